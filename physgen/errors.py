@@ -1,0 +1,67 @@
+"""What can go wrong, each with the exit code of the command line.
+
+::
+
+    PhysgenError            1   expected error: what, where, how to mend
+    ├── UsageError          2   the call itself is wrong
+    ├── DataError           3   a file or its values are invalid
+    ├── TrainingDiverged    4   the loss is no longer a number; the last good checkpoint is kept
+    ├── StorageError       74   the disk or the file system refused
+    └── Interrupted       130   stopped by a signal (143 for SIGTERM); rerun to resume
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "DataError",
+    "Interrupted",
+    "PhysgenError",
+    "StorageError",
+    "TrainingDiverged",
+    "UsageError",
+]
+
+
+class PhysgenError(Exception):
+    """An expected error: one line that says what, where and how to mend it."""
+
+    exit_code: int = 1
+
+
+class UsageError(PhysgenError):
+    """The call is wrong: an unknown name, an option out of range, an output that exists."""
+
+    exit_code = 2
+
+
+class DataError(PhysgenError):
+    """A file, or a value in it, is not what it must be."""
+
+    exit_code = 3
+
+
+class TrainingDiverged(PhysgenError):
+    """The loss or a weight is NaN or infinite; the last good checkpoint is kept."""
+
+    exit_code = 4
+
+
+class StorageError(PhysgenError):
+    """The disk is full, or the file system refused to read or write."""
+
+    exit_code = 74
+
+
+class Interrupted(PhysgenError):
+    """Stopped by a signal; what is finished is kept, and the same command resumes."""
+
+    signals: ClassVar[dict[int, str]] = {2: "SIGINT", 15: "SIGTERM"}
+
+    def __init__(self, signum: int = 2, where: str = "") -> None:
+        super().__init__(
+            f"{where + ': ' if where else ''}interrupted by {self.signals.get(signum, signum)}; "
+            "rerun the same command to resume"
+        )
+        self.exit_code = 128 + signum

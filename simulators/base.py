@@ -1,0 +1,258 @@
+"""What a simulator is: a prior over named parameters θ and a law p(x|θ) to draw from.
+
+Any class with `prior`, `x_shape` and `sample` is a simulator; nothing is inherited and nothing is
+registered. What else it knows of itself it may declare by an attribute of the name below, and
+the functions of this module are the one place where an absent declaration gets its default.
+
+=================  ============================================  ======================
+attribute          meaning                                       absent means
+=================  ============================================  ======================
+``support``        the values of x: one of :data:`SUPPORTS`      ``"reals"``
+``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
+                   of :data:`SYMMETRIES`
+``observables``    name → :class:`Observable`                    none
+``log_prob``       exact log p(x|θ): ``(theta, x) -> (n,)``      no exact truth
+``tractable``      whether this configuration's ``log_prob``     true if it has one
+                   can be evaluated
+``verify``         ``(theta, x) -> list[Verdict]``: does the     nothing to verify
+                   data follow the law?
+=================  ============================================  ======================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Support = Literal["spins", "nonnegative", "reals"]
+Symmetry = Literal["shift", "reflect", "transpose", "flip"]
+SUPPORTS: tuple[Support, ...] = get_args(Support)
+SYMMETRIES: tuple[Symmetry, ...] = get_args(Symmetry)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a simulator, uniform on [low, high].
+
+    Attributes:
+        name: an identifier, as in ``--theta name=0.44``.
+        low: lower bound, in `unit`.
+        high: upper bound, in `unit`.
+        unit: unit as text; empty for a pure number.
+        latex: symbol for plots, without dollar signs; the name if empty.
+    """
+
+    name: str
+    low: float
+    high: float
+    unit: str = ""
+    latex: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that are not finite or not ordered."""
+        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
+            raise ValueError(
+                f"prior of {self.name}: expected finite low < high, got {self.low}:{self.high}"
+            )
+
+    @property
+    def symbol(self) -> str:
+        """The parameter as an axis label: symbol and unit."""
+        return f"${self.latex or self.name}$" + (f" [{self.unit}]" if self.unit else "")
+
+
+class Box:
+    """Independent uniform prior over named parameters.
+
+    Each keyword is a parameter: ``name=(low, high)``, with a unit and a LaTeX symbol if wanted::
+
+        Box(beta=(0.1, 0.7, "1/J", r"\\beta"), h=(0.0, 0.5))
+
+    Raises:
+        ValueError: no parameter, or bounds that are not finite and ordered.
+    """
+
+    def __init__(self, **bounds: tuple[Any, ...]) -> None:
+        if not bounds:
+            raise ValueError("a prior needs at least one parameter, for example Box(beta=(0, 1))")
+        self.parameters = tuple(Parameter(name, *b) for name, b in bounds.items())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of θ's columns."""
+        return tuple(p.name for p in self.parameters)
+
+    @property
+    def low(self) -> Array:
+        """Lower bounds, (D,)."""
+        return np.array([p.low for p in self.parameters])
+
+    @property
+    def high(self) -> Array:
+        """Upper bounds, (D,)."""
+        return np.array([p.high for p in self.parameters])
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Box) and self.parameters == other.parameters
+
+    def __hash__(self) -> int:
+        return hash(self.parameters)
+
+    def __repr__(self) -> str:
+        return f"Box({', '.join(f'{p.name}=({p.low:g}, {p.high:g})' for p in self.parameters)})"
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """N draws of θ, (n, D) float64."""
+        return rng.uniform(self.low, self.high, (n, len(self)))
+
+    def contains(self, theta: Array) -> NDArray[np.bool_]:
+        """Whether each row of θ (n, D) lies within the bounds, (n,); NaN does not."""
+        return np.all((theta >= self.low) & (theta <= self.high), axis=-1)
+
+    def log_prob(self, theta: Array) -> Array:
+        """Log prior density of θ (n, D), (n,); −∞ outside the bounds."""
+        return np.where(self.contains(theta), -np.log(self.high - self.low).sum(), -np.inf)
+
+    def replace(self, **bounds: tuple[float, float]) -> Box:
+        """The same parameters with other bounds.
+
+        Raises:
+            ValueError: a name that this prior does not have.
+        """
+        if unknown := set(bounds) - set(self.names):
+            raise ValueError(
+                f"prior: unknown {', '.join(sorted(unknown))}; has {', '.join(self.names)}"
+            )
+        return Box(
+            **{
+                p.name: (*bounds.get(p.name, (p.low, p.high)), p.unit, p.latex)
+                for p in self.parameters
+            }
+        )
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The prior as data: one mapping a parameter."""
+        return [vars(p) for p in self.parameters]
+
+    @classmethod
+    def from_json(cls, data: list[dict[str, Any]]) -> Box:
+        """The prior that `to_json` wrote."""
+        return cls(
+            **{
+                p["name"]: (p["low"], p["high"], p.get("unit", ""), p.get("latex", ""))
+                for p in data
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Observable:
+    """A physical quantity computed from x.
+
+    Attributes:
+        function: (n, *x_shape) → (n,), or (n, k) for a curve of k points.
+        unit: unit as text; empty for a pure number.
+        latex: symbol for plots, without dollar signs.
+        title: a few words for a person.
+        exact: θ (n, D) → its exact expectation given θ, (n,); None where there is none.
+    """
+
+    function: Callable[[Array], Array]
+    unit: str = ""
+    latex: str = ""
+    title: str = ""
+    exact: Callable[[Array], Array] | None = None
+
+    def __call__(self, x: Array) -> Array:
+        """The quantity of each x."""
+        return self.function(x)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one check of data against the law it claims to follow.
+
+    Attributes:
+        name: what was checked.
+        passed: the outcome.
+        p_value: probability of data at least as odd as these, if the law holds.
+        detail: the figures in one line for a person.
+    """
+
+    name: str
+    passed: bool
+    p_value: float
+    detail: str
+
+
+class Simulator(Protocol):
+    """What every simulator has; see the head of this module for what it may have."""
+
+    @property
+    def prior(self) -> Box:
+        """Prior over θ, with D named parameters."""
+        ...
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of one x."""
+        ...
+
+    def sample(self, theta: Array, rng: np.random.Generator) -> Array:
+        """One x for each row of θ, (n, D) → (n, *x_shape): a pure function of θ and rng's state."""
+        ...
+
+
+LogProb = Callable[[Array, Array], Array]
+
+
+def support(simulator: Simulator) -> Support:
+    """The values that x can take.
+
+    Raises:
+        ValueError: a declared support that does not exist.
+    """
+    value = getattr(simulator, "support", "reals")
+    if value not in SUPPORTS:
+        raise ValueError(f"support: expected one of {', '.join(SUPPORTS)}, got {value!r}")
+    return value
+
+
+def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:
+    """Maps of x that leave p(x|θ) unchanged.
+
+    Raises:
+        ValueError: a declared symmetry that does not exist.
+    """
+    declared = tuple(getattr(simulator, "symmetries", ()))
+    if unknown := [s for s in declared if s not in SYMMETRIES]:
+        raise ValueError(f"symmetries: expected some of {', '.join(SYMMETRIES)}, got {unknown}")
+    return declared
+
+
+def observables(simulator: Simulator) -> Mapping[str, Observable]:
+    """Named observables; a bare function counts as one without unit and symbol."""
+    return {
+        name: f if isinstance(f, Observable) else Observable(f)
+        for name, f in getattr(simulator, "observables", {}).items()
+    }
+
+
+def exact_log_prob(simulator: Simulator) -> LogProb | None:
+    """The exact log p(x|θ), or None where this simulator has none."""
+    if not getattr(simulator, "tractable", True):
+        return None
+    return getattr(simulator, "log_prob", None)
+
+
+def verifier(simulator: Simulator) -> Callable[[Array, Array], list[Verdict]] | None:
+    """The check of data against the law, or None where this simulator has none."""
+    return getattr(simulator, "verify", None)
