@@ -1,0 +1,141 @@
+"""A law p(x|θ) as data: what a dataset's rows follow and what a surrogate learns.
+
+A dataset and a checkpoint carry a :class:`Law`, never code: the simulator's name and options, the
+prior over θ, the shape and support of x, and the symmetries. With it the simulator can be built
+again, for its exact truth and its observables, where it can be found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import simulators.base as declared
+from physgen.errors import DataError, UsageError
+from physgen.options import build, resolved
+from physgen.registry import find, targets
+from simulators.base import SUPPORTS, SYMMETRIES, Box, Simulator, Support, Symmetry
+
+__all__ = ["Law"]
+
+
+@dataclass(frozen=True)
+class Law:
+    """p(x|θ) of one configured simulator under one prior, as data.
+
+    Attributes:
+        simulator: name of the simulator, as the registry knows it.
+        options: all its options, defaults included.
+        prior: prior over θ (the simulator's own, or narrower or wider bounds).
+        x_shape: shape of one x.
+        support: the values that x can take.
+        symmetries: maps of x that leave p(x|θ) unchanged.
+    """
+
+    simulator: str
+    prior: Box
+    x_shape: tuple[int, ...]
+    support: Support = "reals"
+    symmetries: tuple[Symmetry, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a support or a symmetry that does not exist, and a shape that is none."""
+        if self.support not in SUPPORTS:
+            raise ValueError(
+                f"support: expected one of {', '.join(SUPPORTS)}, got {self.support!r}"
+            )
+        if unknown := set(self.symmetries) - set(SYMMETRIES):
+            raise ValueError(
+                f"symmetries: expected some of {', '.join(SYMMETRIES)}, got {sorted(unknown)}"
+            )
+        if not self.x_shape or min(self.x_shape) < 1:
+            raise ValueError(f"x_shape: expected positive sizes, got {self.x_shape}")
+
+    @property
+    def size(self) -> int:
+        """Number of components of one x."""
+        return math.prod(self.x_shape)
+
+    @property
+    def periodic(self) -> bool:
+        """Whether x lives on a torus."""
+        return "shift" in self.symmetries
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+        prior: Mapping[str, tuple[float, float]] | None = None,
+    ) -> Law:
+        """The law of a simulator.
+
+        Args:
+            name: a registered simulator, or ``package.module:Class``.
+            options: options of the simulator; defaults for the rest.
+            prior: other bounds for some of the parameters.
+
+        Raises:
+            UsageError: an unknown name, option or parameter, or a value that is refused.
+        """
+        given = dict(options or {})
+        simulator = cls._build(name, given)
+        try:
+            return cls(
+                simulator=name,
+                options=resolved(find("simulators", name), given),
+                prior=simulator.prior.replace(**dict(prior or {})),
+                x_shape=tuple(simulator.x_shape),
+                support=declared.support(simulator),
+                symmetries=declared.symmetries(simulator),
+            )
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UsageError(f"{name}: {error}") from error
+
+    @staticmethod
+    def _build(name: str, options: Mapping[str, Any]) -> Simulator:
+        return build(find("simulators", name), name, options)
+
+    def build(self, trusted: str | None = None) -> Simulator | None:
+        """The simulator itself, or None where it may not be imported.
+
+        A law that was read from a file imports registered simulators only: a data file must not
+        choose what code runs.
+
+        Args:
+            trusted: name of a simulator outside the registry that the caller vouches for.
+
+        Raises:
+            UsageError: a trusted name that is not this law's simulator, or that cannot be built.
+        """
+        if trusted not in (None, self.simulator):
+            raise UsageError(f"simulator: expected {self.simulator}, got {trusted}")
+        if trusted is None and self.simulator not in targets("simulators"):
+            return None
+        return self._build(self.simulator, self.options)
+
+    def to_json(self) -> dict[str, Any]:
+        """The law as JSON data."""
+        return vars(self) | {"prior": self.prior.to_json(), "options": dict(self.options)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Law:
+        """The law that `to_json` wrote.
+
+        Raises:
+            DataError: a field that is missing or is not what it must be.
+        """
+        try:
+            return cls(
+                simulator=str(data["simulator"]),
+                options=dict(data["options"]),
+                prior=Box.from_json(data["prior"]),
+                x_shape=tuple(int(n) for n in data["x_shape"]),
+                support=data["support"],
+                symmetries=tuple(data["symmetries"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error

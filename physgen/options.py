@@ -1,0 +1,84 @@
+"""What a callable takes, read from its signature and its docstring.
+
+One reader for every place where Python meets the command line: the fields of a simulator or of a
+family's configuration, and the parameters of a verb. The name, type and default come from the
+signature; the help text comes from the ``Args:`` or ``Attributes:`` section of the docstring.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from physgen.errors import UsageError
+
+__all__ = ["REQUIRED", "Option", "build", "options", "resolved"]
+
+REQUIRED = inspect.Parameter.empty
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a callable.
+
+    Attributes:
+        name: the keyword.
+        type: its annotation, evaluated; `REQUIRED` where there is none.
+        default: its default; `REQUIRED` where there is none.
+        help: its text in the docstring; empty where there is none.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+
+def described(docstring: str | None) -> dict[str, str]:
+    """Name → text of the entries under ``Args:`` or ``Attributes:`` of a docstring."""
+    section = re.search(
+        r"^(?:Args|Attributes):\n((?:[ \t]+.*\n?|\n)+)", inspect.cleandoc(docstring or ""), re.M
+    )
+    if not section:
+        return {}
+    entries = re.findall(r"^(\w+):((?:.*\n?)(?:[ \t]+.*\n?)*)", textwrap.dedent(section[1]), re.M)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def options(target: Callable[..., Any]) -> tuple[Option, ...]:
+    """The named options of a function or of a class's constructor, in order."""
+    text = described(target.__doc__)
+    return tuple(
+        Option(p.name, p.annotation, p.default, text.get(p.name, ""))
+        for p in inspect.signature(target, eval_str=True).parameters.values()
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    )
+
+
+def resolved(target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options with their values: the given ones, and the defaults of the rest."""
+    return {o.name: given.get(o.name, o.default) for o in options(target)}
+
+
+def build(target: Callable[..., T], label: str, given: Mapping[str, Any]) -> T:
+    """Call `target` with the given options.
+
+    Raises:
+        UsageError: an option that it does not have, one that it needs, or a value it refuses.
+    """
+    known = {o.name: o for o in options(target)}
+    if unknown := [name for name in given if name not in known]:
+        raise UsageError(f"{label}: no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    if missing := [
+        o.name for o in known.values() if o.default is REQUIRED and o.name not in given
+    ]:
+        raise UsageError(f"{label}: option {missing[0]!r} is required")
+    try:
+        return target(**given)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{label}: {error}") from error

@@ -1,0 +1,76 @@
+"""Names → classes: the simulators and the surrogate families that can be called by name.
+
+A name is one of the tables below, an entry point of the group ``physgen.simulators`` or
+``physgen.surrogates`` in any installed package, or ``package.module:Class`` of anything that
+Python can import, the current folder included. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from physgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["find", "targets"]
+
+Kind = Literal["simulators", "surrogates"]
+
+BUILT_IN: dict[Kind, dict[str, str]] = {
+    "simulators": {
+        "gaussian": "simulators.gaussian:LinearGaussian",
+        "ising": "simulators.ising:Ising",
+    },
+    "surrogates": {
+        "cvae": "physgen.surrogates.cvae:CVAE",
+    },
+}
+
+
+def targets(kind: Kind) -> dict[str, str]:
+    """Every registered name of a kind → its ``module:Class``."""
+    plugins = {e.name: e.value for e in entry_points(group=f"physgen.{kind}")}
+    return plugins | BUILT_IN[kind]
+
+
+def find(kind: Kind, name: str) -> type[Any]:
+    """The class that a name stands for.
+
+    Args:
+        kind: ``simulators`` or ``surrogates``.
+        name: a registered name, or ``package.module:Class``.
+
+    Raises:
+        UsageError: an unknown name, or a module or class that cannot be imported.
+    """
+    known = targets(kind)
+    target = known.get(name, name)
+    module, colon, attribute = target.partition(":")
+    if not colon:
+        raise UsageError(
+            f"{kind}: unknown {name!r}; expected one of {', '.join(sorted(known))}, "
+            "or package.module:Class"
+        )
+    try:
+        with current_folder_on_path():
+            return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{kind}: cannot import {target!r}: {error}") from error
+
+
+@contextmanager
+def current_folder_on_path() -> Iterator[None]:
+    """Let imports see the current folder, as ``python -m`` does and a console script does not."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
