@@ -1,0 +1,237 @@
+r"""What a surrogate is: a learnt p(x|θ) that can be trained, sampled and evaluated.
+
+A family is a subclass of :class:`Surrogate`. It writes, in the standardised space of
+:mod:`physgen.transforms` (c for θ, z for x):
+
+- ``_loss(c, z, generator, progress)``, what training minimises, one value a row;
+- ``_sample(c, generator)``;
+- ``_log_prob(c, z, noise, draws)``, if it has a likelihood, and says in ``likelihood`` of what kind.
+
+The public methods are final: they work in data space, check shapes, split long batches and add
+log|det|. Three properties hold for every family and are held by the contract tests:
+
+- a log p comes with its standard error and its kind;
+- its random numbers are a function of (x's index, draw, seed) and never of θ, of the order of the
+  batch or of the chunk, so that log p(x|θ) is a smooth, repeatable function of θ (*common random
+  numbers*), as grids and slice samplers need;
+- what is saved is weights and data (never code), and loads to the same log p.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from physgen.errors import DataError
+from physgen.law import Law
+from physgen.transforms import Rescale, for_support
+
+__all__ = ["Likelihood", "LogProb", "Noise", "Objective", "Surrogate"]
+
+
+class Likelihood(enum.StrEnum):
+    """What a family's log p(x|θ) is."""
+
+    EXACT = "exact"
+    BOUND = "lower bound"
+    UNBIASED = "unbiased"
+    ESTIMATE = "estimate"
+    NONE = "none"
+
+
+class LogProb(NamedTuple):
+    """log p(x|θ) in nats and raw units of x.
+
+    Attributes:
+        value: (n,) float64.
+        stderr: (n,) standard error over the draws; zero where exact.
+        kind: what `value` is.
+    """
+
+    value: Tensor
+    stderr: Tensor
+    kind: Likelihood
+
+
+class Objective(NamedTuple):
+    """One thing to minimise: a name, the parameters that it moves, and its loss.
+
+    Most families have one; a GAN has two.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    loss: LossFunction
+
+
+class LossFunction(Protocol):
+    """A loss in data space, one value a row."""
+
+    def __call__(
+        self, theta: Tensor, x: Tensor, generator: torch.Generator, progress: float = 1.0
+    ) -> Tensor:
+        """θ (B, D), x (B, *x_shape) → (B,); progress in [0, 1] is the fraction of training done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Random numbers that belong to rows of x: a function of (seed, index, stream, draw).
+
+    Attributes:
+        index: (B,) which x each row is; rows of equal index share their numbers.
+        seed: seed of the whole evaluation.
+        device: where the numbers go.
+    """
+
+    index: Tensor
+    seed: int = 0
+    device: torch.device = torch.device("cpu")
+
+    def normal(self, draws: int, *shape: int, stream: int = 0) -> Tensor:
+        """Standard normal numbers, (B, draws, *shape); more draws extend fewer."""
+        unique, inverse = self.index.unique(return_inverse=True)
+        numbers = [
+            np.random.Generator(
+                np.random.Philox(key=self.seed, counter=[0, 0, stream, int(i)])
+            ).standard_normal((draws, *shape), dtype=np.float32)
+            for i in unique
+        ]
+        return torch.from_numpy(np.stack(numbers)).to(self.device)[inverse.to(self.device)]
+
+
+class Surrogate(nn.Module, abc.ABC):
+    """A learnt conditional density p(x|θ).
+
+    Attributes:
+        name: the family's name in the registry.
+        likelihood: what its log p(x|θ) is.
+        Config: a frozen dataclass; its fields are the options of ``physgen fit``.
+        default_draws: draws of `log_prob` where the caller does not choose.
+        chunk: rows × draws that are evaluated at once.
+    """
+
+    name: ClassVar[str]
+    likelihood: ClassVar[Likelihood]
+    Config: ClassVar[type[Any]]
+    default_draws: ClassVar[int] = 1
+    chunk: ClassVar[int] = 8192
+
+    def __init__(self, law: Law, config: Any) -> None:
+        super().__init__()
+        self.law = law
+        self.config = config
+        self.rescale = Rescale(law.prior)
+        self.transform = for_support(law)
+
+    @abc.abstractmethod
+    def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+        """What training minimises, (B,)."""
+
+    @abc.abstractmethod
+    def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        """One z for each row of c, (B, *x_shape)."""
+
+    def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
+        """log p(z|c) and its standard error, (B,) each."""
+        raise TypeError(f"{self.name}: this family has no likelihood")
+
+    def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
+        """Named rows of x along each latent direction, for a picture; nothing by default."""
+        return iter(())
+
+    def objectives(self) -> Iterable[Objective]:
+        """What training minimises: one loss over all parameters by default."""
+        return [Objective("loss", list(self.parameters()), self.loss)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @final
+    def loss(
+        self, theta: Tensor, x: Tensor, generator: torch.Generator, progress: float = 1.0
+    ) -> Tensor:
+        """What training minimises, in data space: θ (B, D), x (B, *x_shape) → (B,)."""
+        value = self._loss(self.rescale(theta), self.transform(x), generator, progress)
+        return value - self.transform.log_det().to(value.device, value.dtype)
+
+    @final
+    @torch.no_grad()
+    def sample(self, theta: Tensor, generator: torch.Generator) -> Tensor:
+        """One x for each row of θ.
+
+        Args:
+            theta: (n, D) parameters in their units.
+            generator: random numbers, on the surrogate's device.
+
+        Returns:
+            x: (n, *x_shape) in data space.
+
+        Raises:
+            DataError: θ of another shape.
+        """
+        self._check(theta)
+        parts = [
+            self.transform.inverse(self._sample(self.rescale(t), generator))
+            for t in theta.to(self.device).split(self.chunk)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, *self.law.x_shape)
+
+    @final
+    @torch.no_grad()
+    def log_prob(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        *,
+        draws: int | None = None,
+        seed: int = 0,
+        index: Tensor | None = None,
+    ) -> LogProb:
+        """log p(x|θ) in nats, in raw units of x (counting measure for spins).
+
+        Args:
+            theta: (n, D) parameters in their units.
+            x: (n, *x_shape).
+            draws: random draws for each row; the family's default if None.
+            seed: seed of the draws.
+            index: (n,) which x each row is, so that one x under many θ meets the same random
+                numbers; 0 … n−1 if None.
+
+        Raises:
+            DataError: shapes that do not fit this surrogate.
+            TypeError: a family without a likelihood.
+        """
+        self._check(theta, x)
+        draws = draws or self.default_draws
+        index = torch.arange(len(x)) if index is None else index
+        rows = max(1, self.chunk // draws)
+        values, errors = [torch.empty(0, dtype=torch.float64)], [torch.empty(0)]
+        for t, y, i in zip(theta.split(rows), x.split(rows), index.split(rows), strict=True):
+            c, z = self.rescale(t.to(self.device)), self.transform(y.to(self.device))
+            value, error = self._log_prob(c, z, Noise(i, seed, self.device), draws)
+            values.append((value.double() + self.transform.log_det()).cpu())
+            errors.append(error.cpu())
+        return LogProb(torch.cat(values), torch.cat(errors), self.likelihood)
+
+    def _check(self, theta: Tensor, x: Tensor | None = None) -> None:
+        expected = (len(theta), len(self.law.prior))
+        if tuple(theta.shape) != expected:
+            raise DataError(f"theta: expected shape {expected}, got {tuple(theta.shape)}")
+        if x is not None and tuple(x.shape) != (len(theta), *self.law.x_shape):
+            raise DataError(
+                f"x: expected shape {(len(theta), *self.law.x_shape)}, got {tuple(x.shape)}"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """The surrogate as JSON data: all that is needed to build it again, but the weights."""
+        return {"family": self.name, "options": asdict(self.config), "law": self.law.to_json()}

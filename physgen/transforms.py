@@ -1,0 +1,120 @@
+"""Invertible maps between data space and the standardised space in which networks live.
+
+θ is mapped from the prior's box to [−1, 1]^D, x by a map that its support asks for. Where the map
+of x is not volume-preserving, log p(x) = log p(z) + log|det ∂z/∂x|: the maps carry that term, so
+that every log p that leaves a surrogate is in the raw units of x.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from physgen.law import Law
+from simulators.base import Box, Symmetry
+
+__all__ = ["Identity", "Rescale", "Standardise", "Symmetries", "for_support"]
+
+
+class Rescale(nn.Module):
+    """c = 2 (θ − low)/(high − low) − 1: the prior's box onto [−1, 1]^D."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, prior: Box) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.tensor(prior.low, dtype=torch.float64), persistent=False)
+        self.register_buffer(
+            "high", torch.tensor(prior.high, dtype=torch.float64), persistent=False
+        )
+
+    def forward(self, theta: Tensor) -> Tensor:
+        """θ (B, D) in its units → c (B, D) float32; the scaling itself is done in float64."""
+        return (2 * (theta.double() - self.low) / (self.high - self.low) - 1).float()
+
+
+class Identity(nn.Module):
+    """z = x, for spins: counting measure, no volume term."""
+
+    def fit(self, x: Tensor) -> None:
+        """Nothing to learn."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X as float32."""
+        return x.float()
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """The identity."""
+        return z
+
+    def log_det(self) -> Tensor:
+        """log|det ∂z/∂x| = 0."""
+        return torch.zeros(())
+
+
+class Standardise(nn.Module):
+    """z = (x − μ)/σ for each component, μ and σ from the training data."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, x_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(x_shape))
+        self.register_buffer("std", torch.ones(x_shape))
+
+    def fit(self, x: Tensor) -> None:
+        """Take μ and σ from rows of data (n, *x_shape); a constant component keeps σ = 1."""
+        std, mean = torch.std_mean(x.double(), dim=0)
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 0, std, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X → z, (B, *x_shape) float32."""
+        return (x.float() - self.mean) / self.std
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Z → x."""
+        return z * self.std + self.mean
+
+    def log_det(self) -> Tensor:
+        """log|det ∂z/∂x| = −Σ log σ, the same for all x."""
+        return -self.std.double().log().sum()
+
+
+def for_support(law: Law) -> Identity | Standardise:
+    """The map that the support of x asks for."""
+    return Identity() if law.support == "spins" else Standardise(law.x_shape)
+
+
+class Symmetries:
+    """Random elements of the symmetry group that a law declares, for augmentation.
+
+    ``shift`` translates on the torus, ``reflect`` mirrors each axis, ``transpose`` exchanges the
+    two axes, ``flip`` changes the sign of x. One element is drawn for each batch from each factor
+    that acts on axes, and one sign for each row: cheap, and over many batches uniform on the group.
+    """
+
+    def __init__(self, law: Law) -> None:
+        self.names: tuple[Symmetry, ...] = law.symmetries
+        self.axes = tuple(range(1, 1 + len(law.x_shape)))
+        self.x_shape = law.x_shape
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x (B, *x_shape) → g·x with a random g."""
+
+        def integer(high: int) -> int:
+            return int(torch.randint(high, (), generator=generator, device=generator.device))
+
+        if "shift" in self.names:
+            x = x.roll([integer(n) for n in self.x_shape], self.axes)
+        if "reflect" in self.names:
+            x = x.flip([a for a in self.axes if integer(2)])
+        if "transpose" in self.names and integer(2):
+            x = x.transpose(1, 2)
+        if "flip" in self.names:
+            shape = (len(x), *[1] * len(self.axes))
+            sign = torch.randint(2, shape, generator=generator, device=generator.device)
+            x = x * (2 * sign - 1).to(x.dtype)
+        return x
