@@ -92,8 +92,8 @@ class Symmetries:
     """Random elements of the symmetry group that a law declares, for augmentation.
 
     ``shift`` translates on the torus, ``reflect`` mirrors each axis, ``transpose`` exchanges the
-    two axes, ``flip`` changes the sign of x. One element is drawn for each batch from each factor
-    that acts on axes, and one sign for each row: cheap, and over many batches uniform on the group.
+    two axes, ``flip`` changes the sign of x. A batch draws one move of the axes, each row its own
+    sign: cheap, and over many batches uniform on the group.
     """
 
     def __init__(self, law: Law) -> None:

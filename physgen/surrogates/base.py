@@ -5,7 +5,7 @@ A family is a subclass of :class:`Surrogate`. It writes, in the standardised spa
 
 - ``_loss(c, z, generator, progress)``, what training minimises, one value a row;
 - ``_sample(c, generator)``;
-- ``_log_prob(c, z, noise, draws)``, if it has a likelihood, and says in ``likelihood`` of what kind.
+- ``_log_prob(c, z, noise, draws)``, if it has a likelihood; ``likelihood`` says of what kind.
 
 The public methods are final: they work in data space, check shapes, split long batches and add
 log|det|. Three properties hold for every family and are held by the contract tests:
@@ -22,8 +22,8 @@ from __future__ import annotations
 import abc
 import enum
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, final
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from physgen.errors import DataError
 from physgen.law import Law
 from physgen.transforms import Rescale, for_support
 
-__all__ = ["Likelihood", "LogProb", "Noise", "Objective", "Surrogate"]
+__all__ = ["Likelihood", "LogProb", "LossFunction", "Noise", "Objective", "Surrogate"]
 
 
 class Likelihood(enum.StrEnum):
@@ -77,7 +77,7 @@ class LossFunction(Protocol):
     def __call__(
         self, theta: Tensor, x: Tensor, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
-        """θ (B, D), x (B, *x_shape) → (B,); progress in [0, 1] is the fraction of training done."""
+        """θ (B, D), x (B, *x_shape) → (B,); progress in [0, 1] is the part of training done."""
         ...
 
 
@@ -93,7 +93,7 @@ class Noise:
 
     index: Tensor
     seed: int = 0
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def normal(self, draws: int, *shape: int, stream: int = 0) -> Tensor:
         """Standard normal numbers, (B, draws, *shape); more draws extend fewer."""
@@ -131,6 +131,13 @@ class Surrogate(nn.Module, abc.ABC):
         self.rescale = Rescale(law.prior)
         self.transform = for_support(law)
 
+    @classmethod
+    def create(cls, law: Law, config: Any, seed: int = 0) -> Self:
+        """A surrogate with random weights that are a function of the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # noqa: TID251 - torch initialises layers from its global state
+            return cls(law, config)
+
     @abc.abstractmethod
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         """What training minimises, (B,)."""
@@ -143,7 +150,7 @@ class Surrogate(nn.Module, abc.ABC):
         """log p(z|c) and its standard error, (B,) each."""
         raise TypeError(f"{self.name}: this family has no likelihood")
 
-    def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
+    def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Named rows of x along each latent direction, for a picture; nothing by default."""
         return iter(())
 

@@ -1,0 +1,78 @@
+"""Ctrl-C and SIGTERM as a flag that is tested where stopping is safe.
+
+A KeyboardInterrupt that is raised inside HDF5's callbacks is swallowed there, and one that is
+raised in the middle of an optimiser step leaves half a state. So a loop that must end cleanly
+runs in ``with interruptible(where) as stop`` and calls ``stop.check()`` between its steps. Batch
+systems announce the end of a job by SIGTERM, hence both signals. A second signal ends the process
+at once. A signal that arrives after the last check is delivered again on leaving the block, to
+whoever handled it before: it is never lost.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from physgen.errors import Interrupted
+
+__all__ = ["Stop", "interruptible"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """Whether a signal has asked to stop.
+
+    Attributes:
+        where: what is being done, for the message.
+        signum: the signal that arrived; None before.
+    """
+
+    def __init__(self, where: str = "") -> None:
+        self.where = where
+        self.signum: int | None = None
+
+    def handle(self, signum: int, frame: FrameType | None) -> None:
+        """Note the signal; at the second one end the process."""
+        if self.signum is not None:
+            os._exit(128 + signum)
+        self.signum = signum
+
+    def check(self) -> None:
+        """Stop here if a signal has arrived.
+
+        Raises:
+            Interrupted: a signal has arrived.
+        """
+        if self.signum is not None:
+            raise Interrupted(self.signum, self.where)
+
+
+@contextmanager
+def interruptible(where: str = "") -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into a flag for the length of a block.
+
+    Outside the main thread, where Python handles no signals, the flag is never set.
+
+    Args:
+        where: what is being done, for the message.
+
+    Yields:
+        The flag.
+    """
+    stop = Stop(where)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {s: signal.signal(s, stop.handle) or signal.SIG_DFL for s in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    if stop.signum is not None:
+        signal.raise_signal(stop.signum)

@@ -1,0 +1,166 @@
+r"""Conditional variational autoencoder: p(x|θ) = ∫ p(x|z, θ) p(z|θ) dz.
+
+Training maximises a lower bound of log p(x|θ), with q(z|x, θ) the encoder:
+
+    ELBO    = E_q[log p(x|z, θ)] − KL(q(z|x, θ) ‖ p(z|θ))
+    IWAE_K  = E log (1/K) Σ_k w_k,  w_k = p(x|z_k, θ) p(z_k|θ) / q(z_k|x, θ)
+
+(Kingma & Welling 2013, arXiv:1312.6114; Sohn et al. 2015; Burda et al. 2015, arXiv:1509.00519).
+The mean weight is an unbiased estimate of p(x|θ), so its logarithm is a lower bound on average,
+tighter with K; `log_prob` reports it with the standard error sd(w)/(√K mean w) of the mean weight.
+
+`latents` holds the hierarchy of z, `decoder` the likelihood of x.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, Gaussian
+from physgen.surrogates.cvae.latents import Latents, Normal
+
+__all__ = ["CVAE", "CVAEConfig"]
+
+
+@dataclass(frozen=True)
+class CVAEConfig:
+    """Options of the conditional VAE.
+
+    Attributes:
+        latent_dim: latent numbers at each site of a level's grid (at least 1).
+        levels: levels of latents, each on a grid of half the sites a side (at least 1; as many as
+            x has room for).
+        channels: channels of the networks (at least 1).
+        stages: stages of the coarse-to-fine decoder of spins; 1 is a factorised decoder.
+        window: side of the window through which a spin sees those of earlier stages, in sites.
+        prior: prior of the coarsest latents, learnt from θ or standard normal.
+        importance_draws: draws K of the training bound; 1 is the ELBO with closed-form KL.
+        warm_up: part of the training over which the KL term grows to its full weight (0 to 1).
+        free_bits: nats that each level may carry at no cost while training (at least 0).
+    """
+
+    latent_dim: int = 4
+    levels: int = 3
+    channels: int = 32
+    stages: int = 4
+    window: int = 9
+    prior: Literal["learnt", "standard"] = "learnt"
+    importance_draws: int = 1
+    warm_up: float = 0.2
+    free_bits: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse values outside the documented ranges."""
+        for name in ("latent_dim", "levels", "channels", "stages", "window", "importance_draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 <= self.warm_up <= 1:
+            raise ValueError(f"warm_up: expected 0 to 1, got {self.warm_up}")
+        if not self.free_bits >= 0:
+            raise ValueError(f"free_bits: expected at least 0, got {self.free_bits}")
+
+
+class CVAE(Surrogate):
+    """Conditional VAE with a hierarchy of latents and, for spins, a coarse-to-fine decoder."""
+
+    name: ClassVar[str] = "cvae"
+    likelihood: ClassVar[Likelihood] = Likelihood.BOUND
+    Config = CVAEConfig
+    default_draws: ClassVar[int] = 100
+
+    def __init__(self, law: Law, config: CVAEConfig) -> None:
+        super().__init__(law, config)
+        self.hierarchy = Latents(
+            law, config.levels, config.channels, config.latent_dim, config.prior == "standard"
+        )
+        self.decoder = decoder_of(law, config)
+
+    def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+        def normal(level: int, shape: tuple[int, ...]) -> Tensor:
+            return torch.randn(shape, generator=generator, device=c.device)
+
+        k = self.config.importance_draws
+        features = self.hierarchy.encode(z, c)
+        if k > 1:
+            return math.log(k) - self._log_weights(c, z, normal, features, k).logsumexp(1)
+        trace = self.hierarchy.descend(c, normal, features)
+        log_p = self.decoder.log_prob(z, trace.h[:, None], c)[:, 0]
+        return self._penalty(trace.kl, progress) - log_p
+
+    def _penalty(self, kl: Tensor, progress: float) -> Tensor:
+        """The KL term of the loss from (B, L): warmed up, and with free bits while training."""
+        if not self.training:
+            return kl.sum(1)
+        free = (self.config.free_bits - kl.mean(0)).clamp(min=0)
+        return min(1.0, progress / (self.config.warm_up or 1.0)) * (kl + free).sum(1)
+
+    def _log_weights(
+        self, c: Tensor, z: Tensor, normal: Normal, features: list[Tensor], k: int
+    ) -> Tensor:
+        """Log w of k draws from q for each row, (B, k)."""
+        many = [e.repeat_interleave(k, dim=0) for e in features]
+        trace = self.hierarchy.descend(c.repeat_interleave(k, dim=0), normal, many)
+        log_p = self.decoder.log_prob(z, trace.h.unflatten(0, (len(c), k)), c)
+        return log_p + trace.log_ratio.view(len(c), k)
+
+    def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
+        def normal(level: int, shape: tuple[int, ...]) -> Tensor:
+            return noise.normal(draws, *shape[1:], stream=level).flatten(0, 1)
+
+        log_w = self._log_weights(c, z, normal, self.hierarchy.encode(z, c), draws).double()
+        log_mean = log_w.logsumexp(1) - math.log(draws)
+        w = (log_w - log_mean[:, None]).exp()
+        spread = w.std(1) if draws > 1 else torch.full_like(log_mean, math.nan)
+        return log_mean, spread / math.sqrt(draws)
+
+    def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        def normal(level: int, shape: tuple[int, ...]) -> Tensor:
+            return torch.randn(shape, generator=generator, device=c.device)
+
+        return self.decoder.sample(self.hierarchy.descend(c, normal).h, c, generator)
+
+    @torch.no_grad()
+    def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Rows of x along the first latent of each level, from −2 to 2, coarse to fine.
+
+        Args:
+            theta: (1, D) where to look.
+
+        Yields:
+            name of the level, (5, *x_shape) draws that share all other random numbers.
+        """
+        for level, shape in reversed(list(enumerate(self.hierarchy.shapes))):
+            yield f"z{level + 1} on {shape[1]}×{shape[2]}", self._traverse(theta, level)
+
+    def _traverse(self, theta: Tensor, moved: int, steps: int = 5) -> Tensor:
+        """X as one level's first latent goes from −2 to 2, all else held, (steps, *x_shape)."""
+        c = self.rescale(theta.to(self.device)).expand(steps, -1)
+        generator = torch.Generator(self.device).manual_seed(0)
+
+        def normal(level: int, shape: tuple[int, ...]) -> Tensor:
+            numbers = torch.randn(shape[1:], generator=generator, device=self.device)
+            numbers = numbers.expand(shape).clone()
+            if level == moved:
+                numbers[:, 0] = torch.linspace(-2, 2, steps, device=self.device)[:, None, None]
+            return numbers
+
+        h = self.hierarchy.descend(c, normal).h
+        return self.transform.inverse(self.decoder.sample(h, c, generator))
+
+
+def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
+    """The likelihood that the support of x asks for."""
+    if law.support == "spins":
+        return CoarseToFine(law, config.channels, config.stages, config.window)
+    if law.support == "reals":
+        return Gaussian(law, config.channels)
+    raise UsageError(f"cvae: no decoder for {law.support} x; expected spins or reals")

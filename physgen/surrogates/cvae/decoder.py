@@ -1,0 +1,184 @@
+r"""The decoder p(x|h, θ), h being the field that the latents have become.
+
+Spins are decoded from coarse to fine. The sites of a lattice fall into stages; a site of stage s
+sees, beside h, the spins of the earlier stages in a window around it, in relative coordinates:
+
+    p(x|h, θ) = Π_i p(x_i | x_j with stage(j) < stage(i) and j near i; h, θ).
+
+All factors are evaluated in one pass; drawing takes one pass a stage. The last stage is one colour
+of the checkerboard: its neighbours belong to earlier stages, so that for nearest-neighbour
+couplings its spins are independent given the rest, as this decoder assumes. What earlier stages
+leave is the business of the latents: they carry the long wavelengths, the decoder the short ones.
+One stage is the factorised decoder of the plain VAE, which cannot carry short-range correlations
+at all.
+
+Real x is decoded as independent Gaussians given h.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from physgen.law import Law
+from physgen.nets import FiLM, convolution, field_shape
+
+__all__ = ["CoarseToFine", "Decoder", "Gaussian", "stages_of"]
+
+
+def stages_of(rows: int, columns: int, stages: int) -> Tensor:
+    """The stage of each site, (rows·columns,): 0 first, stages − 1 last.
+
+    Each cut splits the sites that are left into two colours: the checkerboard, then rows of the
+    rest (which is again a checkerboard, turned by 45°), and so on.
+    """
+    i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    stage = torch.zeros(rows, columns, dtype=torch.long)
+    left = torch.ones(rows, columns, dtype=torch.bool)
+    for cut in range(stages - 1):
+        step = 2 ** (cut // 2)
+        odd = ((i // step + j // step) if cut % 2 == 0 else i // step) % 2 == 1
+        stage[left & odd] = stages - 1 - cut
+        left &= ~odd
+    return stage.flatten()
+
+
+class Decoder(nn.Module, abc.ABC):
+    """p(x|h, θ) for x as it comes, (B, *x_shape)."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """log p(x|h, c) for K fields h (B, K, C, H, W) of each x (B, *x_shape), (B, K)."""
+
+    @abc.abstractmethod
+    def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+        """One x for each field h (B, C, H, W), (B, *x_shape)."""
+
+
+class CoarseToFine(Decoder):
+    """Bernoulli spins, stage by stage.
+
+    Args:
+        law: what x is.
+        channels: channels C of the field h.
+        stages: number of stages; 1 is a factorised decoder.
+        window: side of the window through which a site sees earlier spins.
+    """
+
+    stage: Tensor
+    neighbours: Tensor
+    visible: Tensor
+
+    def __init__(self, law: Law, channels: int, stages: int, window: int) -> None:
+        super().__init__()
+        rows, columns = field_shape(law)[1:]
+        stage = stages_of(rows, columns, stages)
+        neighbours, inside = windows(rows, columns, window, law.periodic)
+        visible = inside & (stage[neighbours] < stage[:, None])
+        self.register_buffer("stage", stage, persistent=False)
+        self.register_buffer("neighbours", neighbours, persistent=False)
+        self.register_buffer("visible", visible[..., None].float(), persistent=False)
+        self.weight = nn.Parameter(torch.randn(stages, neighbours.shape[1], channels) / window)
+        self.film = FiLM(len(law.prior) + stages, channels)
+        self.hidden = nn.Linear(channels, channels)
+        self.logit = nn.Linear(channels, 1)
+
+    def logits(self, x: Tensor, h: Tensor, c: Tensor, sites: Tensor) -> Tensor:
+        """Log odds of x_i = +1 given h and the earlier spins, for some sites.
+
+        Args:
+            x: (B, N) spins; those of later stages do not matter.
+            h: (B, K, N, C) fields.
+            c: (B, D).
+            sites: (n,) which sites.
+
+        Returns:
+            (B, K, n).
+        """
+        stage = self.stage[sites]
+        seen = x[:, self.neighbours[sites]].transpose(0, 1)
+        u = torch.bmm(seen, self.weight[stage] * self.visible[sites]).transpose(0, 1)
+        gain, shift = self.film.coefficients(self._condition(c))
+        a = (u[:, None] + h[:, :, sites]) * gain[:, None, stage] + shift[:, None, stage]
+        return self.logit(F.silu(self.hidden(F.silu(a)))).squeeze(-1)
+
+    def _condition(self, c: Tensor) -> Tensor:
+        """c and the stage, one-hot, (B, stages, D + stages)."""
+        stages = len(self.weight)
+        one_hot = torch.eye(stages, device=c.device).expand(len(c), -1, -1)
+        return torch.cat([c[:, None].expand(-1, stages, -1), one_hot], dim=-1)
+
+    def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """Log p(x|h, c) of x (B, H, W) under each of h (B, K, C, H, W), (B, K)."""
+        x = x.flatten(1)
+        sites = torch.arange(x.shape[1], device=x.device)
+        logits = self.logits(x, h.flatten(3).transpose(2, 3), c, sites)
+        return F.logsigmoid(x[:, None] * logits).sum(-1)
+
+    def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+        """Spins for each field h (B, C, H, W), (B, H, W)."""
+        field = h.flatten(2).transpose(1, 2)[:, None]
+        x = torch.zeros(len(h), len(self.stage), device=h.device)
+        for s in range(len(self.weight)):
+            sites = torch.nonzero(self.stage == s).squeeze(1)
+            p = self.logits(x, field, c, sites)[:, 0].sigmoid()
+            x[:, sites] = 2 * torch.bernoulli(p, generator=generator) - 1
+        return x.view(len(h), *h.shape[2:])
+
+
+class Gaussian(Decoder):
+    """Independent Gaussians, mean and log σ from h."""
+
+    def __init__(self, law: Law, channels: int) -> None:
+        super().__init__()
+        self.law = law
+        self.head = convolution(channels, 2 * field_shape(law)[0], law)
+
+    def moments(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log σ of each component, (B, *x_shape) each; σ is kept above e⁻⁷."""
+        mean, log_sigma = self.head(h).chunk(2, dim=1)
+        shape = (len(h), *self.law.x_shape)
+        return mean.reshape(shape), 7 * torch.tanh(log_sigma / 7).reshape(shape)
+
+    def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """Log p(x|h) of x (B, *x_shape) under each of h (B, K, C, H, W), (B, K)."""
+        mean, log_sigma = (m.unflatten(0, h.shape[:2]) for m in self.moments(h.flatten(0, 1)))
+        r = (x[:, None] - mean) / log_sigma.exp()
+        log_p = -0.5 * r**2 - log_sigma - 0.5 * math.log(2 * math.pi)
+        return log_p.flatten(2).sum(-1)
+
+    def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+        """One x for each field h (B, C, H, W), (B, *x_shape)."""
+        mean, log_sigma = self.moments(h)
+        noise = torch.randn(mean.shape, generator=generator, device=h.device)
+        return mean + log_sigma.exp() * noise
+
+
+def windows(rows: int, columns: int, window: int, periodic: bool) -> tuple[Tensor, Tensor]:
+    """The sites in a window around each site, and whether they are on the lattice.
+
+    Args:
+        rows: rows of the lattice.
+        columns: columns of the lattice.
+        window: side of the window; where it exceeds the lattice, a torus is seen once, whole.
+        periodic: whether the lattice is a torus.
+
+    Returns:
+        neighbours (N, M), inside (N, M).
+    """
+
+    def offsets(n: int) -> Tensor:
+        return torch.arange(n) - (n - 1) // 2
+
+    di, dj = torch.meshgrid(
+        offsets(min(window, rows)), offsets(min(window, columns)), indexing="ij"
+    )
+    i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    ni, nj = i.reshape(-1, 1) + di.flatten(), j.reshape(-1, 1) + dj.flatten()
+    inside = (ni >= 0) & (ni < rows) & (nj >= 0) & (nj < columns)
+    neighbours = ni % rows * columns + nj % columns
+    return neighbours, inside | torch.tensor(periodic)

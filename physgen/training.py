@@ -1,0 +1,314 @@
+"""One training loop for all families: it minimises their objectives and never asks who they are.
+
+AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) with warm-up and a cosine or constant rate,
+clipped gradients, and an exponential moving average of the weights, which is what is validated and
+kept. The validation noise is fixed, since free noise would hide progress. All random numbers of
+epoch e are a function of (seed, e), so that the state of a run is its weights, its optimisers and
+its history; a run that was killed goes on from its last whole epoch and ends bit-equal on the CPU,
+where its length is set in epochs and not in minutes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from physgen.errors import TrainingDiverged
+from physgen.surrogates.base import LossFunction, Objective, Surrogate
+from physgen.transforms import Symmetries
+
+__all__ = ["Data", "Epoch", "InMemory", "Trainer", "Training"]
+
+CHECK_EVERY = 32  # steps between looks at the loss: each look waits for the device
+VALIDATION_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Training:
+    """Options of the training loop.
+
+    Attributes:
+        epochs: passes over the training rows (at least 1).
+        max_minutes: wall time after which training ends; 0 for no limit.
+        batch_size: rows a step (at least 1).
+        learning_rate: peak rate of AdamW (positive).
+        schedule: the rate after the warm-up falls as a cosine to zero, or stays constant.
+        warm_up_steps: steps over which the rate grows from zero.
+        weight_decay: decoupled weight decay of AdamW (at least 0).
+        clip: largest norm of the gradient (positive).
+        ema: decay of the moving average of the weights, per step (0 to 1).
+        patience: epochs without improvement after which training ends; 0 for never.
+        augment: whether to train on random symmetries of each batch, where the law has them.
+        compile: whether to compile the loss with torch.compile.
+    """
+
+    epochs: int = 30
+    max_minutes: float = 0.0
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warm_up_steps: int = 100
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: float = 0.998
+    patience: int = 0
+    augment: bool = True
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values outside the documented ranges."""
+        for name, low in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("max_minutes", 0)):
+            if not getattr(self, name) >= low:
+                raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema: expected 0 <= ema < 1, got {self.ema}")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to.
+
+    Attributes:
+        epoch: number, from 1.
+        train: mean training loss, nats a row.
+        val: mean validation loss of the averaged weights, nats a row.
+        lr: last learning rate.
+        seconds: wall time since the start of training, s.
+        cpu_seconds: CPU time since the start of training, s.
+        best: whether this is the lowest validation loss so far.
+    """
+
+    epoch: int
+    train: float
+    val: float
+    lr: float
+    seconds: float
+    cpu_seconds: float
+    best: bool
+
+
+class Data(Protocol):
+    """Rows to train on, in RAM or streamed."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every row once, in an order that is a function of rng: (θ, x) of `size` rows."""
+        ...
+
+
+class InMemory:
+    """Rows that fit in memory, on the training device."""
+
+    def __init__(self, theta: Tensor, x: Tensor) -> None:
+        self.theta, self.x = theta, x
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every row once, in random order."""
+        order = torch.from_numpy(rng.permutation(len(self))).to(self.x.device)
+        for rows in order.split(size):
+            yield self.theta[rows], self.x[rows]
+
+
+class Trainer:
+    """Trains a surrogate, an epoch for each step of the iteration; stop iterating to stop.
+
+    Args:
+        surrogate: what to train, on its device; it holds the best averaged weights after each
+            epoch that improves on all before.
+        train: training rows.
+        val: validation rows.
+        config: options.
+        seed: seed of order, augmentation and noise.
+        on_batch: called after each step with the part of training done, 0 to 1; what it raises
+            ends the training.
+
+    Raises:
+        TrainingDiverged: a loss that is not finite; `surrogate` keeps the last good weights.
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        train: Data,
+        val: Data,
+        config: Training,
+        seed: int = 0,
+        on_batch: Callable[[float], None] = lambda progress: None,
+    ) -> None:
+        self.surrogate, self.train, self.val = surrogate, train, val
+        self.config, self.seed, self.on_batch = config, seed, on_batch
+        self.live = copy.deepcopy(surrogate)
+        self.average = copy.deepcopy(surrogate).requires_grad_(False)
+        objectives = list(self.live.objectives())
+        self.optimisers = [
+            torch.optim.AdamW(o.parameters, lr=0.0, weight_decay=config.weight_decay)
+            for o in objectives
+        ]
+        losses = [torch.compile(o.loss) if config.compile else o.loss for o in objectives]
+        self.parts = list(zip(objectives, losses, self.optimisers, strict=True))
+        self.symmetries = Symmetries(surrogate.law)
+        self.history: list[Epoch] = []
+        self.step = 0
+        self.steps = config.epochs * math.ceil(len(train) / config.batch_size)
+        self._start_clock()
+
+    def __iter__(self) -> Iterator[Epoch]:
+        while not self.finished:
+            train = self._epoch(len(self.history) + 1)
+            val = self._validate()
+            best = val < min((e.val for e in self.history), default=math.inf)
+            if best:
+                self.surrogate.load_state_dict(self.average.state_dict())
+            self.history.append(
+                Epoch(len(self.history) + 1, train, val, self.rate, *self._elapsed(), best)
+            )
+            yield self.history[-1]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, time is up or patience has run out."""
+        done = len(self.history)
+        since_best = done - max((e.epoch for e in self.history if e.best), default=0)
+        impatient = 0 < self.config.patience <= since_best
+        return done >= self.config.epochs or self._out_of_time() or impatient
+
+    @property
+    def progress(self) -> float:
+        """Part of the training done, in steps or in time, whichever is further, 0 to 1."""
+        limit = 60 * self.config.max_minutes
+        in_time = self._elapsed()[0] / limit if limit else 0.0
+        return min(1.0, max(self.step / self.steps, in_time))
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        warm = min(1.0, (self.step + 1) / max(1, self.config.warm_up_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
+        return (
+            self.config.learning_rate
+            * warm
+            * (cosine if self.config.schedule == "cosine" else 1.0)
+        )
+
+    def _start_clock(self) -> None:
+        """Count time from now, and what earlier processes have used."""
+        last = self.history[-1] if self.history else None
+        wall, cpu = (last.seconds, last.cpu_seconds) if last else (0.0, 0.0)
+        self._origin = time.monotonic() - wall, time.process_time() - cpu
+
+    def _elapsed(self) -> tuple[float, float]:
+        """Wall and CPU seconds of training, those of earlier processes included."""
+        return time.monotonic() - self._origin[0], time.process_time() - self._origin[1]
+
+    def _out_of_time(self) -> bool:
+        limit = 60 * self.config.max_minutes
+        return 0 < limit <= self._elapsed()[0]
+
+    def _epoch(self, number: int) -> float:
+        """One pass over the training rows; the mean loss."""
+        rng = np.random.default_rng([self.seed, number])
+        generator = torch.Generator(self.surrogate.device)
+        generator.manual_seed(int(rng.integers(2**63)))
+        self.live.train()
+        total, rows = torch.zeros((), device=self.surrogate.device), 0
+        for theta, x in self.train.batches(self.config.batch_size, rng):
+            x = self.symmetries(x, generator) if self.config.augment else x
+            for objective, loss, optimiser in self.parts:
+                value = self._autocast(loss, theta, x, generator, self.progress).mean()
+                self._descend(objective, optimiser, value)
+                total += len(x) * value.detach()
+            rows += len(x)
+            self.step += 1
+            self._update_average()
+            if self.step % CHECK_EVERY == 0:
+                self._require_finite(total, "training loss")
+            self.on_batch(self.progress)
+            if self._out_of_time():
+                break
+        self._require_finite(total, "training loss")
+        return float(total) / rows
+
+    def _descend(
+        self, objective: Objective, optimiser: torch.optim.Optimizer, value: Tensor
+    ) -> None:
+        """One step of one objective down its gradient."""
+        for group in optimiser.param_groups:
+            group["lr"] = self.rate
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(objective.parameters, self.config.clip)
+        optimiser.step()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """EMA of the weights, its decay growing from 0 so that the start is forgotten."""
+        decay = min(self.config.ema, self.step / (self.step + 10))
+        for a, w in zip(self.average.parameters(), self.live.parameters(), strict=True):
+            a.lerp_(w, 1 - decay)
+        for kept, buffer in zip(self.average.buffers(), self.live.buffers(), strict=True):
+            kept.copy_(buffer)
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Mean loss of the averaged weights over the validation rows, with fixed noise."""
+        self.average.eval()
+        generator = torch.Generator(self.surrogate.device).manual_seed(self.seed)
+        rng = np.random.default_rng(self.seed)
+        objective = next(iter(self.average.objectives()))
+        total = torch.zeros((), device=self.surrogate.device, dtype=torch.float64)
+        for theta, x in self.val.batches(VALIDATION_BATCH, rng):
+            total += self._autocast(objective.loss, theta, x, generator, 1.0).double().sum()
+        self._require_finite(total, "validation loss")
+        return float(total) / len(self.val)
+
+    def _autocast(self, loss: LossFunction, *args: Any) -> Tensor:
+        """The loss, with the networks in bf16 on CUDA."""
+        device = self.surrogate.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            return loss(*args)
+
+    def _require_finite(self, total: Tensor, what: str) -> None:
+        if not torch.isfinite(total):
+            raise TrainingDiverged(
+                f"{what} is not finite in epoch {len(self.history) + 1}; the weights of the best "
+                f"epoch are kept; try a learning rate below {self.config.learning_rate:g}"
+            )
+
+    def state(self) -> dict[str, Any]:
+        """All that a new process needs to go on from the last whole epoch."""
+        return {
+            "best": self.surrogate.state_dict(),
+            "live": self.live.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [o.state_dict() for o in self.optimisers],
+            "step": self.step,
+            "history": [asdict(e) for e in self.history],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.surrogate.load_state_dict(state["best"])
+        self.live.load_state_dict(state["live"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.step = state["step"]
+        self.history = [Epoch(**e) for e in state["history"]]
+        self._start_clock()
