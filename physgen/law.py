@@ -99,7 +99,15 @@ class Law:
     def _build(name: str, options: Mapping[str, Any]) -> Simulator:
         return build(find("simulators", name), name, options)
 
-    def build(self, trusted: str | None = None) -> Simulator | None:
+    def build(self) -> Simulator:
+        """The simulator itself, for a caller who vouches for its name.
+
+        Raises:
+            UsageError: a simulator that cannot be found or built.
+        """
+        return self._build(self.simulator, self.options)
+
+    def build_if_known(self, trusted: str | None = None) -> Simulator | None:
         """The simulator itself, or None where it may not be imported.
 
         A law that was read from a file imports registered simulators only: a data file must not
@@ -113,9 +121,8 @@ class Law:
         """
         if trusted not in (None, self.simulator):
             raise UsageError(f"simulator: expected {self.simulator}, got {trusted}")
-        if trusted is None and self.simulator not in targets("simulators"):
-            return None
-        return self._build(self.simulator, self.options)
+        known = trusted or self.simulator in targets("simulators")
+        return self.build() if known else None
 
     def to_json(self) -> dict[str, Any]:
         """The law as JSON data."""

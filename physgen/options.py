@@ -16,7 +16,16 @@ from typing import Any, TypeVar
 
 from physgen.errors import UsageError
 
-__all__ = ["REQUIRED", "Option", "build", "options", "resolved"]
+__all__ = [
+    "REQUIRED",
+    "Option",
+    "build",
+    "command_line",
+    "example",
+    "options",
+    "resolved",
+    "summary",
+]
 
 REQUIRED = inspect.Parameter.empty
 T = TypeVar("T")
@@ -48,6 +57,18 @@ def described(docstring: str | None) -> dict[str, str]:
         return {}
     entries = re.findall(r"^(\w+):((?:.*\n?)(?:[ \t]+.*\n?)*)", textwrap.dedent(section[1]), re.M)
     return {name: " ".join(text.split()) for name, text in entries}
+
+
+def summary(target: Callable[..., Any]) -> str:
+    """The head of a docstring: what comes before its sections."""
+    text = inspect.cleandoc(target.__doc__ or "")
+    return re.split(r"^\w+:\n", text, maxsplit=1, flags=re.M)[0].strip()
+
+
+def example(target: Callable[..., Any]) -> str:
+    """What stands under ``Example:`` in a docstring; empty where there is nothing."""
+    found = re.search(r"^Example:\n\s+(.+)", inspect.cleandoc(target.__doc__ or ""), re.M)
+    return found[1] if found else ""
 
 
 def options(target: Callable[..., Any]) -> tuple[Option, ...]:
@@ -82,3 +103,24 @@ def build(target: Callable[..., T], label: str, given: Mapping[str, Any]) -> T:
         return target(**given)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{label}: {error}") from error
+
+
+def command_line(verb: str, *arguments: object, **given: Any) -> str:
+    """A verb's call as the shell would have it; options that are None or false are left out."""
+    words = ["physgen", verb, *map(str, arguments)]
+    for name, value in given.items():
+        flag = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, Mapping):
+            words += [f"{flag} {key}={in_words(item)}" for key, item in value.items()]
+        elif value is not None and value is not False:
+            words.append(f"{flag} {in_words(value)}")
+    return " ".join(words)
+
+
+def in_words(value: Any) -> str:
+    """A value as the command line spells it."""
+    if isinstance(value, slice):
+        return ":".join("" if v is None else str(v) for v in (value.start, value.stop))
+    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)

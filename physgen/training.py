@@ -15,20 +15,23 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physgen.errors import TrainingDiverged
+from physgen.dataset import Rows, Stream, read
+from physgen.errors import DataError, TrainingDiverged
 from physgen.surrogates.base import LossFunction, Objective, Surrogate
 from physgen.transforms import Symmetries
 
-__all__ = ["Data", "Epoch", "InMemory", "Trainer", "Training"]
+__all__ = ["Data", "Epoch", "InMemory", "Trainer", "Training", "split"]
 
 CHECK_EVERY = 32  # steps between looks at the loss: each look waits for the device
 VALIDATION_BATCH = 1024
+STANDARDISE_BY = 100_000  # rows
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Training:
         patience: epochs without improvement after which training ends; 0 for never.
         augment: whether to train on random symmetries of each batch, where the law has them.
         compile: whether to compile the loss with torch.compile.
+        validation: part of the rows, the last ones, that is validated on and not trained on.
+        memory_gib: a training set larger than this is streamed from the file, GiB.
     """
 
     epochs: int = 30
@@ -62,6 +67,8 @@ class Training:
     patience: int = 0
     augment: bool = True
     compile: bool = False
+    validation: float = 0.1
+    memory_gib: float = 4.0
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
@@ -71,6 +78,8 @@ class Training:
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation: expected 0 < part < 1, got {self.validation}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema: expected 0 <= ema < 1, got {self.ema}")
 
@@ -124,6 +133,66 @@ class InMemory:
         order = torch.from_numpy(rng.permutation(len(self))).to(self.x.device)
         for rows in order.split(size):
             yield self.theta[rows], self.x[rows]
+
+
+class Streamed:
+    """Rows of a file that is larger than memory.
+
+    Args:
+        open_stream: batch size → a stream of batches of rows.
+        rows: number of rows in an epoch.
+        device: where the batches go.
+    """
+
+    def __init__(
+        self, open_stream: Callable[[int], Stream], rows: int, device: torch.device
+    ) -> None:
+        self.open_stream, self.rows, self.device = open_stream, rows, device
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every row once, in random order within a moving buffer."""
+        for rows in self.open_stream(size).batches(rng):
+            yield tensors(rows, self.device)
+
+
+def tensors(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
+    """θ and x of some rows on a device."""
+    return torch.from_numpy(rows.labels("rows")).to(device), torch.from_numpy(rows.x).to(device)
+
+
+def split(
+    path: str | Path, validation: float, memory_gib: float, device: torch.device
+) -> tuple[Data, Data, Tensor]:
+    """Training rows, validation rows (the last ones of the file), and some x to standardise by.
+
+    Args:
+        path: a dataset.
+        validation: part of the rows to validate on, 0 to 1.
+        memory_gib: a larger training set is streamed, GiB.
+        device: where the rows go.
+
+    Raises:
+        DataError: a file without θ, or with too few rows for both.
+    """
+    stream = Stream(path, 1)
+    n_val = max(1, round(validation * stream.rows))
+    n_train = stream.rows - n_val
+    if n_train < 1:
+        raise DataError(
+            f"{path}: {stream.rows} rows; expected at least 2 to train and validate on"
+        )
+    sample = read(path, slice(0, min(n_train, STANDARDISE_BY)))
+    val = InMemory(*tensors(read(path, slice(n_train, stream.rows)), device))
+    row_bytes = (sample.x.nbytes + sample.labels(path).nbytes) / len(sample)
+    if row_bytes * n_train > memory_gib * 2**30:
+        rows = slice(0, n_train)
+        train: Data = Streamed(lambda size: Stream(path, size, rows=rows), n_train, device)
+    else:
+        train = InMemory(*tensors(read(path, slice(0, n_train)), device))
+    return train, val, torch.from_numpy(sample.x)
 
 
 class Trainer:

@@ -14,6 +14,7 @@ attribute          meaning                                       absent means
 ``log_prob``       exact log p(x|θ): ``(theta, x) -> (n,)``      no exact truth
 ``tractable``      whether this configuration's ``log_prob``     true if it has one
                    can be evaluated
+``provenance``     how x is drawn, as JSON data, for the file    nothing to say
 ``verify``         ``(theta, x) -> list[Verdict]``: does the     nothing to verify
                    data follow the law?
 =================  ============================================  ======================
@@ -222,6 +223,11 @@ def support(simulator: Simulator) -> Support:
 def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:
     """Maps of x that leave p(x|θ) unchanged."""
     return tuple(getattr(simulator, "symmetries", ()))
+
+
+def provenance(simulator: Simulator) -> Mapping[str, Any]:
+    """How x is drawn, as JSON data."""
+    return dict(getattr(simulator, "provenance", {}))
 
 
 def observables(simulator: Simulator) -> Mapping[str, Observable]:

@@ -1,0 +1,672 @@
+"""The verbs: files in, files out. The command line is these functions, under the same names.
+
+simulate → fit → sample, infer, validate → report; `inspect` looks at any file. Each returns a
+:class:`Result`: where the product lies, one line about it, and its figures. Heavy floors are
+imported inside the verbs that need them, so that importing this module costs little.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from json import dumps, loads
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import simulators.base as declared
+from physgen import dataset
+from physgen.dataset import Meta, Rows, Shard
+from physgen.errors import DataError, TrainingDiverged, UsageError
+from physgen.interrupt import interruptible
+from physgen.law import Law
+from physgen.options import build, command_line, options
+from physgen.progress import bar, log
+from physgen.registry import Kind, find, targets
+from simulators.base import Array
+
+if TYPE_CHECKING:
+    from physgen.surrogates.base import Surrogate
+    from physgen.training import Epoch, Trainer
+
+__all__ = ["Result", "fit", "infer", "inspect", "report", "sample", "simulate", "validate"]
+
+KINDS: tuple[Kind, ...] = ("simulators", "surrogates")
+LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
+WIDE = 90  # characters of a mapping that still goes in one line
+
+Bounds = Mapping[str, tuple[float, float]]
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a verb has made.
+
+    Attributes:
+        path: the file; None where there is none.
+        summary: what to tell a person.
+        data: its figures.
+        fault: what is wrong with what was looked at; empty if nothing is.
+    """
+
+    path: Path | None
+    summary: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
+
+    def __str__(self) -> str:
+        return self.summary
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Makes a shard of a dataset by simulation: picklable, and pure in the shard.
+
+    Attributes:
+        law: what to draw from.
+    """
+
+    law: Law
+
+    def __call__(self, shard: Shard) -> Rows:
+        """θ from the prior and x from the simulator, each with a stream of its own."""
+        theta_seed, x_seed = shard.seed.spawn(2)
+        theta = self.law.prior.sample(len(shard), np.random.default_rng(theta_seed))
+        simulator = self.law.build()
+        try:
+            x = simulator.sample(theta, np.random.default_rng(x_seed))
+        except ValueError as error:
+            raise UsageError(f"{self.law.simulator}: {error}") from error
+        return Rows(x=np.asarray(x), theta=theta)
+
+
+def simulate(
+    simulator: str,
+    *,
+    out: Path,
+    n: int,
+    seed: int = 0,
+    prior: Bounds | None = None,
+    workers: int = 1,
+    shard_rows: int | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    **given: Any,
+) -> Result:
+    """Draw a dataset of (theta, x): theta from the prior, x from a simulator.
+
+    The same command after an interruption finishes the file. Its bytes depend on the seed and the
+    simulator's options only, not on workers, threads or restarts.
+
+    Args:
+        simulator: a registered simulator, or package.module:Class of your own.
+        out: HDF5 file to write.
+        n: number of rows.
+        seed: seed of the whole dataset.
+        prior: other bounds for a parameter, as in beta=0.2:0.6; may be repeated.
+        workers: number of processes.
+        shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
+            given.
+        force: overwrite the file if it exists, and drop the unfinished rows of another command.
+        dry_run: say what would be made, and make its first row, without writing.
+        **given: options of the simulator.
+
+    Example:
+        physgen simulate ising --size 16 -n 20000 --seed 1 -o ising.h5
+    """
+    require(n=(n, 1), workers=(workers, 1), seed=(seed, 0))
+    law = Law.of(simulator, given, prior)
+    command = command_line("simulate", simulator, **given, n=n, seed=seed, prior=prior)
+    source = declared.provenance(law.build())
+    meta = Meta(
+        law=law,
+        source={"kind": "simulator", "name": simulator, **source},
+        seed=seed,
+        provenance=dataset.provenance(command),
+    )
+    make = Simulate(law)
+    if dry_run:
+        return rehearsed(make, n, out)
+    with bar(n, f"simulate {simulator}") as move:
+        written = dataset.write(
+            out, n, meta, make, shard_rows=shard_rows, workers=workers, force=force, progress=move
+        )
+    return Result(
+        out, f"{out}: {n:,} rows of {simulator} in {written.seconds:.1f} s", vars(written)
+    )
+
+
+def rehearsed(make: Simulate, n: int, out: Path) -> Result:
+    """What a dataset would be, after its first row has been made and checked."""
+    row = make(Shard(0, 0, 1, np.random.SeedSequence(0)))
+    row = dataset.validated(row, make.law, str(out))
+    size = n * sum(a.nbytes for a in row.arrays().values())
+    what = f"{n:,} rows of {make.law.simulator}, theta {make.law.prior}, x {row.x.shape[1:]}"
+    return Result(None, f"would write {out}: {what}, {size / 1e6:.1f} MB before compression")
+
+
+def inspect(path: Path | None = None, *, verify: bool = False, json: bool = False) -> Result:
+    """Say what a file holds; without a file, which simulators and families there are.
+
+    Args:
+        path: dataset, posterior or checkpoint.
+        verify: read and check every value, and compare a dataset with the law that it claims.
+        json: print JSON.
+
+    Example:
+        physgen inspect ising.h5 --verify
+    """
+    registered: dict[str, Any] = {kind: targets(kind) for kind in KINDS}
+    found = described(path, verify) if path else registered
+    failed = [v["name"] for v in found.get("verdicts", []) if not v["passed"]]
+    fault = f"{path}: does not follow its law: {', '.join(failed)} failed" if failed else ""
+    return Result(path, dumps(found, indent=2) if json else "\n".join(lines(found)), found, fault)
+
+
+def described(path: Path, verify: bool) -> dict[str, Any]:
+    """What a file holds, as JSON data."""
+    if zipfile.is_zipfile(path):
+        return checkpoint_described(path)
+    found = dataset.describe(path, verify)
+    if verify and found["schema"] == dataset.SCHEMA:
+        rows = dataset.read(path)
+        simulator = rows.meta.law.build_if_known() if rows.meta else None
+        check = declared.verifier(simulator) if simulator else None
+        verdicts = check(rows.labels(path), rows.x) if check else []
+        found["verdicts"] = [vars(v) for v in verdicts]
+    return found
+
+
+def checkpoint_described(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, as JSON data."""
+    from physgen.surrogates.checkpoint import load_tensors
+
+    weights, info = load_tensors(path)
+    shapes = {name: list(w.shape) for name, w in weights.items()}
+    return {"path": str(path), "sha256": dataset.file_digest(path), **info, "weights": shapes}
+
+
+def lines(value: Any, indent: str = "") -> Iterator[str]:
+    """JSON data as indented lines, ``key: value``."""
+    entries = value if isinstance(value, Mapping) else dict(enumerate(value, 1))
+    for key, item in entries.items():
+        flat = in_line(item)
+        if len(indent) + len(str(key)) + len(flat) < WIDE or not isinstance(
+            item, Mapping | list | tuple
+        ):
+            yield f"{indent}{key}: {flat}"
+        else:
+            yield f"{indent}{key}:"
+            yield from lines(item, indent + "  ")
+
+
+def in_line(item: Any) -> str:
+    """JSON data in one line."""
+    if isinstance(item, Mapping):
+        return ", ".join(f"{k} = {in_line(v)}" for k, v in item.items())
+    return " × ".join(map(in_line, item)) if isinstance(item, list | tuple) else str(item)
+
+
+def fit(
+    family: str,
+    data: Path,
+    *,
+    out: Path,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    tensorboard: Path | None = None,
+    **given: Any,
+) -> Result:
+    """Train a surrogate of p(x|theta) on a dataset.
+
+    After each epoch the state goes to OUT.resume and the history to OUT.jsonl; the checkpoint
+    appears when training has ended, and holds the weights of the best epoch.
+
+    Args:
+        family: a registered family, or package.module:Class of your own.
+        data: dataset to train on.
+        out: checkpoint to write.
+        seed: seed of weights, order and noise.
+        device: auto, cpu, cuda or cuda:1.
+        resume: go on with an interrupted training.
+        force: overwrite the checkpoint if it exists, and drop an interrupted training.
+        tensorboard: folder for TensorBoard logs (needs physgen[tensorboard]).
+        **given: options of the training and of the family.
+
+    Example:
+        physgen fit cvae ising.h5 -o cvae.pt --max-minutes 3
+    """
+    from physgen.device import device_of
+    from physgen.surrogates.checkpoint import save
+    from physgen.training import Trainer, Training, split
+
+    cls = find("surrogates", family)
+    ours = {o.name for o in options(Training)}
+    training = build(Training, "training", {k: v for k, v in given.items() if k in ours})
+    config = build(cls.Config, family, {k: v for k, v in given.items() if k not in ours})
+    require(seed=(seed, 0))
+    state = state_of(out, resume, force)
+    surrogate = cls.create(law_of(data), config, seed).to(device_of(device))
+    train, val, some = split(data, training.validation, training.memory_gib, surrogate.device)
+    surrogate.transform.fit(some.to(surrogate.device))
+    info = {
+        "training": asdict(training),
+        "seed": seed,
+        "data": {"path": str(data), "sha256": dataset.file_digest(data)},
+        "provenance": dataset.provenance(command_line("fit", family, data, **given, seed=seed)),
+    }
+    with interruptible(f"{out}: training") as stop, bar(1, f"fit {family}") as move:
+
+        def on_batch(progress: float) -> None:
+            move(progress)
+            stop.check()
+
+        trainer = Trainer(surrogate, train, val, training, seed, on_batch)
+        if state:
+            restore(trainer, state, info | surrogate.describe(), out)
+        try:
+            for epoch in trainer:
+                keep(trainer, epoch, info, out, tensorboard)
+        except TrainingDiverged:
+            if trainer.history:
+                save(surrogate, out, info | {"history": [asdict(e) for e in trainer.history]})
+            raise
+    history = [asdict(e) for e in trainer.history]
+    save(surrogate, out, info | {"history": history})
+    resume_path(out).unlink(missing_ok=True)
+    best = min(trainer.history, key=lambda e: e.val)
+    return Result(
+        out,
+        f"{out}: {family}, {len(history)} epochs in {history[-1]['seconds']:.0f} s, "
+        f"validation loss {best.val:.4f} nats a row (epoch {best.epoch})",
+        {"history": history},
+    )
+
+
+def resume_path(out: Path) -> Path:
+    """Where the state of an unfinished training lies."""
+    return out.with_name(f"{out.name}.resume")
+
+
+def state_of(out: Path, resume: bool, force: bool) -> Any:
+    """The state to go on from; None to begin.
+
+    Raises:
+        UsageError: nothing to resume, or something in the way.
+    """
+    path = resume_path(out)
+    if resume and path.exists():
+        from physgen.surrogates.checkpoint import load_tensors
+
+        return load_tensors(path)
+    if resume:
+        raise UsageError(f"{path}: nothing to resume; run without --resume")
+    if path.exists() and not force:
+        raise UsageError(f"{path}: an interrupted training; add --resume, or --force to drop it")
+    dataset.refuse_overwriting(out, force)
+    return None
+
+
+def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> None:
+    """Go on from a saved state, if it is of the same training.
+
+    Raises:
+        UsageError: other options, data, law or seed; only its length may differ.
+    """
+    tensors, then = state
+
+    def identity(info: dict[str, Any]) -> dict[str, Any]:
+        training = {k: v for k, v in info["training"].items() if k not in LENGTH}
+        keys = ("family", "options", "law", "seed")
+        return {k: info[k] for k in keys} | training | {"data": info["data"]["sha256"]}
+
+    ours, theirs = (loads(dumps(identity(info))) for info in (now, then))
+    if changed := [k for k in ours if ours[k] != theirs.get(k)]:
+        raise UsageError(
+            f"{resume_path(out)}: an interrupted training with another {', '.join(changed)}; "
+            "give the same options, or --force to drop it"
+        )
+    trainer.restore(tensors)
+    log.info("%s: resumed after epoch %d", out, len(trainer.history))
+
+
+def keep(
+    trainer: Trainer, epoch: Epoch, info: dict[str, Any], out: Path, tensorboard: Path | None
+) -> None:
+    """Keep the state and the history after an epoch, and say how it went."""
+    from physgen.surrogates.checkpoint import save_tensors
+
+    save_tensors(resume_path(out), trainer.state(), info | trainer.surrogate.describe())
+    text = "".join(dumps(asdict(e)) + "\n" for e in trainer.history)
+    dataset.write_bytes(out.with_name(f"{out.name}.jsonl"), text.encode(), sidecar=False)
+    star = " *" if epoch.best else ""
+    log.info(
+        "epoch %d: train %.4f, validation %.4f nats a row, %.0f s%s",
+        epoch.epoch, epoch.train, epoch.val, epoch.seconds, star,
+    )  # fmt: skip
+    if tensorboard:
+        write_scalars(tensorboard, epoch)
+
+
+def write_scalars(folder: Path, epoch: Epoch) -> None:
+    """Append one epoch to a TensorBoard log."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError("tensorboard: pip install 'physgen[tensorboard]'") from error
+    with SummaryWriter(str(folder)) as writer:
+        for name in ("train", "val", "lr"):
+            writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Makes a shard of a dataset by a surrogate.
+
+    Attributes:
+        surrogate: what draws.
+        theta: (n, D) the parameters of all rows; None to draw them from the prior.
+    """
+
+    surrogate: Surrogate
+    theta: Array | None
+
+    def __call__(self, shard: Shard) -> Rows:
+        """θ as given or from the prior, and x from the surrogate."""
+        import torch
+
+        theta_seed, x_seed = shard.seed.spawn(2)
+        prior, n = self.surrogate.law.prior, len(shard)
+        if self.theta is None:
+            theta = prior.sample(n, np.random.default_rng(theta_seed))
+        else:
+            theta = self.theta[shard.start : shard.stop]
+        generator = torch.Generator(self.surrogate.device)
+        generator.manual_seed(int(x_seed.generate_state(1, np.uint64)[0] >> 1))
+        x = self.surrogate.sample(torch.from_numpy(theta), generator)
+        return Rows(x=x.cpu().numpy(), theta=theta)
+
+
+def sample(
+    surrogate: Path,
+    *,
+    out: Path,
+    n: int | None = None,
+    theta: Values | None = None,
+    like: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+) -> Result:
+    """Draw a dataset of (theta, x) from a surrogate: the same kind of file as of a simulator.
+
+    Args:
+        surrogate: checkpoint of the surrogate.
+        out: HDF5 file to write.
+        n: number of rows; all rows of the other file with --like.
+        theta: value of a parameter, the same in all rows, as in beta=0.44; repeat for each.
+        like: another dataset whose theta to take, row by row.
+        seed: seed of the whole dataset.
+        device: auto, cpu, cuda or cuda:1.
+        force: overwrite the file if it exists.
+
+    Example:
+        physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
+    """
+    model, info = loaded(surrogate, device)
+    if (n is None) == (like is None):
+        raise UsageError("sample: expected either -n or --like")
+    rows = parameters(model.law, n, theta, like)
+    count = (n or 0) if rows is None else len(rows)
+    require(n=(count, 1), seed=(seed, 0))
+    command = command_line("sample", surrogate, n=n, theta=theta, like=like, seed=seed)
+    meta = Meta(
+        law=model.law,
+        source={"kind": "surrogate", "name": model.name, "sha256": info["sha256"]},
+        seed=seed,
+        provenance=dataset.provenance(command),
+    )
+    with bar(count, f"sample {model.name}") as move:
+        written = dataset.write(out, count, meta, Draw(model, rows), force=force, progress=move)
+    per_s = count / written.seconds
+    return Result(out, f"{out}: {count:,} rows of {model.name} at {per_s:,.0f} a s", vars(written))
+
+
+def parameters(law: Law, n: int | None, theta: Values | None, like: Path | None) -> Array | None:
+    """The θ of all rows that were asked for, (n, D); None for the prior.
+
+    Raises:
+        UsageError: parameters that are missing or that the law does not have.
+        DataError: a file without θ.
+    """
+    if like:
+        if theta:
+            raise UsageError("sample: give either --theta or --like, not both")
+        return dataset.read(like).labels(like)
+    if not theta:
+        return None
+    if set(theta) != set(law.prior.names):
+        raise UsageError(f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta)}")
+    return np.tile([float(theta[name]) for name in law.prior.names], (n or 0, 1))
+
+
+def infer(
+    surrogate: Path,
+    observed: Path,
+    *,
+    out: Path,
+    rows: slice | None = None,
+    iid: bool = False,
+    samples: int = 1000,
+    draws: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+) -> Result:
+    """Infer the posterior of theta for observed x, on a grid, with the surrogate's likelihood.
+
+    Args:
+        surrogate: checkpoint of the surrogate.
+        observed: HDF5 file with /x; each row is one observation.
+        out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd.
+        rows: which rows, as in 0:10.
+        iid: take all rows as one observation, drawn at one theta.
+        samples: posterior samples for each observation.
+        draws: random draws for each log p(x|theta); the family's default if not given.
+        seed: seed of the draws and the samples.
+        device: auto, cpu, cuda or cuda:1.
+        force: overwrite the file if it exists.
+
+    Example:
+        physgen infer cvae.pt observed.h5 -o posterior.h5 --rows 0:10
+    """
+    from physgen.posterior.grid import grid_posterior, of_surrogate
+
+    require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
+    dataset.refuse_overwriting(out, force)
+    model, info = loaded(surrogate, device)
+    x = dataset.validated(Rows(x=dataset.read(observed, rows).x), model.law, str(observed)).x
+    if not len(x):
+        raise DataError(f"{observed}: no rows to infer from")
+    start = time.monotonic()
+    with interruptible(f"{out}: inference"):
+        likelihood = of_surrogate(model, x, draws=draws, seed=seed, iid=iid)
+        posterior = grid_posterior(likelihood, model.law.prior, 1 if iid else len(x))
+    theta = posterior.sample(samples, np.random.default_rng(seed))
+    arrays = {
+        "theta": theta,
+        "log_prob": posterior.log_prob(theta),
+        "mean": posterior.mean,
+        "sd": posterior.sd,
+        "log_evidence": posterior.log_evidence,
+    }
+    command = command_line(
+        "infer", surrogate, observed, rows=rows, iid=iid, samples=samples, draws=draws, seed=seed
+    )
+    about = {
+        "parameters": list(model.law.prior.names),
+        "law": model.law.to_json(),
+        "likelihood": model.likelihood,
+        "surrogate": {"path": str(surrogate), "sha256": info["sha256"]},
+        "observed": {"path": str(observed), "sha256": dataset.file_digest(observed)},
+        "provenance": dataset.provenance(command),
+    }
+    dataset.write_arrays(out, arrays, about, kind="posterior", force=force)
+    seconds = time.monotonic() - start
+    first = ", ".join(
+        f"{name} = {m:.4g} ± {s:.2g}"
+        for name, m, s in zip(
+            model.law.prior.names, posterior.mean[0], posterior.sd[0], strict=True
+        )
+    )
+    count = f"{len(posterior)} observation{'s' * (len(posterior) > 1)}"
+    return Result(out, f"{out}: {count} in {seconds:.1f} s; the first: {first}", about)
+
+
+def validate(
+    surrogate: Path,
+    data: Path,
+    *,
+    out: Path,
+    simulator: str | None = None,
+    rows: slice | None = None,
+    draws: int | None = None,
+    observations: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+) -> Result:
+    """Score a surrogate against held-out data and, where there is one, the exact answer.
+
+    Args:
+        surrogate: checkpoint of the surrogate.
+        data: dataset that was not trained on.
+        out: metrics.json to write.
+        simulator: package.module:Class of a simulator outside the registry, for its exact truth
+            and its observables; files do not import code by themselves.
+        rows: which rows of the data, as in 0:1000.
+        draws: random draws for each log p(x|theta); the family's default if not given.
+        observations: rows whose posteriors are compared with the exact ones.
+        seed: seed of all that is random.
+        device: auto, cpu, cuda or cuda:1.
+        force: overwrite the file if it exists.
+
+    Example:
+        physgen validate cvae.pt test.h5 -o metrics.json
+    """
+    from physgen import checks
+
+    require(observations=(observations, 1), draws=(draws or 1, 1), seed=(seed, 0))
+    dataset.refuse_overwriting(out, force)
+    model, info = loaded(surrogate, device)
+    found = dataset.validated(dataset.read(data, rows), model.law, str(data))
+    truth = model.law.build_if_known(simulator)
+    if truth is None:
+        log.warning("no exact truth: to compare with it add --simulator %s", model.law.simulator)
+    with interruptible(f"{out}: validation") as stop, bar(1, f"validate {model.name}") as move:
+
+        def progress(done: float, text: str = "") -> None:
+            move(done, text)
+            stop.check()
+
+        measured = checks.validate(
+            model, found.labels(data), found.x, truth,
+            draws=draws, observations=observations, seed=seed, progress=progress,
+        )  # fmt: skip
+    command = command_line(
+        "validate", surrogate, data,
+        rows=rows, draws=draws, observations=observations, seed=seed,
+    )  # fmt: skip
+    metrics = {
+        "schema": "physgen/metrics/1",
+        "surrogate": {"path": str(surrogate), **info, "weights": weights(model)},
+        "data": {"path": str(data), "sha256": dataset.file_digest(data), "rows": len(found)},
+        "provenance": dataset.provenance(command),
+        **measured,
+    }
+    dataset.write_bytes(out, dumps(metrics, allow_nan=False).encode(), sidecar=False)
+    return Result(out, f"{out}: {verdict(metrics)}", metrics)
+
+
+def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
+    """Draw the metrics of a surrogate as one self-contained HTML page.
+
+    Args:
+        metrics: metrics.json, as validate wrote it.
+        out: HTML file to write.
+        force: overwrite the file if it exists.
+
+    Example:
+        physgen report metrics.json -o report.html
+    """
+    from physgen.report import render
+
+    dataset.refuse_overwriting(out, force)
+    try:
+        found = loads(dataset.read_bytes(metrics))
+        schema = found.get("schema")
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{metrics}: not the JSON that validate writes: {error}") from error
+    if schema != "physgen/metrics/1":
+        raise DataError(f"{metrics}: expected schema physgen/metrics/1, got {schema!r}")
+    dataset.write_bytes(out, render(found).encode(), sidecar=False)
+    return Result(out, f"{out}: report of {found['surrogate']['path']}")
+
+
+def loaded(path: Path, device: str) -> tuple[Surrogate, dict[str, Any]]:
+    """A surrogate on its device, and what is known of it."""
+    from physgen.device import device_of
+    from physgen.surrogates.checkpoint import load
+
+    model, info = load(path, device_of(device))
+    return model, info | {"sha256": dataset.file_digest(path)}
+
+
+def law_of(path: Path) -> Law:
+    """The law that a dataset follows.
+
+    Raises:
+        DataError: a file that does not say.
+    """
+    meta = dataset.read(path, slice(0, 1)).meta
+    if meta is None:
+        raise DataError(f"{path}: no metadata, so no prior; make it with physgen simulate")
+    return meta.law
+
+
+def weights(model: Surrogate) -> int:
+    """Number of weights."""
+    return sum(w.numel() for w in model.parameters())
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """The figures a physicist asks for first, in one line."""
+    nll, posterior = metrics["nll"], metrics["posterior"]
+    words = []
+    if nll and nll["gap_per_dim"] is not None:
+        words.append(
+            f"gap {nll['gap_per_dim']:.5f} ± {nll['gap_se']:.5f} nats a dimension "
+            f"({nll['gap_total']:.3f} nats in all, {nll['likelihood']})"
+        )
+    elif nll:
+        words.append(f"NLL {nll['per_dim']:.5f} nats a dimension ({nll['likelihood']})")
+    if posterior and posterior["mean_error"] is not None:
+        words.append(
+            f"posterior mean off by {posterior['mean_error']:.3f} exact widths, "
+            f"width ratio {posterior['std_ratio']:.3f}, "
+            f"C2ST {posterior['c2st']:.3f} (0.5 is perfect)"
+        )
+    return "; ".join(words) or "no likelihood and no exact truth to compare with"
+
+
+def require(**at_least: tuple[int, int]) -> None:
+    """Refuse a number that is too small: name → (value, least value)."""
+    for name, (value, least) in at_least.items():
+        if value < least:
+            raise UsageError(f"{name}: expected at least {least}, got {value}")

@@ -1,0 +1,1 @@
+"""Numbers about quality: against exact answers, and between samples."""

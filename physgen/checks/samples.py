@@ -1,0 +1,226 @@
+r"""Two samples: do they follow the same law?
+
+Every figure comes with what it would read if the laws were equal, because none is zero at finite
+N: distances of histograms are biased upwards. The null is had from *permutations*:
+pool both samples, deal them out again at the same sizes, and compute the same figure.
+
+- Histograms with common bins: Jensen–Shannon distance √JS (natural log, 0 … √log 2), KL.
+- Maximum mean discrepancy with a Gaussian kernel, MMD² = E k(a, a′) + E k(b, b′) − 2 E k(a, b),
+  unbiased and so negative at times (Gretton et al., JMLR 13 (2012) 723), its width the median
+  distance.
+- Classifier two-sample test: the cross-validated accuracy of a small network that is asked which
+  sample a row is from (Lopez-Paz & Oquab, arXiv:1610.06545). A classifier that is too weak also
+  says ½, so a *positive control* stands beside it: a sample in which the components of x were
+  dealt out anew among rows of nearly equal θ, which keeps all their marginals and destroys what
+  ties them together. It must be told from the truth.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.spatial.distance import cdist, jensenshannon
+from scipy.special import rel_entr
+from torch import Tensor, nn
+
+from simulators.base import Array
+
+__all__ = [
+    "C2ST",
+    "MMD",
+    "Distance",
+    "c2st",
+    "common_edges",
+    "counts",
+    "js_distance",
+    "kl_divergence",
+    "mmd",
+    "shuffle_components",
+]
+
+HIDDEN, FOLDS, EPOCHS, BATCH, RATE, DECAY = 64, 5, 20, 256, 5e-3, 3e-2
+
+
+class Distance(NamedTuple):
+    """A distance of two samples, and its mean over permutations of the pooled sample."""
+
+    value: float
+    null: float
+
+
+class MMD(NamedTuple):
+    """The unbiased squared discrepancy, the 95 % point of its null, and the p-value."""
+
+    value: float
+    null: float
+    p_value: float
+
+
+class C2ST(NamedTuple):
+    """Accuracy of the classifier and its standard error; the same on permuted labels."""
+
+    accuracy: float
+    se: float
+    null: float
+
+
+def common_edges(reference: Array, bins: int = 40) -> Array:
+    """Edges of equal bins over the range of a reference sample (n,), (bins + 1,)."""
+    return np.histogram_bin_edges(reference, bins)
+
+
+def counts(values: Array, edges: Array) -> Array:
+    """Histogram of (n,) in which what lies outside counts in the outermost bins."""
+    return np.histogram(values.clip(edges[0], edges[-1]), edges)[0]
+
+
+def kl_divergence(p: Array, q: Array) -> float:
+    """KL(p‖q) of two histograms in nats; ∞ where q has an empty bin that p has not."""
+    return float(rel_entr(p / p.sum(), q / q.sum()).sum())
+
+
+def js_distance(p: Array, q: Array, rng: np.random.Generator, permutations: int = 100) -> Distance:
+    """Jensen–Shannon distance of two histograms of counts, and its null at the same sizes.
+
+    The null deals the pooled counts out anew, which is a permutation of the pooled sample.
+    """
+    pooled = p + q
+    dealt = rng.multivariate_hypergeometric(pooled, int(p.sum()), size=permutations)
+    null = jensenshannon(dealt, pooled - dealt, axis=-1)
+    return Distance(float(jensenshannon(p, q)), float(np.nanmean(null)))
+
+
+def mmd(
+    a: Array,
+    b: Array,
+    rng: np.random.Generator,
+    *,
+    rows: int = 1000,
+    permutations: int = 200,
+) -> MMD:
+    """Maximum mean discrepancy of two samples, with a Gaussian kernel.
+
+    Args:
+        a: (n, …).
+        b: (m, …), the same shape of a row.
+        rng: random numbers.
+        rows: rows of each sample that are used at most.
+        permutations: permutations for the null.
+    """
+    a, b = (rng.permutation(s.reshape(len(s), -1))[:rows] for s in (a, b))
+    pooled = _standardised(np.concatenate([a, b]))
+    squared = cdist(pooled, pooled, "sqeuclidean")
+    median = np.median(squared[np.triu_indices(len(pooled), 1)])
+    kernel = np.exp(-squared / max(median, np.finfo(float).tiny))
+    np.fill_diagonal(kernel, 0)
+    first = np.arange(len(pooled)) < len(a)
+    labels = np.stack([first, *(rng.permutation(first) for _ in range(permutations))])
+    value, *null = _mmd(kernel, labels.astype(float))
+    p = (1 + np.sum(np.array(null) >= value)) / (1 + permutations)
+    return MMD(float(value), float(np.quantile(null, 0.95)), float(p))
+
+
+def _mmd(kernel: Array, first: Array) -> Array:
+    """Unbiased MMD² for rows of labels (P, N): 1 for the first sample, 0 for the second."""
+    second = 1 - first
+    n, m = first.sum(-1), second.sum(-1)
+    k_first, k_second = first @ kernel, second @ kernel
+    within = (k_first * first).sum(-1) / (n * (n - 1)) + (k_second * second).sum(-1) / (
+        m * (m - 1)
+    )
+    return within - 2 * (k_first * second).sum(-1) / (n * m)
+
+
+def shuffle_components(x: Array, theta: Array, rng: np.random.Generator, block: int = 16) -> Array:
+    """The positive control: components of x dealt out among rows of nearly equal θ.
+
+    Args:
+        x: (n, …).
+        theta: (n, D); rows count as near by its first column.
+        rng: random numbers.
+        block: rows among which each component is permuted.
+    """
+    order = np.argsort(theta[:, 0], kind="stable")
+    flat = x.reshape(len(x), -1)[order]
+    for i in range(0, len(flat), block):
+        flat[i : i + block] = rng.permuted(flat[i : i + block], axis=0)
+    control = np.empty_like(flat)
+    control[order] = flat
+    return control.reshape(x.shape)
+
+
+def c2st(a: Array, b: Array, *, given: tuple[Array, Array] | None = None, seed: int = 0) -> C2ST:
+    """Cross-validated accuracy of a classifier between two samples of equal size.
+
+    Args:
+        a: (n, …).
+        b: (n, …), the same shape of a row.
+        given: θ of each sample's rows, (n, D) each, as further inputs.
+        seed: seed of folds, weights and permutation.
+
+    Raises:
+        ValueError: samples of different sizes, or fewer than 10 rows.
+    """
+    if len(a) != len(b) or len(a) < 2 * FOLDS:
+        raise ValueError(f"c2st: expected two samples of n >= 10 rows, got {len(a)} and {len(b)}")
+    samples = [s.reshape(len(s), -1) for s in (a, b)]
+    if given is not None:
+        samples = [np.concatenate(pair, -1) for pair in zip(samples, given, strict=True)]
+    x = torch.as_tensor(_standardised(np.concatenate(samples)), dtype=torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.ones(len(a))
+    accuracy = _accuracy(x, torch.cat([label, 1 - label]), generator)
+    swapped = torch.randint(2, (len(a),), generator=generator).float()
+    null = _accuracy(x, torch.cat([swapped, 1 - swapped]), generator)
+    return C2ST(accuracy, float(np.sqrt(accuracy * (1 - accuracy) / len(x))), null)
+
+
+def _standardised(x: Array) -> Array:
+    """Columns of mean 0 and variance 1; a constant column is 0."""
+    sd = x.std(0)
+    return (x - x.mean(0)) / np.where(sd > 0, sd, 1)
+
+
+def _accuracy(x: Tensor, y: Tensor, generator: torch.Generator) -> float:
+    """Accuracy on held-out rows, all folds trained at once as a batch of networks.
+
+    Row i of either sample falls in the same fold: with equal θ they would betray one another.
+    """
+    n = len(x) // 2
+    order = torch.randperm(n, generator=generator)[: n // FOLDS * FOLDS].view(FOLDS, -1)
+    test = torch.cat([order, order + n], 1)
+    train = torch.stack([torch.cat([*test[:f], *test[f + 1 :]]) for f in range(FOLDS)])
+    network = _train(x, y, train, generator)
+    with torch.no_grad():
+        return float(((_logit(network, x[test]) > 0) == (y[test] > 0.5)).double().mean())
+
+
+def _train(x: Tensor, y: Tensor, rows: Tensor, generator: torch.Generator) -> list[nn.Parameter]:
+    """One network for each fold, trained on its rows (FOLDS, n)."""
+    sizes = [x.shape[1], HIDDEN, HIDDEN, 1]
+    network = []
+    for i, o in itertools.pairwise(sizes):
+        weight = torch.randn(FOLDS, i, o, generator=generator) * (2 / i) ** 0.5
+        network += [nn.Parameter(weight), nn.Parameter(torch.zeros(FOLDS, 1, o))]
+    steps = EPOCHS * -(-rows.shape[1] // BATCH)
+    optimiser = torch.optim.AdamW(network, lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        pick = torch.randint(rows.shape[1], (FOLDS, BATCH), generator=generator)
+        batch = rows.gather(1, pick)
+        loss = nn.functional.binary_cross_entropy_with_logits(_logit(network, x[batch]), y[batch])
+        optimiser.zero_grad()
+        (FOLDS * loss).backward()
+        optimiser.step()
+        schedule.step()
+    return network
+
+
+def _logit(network: list[nn.Parameter], x: Tensor) -> Tensor:
+    """x (FOLDS, B, d) → (FOLDS, B)."""
+    for weight, bias in zip(network[:-2:2], network[1:-2:2], strict=True):
+        x = torch.relu(torch.baddbmm(bias, x, weight))
+    return torch.baddbmm(network[-1], x, network[-2])[..., 0]

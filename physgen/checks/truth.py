@@ -1,0 +1,119 @@
+r"""A surrogate against the exact answer: its log p, and the posterior that it implies.
+
+With x_i drawn from p(x|θ_i), the mean of the *paired* gap g_i = log p(x_i|θ_i) − log q(x_i|θ_i)
+estimates the divergence KL(p‖q) ≥ 0 averaged over θ. The entropy of p cancels row by row, so that
+its standard error is far below that of the two means. Hence also the check that no model may fail:
+the mean gap of a normalised q, or of a lower bound on it, is negative by chance only. The gap in
+*total* nats κ is what inference feels: it shifts a posterior by up to √(2κ) of its widths.
+
+Posteriors are compared on one grid, the union of both fine grids: the shift of the mean in exact
+widths, the ratio of the widths, the total variation TV = ½∫|p − q| (the best classifier between
+the two is right with probability ½ + TV/2; Lopez-Paz & Oquab, arXiv:1610.06545) and KL(p‖q).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from physgen.posterior.cubic import integral
+from physgen.posterior.grid import GridPosterior
+from simulators.base import Array, Verdict
+
+__all__ = ["Agreement", "Estimate", "bins", "compare", "estimate", "never_above"]
+
+POINTS = 2**22
+"""Points of the common grids that are held at once."""
+
+
+class Estimate(NamedTuple):
+    """A mean and its standard error (NaN of fewer than two values)."""
+
+    value: float
+    se: float
+
+
+class Agreement(NamedTuple):
+    """n posteriors against the exact ones.
+
+    Attributes:
+        shift: (mean − exact mean) / exact standard deviation, (n, D).
+        ratio: standard deviation / exact standard deviation, (n, D).
+        tv: total variation, (n,).
+        kl: KL(exact‖posterior) in nats, (n,).
+    """
+
+    shift: Array
+    ratio: Array
+    tv: Array
+    kl: Array
+
+    @property
+    def c2st(self) -> Array:
+        """Accuracy of the best classifier between the two, ½ + TV/2, (n,)."""
+        return 0.5 + self.tv / 2
+
+
+def estimate(values: Array) -> Estimate:
+    """The mean of independent values (n,), and its standard error."""
+    if not len(values):
+        return Estimate(np.nan, np.nan)
+    se = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return Estimate(float(values.mean()), float(se))
+
+
+def bins(
+    parameter: Array, low: float, high: float, count: int
+) -> Iterator[tuple[float, float, Array]]:
+    """Equal bins of [low, high] that are not empty: lower and upper edge, and their rows."""
+    edges = np.linspace(low, high, count + 1)
+    which = np.searchsorted(edges[1:-1], parameter, side="right")
+    for k in range(count):
+        if len(rows := np.flatnonzero(which == k)):
+            yield float(edges[k]), float(edges[k + 1]), rows
+
+
+def never_above(exact: Array, model: Array, level: float = 1e-3) -> Verdict:
+    """Whether the model's mean log p stays below the exact one, but for chance.
+
+    Args:
+        exact: exact log p(x_i|θ_i) of x_i drawn from p(x|θ_i), (n,).
+        model: the model's log p of the same rows, (n,).
+        level: probability of a false alarm when the two laws are equal.
+    """
+    gap = estimate(exact - model)
+    p = float(norm.cdf(gap.value / gap.se)) if gap.se > 0 else float(gap.value >= 0)
+    detail = f"mean of exact − model: {gap.value:.4g} ± {gap.se:.2g} nats"
+    return Verdict("mean log p is not above the exact one", p >= level, p, detail)
+
+
+def compare(exact: GridPosterior, model: GridPosterior) -> Agreement:
+    """The model's posteriors of n observations against the exact ones, in the same order."""
+    width = exact.sd
+    size = np.prod([a.shape[1] + b.shape[1] for a, b in zip(exact.axes, model.axes, strict=True)])
+    step = max(1, POINTS // int(size))
+    parts = [
+        _divergences(exact[i : i + step], model[i : i + step]) for i in range(0, len(exact), step)
+    ]
+    tv, kl = np.concatenate(parts, -1) if parts else np.empty((2, 0))
+    return Agreement((model.mean - exact.mean) / width, model.sd / width, tv, kl)
+
+
+def _divergences(exact: GridPosterior, model: GridPosterior) -> tuple[Array, Array]:
+    """Total variation and KL on the union of both grids, (n,) each."""
+    axes = tuple(
+        np.sort(np.concatenate(pair, -1)) for pair in zip(exact.axes, model.axes, strict=True)
+    )
+    log_p, log_q = _normalised(exact, axes), _normalised(model, axes)
+    p, q = np.exp(log_p), np.exp(log_q)
+    ratio = np.where(p > 0, log_p, 0) - np.where(p > 0, log_q, 0)
+    return integral(list(axes), abs(p - q)) / 2, integral(list(axes), p * ratio)
+
+
+def _normalised(posterior: GridPosterior, axes: tuple[Array, ...]) -> Array:
+    log_p = posterior.on(axes)
+    mass = integral(list(axes), np.exp(log_p))
+    return log_p - np.log(mass).reshape(-1, *[1] * len(axes))

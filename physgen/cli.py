@@ -1,0 +1,261 @@
+"""The command line: a click command for each verb of :mod:`physgen.api`, made from its signature.
+
+Positional parameters become arguments, keyword-only ones options; types, defaults and help come
+from the annotations and the docstring. ``simulate`` and ``fit`` are groups of commands, one for
+each simulator or family, whose own options are read from its class in the same way, a user's own
+class included.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+
+import click
+
+import physgen
+from physgen import api
+from physgen.demo import demo
+from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
+from physgen.options import REQUIRED, Option, example, options, summary
+from physgen.registry import Kind, find, targets
+
+__all__ = ["main"]
+
+SHORT = {"out": "-o", "n": "-n"}
+
+
+class Pair(click.ParamType[Any]):
+    """``name=value`` or ``name=low:high``."""
+
+    def __init__(self, numbers: int) -> None:
+        self.numbers = numbers
+        self.name = "NAME=LOW:HIGH" if numbers == 2 else "NAME=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """The name and its number, or pair of numbers."""
+        name, _, text = str(value).partition("=")
+        try:
+            found = tuple(float(v) for v in text.split(":"))
+        except ValueError:
+            found = ()
+        if not name or len(found) != self.numbers:
+            self.fail(f"expected {self.name}, got {value!r}", param, ctx)
+        return name, found if self.numbers == 2 else found[0]
+
+
+class Rows(click.ParamType[slice]):
+    """``start:stop``, either of which may be left out."""
+
+    name = "START:STOP"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> slice:
+        """The slice."""
+        try:
+            start, stop = (int(v) if v else None for v in str(value).split(":"))
+        except ValueError:
+            self.fail(f"expected START:STOP, as in 0:10, got {value!r}", param, ctx)
+        return slice(start, stop)
+
+
+def click_type(annotation: Any) -> tuple[Any, bool]:
+    """The click type of an annotation, and whether the option may be repeated.
+
+    Raises:
+        TypeError: an annotation that no option can have.
+    """
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation)), False
+    if get_origin(annotation) is Mapping:
+        return Pair(1 if get_args(annotation)[1] is float else 2), True
+    if annotation is slice:
+        return Rows(), False
+    if annotation is Path:
+        return click.Path(path_type=Path), False
+    if annotation in (int, float, str, bool):
+        return annotation, False
+    if annotation is REQUIRED:
+        return str, False
+    raise TypeError(f"no option can have the type {annotation}")
+
+
+def parameter(option: Option, positional: bool) -> click.Parameter:
+    """One option of a function as a parameter of a command."""
+    kind, multiple = click_type(option.type)
+    if positional:
+        return click.Argument([option.name], type=kind, required=option.default is REQUIRED)
+    flag = f"--{option.name.replace('_', '-')}"
+    names = [option.name, *([SHORT[option.name]] if option.name in SHORT else []), flag]
+    if kind is bool:
+        switch = f"{flag}/--no-{flag[2:]}" if option.default else flag
+        return click.Option(
+            [option.name, switch], is_flag=True, default=option.default, help=option.help
+        )
+    required = option.default is REQUIRED
+    has_default = not required and option.default not in (None, "")
+    return click.Option(
+        names,
+        type=kind,
+        multiple=multiple,
+        required=required,
+        show_default=has_default,
+        help=option.help,
+        metavar="PATH" if isinstance(kind, click.Path) else None,
+        **({"default": option.default} if has_default else {}),
+    )
+
+
+def command(
+    verb: Callable[..., api.Result], name: str, bound: Mapping[str, str] | None = None, *more: Any
+) -> click.Command:
+    """The command of a verb.
+
+    Args:
+        verb: the function.
+        name: the command's name.
+        bound: arguments that are known already.
+        *more: classes whose options the command takes too.
+    """
+    bound = bound or {}
+    kinds = {p.name: p.kind for p in inspect.signature(verb).parameters.values()}
+    own = [o for o in options(verb) if o.name not in bound]
+    extra = [o for cls in more for o in options(cls)]
+    taken = [o.name for o in own]
+    if clash := [o.name for o in extra if o.name in taken]:
+        raise UsageError(f"{name}: an option of its own must not be called {clash[0]!r}")
+    about = summary(more[-1] if more else verb)
+    return click.Command(
+        name,
+        params=[
+            *(parameter(o, kinds[o.name] is not inspect.Parameter.KEYWORD_ONLY) for o in own),
+            *(parameter(o, False) for o in extra),
+            *shared(),
+        ],
+        callback=guarded(verb, bound, {o.name: o.default for o in extra}),
+        help=about,
+        short_help=about.partition("\n")[0],
+        epilog=f"\b\nExample:\n  {example(verb)}",
+    )
+
+
+def shared() -> list[click.Parameter]:
+    """The options that every command has."""
+    return [
+        click.Option(["quiet", "-q", "--quiet"], is_flag=True, help="Only warnings and results."),
+        click.Option(["verbose", "-v", "--verbose"], is_flag=True, help="More of what is done."),
+        click.Option(["debug", "--debug"], is_flag=True, help="Show the traceback of an error."),
+    ]
+
+
+def guarded(
+    verb: Callable[..., api.Result], bound: Mapping[str, str], defaults: Mapping[str, Any]
+) -> Callable[..., None]:
+    """Call a verb, print its result, and turn its errors into one line and an exit code."""
+
+    def callback(quiet: bool, verbose: bool, debug: bool, **given: Any) -> None:
+        level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+        logging.getLogger("physgen").setLevel(level)
+        given = {k: dict(v) if is_pairs(v) else v for k, v in given.items()}
+        chosen = {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
+        try:
+            result = verb(**bound, **chosen)
+            click.echo(result)
+            if result.fault:
+                raise DataError(result.fault)
+        except (PhysgenError, OSError, KeyboardInterrupt) as error:
+            if debug:
+                raise
+            fail(error)
+
+    return callback
+
+
+def is_pairs(value: Any) -> bool:
+    """Whether a value came from an option of pairs that may be repeated."""
+    return isinstance(value, tuple)
+
+
+def fail(error: BaseException) -> NoReturn:
+    """End with an expected error: one line on stderr, and its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        error = Interrupted()
+    if isinstance(error, OSError):
+        error = StorageError(f"{error.filename or 'storage'}: {error.strerror or error}")
+    click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+    sys.exit(error.exit_code if isinstance(error, PhysgenError) else 1)
+
+
+class Named(click.Group):
+    """The commands of a verb, one for each registered name and for any ``package.module:Class``.
+
+    Args:
+        verb: the function.
+        kind: what its first argument names.
+        more: classes whose options its commands take, given the named class.
+    """
+
+    def __init__(
+        self, verb: Callable[..., api.Result], kind: Kind, more: Callable[[Any], list[Any]]
+    ) -> None:
+        text = summary(verb)
+        super().__init__(
+            verb.__name__,
+            help=text,
+            short_help=text.partition("\n")[0],
+            epilog=f"\b\nExample:\n  {example(verb)}",
+            subcommand_metavar=f"{kind[:-1].upper()} [OPTIONS]",
+        )
+        self.verb, self.kind, self.more = verb, kind, more
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The registered names."""
+        return sorted(targets(self.kind))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        first = next(iter(inspect.signature(self.verb).parameters))
+        try:
+            more = self.more(find(self.kind, cmd_name))
+            return command(self.verb, cmd_name, {first: cmd_name}, *more)
+        except (PhysgenError, TypeError) as error:
+            fail(error)
+
+
+def of_family(family: Any) -> list[Any]:
+    """The classes whose options `fit` takes."""
+    from physgen.training import Training
+
+    return [Training, family.Config]
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PHYSGEN"}
+)
+@click.version_option(physgen.__version__, prog_name="physgen")
+def main() -> None:
+    """Simulation-based inference, scored against the exact answer.
+
+    A simulator draws x from theta; a surrogate learns to; a posterior turns either around; a check
+    asks whether it did so rightly.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("physgen").handlers = [handler]
+
+
+main.epilog = "\b\nExample:\n  physgen demo -o demo/"
+main.add_command(Named(api.simulate, "simulators", lambda simulator: [simulator]))
+main.add_command(Named(api.fit, "surrogates", of_family))
+for verb in (api.inspect, api.sample, api.infer, api.validate, api.report, demo):
+    main.add_command(command(verb, verb.__name__))

@@ -1,0 +1,30 @@
+"""Datasets on disk: rows (θ, x) and the law they follow, written whole and read guarded."""
+
+from physgen.dataset.files import file_digest, read_bytes, refuse_overwriting, write_bytes
+from physgen.dataset.inspect import describe
+from physgen.dataset.job import Shard
+from physgen.dataset.products import read_arrays, write_arrays
+from physgen.dataset.reader import read
+from physgen.dataset.schema import SCHEMA, Meta, Rows, provenance, validated
+from physgen.dataset.stream import Stream
+from physgen.dataset.writer import Written, write
+
+__all__ = [
+    "SCHEMA",
+    "Meta",
+    "Rows",
+    "Shard",
+    "Stream",
+    "Written",
+    "describe",
+    "file_digest",
+    "provenance",
+    "read",
+    "read_arrays",
+    "read_bytes",
+    "refuse_overwriting",
+    "validated",
+    "write",
+    "write_arrays",
+    "write_bytes",
+]

@@ -1,0 +1,151 @@
+"""Whole files, or none: atomic writing, checksums next to the file, and errors with the path.
+
+A file is written under a temporary name in the folder where it will be, forced to the disk and
+renamed, so a reader sees the old file or the new one and never half of one. ``NAME.sha256`` next
+to it (the format of ``sha256sum -c``) is checked before anything parses the file: HDF5's own
+checksums cover the data, and not the structure that leads to them.
+
+An output that is a symbolic link is refused: replacing it would cut the link, and writing through
+it would change a file that nobody named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+from physgen.errors import DataError, StorageError, UsageError
+
+__all__ = ["read_bytes", "write_bytes"]
+
+
+@contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into a StorageError with the path."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{path}: {error.strerror or error}; check the path, its permissions and free space"
+        ) from error
+
+
+def refuse_overwriting(path: Path, force: bool) -> None:
+    """Refuse an output that is a link or a folder and, without `force`, one that exists."""
+    if path.is_symlink():
+        raise UsageError(f"{path}: is a symbolic link; give the path of the file itself")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is not a regular file; choose another output")
+    if path.exists() and not force:
+        raise UsageError(f"{path}: exists; choose another output, or --force to overwrite it")
+
+
+def write_bytes(path: str | Path, data: bytes, *, sidecar: bool, durable: bool = True) -> None:
+    """Write a whole file, or leave what was there.
+
+    Args:
+        path: the file; replaced if it exists.
+        data: its content.
+        sidecar: whether to write ``NAME.sha256`` next to it.
+        durable: whether to wait until it would survive a power cut.
+
+    Raises:
+        StorageError: the file system refused.
+        UsageError: the path is a symbolic link or a folder.
+    """
+    path = Path(path)
+    refuse_overwriting(path, force=True)
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    with storage(path):
+        try:
+            store(temporary, data, durable)
+            publish(temporary, path, hashlib.sha256(data).hexdigest() if sidecar else "", durable)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path, digest: str, durable: bool = True) -> None:
+    """Give a finished file its name, and then its sidecar if there is a digest."""
+    seal(path).unlink(missing_ok=True)  # the old file's: it must not outlive it
+    temporary.replace(path)
+    if digest:
+        store(temporary, f"{digest}  {path.name}\n".encode(), durable)
+        temporary.replace(seal(path))
+    if durable:
+        sync_folder(path.parent)
+
+
+def store(path: Path, data: bytes, durable: bool) -> None:
+    """Write a file under the name it is not known by."""
+    with path.open("wb") as file:
+        file.write(data)
+        if durable:
+            sync(file)
+
+
+def sync(file: IO[bytes]) -> None:
+    """Force a file's content to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def seal(path: Path) -> Path:
+    """The sidecar of a file."""
+    return path.with_name(path.name + ".sha256")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with storage(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_seal(path: Path) -> Literal["ok", "missing"]:
+    """Compare a file with its sidecar, if it has one.
+
+    Raises:
+        DataError: the path is not a regular file, or its bytes are not those the sidecar says.
+        StorageError: the file cannot be read.
+    """
+    with storage(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: not a regular file; give a file")
+        path.open("rb").close()
+    if not seal(path).exists():
+        return "missing"
+    with storage(seal(path)):
+        expected = seal(path).read_bytes()[:64].decode("ascii", "replace")
+    if expected != file_digest(path):
+        raise DataError(
+            f"{path}: differs from its checksum in {seal(path).name}: damaged or changed since it "
+            "was written; make it again (or remove the checksum if the change is yours)"
+        )
+    return "ok"
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A file's content, compared with its sidecar if there is one.
+
+    Raises:
+        DataError: the bytes are not those the sidecar says.
+        StorageError: the file cannot be read.
+    """
+    path = Path(path)
+    check_seal(path)
+    with storage(path):
+        return path.read_bytes()

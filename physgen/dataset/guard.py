@@ -1,0 +1,192 @@
+"""One guarded way into an HDF5 file that somebody else may have made.
+
+HDF5 can be told by a file to read other files (external storage, external links, virtual
+datasets), to run code that is not there (filter plug-ins), to follow pointers (soft links, strings
+and objects of variable length) and to allocate far more than the file holds (a file of 209 kB
+that declares 1 TB). None of that is needed here, so all of it is refused, before a value is read:
+only hard links to plain numeric arrays all of whose chunks are there, and sizes that follow from
+the bytes that are really stored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from physgen.dataset.files import check_seal
+from physgen.errors import DataError
+from simulators.base import Array
+
+__all__ = ["arrays", "attribute", "dataset", "metadata", "opened"]
+
+MAX_JSON = 2**20
+MAX_NAMES = 256
+MAX_CHUNK = 2**28
+MAX_RATIO = 1100  # deflate reaches 1032
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, 32000}
+HDF5_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@contextmanager
+def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
+    """Open a file for reading, after its checksum has been compared.
+
+    Args:
+        path: the file.
+        checked: whether the checksum has been compared before.
+
+    Raises:
+        DataError: the checksum differs, or HDF5 cannot read the file.
+        StorageError: the file cannot be opened.
+    """
+    if not checked:
+        check_seal(path)
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except HDF5_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: cannot be read as HDF5: {reason}") from error
+
+
+def member(group: h5py.Group, name: str) -> h5py.Dataset | h5py.Group | None:
+    """What a path under a group leads to by hard links only; None where there is nothing."""
+    for part in name.split("/"):
+        link = group.get(part, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise DataError(
+                f"{group.file.filename}: /{name} is a {type(link).__name__}, not data in this "
+                "file; copy the data in"
+            )
+        group = group[part]
+    return group
+
+
+def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
+    """A plain numeric array whose stored bytes can hold what it declares; None if absent.
+
+    Raises:
+        DataError: anything else.
+    """
+    found = member(file, name)
+    if found is None:
+        return None
+    if reason := objection(found):
+        raise DataError(f"{file.filename}: /{name}: {reason}")
+    return found
+
+
+def objection(data: Any) -> str | None:
+    """Why an object may not be read; None if it may."""
+    if not isinstance(data, h5py.Dataset):
+        return "expected an array, got a group or a type"
+    if data.dtype.kind not in "iuf" or data.dtype.itemsize > 8 or data.dtype.subdtype:
+        return f"expected real numbers of at most 64 bits, got {data.dtype}"
+    if data.shape is None:
+        return "expected an array, got an empty dataspace"
+    plan = data.id.get_create_plist()
+    if plan.get_external_count() or plan.get_layout() == h5py.h5d.VIRTUAL:
+        return "its data lie in another file; copy them into this one"
+    if unknown := {plan.get_filter(i)[0] for i in range(plan.get_nfilters())} - FILTERS:
+        return f"filter {min(unknown)} is not read here; write it with gzip or none"
+    declared = math.prod(data.shape) * data.dtype.itemsize
+    if plan.get_layout() != h5py.h5d.CHUNKED:
+        stored = data.id.get_storage_size()
+        return None if stored == declared else f"declares {declared} bytes and holds {stored}"
+    return chunk_objection(data, declared)
+
+
+def chunk_objection(data: h5py.Dataset, declared: int) -> str | None:
+    """Why a chunked array may not be read; None if it may."""
+    chunk = math.prod(data.chunks) * data.dtype.itemsize
+    if chunk > MAX_CHUNK:
+        return f"chunks of {chunk} bytes; at most {MAX_CHUNK} are read"
+    sizes: list[int] = []
+    data.id.chunk_iter(lambda info: sizes.append(info.size))
+    expected = math.prod(-(-n // c) for n, c in zip(data.shape, data.chunks, strict=True))
+    if len(sizes) != expected:
+        return f"holds {len(sizes)} of {expected} chunks: incomplete; make the file again"
+    if sizes and (max(sizes) > 1.01 * chunk + 1024 or declared > MAX_RATIO * sum(sizes)):
+        return f"declares {declared} bytes and holds {sum(sizes)}"
+    return None
+
+
+def arrays(file: h5py.File, where: str) -> dict[str, h5py.Dataset]:
+    """Name → array of all members of a group, each guarded; empty where there is no group."""
+    group = file if where == "/" else member(file, where)
+    if group is None:
+        return {}
+    if not isinstance(group, h5py.Group) or len(group) > MAX_NAMES:
+        raise DataError(f"{file.filename}: /{where}: expected a group of at most {MAX_NAMES}")
+    names = [n for n in group if not (where == "/" and n == "meta")]
+    path = "" if where == "/" else f"{where}/"
+    return {name: dataset(file, path + name) for name in names}
+
+
+def attribute(file: h5py.File, name: str) -> str | int | None:
+    """A root attribute that is one short text or one integer; None where it is absent."""
+    if name not in file.attrs:
+        return None
+    found = h5py.h5a.open(file.id, name.encode())
+    plain = found.dtype.kind in "Siu" or h5py.check_string_dtype(found.dtype)
+    value = file.attrs[name] if plain and found.shape == () else None
+    if value is None or len(str(value)) > 1024:
+        raise DataError(f"{file.filename}: attribute {name!r}: expected one text or integer")
+    if isinstance(value, bytes):
+        return value.decode()
+    return value if isinstance(value, str) else int(value)
+
+
+def metadata(file: h5py.File) -> tuple[str, dict[str, Any]]:
+    """The text of /meta/json and what it says.
+
+    Raises:
+        DataError: no such text, more than 1 MiB of it, or not a JSON object.
+    """
+    found = member(file, "meta/json")
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind != "S" or found.shape != ():
+        raise DataError(f"{file.filename}: /meta/json: expected one text of fixed length")
+    plan = found.id.get_create_plist()
+    if plan.get_external_count() or plan.get_layout() not in (
+        h5py.h5d.CONTIGUOUS,
+        h5py.h5d.COMPACT,
+    ):
+        raise DataError(f"{file.filename}: /meta/json: its data lie in another file")
+    if (size := found.dtype.itemsize) > MAX_JSON:
+        raise DataError(f"{file.filename}: /meta/json: {size} bytes; at most {MAX_JSON} are read")
+    text = bytes(found[()]).decode()
+    data = json.loads(text, parse_constant=refuse_constant)
+    if not isinstance(data, dict):
+        raise DataError(f"{file.filename}: /meta/json: expected a JSON object")
+    return text, data
+
+
+def refuse_constant(name: str) -> float:
+    """NaN and Infinity are not JSON."""
+    raise ValueError(f"{name} is not JSON")
+
+
+def loaded(data: h5py.Dataset, start: int = 0, stop: int | None = None) -> Array:
+    """Rows of an array in native byte order."""
+    values = data[start:stop] if data.shape else data[()]
+    values = np.asarray(values)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)

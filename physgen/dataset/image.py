@@ -1,0 +1,88 @@
+"""Building HDF5 files where nothing can go wrong: in memory, or on an output that never fails.
+
+When a write fails under it, HDF5 cannot close the file and ends the process. So a small file is
+built in memory and written as bytes, and a large one is built on an `Output`, which keeps the
+error for later and lets HDF5 believe that all is well. The time is stored nowhere but in
+``created``, so that the same content gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from physgen.dataset.schema import block_digest
+from simulators.base import Array
+
+__all__ = ["Output", "chunked", "image", "label"]
+
+
+def image(arrays: Mapping[str, Array], rows: int) -> bytes:
+    """The HDF5 file of one shard: each array is one compressed chunk, padded by zeros."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, values in arrays.items():
+            data = chunked(file, name, (rows, *values.shape[1:]), values.dtype, rows)
+            data[: len(values)] = values
+        file.attrs["digest"] = np.bytes_(block_digest(arrays).encode())
+    return buffer.getvalue()
+
+
+def chunked(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows: int
+) -> h5py.Dataset:
+    """A new array in chunks of some rows: gzip 1 and fletcher32, no shuffle."""
+    return file.create_dataset(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=(rows, *shape[1:]),
+        compression="gzip",
+        compression_opts=1,
+        fletcher32=True,
+        track_times=False,
+    )
+
+
+class Output(io.FileIO):
+    """A file for HDF5 that never fails: it keeps the first error and drops what follows."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, or note why not."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while rest and self.error is None:
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length, or note why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the error that was kept, if there is one."""
+        if self.error is not None:
+            raise self.error
+
+
+def label(file: h5py.File, schema: str, meta_json: str, created: str, content: str) -> None:
+    """Store what every physgen file says of itself."""
+    text = meta_json.encode()
+    kind = h5py.string_dtype("utf-8", len(text))
+    file.create_dataset("meta/json", data=np.array(text, dtype=kind), track_times=False)
+    for name, value in {"schema": schema, "created": created, "content_sha256": content}.items():
+        file.attrs[name] = np.bytes_(value.encode())
+    file.attrs["complete"] = 1

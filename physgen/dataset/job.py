@@ -1,0 +1,189 @@
+"""The work folder of a dataset that is being written: ``.NAME.parts`` next to the output.
+
+It holds the lock, the job's configuration with the time of the first start, and one HDF5 file for
+each finished shard. Each shard appears by one rename, so what is listed is finished, whenever the
+process died; the shard's rows depend on the configuration and its number alone, so what is missing
+can be made by anyone later. The folder goes when the output is complete, its ``job.json`` first:
+that is the moment from which the output counts as finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from physgen.dataset.files import refuse_overwriting, storage, write_bytes
+from physgen.dataset.schema import SCHEMA, Meta, dumps
+from physgen.errors import UsageError
+
+__all__ = ["Job", "Shard", "created_now"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some consecutive rows of a dataset, made in one go.
+
+    Attributes:
+        number: 0, 1, 2, …
+        start: its first row.
+        stop: the row after its last.
+        seed: its own random stream, a child of the dataset's seed.
+    """
+
+    number: int
+    start: int
+    stop: int
+    seed: np.random.SeedSequence
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def created_now() -> str:
+    """The time in UTC, or what SOURCE_DATE_EPOCH says it is."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return now.isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A dataset to be written: what will be in it, and what is done.
+
+    Attributes:
+        path: the output.
+        rows: number of rows.
+        shard_rows: rows in a shard, and in a chunk of the file.
+        meta: its metadata.
+    """
+
+    path: Path
+    rows: int
+    shard_rows: int
+    meta: Meta
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """All that the bytes of the rows depend on, as JSON data."""
+        config = {"schema": SCHEMA, "rows": self.rows, "shard_rows": self.shard_rows}
+        return json.loads(dumps(config | self.meta.to_json()))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the configuration."""
+        return hashlib.sha256(dumps(self.config).encode()).hexdigest()
+
+    @property
+    def folder(self) -> Path:
+        """The work folder."""
+        return self.path.with_name(f".{self.path.name}.parts")
+
+    @property
+    def file(self) -> Path:
+        """The configuration and the time of the first start."""
+        return self.folder / "job.json"
+
+    def shard(self, number: int) -> Shard:
+        """One of the shards."""
+        start = number * self.shard_rows
+        stop = min(start + self.shard_rows, self.rows)
+        return Shard(
+            number, start, stop, np.random.SeedSequence(self.meta.seed, spawn_key=(number,))
+        )
+
+    def __len__(self) -> int:
+        """Number of shards."""
+        return -(-self.rows // self.shard_rows)
+
+    def part(self, number: int) -> Path:
+        """The file of a finished shard."""
+        return self.folder / f"{number:08d}.h5"
+
+    def finished(self) -> list[int]:
+        """Numbers of the shards that are finished."""
+        return sorted(int(p.stem) for p in self.folder.glob("[0-9]*.h5"))
+
+    def missing(self) -> list[int]:
+        """Numbers of the shards that are not finished."""
+        return sorted(set(range(len(self))).difference(self.finished()))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the output alone.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        holder = self.folder / "holder"
+        lock = FileLock(self.folder / "lock", timeout=0)
+        with storage(self.folder):
+            self.folder.mkdir(exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                who = holder.read_text() if holder.exists() else "another process"
+                raise UsageError(
+                    f"{self.path}: {who} is writing it; wait for it, or choose another output"
+                ) from None
+        try:
+            write_bytes(
+                holder, f"process {os.getpid()} on {socket.gethostname()}".encode(), sidecar=False
+            )
+            yield
+        finally:
+            if self.folder.exists() and not (self.file.exists() and self.finished()):
+                self.discard()
+            lock.release()
+
+    def begin(self, force: bool) -> str:
+        """Start the job, or take it up where it was left.
+
+        Returns:
+            When it was started first.
+
+        Raises:
+            UsageError: the output exists, or the folder holds shards of another configuration.
+        """
+        before = self.load()
+        if before and before["digest"] == self.digest:
+            return str(before["created"])
+        refuse_overwriting(self.path, force)
+        if before and not force and self.finished():
+            raise UsageError(
+                f"{self.path}: {self.folder.name} holds unfinished rows with other "
+                f"{', '.join(self.differences(before['config']))}; rerun that command to finish "
+                "them, or --force to discard them"
+            )
+        for part in self.folder.glob("*.h5"):
+            part.unlink()
+        job = {"created": created_now(), "digest": self.digest, "config": self.config}
+        write_bytes(self.file, dumps(job).encode(), sidecar=False)
+        return str(job["created"])
+
+    def load(self) -> dict[str, Any] | None:
+        """What the job file says; None where there is none."""
+        with storage(self.file):
+            return json.loads(self.file.read_bytes()) if self.file.exists() else None
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """Names of the parts of the configuration that another one has otherwise."""
+        return sorted(k for k in self.config | other if self.config.get(k) != other.get(k))
+
+    def discard(self) -> None:
+        """Remove the folder, its job file first."""
+        with storage(self.folder):
+            self.file.unlink(missing_ok=True)
+            shutil.rmtree(self.folder)

@@ -1,0 +1,80 @@
+"""Small files of named arrays: posterior samples, learning curves, scores.
+
+They share the dataset's checksums, metadata and guarded reading, and have no rows and no law.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from physgen.dataset.files import refuse_overwriting, write_bytes
+from physgen.dataset.guard import arrays, attribute, loaded, metadata, opened
+from physgen.dataset.image import label
+from physgen.dataset.job import created_now
+from physgen.dataset.schema import block_digest, content_digest, dumps, numeric
+from physgen.errors import DataError
+from simulators.base import Array
+
+__all__ = ["read_arrays", "write_arrays"]
+
+
+def write_arrays(
+    path: str | Path,
+    arrays: Mapping[str, Array],
+    meta_json: Mapping[str, Any],
+    *,
+    kind: str,
+    force: bool = False,
+) -> None:
+    """Write a small product, such as posterior samples: named arrays and their metadata.
+
+    Args:
+        path: the file to write.
+        arrays: name → numbers of any shape.
+        meta_json: JSON data.
+        kind: what the file is; its schema is ``physgen/<kind>/1``.
+        force: whether to overwrite the file if it exists.
+
+    Raises:
+        DataError: an array that is not of real numbers.
+        StorageError: the file system refused.
+        UsageError: the output exists, or the metadata are not JSON.
+    """
+    path = Path(path)
+    refuse_overwriting(path, force)
+    plain = {k: numeric(v, np.shape(v), f"{path}: {k}") for k, v in arrays.items()}
+    text = dumps(meta_json)
+    content = content_digest(text, [block_digest(dict(sorted(plain.items())))])
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, values in plain.items():
+            packed = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
+            options = packed if values.size and values.ndim else {}
+            file.create_dataset(name, data=values, track_times=False, **options)
+        label(file, f"physgen/{kind}/1", text, created_now(), content)
+    write_bytes(path, buffer.getvalue(), sidecar=True)
+
+
+def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and the metadata that `write_arrays` wrote.
+
+    Args:
+        path: the file.
+        kind: what it must be.
+
+    Raises:
+        DataError: a file that is damaged, hostile or of another kind.
+        StorageError: the file cannot be opened.
+    """
+    path, expected = Path(path), f"physgen/{kind}/1"
+    with opened(path) as file:
+        if (schema := attribute(file, "schema")) != expected:
+            raise DataError(f"{path}: is a {schema or 'foreign'} file; expected {expected}")
+        values = {name: loaded(data) for name, data in arrays(file, "/").items()}
+        return values, metadata(file)[1]

@@ -1,0 +1,173 @@
+"""Reading a dataset into memory, with every value checked.
+
+A file of physgen's own says which law its rows follow, and is held to it: types, shapes, finite
+values, spins, the prior. A file of observations from elsewhere may hold no more than ``/x``; its
+values must be finite, and the law comes from whoever reads it (`validated`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from physgen.dataset.guard import arrays, attribute, dataset, loaded, metadata, opened
+from physgen.dataset.schema import SCHEMA, Meta, Rows, faults, refuse
+from physgen.errors import DataError, UsageError
+
+__all__ = ["Contents", "contents", "interval", "read"]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The guarded arrays of an open file, before a value is read.
+
+    Attributes:
+        path: the file.
+        fields: name in the file → array; ``x`` is among them.
+        meta: what the file says of itself; None in a foreign one.
+        meta_json: the same as text; empty in a foreign file.
+    """
+
+    path: Path
+    fields: dict[str, h5py.Dataset]
+    meta: Meta | None
+    meta_json: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.fields["x"].shape[0])
+
+    def load(self, start: int, stop: int) -> Rows:
+        """Some consecutive rows, not yet checked."""
+        values = {name: loaded(data, start, stop) for name, data in self.fields.items()}
+        return Rows(
+            x=values["x"],
+            theta=values.get("theta"),
+            aux={k.removeprefix("aux/"): v for k, v in values.items() if k.startswith("aux/")},
+            meta=self.meta,
+        )
+
+    def checked(self, start: int, stop: int) -> Rows:
+        """Some consecutive rows, refused if one is invalid."""
+        rows = self.load(start, stop)
+        law = self.meta.law if self.meta else None
+        refuse(rows, law, str(self.path), start, "; drop_invalid leaves such rows out")
+        return rows
+
+
+def contents(file: h5py.File, path: Path) -> Contents:
+    """The arrays of an open file.
+
+    Raises:
+        DataError: not a dataset, or not the layout it claims.
+    """
+    schema = attribute(file, "schema")
+    if schema not in (None, SCHEMA) and str(schema).startswith("physgen/"):
+        raise DataError(f"{path}: is a {schema} file; expected a dataset, {SCHEMA}")
+    x, theta = dataset(file, "x"), dataset(file, "theta")
+    if x is None:
+        raise DataError(f"{path}: no /x; expected a dataset with /x of one row a sample")
+    fields = ({} if theta is None else {"theta": theta}) | {"x": x}
+    fields |= {f"aux/{name}": data for name, data in sorted(arrays(file, "aux").items())}
+    check_rows(path, fields)
+    if schema != SCHEMA:
+        return Contents(path, fields, None)
+    text, data = metadata(file)
+    try:
+        meta = Meta.from_json(data)
+    except DataError as error:
+        raise DataError(f"{path}: {error}; make it again") from error
+    found = Contents(path, fields, meta, text)
+    check_layout(found, attribute(file, "n_rows"), attribute(file, "complete"))
+    return found
+
+
+def check_rows(path: Path, fields: dict[str, h5py.Dataset]) -> None:
+    """Refuse arrays that do not have the same number of rows, at least one."""
+    lengths = {name: data.shape[:1] for name, data in fields.items()}
+    if len(set(lengths.values())) != 1 or lengths["x"] in ((), (0,)):
+        raise DataError(f"{path}: expected arrays of the same number of rows, got {lengths}")
+
+
+def check_layout(found: Contents, n_rows: Any, complete: Any) -> None:
+    """Refuse types and shapes that are not those of the law."""
+    law = found.meta.law if found.meta else None
+    if law is None or n_rows != found.rows or complete != 1:
+        raise DataError(
+            f"{found.path}: is incomplete: {found.rows} of {n_rows} rows; make it again"
+        )
+    expected = {
+        "theta": (np.dtype("f8"), (len(law.prior),)),
+        "x": (np.dtype("i1" if law.support == "spins" else "f4"), law.x_shape),
+    }
+    for name, (dtype, shape) in expected.items():
+        data = found.fields.get(name)
+        got = None if data is None else (data.dtype, data.shape[1:])
+        if got != (dtype, shape):
+            raise DataError(
+                f"{found.path}: /{name}: expected {dtype} of shape {shape} a row, got "
+                f"{'nothing' if got is None else f'{got[0]} of shape {got[1]}'}"
+            )
+
+
+def interval(rows: slice | None, n: int) -> tuple[int, int]:
+    """First row and the row after the last.
+
+    Raises:
+        UsageError: a step other than 1, or no row.
+    """
+    start, stop, step = (rows or slice(None)).indices(n)
+    if step != 1 or start >= stop:
+        raise UsageError(f"rows: expected some consecutive ones of {n}, got {rows}")
+    return start, stop
+
+
+def read(path: str | Path, rows: slice | None = None, *, drop_invalid: bool = False) -> Rows:
+    """Read rows into memory, all of them checked.
+
+    Args:
+        path: a dataset, or a foreign HDF5 file with ``/x`` and perhaps ``/theta`` and ``/aux``.
+        rows: consecutive rows; all by default.
+        drop_invalid: whether to leave out invalid rows, and count them, rather than refuse them.
+
+    Raises:
+        DataError: a file that is damaged, hostile or not a dataset, or rows that are invalid.
+        StorageError: the file cannot be opened.
+        UsageError: no such rows, or more of them than the memory holds.
+    """
+    path = Path(path)
+    with opened(path) as file:
+        found = contents(file, path)
+        start, stop = interval(rows, found.rows)
+        check_memory(found, stop - start)
+        if not drop_invalid:
+            return found.checked(start, stop)
+        return without_invalid(found.load(start, stop), path)
+
+
+def check_memory(found: Contents, rows: int) -> None:
+    """Refuse to read more than the machine's memory."""
+    row = sum(d.dtype.itemsize * math.prod(d.shape[1:]) for d in found.fields.values())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if rows * row > memory:
+        raise UsageError(
+            f"{found.path}: {rows} rows are {rows * row / 1e9:.0f} GB and the memory has "
+            f"{memory / 1e9:.0f} GB; read fewer rows"
+        )
+
+
+def without_invalid(rows: Rows, path: Path) -> Rows:
+    """The valid rows, with the number of the others."""
+    valid = np.ones(len(rows), dtype=bool)
+    for _, bad in faults(rows, rows.meta.law if rows.meta else None):
+        valid &= ~bad
+    if not valid.any():
+        raise DataError(f"{path}: all {len(rows)} rows are invalid")
+    return replace(rows[valid], dropped=int(len(rows) - valid.sum()))

@@ -1,0 +1,271 @@
+"""What a dataset holds: rows (θ, x) that follow a law, and the metadata that says which.
+
+Layout ``physgen/1``, one HDF5 file a dataset::
+
+    /theta       float64 (N, D)       inside the prior, bounds included
+    /x           int8 (N, …)          −1 or +1, where the law's support is spins
+                 float32 (N, …)       otherwise
+    /aux/<name>  any number (N, …)    optional: energy, exact log p, latent truth, …
+    /meta/json   UTF-8, at most 1 MiB Meta: law, source, seed, provenance
+
+Root attributes: ``schema``, ``n_rows``, ``complete``, ``seed``, ``created``, ``content_sha256``.
+The content's hash covers the metadata and all values, block of rows by block of rows, so it is
+the same however many processes made the file and whenever they did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import physgen
+from physgen.errors import DataError, UsageError
+from physgen.law import Law
+from simulators.base import Array
+
+__all__ = ["SCHEMA", "Meta", "Rows", "provenance", "validated"]
+
+SCHEMA = "physgen/1"
+CHUNK_BYTES = 2**20
+MAX_CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a dataset says of itself.
+
+    Attributes:
+        law: the law p(x|θ) that the rows follow or, for a surrogate's samples, should follow.
+        source: who drew x: ``{"kind": "simulator" | "surrogate" | …, …}`` with its details.
+        seed: root seed, up to 128 bits; None where the rows were not drawn here.
+        provenance: package, version, git commit, command.
+    """
+
+    law: Law
+    source: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The metadata as JSON data; the seed as text, since it may have 128 bits."""
+        return {
+            "law": self.law.to_json(),
+            "source": dict(self.source),
+            "seed": None if self.seed is None else str(self.seed),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Meta:
+        """The metadata that `to_json` wrote.
+
+        Raises:
+            DataError: a field that is missing or is not what it must be.
+        """
+        try:
+            return cls(
+                law=Law.from_json(data["law"]),
+                source=dict(data["source"]),
+                seed=None if data["seed"] is None else int(data["seed"]),
+                provenance=dict(data["provenance"]),
+            )
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"metadata: not those of a dataset: {error!r}") from error
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Where a file comes from: package, version, git commit (in a checkout), command.
+
+    Args:
+        command: the command in canonical form, without options that only say how to execute it.
+    """
+    found = {"package": "physgen", "version": physgen.__version__, "command": command}
+    root = Path(physgen.__file__).parents[1]
+    if not (root / ".git").exists():
+        return found
+    call = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(call, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return found  # a checkout on a machine without git
+    return found | {"git": done.stdout.strip()}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a dataset in memory.
+
+    Attributes:
+        x: (n, *x_shape).
+        theta: (n, D); None in a file of observations.
+        aux: name → (n, …).
+        meta: the file's metadata; None in a file that physgen did not write.
+        dropped: number of invalid rows that were left out in reading.
+    """
+
+    x: Array
+    theta: Array | None = None
+    aux: Mapping[str, Array] = field(default_factory=dict)
+    meta: Meta | None = None
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: slice | Array) -> Rows:
+        """The rows of a slice, a mask or an array of row numbers."""
+        return replace(
+            self,
+            x=self.x[index],
+            theta=None if self.theta is None else self.theta[index],
+            aux={name: values[index] for name, values in self.aux.items()},
+        )
+
+    def labels(self, where: str | Path) -> Array:
+        """θ, (n, D).
+
+        Args:
+            where: the file, for the message.
+
+        Raises:
+            DataError: rows without θ.
+        """
+        if self.theta is None:
+            raise DataError(f"{where}: no /theta; expected pairs (theta, x)")
+        return self.theta
+
+    def arrays(self) -> dict[str, Array]:
+        """Name in the file → values, in the file's order."""
+        theta = {} if self.theta is None else {"theta": self.theta}
+        return theta | {"x": self.x} | {f"aux/{k}": self.aux[k] for k in sorted(self.aux)}
+
+
+def dumps(data: Mapping[str, Any]) -> str:
+    """JSON text in the one canonical form.
+
+    Raises:
+        UsageError: a value that JSON does not have.
+    """
+    try:
+        return json.dumps(data, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"metadata: {error}; give finite numbers, text, lists, mappings"
+        ) from error
+
+
+def chunk_rows(law: Law) -> int:
+    """Rows in about 1 MiB of x: a power of two, at most 4096."""
+    row = law.size * (1 if law.support == "spins" else 4)
+    return min(MAX_CHUNK_ROWS, 2 ** int(math.log2(max(1, CHUNK_BYTES // row))))
+
+
+def validated(rows: Rows, law: Law, where: str = "x", first: int = 0) -> Rows:
+    """The rows as a file stores them, refused if one of them cannot follow the law.
+
+    Args:
+        rows: rows of any numeric type.
+        law: the law they claim to follow.
+        where: the file, for the message.
+        first: number of the first row, for the message.
+
+    Raises:
+        DataError: a wrong shape or type, NaN or infinity, x outside the support, θ outside the
+            prior.
+    """
+    rows = cast(rows, law, where)
+    refuse(rows, law, where, first)
+    return rows
+
+
+def cast(rows: Rows, law: Law, where: str) -> Rows:
+    """The rows in the layout's types; a spin that is not ±1 becomes 0."""
+    n = len(rows)
+    x = numeric(rows.x, (n, *law.x_shape), f"{where}: x")
+    with np.errstate(over="ignore"):
+        x = (x == 1).astype(np.int8) - (x == -1) if law.support == "spins" else as_type(x, "f4")
+    theta = rows.theta
+    if theta is not None:
+        theta = as_type(numeric(theta, (n, len(law.prior)), f"{where}: theta"), "f8")
+    aux = {k: numeric(v, (n, *np.shape(v)[1:]), f"{where}: aux/{k}") for k, v in rows.aux.items()}
+    return replace(rows, x=x, theta=theta, aux=aux)
+
+
+def as_type(values: Array, dtype: str) -> Array:
+    """Values in native byte order, not copied where they have the type already."""
+    return values.astype(dtype, copy=False)
+
+
+def numeric(values: Any, shape: tuple[int, ...], where: str) -> Array:
+    """Values as a plain array of numbers of the given shape, booleans as int8."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
+        raise DataError(f"{where}: expected real numbers of at most 64 bits, got {values.dtype}")
+    if values.shape != shape:
+        raise DataError(f"{where}: expected shape {shape}, got {values.shape}")
+    return values.astype(np.int8 if values.dtype.kind == "b" else values.dtype.newbyteorder("="))
+
+
+def refuse(rows: Rows, law: Law | None, where: str, first: int = 0, mend: str = "") -> None:
+    """Raise a DataError that names the first invalid row, if there is one."""
+    for fault, bad in faults(rows, law):
+        if not bad.any():
+            continue
+        i = int(np.argmax(bad))
+        detail = outside(rows.theta, i, law) if law else ""
+        raise DataError(
+            f"{where}: row {first + i}: {fault}{detail} ({bad.sum()} of {len(rows)} rows){mend}"
+        )
+
+
+def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """What can be wrong with a row → the rows that have this fault, (n,)."""
+    for name, values in rows.arrays().items():
+        yield f"{name} is not finite", ~per_row(np.isfinite(values))
+    if law is None:
+        return
+    if law.support == "spins":
+        yield "x is neither -1 nor +1", ~per_row((rows.x == 1) | (rows.x == -1))
+    if law.support == "nonnegative":
+        yield "x is negative", ~per_row(rows.x >= 0)
+    if rows.theta is not None:
+        yield "theta is outside the prior", ~law.prior.contains(rows.theta)
+
+
+def per_row(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether all components of each row are good, (n, …) → (n,)."""
+    return np.asarray(good.reshape(len(good), -1).all(axis=1))
+
+
+def outside(theta: Array | None, row: int, law: Law) -> str:
+    """The components of one θ that are outside the prior, with the bounds."""
+    if theta is None:
+        return ""
+    return "".join(
+        f", {p.name}={value!r} not in [{p.low!r}, {p.high!r}]"
+        for p, value in zip(law.prior.parameters, theta[row].tolist(), strict=True)
+        if not p.low <= value <= p.high
+    )
+
+
+def block_digest(arrays: Mapping[str, Array]) -> str:
+    """SHA-256 of one block of rows: names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, values in arrays.items():
+        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def content_digest(meta_json: str, blocks: Iterable[str]) -> str:
+    """SHA-256 of a file's content: its metadata and its blocks in the order of rows."""
+    return hashlib.sha256("\n".join([meta_json, *blocks]).encode()).hexdigest()

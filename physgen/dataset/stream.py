@@ -1,0 +1,110 @@
+"""Training on a file that is larger than the memory.
+
+Rows at random places are slow to read from compressed chunks (some thousand a second), and rows in
+the file's order are no random batches. Between the two: read some random chunks whole, shuffle
+their rows together, cut batches. Every row comes exactly once an epoch, and every batch is full
+but the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from physgen.dataset.guard import opened
+from physgen.dataset.reader import Contents, contents, interval
+from physgen.dataset.schema import Meta, Rows
+from physgen.errors import DataError, UsageError
+
+__all__ = ["Stream"]
+
+SEGMENT = 1024  # rows read in one go from a file without chunks
+
+
+class Stream:
+    """Batches (θ, x) of a file in random order, in bounded memory.
+
+    Its length is the number of batches in an epoch.
+
+    Args:
+        path: the dataset; its checksum is compared once, here.
+        batch_size: rows in a batch.
+        rows: consecutive rows to use; all by default.
+        buffer_chunks: number of chunks that are shuffled together.
+
+    Attributes:
+        rows: number of rows in an epoch.
+        meta: the file's metadata; None in a foreign file.
+
+    Raises:
+        DataError: a file that is damaged, hostile or holds no θ.
+        StorageError: the file cannot be opened.
+        UsageError: no such rows, or sizes below 1.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        batch_size: int,
+        *,
+        rows: slice | None = None,
+        buffer_chunks: int = 8,
+    ) -> None:
+        if min(batch_size, buffer_chunks) < 1:
+            raise UsageError("batch_size, buffer_chunks: expected at least 1")
+        self.path, self.batch_size, self.buffer_chunks = Path(path), batch_size, buffer_chunks
+        with opened(self.path) as file:
+            found = contents(file, self.path)
+            if "theta" not in found.fields:
+                raise DataError(f"{path}: no /theta; training needs pairs (theta, x)")
+            start, stop = interval(rows, found.rows)
+            self.segments = segments(start, stop, (found.fields["x"].chunks or (SEGMENT,))[0])
+        self.rows: int = stop - start
+        self.meta: Meta | None = found.meta
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Rows]:
+        """One epoch.
+
+        Args:
+            rng: decides on the order.
+
+        Yields:
+            Rows with x and θ, checked as `read` checks them.
+        """
+        order = rng.permutation(len(self.segments))
+        with opened(self.path, checked=True) as file:
+            found = pairs(contents(file, self.path))
+            rest: list[Rows] = []
+            for first in range(0, len(order), self.buffer_chunks):
+                chosen = [self.segments[k] for k in order[first : first + self.buffer_chunks]]
+                fresh = joined([found.checked(*s) for s in chosen])
+                rows = joined([*rest, fresh[rng.permutation(len(fresh))]])
+                full = len(rows) - len(rows) % self.batch_size
+                for start in range(0, full, self.batch_size):
+                    yield rows[start : start + self.batch_size]
+                rest = [rows[full:]]
+            if len(rest[0]):
+                yield rest[0]
+
+
+def segments(start: int, stop: int, chunk: int) -> list[tuple[int, int]]:
+    """The parts of [start, stop) that lie in one chunk each."""
+    cuts = [start, *range((start // chunk + 1) * chunk, stop, chunk), stop]
+    return list(pairwise(cuts))
+
+
+def pairs(found: Contents) -> Contents:
+    """Only θ and x of a file."""
+    return Contents(found.path, {k: found.fields[k] for k in ("theta", "x")}, found.meta)
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """Rows one after another."""
+    theta = [p.theta for p in parts if p.theta is not None]
+    return Rows(np.concatenate([p.x for p in parts]), np.concatenate(theta), {}, parts[0].meta)

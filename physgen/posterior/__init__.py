@@ -1,0 +1,1 @@
+"""θ given x: posteriors from a likelihood."""

@@ -1,0 +1,187 @@
+r"""A posterior on a grid: its moments, quantiles, draws and density.
+
+log p(θ|x) is known on the product of D ≤ 3 sets of nodes, each observation having its own, and is
+continued between them by :mod:`physgen.posterior.cubic`. Integrals are taken on a finer grid, on
+which p(θ|x) counts as multilinear: then a marginal is piecewise linear, its first two moments are
+Simpson's rule, its quantiles are roots of quadratics, and a draw is a cell chosen by its mass
+followed, axis by axis, by the quantile of a linear density (Rosenblatt 1952). Draws are continuous
+and independent, not points of the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from physgen.posterior.cubic import integral, on_axes
+from simulators.base import Array
+
+__all__ = ["GridPosterior"]
+
+FINE = {1: 16, 2: 8, 3: 4}
+"""Fine cells between two nodes, for D parameters."""
+VANISHING = -1e7
+"""A log density below this is −∞."""
+TINY = np.finfo(float).tiny
+
+
+@dataclass(frozen=True)
+class GridPosterior:
+    """p(θ|x) of n observations, each on a grid of its own.
+
+    Attributes:
+        nodes: one (n, m) array of increasing points for each of the D parameters, from one end of
+            the prior's box to the other.
+        values: log p(θ|x) on the product of the nodes, (n, m, …, m).
+        log_evidence: log ∫ p(x|θ) p(θ) dθ, (n,).
+        evaluations: how often log p(x|θ) was evaluated for each observation.
+        resolved: whether the nodes resolve the posterior, (n,); false also where p(x|θ) drops
+            to zero inside the box.
+    """
+
+    nodes: tuple[Array, ...]
+    values: Array
+    log_evidence: Array
+    evaluations: int
+    resolved: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: slice) -> GridPosterior:
+        """The posteriors of some of the observations."""
+        return GridPosterior(
+            tuple(x[rows] for x in self.nodes),
+            self.values[rows],
+            self.log_evidence[rows],
+            self.evaluations,
+            self.resolved[rows],
+        )
+
+    @cached_property
+    def axes(self) -> tuple[Array, ...]:
+        """The fine grid's points, one (n, G) array for each parameter."""
+        return tuple(_subdivide(x, FINE[len(self.nodes)]) for x in self.nodes)
+
+    @cached_property
+    def density(self) -> Array:
+        """p(θ|x) on the product of the axes, (n, G, …, G)."""
+        return np.exp(self.on(self.axes))
+
+    @property
+    def mean(self) -> Array:
+        """E[θ|x], (n, D)."""
+        return self._expectation(lambda theta, d: theta)
+
+    @property
+    def sd(self) -> Array:
+        """Standard deviation of each parameter, (n, D)."""
+        mean = self.mean
+        return np.sqrt(self._expectation(lambda theta, d: (theta - mean[:, d, None]) ** 2))
+
+    def marginal(self, d: int) -> tuple[Array, Array]:
+        """Points (n, G) and the density of parameter d on them, (n, G)."""
+        others = [a for e, a in enumerate(self.axes) if e != d]
+        return self.axes[d], integral(others, np.moveaxis(self.density, 1 + d, 1))
+
+    def quantile(self, q: float | Array) -> Array:
+        """Quantiles of each marginal.
+
+        Args:
+            q: level or levels (Q,) in [0, 1].
+
+        Returns:
+            (n, D) for one level, (n, Q, D) for several.
+        """
+        marginals = [self.marginal(d) for d in range(len(self.axes))]
+        values = np.stack([_inverse_cdf(np.atleast_1d(q), *m) for m in marginals], -1)
+        return values if np.ndim(q) else values[:, 0]
+
+    def interval(self, level: float) -> Array:
+        """Central credible interval of each marginal: lower and upper ends, (n, 2, D)."""
+        return self.quantile(np.array([0.5 - level / 2, 0.5 + level / 2]))
+
+    def log_prob(self, theta: Array) -> Array:
+        """log p(θ|x) of k points for each observation, (n, k, D) → (n, k); −∞ outside the box."""
+        values = []
+        for i, points in enumerate(theta):
+            one, new = self[i : i + 1], tuple(points.T[..., None])
+            low, high = np.array([x[0, [0, -1]] for x in one.nodes]).T
+            inside = np.all((points >= low) & (points <= high), -1)
+            values.append(np.where(inside, one.on(new).reshape(-1), -np.inf))
+        return np.stack(values)
+
+    def on(self, axes: tuple[Array, ...]) -> Array:
+        """log p(θ|x) on the product of other axes within the box, (n, Q) each → (n, Q, …, Q)."""
+        values = on_axes(self.nodes, self.values, axes)
+        return np.where(values > VANISHING, values, -np.inf)
+
+    def sample(self, k: int, rng: np.random.Generator) -> Array:
+        """Independent draws of θ, k for each observation: (n, k, D)."""
+        u = rng.random((len(self), k, len(self.axes) + 1))
+        draws = [_draw([a[i] for a in self.axes], self.density[i], v) for i, v in enumerate(u)]
+        return np.stack(draws)
+
+    def _expectation(self, function: Callable[[Array, int], Array]) -> Array:
+        """E[function(θ_d, d)|x], (n, D); exact for polynomials up to the second degree."""
+        moments = []
+        for d in range(len(self.axes)):
+            x, p = self.marginal(d)
+            g, middle = function(x, d) * p, function((x[:, 1:] + x[:, :-1]) / 2, d)
+            simpson = g[:, 1:] + g[:, :-1] + 2 * middle * (p[:, 1:] + p[:, :-1])
+            moments.append((np.diff(x) * simpson).sum(-1) / 6)
+        return np.stack(moments, -1)
+
+
+def _subdivide(x: Array, parts: int) -> Array:
+    """(n, m) → (n, (m − 1) parts + 1): equal parts, but in the outer cells finer inwards.
+
+    The outer cells may be hundreds of widths wide, with a tail of e⁻¹⁸ at their inner end.
+    """
+    t = np.tile(np.arange(parts) / parts, (x.shape[1] - 1, 1))
+    t[0], t[-1] = 1 - (1 - t[0]) ** 4, t[-1] ** 4
+    cells = x[:, :-1, None] + np.diff(x)[..., None] * t
+    return np.concatenate([cells.reshape(len(x), -1), x[:, -1:]], -1)
+
+
+def _draw(axes: list[Array], density: Array, u: Array) -> Array:
+    """θ (k, D) from uniform numbers (k, D + 1): a cell by its mass, then axis by axis."""
+    mass = density
+    for d, a in enumerate(axes):
+        f = np.moveaxis(mass, d, -1)
+        mass = np.moveaxis((f[..., 1:] + f[..., :-1]) * np.diff(a) / 2, -1, d)
+    total = mass.cumsum()
+    flat = np.searchsorted(total, u[:, -1] * total[-1], side="right").clip(max=mass.size - 1)
+    cell = np.stack(np.unravel_index(flat, mass.shape))
+    box = [2] * len(axes)
+    corners = np.stack([density[tuple(cell + np.array(c)[:, None])] for c in np.ndindex(*box)])
+    corners = corners.reshape(*box, -1)
+    theta = []
+    for a, k, v in zip(axes, cell, u.T[:-1], strict=True):
+        t = _slope_quantile(v, *corners.mean(tuple(range(1, corners.ndim - 1))))
+        corners = (1 - t) * corners[0] + t * corners[1]
+        theta.append(a[k] + t * (a[k + 1] - a[k]))
+    return np.stack(theta, -1)
+
+
+def _inverse_cdf(u: Array, x: Array, p: Array) -> Array:
+    """Quantiles u (Q,) of piecewise linear densities p (n, G) on x (n, G), (n, Q)."""
+    mass = np.pad(((p[:, 1:] + p[:, :-1]) * np.diff(x) / 2).cumsum(-1), ((0, 0), (1, 0)))
+    values = []
+    for a, f, m in zip(x, p, mass, strict=True):
+        k = np.searchsorted(m, u * m[-1], side="right").clip(1, len(a) - 1) - 1
+        rest = (u * m[-1] - m[k]) / np.maximum(m[k + 1] - m[k], TINY)
+        values.append(a[k] + _slope_quantile(rest, f[k], f[k + 1]) * (a[k + 1] - a[k]))
+    return np.stack(values)
+
+
+def _slope_quantile(u: Array, f0: Array, f1: Array) -> Array:
+    """Quantile u of the density on [0, 1] that goes linearly from f0 to f1."""
+    scale = np.maximum(np.maximum(f0, f1), TINY)
+    a, b = f0 / scale, f1 / scale
+    root = a + np.sqrt(np.maximum(a**2 + u * (b**2 - a**2), 0))
+    return (u * (a + b) / np.maximum(root, TINY)).clip(0, 1)

@@ -1,0 +1,220 @@
+r"""The normalised posterior of one to three parameters on a grid, from any log p(x|θ).
+
+With D ≤ 3 parameters Bayes' rule needs no Markov chain: p(θ|x) = p(x|θ) p(θ)/p(x) on a product of
+node sets, with the evidence p(x) = ∫ p(x|θ) p(θ) dθ as a by-product. What is dear is log p(x|θ),
+so nodes go where the mass can be. The first are uniform over the prior's box. With f the log p
+less its maximum over the nodes, and s the smaller second divided difference of a cell's two ends,
+
+    b(t) = (1 − t) f_k + t f_{k+1} − h² t(1 − t) s
+
+tells how high f may go between two nodes h apart: exactly for a Gaussian, even where all nodes
+lie in its flanks. The next nodes are the box's ends and the edges of the parts where b > −18, and
+within these points at a density of √|s| exp(min(b, 0)/12): a fixed number for each width of a
+mode, fewer in tails. Each observation has nodes of its own, so that a posterior may be hundreds
+of times narrower than the prior, piled up at a bound or in several modes. It is *resolved* once
+h²|s|, which is h²/2σ² for a Gaussian, is below `tolerance` in all cells where b > −4.5; a mode
+that no flank announces on the first nodes is missed.
+
+log p must be a function of θ: of a simulated likelihood that asks the same random numbers for one
+x under every θ (Gouriéroux & Monfort 1996, ch. 3), which :func:`of_surrogate` sees to. Quadrature
+for posteriors: Naylor & Smith, Appl. Stat. 31 (1982) 214.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from physgen.errors import DataError, UsageError
+from physgen.posterior.cubic import curvatures, integral, lines
+from physgen.posterior.density import GridPosterior
+from physgen.surrogates.base import Surrogate
+from simulators.base import Array, Box, LogProb
+
+__all__ = [
+    "GridPosterior",
+    "LogLikelihood",
+    "grid_posterior",
+    "iid_sets",
+    "of_exact",
+    "of_surrogate",
+]
+
+LogLikelihood = Callable[[Array], Array]
+"""θ (n, G, D) → log p(x_i|θ_ig), (n, G): n observations, each with G parameter points."""
+
+NODES = {1: 15, 2: 17, 3: 15}
+"""Nodes per axis in each round, for D parameters."""
+MOST = {1: 45, 2: 33, 3: 19}
+"""Nodes per axis at most, from the third round on."""
+DEPTH, CORE, TEMPERATURE, LEAST, DENSITY, FLOOR = 18.0, 4.5, 12.0, 0.25, 1.7, 1e10
+SPLIT = np.concatenate([[0], 2.0 ** np.arange(-12, 0), 1 - 2.0 ** np.arange(-2, -13, -1), [1]])
+"""Parts of a cell in which log p is bounded: fine at both ends, for the outer cells are wide."""
+VALUES = 2**24
+"""Components of x that one call of log p may hold."""
+
+
+def grid_posterior(
+    log_likelihood: LogLikelihood,
+    prior: Box,
+    n: int,
+    *,
+    nodes: int | None = None,
+    rounds: int = 6,
+    tolerance: float = 1.2,
+) -> GridPosterior:
+    """The posterior of n observations, from few evaluations of log p(x|θ).
+
+    Args:
+        log_likelihood: θ (n, G, D) → log p(x_i|θ_ig), (n, G), the same value for the same θ.
+        prior: uniform prior over one to three parameters.
+        n: number of observations.
+        nodes: nodes per axis in each round, at least 5; by the number of parameters if None.
+        rounds: rounds of evaluation at most; 1 does not zoom.
+        tolerance: curvature of log p across a cell, in nats, below which it is resolved.
+
+    Raises:
+        UsageError: more than three parameters, or fewer than 5 nodes or 1 round.
+        DataError: log p is NaN or +∞, or −∞ on all nodes of an observation.
+    """
+    if len(prior) not in NODES:
+        raise UsageError(f"grid: expected 1 to 3 parameters, got {len(prior)}; use a sampler")
+    m = NODES[len(prior)] if nodes is None else nodes
+    if m < 5 or rounds < 1:
+        raise UsageError(f"grid: expected at least 5 nodes and 1 round, got {m} and {rounds}")
+    axes = [np.tile(a, (n, 1)) for a in np.linspace(prior.low, prior.high, m).T]
+    evaluations = 0
+    for done in range(1, rounds + 1):
+        values, peak = _evaluate(log_likelihood, axes)
+        evaluations += values[0].size
+        wishes, resolved = _plan(axes, values, tolerance)
+        if resolved.all() or done == rounds:
+            break
+        most = m if done == 1 else max(m, MOST[len(prior)])
+        axes = [_zoom(a, w, most) for a, w in zip(axes, wishes, strict=True)]
+    raw = GridPosterior(tuple(axes), values, peak, evaluations, resolved)
+    log_mass = np.log(integral(list(raw.axes), raw.density))
+    values -= log_mass.reshape(-1, *[1] * len(axes))
+    log_evidence = peak + log_mass - np.log(prior.high - prior.low).sum()
+    return GridPosterior(tuple(axes), values, log_evidence, evaluations, resolved)
+
+
+def of_surrogate(
+    surrogate: Surrogate, x: Array, *, draws: int | None = None, seed: int = 0, iid: bool = False
+) -> LogLikelihood:
+    """log p(x|θ) of a surrogate, with the same random numbers for one x under every θ.
+
+    Args:
+        surrogate: a family with a likelihood.
+        x: observations (n, *x_shape).
+        draws: random draws for each log p; the family's default if None.
+        seed: seed of the draws.
+        iid: whether all rows are one observation, n = 1.
+    """
+    data = torch.as_tensor(x)
+
+    def rows(theta: Array, index: Array) -> Array:
+        i, points = torch.as_tensor(index), torch.as_tensor(theta)
+        return surrogate.log_prob(points, data[i], draws=draws, seed=seed, index=i).value.numpy()
+
+    return _by_rows(rows, x, iid)
+
+
+def of_exact(log_prob: LogProb, x: Array, *, iid: bool = False) -> LogLikelihood:
+    """log p(x|θ) of a simulator; `x` and `iid` as for :func:`of_surrogate`."""
+    return _by_rows(lambda theta, index: log_prob(theta, x[index]), x, iid)
+
+
+def iid_sets(log_likelihood: LogLikelihood, size: int) -> LogLikelihood:
+    """One observation from each `size` successive rows, independent given θ: the sum of log p."""
+
+    def total(theta: Array) -> Array:
+        rows = log_likelihood(np.repeat(theta, size, axis=0))
+        return rows.reshape(len(theta), size, -1).sum(1)
+
+    return total
+
+
+def _by_rows(rows: Callable[[Array, Array], Array], x: Array, iid: bool) -> LogLikelihood:
+    """(θ (N, D), which x (N,)) → (N,) as a function of θ (n, G, D), some observations a call."""
+
+    def log_likelihood(theta: Array) -> Array:
+        n, g, d = theta.shape
+        step = max(1, VALUES // (g * math.prod(x.shape[1:])))
+        parts = [
+            rows(theta[i : i + step].reshape(-1, d), np.arange(i, min(i + step, n)).repeat(g))
+            for i in range(0, n, step)
+        ]
+        return np.concatenate(parts).reshape(n, g)
+
+    return iid_sets(log_likelihood, len(x)) if iid else log_likelihood
+
+
+def _evaluate(log_likelihood: LogLikelihood, axes: list[Array]) -> tuple[Array, Array]:
+    """log p on the product of the axes, less its maximum (n,), and that maximum."""
+    n, dims = len(axes[0]), len(axes)
+    theta = np.stack(
+        [np.stack(np.meshgrid(*rows, indexing="ij"), -1) for rows in zip(*axes, strict=True)]
+    )
+    shape, theta = theta.shape[:-1], theta.reshape(n, -1, dims)
+    values = np.asarray(log_likelihood(theta), dtype=np.float64)
+    peak = values.max(-1)
+    if not np.isfinite(peak).all():
+        bad = int(np.flatnonzero(~np.isfinite(peak))[0])
+        raise DataError(
+            f"observation {bad}: expected a log p(x|θ) that is NaN nowhere and finite somewhere "
+            f"in the prior's box, got a maximum of {peak[bad]}"
+        )
+    return np.maximum(values - peak[:, None], -FLOOR).reshape(shape), peak
+
+
+def _plan(
+    axes: list[Array], values: Array, tolerance: float
+) -> tuple[list[Array], NDArray[np.bool_]]:
+    """For each axis the wish for nodes in each part of its cells, and what is resolved, (n,)."""
+    t = (SPLIT[1:] + SPLIT[:-1]) / 2
+    wishes, resolved = [], np.ones(len(values), dtype=bool)
+    for d, x in enumerate(axes):
+        f = np.moveaxis(values, 1 + d, -1)
+        left, right = (np.diff(lines(x, f)) ** 2 * s for s in curvatures(x, f))
+        a, b = f[..., :-1], f[..., 1:]
+        high, bend = np.maximum(a, b), np.maximum(abs(left), abs(right))
+        chord = a[..., None] * (1 - t) + b[..., None] * t
+        top = chord - np.minimum(left, right)[..., None] * t * (1 - t)
+        resolved &= ~((top.max(-1) > -CORE) & (bend > tolerance)).any(tuple(range(1, f.ndim)))
+        steady = np.where(left * right > 0, 3 * np.minimum(abs(left), abs(right)), LEAST)
+        nodes = np.sqrt(np.minimum(bend, steady).clip(LEAST))
+        cliff = (np.minimum(a, b) <= -FLOOR) & (high > -DEPTH)
+        nodes, top = np.where(cliff, 3, nodes), np.where(cliff[..., None], high[..., None], top)
+        wish = nodes[..., None] * np.exp(np.minimum(top, 0) / TEMPERATURE) * (top > -DEPTH)
+        wishes.append(wish.max(tuple(range(1, f.ndim - 1))) * np.diff(SPLIT))
+    return wishes, resolved
+
+
+def _zoom(x: Array, wish: Array, most: int) -> Array:
+    """New nodes (n, m): the box's ends, the rest by the wish (n, m − 1, P) for them.
+
+    An edge of the parts that are wished for becomes a node, so that no wide cell reaches into
+    the mass: the inverse CDF jumps there by one step. A gap between such parts keeps a node or
+    two, for what the coarse nodes did not show (a ridge between the axes, another mode).
+    """
+    edges = (x[:, :-1, None] + np.diff(x)[..., None] * SPLIT[:-1]).reshape(len(x), -1)
+    edges = np.concatenate([edges, x[:, -1:]], -1)
+    wish = wish.reshape(len(x), -1)
+    active = wish > 0
+    gap = ~active & (active.cumsum(-1) > 0) & (active[:, ::-1].cumsum(-1)[:, ::-1] > 0)
+    wish = np.where(gap, np.tile(np.diff(SPLIT), x.shape[1] - 1), wish)
+    jumps = np.pad(active[:, 1:] != active[:, :-1], ((0, 0), (1, 1))).astype(int)
+    wanted = jumps.sum(-1) + DENSITY * wish.sum(-1)
+    inner = int(np.clip(np.ceil(wanted.max()), x.shape[1], most)) - 2
+    jumps *= jumps.sum(-1, keepdims=True) <= inner // 2
+    step = wish.sum(-1, keepdims=True) / (inner - jumps.sum(-1, keepdims=True))
+    mass = np.pad(wish.cumsum(-1), ((0, 0), (1, 0))) + step * (jumps.cumsum(-1) - jumps)
+    mass = np.stack([mass, mass + step * jumps], -1).reshape(len(x), -1)
+    levels = (np.arange(inner) + 0.5) * step
+    middle = [np.interp(*row) for row in zip(levels, mass, edges.repeat(2, -1), strict=True)]
+    return np.concatenate([x[:, :1], np.stack(middle), x[:, -1:]], -1)

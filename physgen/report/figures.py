@@ -1,0 +1,236 @@
+"""The figures of the report, one function each; they draw what they are given and compute nothing.
+
+One code of ink holds throughout: the exact answer is a dark line, true samples are open dark
+circles or a grey area, the surrogate is filled vermilion. The hues are Okabe and Ito's and stay
+apart for every kind of colour vision and in grey. Every figure is a panel about 4 inches wide, so
+that its 9 pt text can be read on a phone; the page sets panels side by side where there is room.
+
+Strings may come from a stranger's file: what is meant as LaTeX is tried first, the rest is plain.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "curve",
+    "gallery",
+    "gap",
+    "histogram",
+    "label",
+    "learning",
+    "posterior",
+    "svg",
+    "traversal",
+]
+
+INK, GREY, SURROGATE = "#222222", "#9a9a9a", "#d55e00"
+LATTICE = LinearSegmentedColormap.from_list("lattice", ["#f4efe4", "#24364b"])
+PANEL = (4.2, 2.9)
+STYLE: Any = {  # matplotlib's stubs change how they type these keys
+    "svg.hashsalt": "physgen",
+    "svg.fonttype": "path",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "text.color": INK,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.handlelength": 1.4,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+DOTS: dict[str, Any] = {"linestyle": "none", "elinewidth": 0.9, "markersize": 3.6}
+OPEN = DOTS | {"marker": "o", "color": INK, "markerfacecolor": "white", "markeredgewidth": 0.9}
+FULL = DOTS | {"marker": "o", "color": SURROGATE}
+
+
+def svg(draw: Callable[[Figure], None], size: tuple[float, float] = PANEL) -> bytes:
+    """The SVG of a figure in the house style, whatever the user's own settings; no date in it.
+
+    Args:
+        draw: draws on the empty figure.
+        size: width and height in inches.
+    """
+    file = io.BytesIO()
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()
+
+
+def label(latex: str, unit: str = "", name: str = "") -> str:
+    """A symbol and its unit as an axis label; the plain name where the LaTeX does not parse."""
+    symbol = _plain(name or latex)
+    if latex:
+        try:
+            MathTextParser("path").parse(f"${latex}$")
+            symbol = f"${latex}$"
+        except ValueError:
+            pass
+    return symbol + (f" [{_plain(unit)}]" if unit else "")
+
+
+def gallery(
+    figure: Figure, theta: Sequence[float], true: ArrayLike, surrogate: ArrayLike, symbol: str
+) -> None:
+    """True x above surrogate x, one column for each θ, on one scale of grey."""
+    rows = np.asarray([true, surrogate], dtype=float)
+    axes = figure.subplots(2, len(theta), squeeze=False)
+    _lattices(axes, rows)
+    for column, value in zip(axes[0], theta, strict=True):
+        column.set_title(f"{symbol} = {value:.3g}", loc="center", fontsize=9)
+    for row, name in zip(axes, ("true", "surrogate"), strict=True):
+        row[0].set_ylabel(name)
+
+
+def traversal(figure: Figure, latent: Mapping[str, Any]) -> None:
+    """The x that one latent makes as it goes from its lowest to its highest value."""
+    axes = figure.subplots(1, len(latent["values"]), squeeze=False)
+    _lattices(axes, [latent["x"]])
+    for ax, value in zip(axes[0], latent["values"], strict=True):
+        ax.set_title(f"{value:.2g}".replace("-", "−"), loc="center", fontsize=9)
+    axes[0, 0].set_ylabel(_plain(latent["name"]))
+
+
+def curve(figure: Figure, data: Mapping[str, Any], symbol: str, name: str = "") -> None:
+    """⟨observable⟩ against θ, and below it what is left after subtracting the reference.
+
+    The reference is the exact expectation, or the mean of the true samples where there is none.
+    """
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.15))
+    theta, exact = _floats(data["theta"]), data.get("exact")
+    reference = _floats(data["true"]["mean"] if exact is None else exact)
+    if exact is not None:
+        top.plot(theta, reference, color=INK, linewidth=1.1, label="exact")
+    below.axhline(0, color=INK, linewidth=0.8)
+    for key, style in (("true", OPEN), ("surrogate", FULL)):
+        mean, se = _floats(data[key]["mean"]), _floats(data[key]["se"])
+        top.errorbar(theta, mean, se, label=_plain(key), **style)
+        below.errorbar(theta, mean - reference, se, **style)
+    top.set_title(_plain(data.get("title") or name))
+    top.set_ylabel(label(data.get("latex", ""), data.get("unit", ""), name))
+    top.legend()
+    below.set(xlabel=symbol, ylabel=f"− {'true' if exact is None else 'exact'}")
+    figure.align_ylabels()
+
+
+def gap(ax: Axes, nll: Mapping[str, Any], symbol: str, component: str = "component") -> None:
+    """NLL above the exact floor by θ; the NLL itself where no floor is known."""
+    bins = nll["by_theta"]
+    low, high = (_floats([b[key] for b in bins]) for key in ("low", "high"))
+    known = nll.get("gap_per_dim") is not None
+    value = _floats([b["gap_per_dim" if known else "nll_per_dim"] for b in bins])
+    error = _floats([b["gap_se"] for b in bins]) if known else None
+    if known:
+        ax.axhline(0, color=INK, linewidth=1.1)
+        ax.annotate("exact", (1, 0), (-2, 3), xycoords=("axes fraction", "data"),
+                    textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
+    ax.errorbar((low + high) / 2, value, error, (high - low) / 2, label="surrogate", **FULL)
+    quantity = "NLL − floor" if known else "NLL"
+    ax.set(xlabel=symbol, ylabel=f"{quantity} [nats / {component}]")
+    ax.margins(y=0.12)
+
+
+def posterior(ax: Axes, example: Mapping[str, Any], symbol: str) -> None:
+    """Density of θ given one x, exact and by the surrogate; the x in the corner."""
+    grid, drawn = _floats(example["grid"]), _floats(example["surrogate"])
+    densities = [drawn]
+    if example.get("exact") is not None:
+        densities.append(_floats(example["exact"]))
+        ax.fill_between(grid, densities[1], color=GREY, alpha=0.35, linewidth=0)
+        ax.plot(grid, densities[1], color=INK, linewidth=1.1, label="exact")
+    ax.plot(grid, drawn, color=SURROGATE, label="surrogate")
+    truth = float(example["theta"][0])
+    ax.axvline(truth, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, label="true value")
+    low, high = _support(grid, np.max(densities, axis=0), truth)
+    ax.set(xlabel=symbol, ylabel="density", xlim=(low, high))
+    ax.set_ylim(0, 1.42 * float(np.nanmax(densities)))
+    ax.legend(loc="upper left", borderaxespad=0.1)
+    if example.get("x") is not None and np.ndim(example["x"]) == 2:
+        _lattices(np.array([[ax.inset_axes((0.77, 0.68, 0.23, 0.32))]]), [[example["x"]]])
+
+
+def histogram(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
+    """Density of an observable: true as an area, surrogate as a line."""
+    edges = _floats(data["histogram"]["edges"])
+    true, drawn = (_density(data["histogram"][key], edges) for key in ("true", "surrogate"))
+    ax.stairs(true, edges, fill=True, color=GREY, alpha=0.5, label="true")
+    ax.stairs(drawn, edges, color=SURROGATE, linewidth=1.2, label="surrogate")
+    ax.set_title(_plain(data.get("title") or name))
+    ax.set(xlabel=label(data.get("latex", ""), data.get("unit", ""), name), ylabel="density")
+    ax.locator_params(axis="x", nbins=6)
+    ax.legend()
+
+
+def learning(ax: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    """Loss by epoch, on the training and on the validation rows."""
+    epoch = _floats([e["epoch"] for e in history])
+    for key, color, style in (("train", GREY, "-"), ("val", SURROGATE, "-")):
+        ax.plot(epoch, _floats([e.get(key) for e in history]), style, color=color, label=key)
+    if epoch.min() > 0 and epoch.max() > 20:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:.0f}")
+    ax.set(xlabel="epoch", ylabel="loss")
+    ax.legend(labels=["training", "validation"])
+
+
+def _lattices(axes: NDArray[Any], rows: ArrayLike) -> None:
+    """Each x of rows (r, c, h, w) on its own axes (r, c), all on one scale, without ticks."""
+    x = np.asarray(rows, dtype=float)
+    low, high = x.min(), x.max()
+    if low == high:  # a lattice of equal spins is still up or down
+        low, high = -abs(high), abs(high)
+    cell = np.ones(2 * (max(1, 256 // max(x.shape[2:])),))  # large, or else printers blur it
+    for ax, one in zip(axes.flat, x.reshape(-1, *x.shape[2:]), strict=True):
+        ax.imshow(np.kron(one, cell), cmap=LATTICE, vmin=low, vmax=high, interpolation="none")
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+
+
+def _support(grid: NDArray[Any], density: NDArray[Any], truth: float) -> tuple[float, float]:
+    """The part of the grid where there is anything to see, the true value included."""
+    seen = np.append(grid[density > 1e-3 * np.nanmax(density)], truth)
+    margin = 0.04 * (seen.max() - seen.min()) or 1.0
+    return float(seen.min() - margin), float(seen.max() + margin)
+
+
+def _density(counts: ArrayLike, edges: NDArray[Any]) -> NDArray[Any]:
+    """Counts in bins as a density."""
+    mass = _floats(counts)
+    return mass / (mass.sum() or math.inf) / np.diff(edges)
+
+
+def _floats(values: Any) -> NDArray[Any]:
+    """Null becomes NaN, which is not drawn."""
+    return np.asarray(values, dtype=float)
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not read as LaTeX."""
+    return str(text).replace("$", r"\$")

@@ -1,0 +1,133 @@
+"""One self-contained HTML file: the words in page.html, the look in style.css, the ink in figures.
+
+Every figure is an ``<img>`` with its SVG inside, so that no identifier, style or script of one
+can reach another; the page's own policy forbids scripts and the network. Strings from the metrics
+are never trusted: the template escapes all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+
+from physgen.report import figures
+from physgen.report.quantities import flat, measured, number
+
+__all__ = ["page", "steepest"]
+
+COLUMNS = 5  # lattices side by side in one panel of the gallery: each still shows its domains
+
+
+def page(metrics: Mapping[str, Any]) -> str:
+    """The report as HTML; the same text for the same metrics."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "measured": measured, "flat": flat}
+    law = (metrics.get("surrogate") or {}).get("law") or {}
+    component = "spin" if law.get("support") == "spins" else "component"
+    return environment.get_template("page.html").render(
+        m=metrics,
+        law=law,
+        component=component,
+        names={p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []},
+        steepest=steepest(metrics.get("curves") or {}),
+        plots=plots(metrics, law, component),
+    )
+
+
+def plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) -> dict[str, Any]:
+    """Section → its figures as data URIs, one for each thing that the metrics have data for."""
+    prior = {p["name"]: (p.get("latex", ""), p.get("unit", "")) for p in law.get("prior") or []}
+
+    def axis(data: Mapping[str, Any], unit: bool = True) -> str:
+        name = data.get("parameter") or "theta"
+        latex, units = prior.get(name, ("", ""))
+        return figures.label(latex, units if unit else "", name)
+
+    def section(name: str) -> Mapping[str, Any]:
+        return metrics.get(name) or {}
+
+    nll, gallery, history = section("nll"), section("gallery"), section("surrogate").get("history")
+    curves, observables = section("curves").items(), section("observables").items()
+    return {
+        "gallery": [
+            _grid(figures.gallery, *part, axis(gallery, unit=False), size=(4.2, 2.1))
+            for part in _parts(gallery)
+        ],
+        "curves": [_grid(figures.curve, c, axis(c), name, size=(4.2, 3.6)) for name, c in curves],
+        "nll": [_plot(figures.gap, nll, axis(nll), component)] if nll.get("by_theta") else [],
+        "posterior": [
+            _plot(figures.posterior, e, axis(e))
+            for e in section("posterior").get("examples") or []
+        ],
+        "observables": [
+            _plot(figures.histogram, o, name) for name, o in observables if o.get("histogram")
+        ],
+        "learning": [_plot(figures.learning, history)] if history else [],
+        "latents": [
+            _grid(figures.traversal, z, size=(4.2, 0.25 + 3.9 / len(z["values"])))
+            for z in metrics.get("latents") or []
+        ],
+    }
+
+
+def steepest(curves: Mapping[str, Any]) -> dict[str, Any]:
+    """The energy, or the first curve, where it is steepest: where a surrogate fails first.
+
+    For the energy of a lattice that is next to the critical coupling; this page need not know it.
+    """
+    if not curves:
+        return {}
+    curve = curves.get("energy") or next(iter(curves.values()))
+    surrogate, true = curve["surrogate"], curve["true"]
+    exact = curve.get("exact")
+    reference = np.array(exact or true["mean"], dtype=float)
+    slope = np.gradient(reference, curve["theta"]) if len(reference) > 1 else reference
+    i = int(np.argmax(np.nan_to_num(np.abs(slope))))
+    error = 0.0 if exact else true["se"][i]
+    sigma = math.hypot(surrogate["se"][i] or 0.0, error or 0.0)
+    return {
+        **curve,
+        "at": curve["theta"][i],
+        "surrogate": (surrogate["mean"][i], surrogate["se"][i]),
+        "reference": (float(reference[i]), error),
+        "sigmas": abs(surrogate["mean"][i] - reference[i]) / sigma if sigma else None,
+    }
+
+
+def letter(name: str, latex: str) -> str:
+    r"""The name of a parameter as text: β for ``\beta``, the plain name where it is not Greek."""
+    try:
+        return unicodedata.lookup(f"GREEK SMALL LETTER {latex.removeprefix(chr(92)).upper()}")
+    except KeyError:
+        return name
+
+
+def _parts(gallery: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """The gallery in panels of a few columns, as equal as can be."""
+    n = len(gallery.get("theta", []))
+    panels = -(-n // COLUMNS)
+    for i in range(panels):
+        columns = slice(i * n // panels, (i + 1) * n // panels)
+        yield tuple(gallery[key][columns] for key in ("theta", "true", "surrogate"))
+
+
+def _plot(draw: Callable[..., None], *data: Any) -> str:
+    return _grid(lambda figure: draw(figure.add_subplot(), *data))
+
+
+def _grid(draw: Callable[..., None], *data: Any, size: tuple[float, float] = figures.PANEL) -> str:
+    ink = figures.svg(lambda figure: draw(figure, *data), size)
+    return f"data:image/svg+xml;base64,{base64.b64encode(ink).decode()}"

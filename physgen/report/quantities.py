@@ -1,0 +1,51 @@
+"""Numbers as a physicist writes them: 0.0123(4), 1,234, 1.2×10⁻⁵, and a dash for the unknown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import TypeGuard
+
+__all__ = ["flat", "measured", "number"]
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: object, digits: int = 2) -> str:
+    """A number with that many significant digits; whole numbers whole, thousands apart."""
+    if not _is_number(value):
+        return "–"
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    if value == round(value) or int(exponent) >= digits:
+        return _minus(f"{value:,.0f}")
+    if int(exponent) >= -3:
+        return _minus(f"{value:.{digits - 1 - int(exponent)}f}")
+    return _minus(mantissa) + "×10" + str(int(exponent)).translate(SUPERSCRIPT)
+
+
+def measured(value: object, error: object) -> str:
+    """A value and its standard error: 0.0123(4) is 0.0123 ± 0.0004."""
+    if not (_is_number(value) and _is_number(error) and error > 0):
+        return number(value)
+    exponent = math.floor(math.log10(error))
+    digits = (1 if error < 2 * 10.0**exponent else 0) - exponent
+    last = round(error * 10.0**digits) if digits > 0 else round(error, digits)
+    return _minus(f"{round(value, digits):,.{max(digits, 0)}f}({last:,.0f})")
+
+
+def flat(data: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Nested data as rows (path.to.it, value); lists are written in one line."""
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from flat(value, f"{path}.{key}" if path else str(key))
+    elif data is not None:
+        yield path, data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

@@ -1,0 +1,208 @@
+"""The contracts of simulators and surrogates, as checks for classes of your own.
+
+Each check returns what is broken, one line each, and nothing if all is well::
+
+    from physgen.testing import check_simulator
+    assert check_simulator(TwoMoons()) == []
+
+Statistical clauses use fixed seeds and a threshold of 5σ, so that they do not fail by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import simulators.base as declared
+from simulators.base import SUPPORTS, SYMMETRIES, Array, Box, LogProb, Simulator
+
+if TYPE_CHECKING:
+    from physgen.surrogates.base import Surrogate
+
+__all__ = ["check_simulator", "check_surrogate"]
+
+SIGMAS = 5.0
+ROWS = 2000
+
+
+def check_simulator(simulator: Simulator) -> list[str]:
+    """What in a simulator breaks the contract of :mod:`simulators.base`, one line each.
+
+    Args:
+        simulator: a configured simulator.
+
+    Returns:
+        the complaints; empty if there are none.
+    """
+    prior = getattr(simulator, "prior", None)
+    if not isinstance(prior, Box) or not callable(getattr(simulator, "sample", None)):
+        return ["expected attributes prior (a simulators.Box) and x_shape, and a method sample"]
+    return [*declarations(simulator), *samples(simulator), *truth(simulator)]
+
+
+def declarations(simulator: Simulator) -> Iterator[str]:
+    """Complaints about what a simulator says of itself."""
+    shape = getattr(simulator, "x_shape", None)
+    if not isinstance(shape, tuple) or not shape or not all(isinstance(n, int) for n in shape):
+        yield f"x_shape: expected a tuple of integers, got {shape!r}"
+    if declared.support(simulator) not in SUPPORTS:
+        yield f"support: expected one of {SUPPORTS}, got {declared.support(simulator)!r}"
+    if unknown := set(declared.symmetries(simulator)) - set(SYMMETRIES):
+        yield f"symmetries: expected some of {SYMMETRIES}, got {sorted(unknown)}"
+
+
+def samples(simulator: Simulator) -> Iterator[str]:
+    """Complaints about samples."""
+    theta = simulator.prior.sample(7, np.random.default_rng(1))
+    before = theta.copy()
+    x = np.asarray(simulator.sample(theta, np.random.default_rng(2)))
+    again = np.asarray(simulator.sample(theta, np.random.default_rng(2)))
+    other = np.asarray(simulator.sample(theta, np.random.default_rng(3)))
+    if not np.array_equal(theta, before):
+        yield "sample: changes the caller's theta"
+    if x.shape != (7, *simulator.x_shape):
+        yield f"sample: expected shape {(7, *simulator.x_shape)}, got {x.shape}"
+        return
+    if not np.array_equal(x, again):
+        yield "sample: the same theta and the same rng give another x; draw from rng alone"
+    if np.array_equal(x, other):
+        yield "sample: another rng gives the same x; draw from rng"
+    if not np.isfinite(x).all():
+        yield "sample: x is not finite"
+    if declared.support(simulator) == "spins" and not np.isin(x, (-1, 1)).all():
+        yield "sample: support is spins, but x holds values other than -1 and +1"
+    if declared.support(simulator) == "nonnegative" and (x < 0).any():
+        yield "sample: support is nonnegative, but x is negative"
+    for name, observable in declared.observables(simulator).items():
+        value = np.asarray(observable(x))
+        if value.ndim not in (1, 2) or len(value) != 7:
+            yield f"observable {name}: expected shape (7,) or (7, k), got {value.shape}"
+
+
+def truth(simulator: Simulator) -> Iterator[str]:
+    """Complaints about the exact log p: its shape, its symmetries, and whether x follows it."""
+    log_prob = declared.exact_log_prob(simulator)
+    if log_prob is None:
+        return
+    prior = simulator.prior
+    theta = np.tile(prior.low + 0.5 * (prior.high - prior.low), (ROWS, 1))
+    x = np.asarray(simulator.sample(theta, np.random.default_rng(4)))
+    log_p = np.asarray(log_prob(theta, x))
+    if log_p.shape != (ROWS,) or not np.isfinite(log_p).all():
+        yield f"log_prob: expected {ROWS} finite values, got shape {log_p.shape}"
+        return
+    for name, move in moves(declared.symmetries(simulator)):
+        if not np.allclose(log_prob(theta, move(x)), log_p):
+            yield f"symmetries: log_prob changes under {name}"
+    for name, z in ratio_test(log_prob, theta, x, log_p, prior):
+        if abs(z) > SIGMAS:
+            yield f"log_prob: x does not follow it: E[p(x|theta')/p(x|theta)] is off by {z:.0f} σ"
+            yield f"log_prob: the offence shows in {name}"
+            return
+
+
+def moves(names: tuple[str, ...]) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+    """One element of each declared symmetry."""
+    table: dict[str, Callable[[Array], Array]] = {
+        "shift": lambda x: np.roll(x, 1, axis=-1),
+        "reflect": lambda x: np.flip(x, axis=1),
+        "transpose": lambda x: np.swapaxes(x, 1, 2),
+        "flip": lambda x: -x,
+    }
+    return ((name, table[name]) for name in names if name in table)
+
+
+def ratio_test(
+    log_prob: LogProb, theta: Array, x: Array, log_p: Array, prior: Box
+) -> Iterator[tuple[str, float]]:
+    """E_x[p(x|θ′)/p(x|θ)] = 1 if x follows p(x|θ): its z-score for a shift of each parameter.
+
+    The shift is the largest for which the ratio's spread stays below 1, so that its mean is
+    well measured.
+    """
+    for d, parameter in enumerate(prior.parameters):
+        step = 0.25 * (parameter.high - parameter.low)
+        for _ in range(30):
+            moved = theta.copy()
+            moved[:, d] += step
+            ratio = np.exp(np.asarray(log_prob(moved, x)) - log_p)
+            if ratio.std() < 1:
+                break
+            step /= 2
+        error = ratio.std() / np.sqrt(len(ratio)) + 1e-12
+        yield parameter.name, float((ratio.mean() - 1) / error)
+
+
+def check_surrogate(surrogate: Surrogate, rows: int = 7) -> list[str]:
+    """What in a surrogate breaks the contract of :mod:`physgen.surrogates.base`, one line each.
+
+    Args:
+        surrogate: a surrogate, trained or not.
+        rows: how many rows to try.
+
+    Returns:
+        the complaints; empty if there are none.
+    """
+    return [*losses(surrogate, rows), *draws(surrogate, rows), *likelihoods(surrogate, rows)]
+
+
+def pairs(surrogate: Surrogate, rows: int) -> tuple[Any, Any]:
+    """θ from the prior, and x from the surrogate itself."""
+    import torch
+
+    theta = torch.from_numpy(surrogate.law.prior.sample(rows, np.random.default_rng(1)))
+    return theta, surrogate.sample(theta, seeded(surrogate, 2))
+
+
+def seeded(surrogate: Surrogate, seed: int) -> Any:
+    """A generator on the surrogate's device."""
+    import torch
+
+    return torch.Generator(surrogate.device).manual_seed(seed)
+
+
+def losses(surrogate: Surrogate, rows: int) -> Iterator[str]:
+    """Complaints about the objectives."""
+    theta, x = pairs(surrogate, rows)
+    for objective in surrogate.objectives():
+        loss = objective.loss(theta, x, seeded(surrogate, 3))
+        if tuple(loss.shape) != (rows,) or not loss.isfinite().all():
+            yield f"{objective.name}: expected {rows} finite values, got shape {tuple(loss.shape)}"
+        again = objective.loss(theta, x, seeded(surrogate, 3))
+        if not loss.equal(again):
+            yield f"{objective.name}: the same generator gives another loss; draw from it alone"
+
+
+def draws(surrogate: Surrogate, rows: int) -> Iterator[str]:
+    """Complaints about samples."""
+    theta, x = pairs(surrogate, rows)
+    if tuple(x.shape) != (rows, *surrogate.law.x_shape):
+        yield f"sample: expected shape {(rows, *surrogate.law.x_shape)}, got {tuple(x.shape)}"
+    if not x.equal(surrogate.sample(theta, seeded(surrogate, 2))):
+        yield "sample: the same generator gives another x; draw from it alone"
+    if surrogate.law.support == "spins" and not (x.abs() == 1).all():
+        yield "sample: support is spins, but x holds values other than -1 and +1"
+
+
+def likelihoods(surrogate: Surrogate, rows: int) -> Iterator[str]:
+    """Complaints about log p and its random numbers."""
+    import torch
+
+    if surrogate.likelihood == "none":
+        return
+    theta, x = pairs(surrogate, rows)
+    index = torch.arange(rows)
+    value, stderr, kind = surrogate.log_prob(theta, x, draws=3)
+    if value.shape != (rows,) or not value.isfinite().all() or stderr.shape != (rows,):
+        yield f"log_prob: expected {rows} finite values, got shape {tuple(value.shape)}"
+        return
+    if kind != surrogate.likelihood:
+        yield f"log_prob: expected the kind {surrogate.likelihood}, got {kind}"
+    backward = surrogate.log_prob(theta.flip(0), x.flip(0), draws=3, index=index.flip(0))
+    if not torch.allclose(backward.value.flip(0), value, rtol=1e-5, atol=1e-4):
+        yield "log_prob: depends on the order of the batch"
+    alone = surrogate.log_prob(theta[-1:], x[-1:], draws=3, index=index[-1:])
+    if not torch.allclose(alone.value, value[-1:], rtol=1e-5, atol=1e-4):
+        yield "log_prob: depends on the other rows of the batch"

@@ -1,0 +1,168 @@
+"""A small dataset written in a process of its own, which the tests interrupt in every way.
+
+``python dataset_toy.py OUTPUT [--rows N] [--workers W] …`` prints the number of finished rows as
+it grows; an expected error goes to stderr and its code is the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from physgen.dataset import Meta, Rows, Shard, write
+from physgen.errors import PhysgenError
+from physgen.law import Law
+from simulators.gaussian import LinearGaussian
+
+TOUCHES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+
+
+@dataclass(frozen=True)
+class Make:
+    law: Law
+    delay: float = 0.0
+    dies_once: str = ""
+    always_dies: bool = False
+
+    def __call__(self, shard: Shard) -> Rows:
+        if self.always_dies or (self.dies_once and shard.number == 2 and self.first()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.delay)
+        rng = np.random.default_rng(shard.seed)
+        theta = self.law.prior.sample(len(shard), rng)
+        x = LinearGaussian(7).sample(theta, rng)
+        return Rows(x, theta, {"norm": np.linalg.norm(x, axis=1), "index": np.arange(len(x))})
+
+    def first(self) -> bool:
+        try:
+            Path(self.dies_once).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+
+def say(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def run(args: argparse.Namespace, path: str) -> int:
+    law = Law.of("gaussian", {"size": 7})
+    make = Make(law, args.delay, args.dies_once, args.always_dies)
+    try:
+        write(
+            path,
+            args.rows,
+            Meta(law, {"kind": "simulator"}, args.seed, {"command": "toy"}),
+            make,
+            shard_rows=args.shard_rows,
+            workers=args.workers,
+            force=args.force,
+            progress=say,
+        )
+    except PhysgenError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def forked(task) -> int:
+    """Exit code of a task in a forked process; negative for a signal."""
+    if (pid := os.fork()) == 0:
+        os._exit(task())
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def die_at(touch: int, folder: str) -> None:
+    """Kill −9 this process when it touches the folder for the given time."""
+    left = [touch]
+
+    def hook(event: str, args: tuple) -> None:
+        if event in TOUCHES and str(args[0]).startswith(folder):
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+
+    sys.addaudithook(hook)
+
+
+def everywhere(args: argparse.Namespace) -> int:
+    """Die at every touch of the file system in turn; each time finish and compare."""
+    want = Path(args.path).read_bytes()
+    folder = Path(args.path).parent / "killed"
+    for touch in range(10_000):
+        folder.mkdir()
+        path = str(folder / "set.h5")
+
+        def dying(touch=touch, path=path) -> int:
+            die_at(touch, str(folder))
+            return run(args, path)
+
+        died = forked(dying)
+        again = forked(lambda path=path: run(args, path))
+        assert again in ((0, 2) if died else (2,)), (touch, died, again)
+        assert sorted(p.name for p in folder.iterdir()) == ["set.h5", "set.h5.sha256"], touch
+        assert Path(path).read_bytes() == want, touch
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+        if died == 0:
+            say("deaths", touch)
+            return 0
+    return 1
+
+
+def disk_full(args: argparse.Namespace) -> int:
+    """Let the disk be full at sizes up to the whole file; each time finish and compare."""
+    want = Path(args.path).read_bytes()
+    folder = Path(args.path).parent / "full"
+    codes = []
+    for limit in np.linspace(1, len(want) - 1, 12).astype(int):
+        folder.mkdir()
+        path = str(folder / "set.h5")
+
+        def limited(limit=int(limit), path=path) -> int:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            return run(args, path)
+
+        codes.append(forked(limited))
+        assert not Path(path).exists(), limit
+        assert forked(lambda path=path: run(args, path)) == 0
+        assert Path(path).read_bytes() == want, limit
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    say("codes", *sorted(set(codes)))
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path")
+    parser.add_argument("--mode", choices=["run", "everywhere", "disk-full"], default="run")
+    parser.add_argument("--rows", type=int, default=997)
+    parser.add_argument("--shard-rows", type=int, default=101)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--force", action="store_true")
+    parser.add_argument("--dies-once", default="")
+    parser.add_argument("--always-dies", action="store_true")
+    args = parser.parse_args()
+    if args.mode == "everywhere":
+        return everywhere(args)
+    if args.mode == "disk-full":
+        return disk_full(args)
+    return run(args, args.path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The contract, for every registered family on lattices and on real vectors."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from physgen.law import Law
+from physgen.registry import find, targets
+from physgen.surrogates.checkpoint import save
+from physgen.testing import check_surrogate
+from simulators.base import exact_log_prob
+
+LAWS = {
+    "lattice 4x6": Law.of("ising", {"size": 4, "width": 6}),
+    "odd lattice 3x5": Law.of("ising", {"size": 3, "width": 5, "theta": "beta-xy"}),
+    "vector": Law.of("gaussian", {"size": 5, "parameters": 3}),
+}
+
+
+@pytest.fixture(params=sorted(targets("surrogates")), scope="module")
+def family(request):
+    return find("surrogates", request.param)
+
+
+@pytest.fixture(params=LAWS, scope="module")
+def surrogate(request, family, device):
+    return family.create(LAWS[request.param], family.Config(), seed=3).to(device).eval()
+
+
+def rows(surrogate, n=11):
+    rng = np.random.default_rng(5)
+    theta = surrogate.law.prior.sample(n, rng)
+    x = surrogate.law.build().sample(theta, rng)
+    return torch.from_numpy(theta), torch.from_numpy(x)
+
+
+def test_contract_is_kept(surrogate):
+    assert check_surrogate(surrogate) == []
+
+
+def test_every_weight_gets_a_gradient(surrogate, device):
+    theta, x = rows(surrogate)
+    generator = torch.Generator(device).manual_seed(0)
+    for objective in surrogate.objectives():
+        objective.loss(theta, x, generator).sum().backward()
+    missing = [n for n, w in surrogate.named_parameters() if w.grad is None]
+    surrogate.zero_grad()
+    assert missing == []
+
+
+def test_log_prob_does_not_depend_on_the_chunk(surrogate, monkeypatch):
+    theta, x = rows(surrogate)
+    whole = surrogate.log_prob(theta, x, draws=5).value
+    monkeypatch.setattr(type(surrogate), "chunk", 10)
+    torch.testing.assert_close(surrogate.log_prob(theta, x, draws=5).value, whole)
+
+
+def test_random_numbers_do_not_depend_on_theta(surrogate):
+    """Common random numbers: log p at two close θ differs by little, with other seeds by much."""
+    theta, x = rows(surrogate, 50)
+    near = theta + 1e-4
+    index = torch.arange(len(x))
+    a = surrogate.log_prob(theta, x, draws=2).value
+    same = surrogate.log_prob(near, x, draws=2, index=index).value - a
+    if surrogate.likelihood == "exact":
+        return
+    other = surrogate.log_prob(theta, x, draws=2, seed=1).value - a
+    assert same.abs().max() < 0.05 * other.abs().mean()
+
+
+def test_log_prob_is_below_the_exact_one(surrogate):
+    theta, x = rows(surrogate, 100)
+    exact = exact_log_prob(surrogate.law.build())(theta.numpy(), x.numpy())
+    assert (exact - surrogate.log_prob(theta, x, draws=20).value.numpy()).mean() > 0
+
+
+def test_samples_have_the_mean_of_no_other_theta(surrogate, device):
+    """θ reaches the samples' law: an untrained family may ignore θ, a changed c must not crash."""
+    theta = torch.from_numpy(surrogate.law.prior.sample(3, np.random.default_rng(0)))
+    x = surrogate.sample(theta, torch.Generator(device).manual_seed(0))
+    assert x.shape == (3, *surrogate.law.x_shape)
+    assert surrogate.sample(theta[:0], torch.Generator(device)).shape[0] == 0
+
+
+def test_wrong_shapes_are_refused(surrogate):
+    from physgen.errors import DataError
+
+    theta, x = rows(surrogate)
+    with pytest.raises(DataError, match="theta: expected shape"):
+        surrogate.log_prob(theta[:, :0], x)
+    with pytest.raises(DataError, match="x: expected shape"):
+        surrogate.log_prob(theta, x[..., :-1])
+
+
+def test_a_new_process_gives_the_same_log_prob(family, tmp_path):
+    surrogate = family.create(LAWS["vector"], family.Config(), seed=3).eval()
+    theta, x = rows(surrogate)
+    surrogate.transform.fit(x)
+    save(surrogate, tmp_path / "model.pt", {})
+    np.savez(tmp_path / "rows.npz", theta=theta, x=x)
+    code = (
+        "import sys, numpy as np, torch\n"
+        "from physgen.surrogates.checkpoint import load\n"
+        "from pathlib import Path\n"
+        "model, _ = load(Path('model.pt'), torch.device('cpu'))\n"
+        "r = np.load('rows.npz')\n"
+        "p = model.log_prob(torch.from_numpy(r['theta']), torch.from_numpy(r['x']), draws=5)\n"
+        "np.save('value.npy', p.value.numpy())\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    expected = surrogate.log_prob(theta, x, draws=5).value.numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "value.npy"), expected, rtol=1e-6)

@@ -1,0 +1,207 @@
+"""Writing that is killed, stopped or starved is finished by the same command, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import pytest
+
+from physgen.dataset import read
+
+TOY = Path(__file__).with_name("dataset_toy.py")
+ENV = os.environ | {"SOURCE_DATE_EPOCH": "1000000000"}
+
+
+def toy(path: Path, *options: str, env=ENV) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, str(TOY), str(path), *options]
+    return subprocess.run(call, env=env, capture_output=True, text=True, check=False, timeout=100)
+
+
+@contextmanager
+def started(path: Path, *options: str):
+    """A writer that has finished its first shard; killed on leaving if it still runs."""
+    call = [sys.executable, str(TOY), str(path), *options]
+    with subprocess.Popen(
+        call, env=ENV, stdout=-1, stderr=-1, text=True, start_new_session=True
+    ) as process:
+        try:
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("whole") / "set.h5"
+    assert toy(path).returncode == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "set.h5"
+    assert toy(path, "--rows", "151").returncode == 0
+    return path
+
+
+def test_killed_at_every_touch_of_the_file_system(small):
+    done = toy(small, "--rows", "151", "--mode", "everywhere")
+    assert done.returncode == 0, done.stderr
+    deaths = int(done.stdout.split("deaths")[1])
+    assert deaths > 20
+
+
+def test_kill_9_loop_ends_in_the_same_bytes(whole, tmp_path):
+    path = tmp_path / "set.h5"
+    deaths = 0
+    for loops in range(1, 20):
+        with started(path, "--delay", "0.03", "--workers", str(1 + loops % 2)) as process:
+            for _ in range(loops):
+                process.stdout.readline()
+            process.kill()
+            process.communicate()
+        if process.returncode == 0 or path.exists():
+            break
+        deaths += 1
+    toy(path)
+    assert deaths >= 2
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_disk_full_is_an_error_and_resumes(small):
+    done = toy(small, "--rows", "151", "--mode", "disk-full")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "codes 74"
+    assert all("File too large" in line for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_stop_cleanly_and_resume(whole, tmp_path, signum, code, workers):
+    path = tmp_path / "set.h5"
+    with started(path, "--delay", "0.2", "--workers", workers) as process:
+        time.sleep(0.1)  # so that the workers are at it
+        (os.killpg if signum == signal.SIGINT else os.kill)(process.pid, signum)
+        _, message = process.communicate(timeout=60)
+    assert process.returncode == code, message
+    assert message.count("\n") == 1
+    assert "rerun the same command" in message
+    assert not path.exists()
+    done = toy(path)
+    assert int(done.stdout.split()[0]) >= 101, "what was finished was kept"
+    assert path.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("workers", ["2", "3"])
+def test_bytes_do_not_depend_on_workers(whole, tmp_path, workers):
+    path = tmp_path / "set.h5"
+    assert toy(path, "--workers", workers).returncode == 0
+    assert path.read_bytes() == whole.read_bytes()
+    assert path.with_name("set.h5.sha256").read_text().endswith("  set.h5\n")
+
+
+def test_bytes_depend_on_the_seed(whole, tmp_path):
+    assert toy(tmp_path / "set.h5", "--seed", "17").returncode == 0
+    assert (tmp_path / "set.h5").read_bytes() != whole.read_bytes()
+
+
+def test_a_worker_that_is_killed_is_replaced(whole, tmp_path):
+    path = tmp_path / "set.h5"
+    done = toy(path, "--workers", "2", "--dies-once", str(tmp_path / "died"))
+    assert (tmp_path / "died").exists()
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_workers_that_always_die_are_given_up(tmp_path):
+    done = toy(tmp_path / "set.h5", "--workers", "2", "--always-dies")
+    assert done.returncode == 1
+    assert "fewer workers" in done.stderr
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    with started(tmp_path / "set.h5", "--delay", "0.3", "--workers", "2") as process:
+        assert len(alive_in_session(process.pid)) >= 3
+    for _ in range(50):
+        if not alive_in_session(process.pid):
+            return
+        time.sleep(0.1)
+    pytest.fail("workers outlive their parent")
+
+
+def alive_in_session(session: int) -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, sid = stat.read_text().rpartition(")")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(sid) == session and state != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def test_two_writers(whole, tmp_path):
+    path = tmp_path / "set.h5"
+    with started(path, "--delay", "0.2") as first:
+        second = toy(path)
+        first.communicate()
+    assert second.returncode == 2
+    assert f"process {first.pid} on " in second.stderr
+    assert first.returncode == 0
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def stopped_early(path: Path) -> None:
+    with started(path, "--delay", "0.1") as process:
+        process.terminate()
+        process.communicate()
+    assert process.returncode == 143
+
+
+def test_another_configuration_is_refused_and_force_discards(tmp_path):
+    path = tmp_path / "set.h5"
+    stopped_early(path)
+    other = toy(path, "--seed", "17")
+    assert other.returncode == 2
+    assert "other seed" in other.stderr
+    assert "--force" in other.stderr
+    assert toy(path, "--seed", "17", "--force").returncode == 0
+    assert read(path).meta.seed == 17
+
+
+def test_created_is_the_first_start(tmp_path):
+    path = tmp_path / "set.h5"
+    stopped_early(path)
+    job = json.loads((tmp_path / ".set.h5.parts" / "job.json").read_text())
+    done = toy(path, env=ENV | {"SOURCE_DATE_EPOCH": "1"})
+    assert done.returncode == 0
+    assert job["created"] == "2001-09-09T01:46:40+00:00"
+    assert job["created"].encode() in path.read_bytes()
+
+
+def cut_short(part: Path) -> None:
+    part.write_bytes(part.read_bytes()[:3000])
+
+
+def changed(part: Path) -> None:
+    with h5py.File(part, "r+") as file:
+        file["x"][3, 0] += 1
+
+
+@pytest.mark.parametrize("spoil", [cut_short, changed])
+def test_a_shard_that_was_spoilt_is_made_again(whole, tmp_path, spoil):
+    path = tmp_path / "set.h5"
+    stopped_early(path)
+    spoil(tmp_path / ".set.h5.parts" / "00000000.h5")
+    assert toy(path).returncode == 0
+    assert path.read_bytes() == whole.read_bytes()

@@ -1,0 +1,315 @@
+"""The grid posterior against closed forms and quadrature, by a second route each."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import kstest, norm, truncnorm
+
+from physgen.errors import DataError, UsageError
+from physgen.law import Law
+from physgen.posterior.cubic import interpolate
+from physgen.posterior.grid import grid_posterior, iid_sets, of_exact, of_surrogate
+from physgen.surrogates.base import Likelihood, Surrogate
+from simulators.base import Box
+from simulators.gaussian import LinearGaussian
+
+LINE = Box(theta=(-2.0, 2.0))
+
+
+def data(simulator, n, seed=0):
+    rng = np.random.default_rng(seed)
+    theta = simulator.prior.sample(n, rng)
+    return theta, simulator.sample(theta, rng)
+
+
+def posterior(simulator, x, **options):
+    return grid_posterior(of_exact(simulator.log_prob, x), simulator.prior, len(x), **options)
+
+
+def truncated(simulator, x):
+    """Mean, sd and bounds of the exact posterior of one parameter on the box."""
+    mean, cov = simulator.posterior(x)
+    sd = np.sqrt(cov[0, 0])
+    a, b = (-2 - mean[:, 0]) / sd, (2 - mean[:, 0]) / sd
+    return truncnorm(a, b, mean[:, 0], sd)
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.02, 0.5, 2.0, 20.0])
+def test_one_parameter_agrees_with_the_truncated_gaussian(noise):
+    simulator = LinearGaussian(size=7, parameters=1, noise=noise)
+    _, x = data(simulator, 53)
+    exact, grid = truncated(simulator, x), posterior(simulator, x)
+    assert grid.resolved.all()
+    assert grid.evaluations <= (60 if noise < 0.02 else 45)
+    np.testing.assert_allclose((grid.mean[:, 0] - exact.mean()) / exact.std(), 0, atol=5e-4)
+    np.testing.assert_allclose(grid.sd[:, 0] / exact.std(), 1, atol=1e-3)
+    for q in (0.001, 0.1, 0.5, 0.99):
+        np.testing.assert_allclose(exact.cdf(grid.quantile(q)[:, 0]), q, atol=2e-4)
+    theta = exact.rvs((5, 53), random_state=np.random.default_rng(1)).T[..., None]
+    expected = exact.logpdf(theta[..., 0].T).T
+    np.testing.assert_allclose(grid.log_prob(theta), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("parameters", [2, 3])
+def test_several_parameters_agree_with_the_closed_form(parameters):
+    simulator = LinearGaussian(size=7, parameters=parameters, noise=0.05)
+    _, x = data(simulator, 13)
+    mean, cov = simulator.posterior(x)
+    sd = np.sqrt(np.diag(cov))
+    inside = (abs(mean) + 6 * sd < 2).all(-1)
+    grid = posterior(simulator, x)
+    assert inside.sum() > 5
+    assert grid.resolved.all()
+    np.testing.assert_allclose(((grid.mean - mean) / sd)[inside], 0, atol=1e-3)
+    np.testing.assert_allclose((grid.sd / sd)[inside], 1, atol=0.006)
+    a, k = simulator.matrix, simulator.size
+    residual = x - simulator.mean(mean)
+    chi2 = (residual**2).sum(-1) / simulator.noise**2
+    log_det = np.linalg.slogdet(a.T @ a / simulator.noise**2)[1]
+    evidence = -0.5 * chi2 - 0.5 * log_det + parameters / 2 * np.log(2 * np.pi)
+    evidence -= k * np.log(simulator.noise * np.sqrt(2 * np.pi)) + parameters * np.log(4)
+    np.testing.assert_allclose(grid.log_evidence[inside], evidence[inside], atol=0.01)
+
+
+def test_evidence_of_a_truncated_posterior_agrees_with_quadrature():
+    simulator = LinearGaussian(size=3, parameters=1, noise=1.5)
+    _, x = data(simulator, 5)
+    for row, log_evidence in zip(x, posterior(simulator, x).log_evidence, strict=True):
+        value, _ = quad(
+            lambda t, row=row: np.exp(simulator.log_prob(np.array([[t]]), row[None])[0]) / 4, -2, 2
+        )
+        assert log_evidence == pytest.approx(np.log(value), abs=1e-3)
+
+
+def test_mass_piled_up_at_a_bound():
+    grid = grid_posterior(lambda theta: -theta[..., 0] / 0.01, LINE, 1)
+    assert grid.resolved.all()
+    assert grid.mean[0, 0] == pytest.approx(-1.99, abs=2e-4)
+    assert grid.sd[0, 0] == pytest.approx(0.01, rel=0.02)
+    assert grid.log_evidence[0] == pytest.approx(200 + np.log(0.01 / 4), abs=0.02)
+    assert grid.interval(0.9)[0, 0, 0] == pytest.approx(-2 - 0.01 * np.log(0.95), abs=1e-4)
+
+
+def test_two_narrow_modes_keep_their_weights():
+    centres, widths = np.array([1.013, -0.7]), np.array([0.02, 0.03])
+
+    def log_p(theta):
+        return np.logaddexp(
+            *(-(((theta[..., 0] - c) / s) ** 2) / 2 for c, s in zip(centres, widths, strict=True))
+        )
+
+    grid = grid_posterior(log_p, LINE, 1)
+    weights = widths / widths.sum()
+    assert grid.resolved.all()
+    assert grid.evaluations <= 75
+    assert grid.mean[0, 0] == pytest.approx(weights @ centres, abs=1e-3)
+    assert grid.log_evidence[0] == pytest.approx(
+        np.log(widths.sum() * np.sqrt(2 * np.pi) / 4), abs=1e-3
+    )
+    draws = grid.sample(20_000, np.random.default_rng(0))[0, :, 0]
+    assert (draws > 0).mean() == pytest.approx(weights[0], abs=0.012)
+    assert not ((draws > -0.4) & (draws < 0.8)).any()
+
+
+def test_a_ridge_between_two_parameters():
+    width, rho, centre = 0.02, 0.95, np.array([0.331, -0.4])
+    cov = width**2 * np.array([[1, rho], [rho, 1]])
+    precision = np.linalg.inv(cov)
+    grid = grid_posterior(
+        lambda t: -np.einsum("ngi,ij,ngj->ng", t - centre, precision, t - centre) / 2,
+        Box(a=(-2.0, 2.0), b=(-2.0, 2.0)),
+        1,
+    )
+    np.testing.assert_allclose((grid.mean[0] - centre) / width, 0, atol=1e-3)
+    np.testing.assert_allclose(grid.sd[0] / width, 1, atol=1e-3)
+    draws = grid.sample(20_000, np.random.default_rng(0))[0]
+    assert np.corrcoef(draws.T)[0, 1] == pytest.approx(rho, abs=0.003)
+
+
+def test_zero_probability_inside_the_box():
+    grid = grid_posterior(
+        lambda t: np.where(t[..., 0] > 0.3, -((t[..., 0] / 0.5) ** 2) / 2, -np.inf), LINE, 1
+    )
+    exact = truncnorm(0.6, 4, 0, 0.5)
+    assert grid.mean[0, 0] == pytest.approx(exact.mean(), abs=1e-3)
+    assert grid.sd[0, 0] == pytest.approx(exact.std(), abs=1e-3)
+    assert grid.sample(1000, np.random.default_rng(0)).min() > 0.299
+    assert grid.log_prob(np.array([[[0.2], [-2.5]]])).tolist() == [[-np.inf, -np.inf]]
+
+
+def test_heavy_tails():
+    grid = grid_posterior(lambda t: -3 * np.log1p((t[..., 0] / 0.1) ** 2), LINE, 1)
+    value, _ = quad(lambda t: (1 + (t / 0.1) ** 2) ** -3 / 4, -2, 2, points=[0])
+    assert grid.log_evidence[0] == pytest.approx(np.log(value), abs=0.01)
+
+
+def test_without_the_zoom_a_narrow_posterior_is_wrong_and_says_so():
+    simulator = LinearGaussian(size=7, parameters=1, noise=0.02)
+    _, x = data(simulator, 53)
+    coarse = posterior(simulator, x, rounds=1)
+    assert not coarse.resolved.any()
+    assert (coarse.sd[:, 0] / truncated(simulator, x).std() > 1.05).mean() > 0.5
+
+
+def test_draws_are_continuous_and_follow_the_exact_posterior():
+    simulator = LinearGaussian(size=7, parameters=1)
+    _, x = data(simulator, 7)
+    draws = posterior(simulator, x).sample(4000, np.random.default_rng(3))
+    assert len(np.unique(draws)) == draws.size
+    exact = truncated(simulator, x)
+    u = exact.cdf(draws[..., 0].T).T
+    assert min(kstest(row, "uniform").pvalue for row in u) > 1e-3
+
+
+@pytest.mark.parametrize("parameters", [1, 2])
+def test_credible_intervals_cover_the_truth(parameters):
+    simulator = LinearGaussian(size=5, parameters=parameters)
+    theta, x = data(simulator, 997)
+    low, high = np.moveaxis(posterior(simulator, x).interval(0.8), 1, 0)
+    covered = ((low < theta) & (theta < high)).mean(0)
+    np.testing.assert_allclose(covered, 0.8, atol=4 * np.sqrt(0.16 / 997))
+    wrong = LinearGaussian(size=5, parameters=parameters, noise=0.25)
+    low, high = np.moveaxis(posterior(wrong, x).interval(0.8), 1, 0)
+    assert (((low < theta) & (theta < high)).mean(0) < 0.7).all()
+
+
+def test_iid_rows_are_one_observation():
+    simulator = LinearGaussian(size=5, parameters=1)
+    theta = np.full((11, 1), 0.4)
+    x = simulator.sample(theta, np.random.default_rng(0))
+    grid = grid_posterior(of_exact(simulator.log_prob, x, iid=True), simulator.prior, 1)
+    mean, cov = simulator.posterior(x)
+    assert grid.mean[0, 0] == pytest.approx(mean.mean(), abs=1e-4)
+    assert grid.sd[0, 0] == pytest.approx(np.sqrt(cov[0, 0] / 11), rel=1e-3)
+    twice = iid_sets(of_exact(simulator.log_prob, np.concatenate([x, x])), 11)
+    both = grid_posterior(twice, simulator.prior, 2)
+    np.testing.assert_allclose(both.mean, grid.mean.repeat(2, 0))
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """No options."""
+
+
+class Noisy(Surrogate):
+    """log p of the toy with noise that is smooth in θ and belongs to x's index; or is not."""
+
+    name = "noisy"
+    likelihood = Likelihood.ESTIMATE
+    Config = NoConfig
+
+    def __init__(self, simulator, *, common=True):
+        options = {"size": simulator.size, "parameters": simulator.parameters}
+        super().__init__(Law.of("gaussian", options), NoConfig())
+        self.simulator, self.common = simulator, common
+        self.rows, self.anything = 0, torch.Generator().manual_seed(0)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def _loss(self, c, z, generator, progress):
+        raise NotImplementedError
+
+    def _sample(self, c, generator):
+        raise NotImplementedError
+
+    def _log_prob(self, c, z, noise, draws):
+        self.rows += len(c)
+        eps = noise.normal(draws).double().mean(1)
+        if not self.common:
+            eps = torch.randn(len(c), generator=self.anything, dtype=torch.float64)
+        value = torch.as_tensor(self.simulator.log_prob(2 * c.double().numpy(), z.numpy()))
+        return value + 0.3 * eps * c[:, 0], torch.zeros(len(c))
+
+
+def test_a_surrogate_meets_the_same_noise_under_every_theta():
+    simulator = LinearGaussian(size=5, parameters=1)
+    _, x = data(simulator, 13)
+    surrogate = Noisy(simulator)
+    grid = grid_posterior(of_surrogate(surrogate, x, draws=3, seed=7), simulator.prior, 13)
+    assert grid.resolved.all()
+    assert surrogate.rows == 13 * grid.evaluations
+    again = grid_posterior(of_surrogate(surrogate, x, draws=3, seed=7), simulator.prior, 13)
+    np.testing.assert_array_equal(grid.values, again.values)
+    surrogate.chunk = 17
+    chunked = grid_posterior(of_surrogate(surrogate, x, draws=3, seed=7), simulator.prior, 13)
+    np.testing.assert_allclose(chunked.values, grid.values, atol=1e-9)
+    other = grid_posterior(of_surrogate(surrogate, x, draws=3, seed=8), simulator.prior, 13)
+    assert abs(other.mean - grid.mean).max() > 1e-4
+
+
+def test_noise_that_depends_on_theta_is_not_resolved():
+    simulator = LinearGaussian(size=5, parameters=1, noise=1.0)
+    _, x = data(simulator, 3)
+    surrogate = Noisy(simulator, common=False)
+    grid = grid_posterior(of_surrogate(surrogate, x, draws=1), simulator.prior, 3, tolerance=0.3)
+    smooth = grid_posterior(of_surrogate(Noisy(simulator), x), simulator.prior, 3, tolerance=0.3)
+    assert smooth.resolved.all()
+    assert not grid.resolved.all()
+
+
+def test_observations_may_be_evaluated_apart(monkeypatch):
+    simulator = LinearGaussian(size=5, parameters=2)
+    _, x = data(simulator, 7)
+    whole = posterior(simulator, x)
+    monkeypatch.setattr("physgen.posterior.grid.VALUES", 2000)
+    np.testing.assert_array_equal(posterior(simulator, x).values, whole.values)
+    np.testing.assert_array_equal(whole[2:5].mean, whole.mean[2:5])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(-30, 0), min_size=6, max_size=12), st.integers(0, 10))
+def test_interpolation_invents_no_mass(values, cliff):
+    f = np.array([values])
+    f[0, min(cliff, len(values) - 1)] = -1e10
+    x = np.linspace(0, 1, len(values))[None] ** 2
+    new = np.linspace(0, 1, 501)[None]
+    fine = interpolate(x, f, new)
+    cell = np.searchsorted(x[0], new[0], side="right").clip(1, len(values) - 1)
+    assert (fine[0] <= np.maximum(f[0, cell - 1], f[0, cell]) + 0.25).all()
+    np.testing.assert_allclose(interpolate(x, f, x), f, rtol=1e-9, atol=1e-9)
+
+
+def test_interpolation_is_exact_for_cubics():
+    x = np.sort(np.random.default_rng(0).random((3, 7)), -1)
+    new = np.linspace(x.min(-1), x.max(-1), 19).T
+
+    def cubic(t):
+        return -40 * (t - 0.4) ** 2 - 2 * t**3
+
+    np.testing.assert_allclose(
+        interpolate(x, cubic(x), new)[:, 6:-6], cubic(new)[:, 6:-6], atol=1e-9
+    )
+
+
+def test_bad_calls_are_refused():
+    def zero(theta):
+        return np.zeros(theta.shape[:2])
+
+    with pytest.raises(UsageError, match="1 to 3 parameters"):
+        grid_posterior(zero, Box(a=(0, 1), b=(0, 1), c=(0, 1), d=(0, 1)), 1)
+    with pytest.raises(UsageError, match="at least 5 nodes"):
+        grid_posterior(zero, LINE, 1, nodes=4)
+    with pytest.raises(DataError, match="observation 1: .* got a maximum of nan"):
+        grid_posterior(lambda t: np.where([[0], [1]], np.nan, t[..., 0]), LINE, 2)
+    with pytest.raises(DataError, match="got a maximum of -inf"):
+        grid_posterior(lambda t: zero(t) - np.inf, LINE, 1)
+
+
+def test_a_flat_likelihood_gives_back_the_prior():
+    grid = grid_posterior(lambda t: np.zeros(t.shape[:2]), LINE, 1)
+    assert grid.evaluations == 15
+    assert grid.log_evidence[0] == pytest.approx(0, abs=1e-12)
+    assert grid.sd[0, 0] == pytest.approx(4 / np.sqrt(12))
+    np.testing.assert_allclose(grid.quantile(np.array([0.0, 0.25, 1.0]))[0, :, 0], [-2, -1, 2])
+
+
+def test_a_tail_far_outside_keeps_its_log_density():
+    grid = grid_posterior(lambda t: -((t[..., 0] / 0.02) ** 2) / 2, LINE, 1)
+    theta = np.array([[[0.5], [-1.5]]])
+    np.testing.assert_allclose(
+        grid.log_prob(theta), norm(0, 0.02).logpdf(theta[..., 0]), rtol=0.02
+    )

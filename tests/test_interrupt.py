@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from physgen.errors import Interrupted
+from physgen.interrupt import interruptible
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_raised_by_check_alone(signum, code):
+    steps = 0
+
+    def work():
+        nonlocal steps
+        with interruptible("set.h5") as stop:
+            stop.check()
+            os.kill(os.getpid(), signum)
+            steps += 1
+            stop.check()
+            steps += 1
+
+    with pytest.raises(Interrupted, match=r"set\.h5: interrupted") as caught:
+        work()
+    assert steps == 1
+    assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_handlers_are_restored(signum):
+    before = signal.getsignal(signum)
+    with interruptible():
+        assert signal.getsignal(signum) != before
+    assert signal.getsignal(signum) == before
+    with pytest.raises(ZeroDivisionError), interruptible():
+        _ = 1 / 0
+    assert signal.getsignal(signum) == before
+
+
+def test_a_signal_after_the_last_check_is_not_lost():
+    finished = []
+
+    def work():
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGINT)
+            finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert finished
+
+
+def test_nested_the_outer_flag_learns_of_it():
+    def work():
+        with interruptible("outer") as outer:
+            with interruptible("inner"):
+                os.kill(os.getpid(), signal.SIGINT)
+            outer.check()
+
+    with pytest.raises(Interrupted, match="outer"):
+        work()
+
+
+def test_nothing_happens_outside_the_main_thread():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def body():
+        with interruptible() as stop:
+            stop.check()
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])
+def test_a_second_signal_ends_the_process(signum, code):
+    program = (
+        "import os\nfrom physgen.interrupt import interruptible\n"
+        f"with interruptible():\n    os.kill(os.getpid(), {signum})\n"
+        "    print('one', flush=True)\n"
+        f"    os.kill(os.getpid(), {signum})\n    print('two', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "one\n"
+    assert done.returncode == code
