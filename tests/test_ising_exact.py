@@ -118,13 +118,15 @@ def test_states_are_counted_rightly(shape):
     assert_allclose(np.exp(levels.log_count), g, rtol=1e-10)
     pairs, g = np.unique(np.stack([-b[:, :2].sum(1), b[:, 2]], 1), axis=0, return_counts=True)
     joint = joint_levels(shape)
-    assert np.array_equal(np.stack([joint.energy, joint.magnetisation], 1), pairs)
-    assert_allclose(np.exp(joint.log_count), g, rtol=1e-13)
+    i, j = np.nonzero(joint.count)
+    assert np.array_equal(np.stack([joint.energy[i], joint.magnetisation[j]], 1), pairs)
+    assert np.array_equal(joint.count[i, j], g)
 
 
 def test_the_two_densities_of_states_agree():
     joint, levels = joint_levels((7, 6)), energy_levels((7, 6))
-    g = [np.exp(joint.log_count[joint.energy == e]).sum() for e in levels.energy]
+    g = joint.count.sum(axis=1)[: len(levels.energy)]
+    assert np.array_equal(joint.energy[: len(levels.energy)], levels.energy)
     assert_allclose(np.exp(levels.log_count), g, rtol=1e-6)
     assert_allclose(np.exp(levels.log_count[:20]), g[:20], rtol=1e-11)
 
@@ -143,7 +145,7 @@ def test_a_field_against_enumeration(shape, k, h):
 def test_the_transfer_matrix_meets_the_other_routes():
     k, h = np.array([0.41]), np.array([0.03])
     assert_allclose(
-        log_z_field((6, 7), 0.41, 0.03), joint_levels((6, 7)).log_z(k, h)[0], rtol=1e-13
+        log_z_field((6, 7), 0.41, 0.03), joint_levels((6, 7)).moments(k, h)[0][0], rtol=1e-13
     )
     assert_allclose(log_z_field((300, 9), 0.41, 0), thermal((300, 9), k).log_z[0], rtol=1e-12)
     couplings = np.array([[0.41, 0.41, 1e-9]])

@@ -13,7 +13,9 @@ spins up). A new spin b on top of an old one b' shifts the count by [b ≠ b'] +
 b spins. One sweep for each first row, up to rotations and reflections, which count with their
 multiplicity. Counts are exact integers below 2⁶⁴.
 
-Either gives the law of E (and M) at any coupling: :class:`Levels`.
+The first is used as it is (:class:`Energies`), the second as a matrix G of energies by
+magnetisations (:class:`JointLevels`): Z(K, H) = aᵀGb with a = e^{−KE} and b = e^{HM}, one
+exponential for each energy and each magnetisation.
 """
 
 from __future__ import annotations
@@ -27,67 +29,74 @@ from simulators.base import Array
 from simulators.ising.exact import log_z_complex, thermal
 from simulators.ising.transfer import count_states
 
-__all__ = ["Levels", "energy_levels", "joint_levels"]
+__all__ = ["Energies", "JointLevels", "energy_levels", "joint_levels"]
 
 MOST_SITES = 4096  # of energy_levels: 13 s at 64 × 64
 NOISE = 1e-9  # a probability below this at its best rung is no state
-BLOCK = 1 << 20  # numbers held at once
 
 
 @dataclass(frozen=True, eq=False)
-class Levels:
-    """Levels of the lattice: their bond energy, magnetisation and number of states.
+class Energies:
+    """The energies E = −Σ s s' that occur, and how often.
 
     Attributes:
-        energy: E = −Σ s s' of each level, (k,), in J.
-        magnetisation: M = Σ s of each level, (k,); zeros where only E is resolved.
-        log_count: log of the number of states, (k,).
+        energy: E, (k,), in J, ascending.
+        log_count: log g(E), (k,).
+    """
+
+    energy: Array
+    log_count: Array
+
+    def law(self, k: Array, h: Array) -> Array:
+        """P(E) at couplings K = βJ (n,), (n, k); H = βh has to be 0."""
+        if np.any(h):
+            raise ValueError("P(E): expected no field; take joint_levels")
+        w = self.log_count - k[:, None] * self.energy
+        p = np.exp(w - w.max(axis=1, keepdims=True))
+        return p / p.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True, eq=False)
+class JointLevels:
+    """The energies E = −Σ s s' and magnetisations M = Σ s that occur, and how often.
+
+    Attributes:
+        energy: E, (k,), in J, ascending.
+        magnetisation: M, (l,), ascending.
+        count: g(E, M), (k, l), as float.
     """
 
     energy: Array
     magnetisation: Array
-    log_count: Array
+    count: Array
 
-    def _weights(self, k: Array, h: Array) -> Array:
-        """Log of count × e^{−KE + HM}, (n, levels)."""
-        field = h[:, None] * self.magnetisation if np.any(h) else 0.0
-        return self.log_count - k[:, None] * self.energy + field
+    def _factors(self, k: Array, h: Array) -> tuple[Array, Array, Array]:
+        """e^{−KE} and e^{HM} divided by their largest, (n, k) and (n, l); log of the divisors."""
+        a, b = -k[:, None] * self.energy, h[:, None] * self.magnetisation
+        top_a, top_b = a.max(axis=1), b.max(axis=1)
+        return np.exp(a - top_a[:, None]), np.exp(b - top_b[:, None]), top_a + top_b
 
-    def log_z(self, k: Array, h: Array) -> Array:
-        """Log Z at couplings K = βJ and H = βh, (n,)."""
-        return self.moments(k, h, np.empty((len(self.energy), 0)))[0]
+    def moments(self, k: Array, h: Array, *values: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Log Z (n,) and means (n, values) at couplings K = βJ and H = βh.
+
+        Each value is a product of a function of E, (k,), and one of M, (l,), by their values.
+        """
+        a, b, top = self._factors(k, h)
+        z = ((a @ self.count) * b).sum(axis=1)
+        sums = [((a * f @ self.count) * (b * g)).sum(axis=1) / z for f, g in values]
+        return top + np.log(z), np.array(sums).reshape(-1, len(k)).T
+
+    def marginals(self, k: Array, h: Array) -> tuple[Array, Array]:
+        """P(E) and P(M) at K = βJ and H = βh, (n, k) and (n, l)."""
+        a, b, _ = self._factors(k, h)
+        p, q = a * (b @ self.count.T), b * (a @ self.count)
+        return p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
 
     def law(self, k: Array, h: Array) -> Array:
-        """Probability of each level at K = βJ and H = βh, (n, levels)."""
-        w = self._weights(k, h)
-        p = np.exp(w - w.max(axis=1, keepdims=True))
+        """P(E, M) at K = βJ and H = βh, (n, k·l)."""
+        a, b, _ = self._factors(k, h)
+        p = (a[:, :, None] * self.count * b[:, None, :]).reshape(len(k), -1)
         return p / p.sum(axis=1, keepdims=True)
-
-    def moments(self, k: Array, h: Array, value: Array) -> tuple[Array, Array]:
-        """Log Z (n,) and ⟨value⟩ (n, c) at each (K, H), value being (levels, c)."""
-        parts = []
-        for b in self._blocks(k, h):
-            w = self._weights(*b)
-            top = w.max(axis=1)
-            w = np.exp(w - top[:, None])
-            z = w.sum(axis=1)
-            parts.append((top + np.log(z), w @ value / z[:, None]))
-        log_z, means = zip(*parts, strict=True)
-        return np.concatenate(log_z), np.concatenate(means)
-
-    def pit(self, k: Array, h: Array, value: Array, level: Array, u: Array) -> Array:
-        """P(value < level) + u P(value = level) at each (K, H), (n,): uniform if the law holds."""
-        parts = []
-        for b in self._blocks(k, h, level, u):
-            p, v = self.law(b[0], b[1]), b[2][:, None]
-            parts.append((p * ((value < v) + b[3][:, None] * (value == v))).sum(axis=1))
-        return np.concatenate(parts)
-
-    def _blocks(self, *columns: Array) -> list[tuple[Array, ...]]:
-        """The rows of the columns, as many at a time as fit."""
-        step = max(BLOCK // len(self.energy), 1)
-        starts = range(0, max(len(columns[0]), 1), step)
-        return [tuple(c[i : i + step] for c in columns) for i in starts]
 
 
 def _rung(shape: tuple[int, int], beta: float, step: int) -> tuple[Array, float]:
@@ -111,7 +120,7 @@ def _ladder(shape: tuple[int, int]) -> list[float]:
 
 
 @lru_cache(maxsize=8)
-def energy_levels(shape: tuple[int, int]) -> Levels:
+def energy_levels(shape: tuple[int, int]) -> Energies:
     """Number of states g(E) of the torus of `shape`, isotropic, without field.
 
     0.7 s at 32 × 32; the result is kept. With two even sides g(−E) = g(E); with an odd one the
@@ -134,11 +143,11 @@ def energy_levels(shape: tuple[int, int]) -> Levels:
     if step == 4:
         log_count = np.where(energy > 0, log_count[::-1], log_count)
     some = np.isfinite(log_count)
-    return Levels(energy[some], 0 * energy[some], log_count[some])
+    return Energies(energy[some], log_count[some])
 
 
 @lru_cache(maxsize=4)
-def joint_levels(shape: tuple[int, int]) -> Levels:
+def joint_levels(shape: tuple[int, int]) -> JointLevels:
     """Number of states g(E, M) of the torus of `shape`, isotropic; the result is kept.
 
     Raises:
@@ -148,5 +157,6 @@ def joint_levels(shape: tuple[int, int]) -> Levels:
     if n > 8 or m * n > 64:
         raise ValueError(f"g(E, M): expected at most 64 sites, 8 across, got {m} × {n}")
     count = count_states(m, n)
-    broken, up = np.nonzero(count)
-    return Levels(2 * broken - 2 * m * n, 2 * up - m * n, np.log(count[broken, up]))
+    some = np.flatnonzero(count.any(axis=1))
+    up = np.arange(m * n + 1)
+    return JointLevels(2 * some - 2 * m * n, 2 * up - m * n, count[some].astype(float))

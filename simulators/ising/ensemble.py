@@ -103,8 +103,9 @@ def _counted(shape: Shape, k: Array, v: Array) -> Jet:
 
     levels = joint_levels(shape)
     e, m = levels.energy, levels.magnetisation
-    powers = np.stack([e, m, e * e, e * m, m * m], axis=1).astype(float)
-    log_z, means = levels.moments(k[:, 0], k[:, 2], powers)
+    one, unit = np.ones(len(e)), np.ones(len(m))
+    powers = ((e, unit), (one, m), (e**2, unit), (e, m), (one, m**2))
+    log_z, means = levels.moments(k[:, 0], k[:, 2], *powers)
     a, b, aa, ab, bb = means.T
     p, q = -v[:, 0], v[:, 2]
     d = p * a + q * b

@@ -22,11 +22,13 @@ from simulators.base import Array, Box
 from simulators.ising import observables
 
 if TYPE_CHECKING:
+    from simulators.ising.counting import Energies, JointLevels
     from simulators.ising.lattice import Ising
 
 __all__ = ["log_evidence", "log_posterior", "mean_entropy", "mutual_information"]
 
 BLOCK = 1 << 22  # numbers held at once
+ROWS = 512  # θ whose law is held at once
 
 
 @lru_cache(maxsize=8)
@@ -78,13 +80,13 @@ def mutual_information(ising: Ising, prior: Box) -> float:
 
     if ising.theta == "beta-xy":
         raise ValueError("mutual information: not known for beta-xy; take theta = beta")
-    levels = (joint_levels if ising.has_field else energy_levels)(ising.x_shape)
+    counted = joint_levels if ising.has_field else energy_levels
+    levels: Energies | JointLevels = counted(ising.x_shape)
     theta, weight = _nodes(ising, prior)
     k = ising.couplings(theta)
-    marginal, conditional = np.zeros(len(levels.energy)), 0.0
-    step = max(BLOCK // len(levels.energy), 1)
-    for i in range(0, len(theta), step):
-        p = levels.law(k[i : i + step, 0], k[i : i + step, 2])
-        marginal += weight[i : i + step] @ p
-        conditional += weight[i : i + step] @ xlogy(p, p).sum(axis=1)
+    marginal, conditional = np.zeros(1), 0.0
+    for i in range(0, len(theta), ROWS):
+        p = levels.law(k[i : i + ROWS, 0], k[i : i + ROWS, 2])
+        marginal = marginal + weight[i : i + ROWS] @ p
+        conditional += weight[i : i + ROWS] @ xlogy(p, p).sum(axis=1)
     return float(conditional - xlogy(marginal, marginal).sum())

@@ -41,7 +41,6 @@ PRIORS: dict[Theta, Box] = {
     "beta-xy": Box(beta_x=(0.1, 0.7, "", r"\beta J_x"), beta_y=(0.1, 0.7, "", r"\beta J_y")),
 }
 MOST_PERFECT = 32  # sites along the longer side up to which `auto` is perfect
-MOST_LEVELS = 1024  # sites up to which the law of the energy is tabulated
 
 
 @dataclass(frozen=True)

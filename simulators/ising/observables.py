@@ -120,8 +120,8 @@ def _mean_abs(ising: Ising) -> Callable[[Array], Array] | None:
         from simulators.ising.counting import joint_levels
 
         k, levels = ising.couplings(theta), joint_levels(ising.x_shape)
-        m = np.abs(levels.magnetisation[:, None]) / ising.sites
-        return levels.moments(k[:, 0], k[:, 2], m)[1][:, 0]
+        m, one = np.abs(levels.magnetisation) / ising.sites, np.ones(len(levels.energy))
+        return levels.moments(k[:, 0], k[:, 2], (one, m))[1][:, 0]
 
     return mean if ising.has_field and ensemble.is_counted(ising.x_shape) else None
 
