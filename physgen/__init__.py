@@ -1,3 +1,35 @@
-"""Simulation-based inference for physics simulators, scored against the exact answer."""
+"""Simulation-based inference for physics simulators, scored against the exact answer.
+
+The verbs simulate, inspect, fit, sample, infer, validate, report and demo take files and make
+files; `read` and `load` bring a dataset's rows and a surrogate into memory. Nothing heavy is
+imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+HOMES = {
+    "physgen.api": (
+        "Result", "fit", "infer", "inspect", "load", "report", "sample", "simulate", "validate",
+    ),
+    "physgen.dataset": ("read", "read_arrays"),
+    "physgen.demo": ("demo",),
+}  # fmt: skip
+
+__all__ = sorted(["__version__", *(name for names in HOMES.values() for name in names)])
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, from where it lives."""
+    for module, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'physgen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
     from physgen.training import Epoch, Trainer
 
-__all__ = ["Result", "fit", "infer", "inspect", "report", "sample", "simulate", "validate"]
+__all__ = ["Result", "fit", "infer", "inspect", "load", "report", "sample", "simulate", "validate"]
 
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates")
 LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
+SECTIONS = 8  # of a validation
 WIDE = 90  # characters of a mapping that still goes in one line
 
 Bounds = Mapping[str, tuple[float, float]]
@@ -419,7 +420,7 @@ def sample(
     Example:
         physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
     """
-    model, info = loaded(surrogate, device)
+    model, info = load(surrogate, device)
     if (n is None) == (like is None):
         raise UsageError("sample: expected either -n or --like")
     rows = parameters(model.law, n, theta, like)
@@ -490,7 +491,7 @@ def infer(
 
     require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
-    model, info = loaded(surrogate, device)
+    model, info = load(surrogate, device)
     x = dataset.validated(Rows(x=dataset.read(observed, rows).x), model.law, str(observed)).x
     if not len(x):
         raise DataError(f"{observed}: no rows to infer from")
@@ -560,22 +561,25 @@ def validate(
     Example:
         physgen validate cvae.pt test.h5 -o metrics.json
     """
-    from physgen import checks
+    from physgen.checks.validate import validate as measure
 
     require(observations=(observations, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
-    model, info = loaded(surrogate, device)
+    model, info = load(surrogate, device)
     found = dataset.validated(dataset.read(data, rows), model.law, str(data))
     truth = model.law.build_if_known(simulator)
     if truth is None:
         log.warning("no exact truth: to compare with it add --simulator %s", model.law.simulator)
     with interruptible(f"{out}: validation") as stop, bar(1, f"validate {model.name}") as move:
 
-        def progress(done: float, text: str = "") -> None:
-            move(done, text)
-            stop.check()
+        names: list[str] = []
 
-        measured = checks.validate(
+        def progress(section: str) -> None:
+            stop.check()
+            move(len(names) / SECTIONS, section)
+            names.append(section)
+
+        measured = measure(
             model, found.labels(data), found.x, truth,
             draws=draws, observations=observations, seed=seed, progress=progress,
         )  # fmt: skip
@@ -619,13 +623,24 @@ def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
     return Result(out, f"{out}: report of {found['surrogate']['path']}")
 
 
-def loaded(path: Path, device: str) -> tuple[Surrogate, dict[str, Any]]:
-    """A surrogate on its device, and what is known of it."""
-    from physgen.device import device_of
-    from physgen.surrogates.checkpoint import load
+def load(surrogate: Path, device: str = "auto") -> tuple[Surrogate, dict[str, Any]]:
+    """Read a surrogate for use in Python.
 
-    model, info = load(path, device_of(device))
-    return model, info | {"sha256": dataset.file_digest(path)}
+    Args:
+        surrogate: checkpoint of the surrogate.
+        device: auto, cpu, cuda or cuda:1.
+
+    Returns:
+        the surrogate on its device, and what is known of its making.
+
+    Raises:
+        DataError: a file that is no checkpoint, or is damaged.
+    """
+    from physgen.device import device_of
+    from physgen.surrogates import checkpoint
+
+    model, info = checkpoint.load(Path(surrogate), device_of(device))
+    return model, info | {"sha256": dataset.file_digest(Path(surrogate))}
 
 
 def law_of(path: Path) -> Law:

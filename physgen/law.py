@@ -53,6 +53,8 @@ class Law:
             )
         if not self.x_shape or min(self.x_shape) < 1:
             raise ValueError(f"x_shape: expected positive sizes, got {self.x_shape}")
+        if "transpose" in self.symmetries and self.x_shape != 2 * self.x_shape[:1]:
+            raise ValueError(f"symmetries: transpose needs a square x, got {self.x_shape}")
 
     @property
     def size(self) -> int:
@@ -144,5 +146,5 @@ class Law:
                 support=data["support"],
                 symmetries=tuple(data["symmetries"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error

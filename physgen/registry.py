@@ -69,6 +69,9 @@ def find(kind: Kind, name: str) -> type[Any]:
 def current_folder_on_path() -> Iterator[None]:
     """Let imports see the current folder, as ``python -m`` does and a console script does not."""
     here = str(Path.cwd())
+    if here in sys.path:
+        yield
+        return
     sys.path.append(here)
     try:
         yield

@@ -11,6 +11,7 @@ Statistical clauses use fixed seeds and a threshold of 5σ, so that they do not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = ["check_simulator", "check_surrogate"]
 
 SIGMAS = 5.0
 ROWS = 2000
+SHIFT = 0.25  # of the prior's width
 
 
 def check_simulator(simulator: Simulator) -> list[str]:
@@ -51,6 +53,8 @@ def declarations(simulator: Simulator) -> Iterator[str]:
         yield f"support: expected one of {SUPPORTS}, got {declared.support(simulator)!r}"
     if unknown := set(declared.symmetries(simulator)) - set(SYMMETRIES):
         yield f"symmetries: expected some of {SYMMETRIES}, got {sorted(unknown)}"
+    elif "transpose" in declared.symmetries(simulator) and shape != 2 * shape[:1]:
+        yield f"symmetries: transpose needs a square x, got {shape}"
 
 
 def samples(simulator: Simulator) -> Iterator[str]:
@@ -65,6 +69,9 @@ def samples(simulator: Simulator) -> Iterator[str]:
     if x.shape != (7, *simulator.x_shape):
         yield f"sample: expected shape {(7, *simulator.x_shape)}, got {x.shape}"
         return
+    one = np.shape(simulator.sample(theta[:1], np.random.default_rng(2)))
+    if one != (1, *simulator.x_shape):
+        yield f"sample: of one row, expected shape {(1, *simulator.x_shape)}, got {one}"
     if not np.array_equal(x, again):
         yield "sample: the same theta and the same rng give another x; draw from rng alone"
     if np.array_equal(x, other):
@@ -87,13 +94,18 @@ def truth(simulator: Simulator) -> Iterator[str]:
     if log_prob is None:
         return
     prior = simulator.prior
-    theta = np.tile(prior.low + 0.5 * (prior.high - prior.low), (ROWS, 1))
+    theta = prior.sample(ROWS, np.random.default_rng(5))
+    theta -= SHIFT * (theta - prior.low)  # leaves room for a shift of θ within the prior
     x = np.asarray(simulator.sample(theta, np.random.default_rng(4)))
+    given = theta.copy(), x.copy()
     log_p = np.asarray(log_prob(theta, x))
     if log_p.shape != (ROWS,) or not np.isfinite(log_p).all():
         yield f"log_prob: expected {ROWS} finite values, got shape {log_p.shape}"
         return
-    for name, move in moves(declared.symmetries(simulator)):
+    if not (np.array_equal(theta, given[0]) and np.array_equal(x, given[1])):
+        yield "log_prob: changes the caller's theta or x"
+        return
+    for name, move in moves(declared.symmetries(simulator), x.ndim):
         if not np.allclose(log_prob(theta, move(x)), log_p):
             yield f"symmetries: log_prob changes under {name}"
     for name, z in ratio_test(log_prob, theta, x, log_p, prior):
@@ -103,15 +115,17 @@ def truth(simulator: Simulator) -> Iterator[str]:
             return
 
 
-def moves(names: tuple[str, ...]) -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    """One element of each declared symmetry."""
-    table: dict[str, Callable[[Array], Array]] = {
-        "shift": lambda x: np.roll(x, 1, axis=-1),
-        "reflect": lambda x: np.flip(x, axis=1),
-        "transpose": lambda x: np.swapaxes(x, 1, 2),
-        "flip": lambda x: -x,
-    }
-    return ((name, table[name]) for name in names if name in table)
+def moves(names: tuple[str, ...], ndim: int) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+    """Generators of the declared symmetries, for x of so many axes, the rows' one included."""
+    for axis in range(1, ndim):
+        if "shift" in names:
+            yield f"shift of axis {axis}", partial(np.roll, shift=1, axis=axis)
+        if "reflect" in names:
+            yield f"reflect of axis {axis}", partial(np.flip, axis=axis)
+    if "transpose" in names:
+        yield "transpose", partial(np.swapaxes, axis1=1, axis2=2)
+    if "flip" in names:
+        yield "flip", np.negative
 
 
 def ratio_test(
@@ -123,7 +137,7 @@ def ratio_test(
     well measured.
     """
     for d, parameter in enumerate(prior.parameters):
-        step = 0.25 * (parameter.high - parameter.low)
+        step = SHIFT * (parameter.high - parameter.low)
         for _ in range(30):
             moved = theta.copy()
             moved[:, d] += step
@@ -195,9 +209,11 @@ def likelihoods(surrogate: Surrogate, rows: int) -> Iterator[str]:
     theta, x = pairs(surrogate, rows)
     index = torch.arange(rows)
     value, stderr, kind = surrogate.log_prob(theta, x, draws=3)
-    if value.shape != (rows,) or not value.isfinite().all() or stderr.shape != (rows,):
+    if value.shape != (rows,) or not value.isfinite().all():
         yield f"log_prob: expected {rows} finite values, got shape {tuple(value.shape)}"
         return
+    if stderr.shape != (rows,) or not (stderr >= 0).all():
+        yield f"log_prob: expected {rows} standard errors, got shape {tuple(stderr.shape)}"
     if kind != surrogate.likelihood:
         yield f"log_prob: expected the kind {surrogate.likelihood}, got {kind}"
     backward = surrogate.log_prob(theta.flip(0), x.flip(0), draws=3, index=index.flip(0))

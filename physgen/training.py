@@ -184,15 +184,16 @@ def split(
         raise DataError(
             f"{path}: {stream.rows} rows; expected at least 2 to train and validate on"
         )
-    sample = read(path, slice(0, min(n_train, STANDARDISE_BY)))
-    val = InMemory(*tensors(read(path, slice(n_train, stream.rows)), device))
-    row_bytes = (sample.x.nbytes + sample.labels(path).nbytes) / len(sample)
+    rows = slice(0, n_train)
+    held_out = read(path, slice(n_train, stream.rows))
+    val = InMemory(*tensors(held_out, device))
+    row_bytes = (held_out.x.nbytes + held_out.labels(path).nbytes) / n_val
     if row_bytes * n_train > memory_gib * 2**30:
-        rows = slice(0, n_train)
         train: Data = Streamed(lambda size: Stream(path, size, rows=rows), n_train, device)
-    else:
-        train = InMemory(*tensors(read(path, slice(0, n_train)), device))
-    return train, val, torch.from_numpy(sample.x)
+        sample = read(path, slice(0, min(n_train, STANDARDISE_BY)))
+        return train, val, torch.from_numpy(sample.x)
+    train = InMemory(*tensors(read(path, rows), device))
+    return train, val, train.x[:STANDARDISE_BY]
 
 
 class Trainer:
@@ -227,7 +228,7 @@ class Trainer:
         self.average = copy.deepcopy(surrogate).requires_grad_(False)
         objectives = list(self.live.objectives())
         self.optimisers = [
-            torch.optim.AdamW(o.parameters, lr=0.0, weight_decay=config.weight_decay)
+            torch.optim.AdamW(o.parameters, lr=0.0, weight_decay=config.weight_decay, fused=True)
             for o in objectives
         ]
         losses = [torch.compile(o.loss) if config.compile else o.loss for o in objectives]
@@ -245,8 +246,9 @@ class Trainer:
             best = val < min((e.val for e in self.history), default=math.inf)
             if best:
                 self.surrogate.load_state_dict(self.average.state_dict())
+            lr = self.optimisers[0].param_groups[0]["lr"]
             self.history.append(
-                Epoch(len(self.history) + 1, train, val, self.rate, *self._elapsed(), best)
+                Epoch(len(self.history) + 1, train, val, lr, *self._elapsed(), best)
             )
             yield self.history[-1]
 

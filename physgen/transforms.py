@@ -66,7 +66,7 @@ class Standardise(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """Take μ and σ from rows of data (n, *x_shape); a constant component keeps σ = 1."""
-        std, mean = torch.std_mean(x.double(), dim=0)
+        std, mean = torch.std_mean(x.double(), dim=0, correction=0)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 0, std, 1.0))
 

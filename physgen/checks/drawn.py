@@ -93,7 +93,7 @@ def two_sample(
         return np.column_stack([rows.reshape(len(rows), -1), *(o(rows) for o in scalars.values())])
 
     true, drawn = features(x), features(fake)
-    control = features(shuffle_components(x, theta, rng))
+    control = features(shuffle_components(x, rng))
     test, kernel = c2st(true, drawn, given=given, seed=seed), mmd(true, drawn, rng)
     caught = c2st(true, control, given=given, seed=seed).accuracy
     return {

@@ -35,6 +35,7 @@ from physgen.checks.drawn import (
     two_sample,
 )
 from physgen.checks.truth import Agreement, bins, compare, estimate, never_above
+from physgen.errors import UsageError
 from physgen.posterior.grid import (
     NODES,
     GridPosterior,
@@ -52,6 +53,8 @@ SET = 10
 """Independent x that one set holds."""
 POSTERIOR_DRAWS = 32
 """Draws of log p for a posterior at most, where the caller does not choose."""
+PAIRS = 100_000
+"""Rows × draws of log p in the NLL at most; being paired, its gap needs few rows."""
 EXAMPLES, THETA_BINS = 4, 8
 
 
@@ -74,7 +77,8 @@ def validate(
         theta: (n, D) parameters of the rows.
         x: (n, *x_shape), one draw of p(x|θ) for each.
         simulator: for its exact log p, its observables and further draws; None without these.
-        draws: draws of each log p(x|θ); the family's default if None.
+        draws: draws of each log p(x|θ); the family's default if None. The NLL takes as many rows
+            as make 100,000 draws, the first ones.
         posterior_draws: the same for posteriors; at most 32 if None.
         observations: rows whose posterior is compared.
         seed: seed of everything that is random here.
@@ -82,7 +86,12 @@ def validate(
 
     Returns:
         JSON data: one value a section, and what each took in "seconds" and "cpu_seconds".
+
+    Raises:
+        UsageError: no rows.
     """
+    if not len(x):
+        raise UsageError("validate: expected at least one row, got no rows")
     draws = draws or surrogate.default_draws
     less = posterior_draws or min(draws, POSTERIOR_DRAWS)
     truth = exact_log_prob(simulator) if simulator else None
@@ -125,9 +134,9 @@ def _nll(
     if surrogate.likelihood is Likelihood.NONE:
         return None
     exact = truth(theta, x) if truth else np.full(len(x), np.nan)
-    if truth:
-        keep = np.isfinite(exact)
-        theta, x, exact = theta[keep], x[keep], exact[keep]
+    usable = np.isfinite(exact) if truth else np.ones(len(x), dtype=bool)
+    keep = np.flatnonzero(usable)[: max(1, PAIRS // draws)]
+    theta, x, exact = theta[keep], x[keep], exact[keep]
     log_p = surrogate.log_prob(torch.as_tensor(theta), torch.as_tensor(x), draws=draws, seed=seed)
     model, dims = log_p.value.numpy(), surrogate.law.size
     first = surrogate.law.prior.parameters[0]
@@ -229,11 +238,15 @@ def _sets(
     truth: LogProb,
     draws: int,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """The same figures for sets of x that share their θ, drawn afresh."""
-    theta = theta[: max(1, len(theta) // 5)]
-    x = simulator.sample(theta.repeat(SET, axis=0), np.random.default_rng([seed, 2]))
-    prior, n = surrogate.law.prior, len(theta)
+    theta = theta[: max(1, len(theta) // SET)]
+    many = theta.repeat(SET, axis=0)
+    x = simulator.sample(many, np.random.default_rng([seed, 2]))
+    known = np.isfinite(truth(many, x)).reshape(-1, SET).all(-1)
+    x, n, prior = x[known.repeat(SET)], int(known.sum()), surrogate.law.prior
+    if not n:
+        return None
     model = iid_sets(of_surrogate(surrogate, x, draws=draws, seed=seed), SET)
     exact = grid_posterior(iid_sets(of_exact(truth, x), SET), prior, n)
     figures = _figures(compare(exact, grid_posterior(model, prior, n)))

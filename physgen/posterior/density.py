@@ -40,7 +40,7 @@ class GridPosterior:
         log_evidence: log ∫ p(x|θ) p(θ) dθ, (n,).
         evaluations: how often log p(x|θ) was evaluated for each observation.
         resolved: whether the nodes resolve the posterior, (n,); false also where p(x|θ) drops
-            to zero inside the box.
+            to zero inside the box, and for correlations of two parameters beyond about 0.95.
     """
 
     nodes: tuple[Array, ...]

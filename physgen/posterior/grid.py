@@ -9,11 +9,11 @@ less its maximum over the nodes, and s the smaller second divided difference of 
 
 tells how high f may go between two nodes h apart: exactly for a Gaussian, even where all nodes
 lie in its flanks. The next nodes are the box's ends and the edges of the parts where b > −18, and
-within these points at a density of √|s| exp(min(b, 0)/12): a fixed number for each width of a
-mode, fewer in tails. Each observation has nodes of its own, so that a posterior may be hundreds
-of times narrower than the prior, piled up at a bound or in several modes. It is *resolved* once
-h²|s|, which is h²/2σ² for a Gaussian, is below `tolerance` in all cells where b > −4.5; a mode
-that no flank announces on the first nodes is missed.
+within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number for each
+width of a mode, fewer in tails. Each observation has nodes of its own, so that a posterior may be
+hundreds of times narrower than the prior, piled up at a bound or in several modes. It is
+*resolved* once h²|s|, which is h²/2σ² for a Gaussian, is below `tolerance` in all cells where b >
+−4.5; a mode that no flank announces on the first nodes is missed.
 
 log p must be a function of θ: of a simulated likelihood that asks the same random numbers for one
 x under every θ (Gouriéroux & Monfort 1996, ch. 3), which :func:`of_surrogate` sees to. Quadrature
@@ -51,7 +51,7 @@ NODES = {1: 15, 2: 17, 3: 15}
 """Nodes per axis in each round, for D parameters."""
 MOST = {1: 45, 2: 33, 3: 19}
 """Nodes per axis at most, from the third round on."""
-DEPTH, CORE, TEMPERATURE, LEAST, DENSITY, FLOOR = 18.0, 4.5, 12.0, 0.25, 1.7, 1e10
+DEPTH, CORE, STEEP, TEMPERATURE, LEAST, DENSITY, FLOOR = 18.0, 4.5, 7.0, 12.0, 0.25, 1.7, 1e10
 SPLIT = np.concatenate([[0], 2.0 ** np.arange(-12, 0), 1 - 2.0 ** np.arange(-2, -13, -1), [1]])
 """Parts of a cell in which log p is bounded: fine at both ends, for the outer cells are wide."""
 VALUES = 2**24
@@ -176,22 +176,26 @@ def _plan(
     axes: list[Array], values: Array, tolerance: float
 ) -> tuple[list[Array], NDArray[np.bool_]]:
     """For each axis the wish for nodes in each part of its cells, and what is resolved, (n,)."""
-    t = (SPLIT[1:] + SPLIT[:-1]) / 2
     wishes, resolved = [], np.ones(len(values), dtype=bool)
     for d, x in enumerate(axes):
         f = np.moveaxis(values, 1 + d, -1)
         left, right = (np.diff(lines(x, f)) ** 2 * s for s in curvatures(x, f))
-        a, b = f[..., :-1], f[..., 1:]
-        high, bend = np.maximum(a, b), np.maximum(abs(left), abs(right))
-        chord = a[..., None] * (1 - t) + b[..., None] * t
-        top = chord - np.minimum(left, right)[..., None] * t * (1 - t)
-        resolved &= ~((top.max(-1) > -CORE) & (bend > tolerance)).any(tuple(range(1, f.ndim)))
+        low, high = np.minimum(f[..., :-1], f[..., 1:]), np.maximum(f[..., :-1], f[..., 1:])
+        bend = np.maximum(abs(left), abs(right))
+        chord = f[..., :-1, None] * (1 - SPLIT) + f[..., 1:, None] * SPLIT
+        bound = chord - np.minimum(left, right)[..., None] * SPLIT * (1 - SPLIT)
+        rough = (bound.max(-1) > -CORE) & (bend > tolerance)
+        rough |= (high > -CORE) & (high - low > STEEP)
+        resolved &= ~rough.any(tuple(range(1, f.ndim)))
         steady = np.where(left * right > 0, 3 * np.minimum(abs(left), abs(right)), LEAST)
-        nodes = np.sqrt(np.minimum(bend, steady).clip(LEAST))
-        cliff = (np.minimum(a, b) <= -FLOOR) & (high > -DEPTH)
-        nodes, top = np.where(cliff, 3, nodes), np.where(cliff[..., None], high[..., None], top)
-        wish = nodes[..., None] * np.exp(np.minimum(top, 0) / TEMPERATURE) * (top > -DEPTH)
-        wishes.append(wish.max(tuple(range(1, f.ndim - 1))) * np.diff(SPLIT))
+        nodes = np.sqrt(np.minimum(bend, steady).clip(LEAST))[..., None] * np.diff(SPLIT)
+        nodes = np.maximum(nodes, abs(np.diff(bound)).clip(max=STEEP) / STEEP)
+        bound = (bound[..., 1:] + bound[..., :-1]) / 2
+        cliff = ((low <= -FLOOR) & (high > -DEPTH))[..., None]
+        nodes = np.where(cliff, 3 * np.diff(SPLIT), nodes)
+        bound = np.where(cliff, high[..., None], bound)
+        wish = nodes * np.exp(np.minimum(bound, 0) / TEMPERATURE) * (bound > -DEPTH)
+        wishes.append(wish.max(tuple(range(1, f.ndim - 1))))
     return wishes, resolved
 
 

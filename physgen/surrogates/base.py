@@ -98,13 +98,11 @@ class Noise:
     def normal(self, draws: int, *shape: int, stream: int = 0) -> Tensor:
         """Standard normal numbers, (B, draws, *shape); more draws extend fewer."""
         unique, inverse = self.index.unique(return_inverse=True)
-        numbers = [
-            np.random.Generator(
-                np.random.Philox(key=self.seed, counter=[0, 0, stream, int(i)])
-            ).standard_normal((draws, *shape), dtype=np.float32)
-            for i in unique
-        ]
-        return torch.from_numpy(np.stack(numbers)).to(self.device)[inverse.to(self.device)]
+        numbers = np.empty((len(unique), draws, *shape), np.float32)
+        for i, row in zip(unique.tolist(), numbers, strict=True):
+            philox = np.random.Philox(key=self.seed, counter=[0, 0, stream, i])
+            np.random.Generator(philox).standard_normal(out=row, dtype=np.float32)
+        return torch.from_numpy(numbers).to(self.device)[inverse.to(self.device)]
 
 
 class Surrogate(nn.Module, abc.ABC):
@@ -115,14 +113,14 @@ class Surrogate(nn.Module, abc.ABC):
         likelihood: what its log p(x|θ) is.
         Config: a frozen dataclass; its fields are the options of ``physgen fit``.
         default_draws: draws of `log_prob` where the caller does not choose.
-        chunk: rows × draws that are evaluated at once.
+        chunk: rows × draws that are evaluated at once on a CPU, few enough for its cache.
     """
 
     name: ClassVar[str]
     likelihood: ClassVar[Likelihood]
     Config: ClassVar[type[Any]]
     default_draws: ClassVar[int] = 1
-    chunk: ClassVar[int] = 8192
+    chunk: ClassVar[int] = 1024
 
     def __init__(self, law: Law, config: Any) -> None:
         super().__init__()
@@ -163,6 +161,11 @@ class Surrogate(nn.Module, abc.ABC):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    @property
+    def _at_once(self) -> int:
+        """Rows × draws that are evaluated at once: more on a GPU, which wants to be filled."""
+        return self.chunk if self.device.type == "cpu" else 64 * self.chunk
+
     @final
     def loss(
         self, theta: Tensor, x: Tensor, generator: torch.Generator, progress: float = 1.0
@@ -189,9 +192,9 @@ class Surrogate(nn.Module, abc.ABC):
         self._check(theta)
         parts = [
             self.transform.inverse(self._sample(self.rescale(t), generator))
-            for t in theta.to(self.device).split(self.chunk)
+            for t in theta.to(self.device).split(self._at_once)
         ]
-        return torch.cat(parts) if parts else torch.empty(0, *self.law.x_shape)
+        return torch.cat(parts)
 
     @final
     @torch.no_grad()
@@ -221,13 +224,13 @@ class Surrogate(nn.Module, abc.ABC):
         self._check(theta, x)
         draws = draws or self.default_draws
         index = torch.arange(len(x)) if index is None else index
-        rows = max(1, self.chunk // draws)
-        values, errors = [torch.empty(0, dtype=torch.float64)], [torch.empty(0)]
+        rows = max(1, self._at_once // draws)
+        values, errors = [], []
         for t, y, i in zip(theta.split(rows), x.split(rows), index.split(rows), strict=True):
             c, z = self.rescale(t.to(self.device)), self.transform(y.to(self.device))
             value, error = self._log_prob(c, z, Noise(i, seed, self.device), draws)
             values.append((value.double() + self.transform.log_det()).cpu())
-            errors.append(error.cpu())
+            errors.append(error.double().cpu())
         return LogProb(torch.cat(values), torch.cat(errors), self.likelihood)
 
     def _check(self, theta: Tensor, x: Tensor | None = None) -> None:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from physgen.dataset import read_bytes, write_bytes
-from physgen.errors import DataError
+from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.options import build
-from physgen.registry import find
+from physgen.registry import find, targets
 from physgen.surrogates.base import Surrogate
 
 __all__ = ["load", "load_tensors", "save", "save_tensors"]
@@ -51,18 +51,34 @@ def load(path: Path, device: torch.device) -> tuple[Surrogate, dict[str, Any]]:
 
     Raises:
         DataError: a file that is no checkpoint, is damaged, or does not fit its own description.
-        UsageError: a family that is not installed.
+        UsageError: a family that is neither registered nor imported.
     """
     weights, info = load_tensors(path)
     try:
-        family = find("surrogates", info["family"])
+        family = family_of(path, info["family"])
         config = build(family.Config, info["family"], info["options"])
         surrogate = family.create(Law.from_json(info["law"]), config)
         surrogate.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: weights do not fit the family they name: {reason}") from error
     return surrogate.to(device).eval(), info
+
+
+def family_of(path: Path, name: str) -> type[Surrogate]:
+    """The family of a name, if it is registered or has been imported by the caller.
+
+    A checkpoint is data: it must not choose what code runs.
+    """
+    if name in targets("surrogates"):
+        return find("surrogates", name)
+    for family in Surrogate.__subclasses__():
+        if getattr(family, "name", None) == name:
+            return family
+    raise UsageError(
+        f"{path}: unknown family {name!r}; install the package that registers it, or import it "
+        "before loading"
+    )
 
 
 def save_tensors(path: Path, tensors: Any, info: dict[str, Any]) -> None:
@@ -83,7 +99,7 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         tensors, text, expected = content["tensors"], content["json"], content["sha256"]
-        info = json.loads(text)
+        info = dict(json.loads(text))
     except Exception as error:  # torch.load raises whatever a broken archive makes it raise
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DataError(f"{path}: not a physgen checkpoint: {reason}") from error

@@ -164,7 +164,7 @@ def windows(rows: int, columns: int, window: int, periodic: bool) -> tuple[Tenso
     Args:
         rows: rows of the lattice.
         columns: columns of the lattice.
-        window: side of the window; where it exceeds the lattice, a torus is seen once, whole.
+        window: side of the window; where it exceeds a torus, that is seen once, whole.
         periodic: whether the lattice is a torus.
 
     Returns:
@@ -172,11 +172,10 @@ def windows(rows: int, columns: int, window: int, periodic: bool) -> tuple[Tenso
     """
 
     def offsets(n: int) -> Tensor:
-        return torch.arange(n) - (n - 1) // 2
+        side = min(window, n if periodic else 2 * n - 1)
+        return torch.arange(side) - (side - 1) // 2
 
-    di, dj = torch.meshgrid(
-        offsets(min(window, rows)), offsets(min(window, columns)), indexing="ij"
-    )
+    di, dj = torch.meshgrid(offsets(rows), offsets(columns), indexing="ij")
     i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     ni, nj = i.reshape(-1, 1) + di.flatten(), j.reshape(-1, 1) + dj.flatten()
     inside = (ni >= 0) & (ni < rows) & (nj >= 0) & (nj < columns)

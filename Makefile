@@ -1,0 +1,51 @@
+# Everything a newcomer needs: `make demo` and `make test` set up their own environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo test lint slow bench clean
+
+help:
+	@echo "make demo   install, and run the main job on Ising (about 5 minutes); writes demo/report.html"
+	@echo "make test   install, and run the tests (about 3 minutes)"
+	@echo "make lint   style, types and import contracts"
+	@echo "make slow   the tests that take minutes"
+	@echo "make bench  timings beside other packages"
+	@echo "make clean  remove the environment and the demo"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[report]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.user
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[report,tensorboard,dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[report,bench]'
+	@touch $@
+
+demo: $(VENV)/.user
+	$(BIN)/physgen demo --out demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/ising.py
+
+clean:
+	rm -rf $(VENV) demo

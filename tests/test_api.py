@@ -1,0 +1,202 @@
+"""The verbs on files: the whole way, and what is left after a kill, a NaN and a second call."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import physgen
+from physgen import api
+from physgen.errors import DataError, TrainingDiverged, UsageError
+
+TINY = {"channels": 5, "levels": 2, "stages": 3}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A data set, a test set and a surrogate, small enough for seconds."""
+    folder = tmp_path_factory.mktemp("files")
+    api.simulate("ising", out=folder / "train.h5", n=600, seed=1, size=4)
+    api.simulate("ising", out=folder / "test.h5", n=130, seed=2, size=4)
+    api.fit("cvae", folder / "train.h5", out=folder / "cvae.pt", epochs=12, **TINY)
+    return folder
+
+
+def test_the_whole_way(files, tmp_path):
+    model, test = files / "cvae.pt", files / "test.h5"
+    api.sample(model, out=tmp_path / "fake.h5", like=test)
+    assert np.array_equal(physgen.read(tmp_path / "fake.h5").theta, physgen.read(test).theta)
+    api.infer(model, test, out=tmp_path / "posterior.h5", rows=slice(0, 3), draws=3, samples=70)
+    arrays, about = physgen.read_arrays(tmp_path / "posterior.h5", "posterior")
+    assert arrays["theta"].shape == (3, 70, 1)
+    assert arrays["theta"].dtype == np.float64
+    assert arrays["log_prob"].shape == (3, 70)
+    assert arrays["mean"].shape == arrays["sd"].shape == (3, 1)
+    assert about["parameters"] == ["beta"]
+    assert about["likelihood"] == "lower bound"
+    metrics = tmp_path / "metrics.json"
+    api.validate(model, test, out=metrics, draws=3, observations=11)
+    found = json.loads(metrics.read_text())
+    assert {"per_dim", "floor_per_dim", "gap_per_dim", "gap_se", "gap_total", "by_theta"} <= set(
+        found["nll"]
+    )
+    assert {"mean_error", "std_ratio", "tv", "observations"} <= set(found["posterior"])
+    assert {"js", "js_null", "wasserstein"} <= set(found["observables"]["energy"])
+    assert found["nll"]["gap_per_dim"] > 0
+    api.report(metrics, out=tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "</html>" in page
+    assert "cvae.pt" in page
+
+
+def test_iid_rows_are_one_observation(files, tmp_path):
+    for iid in (False, True):
+        api.infer(
+            files / "cvae.pt", files / "test.h5", out=tmp_path / f"{iid}.h5", rows=slice(0, 7),
+            iid=iid, draws=3, samples=11,
+        )  # fmt: skip
+    single = physgen.read_arrays(tmp_path / "False.h5", "posterior")[0]
+    together = physgen.read_arrays(tmp_path / "True.h5", "posterior")[0]
+    assert single["theta"].shape == (7, 11, 1)
+    assert together["theta"].shape == (1, 11, 1)
+    assert together["sd"][0, 0] < single["sd"].min()
+
+
+def test_observations_need_only_x(files, tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "observed.h5", "w") as file:
+        file["x"] = physgen.read(files / "test.h5").x[:2]
+    api.infer(files / "cvae.pt", tmp_path / "observed.h5", out=tmp_path / "p.h5", draws=2)
+    with h5py.File(tmp_path / "wrong.h5", "w") as file:
+        file["x"] = np.ones((2, 3, 3), np.int8)
+    with pytest.raises(DataError, match=r"expected shape \(2, 4, 4\)"):
+        api.infer(files / "cvae.pt", tmp_path / "wrong.h5", out=tmp_path / "q.h5", draws=2)
+
+
+def test_sampling_is_a_function_of_the_seed(files, tmp_path):
+    def x(name, seed):
+        api.sample(files / "cvae.pt", out=tmp_path / name, n=50, theta={"beta": 0.44}, seed=seed)
+        return physgen.read(tmp_path / name).x
+
+    assert np.array_equal(x("a.h5", 1), x("b.h5", 1))
+    assert not np.array_equal(x("c.h5", 2), x("d.h5", 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "piece"),
+    [
+        ({}, "either -n or --like"),
+        ({"n": 3, "theta": {"b": 0.4}}, "expected beta"),
+    ],
+)
+def test_sample_refuses(options, piece, files, tmp_path):
+    with pytest.raises(UsageError, match=piece):
+        api.sample(files / "cvae.pt", out=tmp_path / "x.h5", **options)
+
+
+def test_theta_outside_the_prior_is_refused(files, tmp_path):
+    with pytest.raises(DataError, match="outside the prior"):
+        api.sample(files / "cvae.pt", out=tmp_path / "x.h5", n=3, theta={"beta": 0.9})
+    assert not (tmp_path / "x.h5").exists()
+
+
+def test_verify_tells_a_surrogate_from_the_law(files, tmp_path):
+    assert api.inspect(files / "test.h5", verify=True).fault == ""
+    api.sample(files / "cvae.pt", out=tmp_path / "fake.h5", n=600)
+    assert "does not follow its law" in api.inspect(tmp_path / "fake.h5", verify=True).fault
+
+
+def fit_in_a_process(folder, out, *words):
+    call = ["fit", "cvae", str(folder / "train.h5"), "-o", str(out), "--epochs", "6",
+            "--channels", "5", "--levels", "2", "--stages", "3", *words]  # fmt: skip
+    code = f"import torch; torch.set_num_threads(1)\nfrom physgen.cli import main; main({call!r})"
+    with (folder / "stderr").open("w") as stderr:
+        return subprocess.Popen([sys.executable, "-c", code], stderr=stderr)
+
+
+def wait_for(path: Path, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_training_goes_on_to_the_same_weights(signum, files, tmp_path):
+    whole, killed = tmp_path / "whole.pt", tmp_path / "killed.pt"
+    process = fit_in_a_process(files, whole)
+    assert process.wait() == 0, (files / "stderr").read_text()
+    process = fit_in_a_process(files, killed)
+    wait_for(api.resume_path(killed), process)
+    process.send_signal(signum)
+    code = process.wait()
+    assert code == (-9 if signum == signal.SIGKILL else 143)
+    assert not killed.exists()
+    again = fit_in_a_process(files, killed)
+    assert again.wait() == 2
+    assert "--resume" in (files / "stderr").read_text()
+    resumed = fit_in_a_process(files, killed, "--resume")
+    assert resumed.wait() == 0, (files / "stderr").read_text()
+    assert not api.resume_path(killed).exists()
+    a, b = (physgen.load(p)[0].state_dict() for p in (whole, killed))
+    assert all(a[k].equal(b[k]) for k in a)
+    history = [json.loads(line) for line in Path(f"{killed}.jsonl").read_text().splitlines()]
+    assert [e["epoch"] for e in history] == [1, 2, 3, 4, 5, 6]
+
+
+def test_another_training_is_not_resumed(files, tmp_path):
+    out = tmp_path / "x.pt"
+    process = fit_in_a_process(files, out)
+    wait_for(api.resume_path(out), process)
+    process.kill()
+    process.wait()
+    with pytest.raises(UsageError, match="learning_rate"):
+        api.fit("cvae", files / "train.h5", out=out, resume=True, learning_rate=0.1, **TINY)
+
+
+def test_divergence_keeps_the_last_good_checkpoint(files, tmp_path):
+    out = tmp_path / "x.pt"
+    with pytest.raises(TrainingDiverged, match="learning rate below"):
+        api.fit(
+            "cvae", files / "train.h5", out=out, learning_rate=1e30, clip=1e30, warm_up_steps=0,
+            **TINY,
+        )  # fmt: skip
+    assert not out.exists() or physgen.load(out)
+
+
+def test_a_checkpoint_of_another_law_is_refused(files, tmp_path):
+    api.simulate("ising", out=tmp_path / "big.h5", n=11, seed=1, size=6)
+    with pytest.raises(DataError, match="expected shape"):
+        api.validate(files / "cvae.pt", tmp_path / "big.h5", out=tmp_path / "m.json")
+
+
+def test_truth_of_a_simulator_outside_the_registry_needs_the_callers_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "from simulators.gaussian import LinearGaussian\nclass Mine(LinearGaussian): pass\n"
+    )
+    api.simulate("mine:Mine", out=Path("mine.h5"), n=300, size=3, parameters=1)
+    api.fit("cvae", Path("mine.h5"), out=Path("mine.pt"), epochs=1, **TINY)
+    api.validate(Path("mine.pt"), Path("mine.h5"), out=Path("no.json"), draws=2, observations=5)
+    assert json.loads(Path("no.json").read_text())["nll"]["gap_per_dim"] is None
+    api.validate(
+        Path("mine.pt"), Path("mine.h5"), out=Path("yes.json"), draws=2, observations=5,
+        simulator="mine:Mine",
+    )  # fmt: skip
+    assert json.loads(Path("yes.json").read_text())["nll"]["gap_per_dim"] > 0
+    with pytest.raises(UsageError, match="expected mine:Mine"):
+        api.validate(Path("mine.pt"), Path("mine.h5"), out=Path("x.json"), simulator="ising")
+    sys.modules.pop("mine")
+
+
+def test_demo_goes_on_and_does_not_touch_what_is_not_its_own(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="another folder"):
+        physgen.demo(out=tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"

@@ -1,0 +1,114 @@
+"""Two-sample checks: each must see what it should, and read its null where there is nothing."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from physgen.checks.samples import (
+    c2st,
+    common_edges,
+    counts,
+    js_distance,
+    kl_divergence,
+    mmd,
+    shuffle_components,
+)
+
+
+def normals(n, d=3, seed=0, rho=0.0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    cov = np.full((d, d), rho) + (1 - rho) * np.eye(d)
+    return shift + rng.multivariate_normal(np.zeros(d), cov, size=n)
+
+
+def histograms(shift, n=200_000):
+    a, b = normals(n, 1)[:, 0], normals(n, 1, seed=1, shift=shift)[:, 0]
+    edges = common_edges(a, 60)
+    return counts(a, edges), counts(b, edges)
+
+
+def test_divergences_of_histograms_agree_with_quadrature():
+    p, q = histograms(0.5)
+    x = np.linspace(-9, 9, 4001)
+    f, g = norm.pdf(x), norm.pdf(x, 0.5)
+    m = (f + g) / 2
+    js = np.trapezoid(f * np.log(f / m) + g * np.log(g / m), x) / 2
+    assert js_distance(p, q, np.random.default_rng(0)).value == pytest.approx(js**0.5, rel=0.01)
+    some = (p > 0) & (q > 0)
+    assert kl_divergence(p[some], q[some]) == pytest.approx(0.125, rel=0.03)
+    assert kl_divergence(np.array([1, 1]), np.array([1, 0])) == np.inf
+
+
+def test_js_distance_reads_its_null_for_the_same_law_and_more_for_another():
+    p, q = histograms(0.0, n=2000)
+    same = js_distance(p, q, np.random.default_rng(0))
+    assert 0.03 < same.null < 0.2
+    assert same.value == pytest.approx(same.null, rel=0.35)
+    other = js_distance(*histograms(0.5, n=2000), np.random.default_rng(0))
+    assert other.value > 1.5 * other.null
+
+
+def test_counts_keep_what_lies_outside():
+    edges = common_edges(np.array([0.0, 1.0]), 4)
+    assert counts(np.array([-5.0, 0.1, 0.6, 9.0]), edges).tolist() == [2, 0, 1, 1]
+
+
+def test_mmd_sees_a_shift_and_a_correlation_but_not_the_same_law():
+    a, rng = normals(500), np.random.default_rng(0)
+    same = mmd(a, normals(700, seed=1), rng)
+    assert same.p_value > 0.01
+    assert abs(same.value) < 3 * same.null
+    for other in (normals(500, seed=1, shift=0.4), normals(500, seed=1, rho=0.8)):
+        found = mmd(a, other, rng)
+        assert found.p_value < 0.01
+        assert found.value > 2 * found.null
+
+
+def test_mmd_is_unbiased():
+    values = [
+        mmd(
+            normals(60, seed=2 * i),
+            normals(60, seed=2 * i + 1),
+            np.random.default_rng(i),
+            permutations=1,
+        ).value
+        for i in range(100)
+    ]
+    assert abs(np.mean(values)) < 4 * np.std(values) / 10
+
+
+def test_c2st_reads_a_half_for_the_same_law():
+    test = c2st(normals(400), normals(400, seed=1))
+    assert abs(test.accuracy - 0.5) < 4 * test.se
+    assert abs(test.null - 0.5) < 4 * test.se
+
+
+def test_c2st_comes_near_the_best_classifier_for_a_shift():
+    test = c2st(normals(1000), normals(1000, seed=1, shift=0.6))
+    best = norm.cdf(0.6 * np.sqrt(3) / 2)
+    assert best - 0.04 < test.accuracy < best + 3 * test.se
+
+
+def test_the_control_keeps_marginals_and_is_caught():
+    x = normals(600, d=5, rho=0.8)
+    control = shuffle_components(x, np.random.default_rng(3))
+    np.testing.assert_array_equal(np.sort(control, 0), np.sort(x, 0))
+    assert abs(np.corrcoef(control.T)[0, 1]) < 0.15
+    assert c2st(normals(600, d=5, rho=0.8, seed=4), control).accuracy > 0.75
+
+
+def test_c2st_with_theta_sees_what_the_marginal_law_hides():
+    theta = np.random.default_rng(0).choice([-1.0, 1.0], (300, 1))
+    a, b = theta + 0.5 * normals(300, 1), -theta + 0.5 * normals(300, 1, seed=1)
+    assert c2st(a, b).accuracy < 0.58
+    assert c2st(a, b, given=(theta, theta)).accuracy > 0.9
+
+
+def test_c2st_repeats_and_leaves_the_global_generator_alone():
+    state = torch.random.get_rng_state()
+    a, b = normals(50), normals(50, seed=1)
+    assert c2st(a, b, seed=3) == c2st(a, b, seed=3)
+    assert torch.equal(state, torch.random.get_rng_state())
+    with pytest.raises(ValueError, match="two samples of n >= 10"):
+        c2st(a, b[:-1])
