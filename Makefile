@@ -33,7 +33,7 @@ demo: $(VENV)/.user
 	$(BIN)/physgen demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -46,6 +46,7 @@ slow: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ising.py
+	$(BIN)/python benchmarks/cvae.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -17,7 +17,7 @@ HOMES = {
         "Result", "fit", "infer", "inspect", "load", "report", "sample", "simulate", "validate",
     ),
     "physgen.dataset": ("read", "read_arrays"),
-    "physgen.demo": ("demo",),
+    "physgen.walkthrough": ("demo",),
 }  # fmt: skip
 
 __all__ = sorted(["__version__", *(name for names in HOMES.values() for name in names)])

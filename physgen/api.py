@@ -7,13 +7,14 @@ imported inside the verbs that need them, so that importing this module costs li
 
 from __future__ import annotations
 
+import functools
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from json import dumps, loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
@@ -39,6 +40,8 @@ LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a trainin
 SECTIONS = 8  # of a validation
 WIDE = 90  # characters of a mapping that still goes in one line
 
+P = ParamSpec("P")
+
 Bounds = Mapping[str, tuple[float, float]]
 Values = Mapping[str, float]
 
@@ -61,6 +64,19 @@ class Result:
 
     def __str__(self) -> str:
         return self.summary
+
+
+def threaded(verb: Callable[P, Result]) -> Callable[P, Result]:
+    """Run a verb in as many threads as `physgen.device.threads` chooses."""
+
+    @functools.wraps(verb)
+    def wrapped(*args: P.args, **given: P.kwargs) -> Result:
+        from physgen.device import threads
+
+        with threads():
+            return verb(*args, **given)
+
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -212,6 +228,7 @@ def in_line(item: Any) -> str:
     return " × ".join(map(in_line, item)) if isinstance(item, list | tuple) else str(item)
 
 
+@threaded
 def fit(
     family: str,
     data: Path,
@@ -394,6 +411,7 @@ class Draw:
         return Rows(x=x.cpu().numpy(), theta=theta)
 
 
+@threaded
 def sample(
     surrogate: Path,
     *,
@@ -457,6 +475,7 @@ def parameters(law: Law, n: int | None, theta: Values | None, like: Path | None)
     return np.tile([float(theta[name]) for name in law.prior.names], (n or 0, 1))
 
 
+@threaded
 def infer(
     surrogate: Path,
     observed: Path,
@@ -530,6 +549,7 @@ def infer(
     return Result(out, f"{out}: {count} in {seconds:.1f} s; the first: {first}", about)
 
 
+@threaded
 def validate(
     surrogate: Path,
     data: Path,
@@ -571,7 +591,6 @@ def validate(
     if truth is None:
         log.warning("no exact truth: to compare with it add --simulator %s", model.law.simulator)
     with interruptible(f"{out}: validation") as stop, bar(1, f"validate {model.name}") as move:
-
         names: list[str] = []
 
         def progress(section: str) -> None:
@@ -609,7 +628,7 @@ def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
     Example:
         physgen report metrics.json -o report.html
     """
-    from physgen.report import render
+    from physgen.reporting import render
 
     dataset.refuse_overwriting(out, force)
     try:

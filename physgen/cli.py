@@ -20,10 +20,10 @@ import click
 
 import physgen
 from physgen import api
-from physgen.demo import demo
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
 from physgen.options import REQUIRED, Option, example, options, summary
 from physgen.registry import Kind, find, targets
+from physgen.walkthrough import demo
 
 __all__ = ["main"]
 

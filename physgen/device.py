@@ -1,12 +1,16 @@
-"""Where tensors live: the one place that turns a device's name into a device."""
+"""Where tensors live, and how many threads compute them."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from physgen.errors import UsageError
 
-__all__ = ["device_of"]
+__all__ = ["device_of", "threads"]
 
 
 def device_of(name: str) -> torch.device:
@@ -27,3 +31,20 @@ def device_of(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {name!r}: {reason}; expected auto, cpu or cuda") from error
     return device
+
+
+@contextmanager
+def threads(n: int | None = None) -> Iterator[None]:
+    """Run torch's CPU kernels in n threads for the length of a block.
+
+    Args:
+        n: number of threads; if None what OMP_NUM_THREADS says, else one. Steps of networks this
+            small gain nothing from a second thread, and wait long for it where another process has
+            the core (benchmarks/RESULTS.md).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or int(os.environ.get("OMP_NUM_THREADS", "1")))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

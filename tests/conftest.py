@@ -11,6 +11,12 @@ def device(request):
     return torch.device(request.config.getoption("--device"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Two workers share two cores: threads that wait for each other would take far longer."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def torch_state():
     """No test may depend on, or change, torch's global random numbers, threads or dtype."""

@@ -14,11 +14,11 @@ from click.testing import CliRunner
 import physgen
 from physgen import api
 from physgen.cli import main
-from physgen.demo import demo
 from physgen.options import REQUIRED, options
 from physgen.registry import find, targets
 from physgen.surrogates.cvae import CVAEConfig
 from physgen.training import Training
+from physgen.walkthrough import demo
 from simulators.ising import Ising
 
 VERBS = {

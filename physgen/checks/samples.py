@@ -18,8 +18,6 @@ samples, deal them out again at the same sizes, and compute the same figure.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +26,7 @@ from scipy.spatial.distance import cdist, jensenshannon
 from scipy.special import rel_entr
 from torch import Tensor, nn
 
+from physgen.device import threads
 from simulators.base import Array
 
 __all__ = [
@@ -182,21 +181,10 @@ def _accuracy(x: Tensor, y: Tensor, generator: torch.Generator) -> float:
     order = torch.randperm(n, generator=generator)[: n // FOLDS * FOLDS].view(FOLDS, -1)
     test = torch.cat([order, order + n], 1)
     train = torch.stack([torch.cat([*test[:f], *test[f + 1 :]]) for f in range(FOLDS)])
-    with _one_thread():
+    with threads(1):
         network = _train(x, y, train, generator)
     with torch.no_grad():
         return float(((_logit(network, x[test]) > 0) == (y[test] > 0.5)).double().mean())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run networks this small in one thread: where others use the cores, two take far longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _train(x: Tensor, y: Tensor, rows: Tensor, generator: torch.Generator) -> list[nn.Parameter]:

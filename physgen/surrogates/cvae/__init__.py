@@ -40,7 +40,8 @@ class CVAEConfig:
         levels: levels of latents, each on a grid of half the sites a side (at least 1; as many as
             x has room for).
         channels: channels of the networks (at least 1).
-        stages: stages of the coarse-to-fine decoder of spins; 1 is a factorised decoder.
+        stages: stages of the coarse-to-fine decoder of spins at most; 1 is a factorised decoder,
+            0 goes down to a single site.
         window: side of the window through which a spin sees those of earlier stages, in sites.
         prior: prior of the coarsest latents, learnt from θ or standard normal.
         importance_draws: draws K of the training bound; 1 is the ELBO with closed-form KL.
@@ -51,7 +52,7 @@ class CVAEConfig:
     latent_dim: int = 4
     levels: int = 3
     channels: int = 32
-    stages: int = 4
+    stages: int = 0
     window: int = 9
     prior: Literal["learnt", "standard"] = "learnt"
     importance_draws: int = 1
@@ -60,9 +61,11 @@ class CVAEConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        for name in ("latent_dim", "levels", "channels", "stages", "window", "importance_draws"):
+        for name in ("latent_dim", "levels", "channels", "window", "importance_draws"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.stages < 0:
+            raise ValueError(f"stages: expected at least 0, got {self.stages}")
         if not 0 <= self.warm_up <= 1:
             raise ValueError(f"warm_up: expected 0 to 1, got {self.warm_up}")
         if not self.free_bits >= 0:
@@ -118,9 +121,9 @@ class CVAE(Surrogate):
 
         log_w = self._log_weights(c, z, normal, self.hierarchy.encode(z, c), draws).double()
         log_mean = log_w.logsumexp(1) - math.log(draws)
-        w = (log_w - log_mean[:, None]).exp()
-        spread = w.std(1) if draws > 1 else torch.full_like(log_mean, math.nan)
-        return log_mean, spread / math.sqrt(draws)
+        w = (log_w - log_mean[:, None]).exp()  # of mean 1
+        variance = ((w - 1) ** 2).sum(1) / (draws - 1)  # NaN of a single draw
+        return log_mean, (variance / draws).sqrt()
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
         def normal(level: int, shape: tuple[int, ...]) -> Tensor:

@@ -18,6 +18,7 @@ Real x is decoded as independent Gaussians given h.
 from __future__ import annotations
 
 import abc
+import itertools
 import math
 
 import torch
@@ -31,19 +32,31 @@ __all__ = ["CoarseToFine", "Decoder", "Gaussian", "stages_of"]
 
 
 def stages_of(rows: int, columns: int, stages: int) -> Tensor:
-    """The stage of each site, (rows·columns,): 0 first, stages − 1 last.
+    """The stage of each site, (rows·columns,), from 0.
 
-    Each cut splits the sites that are left into two colours: the checkerboard, then rows of the
-    rest (which is again a checkerboard, turned by 45°), and so on.
+    Each cut splits the sites that are left into two colours, and makes a stage of one: the
+    checkerboard, then rows of the rest (again a checkerboard, turned by 45°), and so on.
+
+    Args:
+        rows: rows of the lattice.
+        columns: columns of the lattice.
+        stages: number of stages at most; 0 cuts until one site is left.
     """
     i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    stage = torch.zeros(rows, columns, dtype=torch.long)
     left = torch.ones(rows, columns, dtype=torch.bool)
-    for cut in range(stages - 1):
+    cuts: list[Tensor] = []
+    for cut in itertools.count():
+        if left.sum() == 1 or len(cuts) == stages - 1:
+            break
         step = 2 ** (cut // 2)
-        odd = ((i // step + j // step) if cut % 2 == 0 else i // step) % 2 == 1
-        stage[left & odd] = stages - 1 - cut
-        left &= ~odd
+        colour = i // step + (j // step if cut % 2 == 0 else 0)
+        odd = left & (colour % 2 == 1)
+        if odd.any():
+            cuts.append(odd)
+            left &= ~odd
+    stage = torch.zeros(rows, columns, dtype=torch.long)
+    for number, sites in enumerate(reversed(cuts), 1):
+        stage[sites] = number
     return stage.flatten()
 
 
@@ -65,7 +78,7 @@ class CoarseToFine(Decoder):
     Args:
         law: what x is.
         channels: channels C of the field h.
-        stages: number of stages; 1 is a factorised decoder.
+        stages: number of stages at most; 1 is a factorised decoder, 0 goes down to one site.
         window: side of the window through which a site sees earlier spins.
     """
 
@@ -77,6 +90,7 @@ class CoarseToFine(Decoder):
         super().__init__()
         rows, columns = field_shape(law)[1:]
         stage = stages_of(rows, columns, stages)
+        stages = int(stage.max()) + 1
         neighbours, inside = windows(rows, columns, window, law.periodic)
         visible = inside & (stage[neighbours] < stage[:, None])
         self.register_buffer("stage", stage, persistent=False)

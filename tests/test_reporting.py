@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-import physgen.report
+import physgen.reporting
 from physgen.errors import UsageError
-from physgen.report import render
+from physgen.reporting import render
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -21,9 +21,9 @@ pytest.importorskip("jinja2")
 import matplotlib
 from matplotlib.figure import Figure
 
-from physgen.report import figures
-from physgen.report.page import letter, steepest
-from physgen.report.quantities import flat, measured, number
+from physgen.reporting import figures
+from physgen.reporting.page import letter, steepest
+from physgen.reporting.quantities import flat, measured, number
 
 BETA = np.linspace(0.16, 0.64, 13)
 ATTACK = "<script>alert('x')</script>"
@@ -573,7 +573,7 @@ def test_flat_and_letter():
 
 
 def test_the_floor_is_light_until_it_renders():
-    code = "import sys, physgen.report; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, physgen.reporting; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -590,8 +590,8 @@ def test_a_gap_counts_beyond_two_errors_and_below_zero_is_impossible(metrics, z,
 @pytest.mark.parametrize("extra", ["matplotlib", "jinja2"])
 def test_a_missing_extra_is_a_usage_error(monkeypatch, metrics, extra):
     for name in ("page", "figures"):
-        monkeypatch.delitem(sys.modules, f"physgen.report.{name}")
-        monkeypatch.delattr(physgen.report, name)
+        monkeypatch.delitem(sys.modules, f"physgen.reporting.{name}")
+        monkeypatch.delattr(physgen.reporting, name)
     monkeypatch.setitem(sys.modules, extra, None)
     with pytest.raises(UsageError, match=r"pip install 'physgen\[report\]'"):
         render(metrics)

@@ -25,7 +25,7 @@ def render(metrics: Mapping[str, Any]) -> str:
         UsageError: matplotlib or jinja2 is not installed.
     """
     try:
-        from physgen.report.page import page
+        from physgen.reporting.page import page
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in {"matplotlib", "jinja2"}:
             raise

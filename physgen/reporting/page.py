@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
-from physgen.report import figures
-from physgen.report.quantities import flat, measured, number
+from physgen.reporting import figures
+from physgen.reporting.quantities import flat, measured, number
 
 __all__ = ["page", "steepest"]
 

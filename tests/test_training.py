@@ -1,0 +1,422 @@
+"""The training loop: exact resumption, and every part of a step against its formula."""
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from physgen import training
+from physgen.dataset import Meta, Rows, write
+from physgen.errors import DataError, TrainingDiverged
+from physgen.law import Law
+from physgen.surrogates.base import Likelihood, Objective, Surrogate
+from physgen.surrogates.cvae import CVAE, CVAEConfig
+from physgen.training import Epoch, InMemory, Streamed, Trainer, Training, split
+
+LAW = Law.of("gaussian", {"size": 3})
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    pass
+
+
+class Toy(Surrogate):
+    """N(w, 1) for each component of z; counts what it is given."""
+
+    name: ClassVar[str] = "toy"
+    likelihood: ClassVar[Likelihood] = Likelihood.NONE
+    Config = NoConfig
+
+    def __init__(self, law, config):
+        super().__init__(law, config)
+        self.w = nn.Parameter(torch.zeros(law.size))
+
+    def _loss(self, c, z, generator, progress):
+        return 0.5 * ((z - self.w) ** 2).flatten(1).sum(1)
+
+    def _sample(self, c, generator):
+        return torch.zeros(len(c), *self.law.x_shape)
+
+
+class Opposed(Toy):
+    """Two objectives, as of a GAN: one raises a and one lowers b, and each loss sees both."""
+
+    def __init__(self, law, config):
+        super().__init__(law, config)
+        del self.w
+        self.a, self.b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+
+    def objectives(self):
+        def up(theta, x, generator, progress=1.0):
+            return (self.b - 3 * self.a).sum().expand(len(x))
+
+        def down(theta, x, generator, progress=1.0):
+            return (2 * self.b - 7 * self.a).sum().expand(len(x))
+
+        return [Objective("up", [self.a], up), Objective("down", [self.b], down)]
+
+
+def rows(n=101, law=LAW, seed=0):
+    rng = np.random.default_rng(seed)
+    theta = law.prior.sample(n, rng)
+    return torch.from_numpy(theta), torch.from_numpy(law.build().sample(theta, rng)).float()
+
+
+def trainer(surrogate=None, train=None, on_batch=None, **options):
+    surrogate = surrogate or Toy.create(LAW, NoConfig())
+    config = Training(**{"epochs": 3, "batch_size": 17, "warm_up_steps": 5} | options)
+    extra = {"on_batch": on_batch} if on_batch else {}
+    train = train or InMemory(*rows())
+    return Trainer(surrogate, train, InMemory(*rows(29, seed=1)), config, 7, **extra)
+
+
+def weights(run):
+    return [
+        w for model in (run.surrogate, run.live, run.average) for w in model.state_dict().values()
+    ]
+
+
+# --- resumption ----------------------------------------------------------------------------------
+
+
+def streamed(folder):
+    x = rows()
+    path = folder / "rows.h5"
+
+    def make(shard):
+        return Rows(x[1][shard.start : shard.stop].numpy(), x[0][shard.start : shard.stop].numpy())
+
+    write(path, 101, Meta(LAW, {"kind": "simulator"}, 0, {}), make, shard_rows=16)
+    train, _, _ = split(path, 0.1, 0.0, CPU)
+    assert isinstance(train, Streamed)
+    return train
+
+
+@pytest.mark.parametrize("epochs_before", [1, 2])
+@pytest.mark.parametrize("kind", ["memory", "stream"])
+def test_a_resumed_run_ends_bit_equal(kind, epochs_before, tmp_path):
+    train = streamed(tmp_path) if kind == "stream" else InMemory(*rows())
+    config = CVAEConfig(2, 1, 5, warm_up=0.5)
+
+    def fresh():
+        return trainer(CVAE.create(LAW, config), train, epochs=4)
+
+    whole = fresh()
+    epochs = list(whole)
+    killed = fresh()
+    for _ in zip(range(epochs_before), killed, strict=False):
+        pass
+    state = copy.deepcopy(killed.state())
+    resumed = trainer(CVAE.create(LAW, config, seed=5), train, epochs=4)
+    resumed.restore(state)
+    list(resumed)
+    assert [(e.train, e.val, e.lr, e.best) for e in resumed.history] == [
+        (e.train, e.val, e.lr, e.best) for e in epochs
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
+    assert resumed.step == whole.step == 4 * math.ceil(len(train) / 17)
+
+
+@pytest.mark.parametrize("lost", ["optimisers", "step", "average", "live"])
+def test_each_part_of_the_state_is_needed(lost):
+    whole = trainer(epochs=3)
+    list(whole)
+    first = trainer(epochs=3)
+    next(iter(first))
+    resumed = trainer(epochs=3)
+    state = copy.deepcopy(first.state())
+    resumed.restore(state | {lost: resumed.state()[lost]})
+    list(resumed)
+    assert not all(
+        torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True)
+    )
+
+
+def test_the_state_survives_a_checkpoint(tmp_path):
+    from physgen.surrogates.checkpoint import load_tensors, save_tensors
+
+    first, second = trainer(), trainer()
+    next(iter(first))
+    save_tensors(tmp_path / "state", first.state(), {})
+    second.restore(load_tensors(tmp_path / "state")[0])
+    list(first), list(second)
+    assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
+
+
+def test_time_of_earlier_processes_counts():
+    first, second = trainer(), trainer(max_minutes=5.0)
+    next(iter(first))
+    state = first.state()
+    state["history"][-1] |= {"seconds": 299.0, "cpu_seconds": 41.0}
+    second.restore(state)
+    assert second.progress == pytest.approx(299 / 300, abs=1e-3)
+    assert second._elapsed()[1] == pytest.approx(41, abs=1)
+    state["history"][-1] |= {"seconds": 301.0}
+    second.restore(state)
+    assert second.finished
+
+
+# --- data ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["memory", "stream"])
+def test_each_row_comes_once_an_epoch_in_an_order_of_its_own(kind, tmp_path):
+    data = streamed(tmp_path) if kind == "stream" else InMemory(*(a[:91] for a in rows()))
+
+    def epoch(seed):
+        return [x[:, 0] for _, x in data.batches(17, np.random.default_rng(seed))]
+
+    first, second = epoch(0), epoch(1)
+    assert [len(b) for b in first] == [17] * 5 + [6]
+    assert torch.equal(torch.cat(first).sort()[0], rows()[1][:91, 0].sort()[0])
+    assert torch.equal(torch.cat(second).sort()[0], torch.cat(first).sort()[0])
+    assert not torch.equal(torch.cat(first), torch.cat(second))
+    assert torch.equal(torch.cat(first), torch.cat(epoch(0)))
+
+
+def test_split_holds_out_the_last_rows(tmp_path):
+    x = rows()[1]
+    streamed(tmp_path)
+    for memory in (0.0, 1.0):
+        train, val, some = split(tmp_path / "rows.h5", 0.2, memory, CPU)
+        assert (len(train), len(val)) == (81, 20)
+        assert torch.equal(val.x, x[81:])
+        assert torch.equal(some, x[:81])
+        seen = torch.cat([b for _, b in train.batches(7, np.random.default_rng(0))])
+        assert torch.equal(seen[:, 0].sort()[0], x[:81, 0].sort()[0])
+
+
+def test_one_row_cannot_be_split(tmp_path):
+    def make(shard):
+        return Rows(np.zeros((1, 3)), np.zeros((1, 2)))
+
+    write(tmp_path / "one.h5", 1, Meta(LAW, {}, 0, {}), make)
+    with pytest.raises(DataError, match="at least 2"):
+        split(tmp_path / "one.h5", 0.1, 1.0, CPU)
+
+
+def test_only_training_batches_are_augmented_and_only_if_asked(monkeypatch):
+    law = Law.of("ising", {"size": 2, "width": 3, "theta": "beta-h"})
+    seen = []
+    monkeypatch.setattr(
+        training.Symmetries, "__call__", lambda self, x, g: seen.append(len(x)) or x
+    )
+    data = InMemory(*rows(19, law))
+    for augment, sizes in ((True, [17, 2]), (False, [])):
+        surrogate = Toy.create(law, NoConfig())
+        monkeypatch.setattr(Toy, "_loss", lambda self, c, z, g, p: self.w.sum().expand(len(c)))
+        seen.clear()
+        options = Training(epochs=1, batch_size=17, augment=augment)
+        list(Trainer(surrogate, data, InMemory(*rows(5, law)), options))
+        assert seen == sizes
+
+
+# --- a step --------------------------------------------------------------------------------------
+
+
+def test_weights_and_average_follow_their_formulas():
+    """AdamW, clipping, warm-up, cosine and EMA, each written out in float64."""
+    options = {"epochs": 2, "clip": 0.5, "ema": 0.7, "learning_rate": 0.1, "weight_decay": 0.03}
+    run = trainer(Toy.create(LAW, NoConfig()), **options)
+    batches = []
+    loss = Toy._loss
+    run.live._loss = lambda c, z, g, p: batches.append(z.double()) or loss(run.live, c, z, g, p)
+    epochs = list(run)
+    w, m, v, average = (np.zeros(3) for _ in range(4))
+    steps, rates = len(batches), []
+    assert steps == 12
+    for t, z in enumerate(batches, 1):
+        g = (w - z.numpy()).mean(0)
+        g *= min(1.0, 0.5 / (np.linalg.norm(g) + 1e-6))
+        rates.append(0.1 * min(1, t / 5) * 0.5 * (1 + math.cos(math.pi * (t - 1) / steps)))
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        w = w * (1 - rates[-1] * 0.03)
+        w -= rates[-1] * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        decay = min(0.7, t / (t + 10))
+        average = decay * average + (1 - decay) * w
+    np.testing.assert_allclose(run.live.w.detach(), w, rtol=2e-5)
+    np.testing.assert_allclose(run.average.w, average, rtol=2e-5)
+    assert [e.lr for e in epochs] == pytest.approx([rates[5], rates[11]])
+
+
+def test_the_constant_schedule_stays():
+    run = trainer(schedule="constant", learning_rate=0.3, warm_up_steps=4)
+    rates = []
+    for run.step in (0, 1, 3, 4, 9):
+        rates.append(run.rate)
+    assert rates == pytest.approx([0.075, 0.15, 0.3, 0.3, 0.3])
+
+
+def test_gradients_are_clipped_before_the_step(monkeypatch):
+    norms = []
+    run = trainer(clip=0.01, epochs=1)
+    step = run.optimisers[0].step
+    monkeypatch.setattr(
+        run.optimisers[0], "step", lambda: norms.append(float(run.live.w.grad.norm())) or step()
+    )
+    list(run)
+    assert norms == pytest.approx([0.01] * 6, rel=1e-3)
+
+
+def test_objectives_move_their_own_parameters_by_their_own_gradient():
+    run = trainer(Opposed.create(LAW, NoConfig()), epochs=1, clip=1e9, schedule="constant")
+    gradients = []
+    for objective, optimiser in zip(run.parts, run.optimisers, strict=True):
+        (w,) = objective[0].parameters
+        step = optimiser.step
+
+        def recorded(w=w, step=step):
+            before = [p.detach().clone() for p in run.live.parameters()]
+            gradients.append(w.grad.clone())
+            step()
+            moved = [
+                not torch.equal(a, b) for a, b in zip(before, run.live.parameters(), strict=True)
+            ]
+            assert moved == [w is run.live.a, w is run.live.b]
+
+        optimiser.step = recorded
+    list(run)
+    assert len(gradients) == 2 * 6
+    for a, b in zip(gradients[::2], gradients[1::2], strict=True):
+        assert a.tolist() == [-3, -3]
+        assert b.tolist() == [2, 2]
+    assert (run.live.a > 0).all()
+    assert (run.live.b < 0).all()
+
+
+# --- validation and the end ----------------------------------------------------------------------
+
+
+def test_validation_noise_is_fixed():
+    run = trainer(CVAE.create(LAW, CVAEConfig(2, 1, 5)))
+    values = {run._validate() for _ in range(3)}
+    assert len(values) == 1
+    run.seed += 1
+    assert run._validate() not in values
+
+
+def test_validation_is_the_mean_loss_of_the_averaged_weights():
+    run = trainer(epochs=2)
+    *_, last = run
+    _, x = rows(29, seed=1)
+    z = run.average.transform(x).double()
+    expected = 0.5 * ((z - run.average.w) ** 2).sum(1).mean()
+    assert last.val == pytest.approx(float(expected), rel=1e-5)
+    assert not torch.equal(run.average.w, run.live.w)
+
+
+def test_training_loss_is_the_mean_over_rows():
+    run = trainer(epochs=1, learning_rate=1e-30)
+    (epoch,) = run
+    expected = 0.5 * (rows()[1].float() ** 2).sum(1).mean()
+    assert epoch.train == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_surrogate_holds_the_best_average():
+    run = trainer(epochs=6, learning_rate=0.5, schedule="constant", ema=0.0)
+    best = None
+    for epoch in run:
+        if epoch.best:
+            best = run.average.w.clone()
+        assert torch.equal(run.surrogate.w, best)
+    assert [e.best for e in run.history] == [
+        e.val < min((f.val for f in run.history[:k]), default=math.inf)
+        for k, e in enumerate(run.history)
+    ]
+    assert not all(e.best for e in run.history)
+
+
+@pytest.mark.parametrize("bad_step", [3, 40])
+def test_nan_ends_training_and_keeps_the_last_good_weights(bad_step, monkeypatch):
+    run = trainer(epochs=20)
+    loss = Toy._loss
+
+    def spoilt(self, c, z, generator, progress):
+        value = loss(self, c, z, generator, progress)
+        return value * math.nan if run.step == bad_step and self is run.live else value
+
+    monkeypatch.setattr(Toy, "_loss", spoilt)
+    good = run.surrogate.w.detach().clone()
+    epochs = iter(run)
+    for _ in range(bad_step // 6):
+        next(epochs)
+        good = run.surrogate.w.detach().clone()
+    with pytest.raises(TrainingDiverged, match=r"below 0\.003"):
+        next(epochs)
+    assert len(run.history) == bad_step // 6
+    assert torch.equal(run.surrogate.w, good)
+    assert good.isfinite().all()
+
+
+def test_a_validation_loss_of_nan_ends_training():
+    run = trainer()
+    run.val.x[0] = math.nan
+    with pytest.raises(TrainingDiverged, match="validation"):
+        list(run)
+
+
+def test_patience_ends_training():
+    run = trainer(epochs=20, learning_rate=1e-30, patience=3)
+    assert len(list(run)) == 4
+
+
+def test_improvement_restarts_patience():
+    run = trainer(patience=2, epochs=50)
+    history = [Epoch(k, 0.0, 0.0, 0.0, 0.0, 0.0, best) for k, best in enumerate((1, 0, 1, 0), 1)]
+    run.history = history
+    assert not run.finished
+    run.history = [*history, replace(history[-1], epoch=5)]
+    assert run.finished
+
+
+def test_time_ends_training_within_an_epoch(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+
+    def on_batch(progress):
+        now[0] += 9.0
+        seen.append(progress)
+
+    seen = []
+    run = trainer(max_minutes=0.5, epochs=1000, on_batch=on_batch)
+    (epoch,) = run
+    assert run.finished
+    assert run.step == 4
+    assert math.isfinite(epoch.train)
+    assert seen == pytest.approx([0.0 + 1 / 6000, 0.3, 0.6, 0.9])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"clip": 0.0}, {"validation": 1.0}, {"ema": 1.0}, {"learning_rate": -1}]
+)
+def test_options_out_of_range_are_refused(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}: expected"):
+        Training(**bad)
+
+
+# --- does it learn? ------------------------------------------------------------------------------
+
+
+def test_a_vae_learns_the_linear_gaussian():
+    law = Law.of("gaussian", {"size": 3})
+    theta, x = rows(3000, law)
+    surrogate = CVAE.create(law, CVAEConfig(2, 1, 16), seed=1)
+    surrogate.transform.fit(x)
+    options = Training(epochs=8, batch_size=100, learning_rate=1e-2)
+    run = Trainer(surrogate, InMemory(theta, x), InMemory(*rows(500, law, 1)), options)
+    history = list(run)
+    assert history[-1].val < history[0].val
+    test_theta, test_x = rows(1000, law, 2)
+    log_p = surrogate.eval().log_prob(test_theta, test_x, draws=30)
+    gap = law.build().log_prob(test_theta.numpy(), test_x.numpy()) - log_p.value.numpy()
+    error = gap.std() / math.sqrt(1000)
+    assert -4 * error < gap.mean() < 0.1
+    blind = torch.roll(test_theta, 1, 0)
+    assert surrogate.log_prob(blind, test_x, draws=30).value.mean() < log_p.value.mean() - 1

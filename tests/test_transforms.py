@@ -1,0 +1,140 @@
+"""Maps of x and θ: autograd Jacobians, and the group that augmentation generates."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from physgen.law import Law
+from physgen.transforms import Identity, Rescale, Standardise, Symmetries, for_support
+from simulators.base import Box
+from simulators.ising.observables import bonds
+
+BOX = Box(a=(0.0, 1.0))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def law(shape, symmetries, support="spins"):
+    return Law("none", BOX, shape, support, symmetries)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=21, max_size=21), st.floats(1e-3, 1e3))
+def test_log_det_of_standardise_against_autograd(values, scale):
+    z = Standardise((3,))
+    x = scale * torch.tensor(values).view(7, 3)
+    z.fit(x)
+    jacobian = torch.autograd.functional.jacobian(lambda y: z(y[None])[0], x[0])
+    expected = torch.linalg.slogdet(jacobian.double())[1]
+    torch.testing.assert_close(z.log_det(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_standardise_has_mean_zero_and_unit_spread_and_an_inverse():
+    x = torch.randn(997, 2, 3, generator=generator()) * torch.tensor([1e-3, 1.0, 50.0]) + 7
+    transform = Standardise((2, 3))
+    transform.fit(x)
+    z = transform(x)
+    assert z.mean(0).abs().max() < 1e-2
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(2, 3), rtol=1e-2, atol=0)
+    torch.testing.assert_close(transform.inverse(z), x)
+
+
+def test_constant_components_keep_their_unit():
+    transform = Standardise((3,))
+    transform.fit(torch.tensor([[0.1, 2.0, 3.0], [0.1, 2.0, 5.0]]))
+    assert transform.std.tolist() == [1, 1, 1]
+    transform.fit(torch.tensor([[0.1, 2.0, 3.0]]))  # one row: all are constant
+    assert transform.std.tolist() == [1, 1, 1]
+
+
+def test_the_support_chooses_the_map():
+    assert isinstance(for_support(law((2, 3), ())), Identity)
+    assert isinstance(for_support(law((2, 3), (), "reals")), Standardise)
+
+
+def test_rescale_maps_the_prior_onto_the_cube_in_float64():
+    rescale = Rescale(Box(a=(1e9, 1e9 + 1), b=(-3.0, 5.0)))
+    corners = torch.tensor([[1e9, 5.0], [1e9 + 1, -3.0], [1e9 + 0.5, 1.0]], dtype=torch.float64)
+    assert rescale(corners).tolist() == [[-1, 1], [1, -1], [0, 0]]
+    assert rescale(corners).dtype == torch.float32
+
+
+# --- symmetries ----------------------------------------------------------------------------------
+
+PATTERN = torch.tensor([[1, 1, -1], [1, -1, -1], [-1, -1, -1]], dtype=torch.int8)
+ASYMMETRIC = torch.arange(1.0, 10.0).view(3, 3)
+
+
+def orbit(names, x, draws=600):
+    """All x that augmentation has made, as tuples."""
+    symmetries, g = Symmetries(law(x.shape, names, "reals")), generator()
+    batch = x.expand(3, *x.shape)
+    return {tuple(row.flatten().tolist()) for _ in range(draws) for row in symmetries(batch, g)}
+
+
+def group(names, x):
+    """The same by numpy, over all products of the declared moves."""
+    x = x.numpy()
+    shifts = itertools.product(*map(range, x.shape)) if "shift" in names else [(0,) * x.ndim]
+    mirrors = [m for k in range(x.ndim + 1) for m in itertools.combinations(range(x.ndim), k)]
+    moved = set()
+    for shift, mirror, turn, sign in itertools.product(
+        list(shifts), mirrors if "reflect" in names else [()], (0, 1), (1, -1)
+    ):
+        if (turn and "transpose" not in names) or (sign < 0 and "flip" not in names):
+            continue
+        y = sign * np.flip(np.roll(x, shift, tuple(range(x.ndim))), mirror)
+        moved.add(tuple((y.T if turn else y).ravel().tolist()))
+    return moved
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ((), 1),
+        (("flip",), 2),
+        (("shift",), 9),
+        (("reflect",), 4),
+        (("transpose",), 2),
+        (("reflect", "transpose"), 8),
+        (("shift", "flip"), 18),
+        (("shift", "reflect", "transpose", "flip"), 144),
+    ],
+)
+def test_augmentation_covers_the_declared_group_and_no_more(names, order):
+    seen = orbit(names, ASYMMETRIC)
+    assert seen == group(names, ASYMMETRIC)
+    assert len(seen) == order
+
+
+def test_augmentation_of_other_shapes():
+    assert len(orbit(("shift", "reflect", "flip"), torch.arange(1.0, 7).view(2, 3))) == 24
+    assert len(orbit(("shift", "reflect"), torch.arange(1.0, 6))) == 10
+
+
+def test_augmentation_keeps_energy_and_dtype():
+    symmetries = Symmetries(Law.of("ising", {"size": 3}))
+    batch, g = PATTERN.expand(5, 3, 3), generator()
+    energy = bonds(batch.numpy())[:, :2].sum(1)
+    for _ in range(50):
+        moved = symmetries(batch, g)
+        assert moved.dtype == torch.int8
+        assert (bonds(moved.numpy())[:, :2].sum(1) == energy).all()
+    assert (batch == PATTERN).all()
+
+
+def test_rows_have_signs_of_their_own():
+    moved = Symmetries(law((3,), ("flip",)))(torch.ones(997, 3), generator())
+    assert (moved == moved[:, :1]).all()
+    assert abs(moved[:, 0].mean()) < 5 / 997**0.5
+
+
+def test_a_transpose_of_an_oblong_is_refused():
+    with pytest.raises(ValueError, match="square"):
+        law((2, 3), ("transpose",))
