@@ -312,6 +312,26 @@ def test_validation_is_the_mean_loss_of_the_averaged_weights():
     assert not torch.equal(run.average.w, run.live.w)
 
 
+def test_validation_knows_no_free_bits():
+    run = trainer(CVAE.create(LAW, CVAEConfig(2, 1, 5, free_bits=1e4, warm_up=0.0)), epochs=1)
+    (epoch,) = run
+    assert epoch.val < 5e3 < epoch.train
+
+
+def test_each_epoch_has_an_order_and_noise_of_its_own():
+    run, seen = trainer(CVAE.create(LAW, CVAEConfig(2, 1, 5)), epochs=2), []
+    loss = run.live._loss
+
+    def recorded(c, z, generator, progress):
+        seen.append((z, torch.randn(5, generator=generator)))
+        return loss(c, z, generator, progress)
+
+    run.live._loss = recorded
+    list(run)
+    for first, second in zip(seen[0], seen[6], strict=True):
+        assert not torch.isclose(first, second).any()
+
+
 def test_training_loss_is_the_mean_over_rows():
     run = trainer(epochs=1, learning_rate=1e-30)
     (epoch,) = run
