@@ -94,7 +94,7 @@ def test_flipped_bits_are_refused(saved):
     surrogate, path = saved
     data, rng = path.read_bytes(), np.random.default_rng(0)
     refused = 0
-    for position in rng.integers(len(data), size=60):
+    for position in rng.integers(len(data), size=40):
         broken = bytearray(data)
         broken[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(broken)
@@ -104,7 +104,7 @@ def test_flipped_bits_are_refused(saved):
             refused += 1
         else:  # a bit that means nothing, such as padding
             assert torch.equal(again.log_prob(*rows())[0], surrogate.log_prob(*rows())[0])
-    assert refused > 30
+    assert refused > 20
 
 
 def test_a_flipped_weight_is_told_by_the_digest_alone(saved):

@@ -180,13 +180,13 @@ def test_bounds_rise_with_the_number_of_draws_towards_the_exact_mixture():
         return torch.stack(values).mean(0)
 
     with torch.no_grad():
-        elbo = torch.stack([-surrogate.loss(theta, x, generator(s)) for s in range(50)]).mean(0)
-    few = bound(40, 10)
-    for low, high in ((elbo, few), (few, bound(1, 500))):
+        elbo = torch.stack([-surrogate.loss(theta, x, generator(s)) for s in range(20)]).mean(0)
+    few = bound(12, 4)
+    for low, high in ((elbo, few), (few, bound(1, 200))):
         gain = high - low
         assert gain.mean() > 3 * gain.std() / math.sqrt(len(gain))
-    alone = bound(50, 1)  # one draw of the weight and the closed-form KL: the same ELBO
-    assert abs((alone - elbo).mean()) < 0.03
+    difference = bound(20, 1) - elbo  # one draw of the weight, and the closed-form KL
+    assert abs(difference.mean()) < 5 * difference.std() / math.sqrt(len(x))
 
 
 def test_importance_weighted_loss_is_minus_log_prob_on_average():
@@ -214,7 +214,7 @@ def test_stderr_is_the_spread_over_seeds():
 def test_samples_follow_log_prob_over_all_states():
     surrogate, n = trained(4), 5000
     x = states(surrogate.law)
-    p = surrogate.log_prob(theta_of(surrogate.law, len(x), 0.4), x, draws=400).value.exp()
+    p = surrogate.log_prob(theta_of(surrogate.law, len(x), 0.4), x, draws=150).value.exp()
     drawn = surrogate.sample(theta_of(surrogate.law, n, 0.4), generator())
     assert pearson(drawn, p.numpy(), n) > 1e-4
     assert pearson(-drawn, p.numpy(), n) < 1e-9
@@ -234,6 +234,12 @@ def test_warm_up_scales_kl_and_free_bits(progress, weight):
     kl = torch.tensor([[0.1, 2.0], [0.5, 3.0], [0.3, 1.0]])  # mean 0.3 is lifted to 0.7
     assert surrogate._penalty(kl, progress).mean() == pytest.approx(weight * (0.7 + 2.0))
     torch.testing.assert_close(surrogate.eval()._penalty(kl, progress), kl.sum(1))
+
+
+def test_no_warm_up_is_full_weight_from_the_start():
+    surrogate = model(BETA, CVAEConfig(warm_up=0.0, free_bits=0.0)).train()
+    kl = torch.tensor([[0.1, 2.0], [0.5, 3.0]])
+    torch.testing.assert_close(surrogate._penalty(kl, 0.0), kl.sum(1))
 
 
 def test_free_bits_give_no_gradient_below_them():

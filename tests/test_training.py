@@ -329,7 +329,7 @@ def test_each_epoch_has_an_order_and_noise_of_its_own():
     run.live._loss = recorded
     list(run)
     for first, second in zip(seen[0], seen[6], strict=True):
-        assert not torch.isclose(first, second).any()
+        assert not torch.equal(first, second)
 
 
 def test_training_loss_is_the_mean_over_rows():
@@ -426,7 +426,7 @@ def test_options_out_of_range_are_refused(bad):
 
 def test_a_vae_learns_the_linear_gaussian():
     law = Law.of("gaussian", {"size": 3})
-    theta, x = rows(3000, law)
+    theta, x = rows(2500, law)
     surrogate = CVAE.create(law, CVAEConfig(2, 1, 16), seed=1)
     surrogate.transform.fit(x)
     options = Training(epochs=8, batch_size=100, learning_rate=1e-2)

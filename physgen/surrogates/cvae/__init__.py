@@ -104,7 +104,8 @@ class CVAE(Surrogate):
         if not self.training:
             return kl.sum(1)
         free = (self.config.free_bits - kl.mean(0)).clamp(min=0)
-        return min(1.0, progress / (self.config.warm_up or 1.0)) * (kl + free).sum(1)
+        warm_up = self.config.warm_up
+        return (min(1.0, progress / warm_up) if warm_up else 1.0) * (kl + free).sum(1)
 
     def _log_weights(
         self, c: Tensor, z: Tensor, normal: Normal, features: list[Tensor], k: int
