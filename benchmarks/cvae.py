@@ -1,9 +1,9 @@
 """How good a conditional VAE is for its CPU time: Ising L = 8, β ~ U(0.1, 0.7), 20,000 lattices.
 
-Prints one row for each design: gap to the exact log p, energy of its samples at β = 0.44, posterior
-over β against the exact one for single lattices and for sets of ten, samples per second. The first
-two designs are what others are measured against: one factorised level (the plain conditional VAE)
-and the hierarchy with a factorised decoder.
+Prints one row for each design: gap to the exact log p, energy of its samples at β = 0.44,
+posterior over β against the exact one for single lattices and for sets of ten, samples per second.
+The first two designs are what others are measured against: one factorised level (the plain
+conditional VAE) and the hierarchy with a factorised decoder.
 
     python benchmarks/cvae.py [--minutes 2.5] [--only default]
 """
@@ -76,9 +76,11 @@ def main() -> None:
         physgen.simulate("ising", out=folder / "train.h5", n=20_000, seed=1, size=8)
         physgen.simulate("ising", out=folder / "test.h5", n=2000, seed=2, size=8)
         exact = physgen.read(folder / "test.h5").meta.law.build().observables["energy"].exact
-        print("| design | train CPU s | gap, nats/spin (IWAE-100) | "
-              f"E/N at β = {BETA} (exact {exact(np.array([[BETA]]))[0]:.4f}) | "
-              "posterior: error / width ratio / ½+TV/2 | sets of ten | samples / CPU s |")
+        print(
+            "| design | train CPU s | gap, nats/spin (IWAE-100) | "
+            f"E/N at β = {BETA} (exact {exact(np.array([[BETA]]))[0]:.4f}) | "
+            "posterior: error / width ratio / ½+TV/2 | sets of ten | samples / CPU s |"
+        )
         print("|---|---|---|---|---|---|---|")
         for design in [options.only] if options.only else DESIGNS:
             print(measure(design, folder, options.minutes), flush=True)
