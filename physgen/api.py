@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from inspect import signature as inspect_signature
 from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -21,7 +22,7 @@ import numpy as np
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Meta, Rows, Shard
-from physgen.errors import DataError, TrainingDiverged, UsageError
+from physgen.errors import DataError, StorageError, TrainingDiverged, UsageError
 from physgen.interrupt import interruptible
 from physgen.law import Law
 from physgen.options import build, command_line, options
@@ -66,6 +67,27 @@ class Result:
         return self.summary
 
 
+def on_files(verb: Callable[P, Result]) -> Callable[P, Result]:
+    """Take text for paths, and refuse an output that could not be written before work begins."""
+    signature = inspect_signature(verb, eval_str=True)
+    paths = {p.name for p in signature.parameters.values() if "Path" in str(p.annotation)}
+
+    @functools.wraps(verb)
+    def wrapped(*args: P.args, **given: P.kwargs) -> Result:
+        bound = signature.bind(*args, **given)
+        values = bound.arguments
+        for name in paths & {k for k, v in values.items() if v is not None}:
+            values[name] = Path(values[name])
+        out = values.get("out")
+        if out and not out.absolute().parent.is_dir():
+            raise StorageError(f"{out}: no folder {out.parent}; make it first")
+        if out and out in [values[k] for k in paths - {"out"} if k in values]:
+            raise UsageError(f"{out}: is read from; choose another output")
+        return verb(*bound.args, **bound.kwargs)
+
+    return wrapped
+
+
 def threaded(verb: Callable[P, Result]) -> Callable[P, Result]:
     """Run a verb in as many threads as `physgen.device.threads` chooses."""
 
@@ -96,11 +118,14 @@ class Simulate:
         simulator = self.law.build()
         try:
             x = simulator.sample(theta, np.random.default_rng(x_seed))
-        except ValueError as error:
-            raise UsageError(f"{self.law.simulator}: {error}") from error
+        except Exception as error:  # whatever a user's code raises is told in one line
+            raise UsageError(
+                f"{self.law.simulator}: sample raised {type(error).__name__}: {error}"
+            ) from error
         return Rows(x=np.asarray(x), theta=theta)
 
 
+@on_files
 def simulate(
     simulator: str,
     *,
@@ -122,10 +147,10 @@ def simulate(
     Args:
         simulator: a registered simulator, or package.module:Class of your own.
         out: HDF5 file to write.
-        n: number of rows.
-        seed: seed of the whole dataset.
+        n: number of rows (at least 1).
+        seed: seed of the whole dataset (at least 0).
         prior: other bounds for a parameter, as in beta=0.2:0.6; may be repeated.
-        workers: number of processes.
+        workers: number of processes (at least 1).
         shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
             given.
         force: overwrite the file if it exists, and drop the unfinished rows of another command.
@@ -133,7 +158,7 @@ def simulate(
         **given: options of the simulator.
 
     Example:
-        physgen simulate ising --size 16 -n 20000 --seed 1 -o ising.h5
+        physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0))
     law = Law.of(simulator, given, prior)
@@ -166,6 +191,7 @@ def rehearsed(make: Simulate, n: int, out: Path) -> Result:
     return Result(None, f"would write {out}: {what}, {size / 1e6:.1f} MB before compression")
 
 
+@on_files
 def inspect(path: Path | None = None, *, verify: bool = False, json: bool = False) -> Result:
     """Say what a file holds; without a file, which simulators and families there are.
 
@@ -203,8 +229,8 @@ def checkpoint_described(path: Path) -> dict[str, Any]:
     from physgen.surrogates.checkpoint import load_tensors
 
     weights, info = load_tensors(path)
-    shapes = {name: list(w.shape) for name, w in weights.items()}
-    return {"path": str(path), "sha256": dataset.file_digest(path), **info, "weights": shapes}
+    count = sum(w.numel() for w in weights.values())
+    return {"path": str(path), "sha256": dataset.file_digest(path), **info, "weights": count}
 
 
 def lines(value: Any, indent: str = "") -> Iterator[str]:
@@ -228,6 +254,7 @@ def in_line(item: Any) -> str:
     return " × ".join(map(in_line, item)) if isinstance(item, list | tuple) else str(item)
 
 
+@on_files
 @threaded
 def fit(
     family: str,
@@ -273,13 +300,17 @@ def fit(
     surrogate = cls.create(law_of(data), config, seed).to(device_of(device))
     train, val, some = split(data, training.validation, training.memory_gib, surrogate.device)
     surrogate.transform.fit(some.to(surrogate.device))
+    command = command_line("fit", family, data, out=out, **given, seed=seed)
     info = {
         "training": asdict(training),
         "seed": seed,
         "data": {"path": str(data), "sha256": dataset.file_digest(data)},
-        "provenance": dataset.provenance(command_line("fit", family, data, **given, seed=seed)),
+        "provenance": dataset.provenance(command),
     }
-    with interruptible(f"{out}: training") as stop, bar(1, f"fit {family}") as move:
+    with (
+        interruptible(f"{out}: training", "add --resume to go on") as stop,
+        bar(1, f"fit {family}") as move,
+    ):
 
         def on_batch(progress: float) -> None:
             move(progress)
@@ -301,7 +332,7 @@ def fit(
     best = min(trainer.history, key=lambda e: e.val)
     return Result(
         out,
-        f"{out}: {family}, {len(history)} epochs in {history[-1]['seconds']:.0f} s, "
+        f"{out}: {family}, {plural(len(history), 'epoch')} in {history[-1]['seconds']:.0f} s, "
         f"validation loss {best.val:.4f} nats a row (epoch {best.epoch})",
         {"history": history},
     )
@@ -411,6 +442,7 @@ class Draw:
         return Rows(x=x.cpu().numpy(), theta=theta)
 
 
+@on_files
 @threaded
 def sample(
     surrogate: Path,
@@ -475,6 +507,7 @@ def parameters(law: Law, n: int | None, theta: Values | None, like: Path | None)
     return np.tile([float(theta[name]) for name in law.prior.names], (n or 0, 1))
 
 
+@on_files
 @threaded
 def infer(
     surrogate: Path,
@@ -511,11 +544,11 @@ def infer(
     require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
     model, info = load(surrogate, device)
-    x = dataset.validated(Rows(x=dataset.read(observed, rows).x), model.law, str(observed)).x
+    x = dataset.validated(Rows(x=chosen(observed, rows).x), model.law, str(observed)).x
     if not len(x):
         raise DataError(f"{observed}: no rows to infer from")
     start = time.monotonic()
-    with interruptible(f"{out}: inference"):
+    with interruptible(f"{out}: inference", "nothing was written"):
         likelihood = of_surrogate(model, x, draws=draws, seed=seed, iid=iid)
         posterior = grid_posterior(likelihood, model.law.prior, 1 if iid else len(x))
     theta = posterior.sample(samples, np.random.default_rng(seed))
@@ -527,7 +560,15 @@ def infer(
         "log_evidence": posterior.log_evidence,
     }
     command = command_line(
-        "infer", surrogate, observed, rows=rows, iid=iid, samples=samples, draws=draws, seed=seed
+        "infer",
+        surrogate,
+        observed,
+        out=out,
+        rows=rows,
+        iid=iid,
+        samples=samples,
+        draws=draws,
+        seed=seed,
     )
     about = {
         "parameters": list(model.law.prior.names),
@@ -538,17 +579,17 @@ def infer(
         "provenance": dataset.provenance(command),
     }
     dataset.write_arrays(out, arrays, about, kind="posterior", force=force)
-    seconds = time.monotonic() - start
+    done, seconds = plural(len(posterior), "observation"), time.monotonic() - start
     first = ", ".join(
         f"{name} = {m:.4g} ± {s:.2g}"
         for name, m, s in zip(
             model.law.prior.names, posterior.mean[0], posterior.sd[0], strict=True
         )
     )
-    count = f"{len(posterior)} observation{'s' * (len(posterior) > 1)}"
-    return Result(out, f"{out}: {count} in {seconds:.1f} s; the first: {first}", about)
+    return Result(out, f"{out}: {done} in {seconds:.1f} s; the first: {first}", about)
 
 
+@on_files
 @threaded
 def validate(
     surrogate: Path,
@@ -586,11 +627,14 @@ def validate(
     require(observations=(observations, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
     model, info = load(surrogate, device)
-    found = dataset.validated(dataset.read(data, rows), model.law, str(data))
+    found = dataset.validated(chosen(data, rows), model.law, str(data))
     truth = model.law.build_if_known(simulator)
     if truth is None:
         log.warning("no exact truth: to compare with it add --simulator %s", model.law.simulator)
-    with interruptible(f"{out}: validation") as stop, bar(1, f"validate {model.name}") as move:
+    with (
+        interruptible(f"{out}: validation", "nothing was written") as stop,
+        bar(1, f"validate {model.name}") as move,
+    ):
         names: list[str] = []
 
         def progress(section: str) -> None:
@@ -604,7 +648,7 @@ def validate(
         )  # fmt: skip
     command = command_line(
         "validate", surrogate, data,
-        rows=rows, draws=draws, observations=observations, seed=seed,
+        out=out, simulator=simulator, rows=rows, draws=draws, observations=observations, seed=seed,
     )  # fmt: skip
     metrics = {
         "schema": "physgen/metrics/1",
@@ -617,6 +661,7 @@ def validate(
     return Result(out, f"{out}: {verdict(metrics)}", metrics)
 
 
+@on_files
 def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
     """Draw the metrics of a surrogate as one self-contained HTML page.
 
@@ -662,6 +707,18 @@ def load(surrogate: Path, device: str = "auto") -> tuple[Surrogate, dict[str, An
     return model, info | {"sha256": dataset.file_digest(Path(surrogate))}
 
 
+def chosen(path: Path, rows: slice | None) -> Rows:
+    """The rows that were asked for.
+
+    Raises:
+        UsageError: the file has fewer.
+    """
+    found = dataset.read(path, rows)
+    if rows and rows.stop and len(found) < rows.stop - (rows.start or 0):
+        raise UsageError(f"{path}: expected rows up to {rows.stop}, got {len(found)} of them")
+    return found
+
+
 def law_of(path: Path) -> Law:
     """The law that a dataset follows.
 
@@ -697,6 +754,11 @@ def verdict(metrics: Mapping[str, Any]) -> str:
             f"C2ST {posterior['c2st']:.3f} (0.5 is perfect)"
         )
     return "; ".join(words) or "no likelihood and no exact truth to compare with"
+
+
+def plural(n: int, noun: str) -> str:
+    """A number of things."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def require(**at_least: tuple[int, int]) -> None:

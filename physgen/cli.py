@@ -145,8 +145,13 @@ def command(
         callback=guarded(verb, bound, {o.name: o.default for o in extra}),
         help=about,
         short_help=about.partition("\n")[0],
-        epilog=f"\b\nExample:\n  {example(verb)}",
+        epilog=f"\b\nExample:\n  {adapted(example(verb), name, bound)}",
     )
+
+
+def adapted(text: str, name: str, bound: Mapping[str, str]) -> str:
+    """An example of a verb, told with the simulator or family of this command."""
+    return text.replace(text.split()[2], name, 1) if bound else text
 
 
 def shared() -> list[click.Parameter]:

@@ -59,9 +59,11 @@ class Interrupted(PhysgenError):
 
     signals: ClassVar[dict[int, str]] = {2: "SIGINT", 15: "SIGTERM"}
 
-    def __init__(self, signum: int = 2, where: str = "") -> None:
+    def __init__(
+        self, signum: int = 2, where: str = "", hint: str = "rerun the same command to resume"
+    ) -> None:
         super().__init__(
             f"{where + ': ' if where else ''}interrupted by {self.signals.get(signum, signum)}; "
-            "rerun the same command to resume"
+            f"{hint}"
         )
         self.exit_code = 128 + signum

@@ -21,6 +21,7 @@ from physgen.errors import Interrupted
 
 __all__ = ["Stop", "interruptible"]
 
+RESUME = "rerun the same command to resume"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -29,11 +30,12 @@ class Stop:
 
     Attributes:
         where: what is being done, for the message.
+        hint: how to go on, for the message.
         signum: the signal that arrived; None before.
     """
 
-    def __init__(self, where: str = "") -> None:
-        self.where = where
+    def __init__(self, where: str = "", hint: str = RESUME) -> None:
+        self.where, self.hint = where, hint
         self.signum: int | None = None
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
@@ -49,22 +51,23 @@ class Stop:
             Interrupted: a signal has arrived.
         """
         if self.signum is not None:
-            raise Interrupted(self.signum, self.where)
+            raise Interrupted(self.signum, self.where, self.hint)
 
 
 @contextmanager
-def interruptible(where: str = "") -> Iterator[Stop]:
+def interruptible(where: str = "", hint: str = RESUME) -> Iterator[Stop]:
     """Turn SIGINT and SIGTERM into a flag for the length of a block.
 
     Outside the main thread, where Python handles no signals, the flag is never set.
 
     Args:
         where: what is being done, for the message.
+        hint: how to go on, for the message.
 
     Yields:
         The flag.
     """
-    stop = Stop(where)
+    stop = Stop(where, hint)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

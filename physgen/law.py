@@ -86,6 +86,7 @@ class Law:
         given = dict(options or {})
         simulator = cls._build(name, given)
         try:
+            declared.observables(simulator)
             return cls(
                 simulator=name,
                 options=resolved(find("simulators", name), given),

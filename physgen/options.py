@@ -75,10 +75,17 @@ def options(target: Callable[..., Any]) -> tuple[Option, ...]:
     """The named options of a function or of a class's constructor, in order."""
     text = described(target.__doc__)
     return tuple(
-        Option(p.name, p.annotation, p.default, text.get(p.name, ""))
+        Option(p.name, type_of(p), p.default, text.get(p.name, ""))
         for p in inspect.signature(target, eval_str=True).parameters.values()
         if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     )
+
+
+def type_of(parameter: inspect.Parameter) -> Any:
+    """The annotation of a parameter, or the type of its default."""
+    if parameter.annotation is REQUIRED and parameter.default not in (REQUIRED, None):
+        return type(parameter.default)
+    return parameter.annotation
 
 
 def resolved(target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,8 +61,9 @@ def find(kind: Kind, name: str) -> type[Any]:
     try:
         with current_folder_on_path():
             return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{kind}: cannot import {target!r}: {error}") from error
+    except Exception as error:  # whatever importing a user's module raises is told in one line
+        reason = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{kind}: cannot import {target!r}: {reason}") from error
 
 
 @contextmanager

@@ -38,10 +38,16 @@ def check_simulator(simulator: Simulator) -> list[str]:
     Returns:
         the complaints of the first part (declarations, samples, exact log p) that has any.
     """
-    prior = getattr(simulator, "prior", None)
-    if not isinstance(prior, Box) or not callable(getattr(simulator, "sample", None)):
-        return ["expected attributes prior (a simulators.Box) and x_shape, and a method sample"]
-    return [*declarations(simulator)] or [*samples(simulator)] or [*truth(simulator)]
+    if isinstance(simulator, type):
+        return [f"expected a simulator, got the class {simulator.__name__}; call it first"]
+    if not isinstance(getattr(simulator, "prior", None), Box):
+        return [f"prior: expected a simulators.Box, got {getattr(simulator, 'prior', None)!r}"]
+    if not callable(getattr(simulator, "sample", None)):
+        return ["sample: expected a method sample(theta, rng)"]
+    try:
+        return [*declarations(simulator)] or [*samples(simulator)] or [*truth(simulator)]
+    except Exception as error:  # whatever a user's code raises is a complaint
+        return [f"raised {type(error).__name__}: {error}"]
 
 
 def declarations(simulator: Simulator) -> Iterator[str]:

@@ -231,10 +231,19 @@ def provenance(simulator: Simulator) -> Mapping[str, Any]:
 
 
 def observables(simulator: Simulator) -> Mapping[str, Observable]:
-    """Named observables; a bare function counts as one without unit and symbol."""
+    """Named observables; a bare function counts as one without unit and symbol.
+
+    Raises:
+        TypeError: observables that are not a mapping.
+    """
+    declared = getattr(simulator, "observables", {})
+    if not isinstance(declared, Mapping):
+        raise TypeError(
+            "observables: expected a mapping of names to functions, as in {'mean': f}, "
+            f"got {type(declared).__name__}"
+        )
     return {
-        name: f if isinstance(f, Observable) else Observable(f)
-        for name, f in getattr(simulator, "observables", {}).items()
+        name: f if isinstance(f, Observable) else Observable(f) for name, f in declared.items()
     }
 
 

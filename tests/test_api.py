@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import physgen
+import physgen.errors
 from physgen import api
 from physgen.errors import DataError, TrainingDiverged, UsageError
 
@@ -209,3 +210,48 @@ def test_demo_goes_on_and_does_not_touch_what_is_not_its_own(tmp_path):
     with pytest.raises(UsageError, match="another folder"):
         physgen.demo(out=tmp_path / "mine", force=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+
+
+def test_text_does_for_paths_and_bad_outputs_are_refused_before_work(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(files)
+    physgen.infer("cvae.pt", "test.h5", out=str(tmp_path / "p.h5"), rows=slice(0, 2), draws=2)
+    assert physgen.inspect(str(tmp_path / "p.h5")).data["schema"] == "physgen/posterior/1"
+    for out, piece in (("none/p.h5", "no folder none"), ("test.h5", "is read from")):
+        with pytest.raises(physgen.errors.PhysgenError, match=piece):
+            physgen.infer("cvae.pt", "test.h5", out=out, force=True)
+
+
+def test_rows_beyond_the_file_are_refused(files, tmp_path):
+    with pytest.raises(UsageError, match="up to 131, got 130"):
+        api.infer(files / "cvae.pt", files / "test.h5", out=tmp_path / "p.h5", rows=slice(0, 131))
+
+
+def test_a_report_without_exact_truth(files, tmp_path, monkeypatch):
+    """What a simulator of one's own without log_prob gets."""
+    monkeypatch.setattr("physgen.law.Law.build_if_known", lambda law, trusted=None: None)
+    metrics, page = tmp_path / "m.json", tmp_path / "r.html"
+    api.validate(files / "cvae.pt", files / "test.h5", out=metrics, draws=2, observations=5)
+    api.report(metrics, out=page)
+    assert "</html>" in page.read_text()
+
+
+def test_what_a_users_code_raises_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.py").write_text(
+        "from simulators import Box\n"
+        "class Raises:\n"
+        "    prior, x_shape = Box(a=(0.0, 1.0)), (2,)\n"
+        "    def sample(self, theta, rng): raise RuntimeError('solver diverged')\n"
+        "class Observes(Raises):\n"
+        "    def observables(self): ...\n"
+    )
+    Path("syntax.py").write_text("def\n")
+    for name, piece in (
+        ("bad:Raises", "RuntimeError: solver diverged"),
+        ("bad:Observes", "expected a mapping"),
+        ("syntax:X", "SyntaxError"),
+    ):
+        with pytest.raises(UsageError, match=piece):
+            api.simulate(name, out="x.h5", n=3)
+    assert not Path("x.h5").exists()
+    sys.modules.pop("bad")

@@ -144,7 +144,7 @@ REFUSED = {
     "not HDF5": (["inspect", "text.h5"], 3, "text.h5"),
     "not a checkpoint": (["sample", "text.h5", "-o", "y.h5", "-n", "3"], 3, "checkpoint"),
     "not metrics": (["report", "text.h5", "-o", "y.html"], 3, "validate"),
-    "exists": (["report", "text.h5", "-o", "text.h5"], 2, "--force"),
+    "exists": (["simulate", "gaussian", "-n", "3", "-o", "text.h5"], 2, "--force"),
     "no device": (
         ["sample", "text.h5", "-o", "y.h5", "-n", "3", "--device", "abacus"], 2, "expected auto",
     ),

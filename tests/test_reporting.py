@@ -168,7 +168,7 @@ def build():
                     "low": a,
                     "high": a + 0.1,
                     "rows": 3333,
-                    "nll_per_dim": 0.6 - a / 2 + g,
+                    "per_dim": 0.6 - a / 2 + g,
                     "floor_per_dim": 0.6 - a / 2,
                     "gap_per_dim": g,
                     "gap_se": 0.0004,
@@ -459,7 +459,7 @@ def test_gap_draws_gaps_or_else_the_likelihood_itself(whole, known):
     nll, ax = whole["nll"] | ({} if known else {"gap_per_dim": None}), Figure().add_subplot()
     figures.gap(ax, nll, "β", "spin")
     x, y = ax.containers[0][0].get_data()
-    key = "gap_per_dim" if known else "nll_per_dim"
+    key = "gap_per_dim" if known else "per_dim"
     np.testing.assert_array_equal(y, [b[key] for b in nll["by_theta"]])
     np.testing.assert_allclose(x, [(b["low"] + b["high"]) / 2 for b in nll["by_theta"]])
     assert (ax.get_ylim()[0] < 0) == known

@@ -216,7 +216,7 @@ class Nothing:
         (Oblong(3, 5), "symmetries: transpose needs a square x, got (3, 5)"),
         (ListShape(), "x_shape: expected a tuple of integers"),
         (OddObservable(), "observable mean: expected shape (7,) or (7, k), got ()"),
-        (Nothing(), "expected attributes prior"),
+        (Nothing(), "prior: expected a simulators.Box"),
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
 )

@@ -30,9 +30,11 @@ def storage(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into a StorageError with the path."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise StorageError(f"{path}: no such file or folder; check the path") from error
     except OSError as error:
         raise StorageError(
-            f"{path}: {error.strerror or error}; check the path, its permissions and free space"
+            f"{path}: {error.strerror or error}; check permissions and free space"
         ) from error
 
 

@@ -145,7 +145,7 @@ def gap(ax: Axes, nll: Mapping[str, Any], symbol: str, component: str = "compone
     bins = nll["by_theta"]
     low, high = (_floats([b[key] for b in bins]) for key in ("low", "high"))
     known = nll.get("gap_per_dim") is not None
-    value = _floats([b["gap_per_dim" if known else "nll_per_dim"] for b in bins])
+    value = _floats([b["gap_per_dim" if known else "per_dim"] for b in bins])
     error = _floats([b["gap_se"] for b in bins]) if known else None
     if known:
         ax.axhline(0, color=INK, linewidth=1.1)
@@ -192,11 +192,18 @@ def learning(ax: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     """Loss by epoch, on the training and on the validation rows."""
     epoch = _floats([e["epoch"] for e in history])
     for key, color, style in (("train", GREY, "-"), ("val", SURROGATE, "-")):
-        ax.plot(epoch, _floats([e.get(key) for e in history]), style, color=color, label=key)
+        ax.plot(
+            epoch,
+            _floats([e.get(key) for e in history]),
+            style,
+            color=color,
+            label=key,
+            marker="." if len(epoch) < 3 else "",
+        )
     if epoch.min() > 0 and epoch.max() > 20:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:.0f}")
-    ax.set(xlabel="epoch", ylabel="loss")
+    ax.set(xlabel="epoch", ylabel="loss [nats / row]")
     ax.legend(labels=["training", "validation"])
 
 

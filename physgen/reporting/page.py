@@ -90,7 +90,8 @@ def steepest(curves: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not curves:
         return {}
-    curve = curves.get("energy") or next(iter(curves.values()))
+    name = "energy" if "energy" in curves else next(iter(curves))
+    curve = {"name": name, **curves[name]}
     surrogate, true = curve["surrogate"], curve["true"]
     exact = curve.get("exact")
     reference = np.array(exact or true["mean"], dtype=float)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
         DataError: a file that is something else, or is damaged.
     """
     data = read_bytes(path)
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise DataError(f"{path}: not a physgen checkpoint; expected a file that fit wrote")
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         tensors, text, expected = content["tensors"], content["json"], content["sha256"]
