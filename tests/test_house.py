@@ -44,9 +44,14 @@ def test_the_install_commands_of_the_readme_are_those_of_make():
         )  # fmt: skip
         commands = done.stdout.replace("--quiet ", "")
         if target == "demo":
-            for step in plain.splitlines():
+            for step in plain.replace("\\\n    ", "").splitlines():
                 assert step in commands
     assert {"make demo", "make test"} <= set((ROOT / ".ci" / "run").read_text().splitlines())
+
+
+def test_nothing_is_left_to_fill_in():
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md")):
+        assert "@@" not in path.read_text(), path
 
 
 def test_the_readme_names_the_nouns_before_any_code():

@@ -44,7 +44,8 @@ class CVAEConfig:
             0 goes down to a single site.
         window: side of the window through which a spin sees those of earlier stages, in sites.
         prior: prior of the coarsest latents, learnt from θ or standard normal.
-        importance_draws: draws K of the training bound; 1 is the ELBO with closed-form KL.
+        importance_draws: draws K of the training bound; 1 is the ELBO with closed-form KL, more
+            have neither warm-up nor free bits.
         warm_up: part of the training over which the KL term grows to its full weight (0 to 1).
         free_bits: nats that each level may carry at no cost while training (at least 0).
     """
@@ -88,14 +89,13 @@ class CVAE(Surrogate):
         self.decoder = decoder_of(law, config)
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
-        def normal(level: int, shape: tuple[int, ...]) -> Tensor:
-            return torch.randn(shape, generator=generator, device=c.device)
-
         k = self.config.importance_draws
         features = self.hierarchy.encode(z, c)
         if k > 1:
-            return math.log(k) - self._log_weights(c, z, normal, features, k).logsumexp(1)
-        trace = self.hierarchy.descend(c, normal, features)
+            return math.log(k) - self._log_weights(c, z, fresh(generator), features, k).logsumexp(
+                1
+            )
+        trace = self.hierarchy.descend(c, fresh(generator), features)
         log_p = self.decoder.log_prob(z, trace.h[:, None], c)[:, 0]
         return self._penalty(trace.kl, progress) - log_p
 
@@ -127,10 +127,7 @@ class CVAE(Surrogate):
         return log_mean, (variance / draws).sqrt()
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        def normal(level: int, shape: tuple[int, ...]) -> Tensor:
-            return torch.randn(shape, generator=generator, device=c.device)
-
-        return self.decoder.sample(self.hierarchy.descend(c, normal).h, c, generator)
+        return self.decoder.sample(self.hierarchy.descend(c, fresh(generator)).h, c, generator)
 
     @torch.no_grad()
     def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -140,7 +137,7 @@ class CVAE(Surrogate):
             theta: (1, D) where to look.
 
         Yields:
-            name of the level, (5, *x_shape) draws that share all other random numbers.
+            name of the level, (5, *x_shape) draws that share all other latent noise.
         """
         for level, shape in reversed(list(enumerate(self.hierarchy.shapes))):
             yield f"z{level + 1} on {shape[1]}×{shape[2]}", self._traverse(theta, level)
@@ -159,6 +156,15 @@ class CVAE(Surrogate):
 
         h = self.hierarchy.descend(c, normal).h
         return self.transform.inverse(self.decoder.sample(h, c, generator))
+
+
+def fresh(generator: torch.Generator) -> Normal:
+    """Standard normal numbers for all levels, from one generator."""
+
+    def normal(level: int, shape: tuple[int, ...]) -> Tensor:
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+    return normal
 
 
 def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
