@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from inspect import signature as inspect_signature
 from json import dumps, loads
@@ -22,24 +21,23 @@ import numpy as np
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Meta, Rows, Shard
+from physgen.describing import described, lines
+from physgen.drawing import Draw, Simulate, parameters
 from physgen.errors import DataError, StorageError, TrainingDiverged, UsageError
+from physgen.fitting import keep, restore, resume_path, state_of
 from physgen.interrupt import interruptible
 from physgen.law import Law
 from physgen.options import build, command_line, options
 from physgen.progress import bar, log
 from physgen.registry import Kind, find, targets
-from simulators.base import Array
 
 if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
-    from physgen.training import Epoch, Trainer
 
 __all__ = ["Result", "fit", "infer", "inspect", "load", "report", "sample", "simulate", "validate"]
 
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates")
-LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
 SECTIONS = 8  # of a validation
-WIDE = 90  # characters of a mapping that still goes in one line
 
 P = ParamSpec("P")
 
@@ -99,30 +97,6 @@ def threaded(verb: Callable[P, Result]) -> Callable[P, Result]:
             return verb(*args, **given)
 
     return wrapped
-
-
-@dataclass(frozen=True)
-class Simulate:
-    """Makes a shard of a dataset by simulation: picklable, and pure in the shard.
-
-    Attributes:
-        law: what to draw from.
-    """
-
-    law: Law
-
-    def __call__(self, shard: Shard) -> Rows:
-        """θ from the prior and x from the simulator, each with a stream of its own."""
-        theta_seed, x_seed = shard.seed.spawn(2)
-        theta = self.law.prior.sample(len(shard), np.random.default_rng(theta_seed))
-        simulator = self.law.build()
-        try:
-            x = simulator.sample(theta, np.random.default_rng(x_seed))
-        except Exception as error:  # whatever a user's code raises is told in one line
-            raise UsageError(
-                f"{self.law.simulator}: sample raised {type(error).__name__}: {error}"
-            ) from error
-        return Rows(x=np.asarray(x), theta=theta)
 
 
 @on_files
@@ -210,50 +184,6 @@ def inspect(path: Path | None = None, *, verify: bool = False, json: bool = Fals
     return Result(path, dumps(found, indent=2) if json else "\n".join(lines(found)), found, fault)
 
 
-def described(path: Path, verify: bool) -> dict[str, Any]:
-    """What a file holds, as JSON data."""
-    if zipfile.is_zipfile(path):
-        return checkpoint_described(path)
-    found = dataset.describe(path, verify)
-    if verify and found["schema"] == dataset.SCHEMA:
-        rows = dataset.read(path)
-        simulator = rows.meta.law.build_if_known() if rows.meta else None
-        check = declared.verifier(simulator) if simulator else None
-        verdicts = check(rows.labels(path), rows.x) if check else []
-        found["verdicts"] = [vars(v) for v in verdicts]
-    return found
-
-
-def checkpoint_described(path: Path) -> dict[str, Any]:
-    """What a checkpoint holds, as JSON data."""
-    from physgen.surrogates.checkpoint import load_tensors
-
-    weights, info = load_tensors(path)
-    count = sum(w.numel() for w in weights.values())
-    return {"path": str(path), "sha256": dataset.file_digest(path), **info, "weights": count}
-
-
-def lines(value: Any, indent: str = "") -> Iterator[str]:
-    """JSON data as indented lines, ``key: value``."""
-    entries = value if isinstance(value, Mapping) else dict(enumerate(value, 1))
-    for key, item in entries.items():
-        flat = in_line(item)
-        if len(indent) + len(str(key)) + len(flat) < WIDE or not isinstance(
-            item, Mapping | list | tuple
-        ):
-            yield f"{indent}{key}: {flat}"
-        else:
-            yield f"{indent}{key}:"
-            yield from lines(item, indent + "  ")
-
-
-def in_line(item: Any) -> str:
-    """JSON data in one line."""
-    if isinstance(item, Mapping):
-        return ", ".join(f"{k} = {in_line(v)}" for k, v in item.items())
-    return " × ".join(map(in_line, item)) if isinstance(item, list | tuple) else str(item)
-
-
 @on_files
 @threaded
 def fit(
@@ -338,110 +268,6 @@ def fit(
     )
 
 
-def resume_path(out: Path) -> Path:
-    """Where the state of an unfinished training lies."""
-    return out.with_name(f"{out.name}.resume")
-
-
-def state_of(out: Path, resume: bool, force: bool) -> Any:
-    """The state to go on from; None to begin.
-
-    Raises:
-        UsageError: nothing to resume, or something in the way.
-    """
-    path = resume_path(out)
-    if resume and path.exists():
-        from physgen.surrogates.checkpoint import load_tensors
-
-        return load_tensors(path)
-    if resume:
-        raise UsageError(f"{path}: nothing to resume; run without --resume")
-    if path.exists() and not force:
-        raise UsageError(f"{path}: an interrupted training; add --resume, or --force to drop it")
-    dataset.refuse_overwriting(out, force)
-    return None
-
-
-def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> None:
-    """Go on from a saved state, if it is of the same training.
-
-    Raises:
-        UsageError: other options, data, law or seed; only its length may differ.
-    """
-    tensors, then = state
-
-    def identity(info: dict[str, Any]) -> dict[str, Any]:
-        training = {k: v for k, v in info["training"].items() if k not in LENGTH}
-        keys = ("family", "options", "law", "seed")
-        return {k: info[k] for k in keys} | training | {"data": info["data"]["sha256"]}
-
-    ours, theirs = (loads(dumps(identity(info))) for info in (now, then))
-    if changed := [k for k in ours if ours[k] != theirs.get(k)]:
-        raise UsageError(
-            f"{resume_path(out)}: an interrupted training with another {', '.join(changed)}; "
-            "give the same options, or --force to drop it"
-        )
-    trainer.restore(tensors)
-    log.info("%s: resumed after epoch %d", out, len(trainer.history))
-
-
-def keep(
-    trainer: Trainer, epoch: Epoch, info: dict[str, Any], out: Path, tensorboard: Path | None
-) -> None:
-    """Keep the state and the history after an epoch, and say how it went."""
-    from physgen.surrogates.checkpoint import save_tensors
-
-    save_tensors(resume_path(out), trainer.state(), info | trainer.surrogate.describe())
-    text = "".join(dumps(asdict(e)) + "\n" for e in trainer.history)
-    dataset.write_bytes(out.with_name(f"{out.name}.jsonl"), text.encode(), sidecar=False)
-    star = " *" if epoch.best else ""
-    log.info(
-        "epoch %d: train %.4f, validation %.4f nats a row, %.0f s%s",
-        epoch.epoch, epoch.train, epoch.val, epoch.seconds, star,
-    )  # fmt: skip
-    if tensorboard:
-        write_scalars(tensorboard, epoch)
-
-
-def write_scalars(folder: Path, epoch: Epoch) -> None:
-    """Append one epoch to a TensorBoard log."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError("tensorboard: pip install 'physgen[tensorboard]'") from error
-    with SummaryWriter(str(folder)) as writer:
-        for name in ("train", "val", "lr"):
-            writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Makes a shard of a dataset by a surrogate.
-
-    Attributes:
-        surrogate: what draws.
-        theta: (n, D) the parameters of all rows; None to draw them from the prior.
-    """
-
-    surrogate: Surrogate
-    theta: Array | None
-
-    def __call__(self, shard: Shard) -> Rows:
-        """θ as given or from the prior, and x from the surrogate."""
-        import torch
-
-        theta_seed, x_seed = shard.seed.spawn(2)
-        prior, n = self.surrogate.law.prior, len(shard)
-        if self.theta is None:
-            theta = prior.sample(n, np.random.default_rng(theta_seed))
-        else:
-            theta = self.theta[shard.start : shard.stop]
-        generator = torch.Generator(self.surrogate.device)
-        generator.manual_seed(int(x_seed.generate_state(1, np.uint64)[0] >> 1))
-        x = self.surrogate.sample(torch.from_numpy(theta), generator)
-        return Rows(x=x.cpu().numpy(), theta=theta)
-
-
 @on_files
 @threaded
 def sample(
@@ -487,24 +313,6 @@ def sample(
         written = dataset.write(out, count, meta, Draw(model, rows), force=force, progress=move)
     per_s = count / written.seconds
     return Result(out, f"{out}: {count:,} rows of {model.name} at {per_s:,.0f} a s", vars(written))
-
-
-def parameters(law: Law, n: int | None, theta: Values | None, like: Path | None) -> Array | None:
-    """The θ of all rows that were asked for, (n, D); None for the prior.
-
-    Raises:
-        UsageError: parameters that are missing or that the law does not have.
-        DataError: a file without θ.
-    """
-    if like:
-        if theta:
-            raise UsageError("sample: give either --theta or --like, not both")
-        return dataset.read(like).labels(like)
-    if not theta:
-        return None
-    if set(theta) != set(law.prior.names):
-        raise UsageError(f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta)}")
-    return np.tile([float(theta[name]) for name in law.prior.names], (n or 0, 1))
 
 
 @on_files

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from physgen import api, dataset
-from physgen.api import Result
-from physgen.errors import UsageError
+from physgen.api import Result, on_files
+from physgen.errors import Interrupted, UsageError
+from physgen.fitting import resume_path
 from physgen.progress import log
 
 __all__ = ["demo"]
@@ -23,6 +24,7 @@ PRODUCTS = (
 )  # fmt: skip
 
 
+@on_files
 def demo(
     *, out: Path, size: int = 8, n: int = 20_000, minutes: float = 2.5, seed: int = 1,
     force: bool = False,
@@ -42,8 +44,18 @@ def demo(
     Example:
         physgen demo -o demo/
     """
-    settings = {"size": size, "n": n, "minutes": minutes, "seed": seed}
-    begin(out, settings, force)
+    begin(out, {"size": size, "n": n, "minutes": minutes, "seed": seed}, force)
+    try:
+        run(out, size, n, minutes, seed)
+    except Interrupted as stopped:  # here it is the same command that resumes
+        raise Interrupted(stopped.exit_code - 128, str(out)) from stopped
+    figures = json.loads((out / "metrics.json").read_bytes())
+    page = out / "report.html"
+    return Result(page, f"{told(figures)}\nreport: {page}", figures)
+
+
+def run(out: Path, size: int, n: int, minutes: float, seed: int) -> None:
+    """All verbs, each where its product is not there yet."""
     train, test, model = out / "train.h5", out / "test.h5", out / "cvae.pt"
     posterior, metrics, page = out / "posterior.h5", out / "metrics.json", out / "report.html"
 
@@ -55,14 +67,12 @@ def demo(
 
     step(train, api.simulate, "ising", size=size, n=n, seed=seed)
     step(test, api.simulate, "ising", size=size, n=2000, seed=seed + 1)
-    resume = api.resume_path(model).exists()
+    resume = resume_path(model).exists()
     step(model, api.fit, "cvae", train, max_minutes=minutes, epochs=1000, seed=seed, resume=resume)
     step(out / "fake.h5", api.sample, model, like=test, seed=seed)
     step(posterior, api.infer, model, test, rows=slice(0, 10), draws=DRAWS, seed=seed)
     step(metrics, api.validate, model, test, draws=DRAWS, seed=seed)
     step(page, api.report, metrics)
-    figures = json.loads(metrics.read_bytes())
-    return Result(page, f"{told(figures)}\nreport: {page}", figures)
 
 
 def begin(out: Path, settings: Mapping[str, float], force: bool) -> None:

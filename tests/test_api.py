@@ -14,6 +14,7 @@ import physgen
 import physgen.errors
 from physgen import api
 from physgen.errors import DataError, TrainingDiverged, UsageError
+from physgen.fitting import resume_path
 
 TINY = {"channels": 5, "levels": 2, "stages": 3}
 
@@ -139,7 +140,7 @@ def whole(files):
 def test_a_killed_training_goes_on_to_the_same_weights(signum, whole, files, tmp_path):
     killed = tmp_path / "killed.pt"
     process = fit_in_a_process(files, killed)
-    wait_for(api.resume_path(killed), process)
+    wait_for(resume_path(killed), process)
     process.send_signal(signum)
     code = process.wait()
     assert code == (-9 if signum == signal.SIGKILL else 143)
@@ -148,7 +149,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(signum, whole, files, tmp
         api.fit("cvae", files / "train.h5", out=killed, epochs=6, **TINY)
     resumed = fit_in_a_process(files, killed, "--resume")
     assert resumed.wait() == 0, (files / "stderr").read_text()
-    assert not api.resume_path(killed).exists()
+    assert not resume_path(killed).exists()
     a, b = (physgen.load(p)[0].state_dict() for p in (whole, killed))
     assert all(a[k].equal(b[k]) for k in a)
     history = [json.loads(line) for line in Path(f"{killed}.jsonl").read_text().splitlines()]
@@ -255,3 +256,21 @@ def test_what_a_users_code_raises_is_one_line(tmp_path, monkeypatch):
             api.simulate(name, out="x.h5", n=3)
     assert not Path("x.h5").exists()
     sys.modules.pop("bad")
+
+
+def test_demo_from_end_to_end_and_again(tmp_path):
+    call = {"out": str(tmp_path / "demo"), "size": 4, "n": 300, "minutes": 0.02}
+    first = physgen.demo(**call)
+    assert first.path.name == "report.html"
+    assert [line[:2] for line in first.summary.splitlines()] == ["1.", "2.", "3.", "re"]
+    before = first.path.stat().st_mtime_ns
+    assert physgen.demo(**call).path.stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="these settings"):
+        physgen.demo(**call | {"n": 301})
+
+
+def test_tensorboard_is_told_of_each_epoch(files, tmp_path):
+    pytest.importorskip("tensorboard")
+    out = tmp_path / "x.pt"
+    api.fit("cvae", files / "train.h5", out=out, epochs=1, tensorboard=tmp_path / "log", **TINY)
+    assert list((tmp_path / "log").glob("events.*"))

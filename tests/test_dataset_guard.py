@@ -373,7 +373,7 @@ def test_a_crash_while_verifying_is_a_data_error(copied, monkeypatch):
 
 
 def test_what_is_no_file(tmp_path):
-    refused(tmp_path / "absent.h5", "No such file", StorageError)
+    refused(tmp_path / "absent.h5", "no such file", StorageError)
     os.mkfifo(tmp_path / "pipe.h5")
     refused(tmp_path / "pipe.h5", "not a regular file")
     refused(tmp_path, "not a regular file")
