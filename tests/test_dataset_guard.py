@@ -379,7 +379,7 @@ def test_what_is_no_file(tmp_path):
     refused(tmp_path, "not a regular file")
     (tmp_path / "text.h5").write_text("theta,x\n1,2\n")
     refused(tmp_path / "text.h5", "cannot be read as HDF5")
-    with pytest.raises(StorageError, match="No such file"):
+    with pytest.raises(StorageError, match="no such file"):
         describe(tmp_path / "absent.h5", verify=True)
 
 
