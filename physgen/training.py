@@ -50,7 +50,8 @@ class Training:
         ema: decay of the moving average of the weights, per step (0 to 1).
         patience: epochs without improvement after which training ends; 0 for never.
         augment: whether to train on random symmetries of each batch, where the law has them.
-        compile: whether to compile the loss with torch.compile.
+        compile: whether to compile the loss with torch.compile; that takes minutes on a CPU, and
+            pays in long runs.
         validation: part of the rows, the last ones, that is validated on and not trained on.
         memory_gib: a training set larger than this is streamed from the file, GiB.
     """
