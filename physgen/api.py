@@ -359,6 +359,8 @@ def infer(
     with interruptible(f"{out}: inference", "nothing was written"):
         likelihood = of_surrogate(model, x, draws=draws, seed=seed, iid=iid)
         posterior = grid_posterior(likelihood, model.law.prior, 1 if iid else len(x))
+    if not np.all(posterior.resolved):
+        log.warning("%s: the grid does not resolve every posterior; widths may be off", out)
     theta = posterior.sample(samples, np.random.default_rng(seed))
     arrays = {
         "theta": theta,
@@ -382,6 +384,7 @@ def infer(
         "parameters": list(model.law.prior.names),
         "law": model.law.to_json(),
         "likelihood": model.likelihood,
+        "resolved": bool(np.all(posterior.resolved)),
         "surrogate": {"path": str(surrogate), "sha256": info["sha256"]},
         "observed": {"path": str(observed), "sha256": dataset.file_digest(observed)},
         "provenance": dataset.provenance(command),

@@ -41,6 +41,7 @@ def test_the_whole_way(files, tmp_path):
     assert arrays["mean"].shape == arrays["sd"].shape == (3, 1)
     assert about["parameters"] == ["beta"]
     assert about["likelihood"] == "lower bound"
+    assert about["resolved"] is True
     metrics = tmp_path / "metrics.json"
     api.validate(model, test, out=metrics, draws=3, observations=11)
     found = json.loads(metrics.read_text())
