@@ -47,6 +47,7 @@ slow: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ising.py
 	$(BIN)/python benchmarks/cvae.py
+	$(BIN)/python benchmarks/posterior_ising.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from inspect import signature as inspect_signature
 from json import dumps, loads
 from pathlib import Path
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "fit", "infer", "inspect", "load", "report", "sample", "simulate", "validate"]
 
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates")
-SECTIONS = 8  # of a validation
+SECTIONS = 9  # of a validation
 
 P = ParamSpec("P")
 
@@ -191,6 +191,7 @@ def fit(
     data: Path,
     *,
     out: Path,
+    from_: Path | None = None,
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
@@ -207,6 +208,8 @@ def fit(
         family: a registered family, or package.module:Class of your own.
         data: dataset to train on.
         out: checkpoint to write.
+        from_: checkpoint of the same family to start from, at its options; x may be of another
+            shape, if its networks are convolutions throughout.
         seed: seed of weights, order and noise.
         device: auto, cpu, cuda or cuda:1.
         resume: go on with an interrupted training.
@@ -224,13 +227,18 @@ def fit(
     cls = find("surrogates", family)
     ours = {o.name for o in options(Training)}
     training = build(Training, "training", {k: v for k, v in given.items() if k in ours})
-    config = build(cls.Config, family, {k: v for k, v in given.items() if k not in ours})
+    theirs = {k: v for k, v in given.items() if k not in ours}
+    config = build(cls.Config, family, theirs)
     require(seed=(seed, 0))
     state = state_of(out, resume, force)
-    surrogate = cls.create(law_of(data), config, seed).to(device_of(device))
+    if from_:
+        surrogate = parent_of(from_, cls, device).at(law_of(data), **theirs).train()
+    else:
+        surrogate = cls.create(law_of(data), config, seed).to(device_of(device))
     train, val, some = split(data, training.validation, training.memory_gib, surrogate.device)
-    surrogate.transform.fit(some.to(surrogate.device))
-    command = command_line("fit", family, data, out=out, **given, seed=seed)
+    if not from_:
+        surrogate.transform.fit(some.to(surrogate.device))
+    command = command_line("fit", family, data, out=out, from_=from_, **given, seed=seed)
     info = {
         "training": asdict(training),
         "seed": seed,
@@ -277,6 +285,10 @@ def sample(
     n: int | None = None,
     theta: Values | None = None,
     like: Path | None = None,
+    at: Values | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    eta: float | None = None,
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
@@ -288,7 +300,12 @@ def sample(
         out: HDF5 file to write.
         n: number of rows; all rows of the other file with --like.
         theta: value of a parameter, the same in all rows, as in beta=0.44; repeat for each.
-        like: another dataset whose theta to take, row by row.
+        like: another dataset whose theta to take, row by row, and the shape of x.
+        at: other option of the simulator, as in size=16; needs a surrogate of convolutions.
+        sampler: way to draw, where the family has several (diffusion: ancestral, ddim,
+            euler-maruyama, heun, dpm-solver).
+        steps: evaluations of the network for one sample, where that is a choice.
+        eta: noise of the sampler ddim, 0 to 1.
         seed: seed of the whole dataset.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the file if it exists.
@@ -296,13 +313,16 @@ def sample(
     Example:
         physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
     """
-    model, info = load(surrogate, device)
+    ways = {"sampler": sampler, "steps": steps, "eta": eta}
+    model, info = prepared(surrogate, device, like, at, **ways)
     if (n is None) == (like is None):
         raise UsageError("sample: expected either -n or --like")
     rows = parameters(model.law, n, theta, like)
     count = (n or 0) if rows is None else len(rows)
     require(n=(count, 1), seed=(seed, 0))
-    command = command_line("sample", surrogate, n=n, theta=theta, like=like, seed=seed)
+    command = command_line(
+        "sample", surrogate, n=n, theta=theta, like=like, at=at, **ways, seed=seed
+    )
     meta = Meta(
         law=model.law,
         source={"kind": "surrogate", "name": model.name, "sha256": info["sha256"]},
@@ -326,6 +346,10 @@ def infer(
     iid: bool = False,
     samples: int = 1000,
     draws: int | None = None,
+    estimator: str | None = None,
+    steps: int | None = None,
+    symmetrise: bool = False,
+    at: Values | None = None,
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
@@ -340,6 +364,10 @@ def infer(
         iid: take all rows as one observation, drawn at one theta.
         samples: posterior samples for each observation.
         draws: random draws for each log p(x|theta); the family's default if not given.
+        estimator: way to log p, where the family has several (diffusion: bound, path, ode).
+        steps: steps of the estimators path and ode.
+        symmetrise: average log p over the simulator's reflections and flips of x.
+        at: other option of the simulator, as in size=16; taken from the file if it has one.
         seed: seed of the draws and the samples.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the file if it exists.
@@ -351,7 +379,8 @@ def infer(
 
     require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
-    model, info = load(surrogate, device)
+    ways = {"estimator": estimator, "steps": steps, "symmetrise": symmetrise or None}
+    model, info = prepared(surrogate, device, observed, at, **ways)
     x = dataset.validated(Rows(x=chosen(observed, rows).x), model.law, str(observed)).x
     if not len(x):
         raise DataError(f"{observed}: no rows to infer from")
@@ -378,6 +407,8 @@ def infer(
         iid=iid,
         samples=samples,
         draws=draws,
+        **ways,
+        at=at,
         seed=seed,
     )
     about = {
@@ -411,6 +442,11 @@ def validate(
     rows: slice | None = None,
     draws: int | None = None,
     observations: int = 100,
+    estimator: str | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    symmetrise: bool = False,
+    sweep: bool = False,
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
@@ -426,6 +462,11 @@ def validate(
         rows: which rows of the data, as in 0:1000.
         draws: random draws for each log p(x|theta); the family's default if not given.
         observations: rows whose posteriors are compared with the exact ones.
+        estimator: way to log p, where the family has several (diffusion: bound, path, ode).
+        sampler: way to draw, where the family has several.
+        steps: steps of the sampler, and of the estimators path and ode.
+        symmetrise: average log p over the simulator's reflections and flips of x.
+        sweep: compare the family's samplers at 8 to 128 steps.
         seed: seed of all that is random.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the file if it exists.
@@ -437,7 +478,13 @@ def validate(
 
     require(observations=(observations, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
-    model, info = load(surrogate, device)
+    ways = {
+        "estimator": estimator,
+        "sampler": sampler,
+        "steps": steps,
+        "symmetrise": symmetrise or None,
+    }
+    model, info = prepared(surrogate, device, data, None, **ways)
     found = dataset.validated(chosen(data, rows), model.law, str(data))
     truth = model.law.build_if_known(simulator)
     if truth is None:
@@ -455,11 +502,12 @@ def validate(
 
         measured = measure(
             model, found.labels(data), found.x, truth,
-            draws=draws, observations=observations, seed=seed, progress=progress,
+            draws=draws, sweep=sweep, observations=observations, seed=seed, progress=progress,
         )  # fmt: skip
     command = command_line(
         "validate", surrogate, data,
-        out=out, simulator=simulator, rows=rows, draws=draws, observations=observations, seed=seed,
+        out=out, simulator=simulator, rows=rows, draws=draws, observations=observations, **ways,
+        sweep=sweep, seed=seed,
     )  # fmt: skip
     metrics = {
         "schema": "physgen/metrics/1",
@@ -516,6 +564,41 @@ def load(surrogate: Path, device: str = "auto") -> tuple[Surrogate, dict[str, An
 
     model, info = checkpoint.load(Path(surrogate), device_of(device))
     return model, info | {"sha256": dataset.file_digest(Path(surrogate))}
+
+
+def parent_of(path: Path, family: type[Surrogate], device: str) -> Surrogate:
+    """The checkpoint to start from.
+
+    Raises:
+        UsageError: one of another family.
+    """
+    parent, _ = load(path, device)
+    if not isinstance(parent, family):
+        raise UsageError(f"{path}: expected a checkpoint of {family.name}, got {parent.name}")
+    return parent
+
+
+def prepared(
+    path: Path, device: str, data: Path | None, at: Values | None, **options: Any
+) -> tuple[Surrogate, dict[str, Any]]:
+    """A surrogate that draws or scores as asked, at the shape of x that is asked for.
+
+    Args:
+        path: checkpoint.
+        device: where to put it.
+        data: dataset whose shape of x to take, if it is of the same simulator.
+        at: options of the simulator to change.
+        **options: as for `Surrogate.using`.
+    """
+    model, info = load(path, device)
+    law = model.law.changed(at) if at else model.law
+    meta = dataset.read(data, slice(0, 1)).meta if data and not at else None
+    if meta and meta.law.simulator == law.simulator:
+        law = replace(meta.law, prior=law.prior)
+    if law.x_shape != model.law.x_shape:
+        log.info("%s: trained on x of shape %s, used on %s", path, model.law.x_shape, law.x_shape)
+        model = model.at(law)
+    return model.using(**options), info
 
 
 def chosen(path: Path, rows: slice | None) -> Rows:

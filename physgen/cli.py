@@ -95,7 +95,7 @@ def parameter(option: Option, positional: bool) -> click.Parameter:
     kind, multiple = click_type(option.type)
     if positional:
         return click.Argument([option.name], type=kind, required=option.default is REQUIRED)
-    flag = f"--{option.name.replace('_', '-')}"
+    flag = f"--{option.name.removesuffix('_').replace('_', '-')}"
     names = [option.name, *([SHORT[option.name]] if option.name in SHORT else []), flag]
     if kind is bool:
         switch = f"{flag}/--no-{flag[2:]}" if option.default else flag

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import simulators.base as declared
@@ -126,6 +126,17 @@ class Law:
             raise UsageError(f"simulator: expected {self.simulator}, got {trusted}")
         known = trusted or self.simulator in targets("simulators")
         return self.build() if known else None
+
+    def changed(self, options: Mapping[str, float]) -> Law:
+        """The law of the same simulator with some options changed, under the same prior.
+
+        Raises:
+            UsageError: a simulator outside the registry, or an option that it refuses.
+        """
+        if self.simulator not in targets("simulators"):
+            raise UsageError(f"{self.simulator}: not registered, so its options cannot be changed")
+        whole = {k: int(v) if float(v).is_integer() else v for k, v in options.items()}
+        return replace(Law.of(self.simulator, {**self.options, **whole}), prior=self.prior)
 
     def to_json(self) -> dict[str, Any]:
         """The law as JSON data."""

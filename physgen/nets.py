@@ -8,13 +8,26 @@ convolutions are circular. θ enters by FiLM: each channel is scaled and shifted
 
 from __future__ import annotations
 
-from typing import Literal
+import itertools
+from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from physgen.law import Law
 
-__all__ = ["FiLM", "ResidualBlock", "as_field", "convolution", "field_shape"]
+__all__ = [
+    "FiLM",
+    "ResidualBlock",
+    "TorusConv2d",
+    "as_field",
+    "convolution",
+    "field_shape",
+    "stages_of",
+]
 
 
 def field_shape(law: Law) -> tuple[int, int, int]:
@@ -33,12 +46,81 @@ def as_field(law: Law, x: Tensor) -> Tensor:
     return x.reshape(len(x), *field_shape(law))
 
 
+class Wrap(torch.autograd.Function):
+    """A torus cut open: (B, C, H, W) → (B, C, H + 2k, W + 2k), each side repeating the other.
+
+    `F.pad` does the same, but its backward pass costs more than the convolution it is for.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
+        """Columns first, then rows."""
+        ctx.k = k
+        x = torch.cat([x[..., -k:], x, x[..., :k]], -1)
+        return torch.cat([x[..., -k:, :], x, x[..., :k, :]], -2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """What was repeated is added."""
+        k = ctx.k
+        rows = gradient[..., k:-k, :].clone()
+        rows[..., -k:, :] += gradient[..., :k, :]
+        rows[..., :k, :] += gradient[..., -k:, :]
+        x = rows[..., k:-k].clone()
+        x[..., -k:] += rows[..., :k]
+        x[..., :k] += rows[..., -k:]
+        return x, None
+
+
+wrap: Callable[[Tensor, int], Tensor] = Wrap.apply
+
+
+class TorusConv2d(nn.Conv2d):
+    """A convolution on a torus; its kernel is odd."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C′, H, W)."""
+        k = self.kernel_size[0] // 2
+        return F.conv2d(wrap(x, k) if k else x, self.weight, self.bias)
+
+
 def convolution(inputs: int, outputs: int, law: Law, kernel: int = 3) -> nn.Conv2d:
     """A convolution that keeps the grid: circular on a torus, 1×1 on a single site."""
     if field_shape(law)[1:] == (1, 1):
         kernel = 1
-    mode: Literal["circular", "zeros"] = "circular" if law.periodic else "zeros"
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode=mode)
+    if law.periodic:
+        return TorusConv2d(inputs, outputs, kernel)
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+
+
+def stages_of(rows: int, columns: int, stages: int) -> Tensor:
+    """The stage of each site, (rows·columns,), from 0.
+
+    Each cut splits the sites that are left into two colours, and makes a stage of one: the
+    checkerboard, then rows of the rest (again a checkerboard, turned by 45°), and so on.
+
+    Args:
+        rows: rows of the lattice.
+        columns: columns of the lattice.
+        stages: number of stages at most; 0 cuts until one site is left.
+    """
+    i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    left = torch.ones(rows, columns, dtype=torch.bool)
+    cuts: list[Tensor] = []
+    for cut in itertools.count():
+        if left.sum() == 1 or len(cuts) == stages - 1:
+            break
+        step = 2 ** (cut // 2)
+        colour = i // step + (j // step if cut % 2 == 0 else 0)
+        odd = left & (colour % 2 == 1)
+        if odd.any():
+            cuts.append(odd)
+            left &= ~odd
+    stage = torch.zeros(rows, columns, dtype=torch.long)
+    for number, sites in enumerate(reversed(cuts), 1):
+        stage[sites] = number
+    return stage.flatten()
 
 
 class FiLM(nn.Module):

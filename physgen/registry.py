@@ -30,6 +30,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     },
     "surrogates": {
         "cvae": "physgen.surrogates.cvae:CVAE",
+        "diffusion": "physgen.surrogates.diffusion:Diffusion",
     },
 }
 

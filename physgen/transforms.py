@@ -65,10 +65,13 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.ones(x_shape))
 
     def fit(self, x: Tensor) -> None:
-        """Take μ and σ from rows of data (n, *x_shape); a constant component keeps σ = 1."""
+        """Take μ and σ from rows of data (n, *x_shape); a constant component keeps σ = 1.
+
+        So does one that varies by less than float32 can divide by.
+        """
         std, mean = torch.std_mean(x.double(), dim=0, correction=0)
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 0, std, 1.0))
+        self.std.copy_(torch.where(std > 1e-30, std, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32."""
@@ -118,3 +121,15 @@ class Symmetries:
             sign = torch.randint(2, shape, generator=generator, device=generator.device)
             x = x * (2 * sign - 1).to(x.dtype)
         return x
+
+    def images(self, x: Tensor) -> list[Tensor]:
+        """x (B, *x_shape) under every reflection, transposition and flip; shifts are left out."""
+        images = [x]
+        if "reflect" in self.names:
+            for axis in self.axes:
+                images += [image.flip(axis) for image in images]
+        if "transpose" in self.names:
+            images += [image.transpose(1, 2) for image in images]
+        if "flip" in self.names:
+            images += [-image for image in images]
+        return images

@@ -183,8 +183,11 @@ def test_divergence_keeps_the_last_good_checkpoint(files, tmp_path):
 
 def test_a_checkpoint_of_another_law_is_refused(files, tmp_path):
     api.simulate("ising", out=tmp_path / "big.h5", n=11, seed=1, size=6)
-    with pytest.raises(DataError, match="expected shape"):
+    with pytest.raises(UsageError, match=r"trained on x of shape \(4, 4\)"):
         api.validate(files / "cvae.pt", tmp_path / "big.h5", out=tmp_path / "m.json")
+    api.simulate("gaussian", out=tmp_path / "other.h5", n=11, seed=1)
+    with pytest.raises(DataError, match="expected shape"):
+        api.validate(files / "cvae.pt", tmp_path / "other.h5", out=tmp_path / "m.json")
 
 
 def test_truth_of_a_simulator_outside_the_registry_needs_the_callers_word(tmp_path, monkeypatch):

@@ -27,7 +27,12 @@ def family(request):
 
 @pytest.fixture(params=LAWS, scope="module")
 def surrogate(request, family, device):
-    return family.create(LAWS[request.param], family.Config(), seed=3).to(device).eval()
+    made = family.create(LAWS[request.param], family.Config(), seed=3)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():  # layers that start at zero would hide what depends on what
+        for weight in made.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator)
+    return made.to(device).eval()
 
 
 def rows(surrogate, n=11):
@@ -55,7 +60,8 @@ def test_log_prob_does_not_depend_on_the_chunk(surrogate, monkeypatch):
     theta, x = rows(surrogate)
     whole = surrogate.log_prob(theta, x, draws=5).value
     monkeypatch.setattr(type(surrogate), "chunk", 10)
-    torch.testing.assert_close(surrogate.log_prob(theta, x, draws=5).value, whole)
+    again = surrogate.log_prob(theta, x, draws=5).value
+    torch.testing.assert_close(again, whole, rtol=1e-6, atol=1e-5)
 
 
 def test_random_numbers_do_not_depend_on_theta(surrogate):

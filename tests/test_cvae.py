@@ -11,10 +11,11 @@ from scipy.stats import chi2
 from torch.distributions import Normal
 
 from physgen.law import Law
+from physgen.nets import stages_of
 from physgen.registry import find
 from physgen.surrogates.base import Noise
 from physgen.surrogates.cvae import CVAE, CVAEConfig
-from physgen.surrogates.cvae.decoder import CoarseToFine, Gaussian, stages_of, windows
+from physgen.surrogates.cvae.decoder import CoarseToFine, Gaussian, windows
 from physgen.surrogates.cvae.latents import Latents, Trace, grids_of
 from physgen.transforms import Identity
 from simulators.base import Box

@@ -6,7 +6,8 @@ differ by noise alone if the surrogate's law is right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,17 @@ from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Box, Observable, Simulator
 from simulators.base import observables as declared
 
-__all__ = ["curves", "gallery", "latents", "observables", "scalars", "spread", "two_sample"]
+__all__ = [
+    "curves",
+    "draw",
+    "drawn_by",
+    "gallery",
+    "latents",
+    "observables",
+    "scalars",
+    "spread",
+    "two_sample",
+]
 
 GALLERY, BINS = 8, 12
 
@@ -100,6 +111,34 @@ def two_sample(
         "c2st": test._asdict() | {"control": caught},
         "mmd": kernel._asdict() | {"control": mmd(true, control, rng).value},
     }
+
+
+def draw(surrogate: Surrogate, theta: Array, x: Array, seed: int) -> Array:
+    """One x of the surrogate for each θ, of the type of x."""
+    generator = torch.Generator(surrogate.device).manual_seed(seed)
+    return surrogate.sample(torch.as_tensor(theta), generator).cpu().numpy().astype(x.dtype)
+
+
+def drawn_by(
+    ways: Iterable[tuple[str, int, Surrogate]],
+    scalars: Mapping[str, Observable],
+    theta: Array,
+    x: Array,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Distances of observables, and samples a CPU second, for each sampler and its evaluations."""
+    table = []
+    for name, evaluations, surrogate in ways:
+        start = time.process_time()
+        fake = draw(surrogate, theta, x, seed)
+        rate = len(x) / max(time.process_time() - start, 1e-9)
+        distances = {
+            key: {k: o[k] for k in ("title", "js", "js_null")}
+            for key, o in observables(scalars, x, fake, seed).items()
+        }
+        way = {"sampler": name, "evaluations": evaluations, "samples_per_cpu_s": rate}
+        table.append(way | {"observables": distances})
+    return table
 
 
 def gallery(name: str, theta: Array, x: Array, fake: Array) -> dict[str, Any]:

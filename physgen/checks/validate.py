@@ -8,6 +8,7 @@ Each section answers one question, and is null where it cannot be asked:
 ``observables``   do physical quantities of drawn x follow their distribution?
 ``curves``        do their means follow θ, and the exact expectation?
 ``two_sample``    can a classifier or a kernel tell drawn x from true x?
+``sweep``         how do they depend on sampler and steps? (on request)
 ``gallery``       x and drawn x side by side
 ``latents``       x as one latent varies
 ================  ==============================================================================
@@ -27,6 +28,8 @@ import torch
 
 from physgen.checks.drawn import (
     curves,
+    draw,
+    drawn_by,
     gallery,
     latents,
     observables,
@@ -51,8 +54,6 @@ __all__ = ["validate"]
 
 SET = 10
 """Independent x that one set holds."""
-POSTERIOR_DRAWS = 32
-"""Draws of log p for a posterior at most, where the caller does not choose."""
 PAIRS = 100_000
 """Rows × draws of log p in the NLL at most; being paired, its gap needs few rows."""
 EXAMPLES, THETA_BINS = 4, 8
@@ -66,6 +67,7 @@ def validate(
     *,
     draws: int | None = None,
     posterior_draws: int | None = None,
+    sweep: bool = False,
     observations: int = 100,
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
@@ -79,7 +81,9 @@ def validate(
         simulator: for its exact log p, its observables and further draws; None without these.
         draws: draws of each log p(x|θ); the family's default if None. The NLL takes as many rows
             as make 100,000 draws, the first ones.
-        posterior_draws: the same for posteriors; at most 32 if None.
+        posterior_draws: the same for posteriors; `draws` if None, or the family's default for
+            posteriors if that is less.
+        sweep: whether to compare the family's samplers at several numbers of steps.
         observations: rows whose posterior is compared.
         seed: seed of everything that is random here.
         progress: told the name of each section before it starts.
@@ -93,7 +97,7 @@ def validate(
     if not len(x):
         raise UsageError("validate: expected at least one row, got no rows")
     draws = draws or surrogate.default_draws
-    less = posterior_draws or min(draws, POSTERIOR_DRAWS)
+    less = posterior_draws or min(draws, surrogate.posterior_draws)
     truth = exact_log_prob(simulator) if simulator else None
     quantities = scalars(simulator, x)
     result: dict[str, Any] = {"seconds": {}, "cpu_seconds": {}}
@@ -107,7 +111,7 @@ def validate(
         result["cpu_seconds"][name] = time.process_time() - cpu
         return value
 
-    fake = section("samples", _sample, surrogate, theta, x, seed)
+    fake = section("samples", draw, surrogate, theta, x, seed)
     result["nll"] = section("nll", _nll, surrogate, theta, x, truth, draws, seed)
     result["posterior"] = section(
         "posterior", _posterior, surrogate, theta, x, simulator, less, observations, seed
@@ -116,16 +120,13 @@ def validate(
     name, law = surrogate.law.prior.names[0], surrogate.law
     result["curves"] = section("curves", curves, quantities, theta, x, fake, law.prior)
     result["two_sample"] = section("two_sample", two_sample, quantities, theta, x, fake, seed)
+    if sweep:
+        ways = surrogate.ways_to_draw()
+        result["sweep"] = section("sweep", drawn_by, ways, quantities, theta, x, seed)
     pictures = len(law.x_shape) == 2
     result["gallery"] = section("gallery", gallery, name, theta, x, fake) if pictures else None
     result["latents"] = section("latents", latents, surrogate) if pictures else []
     return _plain(result)
-
-
-def _sample(surrogate: Surrogate, theta: Array, x: Array, seed: int) -> Array:
-    generator = torch.Generator(surrogate.device).manual_seed(seed)
-    drawn = surrogate.sample(torch.as_tensor(theta), generator)
-    return drawn.cpu().numpy().astype(x.dtype)
 
 
 def _nll(

@@ -111,11 +111,11 @@ def of_surrogate(
     Args:
         surrogate: a family with a likelihood.
         x: observations (n, *x_shape).
-        draws: random draws for each log p; the family's default if None.
+        draws: random draws for each log p; the family's default for posteriors if None.
         seed: seed of the draws.
         iid: whether all rows are one observation, n = 1.
     """
-    data = torch.as_tensor(x)
+    data, draws = torch.as_tensor(x), draws or surrogate.posterior_draws
 
     def rows(theta: Array, index: Array) -> Array:
         i, points = torch.as_tensor(index), torch.as_tensor(theta)

@@ -20,7 +20,9 @@ log|det|. Three properties hold for every family and are held by the contract te
 from __future__ import annotations
 
 import abc
+import copy
 import enum
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
@@ -29,9 +31,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physgen.errors import DataError
+from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.transforms import Rescale, for_support
+from physgen.options import build
+from physgen.transforms import Rescale, Symmetries, for_support
 
 __all__ = ["Likelihood", "LogProb", "LossFunction", "Noise", "Objective", "Surrogate"]
 
@@ -97,11 +100,18 @@ class Noise:
 
     def normal(self, draws: int, *shape: int, stream: int = 0) -> Tensor:
         """Standard normal numbers, (B, draws, *shape); more draws extend fewer."""
+        return self._numbers("standard_normal", stream, draws, *shape)
+
+    def uniform(self, draws: int, *shape: int, stream: int = 0) -> Tensor:
+        """Numbers in [0, 1), (B, draws, *shape), as above; give them another stream."""
+        return self._numbers("random", stream, draws, *shape)
+
+    def _numbers(self, law: str, stream: int, *shape: int) -> Tensor:
         unique, inverse = self.index.unique(return_inverse=True)
-        numbers = np.empty((len(unique), draws, *shape), np.float32)
+        numbers = np.empty((len(unique), *shape), np.float32)
         for i, row in zip(unique.tolist(), numbers, strict=True):
             philox = np.random.Philox(key=self.seed, counter=[0, 0, stream, i])
-            np.random.Generator(philox).standard_normal(out=row, dtype=np.float32)
+            getattr(np.random.Generator(philox), law)(out=row, dtype=np.float32)
         return torch.from_numpy(numbers).to(self.device)[inverse.to(self.device)]
 
 
@@ -110,16 +120,21 @@ class Surrogate(nn.Module, abc.ABC):
 
     Attributes:
         name: the family's name in the registry.
-        likelihood: what its log p(x|θ) is.
         Config: a frozen dataclass; its fields are the options of ``physgen fit``.
+        late: the fields of `Config` that say how to draw and to score, not what to learn; they may
+            be chosen anew for a trained surrogate.
         default_draws: draws of `log_prob` where the caller does not choose.
+        posterior_draws: the same on a grid of θ, where fewer may do.
+        symmetrise: whether log p is averaged over the law's reflections and flips of x.
         chunk: rows × draws that are evaluated at once on a CPU, few enough for its cache.
     """
 
     name: ClassVar[str]
-    likelihood: ClassVar[Likelihood]
     Config: ClassVar[type[Any]]
-    default_draws: ClassVar[int] = 1
+    late: ClassVar[tuple[str, ...]] = ()
+    default_draws: int = 1
+    posterior_draws: int = 1
+    symmetrise: bool = False
     chunk: ClassVar[int] = 1024
 
     def __init__(self, law: Law, config: Any) -> None:
@@ -128,6 +143,11 @@ class Surrogate(nn.Module, abc.ABC):
         self.config = config
         self.rescale = Rescale(law.prior)
         self.transform = for_support(law)
+
+    @property
+    @abc.abstractmethod
+    def likelihood(self) -> Likelihood:
+        """What its log p(x|θ) is."""
 
     @classmethod
     def create(cls, law: Law, config: Any, seed: int = 0) -> Self:
@@ -155,6 +175,59 @@ class Surrogate(nn.Module, abc.ABC):
     def objectives(self) -> Iterable[Objective]:
         """What training minimises: one loss over all parameters by default."""
         return [Objective("loss", list(self.parameters()), self.loss)]
+
+    def using(self, *, symmetrise: bool | None = None, **options: Any) -> Self:
+        """The same weights, drawing and scoring in another way.
+
+        Args:
+            symmetrise: average each log p over the law's reflections and flips of x, which costs
+                as many times as there are.
+            **options: fields of `Config` that are named in `late`; None leaves one as it is.
+
+        Raises:
+            UsageError: an option that this family does not have, or a value that it refuses.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        if unknown := [name for name in given if name not in self.late]:
+            raise UsageError(
+                f"{self.name}: no option {unknown[0]!r}; it has {', '.join(self.late) or 'none'}"
+            )
+        other = copy.copy(self)
+        other.config = build(self.Config, self.name, asdict(self.config) | given)
+        other.symmetrise = self.symmetrise if symmetrise is None else symmetrise
+        return other
+
+    def at(self, law: Law, **options: Any) -> Self:
+        """The same weights for another law: another prior, or x of another shape.
+
+        Args:
+            law: of the same parameters and support.
+            **options: fields of `Config` to change.
+
+        Raises:
+            UsageError: a law that differs in more, an option that is refused, or weights that are
+                tied to the shape of x.
+        """
+        if law.prior.names != self.law.prior.names or law.support != self.law.support:
+            raise UsageError(
+                f"{self.name}: expected {self.law.support} given {', '.join(self.law.prior.names)}"
+                f", got {law.support} given {', '.join(law.prior.names)}"
+            )
+        other = type(self).create(
+            law, build(self.Config, self.name, asdict(self.config) | options)
+        )
+        try:
+            other.load_state_dict(self.state_dict())
+        except RuntimeError as error:
+            raise UsageError(
+                f"{self.name}: was trained on x of shape {self.law.x_shape}, and its weights do "
+                f"not fit x of shape {law.x_shape} with these options"
+            ) from error
+        return other.to(self.device).train(self.training)
+
+    def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
+        """Samplers to compare: name, evaluations of the network, and the surrogate that has it."""
+        return iter(())
 
     @property
     def device(self) -> torch.device:
@@ -222,6 +295,8 @@ class Surrogate(nn.Module, abc.ABC):
             TypeError: a family without a likelihood.
         """
         self._check(theta, x)
+        if self.symmetrise:
+            return self._symmetrised(theta, x, draws, seed, index)
         draws = draws or self.default_draws
         index = torch.arange(len(x)) if index is None else index
         rows = max(1, self._at_once // draws)
@@ -232,6 +307,26 @@ class Surrogate(nn.Module, abc.ABC):
             values.append((value.double() + self.transform.log_det()).cpu())
             errors.append(error.double().cpu())
         return LogProb(torch.cat(values), torch.cat(errors), self.likelihood)
+
+    def _symmetrised(
+        self, theta: Tensor, x: Tensor, draws: int | None, seed: int, index: Tensor | None
+    ) -> LogProb:
+        """Log p averaged over the images of x under the point group.
+
+        They share their draws, so that it is the same for all of them. Of a lower bound it is the
+        mean, of all else the log of the mean p.
+        """
+        one, images = self.using(symmetrise=False), Symmetries(self.law).images(x)
+        parts = [
+            one.log_prob(theta, image, draws=draws, seed=seed, index=index) for image in images
+        ]
+        value = torch.stack([p.value for p in parts])
+        stderr = torch.stack([p.stderr for p in parts])
+        if self.likelihood is Likelihood.BOUND:
+            mean, weight = value.mean(0), torch.full_like(value, 1 / len(parts))
+        else:
+            mean, weight = value.logsumexp(0) - math.log(len(parts)), value.softmax(0)
+        return LogProb(mean, (weight * stderr).square().sum(0).sqrt(), self.likelihood)
 
     def _check(self, theta: Tensor, x: Tensor | None = None) -> None:
         expected = (len(theta), len(self.law.prior))

@@ -77,9 +77,10 @@ class CVAE(Surrogate):
     """Conditional VAE with a hierarchy of latents and, for spins, a coarse-to-fine decoder."""
 
     name: ClassVar[str] = "cvae"
-    likelihood: ClassVar[Likelihood] = Likelihood.BOUND
+    likelihood = Likelihood.BOUND
     Config = CVAEConfig
-    default_draws: ClassVar[int] = 100
+    default_draws = 100
+    posterior_draws = 32
 
     def __init__(self, law: Law, config: CVAEConfig) -> None:
         super().__init__(law, config)

@@ -18,7 +18,6 @@ Real x is decoded as independent Gaussians given h.
 from __future__ import annotations
 
 import abc
-import itertools
 import math
 
 import torch
@@ -26,38 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nets import FiLM, convolution, field_shape
+from physgen.nets import FiLM, convolution, field_shape, stages_of
 
-__all__ = ["CoarseToFine", "Decoder", "Gaussian", "stages_of"]
-
-
-def stages_of(rows: int, columns: int, stages: int) -> Tensor:
-    """The stage of each site, (rows·columns,), from 0.
-
-    Each cut splits the sites that are left into two colours, and makes a stage of one: the
-    checkerboard, then rows of the rest (again a checkerboard, turned by 45°), and so on.
-
-    Args:
-        rows: rows of the lattice.
-        columns: columns of the lattice.
-        stages: number of stages at most; 0 cuts until one site is left.
-    """
-    i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    left = torch.ones(rows, columns, dtype=torch.bool)
-    cuts: list[Tensor] = []
-    for cut in itertools.count():
-        if left.sum() == 1 or len(cuts) == stages - 1:
-            break
-        step = 2 ** (cut // 2)
-        colour = i // step + (j // step if cut % 2 == 0 else 0)
-        odd = left & (colour % 2 == 1)
-        if odd.any():
-            cuts.append(odd)
-            left &= ~odd
-    stage = torch.zeros(rows, columns, dtype=torch.long)
-    for number, sites in enumerate(reversed(cuts), 1):
-        stage[sites] = number
-    return stage.flatten()
+__all__ = ["CoarseToFine", "Decoder", "Gaussian"]
 
 
 class Decoder(nn.Module, abc.ABC):

@@ -1,0 +1,124 @@
+r"""Conditional diffusion: noise is taken away from x step by step, given θ.
+
+Two kernels share one network, a U-Net with attention. The *Gaussian* one blurs spins or reals; the
+*masked* one hides spins. Each has a bound on log p(x|θ) that training raises, an unbiased estimate
+of p of its finite chain, and samples at any number of steps; the Gaussian one has the
+probability-flow density as well.
+
+`schedule` says how noise grows, `denoiser` what the network predicts, `sampler` how to come back,
+`likelihood` what x costs in nats; `gaussian` and `masked` put them together on the network of
+`unet`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from physgen.surrogates.diffusion import sampler, schedule
+from physgen.surrogates.diffusion.gaussian import Gaussian
+from physgen.surrogates.diffusion.masked import Masked
+
+__all__ = ["Diffusion", "DiffusionConfig"]
+
+KINDS = {"bound": Likelihood.BOUND, "path": Likelihood.UNBIASED, "ode": Likelihood.ESTIMATE}
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Options of the diffusion model.
+
+    Attributes:
+        kernel: what noise does: masked hides spins, gaussian blurs; auto masks spins.
+        network: size of the U-Net.
+        order: order of the masked kernel; checkerboard fills one colour in last, at once (right
+            for nearest-neighbour couplings), auto does so where both sides are even.
+        schedule: how the Gaussian kernel's log-SNR falls.
+        timesteps: steps of the Gaussian kernel's training bound; 0 for continuous time.
+        loss: the bound, or the unweighted error of the noise (Gaussian kernel, fixed schedule).
+        sampler: how to draw with the Gaussian kernel.
+        steps: evaluations of the network for a sample, a path or a flow; 0 for 64, or one for
+            each site of the masked kernel.
+        eta: noise of the sampler ddim, 0 to 1.
+        estimator: what log p is: bound, path (unbiased for the chain of that many steps), or ode
+            (probability flow, Gaussian kernel).
+        trace: trace of the probability flow.
+    """
+
+    kernel: Literal["auto", "masked", "gaussian"] = "auto"
+    network: Literal["small", "medium", "large"] = "small"
+    order: Literal["auto", "checkerboard", "random"] = "auto"
+    schedule: schedule.Name = "learnt"
+    timesteps: int = 0
+    loss: Literal["bound", "simple"] = "bound"
+    sampler: sampler.Name = "ancestral"
+    steps: int = 0
+    eta: float = 0.0
+    estimator: Literal["bound", "path", "ode"] = "bound"
+    trace: Literal["exact", "hutchinson"] = "hutchinson"
+
+    def __post_init__(self) -> None:
+        """Refuse values outside the documented ranges."""
+        for name in ("timesteps", "steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta: expected 0 to 1, got {self.eta}")
+        if self.loss == "simple" and self.schedule == "learnt":
+            raise ValueError("loss: simple needs a fixed schedule; expected cosine or linear")
+
+
+class Diffusion(Surrogate):
+    """Conditional diffusion with a Gaussian or a masked kernel."""
+
+    name: ClassVar[str] = "diffusion"
+    Config = DiffusionConfig
+    late: ClassVar[tuple[str, ...]] = ("sampler", "steps", "eta", "estimator", "trace")
+
+    def __init__(self, law: Law, config: DiffusionConfig) -> None:
+        super().__init__(law, config)
+        masked = config.kernel == "masked" or (config.kernel == "auto" and law.support == "spins")
+        if law.support not in ("spins", "reals") or (masked and law.support != "spins"):
+            kernel = "masked kernel" if masked else "diffusion"
+            raise UsageError(f"{kernel}: not for {law.support} x; expected spins or reals")
+        self.kernel: Masked | Gaussian = (Masked if masked else Gaussian)(law, config)
+        self.default_draws = self.posterior_draws = self.kernel.draws
+        self._refuse()
+
+    def using(self, **options: Any) -> Self:
+        """As :meth:`Surrogate.using`; a kernel may refuse some samplers and estimators."""
+        other = super().using(**options)
+        other._refuse()
+        return other
+
+    def _refuse(self) -> None:
+        if refused := self.kernel.refuse(self.config):
+            kernel = type(self.kernel).__name__.lower()
+            raise UsageError(f"{self.name}: the {kernel} kernel has no {refused}")
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """By the estimator."""
+        return KINDS[self.config.estimator]
+
+    def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
+        """Every sampler of the kernel at 8 to 128 evaluations."""
+        for name in self.kernel.samplers:
+            for steps in (8, 16, 32, 64, 128):
+                yield name, steps, self.using(sampler=name, steps=steps)
+
+    def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+        return self.kernel.loss(c, z, generator)
+
+    def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
+        return self.kernel.log_prob(c, z, noise, draws, self.config)
+
+    def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        return self.kernel.sample(c, generator, self.config).view(len(c), *self.law.x_shape)

@@ -1,0 +1,124 @@
+"""The network of both kernels: a small U-Net with attention, for fields of any size.
+
+Down to coarser grids, up again, with a skip connection at each (Ronneberger et al. 2015,
+arXiv:1505.04597); residual blocks with FiLM of the condition; self-attention on the coarsest grid
+(Ho et al. 2020, arXiv:2006.11239), which sees the whole field, its mean included. Convolutions are
+circular on a torus. No weight is tied to the number of sites, so that a network trained at one
+size runs at another. An axis is halved where it is even; a single site has no coarser grid, and
+there the U-Net is a residual network of matrix products.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from physgen.law import Law
+from physgen.nets import ResidualBlock, convolution, field_shape
+
+__all__ = ["PRESETS", "Attention", "Preset", "UNet"]
+
+
+class Preset(NamedTuple):
+    """Sizes of a network.
+
+    Attributes:
+        channels: channels on each grid, fine to coarse.
+        blocks: residual blocks on each grid on the way down, and as many on the way up.
+    """
+
+    channels: tuple[int, ...]
+    blocks: tuple[int, ...]
+
+
+PRESETS = {
+    "small": Preset((24, 48), (1, 1)),
+    "medium": Preset((32, 64), (1, 1)),
+    "large": Preset((64, 128, 128), (2, 2, 2)),
+}
+
+
+class Attention(nn.Module):
+    """h ← h + self-attention over all sites (Vaswani et al. 2017, arXiv:1706.03762)."""
+
+    def __init__(self, channels: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, C, H, W) → the same."""
+        sites = h.flatten(2).transpose(1, 2)
+        q, k, v = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for part in self.qkv(self.norm(sites)).chunk(3, dim=-1)
+        )
+        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return h + self.out(seen).transpose(1, 2).reshape(h.shape)
+
+
+class UNet(nn.Module):
+    """A field of some channels and a condition to a field of others.
+
+    Args:
+        law: what x is: its grid and whether it is a torus.
+        inputs: channels in.
+        outputs: channels out.
+        condition: numbers in the condition.
+        preset: sizes.
+    """
+
+    def __init__(
+        self, law: Law, inputs: int, outputs: int, condition: int, preset: Preset
+    ) -> None:
+        super().__init__()
+        grid = field_shape(law)[1:]
+        self.enter = convolution(inputs, preset.channels[0], law)
+        self.level = Level(law, grid, condition, preset)
+        self.leave = convolution(preset.channels[0], outputs, law)
+        nn.init.zeros_(self.leave.weight)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster on CPUs
+
+    def forward(self, field: Tensor, condition: Tensor) -> Tensor:
+        """(B, inputs, H, W) and (B, condition) → (B, outputs, H, W)."""
+        field = field.contiguous(memory_format=torch.channels_last)
+        return self.leave(F.silu(self.level(self.enter(field), condition)))
+
+
+class Level(nn.Module):
+    """One grid, and through it all coarser ones."""
+
+    def __init__(self, law: Law, grid: tuple[int, int], condition: int, preset: Preset) -> None:
+        super().__init__()
+        channels, blocks = preset.channels[0], preset.blocks[0]
+
+        def block() -> ResidualBlock:
+            return ResidualBlock(channels, condition, law)
+
+        halves = (1 + (grid[0] % 2 == 0), 1 + (grid[1] % 2 == 0))
+        self.deeper = len(preset.channels) > 1 and halves != (1, 1)
+        self.before = nn.ModuleList(block() for _ in range(blocks))
+        self.after = nn.ModuleList(block() for _ in range(blocks))
+        if not self.deeper:
+            self.middle = Attention(channels) if grid != (1, 1) else nn.Identity()
+            return
+        coarser = (grid[0] // halves[0], grid[1] // halves[1])
+        rest = Preset(preset.channels[1:], preset.blocks[1:])
+        self.down = nn.Conv2d(channels, rest.channels[0], halves, halves)
+        self.inner = Level(law, coarser, condition, rest)
+        self.up = nn.ConvTranspose2d(rest.channels[0], channels, halves, halves)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        """(B, C, H, W) → the same."""
+        for block in self.before:
+            h = block(h, condition)
+        h = h + self.up(self.inner(self.down(h), condition)) if self.deeper else self.middle(h)
+        for block in self.after:
+            h = block(h, condition)
+        return h

@@ -1,0 +1,374 @@
+"""Diffusion by second routes: sums over all states, closed forms, averages over orders."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import nn
+
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.nets import field_shape
+from physgen.registry import find
+from physgen.surrogates.base import Noise
+from physgen.surrogates.diffusion import Diffusion, DiffusionConfig
+from physgen.surrogates.diffusion.likelihood import diffusion_loss, path_log_weight, times
+from physgen.surrogates.diffusion.schedule import SCHEDULES, alpha_sigma, rows
+from simulators.gaussian import LinearGaussian
+
+TINY = Law.of("ising", {"size": 2, "width": 4})  # 256 states
+SQUARE = Law.of("ising", {"size": 4})
+
+
+def model(law=TINY, scale=0.03, **options):
+    made = Diffusion.create(law, DiffusionConfig(network="small", **options), seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for w in made.parameters():
+            w += scale * torch.randn(w.shape, generator=generator)
+    return made.eval()
+
+
+def states(law):
+    x = itertools.product((-1.0, 1.0), repeat=law.size)
+    return torch.tensor(list(x)).view(-1, *law.x_shape)
+
+
+def of_states(surrogate, draws, seed=0):
+    """log p of every state at one θ, all with the same random numbers."""
+    x = states(surrogate.law)
+    theta = torch.full((len(x), 1), 0.4, dtype=torch.float64)
+    same = torch.zeros(len(x), dtype=torch.long)
+    return surrogate.log_prob(theta, x, draws=draws, seed=seed, index=same)
+
+
+# --- the masked kernel ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["checkerboard", "random"])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_chain_is_normalised(order, steps):
+    chain = model(order=order).using(estimator="path", steps=steps)
+    for draws in (1, 3):
+        total = of_states(chain, draws).value.exp().sum()
+        assert total.item() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_chain_that_saw_what_it_predicts_would_not_be():
+    leaky = model(scale=0.08).using(estimator="path")
+    kernel, honest = leaky.kernel, leaky.kernel.logits
+    kernel.logits = lambda x, visible, c: honest(x, torch.ones_like(visible), c)
+    assert abs(of_states(leaky, 1).value.exp().sum().item() - 1) > 0.05
+
+
+def test_the_bound_is_the_mean_over_orders_and_the_path_the_mean_of_p():
+    chain = model(order="random", scale=0.08)
+    bound, path = (of_states(chain.using(estimator=e), 8).value for e in ("bound", "path"))
+    single = [of_states(chain.using(estimator="path"), 1, seed=s).value for s in range(40)]
+    assert (path > bound).all()
+    spread = torch.stack(single).std(0) / 8**0.5
+    assert ((bound - torch.stack(single).mean(0)).abs() < 6 * spread + 1e-6).all()
+
+
+@pytest.mark.parametrize("order", ["checkerboard", "random"])
+def test_the_training_loss_is_the_bound_on_average(order):
+    surrogate = model(order=order, scale=0.08)
+    x = states(TINY)[[5, 77, 200]].repeat(4000, 1, 1)
+    theta = torch.full((len(x), 1), 0.4, dtype=torch.float64)
+    loss = surrogate.loss(theta, x, torch.Generator().manual_seed(1)).detach().view(-1, 3).T
+    bound = -surrogate.log_prob(theta[:3], x[:3], draws=500).value
+    error = loss.std(1) / 4000**0.5
+    assert ((loss.mean(1) - bound).abs() < 4 * error + 0.02).all()
+
+
+def test_samples_follow_the_chain():
+    surrogate = model(scale=0.08)
+    n = 20_000
+    theta = torch.full((n, 1), 0.4, dtype=torch.float64)
+    x = surrogate.sample(theta, torch.Generator().manual_seed(0)).flatten(1)
+    code = ((x > 0).long() * 2 ** torch.arange(7, -1, -1)).sum(1)
+    p = of_states(surrogate.using(estimator="path"), 100).value.exp()
+    seen = np.bincount(code, minlength=256)
+    expected = n * (p / p.sum()).numpy()
+    assert chisquare(seen, expected).pvalue > 1e-3
+    assert chisquare(seen, np.full(256, n / 256)).pvalue < 1e-6  # the control: another law
+
+
+def test_few_steps_draw_whole_spins():
+    for steps in (1, 2, 5):
+        x = model(SQUARE).using(steps=steps).sample(torch.full((9, 1), 0.4), torch.Generator())
+        assert x.shape == (9, 4, 4)
+        assert (x.abs() == 1).all()
+
+
+def test_cuts_fill_every_site_once():
+    for order, late in (("checkerboard", 8), ("random", 0)):
+        kernel = model(SQUARE, order=order).kernel
+        for steps in range(20):
+            cuts = kernel.cuts(steps)
+            assert cuts[0] == 0
+            assert cuts[-1] == 16
+            assert all(a < b for a, b in itertools.pairwise(cuts))
+            assert steps == 0 or len(cuts) - 1 <= max(steps, 1 + (late > 0))
+            assert not late or cuts[-2] == 8
+        assert len(kernel.cuts(0)) - 1 == (9 if late else 16)
+
+
+# --- the Gaussian kernel ----------------------------------------------------------------------
+
+
+class Exact(nn.Module):
+    """E[z|noised z, θ] of the linear-Gaussian simulator in standardised space."""
+
+    def __init__(self, surrogate, shrink=1.0):
+        super().__init__()
+        self.simulator, self.surrogate = surrogate.law.build(), surrogate
+        self.shrink = shrink
+
+    def forward(self, z, log_snr, c):
+        rescale, standardise = self.surrogate.rescale, self.surrogate.transform
+        theta = (c + 1) / 2 * (rescale.high - rescale.low) + rescale.low
+        mean = standardise(torch.as_tensor(self.simulator.mean(theta.numpy())))
+        variance = (self.simulator.noise * self.shrink / standardise.std) ** 2
+        alpha, sigma = (rows(v, z) for v in alpha_sigma(log_snr))
+        gain = alpha * variance / (alpha**2 * variance + sigma**2)
+        return mean + gain * (z - alpha * mean)
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    """Rows of the linear-Gaussian simulator with exact log p, and a surrogate that knows it."""
+    simulator = LinearGaussian(size=3, parameters=2)
+    rng = np.random.default_rng(3)
+    theta = simulator.prior.sample(60, rng)
+    x = simulator.sample(theta, rng)
+    surrogate = model(Law.of("gaussian", vars(simulator)))
+    surrogate.transform.fit(torch.as_tensor(simulator.sample(simulator.prior.sample(9, rng), rng)))
+    surrogate.kernel.denoiser = Exact(surrogate)
+    exact = torch.as_tensor(simulator.log_prob(theta, x))
+    return surrogate, torch.as_tensor(theta), torch.as_tensor(x), exact
+
+
+def gaps(gaussian, draws, **options):
+    surrogate, theta, x, exact = gaussian
+    found = surrogate.using(**options).log_prob(theta, x, draws=draws)
+    return exact - found.value
+
+
+def test_the_continuous_bound_of_the_exact_denoiser_is_tight(gaussian):
+    gap = gaps(gaussian, 2000, estimator="bound")
+    assert abs(gap.mean()) < 4 * gap.std() / len(gap) ** 0.5
+    assert gap.std() < 0.3
+
+
+def test_path_weights_of_the_exact_denoiser_are_log_p(gaussian):
+    gap = gaps(gaussian, 200, estimator="path", steps=256)
+    assert abs(gap.mean()) < 0.04
+    assert gap.std() < 0.15
+
+
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_the_flow_of_the_exact_denoiser_is_log_p(gaussian, trace):
+    """Its Jacobian is diagonal here, so that Hutchinson's trace is exact too.
+
+    What is left is the mismatch of N(0, 1) with z at the lowest log-SNR.
+    """
+    gap = gaps(gaussian, 1, estimator="ode", steps=200, trace=trace)
+    assert abs(gap.mean()) < 0.005
+    assert gap.abs().max() < 0.04
+
+
+def test_few_steps_of_the_flow_are_an_estimate_of_unknown_sign(gaussian):
+    few, some, many = (
+        gaps(gaussian, 1, estimator="ode", steps=n, trace="exact").mean() for n in (32, 96, 288)
+    )
+    assert few < -0.02  # above the exact log p
+    assert abs(few) > 4 * abs(some) > 8 * abs(many)
+
+
+@pytest.mark.parametrize(("estimator", "draws"), [("bound", 2000), ("path", 200), ("ode", 1)])
+def test_estimators_show_a_wrong_denoiser(gaussian, estimator, draws):
+    """The negative control: a law that is 30 % too narrow costs nats."""
+    surrogate, theta, x, exact = gaussian
+    surrogate.kernel.denoiser.shrink = 0.7
+    try:
+        log_p = surrogate.using(estimator=estimator, steps=128).log_prob(theta, x, draws=draws)
+    finally:
+        surrogate.kernel.denoiser.shrink = 1.0
+    assert (exact - log_p.value).mean() > 0.2
+
+
+def test_hutchinsons_trace_is_the_exact_one_on_average():
+    surrogate = model(kernel="gaussian").using(estimator="ode", steps=16)
+    x = states(TINY)[[3, 99]].repeat_interleave(150, 0)
+    theta = torch.full((len(x), 1), 0.4, dtype=torch.float64)
+    same = torch.zeros(len(x), dtype=torch.long)
+    two = theta[::150], x[::150]
+    exact = surrogate.using(trace="exact").log_prob(*two, draws=1, index=same[:2])
+    noisy = surrogate.log_prob(theta, x, draws=1).value.view(2, -1)
+    assert noisy.std(1).min() > 0
+    one = surrogate.log_prob(*two, draws=1, index=same[:2]).value
+    assert (one - exact.value).abs().max() < 6 * noisy.std(1).max()
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_path_weights_are_unbiased_for_a_normalised_chain(steps):
+    """Σ_x E[w(x)] = 1 of any denoiser, at any number of steps; a bound on log p sums to less."""
+    x = states(Law.of("ising", {"size": 2}))
+    schedule = SCHEDULES["cosine"](0.5, -3.0)
+    generator = torch.Generator().manual_seed(0)
+
+    def denoise(z, log_snr):
+        return torch.tanh(0.7 * z.roll(1, 1) - 0.3 * z + 0.2)
+
+    many = x.repeat(20_000, 1, 1)
+    normal = torch.randn(len(many), steps + 1, 2, 2, generator=generator)
+    log_w = path_log_weight(denoise, schedule, "spins", many, normal).view(-1, 16)
+    w = log_w.exp()
+    error = w.std(0).square().sum().sqrt() / 20_000**0.5
+    assert error < 0.05
+    assert abs(w.mean(0).sum() - 1) < 4 * error
+    assert log_w.mean(0).exp().sum() < 0.97  # the control
+
+
+def test_a_bound_of_many_steps_is_the_continuous_one():
+    """Of a finite chain it is lower, by the cost of its steps."""
+    x = states(TINY)[::16]
+    continuous, hundred, ten = (
+        model(kernel="gaussian", schedule="cosine", timesteps=n) for n in (0, 1000, 10)
+    )
+    theta = torch.full((len(x), 1), 0.4, dtype=torch.float64)
+    values = [m.log_prob(theta, x, draws=2000).value.mean() for m in (continuous, hundred, ten)]
+    assert abs(values[0] - values[1]) < 0.1 < values[0] - values[2]
+
+
+def test_times_are_spread_evenly():
+    u = torch.tensor([0.3, 0.999])
+    t = times(u, 8)
+    assert torch.equal((t * 8).floor().sort(1).values, torch.arange(8.0).expand(2, -1))
+    discrete = times(u, 12, 4)
+    assert torch.bincount((discrete[0] * 4).round().long()).tolist() == [0, 3, 3, 3, 3]
+
+
+def test_the_schedule_learns_to_lower_the_variance():
+    """Its gradient is that of log E[l²], by a second route: autograd of that itself."""
+    schedule = SCHEDULES["learnt"](5.0, -10.0).double()
+    generator = torch.Generator().manual_seed(0)
+    x, epsilon = torch.randn(2, 64, 3, generator=generator, dtype=torch.float64)
+    t = torch.rand(64, generator=generator, dtype=torch.float64)
+
+    def denoise(z, log_snr):
+        return torch.tanh(z * rows(log_snr, z))
+
+    diffusion_loss(denoise, schedule, "spins", x, t, epsilon, 0)[0].mean().backward()
+    hooked = [w.grad.clone() for w in schedule.parameters()]
+    log_snr, slope = schedule.slope(t)
+    alpha, sigma = alpha_sigma(rows(log_snr, x))
+    error = (x - denoise(alpha * x + sigma * epsilon, log_snr)).square().sum(1)
+    value = 0.5 * slope * log_snr.exp() * error
+    expected = torch.autograd.grad(value.square().mean().log(), list(schedule.parameters()))
+    for found, wanted in zip(hooked, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "euler-maruyama", "heun", "dpm-solver"])
+def test_samples_of_the_exact_denoiser_follow_the_simulator(gaussian, sampler):
+    surrogate, theta, _, _ = gaussian
+    one = theta[:1].expand(4000, -1)
+    drawn = surrogate.using(sampler=sampler, steps=200, eta=0.5).sample(
+        one, torch.Generator().manual_seed(1)
+    )
+    simulator = surrogate.law.build()
+    z = (drawn.numpy() - simulator.mean(theta[:1].numpy())) / simulator.noise
+    assert abs(z.mean(0)).max() < 5 / 4000**0.5 + 0.02
+    np.testing.assert_allclose(np.cov(z.T), np.eye(3), atol=0.12)
+
+
+# --- the family -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", ["masked", "gaussian"])
+def test_a_network_runs_at_another_size(kernel):
+    """A tiled x has tiled odds: nothing in the network is tied to a size."""
+    small = model(SQUARE, kernel=kernel)
+    large = small.at(SQUARE.changed({"size": 8}))
+    x = torch.where(torch.rand(5, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.5, 1.0, -1)
+    c, tiled = torch.zeros(5, 1), x.repeat(1, 2, 2)
+    if kernel == "gaussian":
+        log_snr = torch.zeros(5)
+        a, b = (m.kernel.denoiser(v, log_snr, c) for m, v in ((small, x), (large, tiled)))
+    else:
+        seen = [(v > 0).float() for v in (x, tiled)]
+        a = small.kernel.logits(x.flatten(1), seen[0].flatten(1), c).view(5, 4, 4)
+        b = large.kernel.logits(tiled.flatten(1), seen[1].flatten(1), c).view(5, 8, 8)
+    torch.testing.assert_close(a.repeat(1, 2, 2), b, rtol=1e-4, atol=1e-5)
+    assert large.sample(torch.full((3, 1), 0.4), torch.Generator()).shape == (3, 8, 8)
+
+
+def test_a_family_whose_weights_are_tied_to_a_size_says_so():
+    cvae = find("surrogates", "cvae")
+    with pytest.raises(UsageError, match=r"trained on x of shape \(4, 4\)"):
+        cvae.create(SQUARE, cvae.Config()).at(SQUARE.changed({"size": 8}))
+    with pytest.raises(UsageError, match="given beta"):
+        model().at(Law.of("gaussian", {"parameters": 1}))
+
+
+def test_symmetrised_log_p_has_the_symmetries_and_is_normalised():
+    chain = model(scale=0.08).using(estimator="path", symmetrise=True)
+    x = states(TINY)
+    value = of_states(chain, 2).value
+    assert value.exp().sum().item() == pytest.approx(1, abs=1e-4)
+    plain = of_states(chain.using(symmetrise=False), 2).value
+    for move in (-x, x.flip(1), x.flip(2)):
+        code = ((move.flatten(1) > 0).long() * 2 ** torch.arange(7, -1, -1)).sum(1)
+        torch.testing.assert_close(value[code], value, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(plain[code], plain, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "heun"}, "masked kernel has no sampler heun"),
+        ({"estimator": "ode"}, "masked kernel has no estimator ode"),
+        ({"steps": -1}, "steps: expected at least 0"),
+        ({"eta": 2.0}, "eta: expected 0 to 1"),
+        ({"kernel": "gaussian"}, "no option 'kernel'"),
+    ],
+)
+def test_ways_that_do_not_exist_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        model().using(**options)
+
+
+def test_options_that_do_not_go_together_are_refused():
+    with pytest.raises(ValueError, match="simple needs a fixed schedule"):
+        DiffusionConfig(loss="simple")
+    with pytest.raises(UsageError, match="masked kernel: not for reals x"):
+        model(Law.of("gaussian"), kernel="masked")
+
+
+def test_using_leaves_the_surrogate_as_it_was():
+    surrogate = model()
+    other = surrogate.using(steps=3, symmetrise=True)
+    assert (surrogate.config.steps, surrogate.symmetrise) == (0, False)
+    assert (other.config.steps, other.symmetrise) == (3, True)
+    assert other.kernel is surrogate.kernel
+
+
+def test_every_preset_fits_every_shape():
+    for shape in ((1, 1), (2, 2), (3, 5), (4, 6), (16, 16)):
+        law = Law("none", TINY.prior, shape, "spins", ("shift",))
+        for network in ("small", "medium", "large"):
+            made = Diffusion.create(law, DiffusionConfig(network=network))
+            x = made.sample(torch.full((2, 1), 0.4), torch.Generator())
+            assert x.shape == (2, *shape)
+            assert field_shape(law) == (1, *shape)
+
+
+def test_noise_of_a_row_is_even():
+    noise = Noise(torch.arange(2000)).uniform(3, 2)
+    assert noise.shape == (2000, 3, 2)
+    assert abs(noise.mean() - 0.5) < 0.02
+    assert 0 <= noise.min() < noise.max() < 1
