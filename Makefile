@@ -46,7 +46,8 @@ slow: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ising.py
-	$(BIN)/python benchmarks/cvae.py
+	$(BIN)/python benchmarks/families.py
+	$(BIN)/python benchmarks/diffusion.py
 	$(BIN)/python benchmarks/posterior_ising.py
 
 clean:

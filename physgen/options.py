@@ -12,7 +12,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from physgen.errors import UsageError
 
@@ -102,6 +102,11 @@ def build(target: Callable[..., T], label: str, given: Mapping[str, Any]) -> T:
     known = {o.name: o for o in options(target)}
     if unknown := [name for name in given if name not in known]:
         raise UsageError(f"{label}: no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    for name, value in given.items():
+        choices = get_args(known[name].type) if get_origin(known[name].type) is Literal else ()
+        if choices and value not in choices:
+            expected = ", ".join(map(str, choices))
+            raise UsageError(f"{label}: {name}: expected one of {expected}, got {value!r}")
     if missing := [
         o.name for o in known.values() if o.default is REQUIRED and o.name not in given
     ]:

@@ -278,3 +278,85 @@ def test_tensorboard_is_told_of_each_epoch(files, tmp_path):
     out = tmp_path / "x.pt"
     api.fit("cvae", files / "train.h5", out=out, epochs=1, tensorboard=tmp_path / "log", **TINY)
     assert list((tmp_path / "log").glob("events.*"))
+
+
+def test_a_diffusion_model_draws_and_scores_in_every_way_it_has(files, tmp_path):
+    model, small = tmp_path / "d.pt", {"network": "small", "epochs": 1}
+    api.fit("diffusion", files / "train.h5", out=model, kernel="gaussian", **small)
+    drawn = {}
+    for name, ways in {
+        "few": {"steps": 4},
+        "many": {"steps": 9},
+        "heun": {"steps": 9, "sampler": "heun"},
+        "ddim": {"steps": 9, "sampler": "ddim", "eta": 0.5},
+    }.items():
+        out = tmp_path / f"{name}.h5"
+        api.sample(model, out=out, n=20, seed=3, **ways)
+        drawn[name] = physgen.read(out).x.tobytes()
+    assert len(set(drawn.values())) == 4
+    means = set()
+    for ways in ({}, {"estimator": "path", "steps": 5}, {"symmetrise": True}):
+        out = tmp_path / f"posterior-{len(means)}.h5"
+        api.infer(model, files / "test.h5", out=out, rows=slice(0, 2), draws=8, **ways)
+        arrays, about = physgen.read_arrays(out, "posterior")
+        means.add(arrays["mean"].tobytes())
+    assert len(means) == 3
+    assert about["likelihood"] == "lower bound"
+    with pytest.raises(UsageError, match=r"expected one of .*heun"):
+        api.sample(model, out=tmp_path / "x.h5", n=2, sampler="milstein")
+    with pytest.raises(UsageError, match="cvae: no option 'steps'"):
+        api.sample(files / "cvae.pt", out=tmp_path / "x.h5", n=2, steps=3)
+
+
+def test_a_convolutional_family_moves_to_another_size(files, tmp_path, caplog):
+    model = tmp_path / "d.pt"
+    api.fit("diffusion", files / "train.h5", out=model, network="small", epochs=1)
+    api.simulate("ising", out=tmp_path / "big.h5", n=60, seed=1, size=6)
+    api.sample(model, out=tmp_path / "fake.h5", n=5, at={"size": 6})
+    fake = physgen.read(tmp_path / "fake.h5")
+    assert fake.x.shape == (5, 6, 6)
+    assert fake.meta.law.options["size"] == 6
+    api.sample(model, out=tmp_path / "like.h5", like=tmp_path / "big.h5")
+    assert physgen.read(tmp_path / "like.h5").x.shape == (60, 6, 6)
+    with caplog.at_level("INFO", logger="physgen"):
+        api.infer(model, tmp_path / "big.h5", out=tmp_path / "p.h5", rows=slice(0, 2))
+    assert "trained on x of shape (4, 4)" in caplog.text
+    tuned = tmp_path / "tuned.pt"
+    api.fit("diffusion", tmp_path / "big.h5", out=tuned, from_=model, epochs=1)
+    after, info = physgen.load(tuned)
+    assert after.law.x_shape == (6, 6)
+    assert after.config.network == "small"
+    assert "--from" in info["provenance"]["command"]
+    for family, options, message in (
+        ("cvae", {}, "expected a checkpoint of cvae, got diffusion"),
+        ("diffusion", {"network": "medium"}, "do not fit x of shape"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            api.fit(family, tmp_path / "big.h5", out=tmp_path / "n.pt", from_=model, **options)
+
+
+def test_starting_from_a_checkpoint_starts_at_its_loss(files, tmp_path):
+    first, again, fresh = (tmp_path / f"{name}.pt" for name in ("first", "again", "fresh"))
+    data = files / "train.h5"
+    api.fit("diffusion", data, out=first, epochs=8)
+    slow = {"epochs": 1, "learning_rate": 1e-9}
+    api.fit("diffusion", data, out=again, from_=first, **slow)
+    api.fit("diffusion", data, out=fresh, **slow)
+    ends = [physgen.load(p)[1]["history"][-1]["val"] for p in (first, again, fresh)]
+    assert ends[1] == pytest.approx(ends[0], rel=0.02)
+    assert ends[2] > 1.05 * ends[0]
+
+
+def test_a_sweep_compares_samplers_in_the_report(files, tmp_path):
+    model, metrics, page = (tmp_path / name for name in ("d.pt", "m.json", "r.html"))
+    api.fit("diffusion", files / "train.h5", out=model, kernel="gaussian", epochs=1)
+    few = {"rows": slice(0, 12), "draws": 4, "observations": 3}
+    api.validate(model, files / "test.h5", out=metrics, sweep=True, **few)
+    ways = json.loads(metrics.read_text())["sweep"]
+    assert {w["sampler"] for w in ways} == {
+        "ancestral", "ddim", "euler-maruyama", "heun", "dpm-solver",
+    }  # fmt: skip
+    assert {w["evaluations"] for w in ways} == {8, 16, 32, 64, 128}
+    assert all(0 <= w["observables"]["energy"]["js"] <= 0.84 for w in ways)
+    api.report(metrics, out=page)
+    assert "Samplers" in page.read_text()

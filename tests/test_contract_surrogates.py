@@ -20,14 +20,23 @@ LAWS = {
 }
 
 
-@pytest.fixture(params=sorted(targets("surrogates")), scope="module")
+VARIANTS = {name: (name, {}) for name in sorted(targets("surrogates"))} | {
+    "diffusion, gaussian": ("diffusion", {"kernel": "gaussian"}),
+}
+
+
+@pytest.fixture(params=VARIANTS, scope="module")
 def family(request):
-    return find("surrogates", request.param)
+    """A family, and a configuration of it."""
+    name, options = VARIANTS[request.param]
+    cls = find("surrogates", name)
+    return cls, cls.Config(**options)
 
 
 @pytest.fixture(params=LAWS, scope="module")
 def surrogate(request, family, device):
-    made = family.create(LAWS[request.param], family.Config(), seed=3)
+    cls, config = family
+    made = cls.create(LAWS[request.param], config, seed=3)
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():  # layers that start at zero would hide what depends on what
         for weight in made.parameters():
@@ -102,7 +111,8 @@ def test_wrong_shapes_are_refused(surrogate):
 
 
 def test_a_new_process_gives_the_same_log_prob(family, tmp_path):
-    surrogate = family.create(LAWS["vector"], family.Config(), seed=3).eval()
+    cls, config = family
+    surrogate = cls.create(LAWS["vector"], config, seed=3).eval()
     theta, x = rows(surrogate)
     surrogate.transform.fit(x)
     save(surrogate, tmp_path / "model.pt", {})

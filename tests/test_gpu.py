@@ -13,9 +13,17 @@ pytestmark = pytest.mark.gpu
 LAW = Law.of("ising", {"size": 8})
 
 
-@pytest.fixture(params=sorted(targets("surrogates")))
-def family(request):
-    return find("surrogates", request.param)
+VARIANTS = {name: (name, {}) for name in sorted(targets("surrogates"))} | {
+    "diffusion, gaussian": ("diffusion", {"kernel": "gaussian"}),
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def create(request):
+    """Makes a surrogate of a family, in a configuration of it."""
+    name, options = VARIANTS[request.param]
+    cls = find("surrogates", name)
+    return lambda: cls.create(LAW, cls.Config(**options))
 
 
 def rows(n):
@@ -24,23 +32,45 @@ def rows(n):
     return torch.from_numpy(theta), torch.from_numpy(LAW.build().sample(theta, rng))
 
 
-def test_contract_is_kept_on_cuda(family):
-    assert check_surrogate(family.create(LAW, family.Config()).cuda().eval()) == []
+def test_contract_is_kept_on_cuda(create):
+    assert check_surrogate(create().cuda().eval()) == []
 
 
-def test_log_prob_on_cuda_is_that_on_the_cpu(family):
-    surrogate = family.create(LAW, family.Config()).eval()
+def test_log_prob_on_cuda_is_that_on_the_cpu(create):
+    surrogate = create().eval()
     theta, x = rows(97)
     on_cpu = surrogate.log_prob(theta, x, draws=7).value
     on_cuda = surrogate.cuda().log_prob(theta, x, draws=7).value
     torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-4, atol=1e-2)
 
 
-def test_training_in_bf16_lowers_the_loss(family):
+def test_training_in_bf16_lowers_the_loss(create):
     device = torch.device("cuda")
-    surrogate = family.create(LAW, family.Config()).to(device)
+    surrogate = create().to(device)
     theta, x = (t.to(device) for t in rows(2000))
     config = Training(epochs=5)
     epochs = list(Trainer(surrogate, InMemory(theta, x), InMemory(theta, x), config))
     assert epochs[-1].val < epochs[0].val
     assert all(w.dtype == torch.float32 for w in surrogate.parameters())
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "heun", "dpm-solver"])
+def test_diffusion_draws_on_cuda(sampler):
+    diffusion = find("surrogates", "diffusion")
+    model = diffusion.create(LAW, diffusion.Config(kernel="gaussian")).cuda().eval()
+    x = model.using(sampler=sampler, steps=16).sample(
+        torch.full((5, 1), 0.4), torch.Generator("cuda").manual_seed(0)
+    )
+    assert x.device.type == "cuda"
+    assert (x.abs() == 1).all()
+
+
+@pytest.mark.parametrize("estimator", ["bound", "path", "ode"])
+def test_diffusion_scores_on_cuda_as_on_the_cpu(estimator):
+    diffusion = find("surrogates", "diffusion")
+    model = diffusion.create(LAW, diffusion.Config(kernel="gaussian")).eval()
+    model = model.using(estimator=estimator, steps=16)
+    theta, x = rows(7)
+    on_cpu = model.log_prob(theta, x, draws=3).value
+    on_cuda = model.cuda().log_prob(theta, x, draws=3).value
+    torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-4, atol=1e-2)

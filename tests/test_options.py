@@ -200,3 +200,13 @@ def test_unknown_names_are_told(name, told):
 def test_registered_names_are_importable():
     assert {"gaussian", "ising"} <= set(targets("simulators"))
     assert all(isinstance(find("surrogates", name), type) for name in targets("surrogates"))
+
+
+def test_a_choice_that_does_not_exist_is_refused():
+    @dataclass
+    class Lamp:
+        colour: Literal["red", "green"] = "red"
+
+    assert build(Lamp, "lamp", {"colour": "green"}) == Lamp("green")
+    with pytest.raises(UsageError, match="lamp: colour: expected one of red, green, got 'blue'"):
+        build(Lamp, "lamp", {"colour": "blue"})

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -32,10 +33,12 @@ __all__ = [
     "learning",
     "posterior",
     "svg",
+    "sweep",
     "traversal",
 ]
 
 INK, GREY, SURROGATE = "#222222", "#9a9a9a", "#d55e00"
+HUES = (SURROGATE, "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 LATTICE = LinearSegmentedColormap.from_list("lattice", ["#f4efe4", "#24364b"])
 PANEL = (4.2, 2.9)
 STYLE: Any = {  # matplotlib's stubs change how they type these keys
@@ -185,6 +188,26 @@ def histogram(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
     ax.set_title(_plain(data.get("title") or name))
     ax.set(xlabel=label(data.get("latex", ""), data.get("unit", ""), name), ylabel="density")
     ax.locator_params(axis="x", nbins=6)
+    ax.legend()
+
+
+def sweep(ax: Axes, ways: Sequence[Mapping[str, Any]], key: str) -> None:
+    """Distance of one observable from the truth against evaluations, a line for each sampler."""
+    names = list(dict.fromkeys(way["sampler"] for way in ways))
+    for name, color, marker in zip(names, cycle(HUES), cycle("osD^v"), strict=False):
+        chosen = [way for way in ways if way["sampler"] == name]
+        evaluations = _floats([way["evaluations"] for way in chosen])
+        distance = _floats([way["observables"][key]["js"] for way in chosen])
+        ax.plot(evaluations, distance, marker=marker, markersize=4, color=color, label=name)
+    null = float(np.mean(_floats([way["observables"][key]["js_null"] for way in ways])))
+    ax.axhline(null, color=INK, linewidth=1.1)
+    ax.annotate("same-N null", (1, null), (-2, 3), xycoords=("axes fraction", "data"),
+                textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:.0f}")
+    ax.set_ylim(bottom=0)
+    ax.set_title(_plain(ways[0]["observables"][key].get("title") or key))
+    ax.set(xlabel="evaluations of the network", ylabel="Jensen–Shannon distance")
     ax.legend()
 
 

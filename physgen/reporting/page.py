@@ -75,6 +75,10 @@ def plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) ->
         "observables": [
             _plot(figures.histogram, o, name) for name, o in observables if o.get("histogram")
         ],
+        "sweep": [
+            _plot(figures.sweep, metrics["sweep"], name)
+            for name in (metrics["sweep"][0]["observables"] if metrics.get("sweep") else ())
+        ],
         "learning": [_plot(figures.learning, history)] if history else [],
         "latents": [
             _grid(figures.traversal, z, size=(4.2, 0.25 + 3.9 / len(z["values"])))
