@@ -450,7 +450,8 @@ def arguments() -> argparse.Namespace:
     names = [name for name, peer in PEERS.items() if peer.usual] + list(OURS)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulations", type=int, default=20_000, help="training lattices")
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 1")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--minutes", type=float, default=2.5, help="of training, for ours")
     parser.add_argument("--peer-minutes", type=float, default=2.5, help="at most, for sbi's: CPU")
     parser.add_argument("--methods", nargs="+", choices=[*PEERS, *OURS], metavar="NAME",
@@ -474,7 +475,7 @@ def main() -> None:
         head("method", "seed")
         control = test.control()
         line(control.method, control.seed, *cells(control))
-        for seed in range(1, options.seeds + 1):
+        for seed in range(options.first, options.first + options.seeds):
             physgen.simulate(
                 "ising", out=folder / f"{seed}.h5", n=options.simulations, seed=seed, size=SIZE
             )

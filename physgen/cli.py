@@ -131,8 +131,8 @@ def command(
     kinds = {p.name: p.kind for p in inspect.signature(verb).parameters.values()}
     own = [o for o in options(verb) if o.name not in bound]
     extra = [o for cls in more for o in options(cls)]
-    taken = [o.name for o in own]
-    if clash := [o.name for o in extra if o.name in taken]:
+    names = [o.name for o in [*own, *extra]]
+    if clash := [option for option in names if names.count(option) > 1]:
         raise UsageError(f"{name}: an option of its own must not be called {clash[0]!r}")
     about = summary(more[-1] if more else verb)
     return click.Command(

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import click
 import pytest
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 import physgen
 from physgen import api
-from physgen.cli import main
+from physgen.cli import command, main
 from physgen.options import REQUIRED, options
 from physgen.registry import find, targets
 from physgen.surrogates.cvae import CVAEConfig
@@ -83,6 +84,26 @@ def test_help_of_a_simulator_shows_ranges_units_and_defaults():
     text = " ".join(run("simulate", "ising", "--help").output.split())
     for piece in ("--size", "2 to 4096", "1/J", "[default: 16]", "perfect"):
         assert piece in text
+
+
+@pytest.mark.parametrize(("verb", "kind"), [("simulate", "simulators"), ("fit", "surrogates")])
+def test_help_of_everything_that_is_registered(verb, kind):
+    """Two options of one name are told by click in a warning, which is an error here."""
+    for name in targets(kind):
+        result = run(verb, name, "--help")
+        assert result.exit_code == 0, name
+        flags = re.findall(r"^  (?:-\w, )?(--[\w-]+)", result.output, re.M)
+        assert len(flags) == len(set(flags)) > 5, name
+
+
+def test_options_of_one_name_are_refused():
+    @dataclass
+    class Twice:
+        seed: int = 0
+
+    for more in ([Twice], [Training, Training]):
+        with pytest.raises(physgen.errors.UsageError, match="must not be called"):
+            command(api.fit, "x", {"family": "x"}, *more)
 
 
 def test_every_public_function_is_annotated_and_documented():

@@ -237,7 +237,7 @@ def test_a_bound_of_many_steps_is_the_continuous_one():
     """Of a finite chain it is lower, by the cost of its steps."""
     x = states(TINY)[::16]
     continuous, hundred, ten = (
-        model(kernel="gaussian", schedule="cosine", timesteps=n) for n in (0, 1000, 10)
+        model(kernel="gaussian", noise_schedule="cosine", timesteps=n) for n in (0, 1000, 10)
     )
     theta = torch.full((len(x), 1), 0.4, dtype=torch.float64)
     values = [m.log_prob(theta, x, draws=2000).value.mean() for m in (continuous, hundred, ten)]
@@ -343,7 +343,7 @@ def test_ways_that_do_not_exist_are_refused(options, message):
 
 
 def test_options_that_do_not_go_together_are_refused():
-    with pytest.raises(ValueError, match="simple needs a fixed schedule"):
+    with pytest.raises(ValueError, match="simple needs a noise_schedule"):
         DiffusionConfig(loss="simple")
     with pytest.raises(UsageError, match="masked kernel: not for reals x"):
         model(Law.of("gaussian"), kernel="masked")

@@ -40,7 +40,7 @@ class DiffusionConfig:
         network: size of the U-Net.
         order: order of the masked kernel; checkerboard fills one colour in last, at once (right
             for nearest-neighbour couplings), auto does so where both sides are even.
-        schedule: how the Gaussian kernel's log-SNR falls.
+        noise_schedule: how the Gaussian kernel's log-SNR falls.
         timesteps: steps of the Gaussian kernel's training bound; 0 for continuous time.
         loss: the bound, or the unweighted error of the noise (Gaussian kernel, fixed schedule).
         sampler: how to draw with the Gaussian kernel.
@@ -55,7 +55,7 @@ class DiffusionConfig:
     kernel: Literal["auto", "masked", "gaussian"] = "auto"
     network: Literal["small", "medium", "large"] = "small"
     order: Literal["auto", "checkerboard", "random"] = "auto"
-    schedule: schedule.Name = "learnt"
+    noise_schedule: schedule.Name = "learnt"
     timesteps: int = 0
     loss: Literal["bound", "simple"] = "bound"
     sampler: sampler.Name = "ancestral"
@@ -71,8 +71,8 @@ class DiffusionConfig:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta: expected 0 to 1, got {self.eta}")
-        if self.loss == "simple" and self.schedule == "learnt":
-            raise ValueError("loss: simple needs a fixed schedule; expected cosine or linear")
+        if self.loss == "simple" and self.noise_schedule == "learnt":
+            raise ValueError("loss: simple needs a noise_schedule of cosine or linear")
 
 
 class Diffusion(Surrogate):

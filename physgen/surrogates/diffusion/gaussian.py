@@ -62,7 +62,7 @@ class Gaussian(nn.Module):
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__()
         self.law, self.simple, self.timesteps = law, config.loss == "simple", config.timesteps
-        self.schedule = SCHEDULES[config.schedule](*ENDS[law.support])
+        self.schedule = SCHEDULES[config.noise_schedule](*ENDS[law.support])
         self.denoiser = Denoiser(law, PRESETS[config.network])
 
     def loss(self, c: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
