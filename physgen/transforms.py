@@ -24,10 +24,8 @@ class Rescale(nn.Module):
 
     def __init__(self, prior: Box) -> None:
         super().__init__()
-        self.register_buffer("low", torch.tensor(prior.low, dtype=torch.float64), persistent=False)
-        self.register_buffer(
-            "high", torch.tensor(prior.high, dtype=torch.float64), persistent=False
-        )
+        self.register_buffer("low", torch.tensor(prior.low, dtype=torch.float64))
+        self.register_buffer("high", torch.tensor(prior.high, dtype=torch.float64))
 
     def forward(self, theta: Tensor) -> Tensor:
         """θ (B, D) in its units → c (B, D) float32; the scaling itself is done in float64."""

@@ -14,7 +14,17 @@ from physgen.nets import field_shape
 from physgen.registry import find
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion import Diffusion, DiffusionConfig
-from physgen.surrogates.diffusion.likelihood import diffusion_loss, path_log_weight, times
+from physgen.surrogates.diffusion.denoiser import convert
+from physgen.surrogates.diffusion.likelihood import (
+    diffusion_loss,
+    mean_reconstruction,
+    noised,
+    path_log_weight,
+    prior_kl,
+    reconstruction,
+    times,
+    trace,
+)
 from physgen.surrogates.diffusion.schedule import SCHEDULES, alpha_sigma, rows
 from simulators.gaussian import LinearGaussian
 
@@ -200,17 +210,196 @@ def test_estimators_show_a_wrong_denoiser(gaussian, estimator, draws):
     assert (exact - log_p.value).mean() > 0.2
 
 
+COUPLED = torch.tensor([[0.0, 0.6, 0.2], [0.0, 0.0, -0.4], [0.0, 0.0, 0.0]])
+
+
+class Enumerated(nn.Module):
+    """E[x|z] of three coupled spins, by their eight states."""
+
+    def __init__(self, strength=1.0):
+        super().__init__()
+        self.x = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)))
+        energy = (self.x @ COUPLED * self.x).sum(1) + self.x @ torch.tensor([0.3, -0.1, 0.2])
+        self.log_p = (strength * energy).log_softmax(0)
+
+    def forward(self, z, log_snr, c):
+        alpha, sigma = (rows(v, z) for v in alpha_sigma(log_snr))
+        return (self.log_p + alpha / sigma**2 * z @ self.x.T).softmax(1) @ self.x
+
+
+@pytest.fixture(scope="module")
+def spins():
+    """A Gaussian kernel that knows three coupled spins; its states, and their exact log p."""
+    law = Law("none", TINY.prior, (3,), "spins")
+    surrogate = model(law, kernel="gaussian", noise_schedule="cosine", scale=0.0)
+    surrogate.kernel.denoiser = Enumerated()
+    surrogate.anchor = nn.Parameter(torch.zeros(()))  # tells the device
+    return surrogate, surrogate.kernel.denoiser
+
+
+WAYS = [
+    ({"estimator": "bound"}, 8000, 0.1),
+    ({"estimator": "path", "steps": 128}, 1000, 0.1),
+    ({"estimator": "ode", "steps": 128}, 100, 0.05),
+]
+
+
+@pytest.mark.parametrize(("options", "draws", "close"), WAYS)
+def test_estimators_give_log_p_of_coupled_spins(spins, options, draws, close):
+    surrogate, exact = spins
+    theta = torch.full((8, 1), 0.4, dtype=torch.float64)
+    found = surrogate.using(**options).log_prob(theta, exact.x, draws=draws)
+    assert ((found.value - exact.log_p).abs() < 5 * found.stderr + 0.01).all()
+    assert found.stderr.max() < close
+
+
+@pytest.mark.parametrize(("options", "draws", "close"), WAYS)
+def test_estimators_show_the_wrong_couplings(spins, options, draws, close):
+    """The negative control: a denoiser of spins that are coupled by half as much."""
+    surrogate, exact = spins
+    surrogate.kernel.denoiser = Enumerated(0.5)
+    try:
+        theta = torch.full((8, 1), 0.4, dtype=torch.float64)
+        found = surrogate.using(**options).log_prob(theta, exact.x, draws=draws)
+    finally:
+        surrogate.kernel.denoiser = exact
+    assert (found.value - exact.log_p).abs().max() > 2 * close
+
+
+def test_finite_chains_of_coupled_spins_have_their_own_bound(spins):
+    """The bound in T steps is the mean of the path's log weight, at any T."""
+    _, exact = spins
+    for steps in (1, 3, 10):
+        surrogate = model(
+            Law("none", TINY.prior, (3,), "spins"),
+            kernel="gaussian", noise_schedule="cosine", timesteps=steps, scale=0.0,
+        )  # fmt: skip
+        surrogate.kernel.denoiser = exact
+        surrogate.anchor = nn.Parameter(torch.zeros(()))
+        theta = torch.full((8, 1), 0.4, dtype=torch.float64)
+        bound = surrogate.log_prob(theta, exact.x, draws=6000)
+        many = exact.x.repeat_interleave(6000, 0)
+        normal = torch.randn(len(many), steps + 1, 3, generator=torch.Generator().manual_seed(1))
+        schedule = surrogate.kernel.schedule
+        log_w = path_log_weight(lambda z, s: exact(z, s, None), schedule, "spins", many, normal)
+        mean, error = log_w.view(8, -1).mean(1), log_w.view(8, -1).std(1) / 6000**0.5
+        assert ((bound.value - mean).abs() < 5 * (error + bound.stderr)).all()
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "heun"])
+def test_samples_of_coupled_spins_follow_their_law(spins, sampler):
+    surrogate, exact = spins
+    x = surrogate.using(sampler=sampler, steps=256).sample(
+        torch.full((6000, 1), 0.4), torch.Generator().manual_seed(0)
+    )
+    seen = torch.bincount(((x > 0).long() * torch.tensor([4, 2, 1])).sum(1), minlength=8)
+    assert chisquare(seen, 6000 * exact.log_p.double().exp().numpy(), ddof=0).pvalue > 1e-3
+    free = Enumerated(0.5).log_p.double().exp().numpy()
+    assert chisquare(seen, 6000 * free).pvalue < 1e-6  # the control
+
+
+def spread_and_told(surrogate, theta, x, draws):
+    """The standard deviation of log p over seeds, and the standard error that it tells."""
+    found = [surrogate.log_prob(theta, x, draws=draws, seed=s) for s in range(40)]
+    spread = torch.stack([f.value for f in found]).std(0)
+    return spread, torch.stack([f.stderr for f in found]).mean(0)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "symmetrise"), [("bound", False), ("path", False), ("bound", True)]
+)
+def test_standard_errors_of_orders_are_honest(estimator, symmetrise):
+    surrogate = model(scale=0.05).using(estimator=estimator, symmetrise=symmetrise)
+    theta = torch.full((2, 1), 0.4, dtype=torch.float64)
+    spread, told = spread_and_told(surrogate, theta, states(TINY)[[3, 99]], 6)
+    assert (spread < 1.5 * told + 1e-3).all()
+    assert symmetrise or (told < 2 * spread + 1e-3).all()  # images' errors need not all add up
+
+
+@pytest.mark.parametrize(
+    ("options", "draws"),
+    [({"estimator": "bound"}, 100), ({"estimator": "path", "steps": 32}, 200)],
+)
+def test_standard_errors_of_noise_are_honest(spins, options, draws):
+    """Evenly spread times do better than is told, but by no lot."""
+    surrogate, exact = spins
+    theta = torch.full((8, 1), 0.4, dtype=torch.float64)
+    spread, told = spread_and_told(surrogate.using(**options), theta, exact.x, draws)
+    assert (spread < 1.6 * told).all()
+    assert (told < 4 * spread).all()
+
+
+def test_one_draw_has_no_standard_error():
+    for options in ({"estimator": "bound"}, {"estimator": "path"}):
+        assert of_states(model().using(**options), 1).stderr.isnan().all()
+
+
 def test_hutchinsons_trace_is_the_exact_one_on_average():
-    surrogate = model(kernel="gaussian").using(estimator="ode", steps=16)
-    x = states(TINY)[[3, 99]].repeat_interleave(150, 0)
-    theta = torch.full((len(x), 1), 0.4, dtype=torch.float64)
-    same = torch.zeros(len(x), dtype=torch.long)
-    two = theta[::150], x[::150]
-    exact = surrogate.using(trace="exact").log_prob(*two, draws=1, index=same[:2])
-    noisy = surrogate.log_prob(theta, x, draws=1).value.view(2, -1)
-    assert noisy.std(1).min() > 0
-    one = surrogate.log_prob(*two, draws=1, index=same[:2]).value
-    assert (one - exact.value).abs().max() < 6 * noisy.std(1).max()
+    z = torch.randn(1, 5, generator=torch.Generator().manual_seed(0)).expand(40_000, 5)
+    z = z.clone().requires_grad_()
+    matrix = torch.randn(5, 5, generator=torch.Generator().manual_seed(1))
+    v = torch.tanh(z @ matrix)
+    probes = torch.randint(2, z.shape, generator=torch.Generator().manual_seed(2)) * 2.0 - 1
+    noisy = trace(v, z, probes)
+    jacobian = torch.autograd.functional.jacobian(lambda y: torch.tanh(y @ matrix), z[0].detach())
+    exact = jacobian.diagonal().sum()
+    torch.testing.assert_close(trace(v, z, None)[:3], exact.expand(3))
+    assert abs(noisy.mean() - exact) < 5 * noisy.std() / 200
+    assert noisy.std() > 0.1
+
+
+def test_the_ends_of_the_bound_are_those_of_torch():
+    """Prior matching against torch's KL, and the mean reconstruction of reals by quadrature."""
+    schedule = SCHEDULES["cosine"](1.0, -1.5)
+    x = torch.tensor([[0.7, -1.3]])
+    alpha, sigma = alpha_sigma(torch.tensor(schedule.low))
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal(alpha * x, sigma), normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(prior_kl(schedule, x), expected)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(20)
+    total = 0.0
+    for d in range(2):
+        one = x[:, d : d + 1].expand(20, 1)
+        z = noised(schedule, one, torch.tensor(nodes)[:, None].float())
+        log_p = reconstruction(schedule, "reals", one, z)
+        total += float((log_p * torch.tensor(weights / weights.sum())).sum())
+    assert mean_reconstruction(schedule, x).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_the_simple_loss_is_the_error_of_the_noise():
+    surrogate = model(kernel="gaussian", loss="simple", noise_schedule="cosine").train()
+    x = states(TINY)[:64]
+    theta = torch.full((64, 1), 0.4, dtype=torch.float64)
+    loss = surrogate.loss(theta, x, torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    t = times(torch.rand(1, generator=generator), 64)[0]
+    epsilon = torch.randn(x.shape, generator=generator)
+    log_snr = surrogate.kernel.schedule(t)
+    alpha, sigma = alpha_sigma(rows(log_snr, x))
+    z = alpha * x + sigma * epsilon
+    mean = surrogate.kernel.denoiser(z, log_snr, surrogate.rescale(theta))
+    guess = convert(mean, z, rows(log_snr, x), "x0", "epsilon")
+    expected = 0.5 * (epsilon - guess).square().flatten(1).sum(1)
+    torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_batch_without_any_loss_does_no_harm():
+    """Spins that are told with certainty: the schedule's gradient is 0, not NaN."""
+    schedule = SCHEDULES["learnt"](5.0, -10.0)
+    x = torch.ones(1, 3)
+    diffusion_loss(lambda z, s: x, schedule, "spins", x, torch.tensor([0.5]), x, 0)[0].backward()
+    assert schedule.logit.grad.isfinite().all()
+
+
+def test_the_learnt_schedule_holds_in_float32_wherever_training_takes_it():
+    schedule = SCHEDULES["learnt"](5.0, -10.0)
+    with torch.no_grad():
+        schedule.logit += 30 * torch.randn(24, generator=torch.Generator().manual_seed(0))
+    t = torch.linspace(0, 1, 1001)
+    single, double = schedule.slope(t), schedule.double().slope(t.double())
+    torch.testing.assert_close(single[0].double(), double[0], atol=1e-4, rtol=1e-5)
+    assert (single[0].diff() < 0).all()
+    assert single[1].max() <= 2 * 15.001
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -313,6 +502,15 @@ def test_a_family_whose_weights_are_tied_to_a_size_says_so():
         cvae.create(SQUARE, cvae.Config()).at(SQUARE.changed({"size": 8}))
     with pytest.raises(UsageError, match="given beta"):
         model().at(Law.of("gaussian", {"parameters": 1}))
+
+
+def test_another_prior_leaves_the_law_as_it_is():
+    surrogate = model(scale=0.08)
+    moved = surrogate.at(Law.of("ising", {"size": 2, "width": 4}, {"beta": (0.3, 0.5)}))
+    x, theta = states(TINY)[:9], torch.full((9, 1), 0.45, dtype=torch.float64)
+    before, after = (m.log_prob(theta, x).value for m in (surrogate, moved))
+    torch.testing.assert_close(before, after)
+    assert moved.law.prior.low[0] == 0.3
 
 
 def test_symmetrised_log_p_has_the_symmetries_and_is_normalised():

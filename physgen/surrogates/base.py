@@ -200,6 +200,8 @@ class Surrogate(nn.Module, abc.ABC):
     def at(self, law: Law, **options: Any) -> Self:
         """The same weights for another law: another prior, or x of another shape.
 
+        p(x|θ) stays what it was: the box that θ is rescaled by comes along.
+
         Args:
             law: of the same parameters and support.
             **options: fields of `Config` to change.
@@ -223,6 +225,7 @@ class Surrogate(nn.Module, abc.ABC):
                 f"{self.name}: was trained on x of shape {self.law.x_shape}, and its weights do "
                 f"not fit x of shape {law.x_shape} with these options"
             ) from error
+        other.symmetrise = self.symmetrise
         return other.to(self.device).train(self.training)
 
     def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
@@ -313,7 +316,8 @@ class Surrogate(nn.Module, abc.ABC):
     ) -> LogProb:
         """Log p averaged over the images of x under the point group.
 
-        They share their draws, so that it is the same for all of them. Of a lower bound it is the
+        They share their draws, so that it is the same for all of them, and so that their errors
+        add up. Of a lower bound it is the
         mean, of all else the log of the mean p.
         """
         one, images = self.using(symmetrise=False), Symmetries(self.law).images(x)
@@ -326,7 +330,7 @@ class Surrogate(nn.Module, abc.ABC):
             mean, weight = value.mean(0), torch.full_like(value, 1 / len(parts))
         else:
             mean, weight = value.logsumexp(0) - math.log(len(parts)), value.softmax(0)
-        return LogProb(mean, (weight * stderr).square().sum(0).sqrt(), self.likelihood)
+        return LogProb(mean, (weight * stderr).sum(0), self.likelihood)
 
     def _check(self, theta: Tensor, x: Tensor | None = None) -> None:
         expected = (len(theta), len(self.law.prior))

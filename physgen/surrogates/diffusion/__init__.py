@@ -49,7 +49,8 @@ class DiffusionConfig:
         eta: noise of the sampler ddim, 0 to 1.
         estimator: what log p is: bound, path (unbiased for the chain of that many steps), or ode
             (probability flow, Gaussian kernel).
-        trace: trace of the probability flow.
+        trace: trace of the probability flow; Hutchinson's costs one backward pass and not one for
+            each component of x, and its noise biases log p of spins upwards.
     """
 
     kernel: Literal["auto", "masked", "gaussian"] = "auto"
@@ -62,7 +63,7 @@ class DiffusionConfig:
     steps: int = 0
     eta: float = 0.0
     estimator: Literal["bound", "path", "ode"] = "bound"
-    trace: Literal["exact", "hutchinson"] = "hutchinson"
+    trace: Literal["exact", "hutchinson"] = "exact"
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
@@ -104,6 +105,12 @@ class Diffusion(Surrogate):
             raise UsageError(f"{self.name}: the {kernel} kernel has no {refused}")
 
     @property
+    def _at_once(self) -> int:
+        """A path holds all its steps at once."""
+        gaussian = isinstance(self.kernel, Gaussian) and self.config.estimator == "path"
+        return max(1, super()._at_once // ((self.config.steps or 64) // 8 if gaussian else 1))
+
+    @property
     def likelihood(self) -> Likelihood:
         """By the estimator."""
         return KINDS[self.config.estimator]
@@ -111,8 +118,9 @@ class Diffusion(Surrogate):
     def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
         """Every sampler of the kernel at 8 to 128 evaluations."""
         for name in self.kernel.samplers:
-            for steps in (8, 16, 32, 64, 128):
-                yield name, steps, self.using(sampler=name, steps=steps)
+            ways = [self.using(sampler=name, steps=n) for n in (8, 16, 32, 64, 128)]
+            found = {way.kernel.evaluations(way.config): way for way in ways}
+            yield from ((name, evaluations, way) for evaluations, way in found.items())
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         return self.kernel.loss(c, z, generator)

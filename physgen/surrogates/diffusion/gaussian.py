@@ -19,6 +19,8 @@ from physgen.surrogates.diffusion.likelihood import (
     diffusion_loss,
     flow,
     log_mean,
+    mean,
+    mean_reconstruction,
     noised,
     path_log_weight,
     prior_kl,
@@ -77,6 +79,11 @@ class Gaussian(nn.Module):
             return 0.5 * noise_error
         return diffusion + self._ends(z, epsilon)
 
+    def evaluations(self, config: DiffusionConfig) -> int:
+        """Evaluations of the network for one sample."""
+        each = sampler(config.sampler, config.eta).evaluations
+        return max(1, (config.steps or STEPS) // each) * each
+
     def refuse(self, config: DiffusionConfig) -> str:
         """What in the options this kernel cannot do; empty if nothing is."""
         return ""
@@ -85,17 +92,22 @@ class Gaussian(nn.Module):
         self, c: Tensor, x: Tensor, noise: Noise, draws: int, config: DiffusionConfig
     ) -> tuple[Tensor, Tensor]:
         """log p(x|c) by the estimator of the options, and its error, (B,) each."""
+        reals, steps = self.law.support == "reals", config.steps or STEPS
+        exact = config.trace == "exact"
+        if config.estimator == "ode" and reals and exact:
+            draws = 1  # nothing is random
         many, given = x.repeat_interleave(draws, 0), c.repeat_interleave(draws, 0)
-        steps = config.steps or STEPS
         if config.estimator == "bound":
             return self._bound(given, many, noise, draws)
         if config.estimator == "path":
             normal = noise.normal(draws, steps + 1, *x.shape[1:]).flatten(0, 1)
             denoise = self._of_rows(given.repeat_interleave(steps, 0))
             log_w = path_log_weight(denoise, self.schedule, self.law.support, many, normal)
-        else:
-            log_w = self._flow(given, many, noise, draws, steps, config.trace == "exact")
-        return log_mean(log_w.view(-1, draws).double())
+            return log_mean(log_w.view(-1, draws).double())
+        log_w = self._flow(given, many, noise, draws, steps, exact).view(-1, draws).double()
+        if reals:
+            return mean(log_w)  # of the probes; an average of p would be too high by their noise
+        return log_mean(log_w)
 
     def _bound(self, c: Tensor, x: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
         """The bound from evenly spread times, `draws` successive rows for each x."""
@@ -105,12 +117,16 @@ class Gaussian(nn.Module):
             self._of_rows(c), self.schedule, self.law.support, x, t, epsilon, self.timesteps
         )
         nats = (nats + self._ends(x, epsilon)).view(-1, draws).double()
-        return -nats.mean(1), nats.std(1) / math.sqrt(draws)
+        return mean(-nats)
 
     def _ends(self, x: Tensor, epsilon: Tensor) -> Tensor:
-        """Reconstruction and prior matching, (B,)."""
-        z = noised(self.schedule, x, epsilon)
-        return prior_kl(self.schedule, x) - reconstruction(self.schedule, self.law.support, x, z)
+        """Reconstruction, of reals its mean over ε, and prior matching, (B,)."""
+        if self.law.support == "reals":
+            reconstructed = mean_reconstruction(self.schedule, x)
+        else:
+            z = noised(self.schedule, x, epsilon)
+            reconstructed = reconstruction(self.schedule, self.law.support, x, z)
+        return prior_kl(self.schedule, x) - reconstructed
 
     def _flow(
         self, c: Tensor, x: Tensor, noise: Noise, draws: int, steps: int, exact: bool
@@ -121,7 +137,7 @@ class Gaussian(nn.Module):
         start from z_0 = αx + σε, and log p(x|z_0)/q(z_0|x) is added.
         """
         probes = (noise.uniform(draws, *x.shape[1:], stream=1) > 0.5).flatten(0, 1)
-        log_snrs = self._log_snrs(max(1, steps // 2)).flip(0)
+        log_snrs = self._log_snrs(max(1, steps // 2), x.device).flip(0)
         alpha, sigma = alpha_sigma(log_snrs[0])
         if self.law.support == "reals":
             z, extra = alpha * x, self.law.size * alpha.log()
@@ -141,14 +157,13 @@ class Gaussian(nn.Module):
             return torch.randn(like.shape, generator=generator, device=like.device)
 
         solver = sampler(config.sampler, config.eta)
-        log_snrs = self._log_snrs(max(1, (config.steps or STEPS) // solver.evaluations))
+        log_snrs = self._log_snrs(self.evaluations(config) // solver.evaluations, c.device)
         start = normal(torch.empty(len(c), *self.law.x_shape, device=c.device))
         z = integrate(solver, self._at_one(c), start, log_snrs, normal)
         return reconstruct(self.schedule, self.law.support, z, normal(z))
 
-    def _log_snrs(self, steps: int) -> Tensor:
+    def _log_snrs(self, steps: int, device: torch.device) -> Tensor:
         """λ at steps + 1 equal times, rising."""
-        device = next(self.parameters()).device
         return self.schedule(torch.linspace(1, 0, steps + 1, device=device)).detach()
 
     def _of_rows(self, c: Tensor) -> RowDenoise:

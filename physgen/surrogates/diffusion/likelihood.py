@@ -42,6 +42,8 @@ __all__ = [
     "diffusion_loss",
     "flow",
     "log_mean",
+    "mean",
+    "mean_reconstruction",
     "noised",
     "path_log_weight",
     "prior_kl",
@@ -50,17 +52,18 @@ __all__ = [
     "times",
 ]
 
+TINY = 1e-30
 RowDenoise = Callable[[Tensor, Tensor], Tensor]
 """z (B, …), λ (B,) → x̂ (B, …)."""
 
 
 def times(u: Tensor, count: int, steps: int = 0) -> Tensor:
-    """Low-variance times in (0, 1]: `count` equal strata, all shifted by u (...) in [0, 1).
+    """Low-variance times in [0, 1): `count` equal strata, all shifted by u (...) in [0, 1).
 
     Args:
         u: (B,) one shift for each sequence.
         count: strata.
-        steps: T to round up to i/T, i = 1 … T; 0 for continuous time.
+        steps: T to round up to i/T, i = 1 … T, in (0, 1]; 0 for continuous time.
 
     Returns:
         t: (B, count).
@@ -89,7 +92,7 @@ def diffusion_loss(
         epsilon: (B, …) standard normal.
         steps: T; 0 for continuous time.
     """
-    log_snr, slope = schedule.slope(t)
+    log_snr, slope = (part.clone() for part in schedule.slope(t))  # `quiet` marks each by itself
     alpha, sigma = alpha_sigma(rows(log_snr, x))
     error = (x - denoise(alpha * x + sigma * epsilon, log_snr)).square().flatten(1).sum(1)
     noise_error = log_snr.exp() * error
@@ -121,7 +124,7 @@ def quiet(value: Tensor, *scheduled: Tensor) -> None:
     schedule is trained to lower, in the one backward pass that there is (Kingma et al. 2021, §I).
     """
     weight = value.detach()
-    weight = 2 * weight / weight.square().mean()
+    weight = 2 * weight / weight.square().mean().clamp_min(TINY)
     for tensor in scheduled:
         if tensor.requires_grad:
             tensor.register_hook(lambda gradient: gradient * weight)
@@ -150,6 +153,13 @@ def reconstruction(schedule: Schedule, support: Support, x: Tensor, z: Tensor) -
         return F.logsigmoid(2 * alpha / sigma**2 * x * z).flatten(1).sum(1)
     r = (x - alpha * z) / sigma
     return (-0.5 * (r.square() + math.log(2 * math.pi)) - sigma.log()).flatten(1).sum(1)
+
+
+def mean_reconstruction(schedule: Schedule, x: Tensor) -> Tensor:
+    """The mean of that log p(x|z_0) over z_0 = αx + σε, of reals, (B,)."""
+    alpha, sigma = alpha_sigma(torch.tensor(schedule.high, device=x.device))
+    square = (sigma * x).square() + alpha**2
+    return (-0.5 * (square + math.log(2 * math.pi)) - sigma.log()).flatten(1).sum(1)
 
 
 def reconstruct(schedule: Schedule, support: Support, z: Tensor, normal: Tensor) -> Tensor:
@@ -219,12 +229,18 @@ def flow(denoise: Denoise, z: Tensor, log_snrs: Tensor, probes: Tensor | None) -
     return normal.flatten(1).sum(1) + log_det
 
 
+def mean(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of (B, K) and its standard error, (B,); NaN of a single draw."""
+    draws, value = values.shape[1], values.mean(1)
+    return value, ((values - value[:, None]).square().sum(1) / (draws - 1) / draws).sqrt()
+
+
 def log_mean(log_w: Tensor) -> tuple[Tensor, Tensor]:
-    """log of the mean of weights (B, K), and the relative standard error of that mean, (B,)."""
+    """Log of the mean of weights (B, K), and the relative standard error of that mean, (B,)."""
     draws = log_w.shape[1]
     value = log_w.logsumexp(1) - math.log(draws)
     w = (log_w - value[:, None]).exp()
-    return value, ((w - 1).square().sum(1) / max(draws - 1, 1) / draws).sqrt()
+    return value, ((w - 1).square().sum(1) / (draws - 1) / draws).sqrt()
 
 
 def trace(v: Tensor, z: Tensor, probes: Tensor | None) -> Tensor:

@@ -18,7 +18,6 @@ a chain takes N/2 + 1 evaluations. ``random`` makes no such assumption.
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
@@ -29,7 +28,7 @@ from torch.nn import functional as F
 from physgen.law import Law
 from physgen.nets import field_shape, stages_of
 from physgen.surrogates.base import Noise
-from physgen.surrogates.diffusion.likelihood import log_mean, times
+from physgen.surrogates.diffusion.likelihood import log_mean, mean, times
 from physgen.surrogates.diffusion.unet import PRESETS, UNet
 
 if TYPE_CHECKING:
@@ -99,6 +98,10 @@ class Masked(nn.Module):
         numbers = torch.rand(x.shape, generator=generator, device=device)
         return self.sites * self.hidden_nats(x, self.ranks(numbers), count, c)
 
+    def evaluations(self, config: DiffusionConfig) -> int:
+        """Evaluations of the network for one sample."""
+        return len(self.cuts(config.steps)) - 1
+
     def refuse(self, config: DiffusionConfig) -> str:
         """What in the options this kernel cannot do; empty if nothing is."""
         if config.sampler not in self.samplers:
@@ -118,7 +121,7 @@ class Masked(nn.Module):
         log_p = self._chain(given, x, ranks, self.cuts(config.steps)).view(-1, draws)
         if config.estimator == "path":
             return log_mean(log_p)
-        return log_p.mean(1), log_p.std(1) / math.sqrt(draws)
+        return mean(log_p)
 
     def _chain(self, c: Tensor, x: Tensor, ranks: Tensor, cuts: list[int]) -> Tensor:
         """log p(x|order) of the chain that makes these cuts, a row each."""
