@@ -70,7 +70,7 @@ def test_log_prob_does_not_depend_on_the_chunk(surrogate, monkeypatch):
     whole = surrogate.log_prob(theta, x, draws=5).value
     monkeypatch.setattr(type(surrogate), "chunk", 10)
     again = surrogate.log_prob(theta, x, draws=5).value
-    torch.testing.assert_close(again, whole, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(again, whole, rtol=1e-5, atol=1e-4)
 
 
 def test_random_numbers_do_not_depend_on_theta(surrogate):

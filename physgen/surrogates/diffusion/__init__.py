@@ -106,9 +106,8 @@ class Diffusion(Surrogate):
 
     @property
     def _at_once(self) -> int:
-        """A path holds all its steps at once."""
-        gaussian = isinstance(self.kernel, Gaussian) and self.config.estimator == "path"
-        return max(1, super()._at_once // ((self.config.steps or 64) // 8 if gaussian else 1))
+        """Fewer where a row takes many steps in one batch."""
+        return max(1, super()._at_once // self.kernel.width(self.config))
 
     @property
     def likelihood(self) -> Likelihood:

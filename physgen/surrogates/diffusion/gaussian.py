@@ -84,6 +84,10 @@ class Gaussian(nn.Module):
         each = sampler(config.sampler, config.eta).evaluations
         return max(1, (config.steps or STEPS) // each) * each
 
+    def width(self, config: DiffusionConfig) -> int:
+        """How much more than one evaluation a draw of log p holds at once, by the eights."""
+        return max(1, (config.steps or STEPS) // 8) if config.estimator == "path" else 1
+
     def refuse(self, config: DiffusionConfig) -> str:
         """What in the options this kernel cannot do; empty if nothing is."""
         return ""

@@ -102,6 +102,10 @@ class Masked(nn.Module):
         """Evaluations of the network for one sample."""
         return len(self.cuts(config.steps)) - 1
 
+    def width(self, config: DiffusionConfig) -> int:
+        """A chain goes step by step."""
+        return 1
+
     def refuse(self, config: DiffusionConfig) -> str:
         """What in the options this kernel cannot do; empty if nothing is."""
         if config.sampler not in self.samplers:
