@@ -4,13 +4,12 @@ All methods see the same 20,000 lattices (others for each seed) and the same 100
 50 sets of ten. Each turns x into a log density of β, up to a function of x: log p(x|β) (NLE and
 ours), log p(x|β)/p(x) (NRE) or log p(β|x) (NPE, FMPE). Over the uniform prior these are the same
 thing, so one zooming grid normalises them all, inside the prior's bounds. For the same reason the
-posteriors of NPE and FMPE may be multiplied over a set, though sbi's NPE does not offer it; their
-columns for sets are empty unless `--product` asks for that.
+posteriors of NPE and FMPE are multiplied over a set, though sbi's NPE does not offer it.
 
 The peers train by sbi's rules: until its early stopping, or for as many epochs as fit into
 `--peer-minutes` of CPU time. All but the NLEs see x through the same small CNN on the torus.
 
-    python benchmarks/posterior_ising.py [--methods NRE_B cvae] [--seeds 1] [--product]
+    python benchmarks/posterior_ising.py [--methods NRE_B cvae] [--seeds 1]
 """
 
 from __future__ import annotations
@@ -205,31 +204,29 @@ class Peer:
 
     Attributes:
         train: (θ, x, CPU minutes, prior and other arguments of the trainer) → its densities.
-        adds: whether it learns a likelihood, up to a function of x, that adds up over a set.
         usual: whether it runs without `--all`.
     """
 
     train: Callable[..., Observe]
-    adds: bool
     usual: bool = True
 
 
 PEERS = {
-    "NRE_B": Peer(nre, adds=True),
-    "FMPE": Peer(fmpe, adds=False),
-    "NPE-maf": Peer(partial(npe, "maf"), adds=False),
-    "NPE-nsf": Peer(partial(npe, "nsf"), adds=False),
-    "NLE-MADE": Peer(nle_made, adds=True),
-    "NLE-maf-raw": Peer(nle_maf, adds=True, usual=False),
+    "NRE_B": Peer(nre),
+    "FMPE": Peer(fmpe),
+    "NPE-maf": Peer(partial(npe, "maf")),
+    "NPE-nsf": Peer(partial(npe, "nsf")),
+    "NLE-MADE": Peer(nle_made),
+    "NLE-maf-raw": Peer(nle_maf, usual=False),
 }
 
 OURS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
     "cvae": ("cvae", {}, {"draws": 32}),
-    "diffusion, masked": ("diffusion", {"batch_size": 64}, {"draws": 2}),
+    "diffusion, masked": ("diffusion", {"batch_size": 64}, {"draws": 1}),
     "diffusion, gaussian": (
         "diffusion",
         {"kernel": "gaussian", "batch_size": 64},
-        {"draws": 256},
+        {"draws": 64},
     ),
 }
 """Label → family, options of `physgen.fit`, options of its likelihood."""
@@ -261,7 +258,7 @@ class Row(NamedTuple):
         train: CPU seconds of the training.
         evaluate: CPU milliseconds for the posterior of one lattice.
         singles: of single lattices.
-        sets: of sets of ten; None of a method that learns no likelihood, without `--product`.
+        sets: of sets of ten.
     """
 
     method: str
@@ -269,7 +266,7 @@ class Row(NamedTuple):
     train: float
     evaluate: float
     singles: Figures
-    sets: Figures | None
+    sets: Figures
 
 
 COLUMNS = {
@@ -304,18 +301,13 @@ class Test:
             log.warning("grid too coarse for %d of %d posteriors", (~found.resolved).sum(), n)
         return found
 
-    def measure(
-        self, observe: Observe, adds: bool, **grid: Any
-    ) -> tuple[float, Figures, Figures | None]:
+    def measure(self, observe: Observe, **grid: Any) -> tuple[float, Figures, Figures]:
         """CPU ms for one posterior, and the figures of single lattices and of sets."""
         start = time.process_time()
         singles = self.posterior(observe(self.x), SINGLES, **grid)
         milliseconds = 1e3 * (time.process_time() - start) / SINGLES
-        sets = None
-        if adds:
-            found = self.posterior(iid_sets(observe(self.sets), SET), SETS, **grid)
-            sets = figures(self.exact_sets, found)
-        return milliseconds, figures(self.exact, singles), sets
+        sets = self.posterior(iid_sets(observe(self.sets), SET), SETS, **grid)
+        return milliseconds, figures(self.exact, singles), figures(self.exact_sets, sets)
 
     def control(self) -> Row:
         """The exact posterior on another grid, fine and uniform, against that on its own.
@@ -323,7 +315,7 @@ class Test:
         Raises:
             RuntimeError: they differ, so no row of the table could be trusted.
         """
-        milliseconds, *both = self.measure(self.truth, adds=True, nodes=NODES, rounds=1)
+        milliseconds, *both = self.measure(self.truth, nodes=NODES, rounds=1)
         for found in both:
             off = [found.error.value, abs(found.ratio - 1), 2 * found.c2st - 1]
             if max(off) > CONTROL:
@@ -348,13 +340,13 @@ def run(name: str, seed: int, test: Test, folder: Path, options: argparse.Namesp
     start = time.process_time()
     if name in OURS:
         observe = train_ours(name, data, seed, options.minutes)
-        label, adds = f"physgen {name}", True
+        label = f"physgen {name}"
     else:
         observe = train_peer(name, data, seed, options.peer_minutes)
-        label, adds = f"sbi {name}", PEERS[name].adds or options.product
+        label = f"sbi {name}"
         grid = {"nodes": PEER_NODES}
     train = time.process_time() - start
-    return Row(label, seed, train, *test.measure(observe, adds, **grid))
+    return Row(label, seed, train, *test.measure(observe, **grid))
 
 
 def train_ours(name: str, data: Path, seed: int, minutes: float) -> Observe:
@@ -406,7 +398,7 @@ def numbers(row: Row) -> list[float]:
     """The figures under `COLUMNS`, NaN where there is none."""
     values = [row.train, row.evaluate]
     for f in (row.singles, row.sets):
-        values += [f.error.value, f.ratio, f.c2st] if f else [np.nan] * 3
+        values += [f.error.value, f.ratio, f.c2st]
     return values
 
 
@@ -414,7 +406,7 @@ def cells(row: Row) -> list[str]:
     """The figures as text; errors with their standard error over the observations."""
     text = formatted(numbers(row))
     for k, f in ((2, row.singles), (5, row.sets)):
-        text[k] += f" ± {f.error.se:.3f}" if f else ""
+        text[k] += f" ± {f.error.se:.3f}"
     return text
 
 
@@ -457,7 +449,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=[*PEERS, *OURS], metavar="NAME",
                         help=f"of {', '.join([*PEERS, *OURS])}")  # fmt: skip
     parser.add_argument("--all", action="store_true", help="the named bad example too")
-    parser.add_argument("--product", action="store_true", help="sets for NPE and FMPE too")
     options = parser.parse_args()
     options.methods = options.methods or ([*PEERS, *OURS] if options.all else names)
     return options
