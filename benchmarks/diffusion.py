@@ -74,8 +74,8 @@ def sampling(kernel: str, size: int, options: argparse.Namespace) -> None:
     """Rows of the table: one for each number of evaluations and lattices at once."""
     device, model = torch.device(options.device), surrogate(kernel, size, options)
     net = model.kernel.net if kernel == "masked" else model.kernel.denoiser.net
-    for steps in EVALUATIONS:
-        few = model.using(steps=steps)
+    ways = [model.using(steps=n) for n in options.evaluations]
+    for evaluations, few in {way.kernel.evaluations(way.config): way for way in ways}.items():
         for batch in [b for b in BATCHES if b <= options.most]:
             theta = torch.full((batch, 1), 0.44, dtype=torch.float64)
             generator = torch.Generator(device).manual_seed(0)
@@ -93,7 +93,7 @@ def sampling(kernel: str, size: int, options: argparse.Namespace) -> None:
                 memory = f"{torch.cuda.max_memory_allocated() / 2**30:.2f}"
                 torch.cuda.reset_peak_memory_stats()
             print(
-                f"| {kernel} | {size} | {steps} | {batch} | {batch / seconds:.1f} | "
+                f"| {kernel} | {size} | {evaluations} | {batch} | {batch / seconds:.1f} | "
                 f"{1e3 * seconds / batch:.3g} | {part:.2f} | {memory} |",
                 flush=True,
             )
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--network", default="small", choices=["small", "medium", "large"])
     parser.add_argument("--most", type=int, default=100, help="lattices at once, at most")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="L")
+    parser.add_argument("--evaluations", type=int, nargs="+", default=EVALUATIONS)
     parser.add_argument("--compile", action="store_true", help="torch.compile a training step too")
     options = parser.parse_args()
     with threads():
