@@ -151,7 +151,8 @@ def command(
 
 def adapted(text: str, name: str, bound: Mapping[str, str]) -> str:
     """An example of a verb, told with the simulator or family of this command."""
-    return text.replace(text.split()[2], name, 1) if bound else text
+    everywhere = -1 if name.isidentifier() else 1  # in the names of files too
+    return text.replace(text.split()[2], name, everywhere) if bound else text
 
 
 def shared() -> list[click.Parameter]:
