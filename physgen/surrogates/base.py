@@ -317,8 +317,7 @@ class Surrogate(nn.Module, abc.ABC):
         """Log p averaged over the images of x under the point group.
 
         They share their draws, so that it is the same for all of them, and so that their errors
-        add up. Of a lower bound it is the
-        mean, of all else the log of the mean p.
+        add up. Of a lower bound it is the mean, of all else the log of the mean p.
         """
         one, images = self.using(symmetrise=False), Symmetries(self.law).images(x)
         parts = [

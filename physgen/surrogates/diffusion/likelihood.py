@@ -121,7 +121,7 @@ def quiet(value: Tensor, *scheduled: Tensor) -> None:
     """Let the gradient of `scheduled` (B,) be that of the log of the mean of value².
 
     The continuous bound does not depend on the schedule but for its variance, so that is what the
-    schedule is trained to lower, in the one backward pass that there is (Kingma et al. 2021, §I).
+    schedule is trained to lower, in the one backward pass that there is (Kingma et al. 2021).
     """
     weight = value.detach()
     weight = 2 * weight / weight.square().mean().clamp_min(TINY)

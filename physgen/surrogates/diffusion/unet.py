@@ -83,7 +83,8 @@ class UNet(nn.Module):
         self.level = Level(law, grid, condition, preset)
         self.leave = convolution(preset.channels[0], outputs, law)
         nn.init.zeros_(self.leave.weight)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # faster on CPUs
+        # faster on CPUs; torch's stubs do not know this call
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, field: Tensor, condition: Tensor) -> Tensor:
         """(B, inputs, H, W) and (B, condition) → (B, outputs, H, W)."""
