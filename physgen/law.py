@@ -16,7 +16,7 @@ import simulators.base as declared
 from physgen.errors import DataError, UsageError
 from physgen.options import build, resolved
 from physgen.registry import find, targets
-from simulators.base import SUPPORTS, SYMMETRIES, Box, Simulator, Support, Symmetry
+from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Box, Simulator, Support, Symmetry
 
 __all__ = ["Law"]
 
@@ -32,6 +32,7 @@ class Law:
         x_shape: shape of one x.
         support: the values that x can take.
         symmetries: maps of x that leave p(x|θ) unchanged.
+        levels: K, where the support is levels, of integers 0 … K − 1; else 0.
     """
 
     simulator: str
@@ -40,17 +41,25 @@ class Law:
     support: Support = "reals"
     symmetries: tuple[Symmetry, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    levels: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a support or a symmetry that does not exist, and a shape that is none."""
+        """Refuse a support, levels or a symmetry that cannot be, and a shape that is none."""
         if self.support not in SUPPORTS:
             raise ValueError(
                 f"support: expected one of {', '.join(SUPPORTS)}, got {self.support!r}"
+            )
+        least, most = (2, MOST_LEVELS) if self.support == "levels" else (0, 0)
+        if not least <= self.levels <= most:
+            raise ValueError(
+                f"levels: expected {least} to {most} for {self.support} x, got {self.levels}"
             )
         if unknown := set(self.symmetries) - set(SYMMETRIES):
             raise ValueError(
                 f"symmetries: expected some of {', '.join(SYMMETRIES)}, got {sorted(unknown)}"
             )
+        if self.support == "levels" and "flip" in self.symmetries:
+            raise ValueError("symmetries: flip is a change of sign, which levels do not have")
         if not self.x_shape or min(self.x_shape) < 1:
             raise ValueError(f"x_shape: expected positive sizes, got {self.x_shape}")
         if "transpose" in self.symmetries and self.x_shape != 2 * self.x_shape[:1]:
@@ -94,6 +103,7 @@ class Law:
                 x_shape=tuple(simulator.x_shape),
                 support=declared.support(simulator),
                 symmetries=declared.symmetries(simulator),
+                levels=int(declared.levels(simulator)),
             )
         except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(f"{name}: {error}") from error
@@ -139,8 +149,9 @@ class Law:
         return replace(Law.of(self.simulator, {**self.options, **whole}), prior=self.prior)
 
     def to_json(self) -> dict[str, Any]:
-        """The law as JSON data."""
-        return vars(self) | {"prior": self.prior.to_json(), "options": dict(self.options)}
+        """The law as JSON data; levels only where the support is levels."""
+        data = vars(self) | {"prior": self.prior.to_json(), "options": dict(self.options)}
+        return data if self.levels else {k: v for k, v in data.items() if k != "levels"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Law:
@@ -157,6 +168,7 @@ class Law:
                 x_shape=tuple(int(n) for n in data["x_shape"]),
                 support=data["support"],
                 symmetries=tuple(data["symmetries"]),
+                levels=int(data.get("levels", 0)),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import simulators.base as declared
-from simulators.base import SUPPORTS, SYMMETRIES, Array, Box, LogProb, Simulator
+from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Array, Box, LogProb, Simulator
 
 if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
@@ -58,6 +58,12 @@ def declarations(simulator: Simulator) -> Iterator[str]:
         return
     if declared.support(simulator) not in SUPPORTS:
         yield f"support: expected one of {SUPPORTS}, got {declared.support(simulator)!r}"
+    if declared.support(simulator) == "levels":
+        levels = getattr(simulator, "levels", None)
+        if not isinstance(levels, int) or not 2 <= levels <= MOST_LEVELS:
+            yield f"levels: expected an integer from 2 to {MOST_LEVELS}, got {levels!r}"
+        if "flip" in declared.symmetries(simulator):
+            yield "symmetries: flip is a change of sign, which levels do not have"
     if unknown := set(declared.symmetries(simulator)) - set(SYMMETRIES):
         yield f"symmetries: expected some of {SYMMETRIES}, got {sorted(unknown)}"
     elif "transpose" in declared.symmetries(simulator) and shape != 2 * shape[:1]:
@@ -88,6 +94,9 @@ def samples(simulator: Simulator) -> Iterator[str]:
         yield "sample: another rng gives the same x; draw from rng"
     if declared.support(simulator) == "spins" and not np.isin(x, (-1, 1)).all():
         yield "sample: support is spins, but x holds values other than -1 and +1"
+    levels = declared.levels(simulator)
+    if levels and not np.isin(x, np.arange(levels)).all():
+        yield f"sample: support is levels, but x holds others than the integers 0 to {levels - 1}"
     if declared.support(simulator) == "nonnegative" and (x < 0).any():
         yield "sample: support is nonnegative, but x is negative"
     for name, observable in declared.observables(simulator).items():
@@ -209,6 +218,9 @@ def draws(surrogate: Surrogate, rows: int) -> Iterator[str]:
         yield "sample: the same generator gives another x; draw from it alone"
     if surrogate.law.support == "spins" and not (x.abs() == 1).all():
         yield "sample: support is spins, but x holds values other than -1 and +1"
+    levels = surrogate.law.levels
+    if levels and not ((x >= 0) & (x < levels) & (x == x.round())).all():
+        yield f"sample: support is levels, but x holds others than the integers 0 to {levels - 1}"
 
 
 def likelihoods(surrogate: Surrogate, rows: int) -> Iterator[str]:

@@ -33,7 +33,7 @@ class Rescale(nn.Module):
 
 
 class Identity(nn.Module):
-    """z = x, for spins: counting measure, no volume term."""
+    """z = x, for spins and levels: counting measure, no volume term."""
 
     def fit(self, x: Tensor) -> None:
         """Nothing to learn."""
@@ -86,7 +86,8 @@ class Standardise(nn.Module):
 
 def for_support(law: Law) -> Identity | Standardise:
     """The map that the support of x asks for."""
-    return Identity() if law.support == "spins" else Standardise(law.x_shape)
+    discrete = law.support in ("spins", "levels")
+    return Identity() if discrete else Standardise(law.x_shape)
 
 
 class Symmetries:

@@ -8,10 +8,14 @@ the functions of this module are the one place where an absent declaration gets 
 attribute          meaning                                       absent means
 =================  ============================================  ======================
 ``support``        the values of x: one of :data:`SUPPORTS`      ``"reals"``
+``levels``         K, where support is levels: x is one of the   not for levels
+                   integers 0 … K − 1 (2 to 32768)
 ``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
                    of :data:`SYMMETRIES`
 ``observables``    name → :class:`Observable`                    none
 ``log_prob``       exact log p(x|θ): ``(theta, x) -> (n,)``      no exact truth
+``log_z``          log of what its unnormalised p(x|θ)           no exact log Z
+                   is divided by: ``(theta) -> (n,)``
 ``tractable``      whether this configuration's ``log_prob``     true if it has one
                    can be evaluated
 ``provenance``     how x is drawn, as JSON data, for the file    nothing to say
@@ -30,10 +34,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-Support = Literal["spins", "nonnegative", "reals"]
+Support = Literal["spins", "levels", "nonnegative", "reals"]
 Symmetry = Literal["shift", "reflect", "transpose", "flip"]
 SUPPORTS: tuple[Support, ...] = get_args(Support)
 SYMMETRIES: tuple[Symmetry, ...] = get_args(Symmetry)
+MOST_LEVELS = 2**15
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,16 @@ LogProb = Callable[[Array, Array], Array]
 def support(simulator: Simulator) -> Support:
     """The values that x can take."""
     return getattr(simulator, "support", "reals")
+
+
+def exact_log_z(simulator: Simulator) -> Callable[[Array], Array] | None:
+    """log Z(θ) of a tractable simulator that has a partition function, else None."""
+    return getattr(simulator, "log_z", None) if exact_log_prob(simulator) else None
+
+
+def levels(simulator: Simulator) -> int:
+    """K, where x is one of the integers 0 … K − 1; 0 where it is not."""
+    return getattr(simulator, "levels", 0) if support(simulator) == "levels" else 0
 
 
 def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:

@@ -20,6 +20,8 @@ from simulators.base import Box
 
 GAUSSIAN = Law.of("gaussian", {"size": 7})
 SPINS = Law("spins", Box(beta=(0.1, 0.7, "1/J"), h=(0, 0.5)), (3, 5), "spins")
+DICE = Law("dice", Box(bias=(0, 1)), (2, 5), "levels", levels=6)
+MANY = Law("many", Box(bias=(0, 1)), (7,), "levels", levels=1009)
 ENERGY = Law("energy", Box(e=(1, 100, "GeV")), (2, 3), "nonnegative")
 
 
@@ -35,6 +37,8 @@ def draw(law):
         theta, shape = law.prior.sample(len(shard), rng), (len(shard), *law.x_shape)
         if law.support == "spins":
             return Rows(rng.choice([-1, 1], shape), theta)
+        if law.support == "levels":
+            return Rows(rng.integers(law.levels, size=shape), theta)
         x = rng.normal(size=shape)
         return Rows(np.abs(x) if law.support == "nonnegative" else x, theta)
 
@@ -48,8 +52,8 @@ def path(tmp_path):
 
 @pytest.mark.parametrize(
     ("law", "dtype"),
-    [(GAUSSIAN, "f4"), (SPINS, "i1"), (ENERGY, "f4")],
-    ids=["reals", "spins", "+"],
+    [(GAUSSIAN, "f4"), (SPINS, "i1"), (ENERGY, "f4"), (DICE, "i1"), (MANY, "i2")],
+    ids=["reals", "spins", "+", "levels", "many levels"],
 )
 def test_layout(path, law, dtype):
     written = write(path, 211, meta(law), draw(law), shard_rows=64)
@@ -83,11 +87,13 @@ def test_layout(path, law, dtype):
     n=st.integers(1, 40),
     shard_rows=st.integers(1, 50),
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
-    support=st.sampled_from(["spins", "reals", "nonnegative"]),
+    support=st.sampled_from(["spins", "reals", "nonnegative", "levels"]),
+    levels=st.integers(2, 2**15),
     seed=st.integers(0, 2**128 - 1),
 )
-def test_round_trip(tmp_path_factory, n, shard_rows, shape, support, seed):
-    law = Law("any", Box(a=(0, 1), b=(-1, 1, "m")), tuple(shape), support)
+def test_round_trip(tmp_path_factory, n, shard_rows, shape, support, levels, seed):
+    levels = levels if support == "levels" else 0
+    law = Law("any", Box(a=(0, 1), b=(-1, 1, "m")), tuple(shape), support, levels=levels)
     path = tmp_path_factory.mktemp("any") / "set.h5"
     kept = []
 
@@ -176,6 +182,13 @@ def at(row, value):
         (SPINS, {"x": at(0, 1.2)}, "row 53: x is neither -1 nor [+]1"),
         (SPINS, {"x": at(0, 257)}, "row 53: x is neither -1 nor [+]1"),
         (SPINS, {"x": at(0, np.nan)}, "row 53: x is neither -1 nor [+]1"),
+        (DICE, {"x": at(0, 6)}, "row 53: x is no integer from 0 to 5"),
+        (DICE, {"x": at(0, -1)}, "row 53: x is no integer from 0 to 5"),
+        (DICE, {"x": at(0, 1.2)}, "row 53: x is no integer from 0 to 5"),
+        (DICE, {"x": at(0, 256)}, "row 53: x is no integer from 0 to 5"),
+        (DICE, {"x": at(0, np.nan)}, "row 53: x is no integer from 0 to 5"),
+        (DICE, {"x": at(0, np.inf)}, "row 53: x is no integer from 0 to 5"),
+        (MANY, {"x": at(0, 2**16)}, "row 53: x is no integer from 0 to 1008"),
         (ENERGY, {"x": at(0, -1e-9)}, "row 53: x is negative"),
         (GAUSSIAN, {"x": lambda x: x[:, :5]}, r"x: expected shape \(53, 7\), got \(53, 5\)"),
         (GAUSSIAN, {"x": lambda x: x[:50]}, "expected 53 rows with theta, got 50"),

@@ -29,15 +29,18 @@ def boxes(draw):
 @st.composite
 def laws(draw):
     shape = tuple(draw(st.lists(st.integers(1, 97), min_size=1, max_size=3)))
+    support = draw(st.sampled_from(SUPPORTS))
     possible = [s for s in SYMMETRIES if s != "transpose" or shape == 2 * shape[:1]]
+    possible = [s for s in possible if s != "flip" or support != "levels"]
     scalars = st.integers() | numbers | st.booleans() | st.text(max_size=5) | st.none()
     return Law(
         draw(names),
         draw(boxes()),
         shape,
-        draw(st.sampled_from(SUPPORTS)),
+        support,
         tuple(draw(st.lists(st.sampled_from(possible), unique=True))),
         draw(st.dictionaries(names, scalars, max_size=3)),
+        draw(st.integers(2, 2**15)) if support == "levels" else 0,
     )
 
 
@@ -62,6 +65,13 @@ GOOD = Law.of("gaussian", {"size": 3}).to_json()
         {"x_shape": ["three"]},
         {"support": "integers"},
         {"support": ["reals"]},
+        {"support": "levels"},
+        {"support": "levels", "levels": 1},
+        {"support": "levels", "levels": 2**15 + 1},
+        {"support": "levels", "levels": "three"},
+        {"support": "levels", "levels": None},
+        {"support": "levels", "levels": 3, "symmetries": ["flip"]},
+        {"levels": 3},
         {"symmetries": ["turn"]},
         {"symmetries": "shift"},
         {"symmetries": [["shift"]]},
@@ -101,6 +111,14 @@ def test_the_law_of_a_simulator_has_all_its_options():
     assert law.build() == LinearGaussian(3)
     ising = Law.of("ising", {"size": 3, "width": 5})
     assert (ising.x_shape, ising.support, ising.periodic) == ((3, 5), "spins", True)
+
+
+def test_levels_stand_in_the_json_of_levels_alone():
+    assert "levels" not in GOOD
+    law = Law("dice", Box(a=(0, 1)), (2,), "levels", levels=6)
+    assert law.to_json()["levels"] == 6
+    with pytest.raises(ValueError, match="levels: expected 2 to 32768 for levels x, got 1"):
+        Law("dice", Box(a=(0, 1)), (2,), "levels", levels=1)
 
 
 def test_another_prior_replaces_bounds_and_keeps_names_units_and_order():

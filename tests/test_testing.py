@@ -132,6 +132,43 @@ class Negative(LinearGaussian):
     support = "nonnegative"
 
 
+class Dice:
+    """Faces 0 … 2, each thrown alone, p(k) ∝ exp(θ k)."""
+
+    prior = Box(bias=(-1.0, 1.0))
+    x_shape = (3,)
+    support = "levels"
+    levels: ClassVar[object] = 3
+
+    def weights(self, theta):
+        return np.exp(theta[:, :1] * np.arange(3))
+
+    def sample(self, theta, rng):
+        p = self.weights(theta)
+        below = (p / p.sum(1, keepdims=True)).cumsum(1)[:, None]
+        return (rng.random((len(theta), 3, 1)) > below[..., :-1]).sum(-1)
+
+    def log_prob(self, theta, x):
+        return theta[:, 0] * x.sum(1) - 3 * np.log(self.weights(theta).sum(1))
+
+
+class TooManyFaces(Dice):
+    levels: ClassVar[object] = 2
+
+
+class NoFaces(Dice):
+    levels: ClassVar[object] = None
+
+
+class FlippedDice(Dice):
+    symmetries = ("flip",)
+
+
+class HalfFaces(Dice):
+    def sample(self, theta, rng):
+        return super().sample(theta, rng) / 2
+
+
 class Complex(LinearGaussian):
     support = "complex"
 
@@ -211,6 +248,10 @@ class Nothing:
         (Cylinder(), "symmetries: log_prob changes under shift of axis 1"),
         (Spinless(), "sample: support is spins"),
         (Negative(), "sample: support is nonnegative"),
+        (TooManyFaces(), "sample: support is levels, but x holds others than"),
+        (HalfFaces(), "sample: support is levels, but x holds others than"),
+        (NoFaces(), "levels: expected an integer from 2 to 32768, got None"),
+        (FlippedDice(), "symmetries: flip is a change of sign"),
         (Complex(), "support: expected one of"),
         (Turned(), "symmetries: expected some of"),
         (Oblong(3, 5), "symmetries: transpose needs a square x, got (3, 5)"),
@@ -227,6 +268,10 @@ def test_broken_simulators_fail_for_their_reason(simulator, told):
     assert not any("\n" in c for c in complaints)
 
 
+def test_dice_pass():
+    assert check_simulator(Dice()) == []
+
+
 def test_the_same_cylinder_rightly_declared_passes():
     assert check_simulator(OpenCylinder()) == []
 
@@ -235,6 +280,7 @@ def test_the_same_cylinder_rightly_declared_passes():
 
 LAW = Law.of("gaussian", {"size": 3})
 SPINS = Law.of("ising", {"size": 2})
+LEVELS = Law("dice", Box(bias=(-1, 1)), (3,), "levels", levels=3)
 
 
 @dataclass(frozen=True)
@@ -266,6 +312,10 @@ class Good(Surrogate):
     def _log_prob(self, c, z, noise, draws):
         value = -0.5 * ((z - self._mean(c)) ** 2).flatten(1).sum(1)
         return value, torch.zeros_like(value)
+
+
+class NotWhole(Good):
+    supports = ("levels",)
 
 
 class Clock:
@@ -357,6 +407,7 @@ def test_good_surrogates_pass(family):
         (UnseededLoss, LAW, "loss: the same generator gives another loss"),
         (UnseededSample, LAW, "sample: the same generator gives another x"),
         (Good, SPINS, "sample: support is spins"),
+        (NotWhole, LEVELS, "sample: support is levels"),
         (NanLogProb, LAW, "log_prob: expected 7 finite values"),
         (NanError, LAW, "log_prob: expected 7 standard errors"),
         (OrderedNoise, LAW, "log_prob: depends on the order of the batch"),

@@ -55,6 +55,8 @@ def test_constant_components_keep_their_unit():
 
 def test_the_support_chooses_the_map():
     assert isinstance(for_support(law((2, 3), ())), Identity)
+    dice = Law("dice", Box(a=(0, 1)), (2, 3), "levels", levels=6)
+    assert isinstance(for_support(dice), Identity)
     assert isinstance(for_support(law((2, 3), (), "reals")), Standardise)
 
 

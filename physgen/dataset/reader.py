@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from physgen.dataset.guard import arrays, attribute, dataset, loaded, metadata, opened
-from physgen.dataset.schema import SCHEMA, Meta, Rows, faults, refuse
+from physgen.dataset.schema import SCHEMA, Meta, Rows, faults, refuse, x_type
 from physgen.errors import DataError, UsageError
 
 __all__ = ["Contents", "contents", "interval", "read"]
@@ -105,7 +105,7 @@ def check_layout(found: Contents, n_rows: Any, complete: Any) -> None:
         )
     expected = {
         "theta": (np.dtype("f8"), (len(law.prior),)),
-        "x": (np.dtype("i1" if law.support == "spins" else "f4"), law.x_shape),
+        "x": (x_type(law), law.x_shape),
     }
     for name, (dtype, shape) in expected.items():
         data = found.fields.get(name)

@@ -4,6 +4,7 @@ Layout ``physgen/1``, one HDF5 file a dataset::
 
     /theta       float64 (N, D)       inside the prior, bounds included
     /x           int8 (N, …)          −1 or +1, where the law's support is spins
+                 int8 or int16 (N, …) 0 … K − 1, where it is levels (int16 for K > 128)
                  float32 (N, …)       otherwise
     /aux/<name>  any number (N, …)    optional: energy, exact log p, latent truth, …
     /meta/json   UTF-8, at most 1 MiB Meta: law, source, seed, provenance
@@ -165,8 +166,15 @@ def dumps(data: Mapping[str, Any]) -> str:
 
 def chunk_rows(law: Law) -> int:
     """Rows in about 1 MiB of x: a power of two, at most 4096."""
-    row = law.size * (1 if law.support == "spins" else 4)
+    row = law.size * x_type(law).itemsize
     return min(MAX_CHUNK_ROWS, 2 ** int(math.log2(max(1, CHUNK_BYTES // row))))
+
+
+def x_type(law: Law) -> np.dtype[Any]:
+    """The type in which a file stores x."""
+    if law.support in ("spins", "levels"):
+        return np.dtype("i1" if law.levels <= 128 else "i2")
+    return np.dtype("f4")
 
 
 def validated(rows: Rows, law: Law, where: str = "x", first: int = 0) -> Rows:
@@ -188,11 +196,15 @@ def validated(rows: Rows, law: Law, where: str = "x", first: int = 0) -> Rows:
 
 
 def cast(rows: Rows, law: Law, where: str) -> Rows:
-    """The rows in the layout's types; a spin that is not ±1 becomes 0."""
+    """The rows in the layout's types; a spin that is not ±1 becomes 0, a level that is none −1."""
     n = len(rows)
     x = numeric(rows.x, (n, *law.x_shape), f"{where}: x")
     with np.errstate(over="ignore"):
-        x = (x == 1).astype(np.int8) - (x == -1) if law.support == "spins" else as_type(x, "f4")
+        if law.support == "spins":
+            x = (x == 1).astype(np.int8) - (x == -1)
+        elif law.support == "levels":
+            x = np.where((x >= 0) & (x < law.levels) & (x == np.floor(x)), x, -1)
+        x = as_type(x, x_type(law))
     theta = rows.theta
     if theta is not None:
         theta = as_type(numeric(theta, (n, len(law.prior)), f"{where}: theta"), "f8")
@@ -200,7 +212,7 @@ def cast(rows: Rows, law: Law, where: str) -> Rows:
     return replace(rows, x=x, theta=theta, aux=aux)
 
 
-def as_type(values: Array, dtype: str) -> Array:
+def as_type(values: Array, dtype: str | np.dtype[Any]) -> Array:
     """Values in native byte order, not copied where they have the type already."""
     return values.astype(dtype, copy=False)
 
@@ -235,6 +247,9 @@ def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]
         return
     if law.support == "spins":
         yield "x is neither -1 nor +1", ~per_row((rows.x == 1) | (rows.x == -1))
+    if law.support == "levels":
+        in_range = (rows.x >= 0) & (rows.x < law.levels)
+        yield f"x is no integer from 0 to {law.levels - 1}", ~per_row(in_range)
     if law.support == "nonnegative":
         yield "x is negative", ~per_row(rows.x >= 0)
     if rows.theta is not None:
