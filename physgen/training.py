@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from physgen.dataset import Rows, Stream, read
 from physgen.errors import DataError, TrainingDiverged
-from physgen.surrogates.base import LossFunction, Objective, Surrogate
+from physgen.surrogates.base import Objective, Surrogate
 from physgen.transforms import Symmetries
 
 __all__ = ["Data", "Epoch", "InMemory", "Trainer", "Training", "split"]
@@ -96,7 +96,8 @@ class Epoch:
         lr: last learning rate.
         seconds: wall time since the start of training, s.
         cpu_seconds: CPU time since the start of training, s.
-        best: whether this is the lowest validation loss so far.
+        best: whether its weights are kept: the lowest validation loss so far, or, in a family
+            that keeps its last weights, any.
     """
 
     epoch: int
@@ -234,6 +235,13 @@ class Trainer:
         ]
         losses = [torch.compile(o.loss) if config.compile else o.loss for o in objectives]
         self.parts = list(zip(objectives, losses, self.optimisers, strict=True))
+        self.pairs = [
+            (list(average), list(live))
+            for average, live in (
+                (self.average.parameters(), self.live.parameters()),
+                (self.average.buffers(), self.live.buffers()),
+            )
+        ]
         self.symmetries = Symmetries(surrogate.law)
         self.history: list[Epoch] = []
         self.step = 0
@@ -245,6 +253,7 @@ class Trainer:
             train = self._epoch(len(self.history) + 1)
             val = self._validate()
             best = val < min((e.val for e in self.history), default=math.inf)
+            best |= self.surrogate.keeps_last
             if best:
                 self.surrogate.load_state_dict(self.average.state_dict())
             lr = self.optimisers[0].param_groups[0]["lr"]
@@ -332,10 +341,9 @@ class Trainer:
     def _update_average(self) -> None:
         """EMA of the weights, its decay growing from 0 so that the start is forgotten."""
         decay = min(self.config.ema, self.step / (self.step + 10))
-        for a, w in zip(self.average.parameters(), self.live.parameters(), strict=True):
-            a.lerp_(w, 1 - decay)
-        for kept, buffer in zip(self.average.buffers(), self.live.buffers(), strict=True):
-            kept.copy_(buffer)
+        kept, weights = self.pairs[0]
+        torch._foreach_lerp_(kept, weights, 1 - decay)
+        torch._foreach_copy_(*self.pairs[1])
 
     @torch.no_grad()
     def _validate(self) -> float:
@@ -343,14 +351,14 @@ class Trainer:
         self.average.eval()
         generator = torch.Generator(self.surrogate.device).manual_seed(self.seed)
         rng = np.random.default_rng(self.seed)
-        objective = next(iter(self.average.objectives()))
+        loss = self.average.validation_loss
         total = torch.zeros((), device=self.surrogate.device, dtype=torch.float64)
         for theta, x in self.val.batches(VALIDATION_BATCH, rng):
-            total += self._autocast(objective.loss, theta, x, generator, 1.0).double().sum()
+            total += self._autocast(loss, theta, x, generator).double().sum()
         self._require_finite(total, "validation loss")
         return float(total) / len(self.val)
 
-    def _autocast(self, loss: LossFunction, *args: Any) -> Tensor:
+    def _autocast(self, loss: Callable[..., Tensor], *args: Any) -> Tensor:
         """The loss, with the networks in bf16 on CUDA."""
         device = self.surrogate.device.type
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):

@@ -35,6 +35,7 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.options import build
 from physgen.transforms import Rescale, Symmetries, for_support
+from simulators.base import Support
 
 __all__ = ["Likelihood", "LogProb", "LossFunction", "Noise", "Objective", "Surrogate"]
 
@@ -121,24 +122,34 @@ class Surrogate(nn.Module, abc.ABC):
     Attributes:
         name: the family's name in the registry.
         Config: a frozen dataclass; its fields are the options of ``physgen fit``.
+        supports: what x may be; a law of other x is refused.
         late: the fields of `Config` that say how to draw and to score, not what to learn; they may
             be chosen anew for a trained surrogate.
+        own: buffers that belong to one law, and stay behind when the weights move to another.
         default_draws: draws of `log_prob` where the caller does not choose.
         posterior_draws: the same on a grid of θ, where fewer may do.
+        keeps_last: whether the last epoch's weights are kept, and not those of the lowest
+            validation loss: for a loss that is a game, or too noisy to choose by.
         symmetrise: whether log p is averaged over the law's reflections and flips of x.
         chunk: rows × draws that are evaluated at once on a CPU, few enough for its cache.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[Any]]
+    supports: ClassVar[tuple[Support, ...]] = ("spins", "reals")
     late: ClassVar[tuple[str, ...]] = ()
+    own: ClassVar[tuple[str, ...]] = ()
     default_draws: int = 1
     posterior_draws: int = 1
+    keeps_last: ClassVar[bool] = False
     symmetrise: bool = False
     chunk: ClassVar[int] = 1024
 
     def __init__(self, law: Law, config: Any) -> None:
         super().__init__()
+        if law.support not in self.supports:
+            expected = " or ".join(self.supports)
+            raise UsageError(f"{self.name}: not for {law.support} x; expected {expected}")
         self.law = law
         self.config = config
         self.rescale = Rescale(law.prior)
@@ -172,9 +183,37 @@ class Surrogate(nn.Module, abc.ABC):
         """Named rows of x along each latent direction, for a picture; nothing by default."""
         return iter(())
 
+    def filters(self) -> Tensor | None:
+        """Weights that can be looked at, (n, rows, columns); none by default."""
+        return None
+
+    def normaliser(self, theta: Tensor) -> dict[str, Tensor]:
+        """log Z of each θ (n, D), where p(x|θ) = e^{−F(x|θ)}/Z(θ), and how well it is known.
+
+        Returns:
+            (n,) each: ``value``, its ``stderr``, a ``forward`` and a ``backward`` estimate, one on
+            ``half`` the work, and the effective part of the chains, ``ess``; nothing by default.
+        """
+        return {}
+
     def objectives(self) -> Iterable[Objective]:
         """What training minimises: one loss over all parameters by default."""
         return [Objective("loss", list(self.parameters()), self.loss)]
+
+    def validation_loss(self, theta: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
+        """What validation looks at, lower being better, (B,): the first objective by default."""
+        return next(iter(self.objectives())).loss(theta, x, generator, 1.0)
+
+    def settle(self, seed: int = 0) -> None:
+        """Compute what is kept beside the weights once they are final; nothing by default."""
+        return
+
+    def replicas(self) -> Iterator[Self]:
+        """Surrogates that differ from this one as its estimate of log p may be off.
+
+        That is for errors that all x share, such as those of log Z; none by default.
+        """
+        return iter(())
 
     def using(self, *, symmetrise: bool | None = None, **options: Any) -> Self:
         """The same weights, drawing and scoring in another way.
@@ -219,7 +258,8 @@ class Surrogate(nn.Module, abc.ABC):
             law, build(self.Config, self.name, asdict(self.config) | options)
         )
         try:
-            other.load_state_dict(self.state_dict())
+            moved = {k: v for k, v in self.state_dict().items() if k not in self.own}
+            other.load_state_dict(other.state_dict() | moved)
         except RuntimeError as error:
             raise UsageError(
                 f"{self.name}: was trained on x of shape {self.law.x_shape}, and its weights do "

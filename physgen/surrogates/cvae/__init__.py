@@ -22,7 +22,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, Gaussian
@@ -172,6 +171,4 @@ def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
     """The likelihood that the support of x asks for."""
     if law.support == "spins":
         return CoarseToFine(law, config.channels, config.stages, config.window)
-    if law.support == "reals":
-        return Gaussian(law, config.channels)
-    raise UsageError(f"cvae: no decoder for {law.support} x; expected spins or reals")
+    return Gaussian(law, config.channels)

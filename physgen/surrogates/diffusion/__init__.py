@@ -86,9 +86,8 @@ class Diffusion(Surrogate):
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__(law, config)
         masked = config.kernel == "masked" or (config.kernel == "auto" and law.support == "spins")
-        if law.support not in ("spins", "reals") or (masked and law.support != "spins"):
-            kernel = "masked kernel" if masked else "diffusion"
-            raise UsageError(f"{kernel}: not for {law.support} x; expected spins or reals")
+        if masked and law.support != "spins":
+            raise UsageError(f"masked kernel: not for {law.support} x; expected spins")
         self.kernel: Masked | Gaussian = (Masked if masked else Gaussian)(law, config)
         self.default_draws = self.posterior_draws = self.kernel.draws
         self._refuse()
