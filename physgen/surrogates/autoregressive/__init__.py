@@ -1,0 +1,196 @@
+r"""Autoregression: p(x|θ) = Π_i p(x_i|x_<i, θ), exact and normalised, for spins and levels.
+
+One site is drawn after another, each from a distribution that a network gives for its value, with
+the sites drawn before as input and θ by FiLM (van den Oord et al. 2016, arXiv:1601.06759; Germain
+et al. 2015, arXiv:1502.03509; for the Ising model Wu, Wang and Zhang 2019, arXiv:1809.10606). A
+site never sees itself or a later one, so log p is a sum of log probabilities: one pass, no error,
+normalised whatever the weights.
+
+`chain` says in which order and from what each site is drawn, `conditional` holds the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.surrogates.autoregressive.chain import Part, parts
+from physgen.surrogates.autoregressive.conditional import Stage
+from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from simulators.base import Support
+
+__all__ = ["Autoregressive", "AutoregressiveConfig"]
+
+FEW = 32
+"""Hidden units where the neighbours say all."""
+MOST_LEVELS = 256
+"""Values of a site, each of which is an input."""
+
+
+@dataclass(frozen=True)
+class AutoregressiveConfig:
+    """Options of the autoregressive model.
+
+    Attributes:
+        order: raster draws row after row; checkerboard draws one colour so and then the other at
+            once from its neighbours (right for nearest-neighbour couplings); auto does so on a
+            torus whose sides are even.
+        context: what a site is drawn from: frontier, the last and first site of each column
+            (right for nearest-neighbour couplings on a torus), or all earlier sites; auto takes
+            the frontier on a torus.
+        hidden: units of a layer (at least 1).
+        blocks: residual blocks of two layers (at least 0).
+        sites: sites of each x and stage that a training step looks at, drawn at random; 0 for all.
+    """
+
+    order: Literal["auto", "checkerboard", "raster"] = "auto"
+    context: Literal["auto", "frontier", "all"] = "auto"
+    hidden: int = 64
+    blocks: int = 1
+    sites: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse values outside the documented ranges."""
+        for name, low in (("hidden", 1), ("blocks", 0), ("sites", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
+
+
+class Autoregressive(Surrogate):
+    """Autoregressive p(x|θ) of discrete x.
+
+    x is held as `code`: ±1 where it has two values, else one-hot.
+    """
+
+    name: ClassVar[str] = "autoregressive"
+    Config = AutoregressiveConfig
+    supports: ClassVar[tuple[Support, ...]] = ("spins", "levels")
+    code: Tensor
+
+    def __init__(self, law: Law, config: AutoregressiveConfig) -> None:
+        super().__init__(law, config)
+        self.levels = 2 if law.support == "spins" else law.levels
+        if self.levels > MOST_LEVELS:
+            raise UsageError(
+                f"{self.name}: levels: expected at most {MOST_LEVELS}, got {self.levels}"
+            )
+        code = torch.eye(self.levels) if self.levels > 2 else torch.tensor([[-1.0], [1.0]])
+        self.register_buffer("code", code, persistent=False)
+        self.chain = nn.ModuleList(
+            Stage(
+                part,
+                code.shape[1],
+                self.levels - 1,
+                len(law.prior),
+                *((FEW, 0) if part.at_once else (config.hidden, config.blocks)),
+                flips="flip" in law.symmetries,
+            )
+            for part in chain_of(law, config)
+        )
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The networks, in the order of the chain."""
+        return [stage for stage in self.chain if isinstance(stage, Stage)]
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """A product of normalised conditionals."""
+        return Likelihood.EXACT
+
+    def values(self, z: Tensor) -> Tensor:
+        """The number of each site's value, 0 … K − 1, for z (B, *x_shape) → (B, N)."""
+        z = z.flatten(1)
+        return ((z + 1) / 2 if self.law.support == "spins" else z).round().long()
+
+    def field(self, values: Tensor) -> Tensor:
+        """Values (B, N) as code, with a blank site at the end, (B, N + 1, E)."""
+        return F.pad(self.code[values], (0, 0, 0, 1))
+
+    def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+        """−log p(z|c); in training, of some sites of each stage, scaled up, (B,)."""
+        values = self.values(z)
+        field, loss = self.field(values), torch.zeros(len(z), device=z.device)
+        for stage in self.stages:
+            n = len(stage.sites)
+            m = min(n, self.config.sites or n) if self.training else n
+            which = spread(n, m, len(z), generator) if m < n else stage.all
+            log_p = stage.log_p(values, field, which, stage.net.coefficients(c))
+            loss = loss - n / m * log_p.sum(1)
+        return loss
+
+    def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
+        values = self.values(z)
+        field = self.field(values)
+        total = torch.zeros(len(z), device=z.device, dtype=torch.float64)
+        for stage in self.stages:
+            theta = stage.net.coefficients(c)
+            for which in stage.all.split(max(1, 32 * self._at_once // max(1, len(z))), 1):
+                total += stage.log_p(values, field, which, theta).double().sum(1)
+        return total, torch.zeros_like(total)
+
+    def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        uniforms = torch.rand(len(c), self.law.size, generator=generator, device=c.device)
+        values = self.draw(c, uniforms)
+        z = 2 * values - 1 if self.law.support == "spins" else values
+        return z.float().view(len(c), *self.law.x_shape)
+
+    def draw(self, c: Tensor, uniforms: Tensor) -> Tensor:
+        """Values (B, N), each by the inverse of its conditional distribution function.
+
+        Args:
+            c: (B, D).
+            uniforms: (B, N) in [0, 1), one for each site.
+        """
+        values = torch.zeros(uniforms.shape, dtype=torch.long, device=c.device)
+        field = F.pad(torch.zeros_like(self.code[values]), (0, 0, 0, 1))
+        for stage in self.stages:
+            theta, n = stage.net.coefficients(c), len(stage.sites)
+            for which in stage.all.split(n if stage.at_once else 1, 1):
+                sites = stage.sites[which[0]]
+                below = stage.log_p_of_all(field, which, theta).exp().cumsum(-1)[..., :-1]
+                drawn = (uniforms[:, sites, None] >= below).sum(-1)
+                values[:, sites], field[:, sites] = drawn, self.code[drawn]
+        return values
+
+
+def chain_of(law: Law, config: AutoregressiveConfig) -> list[Part]:
+    """The chain that law and options ask for.
+
+    Raises:
+        UsageError: an order or a context that x of this shape does not have.
+    """
+    flat = len(law.x_shape) != 2
+    rows, columns = (1, law.size) if flat else law.x_shape
+    torus = law.periodic and not flat
+    order, context = config.order, config.context
+    if order == "auto":
+        order = "checkerboard" if torus and rows % 2 == columns % 2 == 0 else "raster"
+    if context == "auto":
+        context = "frontier" if torus else "all"
+    if order == "checkerboard" and flat:
+        raise UsageError(f"autoregressive: order checkerboard: not for x of shape {law.x_shape}")
+    if context == "frontier" and not torus:
+        raise UsageError(
+            "autoregressive: context frontier: not for x that is no lattice on a torus"
+        )
+    return parts(
+        rows,
+        columns,
+        checkerboard=order == "checkerboard",
+        periodic=torus,
+        whole=context == "all",
+    )
+
+
+def spread(n: int, m: int, rows: int, generator: torch.Generator) -> Tensor:
+    """Random numbers below n for each row, one out of each m-th part of them, (rows, m)."""
+    device = generator.device
+    u = torch.rand(rows, m, generator=generator, device=device)
+    return ((torch.arange(m, device=device) + u) * n / m).long().clamp(max=n - 1)

@@ -1,0 +1,141 @@
+"""The network of a part of the chain: log odds of the values of a site, given its parents and θ.
+
+One network serves all sites of a part; each site has a bias of its own (`place`), and θ scales and
+shifts every layer. Beside the layers a linear term, whose weights depend on θ, holds what the
+parents say one by one: for spins given all their neighbours it is the whole answer, 2β Σ s.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from physgen.nets import FiLM
+from physgen.surrogates.autoregressive.chain import Part
+
+__all__ = ["Conditional", "Stage"]
+
+FEW = 64
+"""Hidden units of the slopes."""
+Coefficients = tuple[list[tuple[Tensor, Tensor]], Tensor]
+
+
+class Conditional(nn.Module):
+    """p(x_i|parents, θ) as log odds: a residual network beside a linear term.
+
+    Args:
+        sites: sites of the part, n.
+        inputs: numbers that the parents come to, I.
+        outputs: log odds of a site, K − 1.
+        condition: components of c.
+        hidden: units of a layer.
+        blocks: residual blocks of two layers.
+    """
+
+    def __init__(
+        self, sites: int, inputs: int, outputs: int, condition: int, hidden: int, blocks: int
+    ) -> None:
+        super().__init__()
+        self.outputs = outputs
+        self.place = nn.Parameter(torch.zeros(sites, hidden))
+        self.enter = nn.Linear(inputs, hidden)
+        self.first = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        self.second = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        self.films = nn.ModuleList(FiLM(condition, hidden) for _ in range(1 + blocks))
+        self.leave = nn.Linear(hidden, outputs)
+        slopes = nn.Linear(FEW, inputs * outputs)
+        self.slopes = nn.Sequential(nn.Linear(condition, FEW), nn.SiLU(), slopes)
+        self.activation = nn.SiLU()
+        for last in (slopes, self.leave):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def coefficients(self, c: Tensor) -> Coefficients:
+        """What depends on θ alone: gain and shift of each layer, and the slopes; c (B, D)."""
+        films = [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
+        return films, self.slopes(c).unflatten(1, (-1, self.outputs))
+
+    def forward(self, inputs: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+        """Parents (B, m, I) of sites (1, m) or (B, m) of the part → log odds (B, m, K − 1)."""
+        ((gain, shift), *films), slopes = theta
+        h = (self.enter(inputs) + self.place[which]) * gain + shift
+        for (gain, shift), first, second in zip(films, self.first, self.second, strict=True):
+            h = h + second(self.activation(first(self.activation(h)) * gain + shift))
+        return self.leave(self.activation(h)) + inputs @ slopes
+
+
+class Stage(nn.Module):
+    """A part of the chain with its network.
+
+    Where the law is symmetric under a flip, the parents of a site and its log odds are multiplied
+    by the majority of the parents, or one of them, the reference, where votes are equal. So the
+    symmetry is exact, and half of the function is left to learn.
+
+    Args:
+        part: sites and their parents.
+        code: numbers that a value is held as, E.
+        outputs: log odds of a site, K − 1.
+        condition: components of c.
+        hidden: units of a layer.
+        blocks: residual blocks.
+        flips: whether the law is symmetric under a flip.
+    """
+
+    sites: Tensor
+    parents: Tensor
+    reference: Tensor
+    all: Tensor
+
+    def __init__(
+        self,
+        part: Part,
+        code: int,
+        outputs: int,
+        condition: int,
+        hidden: int,
+        blocks: int,
+        *,
+        flips: bool,
+    ) -> None:
+        super().__init__()
+        n, inputs = part.parents.shape
+        self.register_buffer("sites", part.sites, persistent=False)
+        self.register_buffer("parents", part.parents, persistent=False)
+        self.register_buffer("reference", part.reference[:, None], persistent=False)
+        self.register_buffer("all", torch.arange(n)[None], persistent=False)
+        self.at_once, self.flips = part.at_once, flips
+        self.net = Conditional(n, code * inputs, outputs, condition, hidden, blocks)
+
+    def log_odds(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+        """Log odds of some sites against the value 0.
+
+        Args:
+            field: (B, N + 1, E) x as code, of which earlier sites alone are looked at.
+            which: (1, m) or (B, m) numbers within the stage.
+            theta: the coefficients of the network.
+
+        Returns:
+            (B, m, K − 1).
+        """
+        inputs = look(field, self.parents[which])
+        if not self.flips:
+            return self.net(inputs, which, theta)
+        votes = inputs.sum(-1, keepdim=True)
+        sign = torch.where(votes == 0, look(field, self.reference[which]), votes.sign())
+        return sign * self.net(sign * inputs, which, theta)
+
+    def log_p_of_all(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+        """Log p of every value of some sites, (B, m, K)."""
+        return F.pad(self.log_odds(field, which, theta).float(), (1, 0)).log_softmax(-1)
+
+    def log_p(self, values: Tensor, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+        """Log p of the values (B, N) that some sites have, (B, m)."""
+        own = values.gather(1, self.sites[which].expand(len(values), -1))
+        return self.log_p_of_all(field, which, theta).gather(-1, own[..., None])[..., 0]
+
+
+def look(field: Tensor, sites: Tensor) -> Tensor:
+    """The code of sites (1, m, F) or (B, m, F) in a field (B, N + 1, E), (B, m, F·E)."""
+    rows = torch.arange(len(field), device=field.device)[:, None, None] * field.shape[1]
+    return F.embedding(sites + rows, field.flatten(0, 1)).flatten(2)
