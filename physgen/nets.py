@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from physgen.law import Law
@@ -60,20 +59,37 @@ class Wrap(torch.autograd.Function):
         return torch.cat([x[..., -k:, :], x, x[..., :k, :]], -2)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """What was repeated is added."""
-        k = ctx.k
-        rows = gradient[..., k:-k, :].clone()
-        rows[..., -k:, :] += gradient[..., :k, :]
-        rows[..., :k, :] += gradient[..., -k:, :]
-        x = rows[..., k:-k].clone()
-        x[..., -k:] += rows[..., :k]
-        x[..., :k] += rows[..., -k:]
-        return x, None
+        """Its transpose."""
+        return fold(gradient, ctx.k), None
+
+
+class Fold(torch.autograd.Function):
+    """The transpose of `Wrap`: (B, C, H + 2k, W + 2k) → (B, C, H, W).
+
+    Being a function of its own it has a derivative, as the gradient of a gradient needs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
+        """What was repeated is added: rows first, then columns."""
+        ctx.k = k
+        rows = x[..., k:-k, :].clone()
+        rows[..., -k:, :] += x[..., :k, :]
+        rows[..., :k, :] += x[..., -k:, :]
+        folded = rows[..., k:-k].clone()
+        folded[..., -k:] += rows[..., :k]
+        folded[..., :k] += rows[..., -k:]
+        return folded
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Its transpose."""
+        return wrap(gradient, ctx.k), None
 
 
 wrap: Callable[[Tensor, int], Tensor] = Wrap.apply
+fold: Callable[[Tensor, int], Tensor] = Fold.apply
 
 
 class TorusConv2d(nn.Conv2d):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from physgen.law import Law
-from physgen.nets import FiLM, ResidualBlock, as_field, convolution, field_shape
+from physgen.nets import FiLM, ResidualBlock, as_field, convolution, field_shape, wrap
 from simulators.base import Box
 
 
@@ -65,6 +65,20 @@ def test_circular_convolution_against_a_sum():
         for b in range(3)
     )
     torch.testing.assert_close(conv(x), expected)
+
+
+@pytest.mark.parametrize(("shape", "k"), [((3, 5), 1), ((4, 3), 2), ((1, 7), 1)])
+def test_wrapping_a_torus_has_the_gradients_of_padding_of_any_order(shape, k):
+    x = torch.randn(2, 3, *shape, generator=generator(), dtype=torch.float64, requires_grad=True)
+    padded = torch.nn.functional.pad(x, (k, k, k, k), mode="circular")
+    weight = torch.randn(padded.shape, generator=generator(1), dtype=torch.float64)
+    assert torch.equal(wrap(x, k), padded)
+    found, expected = (
+        torch.autograd.grad((weight * y**3).sum(), x)[0] for y in (wrap(x, k), padded)
+    )
+    torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradcheck(lambda x: wrap(x, k), x)
+    assert torch.autograd.gradgradcheck(lambda x: wrap(x, k) ** 2, x, weight)
 
 
 def test_convolution_on_a_single_site_is_a_matrix_product():

@@ -9,6 +9,7 @@ from physgen.checks.samples import (
     c2st,
     common_edges,
     counts,
+    jensen_shannon,
     js_distance,
     kl_divergence,
     mmd,
@@ -88,6 +89,43 @@ def test_c2st_comes_near_the_best_classifier_for_a_shift():
     test = c2st(normals(1000), normals(1000, seed=1, shift=0.6))
     best = norm.cdf(0.6 * np.sqrt(3) / 2)
     assert best - 0.04 < test.accuracy < best + 3 * test.se
+
+
+def divergence(shift):
+    """JS of two unit normals whose means are so far apart, by quadrature."""
+    x = np.linspace(-9, 9 + shift, 4001)
+    f, g = norm.pdf(x), norm.pdf(x, shift)
+    m = (f + g) / 2
+    return np.trapezoid(f * np.log(f / m) + g * np.log(g / m), x) / 2
+
+
+@pytest.mark.parametrize("shift", [0.6, 1.5])
+def test_js_of_normals_is_below_the_exact_one_and_near_it(shift):
+    js = c2st(normals(2000), normals(2000, seed=1, shift=shift)).js
+    exact = divergence(shift * np.sqrt(3))
+    assert 0.85 * exact - 2 * js.se < js.value < exact + 2 * js.se
+    assert js.se < 0.1 * exact
+    assert abs(js.null) < 3e-3
+
+
+@pytest.mark.parametrize(("n", "d"), [(2000, 3), (400, 3), (1000, 67)])
+def test_js_of_equal_laws_is_zero(n, d):
+    """Also where the network learns its rows by heart: 67 numbers, 1600 rows."""
+    js = c2st(normals(n, d), normals(n, d, seed=1)).js
+    assert abs(js.value) < 3 * js.se + 1e-3
+    assert abs(js.null) < 6e-3
+
+
+def test_js_of_the_best_logit_is_exact_and_does_not_ask_for_its_scale():
+    n, shift = 50_000, 1.3
+    a, b = normals(n, 1)[:, 0], normals(n, 1, seed=1, shift=shift)[:, 0]
+    x = torch.from_numpy(np.concatenate([a, b]).reshape(2, 5, -1)).transpose(0, 1).flatten(1)
+    y = torch.arange(2).repeat_interleave(n // 5).expand(5, -1) == 0
+    best = shift * (shift / 2 - x)
+    for scale in (1, 4):
+        value, se = jensen_shannon(scale * best, y.float())
+        assert value == pytest.approx(divergence(shift), abs=4 * se)
+        assert 0 < se < 0.01 * divergence(shift) + 0.002
 
 
 def test_the_control_keeps_marginals_and_is_caught():

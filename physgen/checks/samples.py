@@ -13,6 +13,11 @@ samples, deal them out again at the same sizes, and compute the same figure.
   says ½, so a *positive control* stands beside it: a sample in which each component of x was
   dealt out anew among the rows, which keeps all its marginals and destroys what ties components
   to one another and to θ. It must be told from the truth.
+- Jensen–Shannon divergence: the best classifier D of two equally likely laws has a mean binary
+  cross-entropy of H = log 2 − JS, and every other more (Goodfellow et al. 2014, arXiv:1406.2661,
+  whose 2 JS − 2 log 2 is −2H). So log 2 − H of the same network, on rows that it was not trained
+  on, is on average a lower bound of JS: 0 where the laws cannot be told, log 2 where they are
+  disjoint.
 """
 
 from __future__ import annotations
@@ -33,9 +38,11 @@ __all__ = [
     "C2ST",
     "MMD",
     "Distance",
+    "Divergence",
     "c2st",
     "common_edges",
     "counts",
+    "jensen_shannon",
     "js_distance",
     "kl_divergence",
     "mmd",
@@ -43,6 +50,7 @@ __all__ = [
 ]
 
 HIDDEN, FOLDS, STEPS, BATCH, RATE, DECAY = 64, 5, 250, 256, 5e-3, 3e-2
+SCALES = torch.linspace(0, 2, 81)  # of the logits
 
 
 class Distance(NamedTuple):
@@ -60,12 +68,21 @@ class MMD(NamedTuple):
     p_value: float
 
 
+class Divergence(NamedTuple):
+    """Lower bound of JS in nats and its standard error; the same on permuted labels."""
+
+    value: float
+    se: float
+    null: float
+
+
 class C2ST(NamedTuple):
-    """Accuracy of the classifier and its standard error; the same on permuted labels."""
+    """Accuracy of the classifier, its standard error, the same on permuted labels; and JS."""
 
     accuracy: float
     se: float
     null: float
+    js: Divergence
 
 
 def common_edges(reference: Array, bins: int = 40) -> Array:
@@ -141,7 +158,7 @@ def shuffle_components(x: Array, rng: np.random.Generator) -> Array:
 
 
 def c2st(a: Array, b: Array, *, given: tuple[Array, Array] | None = None, seed: int = 0) -> C2ST:
-    """Cross-validated accuracy of a classifier between two samples of equal size.
+    """Cross-validated accuracy of a classifier between two samples of equal size, and its JS.
 
     Args:
         a: (n, …).
@@ -160,10 +177,40 @@ def c2st(a: Array, b: Array, *, given: tuple[Array, Array] | None = None, seed: 
     x = torch.as_tensor(_standardised(np.concatenate(samples)), dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     label = torch.ones(len(a))
-    accuracy = _accuracy(x, torch.cat([label, 1 - label]), generator)
+    judged = _held_out(x, torch.cat([label, 1 - label]), generator)
     swapped = torch.randint(2, (len(a),), generator=generator).float()
-    null = _accuracy(x, torch.cat([swapped, 1 - swapped]), generator)
-    return C2ST(accuracy, float(np.sqrt(accuracy * (1 - accuracy) / len(x))), null)
+    null = _held_out(x, torch.cat([swapped, 1 - swapped]), generator)
+    accuracy = _accuracy(*judged)
+    return C2ST(
+        accuracy,
+        float(np.sqrt(accuracy * (1 - accuracy) / len(x))),
+        _accuracy(*null),
+        Divergence(*jensen_shannon(*judged), jensen_shannon(*null)[0]),
+    )
+
+
+def jensen_shannon(logit: Tensor, y: Tensor) -> tuple[float, float]:
+    """log 2 − binary cross-entropy of held-out rows, in nats, and its standard error.
+
+    A network that has learnt its rows by heart is too sure of others, and would give less than 0
+    where 0 is a bound too. So the logits of each fold are scaled by the one number that suits the
+    other folds best. What is left below 0 is noise.
+
+    Args:
+        logit: (folds, n) of a classifier trained without these rows.
+        y: (folds, n) 1 for the first sample, 0 for the second.
+    """
+    entropy = torch.stack([_cross_entropy(scale * logit, y).sum(1) for scale in SCALES])
+    others = entropy.sum(1, keepdim=True) - entropy
+    bound = np.log(2) - _cross_entropy(SCALES[others.argmin(0)][:, None] * logit, y)
+    return float(bound.mean()), float(bound.std() / bound.numel() ** 0.5)
+
+
+def _cross_entropy(logit: Tensor, y: Tensor) -> Tensor:
+    """Of each row in nats, float64."""
+    return nn.functional.binary_cross_entropy_with_logits(
+        logit.double(), y.double(), reduction="none"
+    )
 
 
 def _standardised(x: Array) -> Array:
@@ -172,8 +219,13 @@ def _standardised(x: Array) -> Array:
     return (x - x.mean(0)) / np.where(sd > 0, sd, 1)
 
 
-def _accuracy(x: Tensor, y: Tensor, generator: torch.Generator) -> float:
-    """Accuracy on held-out rows, all folds trained at once as a batch of networks.
+def _accuracy(logit: Tensor, y: Tensor) -> float:
+    """Part of the rows whose label has the sign of the logit."""
+    return float(((logit > 0) == (y > 0.5)).double().mean())
+
+
+def _held_out(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Logits and labels of held-out rows, (FOLDS, n): all networks are trained at once.
 
     Row i of either sample falls in the same fold: with equal θ they would betray one another.
     """
@@ -184,7 +236,7 @@ def _accuracy(x: Tensor, y: Tensor, generator: torch.Generator) -> float:
     with threads(1):
         network = _train(x, y, train, generator)
     with torch.no_grad():
-        return float(((_logit(network, x[test]) > 0) == (y[test] > 0.5)).double().mean())
+        return _logit(network, x[test]), y[test]
 
 
 def _train(x: Tensor, y: Tensor, rows: Tensor, generator: torch.Generator) -> list[nn.Parameter]:
