@@ -31,6 +31,7 @@ __all__ = [
     "curves",
     "draw",
     "drawn_by",
+    "filters",
     "gallery",
     "latents",
     "observables",
@@ -39,7 +40,7 @@ __all__ = [
     "two_sample",
 ]
 
-GALLERY, BINS = 8, 12
+GALLERY, BINS, FILTERS = 8, 12, 16
 
 
 def scalars(simulator: Simulator | None, x: Array) -> dict[str, Observable]:
@@ -106,9 +107,11 @@ def two_sample(
     true, drawn = features(x), features(fake)
     control = features(shuffle_components(x, rng))
     test, kernel = c2st(true, drawn, given=given, seed=seed), mmd(true, drawn, rng)
-    caught = c2st(true, control, given=given, seed=seed).accuracy
+    caught = c2st(true, control, given=given, seed=seed)
+    accuracy = {"accuracy": test.accuracy, "se": test.se, "null": test.null}
     return {
-        "c2st": test._asdict() | {"control": caught},
+        "c2st": accuracy | {"control": caught.accuracy},
+        "js": test.js._asdict() | {"control": caught.js.value},
         "mmd": kernel._asdict() | {"control": mmd(true, control, rng).value},
     }
 
@@ -155,6 +158,12 @@ def latents(surrogate: Surrogate) -> list[dict[str, Any]]:
         {"name": name, "theta": theta, "values": np.linspace(-2, 2, len(x)), "x": x.cpu().numpy()}
         for name, x in surrogate.latents(torch.as_tensor(centre[None]))
     ]
+
+
+def filters(surrogate: Surrogate) -> Array | None:
+    """The first of the surrogate's filters."""
+    found = surrogate.filters()
+    return None if found is None else found[:FILTERS].cpu().numpy()
 
 
 def _labels(observable: Observable) -> dict[str, Any]:

@@ -5,12 +5,14 @@ Each section answers one question, and is null where it cannot be asked:
 ================  ==============================================================================
 ``nll``           how far is log p(x|θ) from the exact one, per row and paired?
 ``posterior``     how far is p(θ|x) from the exact one, for one x and for sets of ten?
+``partition``     log Z(θ) beside the exact one, where the family has one
 ``observables``   do physical quantities of drawn x follow their distribution?
 ``curves``        do their means follow θ, and the exact expectation?
 ``two_sample``    can a classifier or a kernel tell drawn x from true x?
 ``sweep``         how do they depend on sampler and steps? (on request)
 ``gallery``       x and drawn x side by side
 ``latents``       x as one latent varies
+``filters``       weights that can be looked at
 ================  ==============================================================================
 
 The answer is plain JSON data: numbers that do not exist are null.
@@ -30,6 +32,7 @@ from physgen.checks.drawn import (
     curves,
     draw,
     drawn_by,
+    filters,
     gallery,
     latents,
     observables,
@@ -37,7 +40,8 @@ from physgen.checks.drawn import (
     spread,
     two_sample,
 )
-from physgen.checks.truth import Agreement, bins, compare, estimate, never_above
+from physgen.checks.partition import partition
+from physgen.checks.truth import Agreement, bins, compare, estimate, log_mass, never_above, paired
 from physgen.errors import UsageError
 from physgen.posterior.grid import (
     NODES,
@@ -48,6 +52,7 @@ from physgen.posterior.grid import (
     of_surrogate,
 )
 from physgen.surrogates.base import Likelihood, Surrogate
+from physgen.surrogates.base import LogProb as ScoredRows
 from simulators.base import Array, LogProb, Simulator, exact_log_prob
 
 __all__ = ["validate"]
@@ -116,6 +121,7 @@ def validate(
     result["posterior"] = section(
         "posterior", _posterior, surrogate, theta, x, simulator, less, observations, seed
     )
+    result["partition"] = section("partition", partition, surrogate, simulator, draws, seed)
     result["observables"] = section("observables", observables, quantities, x, fake, seed)
     name, law = surrogate.law.prior.names[0], surrogate.law
     result["curves"] = section("curves", curves, quantities, theta, x, fake, law.prior)
@@ -126,6 +132,7 @@ def validate(
     pictures = len(law.x_shape) == 2
     result["gallery"] = section("gallery", gallery, name, theta, x, fake) if pictures else None
     result["latents"] = section("latents", latents, surrogate) if pictures else []
+    result["filters"] = section("filters", filters, surrogate) if pictures else None
     return _plain(result)
 
 
@@ -138,39 +145,46 @@ def _nll(
     usable = np.isfinite(exact) if truth else np.ones(len(x), dtype=bool)
     keep = np.flatnonzero(usable)[: max(1, PAIRS // draws)]
     theta, x, exact = theta[keep], x[keep], exact[keep]
-    log_p = surrogate.log_prob(torch.as_tensor(theta), torch.as_tensor(x), draws=draws, seed=seed)
+
+    def scored(one: Surrogate) -> ScoredRows:
+        return one.log_prob(torch.as_tensor(theta), torch.as_tensor(x), draws=draws, seed=seed)
+
+    log_p = scored(surrogate)
     model, dims = log_p.value.numpy(), surrogate.law.size
+    others = np.array([scored(one).value.numpy() for one in surrogate.replicas()] or [model])
     first = surrogate.law.prior.parameters[0]
     parts = bins(theta[:, 0], first.low, first.high, THETA_BINS)
-    verdict = never_above(exact, model) if truth else None
-    gap = estimate(exact - model)
+    gap, mass = paired(exact, model, others), log_mass(exact, model)
+    verdict = never_above(gap) if truth else None
     return {
         "likelihood": surrogate.likelihood,
         "rows": len(x),
         "draws": draws,
         "dims": dims,
-        **_per_dim(exact, model, dims),
+        **_per_dim(exact, model, others, dims),
         "per_dim_se": estimate(-model / dims).se,
         "gap_total": gap.value,
         "gap_total_se": gap.se,
+        "log_mass": mass.value,
+        "log_mass_se": mass.se,
         "draw_stderr": log_p.stderr.double().mean().item() if len(x) else None,
         "verdict": vars(verdict) if verdict else None,
         "parameter": first.name,
         "by_theta": [
             {"low": low, "high": high, "rows": len(rows)}
-            | _per_dim(exact[rows], model[rows], dims)
+            | _per_dim(exact[rows], model[rows], others[:, rows], dims)
             for low, high, rows in parts
         ],
     }
 
 
-def _per_dim(exact: Array, model: Array, dims: int) -> dict[str, float]:
-    gap = estimate((exact - model) / dims)
+def _per_dim(exact: Array, model: Array, others: Array, dims: int) -> dict[str, float]:
+    gap = paired(exact, model, others)
     return {
         "per_dim": estimate(-model / dims).value,
         "floor_per_dim": estimate(-exact / dims).value,
-        "gap_per_dim": gap.value,
-        "gap_se": gap.se,
+        "gap_per_dim": gap.value / dims,
+        "gap_se": gap.se / dims,
     }
 
 

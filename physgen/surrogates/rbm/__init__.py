@@ -1,0 +1,301 @@
+r"""Conditional restricted Boltzmann machine: the energy-based baseline of lattice physics.
+
+A layer of hidden units stands for the couplings of the spins (Smolensky 1986; for the Ising model
+Torlai & Melko, arXiv:1606.02718). It learns by contrastive divergence (Hinton 2002): the gradient
+of log p is the mean of −∂F over the data less that over the model, and the model's part comes from
+Markov chains.
+
+`energy` is the model, `chains` how it is drawn from, `partition` its log Z, without which there
+is no log p. The loss is a difference of free energies and says nothing about quality; what
+validation looks at is the negative log-likelihood with a rough log Z. The log Z that scores x is
+made once the weights are final, and lies with them in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from scipy.interpolate import RegularGridInterpolator
+from scipy.sparse.linalg import spsolve
+from torch import Tensor
+
+from physgen.errors import DataError, UsageError
+from physgen.law import Law
+from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from physgen.surrogates.rbm import chains, partition
+from physgen.surrogates.rbm.energy import Coefficients, Energy, Weights, free_energy, spins
+from physgen.surrogates.rbm.partition import LogZ
+from simulators.base import Support
+
+Rng = torch.Generator
+
+__all__ = ["RBM", "RBMConfig"]
+
+log = logging.getLogger(__name__)
+
+QUICK_CHAINS, QUICK_LADDER, QUICK_NODES = 64, 300, 9
+"""Of the log Z that validation looks at."""
+DEFAULT_HIDDEN = {True: 4, False: 128}
+"""Filters, or hidden units."""
+
+
+@dataclass(frozen=True)
+class RBMConfig:
+    """Options of the RBM.
+
+    Attributes:
+        layout: tied moves its filters over the torus, dense couples every pair; auto ties them
+            where x is a lattice on a torus.
+        hidden: filters, or hidden units; 0 for 4 filters or 128 units.
+        filter_size: sites on a filter's side, odd.
+        divergence: where the chains of the gradient start: at the data (cd), or where they were
+            (pcd), which is noisier and need not be better.
+        sweeps: Gibbs sweeps of a training step, the k of CD-k.
+        chains: persistent chains, and chains of the annealing that gives log Z.
+        tempering: whether persistent chains of neighbouring theta exchange their spins.
+        centred: whether spins and hidden units count from their means, where there are biases.
+        ladder: sweeps of the annealing that gives log Z.
+        sampler: how to draw: gibbs, or tempered along theta with exchanges.
+        steps: sweeps for a sample; 0 for as many as the measured autocorrelation asks for.
+    """
+
+    layout: Literal["auto", "tied", "dense"] = "auto"
+    hidden: int = 0
+    filter_size: int = 3
+    divergence: Literal["cd", "pcd"] = "cd"
+    sweeps: int = 1
+    chains: int = 512
+    tempering: bool = True
+    centred: bool = True
+    ladder: int = 4000
+    sampler: Literal["gibbs", "tempered"] = "gibbs"
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values outside the documented ranges."""
+        least = {"hidden": 0, "steps": 0, "sweeps": 1, "ladder": 1, "chains": 2 * partition.GROUPS}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
+        if self.filter_size < 1 or self.filter_size % 2 == 0:
+            raise ValueError(f"filter_size: expected an odd number, got {self.filter_size}")
+
+
+class RBM(Surrogate):
+    """Restricted Boltzmann machine whose couplings and biases θ scales."""
+
+    name: ClassVar[str] = "rbm"
+    Config = RBMConfig
+    supports: ClassVar[tuple[Support, ...]] = ("spins",)
+    late: ClassVar[tuple[str, ...]] = ("sampler", "steps", "ladder")
+    keeps_last: ClassVar[bool] = True
+    own: ClassVar[tuple[str, ...]] = (
+        "chain_v", "chain_c", "settled_for", *(f"log_z_{name}" for name in LogZ._fields)
+    )  # fmt: skip
+
+    chain_v: Tensor
+    chain_c: Tensor
+    settled_for: Tensor
+
+    def __init__(self, law: Law, config: RBMConfig) -> None:
+        super().__init__(law, config)
+        on_torus = law.periodic and len(law.x_shape) == 2
+        if config.layout == "tied" and not on_torus:
+            raise UsageError("rbm: tied filters need a lattice on a torus; choose layout dense")
+        tied = config.layout == "tied" or (config.layout == "auto" and on_torus)
+        self.energy = Energy(
+            law,
+            tied=tied,
+            hidden=config.hidden or DEFAULT_HIDDEN[tied],
+            filter_size=config.filter_size,
+            centred=config.centred,
+        )
+        m, d = config.chains, len(law.prior)
+        self.register_buffer("chain_v", torch.randint(2, (m, law.size), dtype=torch.int8) * 2 - 1)
+        self.register_buffer("chain_c", 2 * torch.rand(m, d) - 1)
+        axes = [len(a) for a in self._axes()]
+        for name in LogZ._fields:
+            groups = [partition.GROUPS] if name == "groups" else []
+            empty = torch.zeros(groups + axes, dtype=torch.float64)
+            self.register_buffer(f"log_z_{name}", empty)
+        self.register_buffer("settled_for", torch.zeros(32, dtype=torch.uint8))
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """Exact where a layer is small enough to be enumerated."""
+        small = partition.can_enumerate(self.energy)
+        return Likelihood.EXACT if small else Likelihood.ESTIMATE
+
+    # --- training -----------------------------------------------------------------------------
+
+    def _loss(self, c: Tensor, z: Tensor, generator: Rng, progress: float) -> Tensor:
+        """F(data) − F(chains), whose gradient is that of −log p but for the chains' noise."""
+        with torch.autocast(c.device.type, enabled=False):
+            weights, v = self.energy.weights(), z.flatten(1)
+            coefficients = self.energy.coefficients(c, weights)
+            with torch.no_grad():
+                model = self._negative(c, v, weights, coefficients, generator)
+            both, twice = torch.cat([v, model]), coefficients.each(lambda a: torch.cat([a, a]))
+            data, chain = free_energy(twice, both, weights.up(both)).chunk(2)
+            return data - chain
+
+    def _negative(
+        self, c: Tensor, v: Tensor, weights: Weights, coefficients: Coefficients, rng: Rng
+    ) -> Tensor:
+        """The model's part: spins (B, N) from chains at the c of each row."""
+        if self.config.divergence == "cd":
+            return chains.run(weights, coefficients, v, self.config.sweeps, rng)
+        which = chains.nearest(c, self.chain_c)
+        start = self.chain_v[which].to(v.dtype)
+        model = chains.run(weights, coefficients, start, self.config.sweeps, rng)
+        if self.config.tempering:
+            order = chains.neighbours(c, rng)
+            model = chains.exchanged(weights, coefficients, order, model, rng)
+        if self.training:
+            self.chain_v[which], self.chain_c[which] = model.to(torch.int8), c
+        return model
+
+    def validation_loss(self, theta: Tensor, x: Tensor, generator: Rng) -> Tensor:
+        """−log p(x|θ) with a rough log Z, from few chains on a short ladder, (B,)."""
+        axes = self._axes(QUICK_NODES)
+        c, v = self.rescale(theta), self.transform(x).flatten(1)
+        with torch.autocast(c.device.type, enabled=False):
+            log_z, _ = partition.pilot(
+                self.energy, axes, ladder=QUICK_LADDER, chains=QUICK_CHAINS, generator=generator
+            )
+            log_z = log_z.view([len(a) for a in axes])
+            return self._free_energy(c, v) + interpolated(axes, log_z, c)
+
+    # --- drawing ------------------------------------------------------------------------------
+
+    def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
+        """Both samplers at 8 to 128 sweeps."""
+        for name in ("gibbs", "tempered"):
+            for steps in (8, 16, 32, 64, 128):
+                yield name, steps, self.using(sampler=name, steps=steps)
+
+    def _sample(self, c: Tensor, generator: Rng) -> Tensor:
+        weights = self.energy.weights()
+        tempered = self.config.sampler == "tempered"
+        levels = chains.LEVELS if tempered else 1
+        if tempered:
+            c = chains.ladders(partition.weakest(self.energy, self._axes()).to(c), c)
+        coefficients = self.energy.coefficients(c, weights)
+        v = spins(torch.zeros(len(c), self.law.size, device=c.device), generator)
+
+        def sweep(v: Tensor) -> Tensor:
+            v = chains.run(weights, coefficients, v, 1, generator)
+            if tempered:
+                order = chains.rungs(len(v), generator)
+                v = chains.exchanged(weights, coefficients, order, v, generator)
+            return v
+
+        def observe(v: Tensor) -> Tensor:
+            return free_energy(coefficients, v, weights.up(v))[levels - 1 :: levels]
+
+        if self.config.steps:
+            for _ in range(self.config.steps):
+                v = sweep(v)
+        elif len(v):
+            v, _ = chains.burnt_in(sweep, observe, v)
+        return v[levels - 1 :: levels].view(-1, *self.law.x_shape)
+
+    # --- log p --------------------------------------------------------------------------------
+
+    def settle(self, seed: int = 0) -> None:
+        """Compute log Z on its grid, and keep it for these weights."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        axes = self._axes()
+        if self.likelihood is Likelihood.EXACT:
+            log_z = partition.enumerated(self.energy, axes)
+        else:
+            count, ladder = self.config.chains, self.config.ladder
+            log_z = partition.annealed(
+                self.energy, axes, ladder=ladder, chains=count, generator=generator
+            )
+            log.info(
+                "rbm: log Z to ±%.2g nats with %d chains: backward − forward %.2g nats, "
+                "effective chains %.0f %%, half the ladder off by %.2g (the worst of the grid)",
+                log_z.stderr.max(), count, (log_z.backward - log_z.forward).abs().max(),
+                100 * log_z.ess.min(), (log_z.half - log_z.forward).abs().max(),
+            )  # fmt: skip
+        for name, table in log_z._asdict().items():
+            self.get_buffer(f"log_z_{name}").copy_(table)
+        self.settled_for.copy_(self._digest())
+
+    def normaliser(self, theta: Tensor) -> dict[str, Tensor]:
+        """log Z of each θ (n, D), as :meth:`Surrogate.normaliser`."""
+        axes, tables = self._axes(), self.log_z()._asdict()
+        c = self.rescale(theta.to(self.device))
+        return {k: interpolated(axes, v, c) for k, v in tables.items() if k != "groups"}
+
+    def filters(self) -> Tensor:
+        """W as lattices, those of the largest norm first, (n, rows, columns)."""
+        w = self.energy.w.detach()
+        w = w if self.energy.tied else w.view(-1, *self.energy.shape)
+        return w[w.flatten(1).norm(dim=1).argsort(descending=True)]
+
+    def replicas(self) -> Iterator[Self]:
+        """Surrogates whose log Z is off by as much as it may be."""
+        if self.likelihood is Likelihood.EXACT:
+            return
+        for value in self.log_z().groups:
+            other = copy.copy(self)
+            other._buffers = self._buffers | {"log_z_value": value}
+            yield other
+
+    def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
+        axes, found = self._axes(), self.log_z()
+        log_z, stderr = (interpolated(axes, table, c) for table in (found.value, found.stderr))
+        return -self._free_energy(c, z.flatten(1)).double() - log_z, stderr.clamp(min=0)
+
+    def _free_energy(self, c: Tensor, v: Tensor) -> Tensor:
+        weights = self.energy.weights()
+        return free_energy(self.energy.coefficients(c, weights), v, weights.up(v))
+
+    def log_z(self) -> LogZ:
+        """log Z on its grid, made anew if the weights have changed."""
+        if not self.settled_for.equal(self._digest()):
+            self.settle()
+        return LogZ(*(self.get_buffer(f"log_z_{name}") for name in LogZ._fields))
+
+    def _digest(self) -> Tensor:
+        """SHA-256 of all that log Z depends on."""
+        h = hashlib.sha256(repr((self.law.x_shape, self.config.ladder)).encode())
+        for tensor in (*self.energy.parameters(), *self._axes()):
+            h.update(tensor.detach().cpu().numpy().tobytes())
+        return torch.tensor(list(h.digest()), dtype=torch.uint8, device=self.device)
+
+    def _box(self) -> tuple[Tensor, Tensor]:
+        """The prior's lower and upper bounds in units of c, (D,) each."""
+        ends = torch.tensor(np.array([self.law.prior.low, self.law.prior.high]))
+        low, high = self.rescale(ends.to(self.device)).double().cpu()
+        return low, high
+
+    def _axes(self, count: int = 0) -> list[Tensor]:
+        """The grid of log Z in units of c; `count` nodes on each axis, or as many as it takes."""
+        exact = self.likelihood is Likelihood.EXACT
+        return partition.nodes(*self._box(), count or partition.count(len(self.law.prior), exact))
+
+
+def interpolated(axes: list[Tensor], table: Tensor, c: Tensor) -> Tensor:
+    """A table on the nodes of a grid, by cubic splines at c (B, D), (B,) float64.
+
+    Raises:
+        DataError: c outside the grid.
+    """
+    grid = [a.numpy() for a in axes]
+    # the solver of its own stops at 1e-5 of log Z
+    spline = RegularGridInterpolator(grid, table.cpu().numpy(), method="cubic", solver=spsolve)
+    try:
+        found = spline(c.double().cpu().numpy())
+    except ValueError as error:
+        raise DataError("theta: expected values within the prior; log Z is known there") from error
+    return torch.from_numpy(found).to(c.device)

@@ -1,0 +1,139 @@
+r"""Markov chains of an RBM: persistent ones for training, and those that draw samples.
+
+*Persistent contrastive divergence* (Tieleman, ICML 2008) keeps its chains from step to step. Here
+p(v|θ) differs from row to row, so each chain has a θ; a batch takes the chains of nearest θ and
+moves them to its own, so that both phases of the gradient see the same θ. *Tempering* along θ
+exchanges the spins of rows of neighbouring θ with the probability that leaves both laws as they
+are (Swendsen & Wang 1986; Desjardins et al. 2010).
+
+How long a chain must run is measured: until it has run for many times the autocorrelation time of
+its free energy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from physgen.surrogates.rbm.energy import Coefficients, Weights, free_energy, gibbs
+
+__all__ = [
+    "LEVELS",
+    "autocorrelation_time",
+    "burnt_in",
+    "exchanged",
+    "ladders",
+    "nearest",
+    "neighbours",
+    "run",
+    "rungs",
+]
+
+LEAST, MOST, BURN_IN = 64, 16384, 24
+"""Sweeps of a burn-in at least and at most, and in autocorrelation times."""
+LEVELS = 8
+"""Values of θ that a tempered sample is drawn at, itself included."""
+
+
+def run(
+    weights: Weights,
+    coefficients: Coefficients,
+    v: Tensor,
+    sweeps: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """v (B, N) after some sweeps."""
+    for _ in range(sweeps):
+        v = gibbs(weights, coefficients, weights.up(v), generator)
+    return v
+
+
+def burnt_in(
+    sweep: Callable[[Tensor], Tensor], observe: Callable[[Tensor], Tensor], v: Tensor
+) -> tuple[Tensor, float]:
+    """v after as many sweeps as its own autocorrelation asks for, and that autocorrelation time.
+
+    Args:
+        sweep: one sweep.
+        observe: v → what is watched, (B,).
+        v: where to start.
+    """
+    series: list[Tensor] = []
+    wanted = LEAST
+    while True:
+        while len(series) < wanted:
+            v = sweep(v)
+            series.append(observe(v))
+        tau = autocorrelation_time(torch.stack(series[len(series) // 2 :]))
+        if len(series) >= min(MOST, BURN_IN * tau):
+            return v, tau
+        wanted = min(MOST, max(3 * len(series) // 2, int(BURN_IN * tau) + 1))
+
+
+def autocorrelation_time(series: Tensor, window: float = 5.0) -> float:
+    """Integrated autocorrelation time τ = 1 + 2 Σ ρ_t of series (T, B), in steps.
+
+    The chains are pooled, each with its own mean; the sum ends at the first lag of `window`
+    τ (Sokal 1997).
+    """
+    centred = (series - series.mean(0)).double()
+    spectrum = torch.fft.rfft(centred, n=2 * len(series), dim=0)
+    covariance = torch.fft.irfft(spectrum.abs().square(), dim=0)[: len(series)].sum(1)
+    if covariance[0] <= 0:
+        return 1.0
+    tau = 2 * (covariance / covariance[0]).cumsum(0) - 1
+    lag = torch.arange(len(tau), device=tau.device)
+    enough = (lag >= window * tau).nonzero()
+    return max(1.0, float(tau[int(enough[0]) if len(enough) else -1]))
+
+
+def nearest(c: Tensor, chain_c: Tensor) -> Tensor:
+    """Which chain of (M, D) is nearest to each c (B, D), (B,)."""
+    return torch.cdist(c, chain_c).argmin(1)
+
+
+def exchanged(
+    weights: Weights, coefficients: Coefficients, order: Tensor, v: Tensor, rng: torch.Generator
+) -> Tensor:
+    """v (B, N) after pairs of rows have tried to exchange their spins.
+
+    Rows i and k do so with probability min(1, p_i(v_k) p_k(v_i) / (p_i(v_i) p_k(v_k))).
+
+    Args:
+        weights: W.
+        coefficients: those of the rows.
+        order: rows, each two of which are a pair; an odd one at the end is left alone.
+        v: spins.
+        rng: random numbers.
+    """
+    order = order[: len(order) // 2 * 2]
+    partner = order.view(-1, 2).flip(1).flatten()
+    rows, u = coefficients.each(lambda a: a[order]), weights.up(v)
+    log_p = free_energy(rows, v[order], u[order]) - free_energy(rows, v[partner], u[partner])
+    chance = torch.rand(len(order) // 2, generator=rng, device=v.device)
+    accepted = (chance.log() < log_p.view(-1, 2).sum(1)).repeat_interleave(2)
+    out = v.clone()
+    out[order] = torch.where(accepted[:, None], v[partner], v[order])
+    return out
+
+
+def neighbours(c: Tensor, rng: torch.Generator) -> Tensor:
+    """Rows of c (B, D) in an order of which each two are a pair, along a random direction."""
+    direction = torch.randn(c.shape[1], generator=rng, device=c.device)
+    first = int(torch.randint(2, (), generator=rng, device=c.device))
+    return (c @ direction).argsort()[first:]
+
+
+def ladders(weakest: Tensor, c: Tensor) -> Tensor:
+    """Points from the weakest coupling (D,) to each c (B, D), LEVELS for each, (B · LEVELS, D)."""
+    part = torch.linspace(0, 1, LEVELS, device=c.device)[:, None]
+    return (weakest + part * (c[:, None] - weakest)).flatten(0, 1)
+
+
+def rungs(count: int, rng: torch.Generator) -> Tensor:
+    """Neighbours on each of the ladders of `ladders`, `count` rows in all."""
+    first = int(torch.randint(2, (), generator=rng, device=rng.device))
+    rows = torch.arange(count, device=rng.device).view(-1, LEVELS)
+    return rows[:, first : LEVELS - first].flatten()
