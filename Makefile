@@ -46,7 +46,9 @@ slow: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ising.py
-	$(BIN)/python benchmarks/families.py
+	$(BIN)/python -m benchmarks.families
+	$(BIN)/python benchmarks/rbm.py speed
+	$(BIN)/python benchmarks/rbm.py designs
 	$(BIN)/python benchmarks/diffusion.py
 	$(BIN)/python benchmarks/posterior_ising.py
 

@@ -174,11 +174,13 @@ def npe(model: str, theta: Tensor, x: Tensor, minutes: float, **about: Any) -> O
     return in_rows(lambda theta, x: net.log_prob(theta[None], x)[0])
 
 
-def nle_made(theta: Tensor, x: Tensor, minutes: float, **about: Any) -> Observe:
-    """Spin after spin, each a coin whose odds are a masked network of those before and of θ."""
+def categories(x: Tensor) -> Tensor:
+    """Spins (B, L, L) as 0 and 1, (B, N)."""
+    return (x.flatten(1) + 1) / 2
 
-    def categories(x: Tensor) -> Tensor:
-        return (x.flatten(1) + 1) / 2
+
+def made(theta: Tensor, x: Tensor, minutes: float, **about: Any) -> CategoricalMassEstimator:
+    """Spin after spin, each a coin whose odds are a masked network of those before and of θ."""
 
     def build(theta: Tensor, x: Tensor) -> CategoricalMassEstimator:
         wide = nn.Sequential(standardizing_net(theta), nn.Linear(1, 32), nn.ReLU())
@@ -187,7 +189,12 @@ def nle_made(theta: Tensor, x: Tensor, minutes: float, **about: Any) -> Observe:
         )
         return CategoricalMassEstimator(made, x[0].shape, theta[0].shape)
 
-    net = by_epochs(NLE(density_estimator=build, **about), theta, categories(x), minutes)
+    return by_epochs(NLE(density_estimator=build, **about), theta, categories(x), minutes)
+
+
+def nle_made(theta: Tensor, x: Tensor, minutes: float, **about: Any) -> Observe:
+    """log p of sbi's MADE."""
+    net = made(theta, x, minutes, **about)
     return in_rows(lambda theta, x: net.log_prob(categories(x)[None], theta)[0])
 
 
@@ -228,6 +235,8 @@ OURS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
         {"kernel": "gaussian", "batch_size": 64},
         {"draws": 64},
     ),
+    "autoregressive": ("autoregressive", {}, {}),
+    "rbm, tied": ("rbm", {"learning_rate": 0.01, "ladder": 8000}, {}),
 }
 """Label → family, options of `physgen.fit`, options of its likelihood."""
 

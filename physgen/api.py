@@ -264,10 +264,11 @@ def fit(
             if trainer.history:
                 save(surrogate, out, info | {"history": [asdict(e) for e in trainer.history]})
             raise
+    surrogate.settle(seed)
     history = [asdict(e) for e in trainer.history]
     save(surrogate, out, info | {"history": history})
     resume_path(out).unlink(missing_ok=True)
-    best = min(trainer.history, key=lambda e: e.val)
+    best = next(e for e in reversed(trainer.history) if e.best)
     return Result(
         out,
         f"{out}: {family}, {plural(len(history), 'epoch')} in {history[-1]['seconds']:.0f} s, "
@@ -303,8 +304,8 @@ def sample(
         like: another dataset whose theta to take, row by row, and the shape of x.
         at: other option of the simulator, as in size=16; needs a surrogate of convolutions.
         sampler: way to draw, where the family has several (diffusion: ancestral, ddim,
-            euler-maruyama, heun, dpm-solver).
-        steps: evaluations of the network for one sample, where that is a choice.
+            euler-maruyama, heun, dpm-solver; rbm: gibbs, tempered).
+        steps: evaluations of the network, or sweeps, for one sample, where that is a choice.
         eta: noise of the sampler ddim, 0 to 1.
         seed: seed of the whole dataset.
         device: auto, cpu, cuda or cuda:1.
@@ -359,7 +360,8 @@ def infer(
     Args:
         surrogate: checkpoint of the surrogate.
         observed: HDF5 file with /x; each row is one observation.
-        out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd.
+        out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
+            and mean_error, what an estimated log Z does to the mean (rbm).
         rows: which rows, as in 0:10.
         iid: take all rows as one observation, drawn at one theta.
         samples: posterior samples for each observation.
@@ -375,27 +377,41 @@ def infer(
     Example:
         physgen infer cvae.pt observed.h5 -o posterior.h5 --rows 0:10
     """
-    from physgen.posterior.grid import grid_posterior, of_surrogate
+    from physgen.posterior.grid import GridPosterior, grid_posterior, of_surrogate
 
     require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
     ways = {"estimator": estimator, "steps": steps, "symmetrise": symmetrise or None}
     model, info = prepared(surrogate, device, observed, at, **ways)
+    if model.likelihood == "none":
+        raise UsageError(
+            f"{surrogate}: {model.name} has no likelihood; train an sbi method, such as NPE, on "
+            f"its samples: physgen sample {surrogate} -n 10000 -o sims.h5"
+        )
     x = dataset.validated(Rows(x=chosen(observed, rows).x), model.law, str(observed)).x
     if not len(x):
         raise DataError(f"{observed}: no rows to infer from")
     start = time.monotonic()
     with interruptible(f"{out}: inference", "nothing was written"):
-        likelihood = of_surrogate(model, x, draws=draws, seed=seed, iid=iid)
-        posterior = grid_posterior(likelihood, model.law.prior, 1 if iid else len(x))
+
+        def posterior_of(one: Surrogate) -> GridPosterior:
+            likelihood = of_surrogate(one, x, draws=draws, seed=seed, iid=iid)
+            return grid_posterior(likelihood, model.law.prior, 1 if iid else len(x))
+
+        posterior = posterior_of(model)
+        others = [posterior_of(one) for one in model.replicas()] or [posterior]
     if not np.all(posterior.resolved):
         log.warning("%s: the grid does not resolve every posterior; widths may be off", out)
-    theta = posterior.sample(samples, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    share = -(-samples // len(others))
+    theta = np.concatenate([p.sample(share, rng) for p in others], 1)
+    theta = rng.permutation(theta, axis=1)[:, :samples]
     arrays = {
         "theta": theta,
         "log_prob": posterior.log_prob(theta),
         "mean": posterior.mean,
         "sd": posterior.sd,
+        "mean_error": np.sqrt(np.mean([(p.mean - posterior.mean) ** 2 for p in others], 0)),
         "log_evidence": posterior.log_evidence,
     }
     command = command_line(

@@ -29,8 +29,11 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "ising": "simulators.ising:Ising",
     },
     "surrogates": {
+        "autoregressive": "physgen.surrogates.autoregressive:Autoregressive",
         "cvae": "physgen.surrogates.cvae:CVAE",
         "diffusion": "physgen.surrogates.diffusion:Diffusion",
+        "gan": "physgen.surrogates.gan:GAN",
+        "rbm": "physgen.surrogates.rbm:RBM",
     },
 }
 

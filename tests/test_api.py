@@ -57,6 +57,22 @@ def test_the_whole_way(files, tmp_path):
     assert "cvae.pt" in page
 
 
+def test_a_family_without_a_likelihood_draws_and_is_judged_and_does_not_infer(files, tmp_path):
+    model, test = tmp_path / "gan.pt", files / "test.h5"
+    api.fit("gan", files / "train.h5", out=model, epochs=1, channels=3, blocks=1)
+    with pytest.raises(UsageError, match=r"gan has no likelihood; train an sbi method.* sample"):
+        api.infer(model, test, out=tmp_path / "p.h5")
+    assert not (tmp_path / "p.h5").exists()
+    api.sample(model, out=tmp_path / "sims.h5", n=11)
+    assert len(physgen.read(tmp_path / "sims.h5").x) == 11
+    api.validate(model, test, out=tmp_path / "m.json")
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert found["nll"] is found["posterior"] is None
+    assert set(found["two_sample"]["js"]) == {"value", "se", "null", "control"}
+    page = api.report(tmp_path / "m.json", out=tmp_path / "report.html").path.read_text()
+    assert "JS divergence" in page
+
+
 def test_iid_rows_are_one_observation(files, tmp_path):
     for iid in (False, True):
         api.infer(

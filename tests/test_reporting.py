@@ -220,6 +220,7 @@ def build():
         },
         "two_sample": {
             "c2st": {"accuracy": 0.527, "se": 0.006, "null": 0.501, "control": 0.934},
+            "js": {"value": 0.0021, "se": 0.0006, "null": -0.0001, "control": 0.51},
             "mmd": {"value": 4.1e-4, "null": 2.7e-5},
         },
         "gallery": {

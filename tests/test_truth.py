@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from physgen.checks.truth import bins, compare, estimate, never_above
+from physgen.checks.truth import bins, compare, estimate, log_mass, never_above, paired
 from physgen.posterior.grid import grid_posterior, iid_sets, of_exact
 from simulators.gaussian import LinearGaussian
 
@@ -36,16 +36,44 @@ def test_the_paired_gap_is_the_divergence():
     assert gap.value == pytest.approx(kl, abs=4 * gap.se)
 
 
+def above(exact, model):
+    return never_above(paired(exact, model, model[None]))
+
+
 def test_never_above_passes_the_exact_law_and_any_other_but_not_an_unnormalised_one():
     simulator = LinearGaussian(size=5, parameters=1)
     theta, x = rows(simulator, 1000)
     exact = simulator.log_prob(theta, x)
-    assert never_above(exact, exact).passed
-    assert never_above(exact, shifted(simulator, 0.1)(theta, x)).passed
-    assert never_above(exact, replace(simulator, noise=0.6).log_prob(theta, x)).passed
-    cheat = never_above(exact, exact + 0.1 + np.random.default_rng(1).normal(size=1000) / 10)
+    assert above(exact, exact).passed
+    assert above(exact, shifted(simulator, 0.1)(theta, x)).passed
+    assert above(exact, replace(simulator, noise=0.6).log_prob(theta, x)).passed
+    cheat = above(exact, exact + 0.1 + np.random.default_rng(1).normal(size=1000) / 10)
     assert not cheat.passed
     assert cheat.p_value < 1e-6
+
+
+def test_an_error_that_all_rows_share_is_part_of_the_gaps():
+    exact = np.random.default_rng(0).normal(size=400)
+    model = exact + 0.05
+    assert not never_above(paired(exact, model, model[None])).passed
+    replicas = model + np.array([-0.1, 0.1])[:, None]
+    told = paired(exact, model, replicas)
+    assert told.value == pytest.approx(-0.05)
+    assert told.se == pytest.approx(0.1)
+    assert never_above(told).passed
+
+
+def test_the_mass_tells_a_wrong_normalisation_from_a_wrong_law():
+    """E_p[q/p] is 1 for any q that is normalised, and e^δ for one that is e^δ too large."""
+    simulator = LinearGaussian(size=5, parameters=1)
+    theta, x = rows(simulator, 4000)
+    exact = simulator.log_prob(theta, x)
+    other = replace(simulator, noise=1.05 * simulator.noise).log_prob(theta, x)
+    for delta in (0.0, 0.2):
+        found = log_mass(exact, other + delta)
+        assert abs(found.value - delta) < 5 * found.se
+        assert found.se < 0.03
+    assert log_mass(exact, other + 0.2).value > 5 * found.se
 
 
 def test_a_shift_of_the_mean():

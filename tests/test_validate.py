@@ -116,6 +116,9 @@ def test_observables_curves_and_tests_read_their_nulls_and_see_the_shift(right, 
     assert abs(same["accuracy"] - 0.5) < 4 * same["se"]
     assert other["accuracy"] > 0.5 + 2 * other["se"]
     assert min(same["control"], other["control"]) > 0.8
+    same, other = right["two_sample"]["js"], wrong["two_sample"]["js"]
+    assert max(abs(same["value"]), abs(same["null"])) < 0.005 < other["value"]
+    assert min(same["control"], other["control"]) > 0.2
 
 
 @pytest.fixture
@@ -155,7 +158,7 @@ def test_without_a_simulator_there_is_no_floor_but_all_else_works():
     assert result["posterior"]["sets"] is None
     assert result["posterior"]["examples"][0]["exact"] is None
     assert result["observables"] == result["curves"] == {}
-    assert set(result["two_sample"]) == {"c2st", "mmd"}
+    assert set(result["two_sample"]) == {"c2st", "js", "mmd"}
     assert told == list(result["seconds"]) == list(result["cpu_seconds"])
 
 

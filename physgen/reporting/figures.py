@@ -26,11 +26,13 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "curve",
+    "filters",
     "gallery",
     "gap",
     "histogram",
     "label",
     "learning",
+    "partition",
     "posterior",
     "svg",
     "sweep",
@@ -141,6 +143,40 @@ def curve(figure: Figure, data: Mapping[str, Any], symbol: str, name: str = "") 
     top.legend()
     below.set(xlabel=symbol, ylabel=f"− {'true' if exact is None else 'exact'}")
     figure.align_ylabels()
+
+
+def partition(figure: Figure, data: Mapping[str, Any], symbol: str, component: str) -> None:
+    """log Z against θ, exact and the surrogate's, and below it the difference with its bounds."""
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.6))
+    theta, exact = _floats(data["theta"]), _floats(data["exact"])
+    mean, se = (_floats(data["surrogate"][k]) for k in ("mean", "se"))
+    top.plot(theta, exact, color=INK, linewidth=1.1, label="exact")
+    top.errorbar(theta, mean, se, label="surrogate", **FULL)
+    top.set_ylabel(f"log Z [nats / {component}]")
+    top.legend()
+    below.axhline(0, color=INK, linewidth=0.8)
+    bounds = [_floats(data[key]) - exact for key in ("forward", "backward")]
+    below.fill_between(theta, *bounds, color=HUES[1], alpha=0.25, linewidth=0, label="both walks")
+    below.errorbar(theta, mean - exact, se, **FULL)
+    below.set(xlabel=symbol, ylabel="− exact")
+    below.legend()
+    figure.align_ylabels()
+
+
+def filters(figure: Figure, weights: ArrayLike) -> None:
+    """Weights (n, rows, columns) on one scale around zero."""
+    w = np.asarray(weights, dtype=float)
+    columns = min(8, len(w))
+    axes = figure.subplots(-(-len(w) // columns), columns, squeeze=False)
+    most = abs(w).max() or 1.0
+    for ax, one in zip(axes.flat, w, strict=False):
+        image = ax.imshow(one, cmap="RdBu_r", vmin=-most, vmax=most, interpolation="nearest")
+        ax.spines[:].set_visible(True)
+    for ax in axes.flat[len(w) :]:
+        ax.set_visible(False)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+    figure.colorbar(image, ax=axes, shrink=0.8, label="weight")
 
 
 def gap(ax: Axes, nll: Mapping[str, Any], symbol: str, component: str = "component") -> None:

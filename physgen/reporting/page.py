@@ -72,6 +72,16 @@ def plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) ->
             _plot(figures.posterior, e, axis(e))
             for e in section("posterior").get("examples") or []
         ],
+        "partition": [
+            _grid(figures.partition, z, axis(z), component, size=(4.2, 3.6))
+            for z in [section("partition")]
+            if z
+        ],
+        "filters": [
+            _grid(figures.filters, w, size=(4.2, 0.2 + 0.75 * -(-len(w) // 8)))
+            for w in [metrics.get("filters")]
+            if w
+        ],
         "observables": [
             _plot(figures.histogram, o, name) for name, o in observables if o.get("histogram")
         ],

@@ -1,0 +1,212 @@
+"""The RBM: steps beside other packages', and what its variants reach.
+
+    python benchmarks/rbm.py speed
+    python benchmarks/rbm.py designs [--minutes 1] [--only "tied, PCD"]
+
+`speed` trains with CD-1 at L = 8 and T_c, 64 hidden units, and prints samples a CPU second,
+medians over epochs: ours through the one training loop (θ, averaging and clipping included),
+`BernoulliRBM.fit` of scikit-learn (PCD-1), the body of rbms' training loop (CD-1), and a bare loop
+in torch.
+
+`designs` trains each variant for the same time and prints its gap to the exact log p, with what
+perfect samples say of its log Z (log E[q/p], 0 where that is right), and its posteriors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import physgen
+from physgen.device import threads
+from physgen.registry import find
+from physgen.training import InMemory, Trainer, Training
+from simulators.ising.exact import CRITICAL_BETA
+
+HIDDEN, RATE, EPOCHS = 64, 0.01, 7
+CRITICAL = {"beta": (CRITICAL_BETA - 1e-4, CRITICAL_BETA + 1e-4)}
+FAST = {"learning_rate": RATE}
+DENSE = {"layout": "dense", "learning_rate": 0.005}
+PCD = {"divergence": "pcd"}
+DESIGNS = {
+    "tied, CD-1": (8, None, FAST | {"ladder": 8000}),
+    "tied, CD-10": (8, None, FAST | {"sweeps": 10}),
+    "tied, PCD": (8, None, FAST | PCD),
+    "dense, CD-1": (8, None, DENSE),
+    "dense, CD-10": (8, None, DENSE | {"sweeps": 10}),
+    "dense, PCD": (8, None, DENSE | PCD),
+    "dense at T_c, 64 hidden, CD-1": (8, CRITICAL, DENSE | {"hidden": HIDDEN}),
+    "dense at T_c, 64 hidden, PCD": (8, CRITICAL, DENSE | PCD | {"hidden": HIDDEN}),
+    "tied, CD-1, L = 16": (16, None, FAST | {"batch_size": 64}),
+    "tied, CD-1, L = 32": (32, None, FAST | {"batch_size": 32, "ladder": 8000, "chains": 128}),
+}
+"""Label → size, prior, options of `physgen.fit`."""
+
+
+# --- speed --------------------------------------------------------------------------------------
+
+
+def ours(theta: torch.Tensor, x: torch.Tensor, batch: int) -> Iterator[None]:
+    """Epochs of the training loop, without validation."""
+    rbm, law = find("surrogates", "rbm"), physgen.read(DATA).meta.law
+    config = rbm.Config(layout="dense", hidden=HIDDEN, divergence="cd")
+    rows = InMemory(theta, x)
+    training = Training(epochs=EPOCHS, batch_size=batch, learning_rate=RATE)
+    trainer = Trainer(rbm.create(law, config), rows, InMemory(theta[:1], x[:1]), training)
+    trainer._validate = lambda: 0.0  # type: ignore[method-assign]
+    for _ in trainer:
+        yield
+
+
+def sklearn(theta: torch.Tensor, x: torch.Tensor, batch: int) -> Iterator[None]:
+    """scikit-learn's own loop, on 0 and 1."""
+    from sklearn.neural_network import BernoulliRBM
+
+    bits = ((x.flatten(1) + 1) // 2).float().numpy()
+    for _ in range(EPOCHS):
+        BernoulliRBM(HIDDEN, batch_size=batch, n_iter=1, learning_rate=RATE).fit(bits)
+        yield
+
+
+def rbms(theta: torch.Tensor, x: torch.Tensor, batch: int) -> Iterator[None]:
+    """The body of `rbms.training.pcd.train` for training_type cd, without its files."""
+    from rbms.bernoulli_bernoulli.classes import BBRBM
+    from rbms.dataset.dataset_class import RBMDataset
+    from rbms.training.pcd import fit_batch_pcd
+
+    n, bits = len(x), ((x.flatten(1) + 1) // 2).float().numpy()
+    names, one = np.array([str(i) for i in range(n)]), np.ones(n, np.float32)
+    data = RBMDataset(bits, np.zeros(n), one, names, "ising", True, "cpu")
+    params = BBRBM.init_parameters(HIDDEN, data, torch.device("cpu"), torch.float32)
+    params.init_grad()
+    optimiser = torch.optim.SGD(params.parameters(), lr=RATE, maximize=True)
+    for _ in range(EPOCHS):
+        with torch.no_grad():
+            for _ in range(n // batch):
+                rows = torch.randperm(n)[:batch]
+                pair = data.data[rows], data.weights[rows]
+                chains = params.init_chains(batch, weights=pair[1], start_v=pair[0])
+                optimiser.zero_grad(set_to_none=False)
+                fit_batch_pcd(pair, chains, params, gibbs_steps=1, beta=1.0)
+                optimiser.step()
+        yield
+
+
+def bare(theta: torch.Tensor, x: torch.Tensor, batch: int) -> Iterator[None]:
+    """CD-1 in nine lines: no θ, no optimiser, nothing kept."""
+    rng = torch.Generator().manual_seed(0)
+    v_all, w = x.flatten(1).float(), 0.01 * torch.randn(HIDDEN, x[0].numel(), generator=rng)
+
+    def spins(a: torch.Tensor) -> torch.Tensor:
+        noise = torch.empty_like(a).uniform_(-1, 1, generator=rng)
+        return torch.copysign(torch.ones_like(a), a.tanh() - noise)
+
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(x), generator=rng).split(batch):
+            v = v_all[rows]
+            a = v @ w.T
+            s = spins(spins(a) @ w)
+            w += RATE / len(v) * (a.tanh().T @ v - (s @ w.T).tanh().T @ s)
+        yield
+
+
+PEERS: dict[str, Callable[..., Iterator[None]]] = {
+    "physgen": ours,
+    "scikit-learn": sklearn,
+    "rbms": rbms,
+    "bare torch": bare,
+}
+
+
+def speed(folder: Path) -> None:
+    """Print samples a CPU second, ours as a multiple of each; epochs of all alternate."""
+    global DATA
+    DATA = folder / "critical.h5"
+    physgen.simulate("ising", out=DATA, n=20_000, seed=1, size=8, prior=CRITICAL)
+    rows = physgen.read(DATA)
+    theta, x = torch.from_numpy(rows.labels(DATA)), torch.from_numpy(rows.x)
+    print("| batch | " + " | ".join(PEERS) + " |\n|---|" + "---|" * len(PEERS))
+    for batch in (128, 1024):
+        running = {name: peer(theta, x, batch) for name, peer in PEERS.items()}
+        rates: dict[str, list[float]] = {name: [] for name in PEERS}
+        for _ in range(EPOCHS):
+            for name, epochs in running.items():
+                start = time.process_time()
+                next(epochs)
+                rates[name].append(len(x) / (time.process_time() - start))
+        median = {name: statistics.median(r[1:]) for name, r in rates.items()}
+        cells = [f"{m:,.0f} (× {median['physgen'] / m:.2f})" for m in median.values()]
+        print(f"| {batch} | " + " | ".join(cells) + " |", flush=True)
+
+
+# --- designs ------------------------------------------------------------------------------------
+
+
+def design(name: str, folder: Path, minutes: float) -> str:
+    """Train one variant and measure it: a row of the table."""
+    size, prior, given = DESIGNS[name]
+    train, test = (folder / f"{part}{size}{prior is None}.h5" for part in ("train", "test"))
+    if not train.exists():
+        physgen.simulate("ising", out=train, n=20_000, seed=1, size=size, prior=prior)
+        physgen.simulate("ising", out=test, n=2000, seed=2, size=size, prior=prior)
+    out, start = folder / f"{list(DESIGNS).index(name)}.pt", time.process_time()
+    physgen.fit("rbm", train, out=out, seed=1, epochs=10_000, max_minutes=minutes, **given)
+    whole = time.process_time() - start
+    measured = physgen.validate(out, test, out=out.with_suffix(".json"), seed=1).data
+    nll, post, log_z = (measured[k] for k in ("nll", "posterior", "partition"))
+    steps = measured["surrogate"]["history"][-1]["cpu_seconds"]
+    js = [measured["observables"][k] for k in ("energy", "abs_magnetisation")]
+    cells = [
+        name,
+        f"{steps:.0f} + {whole - steps:.0f}",
+        f"{nll['gap_per_dim']:.5f} ± {nll['gap_se']:.5f}",
+        f"{nll['log_mass']:+.3f} ± {nll['log_mass_se']:.3f}",
+        f"{(nll['gap_total'] + nll['log_mass']) / nll['dims']:.5f}",
+        f"{log_z['nats']['stderr']:.3f}, {log_z['nats']['backward_forward']:.3f}, "
+        f"{min(log_z['ess']):.2f}",
+        f"{post['mean_error']:.3f} / {post['std_ratio']:.3f} / {post['c2st']:.3f}",
+        f"{post['sets']['mean_error']:.3f}",
+        ", ".join(f"{o['js'] / o['js_null']:.2f}" for o in js),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def designs(folder: Path, minutes: float, only: str | None) -> None:
+    """Print a row for each variant."""
+    head = (
+        "design", "CPU s: training + log Z", "gap, nats/spin", "log E[q/p], nats",
+        "gap but for log Z", "log Z, nats: stderr, backward − forward; effective chains",
+        "posterior: error / width ratio / ½+TV/2", "sets of ten: error",
+        "JS ÷ null: energy, abs. magnetisation",
+    )  # fmt: skip
+    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for name in [only] if only else DESIGNS:
+        print(design(name, folder, minutes), flush=True)
+
+
+def main() -> None:
+    """Speed, or designs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["speed", "designs"])
+    parser.add_argument("--minutes", type=float, default=1.0, help="training time of each design")
+    parser.add_argument("--only", choices=list(DESIGNS), help="one design")
+    options = parser.parse_args()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    with threads(), tempfile.TemporaryDirectory() as name:
+        if options.what == "speed":
+            speed(Path(name))
+        else:
+            designs(Path(name), options.minutes, options.only)
+
+
+if __name__ == "__main__":
+    main()
