@@ -175,6 +175,11 @@ class RBM(Surrogate):
 
     # --- drawing ------------------------------------------------------------------------------
 
+    @property
+    def _at_once(self) -> int:
+        """Fewer where each row is drawn at several θ."""
+        return super()._at_once // (chains.LEVELS if self.config.sampler == "tempered" else 1)
+
     def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
         """Both samplers at 8 to 128 sweeps."""
         for name in ("gibbs", "tempered"):
@@ -217,6 +222,7 @@ class RBM(Surrogate):
             log_z = partition.enumerated(self.energy, axes)
         else:
             count, ladder = self.config.chains, self.config.ladder
+            log.info("rbm: log Z along theta with %d chains, %d sweeps each way", count, ladder)
             log_z = partition.annealed(
                 self.energy, axes, ladder=ladder, chains=count, generator=generator
             )

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 LEAST, MOST, BURN_IN = 64, 16384, 24
-"""Sweeps of a burn-in at least and at most, and in autocorrelation times."""
+"""Sweeps of a burn-in at least and at most, and in autocorrelation times as measured."""
 LEVELS = 8
 """Values of θ that a tempered sample is drawn at, itself included."""
 
@@ -75,7 +75,8 @@ def burnt_in(
 def autocorrelation_time(series: Tensor, window: float = 5.0) -> float:
     """Integrated autocorrelation time τ = 1 + 2 Σ ρ_t of series (T, B), in steps.
 
-    The chains are pooled, each with its own mean; the sum ends at the first lag of `window`
+    The chains are pooled, each with its own mean, since each has its own θ; that reads up to three
+    times too low where the series are only some τ long. The sum ends at the first lag of `window`
     τ (Sokal 1997).
     """
     centred = (series - series.mean(0)).double()

@@ -51,7 +51,7 @@ __all__ = [
 
 MOST_UNITS = 20
 """Units of a layer that is enumerated, at most."""
-ANNEALED, ENUMERATED = {1: 129, 2: 21, 3: 11}, {1: 33, 2: 13, 3: 9}
+ANNEALED, ENUMERATED = {1: 129, 2: 31, 3: 11}, {1: 33, 2: 13, 3: 9}
 """Nodes of an axis, for D parameters."""
 MARGIN = 0.02
 """Part of the prior's width that the grid reaches beyond it."""
