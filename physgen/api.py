@@ -202,7 +202,8 @@ def fit(
     """Train a surrogate of p(x|theta) on a dataset.
 
     After each epoch the state goes to OUT.resume and the history to OUT.jsonl; the checkpoint
-    appears when training has ended, and holds the weights of the best epoch.
+    appears when training has ended, and holds the weights of the best epoch (rbm and gan: of
+    the last).
 
     Args:
         family: a registered family, or package.module:Class of your own.
@@ -268,11 +269,11 @@ def fit(
     history = [asdict(e) for e in trainer.history]
     save(surrogate, out, info | {"history": history})
     resume_path(out).unlink(missing_ok=True)
-    best = next(e for e in reversed(trainer.history) if e.best)
+    kept = [e for e in trainer.history if e.best or surrogate.keeps_last][-1]
     return Result(
         out,
         f"{out}: {family}, {plural(len(history), 'epoch')} in {history[-1]['seconds']:.0f} s, "
-        f"validation loss {best.val:.4f} nats a row (epoch {best.epoch})",
+        f"validation loss {kept.val:.4f} {surrogate.unit} (epoch {kept.epoch})",
         {"history": history},
     )
 
@@ -349,6 +350,7 @@ def infer(
     draws: int | None = None,
     estimator: str | None = None,
     steps: int | None = None,
+    ladder: int | None = None,
     symmetrise: bool = False,
     at: Values | None = None,
     seed: int = 0,
@@ -368,6 +370,7 @@ def infer(
         draws: random draws for each log p(x|theta); the family's default if not given.
         estimator: way to log p, where the family has several (diffusion: bound, path, ode).
         steps: steps of the estimators path and ode.
+        ladder: sweeps of the annealing that gives log Z (rbm).
         symmetrise: average log p over the simulator's reflections and flips of x.
         at: other option of the simulator, as in size=16; taken from the file if it has one.
         seed: seed of the draws and the samples.
@@ -381,7 +384,12 @@ def infer(
 
     require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
-    ways = {"estimator": estimator, "steps": steps, "symmetrise": symmetrise or None}
+    ways = {
+        "estimator": estimator,
+        "steps": steps,
+        "ladder": ladder,
+        "symmetrise": symmetrise or None,
+    }
     model, info = prepared(surrogate, device, observed, at, **ways)
     if model.likelihood == "none":
         raise UsageError(
@@ -461,6 +469,7 @@ def validate(
     estimator: str | None = None,
     sampler: str | None = None,
     steps: int | None = None,
+    ladder: int | None = None,
     symmetrise: bool = False,
     sweep: bool = False,
     seed: int = 0,
@@ -481,6 +490,7 @@ def validate(
         estimator: way to log p, where the family has several (diffusion: bound, path, ode).
         sampler: way to draw, where the family has several.
         steps: steps of the sampler, and of the estimators path and ode.
+        ladder: sweeps of the annealing that gives log Z (rbm).
         symmetrise: average log p over the simulator's reflections and flips of x.
         sweep: compare the family's samplers at 8 to 128 steps.
         seed: seed of all that is random.
@@ -498,6 +508,7 @@ def validate(
         "estimator": estimator,
         "sampler": sampler,
         "steps": steps,
+        "ladder": ladder,
         "symmetrise": symmetrise or None,
     }
     model, info = prepared(surrogate, device, data, None, **ways)
@@ -612,8 +623,8 @@ def prepared(
     if meta and meta.law.simulator == law.simulator:
         law = replace(meta.law, prior=law.prior)
     if law.x_shape != model.law.x_shape:
-        log.info("%s: trained on x of shape %s, used on %s", path, model.law.x_shape, law.x_shape)
-        model = model.at(law)
+        trained, model = model.law.x_shape, model.at(law)
+        log.info("%s: trained on x of shape %s, used on %s", path, trained, law.x_shape)
     return model.using(**options), info
 
 
@@ -662,6 +673,12 @@ def verdict(metrics: Mapping[str, Any]) -> str:
             f"posterior mean off by {posterior['mean_error']:.3f} exact widths, "
             f"width ratio {posterior['std_ratio']:.3f}, "
             f"C2ST {posterior['c2st']:.3f} (0.5 is perfect)"
+        )
+    if not words and metrics["two_sample"]:
+        test, js = metrics["two_sample"]["c2st"], metrics["two_sample"]["js"]
+        words.append(
+            f"no likelihood; C2ST on samples {test['accuracy']:.3f} (null {test['null']:.3f}, "
+            f"control {test['control']:.3f}), JS at least {js['value']:.4f} nats"
         )
     return "; ".join(words) or "no likelihood and no exact truth to compare with"
 

@@ -59,7 +59,7 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> Non
     ours, theirs = (loads(dumps(identity(info))) for info in (now, then))
     if changed := [k for k in ours if ours[k] != theirs.get(k)]:
         raise UsageError(
-            f"{resume_path(out)}: an interrupted training with another {', '.join(changed)}; "
+            f"{resume_path(out)}: an interrupted training that differs in {', '.join(changed)}; "
             "give the same options, or --force to drop it"
         )
     trainer.restore(tensors)
@@ -77,8 +77,8 @@ def keep(
     dataset.write_bytes(out.with_name(f"{out.name}.jsonl"), text.encode(), sidecar=False)
     star = " *" if epoch.best else ""
     log.info(
-        "epoch %d: train %.4f, validation %.4f nats a row, %.0f s%s",
-        epoch.epoch, epoch.train, epoch.val, epoch.seconds, star,
+        "epoch %d: train %.4f, validation %.4f %s, %.0f s%s",
+        epoch.epoch, epoch.train, epoch.val, trainer.surrogate.unit, epoch.seconds, star,
     )  # fmt: skip
     if tensorboard:
         write_scalars(tensorboard, epoch)

@@ -96,8 +96,7 @@ class Epoch:
         lr: last learning rate.
         seconds: wall time since the start of training, s.
         cpu_seconds: CPU time since the start of training, s.
-        best: whether its weights are kept: the lowest validation loss so far, or, in a family
-            that keeps its last weights, any.
+        best: whether this is the lowest validation loss so far.
     """
 
     epoch: int
@@ -202,8 +201,8 @@ class Trainer:
     """Trains a surrogate, an epoch for each step of the iteration; stop iterating to stop.
 
     Args:
-        surrogate: what to train, on its device; it holds the best averaged weights after each
-            epoch that improves on all before.
+        surrogate: what to train, on its device; it holds the averaged weights of the best epoch,
+            or of the last one if it says so.
         train: training rows.
         val: validation rows.
         config: options.
@@ -253,8 +252,7 @@ class Trainer:
             train = self._epoch(len(self.history) + 1)
             val = self._validate()
             best = val < min((e.val for e in self.history), default=math.inf)
-            best |= self.surrogate.keeps_last
-            if best:
+            if best or self.surrogate.keeps_last:
                 self.surrogate.load_state_dict(self.average.state_dict())
             lr = self.optimisers[0].param_groups[0]["lr"]
             self.history.append(

@@ -302,7 +302,7 @@ def test_annealing_tells_another_law_from_kaufmans(device):
 
 def test_annealing_finds_kaufmans_log_z_on_a_larger_lattice(device):
     found = agrees_with_kaufman(16, device, ladder=800, chains=128)
-    assert found.stderr.max() < 0.5
+    assert found.stderr.max() < 1
 
 
 @pytest.mark.slow

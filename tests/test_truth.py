@@ -70,10 +70,14 @@ def test_the_mass_tells_a_wrong_normalisation_from_a_wrong_law():
     exact = simulator.log_prob(theta, x)
     other = replace(simulator, noise=1.05 * simulator.noise).log_prob(theta, x)
     for delta in (0.0, 0.2):
-        found = log_mass(exact, other + delta)
+        found = log_mass(exact, other + delta, other[None] + delta)
         assert abs(found.value - delta) < 5 * found.se
         assert found.se < 0.03
-    assert log_mass(exact, other + 0.2).value > 5 * found.se
+    assert found.value > 5 * found.se
+    replicas = other + np.array([-0.3, 0.3])[:, None]
+    assert log_mass(exact, other, replicas).se == pytest.approx(0.3, rel=0.1)
+    far = shifted(simulator, 3.0)(theta, x)  # a few rows carry all of E[q/p]
+    assert np.isnan(log_mass(exact, far, far[None]).value)
 
 
 def test_a_shift_of_the_mean():

@@ -34,6 +34,8 @@ __all__ = [
     "paired",
 ]
 
+LEAST_ROWS = 30
+"""Rows that an average of ratios must rest on, effectively."""
 POINTS = 2**22
 """Points of the common grids that are held at once."""
 
@@ -110,22 +112,24 @@ def never_above(gap: Estimate, level: float = 1e-3) -> Verdict:
     return Verdict("mean log p is not above the exact one", p >= level, p, detail)
 
 
-def log_mass(exact: Array, model: Array) -> Estimate:
+def log_mass(exact: Array, model: Array, others: Array) -> Estimate:
     """Log of E[q/p] over x_i drawn from p(x|θ_i): 0 for a normalised q, below for a bound.
 
-    It tells a wrong log Z, which moves the gap and is otherwise taken for the model's. With the
-    gap κ of all nats its standard error is about √(2κ/n), unless q/p has heavy tails.
-
-    Args:
-        exact: exact log p(x_i|θ_i), (n,).
-        model: the model's, (n,).
+    It tells a wrong log Z, which moves the gap and is otherwise taken for the model's, if q is
+    near p: with the gap κ of all nats its standard error is about √(2κ/n). NaN where few rows
+    carry all of the mean, so that it says nothing. Arguments as for :func:`paired`.
     """
     if not len(exact):
         return estimate(exact)
-    log_ratio = model - exact
-    top = log_ratio.max()
-    ratio = estimate(np.exp(log_ratio - top))
-    return Estimate(float(np.log(ratio.value) + top), ratio.se / ratio.value)
+    log_ratio = np.concatenate([model[None], others]) - exact
+    ratio = np.exp(log_ratio - log_ratio[0].max())
+    if ratio[0].sum() ** 2 < LEAST_ROWS * (ratio[0] ** 2).sum():
+        return Estimate(np.nan, np.nan)
+    own, logs = estimate(ratio[0]), np.log(ratio.mean(1))
+    shared = np.sqrt(((logs[1:] - logs[0]) ** 2).mean())
+    return Estimate(
+        float(logs[0] + log_ratio[0].max()), float(np.hypot(own.se / own.value, shared))
+    )
 
 
 def compare(exact: GridPosterior, model: GridPosterior) -> Agreement:

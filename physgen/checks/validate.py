@@ -154,7 +154,7 @@ def _nll(
     others = np.array([scored(one).value.numpy() for one in surrogate.replicas()] or [model])
     first = surrogate.law.prior.parameters[0]
     parts = bins(theta[:, 0], first.low, first.high, THETA_BINS)
-    gap, mass = paired(exact, model, others), log_mass(exact, model)
+    gap, mass = paired(exact, model, others), log_mass(exact, model, others)
     verdict = never_above(gap) if truth else None
     return {
         "likelihood": surrogate.likelihood,

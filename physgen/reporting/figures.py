@@ -247,10 +247,12 @@ def sweep(ax: Axes, ways: Sequence[Mapping[str, Any]], key: str) -> None:
     ax.legend()
 
 
-def learning(ax: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    """Loss by epoch, on the training and on the validation rows."""
+def learning(
+    ax: Axes, history: Sequence[Mapping[str, Any]], unit: str = "nats a row", apart: bool = False
+) -> None:
+    """Loss by epoch, on the validation rows and, unless it is another quantity, in training."""
     epoch = _floats([e["epoch"] for e in history])
-    for key, color, style in (("train", GREY, "-"), ("val", SURROGATE, "-")):
+    for key, color, style in (("train", GREY, "-"), ("val", SURROGATE, "-"))[apart:]:
         ax.plot(
             epoch,
             _floats([e.get(key) for e in history]),
@@ -262,8 +264,8 @@ def learning(ax: Axes, history: Sequence[Mapping[str, Any]]) -> None:
     if epoch.min() > 0 and epoch.max() > 20:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:.0f}")
-    ax.set(xlabel="epoch", ylabel="loss [nats / row]")
-    ax.legend(labels=["training", "validation"])
+    ax.set(xlabel="epoch", ylabel=f"loss [{_plain(unit)}]")
+    ax.legend(labels=["training", "validation"][apart:])
 
 
 def _lattices(axes: NDArray[Any], rows: ArrayLike) -> None:

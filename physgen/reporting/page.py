@@ -60,6 +60,10 @@ def plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) ->
         return metrics.get(name) or {}
 
     nll, gallery, history = section("nll"), section("gallery"), section("surrogate").get("history")
+    validated = (
+        section("surrogate").get("unit", "nats a row"),
+        section("surrogate").get("keeps_last", False),
+    )
     curves, observables = section("curves").items(), section("observables").items()
     return {
         "gallery": [
@@ -89,7 +93,7 @@ def plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) ->
             _plot(figures.sweep, metrics["sweep"], name)
             for name in (metrics["sweep"][0]["observables"] if metrics.get("sweep") else ())
         ],
-        "learning": [_plot(figures.learning, history)] if history else [],
+        "learning": [_plot(figures.learning, history, *validated)] if history else [],
         "latents": [
             _grid(figures.traversal, z, size=(4.2, 0.25 + 3.9 / len(z["values"])))
             for z in metrics.get("latents") or []

@@ -130,6 +130,8 @@ class Surrogate(nn.Module, abc.ABC):
         posterior_draws: the same on a grid of θ, where fewer may do.
         keeps_last: whether the last epoch's weights are kept, and not those of the lowest
             validation loss: for a loss that is a game, or too noisy to choose by.
+        unit: what validation counts in; of a family that keeps its last weights the training loss
+            is something else.
         symmetrise: whether log p is averaged over the law's reflections and flips of x.
         chunk: rows × draws that are evaluated at once on a CPU, few enough for its cache.
     """
@@ -142,6 +144,7 @@ class Surrogate(nn.Module, abc.ABC):
     default_draws: int = 1
     posterior_draws: int = 1
     keeps_last: ClassVar[bool] = False
+    unit: str = "nats a row"
     symmetrise: bool = False
     chunk: ClassVar[int] = 1024
 
@@ -382,4 +385,10 @@ class Surrogate(nn.Module, abc.ABC):
 
     def describe(self) -> dict[str, Any]:
         """The surrogate as JSON data: all that is needed to build it again, but the weights."""
-        return {"family": self.name, "options": asdict(self.config), "law": self.law.to_json()}
+        return {
+            "family": self.name,
+            "options": asdict(self.config),
+            "law": self.law.to_json(),
+            "unit": self.unit,
+            "keeps_last": self.keeps_last,
+        }

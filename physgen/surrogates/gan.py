@@ -55,8 +55,8 @@ class GANConfig:
         spins: how a gradient passes a spin: straight-through, where the discriminator sees ±1, or
             relaxed, where it sees numbers between while training.
         temperature: τ of relaxed spins (positive); straight-through ones do not depend on it.
-        penalty: weight of the penalty on the discriminator's slope, γ of R1 or λ of wasserstein,
-            which does better with 1 on the Ising model; 0 for none.
+        penalty: weight of the penalty on the discriminator's slope, γ of R1 or λ of wasserstein
+            (1 did better there on the Ising model); 0 for none.
         critic_steps: steps of the discriminator for each of the generator, on the same rows with
             fresh noise (at least 1).
         latent: noise channels at each site (as many as x has there, if that is more), and noise
@@ -147,9 +147,12 @@ class GAN(Surrogate):
     likelihood = Likelihood.NONE
     Config = GANConfig
     keeps_last: ClassVar[bool] = True
+    unit = "nats of JS by the discriminator"
 
     def __init__(self, law: Law, config: GANConfig) -> None:
         super().__init__(law, config)
+        if config.loss == "wasserstein":
+            self.unit = "by the critic"
         self.generator = Generator(law, config)
         self.discriminator = Discriminator(law, config)
 

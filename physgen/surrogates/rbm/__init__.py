@@ -96,6 +96,7 @@ class RBM(Surrogate):
     supports: ClassVar[tuple[Support, ...]] = ("spins",)
     late: ClassVar[tuple[str, ...]] = ("sampler", "steps", "ladder")
     keeps_last: ClassVar[bool] = True
+    unit = "nats a row, with a rough log Z"
     own: ClassVar[tuple[str, ...]] = (
         "chain_v", "chain_c", "settled_for", *(f"log_z_{name}" for name in LogZ._fields)
     )  # fmt: skip
@@ -130,7 +131,7 @@ class RBM(Surrogate):
     @property
     def likelihood(self) -> Likelihood:
         """Exact where a layer is small enough to be enumerated."""
-        small = partition.can_enumerate(self.energy)
+        small = partition.can_enumerate(self.energy, len(self.law.prior))
         return Likelihood.EXACT if small else Likelihood.ESTIMATE
 
     # --- training -----------------------------------------------------------------------------

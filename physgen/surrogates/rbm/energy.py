@@ -130,7 +130,9 @@ class Energy(nn.Module):
         self.shape, self.tied, self.units, self.centred = (rows, columns), tied, hidden, centred
         self.sites = rows * columns
         if tied:
-            self.w = nn.Parameter(torch.randn(hidden, filter_size, filter_size) / filter_size)
+            self.w = nn.Parameter(
+                0.4 * torch.randn(hidden, filter_size, filter_size) / filter_size
+            )
             written = self.sites <= SMALL or min(rows, columns) < filter_size // 2
             places = neighbours(rows, columns, filter_size) if written else None
             self.register_buffer("places", places, persistent=False)

@@ -8,8 +8,8 @@ these do not pile up along the way, and each of eight groups from its own, so th
 stay independent and their scatter is the error. The mean weight of chains that go forward bounds
 log Z from below, but for chance; of chains that go back from where the others end, from above
 (Grosse, Ghahramani & Adams 2015, arXiv:1511.02543). Between two nodes the estimate is the mean of
-both, by their effective numbers of chains. A first walk on half the ladder says where the sweeps
-are needed: with variance A/n of n sweeps in an interval, n ∝ √A.
+both, by their effective numbers of chains. A first walk on a quarter of the ladder says where the
+sweeps are needed: with variance A/n of n sweeps in an interval, n ∝ √A.
 
 With two or three parameters the chains walk along one axis, and from each of its nodes along the
 next. The axis along which the coupling grows most comes last: a field that is turned round where
@@ -49,8 +49,8 @@ __all__ = [
     "weakest",
 ]
 
-MOST_UNITS = 20
-"""Units of a layer that is enumerated, at most."""
+MOST_UNITS = {1: 20, 2: 17, 3: 15}
+"""Units of a layer that is enumerated, at most, for D parameters."""
 ANNEALED, ENUMERATED = {1: 129, 2: 31, 3: 11}, {1: 33, 2: 13, 3: 9}
 """Nodes of an axis, for D parameters."""
 MARGIN = 0.02
@@ -88,9 +88,9 @@ class LogZ(NamedTuple):
     groups: Tensor
 
 
-def can_enumerate(energy: Energy) -> bool:
-    """Whether log Z is had exactly."""
-    return min(energy.sites, energy.hidden_units) <= MOST_UNITS
+def can_enumerate(energy: Energy, parameters: int) -> bool:
+    """Whether log Z is had exactly, in seconds."""
+    return min(energy.sites, energy.hidden_units) <= MOST_UNITS[parameters]
 
 
 def count(parameters: int, exact: bool) -> int:
@@ -172,8 +172,10 @@ def annealed(
         chains: number of chains; a D² part of that at each node.
         generator: random numbers.
     """
-    half, plan = pilot(energy, axes, ladder=ladder // 2, chains=chains, generator=generator)
+    _, plan = pilot(energy, axes, ladder=ladder // 4, chains=chains, generator=generator)
+    short, _ = _walks(energy, axes, _scaled(plan, ladder // 2), chains, generator, back=False)
     found, _ = _walks(energy, axes, _scaled(plan, ladder), chains, generator, back=True)
+    half = _left_out(short.log_w)[:, -1]
     forward = _left_out(found.log_w)
     deviation = found.value[:, :-1] - found.value[:, :-1].mean(1, keepdim=True)
     deviation = math.sqrt(GROUPS - 1) * deviation
