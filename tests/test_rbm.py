@@ -841,6 +841,9 @@ def test_tied_filters_need_a_torus():
     with pytest.raises(UsageError, match=r"\Arbm: tied filters need a lattice on a torus.*\Z"):
         RBM.create(vector, RBMConfig(layout="tied"))
     assert not RBM.create(vector, RBMConfig()).energy.tied
+    box = Box(a=(0.0, 1.0), b=(0.0, 1.0), c=(0.0, 1.0), d=(0.0, 1.0))
+    with pytest.raises(UsageError, match=r"\Arbm: expected 1 to 3 parameters, got 4\Z"):
+        RBM.create(Law("none", box, (5,), "spins"), RBMConfig())
     with pytest.raises(UsageError, match="not for reals x"):
         RBM.create(Law.of("gaussian", {}), RBMConfig())
     assert isinstance(RBM.create(ising(3), RBMConfig()).energy, Energy)

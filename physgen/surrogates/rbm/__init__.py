@@ -107,6 +107,8 @@ class RBM(Surrogate):
 
     def __init__(self, law: Law, config: RBMConfig) -> None:
         super().__init__(law, config)
+        if len(law.prior) not in partition.ANNEALED:
+            raise UsageError(f"rbm: expected 1 to 3 parameters, got {len(law.prior)}")
         on_torus = law.periodic and len(law.x_shape) == 2
         if config.layout == "tied" and not on_torus:
             raise UsageError("rbm: tied filters need a lattice on a torus; choose layout dense")
