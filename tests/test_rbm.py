@@ -779,9 +779,31 @@ def test_only_training_moves_the_chains():
         model.chain_c[(model.chain_c != before[1]).any(1)].flatten().tolist()
     )
     cd = random_rbm(ising(4), divergence="cd").train()
-    kept = cd.chain_v.clone()
-    cd.loss(theta, x, generator())
-    assert torch.equal(cd.chain_v, kept)
+    kept = cd.chain_c.clone()
+    cd.loss(theta, x, generator())  # keeps its chains for samples to start from
+    moved = cd.chain_c[(cd.chain_c != kept).any(1)]
+    torch.testing.assert_close(moved, cd.rescale(theta))
+
+
+def test_samples_start_where_training_ended_and_not_in_stripes():
+    """At strong coupling a quench from random spins stays where single rows cannot turn round."""
+    model = oracle(ising(10))
+    cold = torch.full((400, 1), 0.7, dtype=torch.float64)
+
+    def full_order():
+        x = model.using(steps=30).sample(cold, generator())
+        return float((x.mean((1, 2)).abs() > 0.9).double().mean())
+
+    quenched = full_order()
+    simulator = model.law.build()
+    theta = model.law.prior.sample(len(model.chain_c), np.random.default_rng(0))
+    model.chain_v.copy_(
+        torch.from_numpy(simulator.sample(theta, np.random.default_rng(1))).flatten(1)
+    )
+    model.chain_c.copy_(model.rescale(torch.from_numpy(theta)))
+    assert full_order() > 0.9 > quenched + 0.1
+    signs = model.using(steps=30).sample(cold, generator()).mean((1, 2)).sign()
+    assert abs(float(signs.mean())) < 5 / 20
 
 
 def test_a_resumed_run_is_the_uninterrupted_one():

@@ -154,7 +154,17 @@ class RBM(Surrogate):
     ) -> Tensor:
         """The model's part: spins (B, N) from chains at the c of each row."""
         if self.config.divergence == "cd":
-            return chains.run(weights, coefficients, v, self.config.sweeps, rng)
+            model = chains.run(weights, coefficients, v, self.config.sweeps, rng)
+            if self.training:  # where samples will start
+                n = min(len(c), len(self.chain_c))
+                at = int(
+                    torch.randint(len(self.chain_c) - n + 1, (), generator=rng, device=c.device)
+                )
+                self.chain_v[at : at + n], self.chain_c[at : at + n] = (
+                    model[:n].to(torch.int8),
+                    c[:n],
+                )
+            return model
         which = chains.nearest(c, self.chain_c)
         start = self.chain_v[which].to(v.dtype)
         model = chains.run(weights, coefficients, start, self.config.sweeps, rng)
@@ -196,7 +206,9 @@ class RBM(Surrogate):
         if tempered:
             c = chains.ladders(partition.weakest(self.energy, self._axes()).to(c), c)
         coefficients = self.energy.coefficients(c, weights)
-        v = spins(torch.zeros(len(c), self.law.size, device=c.device), generator)
+        v = self.chain_v[chains.nearest(c, self.chain_c)].float()
+        if "flip" in self.law.symmetries:
+            v = v * spins(torch.zeros(len(c), 1, device=c.device), generator)
 
         def sweep(v: Tensor) -> Tensor:
             v = chains.run(weights, coefficients, v, 1, generator)

@@ -6,8 +6,9 @@ moves them to its own, so that both phases of the gradient see the same θ. *Tem
 exchanges the spins of rows of neighbouring θ with the probability that leaves both laws as they
 are (Swendsen & Wang 1986; Desjardins et al. 2010).
 
-How long a chain must run is measured: until it has run for many times the autocorrelation time of
-its free energy.
+Samples start where the chains of nearest θ ended: from random spins a lattice at strong coupling
+would be quenched, and stay in stripes. How long a chain must run is measured: many times the
+autocorrelation time of its free energy.
 """
 
 from __future__ import annotations
