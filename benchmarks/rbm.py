@@ -28,6 +28,7 @@ import torch
 
 import physgen
 from physgen.device import threads
+from physgen.law import Law
 from physgen.registry import find
 from physgen.training import InMemory, Trainer, Training
 from simulators.ising.exact import CRITICAL_BETA
@@ -57,12 +58,12 @@ DESIGNS = {
 
 def ours(theta: torch.Tensor, x: torch.Tensor, batch: int) -> Iterator[None]:
     """Epochs of the training loop, without validation."""
-    rbm, law = find("surrogates", "rbm"), physgen.read(DATA).meta.law
+    rbm, law = find("surrogates", "rbm"), Law.of("ising", {"size": 8}, CRITICAL)
     config = rbm.Config(layout="dense", hidden=HIDDEN, divergence="cd")
     rows = InMemory(theta, x)
     training = Training(epochs=EPOCHS, batch_size=batch, learning_rate=RATE)
     trainer = Trainer(rbm.create(law, config), rows, InMemory(theta[:1], x[:1]), training)
-    trainer._validate = lambda: 0.0  # type: ignore[method-assign]
+    trainer._validate = lambda: 0.0  # type: ignore[method-assign]  # the peers do not validate
     for _ in trainer:
         yield
 
@@ -129,11 +130,10 @@ PEERS: dict[str, Callable[..., Iterator[None]]] = {
 
 def speed(folder: Path) -> None:
     """Print samples a CPU second, ours as a multiple of each; epochs of all alternate."""
-    global DATA
-    DATA = folder / "critical.h5"
-    physgen.simulate("ising", out=DATA, n=20_000, seed=1, size=8, prior=CRITICAL)
-    rows = physgen.read(DATA)
-    theta, x = torch.from_numpy(rows.labels(DATA)), torch.from_numpy(rows.x)
+    path = folder / "critical.h5"
+    physgen.simulate("ising", out=path, n=20_000, seed=1, size=8, prior=CRITICAL)
+    rows = physgen.read(path)
+    theta, x = torch.from_numpy(rows.labels(path)), torch.from_numpy(rows.x)
     print("| batch | " + " | ".join(PEERS) + " |\n|---|" + "---|" * len(PEERS))
     for batch in (128, 1024):
         running = {name: peer(theta, x, batch) for name, peer in PEERS.items()}

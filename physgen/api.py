@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from inspect import signature as inspect_signature
 from json import dumps, loads
@@ -32,6 +32,7 @@ from physgen.progress import bar, log
 from physgen.registry import Kind, find, targets
 
 if TYPE_CHECKING:
+    from physgen.posterior.grid import GridPosterior
     from physgen.surrogates.base import Surrogate
 
 __all__ = ["Result", "fit", "infer", "inspect", "load", "report", "sample", "simulate", "validate"]
@@ -380,7 +381,7 @@ def infer(
     Example:
         physgen infer cvae.pt observed.h5 -o posterior.h5 --rows 0:10
     """
-    from physgen.posterior.grid import GridPosterior, grid_posterior, of_surrogate
+    from physgen.posterior.grid import grid_posterior, of_surrogate
 
     require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
@@ -410,31 +411,10 @@ def infer(
         others = [posterior_of(one) for one in model.replicas()] or [posterior]
     if not np.all(posterior.resolved):
         log.warning("%s: the grid does not resolve every posterior; widths may be off", out)
-    rng = np.random.default_rng(seed)
-    share = -(-samples // len(others))
-    theta = np.concatenate([p.sample(share, rng) for p in others], 1)
-    theta = rng.permutation(theta, axis=1)[:, :samples]
-    arrays = {
-        "theta": theta,
-        "log_prob": posterior.log_prob(theta),
-        "mean": posterior.mean,
-        "sd": posterior.sd,
-        "mean_error": np.sqrt(np.mean([(p.mean - posterior.mean) ** 2 for p in others], 0)),
-        "log_evidence": posterior.log_evidence,
-    }
     command = command_line(
-        "infer",
-        surrogate,
-        observed,
-        out=out,
-        rows=rows,
-        iid=iid,
-        samples=samples,
-        draws=draws,
-        **ways,
-        at=at,
-        seed=seed,
-    )
+        "infer", surrogate, observed,
+        out=out, rows=rows, iid=iid, samples=samples, draws=draws, **ways, at=at, seed=seed,
+    )  # fmt: skip
     about = {
         "parameters": list(model.law.prior.names),
         "law": model.law.to_json(),
@@ -444,6 +424,7 @@ def infer(
         "observed": {"path": str(observed), "sha256": dataset.file_digest(observed)},
         "provenance": dataset.provenance(command),
     }
+    arrays = posterior_arrays(posterior, others, samples, seed)
     dataset.write_arrays(out, arrays, about, kind="posterior", force=force)
     done, seconds = plural(len(posterior), "observation"), time.monotonic() - start
     first = ", ".join(
@@ -626,6 +607,27 @@ def prepared(
         trained, model = model.law.x_shape, model.at(law)
         log.info("%s: trained on x of shape %s, used on %s", path, trained, law.x_shape)
     return model.using(**options), info
+
+
+def posterior_arrays(
+    posterior: GridPosterior, others: Sequence[GridPosterior], samples: int, seed: int
+) -> dict[str, Any]:
+    """What a posterior file holds; its samples come in equal parts from `others`.
+
+    Those are the posteriors of the surrogate's replicas, or the posterior itself.
+    """
+    rng = np.random.default_rng(seed)
+    share = -(-samples // len(others))
+    theta = np.concatenate([p.sample(share, rng) for p in others], 1)
+    theta = rng.permutation(theta, axis=1)[:, :samples]
+    return {
+        "theta": theta,
+        "log_prob": posterior.log_prob(theta),
+        "mean": posterior.mean,
+        "sd": posterior.sd,
+        "mean_error": np.sqrt(np.mean([(p.mean - posterior.mean) ** 2 for p in others], 0)),
+        "log_evidence": posterior.log_evidence,
+    }
 
 
 def chosen(path: Path, rows: slice | None) -> Rows:
