@@ -72,8 +72,12 @@ def example(target: Callable[..., Any]) -> str:
 
 
 def options(target: Callable[..., Any]) -> tuple[Option, ...]:
-    """The named options of a function or of a class's constructor, in order."""
-    text = described(target.__doc__)
+    """The named options of a function or of a class's constructor, in order.
+
+    What a class says of its options adds to what its bases say.
+    """
+    ancestors = reversed(target.__mro__) if inspect.isclass(target) else [target]
+    text = {name: item for a in ancestors for name, item in described(a.__doc__).items()}
     return tuple(
         Option(p.name, type_of(p), p.default, text.get(p.name, ""))
         for p in inspect.signature(target, eval_str=True).parameters.values()

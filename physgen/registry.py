@@ -27,6 +27,9 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "simulators": {
         "gaussian": "simulators.gaussian:LinearGaussian",
         "ising": "simulators.ising:Ising",
+        "shower": "simulators.shower:Shower",
+        "shower-energy": "simulators.shower:ShowerEnergy",
+        "shower-voxel": "simulators.shower:ShowerVoxel",
     },
     "surrogates": {
         "autoregressive": "physgen.surrogates.autoregressive:Autoregressive",

@@ -1,1 +1,20 @@
-"""Particle showers."""
+"""Particle showers: a fluctuating shape whose likelihood is exact, and a Monte Carlo cascade.
+
+======================  ===================================================================
+:class:`Shower`         layer energies given (ln E, t_up) (:mod:`.simulator`)
+:class:`ShowerEnergy`   layer energies given ln E alone
+:class:`ShowerVoxel`    cells of a cylinder given (ln E, t_up)
+:mod:`.gflash`          the shape of a shower and how it fluctuates
+:mod:`.compound`        the law of a cell's energy
+:mod:`.likelihood`      exact log p (numba kernels)
+:mod:`.geometry`        layers, rings and azimuths
+:mod:`.materials`       constants of absorbers
+:mod:`.observables`     what is measured of a shower
+:mod:`.verification`    do showers follow the law?
+======================  ===================================================================
+"""
+
+from simulators.shower.geometry import Geometry
+from simulators.shower.simulator import Shower, ShowerEnergy, ShowerVoxel
+
+__all__ = ["Geometry", "Shower", "ShowerEnergy", "ShowerVoxel"]

@@ -1,0 +1,134 @@
+"""What is measured of a shower, for layers alone and for cells.
+
+Energies are in the unit of x. A mean over depth or radius is weighted by energy; of an empty
+shower it is 0. Widths are standard deviations: the longitudinal one of depth, the radial one
+√⟨r²⟩ about the calorimeter's axis. A layer's centre of energy is ⟨r cos α⟩, ⟨r sin α⟩ (Krause et
+al. 2024, arXiv:2410.21611, who call them η and φ).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from simulators.base import Array, Observable
+from simulators.shower.geometry import Geometry
+
+__all__ = ["of_cells", "of_layers"]
+
+
+def of_layers(depth: Array, unit: str = "GeV", depth_unit: str = "X_0") -> dict[str, Observable]:
+    """Observables of layer energies x (n, L).
+
+    Args:
+        depth: of the layers' centres, (L,).
+        unit: unit of x.
+        depth_unit: unit of depth.
+    """
+
+    def flat(x: Array) -> Array:
+        return np.asarray(x, dtype=float).reshape(len(x), -1)
+
+    return longitudinal(flat, depth, unit, depth_unit) | {
+        "sparsity": Observable(
+            lambda x: (flat(x) == 0).mean(1), latex="f_0", title="part of the layers without hit"
+        )
+    }
+
+
+def of_cells(
+    geometry: Geometry, unit: str = "GeV", depth: Array | None = None
+) -> dict[str, Observable]:
+    """Observables of showers x (n, *geometry.x_shape).
+
+    Args:
+        geometry: the cells.
+        unit: unit of x.
+        depth: of the layers' centres in X₀, (L,); the number of the layer if None.
+    """
+    layers = geometry.present
+    where = np.arange(float(len(layers))) if depth is None else depth
+    radius, azimuth = geometry.centres
+    along, across = radius * np.cos(azimuth), radius * np.sin(azimuth)
+
+    def per_layer(weight: Array) -> Callable[[Array], Array]:
+        def mean(x: Array) -> Array:
+            x = np.asarray(x, dtype=float).reshape(len(x), -1)
+            return np.stack(
+                [ratio(x[:, s] @ weight[s], x[:, s].sum(1)) for s in geometry.slices], 1
+            )
+
+        return mean
+
+    def radial_width(x: Array) -> Array:
+        x = np.asarray(x, dtype=float).reshape(len(x), -1)
+        return np.sqrt(ratio(x @ radius**2, x.sum(1)))
+
+    def occupancy(x: Array) -> Array:
+        hit = np.asarray(x).reshape(len(x), -1) > 0
+        return np.stack([hit[:, s].mean(1) for s in geometry.slices], 1)
+
+    spread = per_layer(radius**2)
+    return longitudinal(
+        geometry.layer_energies, where, unit, "X_0" if depth is not None else ""
+    ) | {
+        "radial_width": Observable(
+            radial_width, geometry.unit, r"\sqrt{\langle r^2\rangle}", "radial width"
+        ),
+        "sparsity": Observable(
+            lambda x: (np.asarray(x).reshape(len(x), -1) == 0).mean(1),
+            latex="f_0",
+            title="part of the cells without hit",
+        ),
+        "occupancy": Observable(occupancy, "", "f_l", "part of a layer's cells that are hit"),
+        "centre_x": Observable(
+            per_layer(along), geometry.unit, r"\langle x\rangle_l", "centre of energy in x"
+        ),
+        "centre_y": Observable(
+            per_layer(across), geometry.unit, r"\langle y\rangle_l", "centre of energy in y"
+        ),
+        "layer_width": Observable(
+            lambda x: np.sqrt(spread(x)),
+            geometry.unit,
+            r"\sqrt{\langle r^2\rangle}_l",
+            "radial width of a layer",
+        ),
+    }
+
+
+def longitudinal(
+    energies: Callable[[Array], Array], depth: Array, unit: str, depth_unit: str
+) -> dict[str, Observable]:
+    """Observables of the layer energies that a function makes of x."""
+
+    def mean_depth(x: Array) -> Array:
+        e = energies(x)
+        return ratio(e @ depth, e.sum(1))
+
+    def width(x: Array) -> Array:
+        e = energies(x)
+        mean, square = ratio(e @ depth, e.sum(1)), ratio(e @ depth**2, e.sum(1))
+        return np.sqrt((square - mean**2).clip(0))
+
+    return {
+        "total_energy": Observable(
+            lambda x: energies(x).sum(1), unit, r"E_\mathrm{tot}", "total energy"
+        ),
+        "layer_energies": Observable(energies, unit, "E_l", "energy of a layer"),
+        "depth_of_maximum": Observable(
+            lambda x: depth[energies(x).argmax(1)],
+            depth_unit,
+            r"t_\mathrm{max}",
+            "depth of the layer of most energy",
+        ),
+        "mean_depth": Observable(
+            mean_depth, depth_unit, r"\langle t\rangle", "mean depth of the energy"
+        ),
+        "longitudinal_width": Observable(width, depth_unit, r"\sigma_t", "longitudinal width"),
+    }
+
+
+def ratio(a: Array, b: Array) -> Array:
+    """a/b, 0 where b is 0."""
+    return np.divide(a, b, out=np.zeros_like(a), where=b > 0)

@@ -1,0 +1,330 @@
+r"""Showers with an exact likelihood: GFlash's fluctuating shape, laid down in exponential spots.
+
+A particle of energy E, behind t_up radiation lengths of dead material whose deposit is lost,
+starts a shower (a photon after a depth t₀ ~ Exp(9/7 X₀)). The shower has a shape of its own
+(:mod:`.gflash`); its energy comes in N ~ Poisson(E/e) spots of mean e = c²/2 (:mod:`.compound`);
+a cell takes the part F_l of the depth and G_r/n_α of the radius and azimuth. So given the shape all
+cells are independent, and log p(x|θ) is a two-dimensional integral (:mod:`.likelihood`).
+
+=======================  =========================  =========================================
+:class:`Shower`          θ = (ln E, t_up)           25 layers of 1 X₀
+:class:`ShowerEnergy`    θ = ln E                   the same
+:class:`ShowerVoxel`     θ = (ln E, t_up)           a grid of layers, azimuths and rings
+=======================  =========================  =========================================
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numba import njit
+
+from simulators.base import Array, Box, Observable, Verdict
+from simulators.shower import gflash, observables
+from simulators.shower.geometry import Geometry
+from simulators.shower.likelihood import log_likelihood
+from simulators.shower.materials import MATERIALS, Material, Name
+
+__all__ = ["Shower", "ShowerEnergy", "ShowerVoxel"]
+
+ENERGY = (0.0, math.log(100.0), "ln GeV", r"\ln E")
+UPSTREAM = (0.0, 4.0, "X_0", r"t_\mathrm{up}")
+LAYOUTS: dict[str, tuple[int, int, int, float]] = {
+    "mini": (12, 8, 6, 2.0),
+    "calochallenge": (45, 16, 9, 0.8),
+}
+"""Layers, azimuths, rings, and a layer's thickness in X₀."""
+RING = 0.5
+"""Width of a ring, R_M."""
+BLOCK = 2**21
+"""Cells that are held at once."""
+
+
+@dataclass(frozen=True)
+class GFlash:
+    """What all of these showers share.
+
+    Attributes:
+        material: of the calorimeter.
+        particle: what starts the shower; a photon's log p is a further integral, 60 times slower.
+        resolution: the stochastic term c in √GeV: σ/E = c/√E of a contained shower (positive).
+        threshold: readout threshold, GeV; a cell at or below it reads 0 (at least 0).
+    """
+
+    material: Name = "PbWO4"
+    particle: Literal["electron", "photon"] = "electron"
+    resolution: float = 0.10
+    threshold: float = 0.0
+
+    support: ClassVar[Literal["nonnegative"]] = "nonnegative"
+
+    def __post_init__(self) -> None:
+        """Refuse a configuration outside the documented ranges."""
+        if self.material not in MATERIALS:
+            raise ValueError(
+                f"material: expected one of {', '.join(MATERIALS)}, got {self.material!r}"
+            )
+        if self.particle not in ("electron", "photon"):
+            raise ValueError(f"particle: expected electron or photon, got {self.particle!r}")
+        if not 0 < self.resolution < math.inf:
+            raise ValueError(f"resolution: expected a positive number, got {self.resolution}")
+        if not 0 <= self.threshold < math.inf:
+            raise ValueError(f"threshold: expected at least 0, got {self.threshold}")
+
+    # --- what it is -------------------------------------------------------------------------
+
+    @property
+    def prior(self) -> Box:
+        """Uniform: ln E on [ln 1, ln 100] in GeV, t_up on [0, 4] X₀."""
+        return Box(ln_E=ENERGY, t_up=UPSTREAM)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Layers, azimuths, rings."""
+        return (25, 1, 1)
+
+    @property
+    def thickness(self) -> float:
+        """Of a layer, X₀."""
+        return 1.0
+
+    @property
+    def edges(self) -> Array:
+        """Radii of the rings, R_M, (R + 1,)."""
+        return np.array([0.0, np.inf])
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """(layers,)."""
+        return self.grid[:1]
+
+    @property
+    def medium(self) -> Material:
+        """The material's constants."""
+        return MATERIALS[self.material]
+
+    @property
+    def spot(self) -> float:
+        """e = c²/2, the mean energy of a spot, GeV."""
+        return self.resolution**2 / 2
+
+    @property
+    def depth(self) -> Array:
+        """Depth of the layers' centres behind the calorimeter's front, X₀, (L,)."""
+        return self.thickness * (np.arange(self.grid[0]) + 0.5)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How the samples are made, for the file."""
+        return {"model": "GFlash, compound Poisson", "spot_GeV": self.spot}
+
+    @property
+    def observables(self) -> dict[str, Observable]:
+        """Energies, depths, widths and sparsity."""
+        return observables.of_layers(self.depth)
+
+    # --- θ, sampling, and the exact answer ----------------------------------------------------
+
+    def parameters(self, theta: Array) -> tuple[Array, Array]:
+        """ln E in ln GeV and t_up in X₀ of each row of θ (n, D), (n,) each.
+
+        Raises:
+            ValueError: θ of another shape, not finite, or an energy too low for a shower.
+        """
+        theta = np.asarray(theta, dtype=float)
+        d, names = len(self.prior), ", ".join(self.prior.names)
+        if theta.ndim != 2 or theta.shape[1] != d:
+            raise ValueError(f"theta: expected shape (n, {d}) for {names}, got {theta.shape}")
+        if not np.all(np.isfinite(theta)):
+            raise ValueError("theta: expected finite values, got NaN or infinity")
+        least = math.log(self.medium.critical_energy) + gflash.LOG_Y_MIN
+        if len(theta) and theta[:, 0].min() < least:
+            raise ValueError(f"ln_E: expected at least {least:.3g}, got {theta[:, 0].min():.3g}")
+        if d > 1 and len(theta) and theta[:, 1].min() < 0:
+            raise ValueError(f"t_up: expected at least 0 X_0, got {theta[:, 1].min():.3g}")
+        return theta[:, 0], theta[:, 1] if d > 1 else np.zeros(len(theta))
+
+    def sample(self, theta: Array, rng: np.random.Generator) -> Array:
+        """One shower for each row of θ, (n, D) → (n, *x_shape) float32, GeV."""
+        step = max(1, BLOCK // math.prod(self.grid))
+        parts = [self._block(theta[i : i + step], rng) for i in range(0, len(theta), step)]
+        return np.concatenate([np.zeros((0, *self.x_shape), np.float32), *parts])
+
+    def _block(self, theta: Array, rng: np.random.Generator) -> Array:
+        rate = self.rates(theta, rng)
+        if rate.shape[2] == 1:
+            x = self.spot * rng.standard_gamma(rng.poisson(rate[..., 0])).astype(np.float32)
+        else:
+            x = np.zeros((len(rate), *self.grid), np.float32)
+            _spots(rate, self.spot, rng, x)
+        x[x <= self.threshold] = 0
+        return x.reshape(len(x), *self.x_shape)
+
+    def rates(self, theta: Array, rng: np.random.Generator) -> Array:
+        """The mean number of spots in each ring of a shower with a shape of its own, (n, L, R)."""
+        log_e, start = self.parameters(theta)
+        log_y = log_e - math.log(self.medium.critical_energy)
+        t, alpha = gflash.draw(log_y, self.medium.z, rng)
+        if self.particle == "photon":
+            start = start - rng.exponential(gflash.PHOTON_DEPTH, len(start))
+        layers = np.arange(self.grid[0] + 1) * self.thickness
+        share = gflash.fractions(t, alpha, start[:, None] + layers)
+        rate = (np.exp(log_e) / self.spot)[:, None] * share
+        if self.grid[2] == 1:
+            return rate[..., None]
+        depth = start[:, None] + self.depth
+        z = self.medium.z
+        return rate[..., None] * gflash.ring_shares(t, alpha, log_e, log_y, z, depth, self.edges)
+
+    def log_prob(self, theta: Array, x: Array) -> Array:
+        """Exact log p(x|θ) in nats a shower, (n,).
+
+        The density is with respect to counting measure at 0 and Lebesgue measure in GeV above the
+        threshold, for each cell.
+
+        Raises:
+            ValueError: θ or x of another shape, or x that is negative.
+        """
+        return self._log_prob(theta, x)
+
+    def _log_prob(self, theta: Array, x: Array, order: int = 0) -> Array:
+        x = self.checked(x)
+        log_e, start = self.parameters(theta)
+        y = x.reshape(len(x), *self.grid).astype(float) / self.spot
+        log_p = log_likelihood(
+            log_e,
+            start,
+            y,
+            thickness=self.thickness,
+            edges=self.edges,
+            spot=self.spot,
+            threshold=self.threshold / self.spot,
+            material=self.medium,
+            photon=self.particle == "photon",
+            order=order,
+        )
+        hits = (x > self.threshold).reshape(len(x), -1).sum(1)
+        return log_p - hits * math.log(self.spot)
+
+    def entropy(self, n: int, rng: np.random.Generator, prior: Box | None = None) -> Any:
+        """The floor of any surrogate's expected NLL, −E[log p(x|θ)] over the prior, by simulation.
+
+        Args:
+            n: showers to average over.
+            rng: random numbers.
+            prior: of θ; the simulator's own if None.
+
+        Returns:
+            the entropy in nats a shower, and its standard error.
+        """
+        theta = (prior or self.prior).sample(n, rng)
+        nll = -self.log_prob(theta, self.sample(theta, rng))
+        return float(nll.mean()), float(nll.std(ddof=1) / math.sqrt(n))
+
+    def verify(self, theta: Array, x: Array) -> list[Verdict]:
+        """Whether x (n, *x_shape) follows p(x|θ), by ranks among showers drawn at the same θ."""
+        from simulators.shower import verification
+
+        return verification.verify(self, theta, self.checked(x))
+
+    def checked(self, x: Array) -> Array:
+        """X as it is, (n, *x_shape).
+
+        Raises:
+            ValueError: another shape, or values that are negative or not finite.
+        """
+        x = np.asarray(x)
+        if x.shape[1:] != self.x_shape:
+            raise ValueError(f"x: expected shape (n, *{self.x_shape}), got {x.shape}")
+        if not np.all((x >= 0) & (x < np.inf)):
+            raise ValueError("x: expected energies of at least 0, got others")
+        return x
+
+
+@dataclass(frozen=True)
+class Shower(GFlash):
+    """Electromagnetic shower in 25 layers of 1 X₀, behind dead material; log p is exact."""
+
+
+@dataclass(frozen=True)
+class ShowerEnergy(GFlash):
+    """Electromagnetic shower in 25 layers of 1 X₀, of energy alone; log p is exact."""
+
+    @property
+    def prior(self) -> Box:
+        """Uniform: ln E on [ln 1, ln 100] in GeV."""
+        return Box(ln_E=ENERGY)
+
+
+@dataclass(frozen=True)
+class ShowerVoxel(GFlash):
+    """Electromagnetic shower on a grid of layers, azimuths and rings; log p is exact.
+
+    Attributes:
+        layout: mini, 12 × 8 × 6 cells in layers of 2 X₀, or calochallenge, 45 × 16 × 9 in layers
+            of 0.8 X₀; rings of 0.5 R_M.
+    """
+
+    material: Name = "W"
+    layout: Literal["mini", "calochallenge"] = "mini"
+
+    def __post_init__(self) -> None:
+        """Refuse a configuration outside the documented ranges."""
+        super().__post_init__()
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {self.layout!r}")
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Layers, azimuths, rings."""
+        return LAYOUTS[self.layout][:3]
+
+    @property
+    def thickness(self) -> float:
+        """Of a layer, X₀."""
+        return LAYOUTS[self.layout][3]
+
+    @property
+    def edges(self) -> Array:
+        """Radii of the rings, R_M, (R + 1,)."""
+        return RING * np.arange(self.grid[2] + 1)
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """(layers, azimuths, rings)."""
+        return self.grid
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The cells, radii in R_M."""
+        return Geometry.cylinder(*self.grid, RING)
+
+    @property
+    def observables(self) -> dict[str, Observable]:
+        """Energies, depths, widths, sparsity, occupancy and centres of energy."""
+        return observables.of_cells(self.geometry, "GeV", self.depth)
+
+
+@njit(cache=True)
+def _spots(rate, spot, rng, x):
+    """Lay down spots at rates (n, L, R) in cells x (n, L, A, R), which are zero.
+
+    A ring's spots fall on its azimuths alike: thrown one by one if they are few, else as many
+    independent Poisson numbers, which is the same law.
+    """
+    _, layers, azimuths, rings = x.shape
+    for i in range(len(x)):
+        for l in range(layers):
+            for r in range(rings):
+                mean = rate[i, l, r]
+                if mean < 4 * azimuths:
+                    for _ in range(rng.poisson(mean)):
+                        a = min(int(azimuths * rng.random()), azimuths - 1)
+                        x[i, l, a, r] += spot * rng.standard_exponential()
+                else:
+                    for a in range(azimuths):
+                        x[i, l, a, r] = spot * rng.standard_gamma(rng.poisson(mean / azimuths))
