@@ -218,6 +218,8 @@ def draws(surrogate: Surrogate, rows: int) -> Iterator[str]:
         yield "sample: the same generator gives another x; draw from it alone"
     if surrogate.law.support == "spins" and not (x.abs() == 1).all():
         yield "sample: support is spins, but x holds values other than -1 and +1"
+    if surrogate.law.support == "nonnegative" and not (x >= 0).all():
+        yield "sample: support is nonnegative, but x is negative"
     levels = surrogate.law.levels
     if levels and not ((x >= 0) & (x < levels) & (x == x.round())).all():
         yield f"sample: support is levels, but x holds others than the integers 0 to {levels - 1}"

@@ -11,9 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from physgen.law import Law
+from physgen.layers import Layers
 from simulators.base import Box, Symmetry
 
-__all__ = ["Identity", "Rescale", "Standardise", "Symmetries", "for_support"]
+__all__ = [
+    "Identity",
+    "LogHurdle",
+    "Rescale",
+    "Standardise",
+    "Symmetries",
+    "Transform",
+    "for_support",
+]
+
+TINY = 1e-300
 
 
 class Rescale(nn.Module):
@@ -46,7 +57,7 @@ class Identity(nn.Module):
         """The identity."""
         return z
 
-    def log_det(self) -> Tensor:
+    def log_det(self, x: Tensor) -> Tensor:
         """log|det ∂z/∂x| = 0."""
         return torch.zeros(())
 
@@ -79,13 +90,54 @@ class Standardise(nn.Module):
         """Z → x."""
         return z * self.std + self.mean
 
-    def log_det(self) -> Tensor:
+    def log_det(self, x: Tensor) -> Tensor:
         """log|det ∂z/∂x| = −Σ log σ, the same for all x."""
         return -self.std.double().log().sum()
 
 
-def for_support(law: Law) -> Identity | Standardise:
+class LogHurdle(nn.Module):
+    """z = log x − μ for each component of x ≥ 0, and −∞ where x is 0; μ from the training data.
+
+    Volumes are those of the components above 0: the others are atoms.
+    """
+
+    mean: Tensor
+
+    def __init__(self, x_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(x_shape))
+
+    def fit(self, x: Tensor) -> None:
+        """Take μ from rows of data (n, *x_shape): the mean of log x above 0.
+
+        A component that is never above 0 takes the mean of all others.
+        """
+        hit, log_x = x > 0, x.double().clamp(min=TINY).log()
+        count, total = hit.sum(0), torch.where(hit, log_x, 0.0).sum(0)
+        everywhere = total.sum() / count.sum().clamp(min=1)
+        self.mean.copy_(torch.where(count > 0, total / count.clamp(min=1), everywhere))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X → z, (B, *x_shape) float32."""
+        return x.float().log() - self.mean
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Z → x; −∞ → 0."""
+        return (z + self.mean).exp()
+
+    def log_det(self, x: Tensor) -> Tensor:
+        """log|det ∂z/∂x| = −Σ log x over what is above 0, (B,)."""
+        x = x.double()
+        return -torch.where(x > 0, x, 1.0).log().flatten(1).sum(1)
+
+
+Transform = Identity | Standardise | LogHurdle | Layers
+
+
+def for_support(law: Law) -> Identity | Standardise | LogHurdle:
     """The map that the support of x asks for."""
+    if law.support == "nonnegative":
+        return LogHurdle(law.x_shape)
     discrete = law.support in ("spins", "levels")
     return Identity() if discrete else Standardise(law.x_shape)
 

@@ -132,10 +132,8 @@ def test_log_p_is_exact_and_kept_in_float64(case):
 
 def conditionals(surrogate, x, c):
     """Log odds of every site by its number in the chain, (B, N, K − 1)."""
-    field = surrogate.field(surrogate.values(x))
-    return torch.cat(
-        [s.log_odds(field, s.all, s.net.coefficients(c)) for s in surrogate.stages], 1
-    )
+    field = surrogate.field(surrogate.site.values(x))
+    return torch.cat([s.raw(field, s.all, s.net.coefficients(c)) for s in surrogate.stages], 1)
 
 
 def test_no_conditional_depends_on_its_own_or_a_later_site(case):
@@ -248,7 +246,7 @@ def p_value(surrogate, p, n=20_000):
     theta = torch.full((n, 1), 0.4)
     x = surrogate.sample(theta, torch.Generator().manual_seed(5))
     base = max(2, surrogate.law.levels)
-    values = surrogate.values(x).numpy()
+    values = surrogate.site.values(x).numpy()
     code = values @ base ** np.arange(surrogate.law.size)[::-1]
     return chisquare(np.bincount(code, minlength=len(p)), n * p / p.sum()).pvalue
 
@@ -265,7 +263,7 @@ def test_drawing_site_by_site_is_what_whole_evaluations_give(case):
         for stage in surrogate.stages:
             for t, site in enumerate(stage.sites.tolist()):
                 field = surrogate.field(values)
-                odds = stage.log_odds(field, stage.all, stage.net.coefficients(c))[:, t]
+                odds = stage.raw(field, stage.all, stage.net.coefficients(c))[:, t]
                 p = torch.cat([torch.zeros(29, 1), odds], 1).softmax(1)
                 values[:, site] = (u[:, [site]] >= p.cumsum(1)[:, :-1]).sum(1)
         assert torch.equal(surrogate.draw(c, u), values)

@@ -31,10 +31,28 @@ class Dice:
         return theta[:, 0] * x.sum(1) - x.shape[1] * log_z
 
 
+class Rain:
+    """Days that are dry, or have exponential rain of mean e^θ: x_i is 0 with probability 0.3."""
+
+    prior = Box(log_mean=(-1.0, 1.0))
+    x_shape = (5,)
+    support = "nonnegative"
+
+    def sample(self, theta, rng):
+        rain = rng.exponential(np.exp(theta), (len(theta), *self.x_shape))
+        return np.where(rng.random(rain.shape) < 0.3, 0, rain)
+
+    def log_prob(self, theta, x):
+        wet = np.log(0.7) - theta - x * np.exp(-theta)
+        return np.where(x > 0, wet, np.log(0.3)).sum(1)
+
+
+TOYS = {"dice": Dice, "rain": Rain}
 LAWS = {
     "lattice 4x6": Law.of("ising", {"size": 4, "width": 6}),
     "odd lattice 3x5": Law.of("ising", {"size": 3, "width": 5, "theta": "beta-xy"}),
     "levels": Law("dice", Dice.prior, Dice.x_shape, "levels", levels=3),
+    "hurdle": Law("rain", Rain.prior, Rain.x_shape, "nonnegative"),
     "vector": Law.of("gaussian", {"size": 5, "parameters": 3}),
 }
 
@@ -84,7 +102,7 @@ def with_likelihood(family):
 
 
 def simulator_of(law):
-    return Dice() if law.simulator == "dice" else law.build()
+    return TOYS[law.simulator]() if law.simulator in TOYS else law.build()
 
 
 def rows(surrogate, n=11):

@@ -137,6 +137,9 @@ class Exact(nn.Module):
         self.simulator, self.surrogate = surrogate.law.build(), surrogate
         self.shrink = shrink
 
+    def moments(self, c):
+        return torch.zeros(1), torch.ones(1)
+
     def forward(self, z, log_snr, c):
         rescale, standardise = self.surrogate.rescale, self.surrogate.transform
         theta = (c + 1) / 2 * (rescale.high - rescale.low) + rescale.low

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.options import build
-from physgen.transforms import Rescale, Symmetries, for_support
+from physgen.transforms import Rescale, Symmetries, Transform, for_support
 from simulators.base import Support
 
 __all__ = ["Likelihood", "LogProb", "LossFunction", "Noise", "Objective", "Surrogate"]
@@ -156,7 +156,7 @@ class Surrogate(nn.Module, abc.ABC):
         self.law = law
         self.config = config
         self.rescale = Rescale(law.prior)
-        self.transform = for_support(law)
+        self.transform: Transform = for_support(law)
 
     @property
     @abc.abstractmethod
@@ -291,7 +291,7 @@ class Surrogate(nn.Module, abc.ABC):
     ) -> Tensor:
         """What training minimises, in data space: θ (B, D), x (B, *x_shape) → (B,)."""
         value = self._loss(self.rescale(theta), self.transform(x), generator, progress)
-        return value - self.transform.log_det().to(value.device, value.dtype)
+        return value - self.transform.log_det(x).to(value.device, value.dtype)
 
     @final
     @torch.no_grad()
@@ -350,7 +350,7 @@ class Surrogate(nn.Module, abc.ABC):
         for t, y, i in zip(theta.split(rows), x.split(rows), index.split(rows), strict=True):
             c, z = self.rescale(t.to(self.device)), self.transform(y.to(self.device))
             value, error = self._log_prob(c, z, Noise(i, seed, self.device), draws)
-            values.append((value.double() + self.transform.log_det()).cpu())
+            values.append((value.double() + self.transform.log_det(y.to(self.device))).cpu())
             errors.append(error.double().cpu())
         return LogProb(torch.cat(values), torch.cat(errors), self.likelihood)
 

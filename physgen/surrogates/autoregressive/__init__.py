@@ -1,4 +1,4 @@
-r"""Autoregression: p(x|θ) = Π_i p(x_i|x_<i, θ), exact and normalised, for spins and levels.
+r"""Autoregression: p(x|θ) = Π_i p(x_i|x_<i, θ), exact and normalised.
 
 One site is drawn after another, each from a distribution that a network gives for its value, with
 the sites drawn before as input and θ by FiLM (van den Oord et al. 2016, arXiv:1601.06759; Germain
@@ -6,7 +6,8 @@ et al. 2015, arXiv:1502.03509; for the Ising model Wu, Wang and Zhang 2019, arXi
 site never sees itself or a later one, so log p is a sum of log probabilities: one pass, no error,
 normalised whatever the weights.
 
-`chain` says in which order and from what each site is drawn, `conditional` holds the network.
+`site` says what a site may hold (spins, levels, or a nonnegative number behind a hurdle), `chain`
+in which order and from what each is drawn; `conditional` holds the network.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.surrogates.autoregressive.chain import Part, parts
 from physgen.surrogates.autoregressive.conditional import Stage
+from physgen.surrogates.autoregressive.site import HurdleSite, Levels, Site
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from simulators.base import Support
 
@@ -47,6 +49,7 @@ class AutoregressiveConfig:
         hidden: units of a layer (at least 1).
         blocks: residual blocks of two layers (at least 0).
         sites: sites of each x and stage that a training step looks at, drawn at random; 0 for all.
+        components: Gamma laws in the density of a nonnegative site (at least 1).
     """
 
     order: Literal["auto", "checkerboard", "raster"] = "auto"
@@ -54,39 +57,29 @@ class AutoregressiveConfig:
     hidden: int = 64
     blocks: int = 1
     sites: int = 16
+    components: int = 2
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        for name, low in (("hidden", 1), ("blocks", 0), ("sites", 0)):
+        for name, low in (("hidden", 1), ("blocks", 0), ("components", 1), ("sites", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
 
 
 class Autoregressive(Surrogate):
-    """Autoregressive p(x|θ) of discrete x.
-
-    x is held as `code`: ±1 where it has two values, else one-hot.
-    """
+    """Autoregressive p(x|θ) of spins, levels, or nonnegative numbers."""
 
     name: ClassVar[str] = "autoregressive"
     Config = AutoregressiveConfig
-    supports: ClassVar[tuple[Support, ...]] = ("spins", "levels")
-    code: Tensor
+    supports: ClassVar[tuple[Support, ...]] = ("spins", "levels", "nonnegative")
 
     def __init__(self, law: Law, config: AutoregressiveConfig) -> None:
         super().__init__(law, config)
-        self.levels = 2 if law.support == "spins" else law.levels
-        if self.levels > MOST_LEVELS:
-            raise UsageError(
-                f"{self.name}: levels: expected at most {MOST_LEVELS}, got {self.levels}"
-            )
-        code = torch.eye(self.levels) if self.levels > 2 else torch.tensor([[-1.0], [1.0]])
-        self.register_buffer("code", code, persistent=False)
+        self.site = site_of(law, config)
         self.chain = nn.ModuleList(
             Stage(
                 part,
-                code.shape[1],
-                self.levels - 1,
+                self.site,
                 len(law.prior),
                 *((FEW, 0) if part.at_once else (config.hidden, config.blocks)),
                 flips="flip" in law.symmetries,
@@ -104,18 +97,13 @@ class Autoregressive(Surrogate):
         """A product of normalised conditionals."""
         return Likelihood.EXACT
 
-    def values(self, z: Tensor) -> Tensor:
-        """The number of each site's value, 0 … K − 1, for z (B, *x_shape) → (B, N)."""
-        z = z.flatten(1)
-        return ((z + 1) / 2 if self.law.support == "spins" else z).round().long()
-
     def field(self, values: Tensor) -> Tensor:
         """Values (B, N) as code, with a blank site at the end, (B, N + 1, E)."""
-        return F.pad(self.code[values], (0, 0, 0, 1))
+        return F.pad(self.site.code(values), (0, 0, 0, 1))
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         """−log p(z|c); in training, of some sites of each stage, scaled up, (B,)."""
-        values = self.values(z)
+        values = self.site.values(z)
         field, loss = self.field(values), torch.zeros(len(z), device=z.device)
         for stage in self.stages:
             n = len(stage.sites)
@@ -126,7 +114,7 @@ class Autoregressive(Surrogate):
         return loss
 
     def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
-        values = self.values(z)
+        values = self.site.values(z)
         field = self.field(values)
         total = torch.zeros(len(z), device=z.device, dtype=torch.float64)
         for stage in self.stages:
@@ -137,27 +125,44 @@ class Autoregressive(Surrogate):
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
         uniforms = torch.rand(len(c), self.law.size, generator=generator, device=c.device)
-        values = self.draw(c, uniforms)
-        z = 2 * values - 1 if self.law.support == "spins" else values
-        return z.float().view(len(c), *self.law.x_shape)
+        z = self.site.numbers(self.draw(c, uniforms, generator))
+        return z.view(len(c), *self.law.x_shape)
 
-    def draw(self, c: Tensor, uniforms: Tensor) -> Tensor:
-        """Values (B, N), each by the inverse of its conditional distribution function.
+    def draw(
+        self, c: Tensor, uniforms: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Values (B, N), levels each by the inverse of its conditional distribution function.
 
         Args:
             c: (B, D).
             uniforms: (B, N) in [0, 1), one for each site.
+            generator: further random numbers, for what is no level.
         """
-        values = torch.zeros(uniforms.shape, dtype=torch.long, device=c.device)
-        field = F.pad(torch.zeros_like(self.code[values]), (0, 0, 0, 1))
+        values = self.site.values(torch.zeros_like(uniforms))
+        field = torch.zeros_like(self.field(values))
         for stage in self.stages:
             theta, n = stage.net.coefficients(c), len(stage.sites)
             for which in stage.all.split(n if stage.at_once else 1, 1):
                 sites = stage.sites[which[0]]
-                below = stage.log_p_of_all(field, which, theta).exp().cumsum(-1)[..., :-1]
-                drawn = (uniforms[:, sites, None] >= below).sum(-1)
-                values[:, sites], field[:, sites] = drawn, self.code[drawn]
+                raw = stage.raw(field, which, theta)
+                drawn = self.site.draw(raw, uniforms[:, sites], generator)
+                values[:, sites], field[:, sites] = drawn, self.site.code(drawn)
         return values
+
+
+def site_of(law: Law, config: AutoregressiveConfig) -> Site:
+    """What a site of x may hold.
+
+    Raises:
+        UsageError: more levels than there is room for.
+    """
+    if law.support == "nonnegative":
+        return HurdleSite(config.components)
+    if law.levels > MOST_LEVELS:
+        raise UsageError(
+            f"autoregressive: levels: expected at most {MOST_LEVELS}, got {law.levels}"
+        )
+    return Levels(law.levels or 2, law.support == "spins")
 
 
 def chain_of(law: Law, config: AutoregressiveConfig) -> list[Part]:

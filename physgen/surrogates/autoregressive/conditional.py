@@ -1,4 +1,4 @@
-"""The network of a part of the chain: log odds of the values of a site, given its parents and θ.
+"""The network of a part of the chain: the law of a site's value, given its parents and θ.
 
 One network serves all sites of a part; each site has a bias of its own (`place`), and θ scales and
 shifts every layer. Beside the layers a linear term, whose weights depend on θ, holds what the
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from physgen.nets import FiLM
 from physgen.surrogates.autoregressive.chain import Part
+from physgen.surrogates.autoregressive.site import Site
 
 __all__ = ["Conditional", "Stage"]
 
@@ -22,12 +23,12 @@ Coefficients = tuple[list[tuple[Tensor, Tensor]], Tensor]
 
 
 class Conditional(nn.Module):
-    """p(x_i|parents, θ) as log odds: a residual network beside a linear term.
+    """p(x_i|parents, θ) as R numbers: a residual network beside a linear term.
 
     Args:
         sites: sites of the part, n.
         inputs: numbers that the parents come to, I.
-        outputs: log odds of a site, K − 1.
+        outputs: numbers of a site's law, R.
         condition: components of c.
         hidden: units of a layer.
         blocks: residual blocks of two layers.
@@ -57,7 +58,7 @@ class Conditional(nn.Module):
         return films, self.slopes(c).unflatten(1, (-1, self.outputs))
 
     def forward(self, inputs: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
-        """Parents (B, m, I) of sites (1, m) or (B, m) of the part → log odds (B, m, K − 1)."""
+        """Parents (B, m, I) of sites (1, m) or (B, m) of the part → (B, m, R)."""
         ((gain, shift), *films), slopes = theta
         h = (self.enter(inputs) + self.place[which]) * gain + shift
         for (gain, shift), first, second in zip(films, self.first, self.second, strict=True):
@@ -74,8 +75,7 @@ class Stage(nn.Module):
 
     Args:
         part: sites and their parents.
-        code: numbers that a value is held as, E.
-        outputs: log odds of a site, K − 1.
+        site: what a site may hold.
         condition: components of c.
         hidden: units of a layer.
         blocks: residual blocks.
@@ -90,8 +90,7 @@ class Stage(nn.Module):
     def __init__(
         self,
         part: Part,
-        code: int,
-        outputs: int,
+        site: Site,
         condition: int,
         hidden: int,
         blocks: int,
@@ -104,11 +103,11 @@ class Stage(nn.Module):
         self.register_buffer("parents", part.parents, persistent=False)
         self.register_buffer("reference", part.reference[:, None], persistent=False)
         self.register_buffer("all", torch.arange(n)[None], persistent=False)
-        self.at_once, self.flips = part.at_once, flips
-        self.net = Conditional(n, code * inputs, outputs, condition, hidden, blocks)
+        self.site, self.at_once, self.flips = site, part.at_once, flips
+        self.net = Conditional(n, site.inputs * inputs, site.outputs, condition, hidden, blocks)
 
-    def log_odds(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
-        """Log odds of some sites against the value 0.
+    def raw(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+        """What the network gives for the laws of some sites: log odds of levels.
 
         Args:
             field: (B, N + 1, E) x as code, of which earlier sites alone are looked at.
@@ -116,7 +115,7 @@ class Stage(nn.Module):
             theta: the coefficients of the network.
 
         Returns:
-            (B, m, K − 1).
+            (B, m, R).
         """
         inputs = look(field, self.parents[which])
         if not self.flips:
@@ -125,14 +124,10 @@ class Stage(nn.Module):
         sign = torch.where(votes == 0, look(field, self.reference[which]), votes.sign())
         return sign * self.net(sign * inputs, which, theta)
 
-    def log_p_of_all(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
-        """Log p of every value of some sites, (B, m, K)."""
-        return F.pad(self.log_odds(field, which, theta).float(), (1, 0)).log_softmax(-1)
-
     def log_p(self, values: Tensor, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
         """Log p of the values (B, N) that some sites have, (B, m)."""
         own = values.gather(1, self.sites[which].expand(len(values), -1))
-        return self.log_p_of_all(field, which, theta).gather(-1, own[..., None])[..., 0]
+        return self.site.log_p(self.raw(field, which, theta), own)
 
 
 def look(field: Tensor, sites: Tensor) -> Tensor:

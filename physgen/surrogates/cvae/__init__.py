@@ -24,8 +24,9 @@ from torch import Tensor
 
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
-from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, Gaussian
+from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, Gaussian, Hurdle
 from physgen.surrogates.cvae.latents import Latents, Normal
+from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
 
@@ -47,6 +48,7 @@ class CVAEConfig:
             have neither warm-up nor free bits.
         warm_up: part of the training over which the KL term grows to its full weight (0 to 1).
         free_bits: nats that each level may carry at no cost while training (at least 0).
+        components: Gamma laws in the density of a nonnegative component (at least 1).
     """
 
     latent_dim: int = 4
@@ -58,10 +60,12 @@ class CVAEConfig:
     importance_draws: int = 1
     warm_up: float = 0.2
     free_bits: float = 0.05
+    components: int = 2
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        for name in ("latent_dim", "levels", "channels", "window", "importance_draws"):
+        counts = ("latent_dim", "levels", "channels", "window", "importance_draws", "components")
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.stages < 0:
@@ -78,6 +82,7 @@ class CVAE(Surrogate):
     name: ClassVar[str] = "cvae"
     likelihood = Likelihood.BOUND
     Config = CVAEConfig
+    supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
     default_draws = 100
     posterior_draws = 32
 
@@ -171,4 +176,6 @@ def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
     """The likelihood that the support of x asks for."""
     if law.support == "spins":
         return CoarseToFine(law, config.channels, config.stages, config.window)
+    if law.support == "nonnegative":
+        return Hurdle(law, config.channels, config.components)
     return Gaussian(law, config.channels)

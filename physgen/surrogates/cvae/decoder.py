@@ -12,7 +12,8 @@ leave is the business of the latents: they carry the long wavelengths, the decod
 One stage is the factorised decoder of the plain VAE, which cannot carry short-range correlations
 at all.
 
-Real x is decoded as independent Gaussians given h.
+Real x is decoded as independent Gaussians given h, nonnegative x as independent hurdles
+(:mod:`physgen.hurdle`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from physgen.hurdle import HurdleGamma
 from physgen.law import Law
 from physgen.nets import FiLM, convolution, field_shape, stages_of
 
-__all__ = ["CoarseToFine", "Decoder", "Gaussian"]
+__all__ = ["CoarseToFine", "Decoder", "Gaussian", "Hurdle"]
 
 
 class Decoder(nn.Module, abc.ABC):
@@ -140,6 +142,36 @@ class Gaussian(Decoder):
         mean, log_sigma = self.moments(h)
         noise = torch.randn(mean.shape, generator=generator, device=h.device)
         return mean + log_sigma.exp() * noise
+
+
+class Hurdle(Decoder):
+    """Independent hurdles of mixtures of Gamma laws, from h by a layer and a linear map."""
+
+    def __init__(self, law: Law, channels: int, components: int) -> None:
+        super().__init__()
+        self.law, self.numbers = law, HurdleGamma.parameters(components)
+        self.hidden = convolution(channels, channels, law)
+        self.head = convolution(channels, self.numbers * field_shape(law)[0], law)
+
+    def laws(self, h: Tensor) -> HurdleGamma:
+        """The law of each component given h (B, C, H, W), (B, *x_shape)."""
+        raw = self.head(F.silu(self.hidden(F.silu(h))))
+        return HurdleGamma(
+            raw.unflatten(1, (self.numbers, -1))
+            .flatten(2)
+            .transpose(1, 2)
+            .reshape(len(h), *self.law.x_shape, self.numbers)
+        )
+
+    def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """Log p(x|h) of x (B, *x_shape) under each of h (B, K, C, H, W), (B, K)."""
+        k = h.shape[1]
+        log_p = self.laws(h.flatten(0, 1)).log_prob(x.repeat_interleave(k, 0))
+        return log_p.flatten(1).sum(1).view(-1, k)
+
+    def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+        """One x for each field h (B, C, H, W), (B, *x_shape)."""
+        return self.laws(h).sample(generator)
 
 
 def windows(rows: int, columns: int, window: int, periodic: bool) -> tuple[Tensor, Tensor]:

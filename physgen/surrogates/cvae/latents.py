@@ -26,7 +26,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nets import FiLM, ResidualBlock, as_field, convolution, field_shape
+from physgen.nets import (
+    FiLM,
+    ResidualBlock,
+    coarsen,
+    convolution,
+    field_shape,
+    refine,
+    seen,
+    seen_channels,
+)
 
 __all__ = ["Latents", "Trace", "grids_of"]
 
@@ -68,13 +77,13 @@ class Level(nn.Module):
         super().__init__()
         ratio = (finer[0] // grid[0], finer[1] // grid[1])
         self.grid, self.shape = grid, (latent, *grid)
-        self.down = nn.Conv2d(channels, channels, ratio, ratio)
+        self.down = coarsen(channels, channels, law, ratio)
         self.encode = ResidualBlock(channels, len(law.prior), law)
         self.field = ResidualBlock(channels, len(law.prior), law)
-        self.p = nn.Conv2d(channels, 2 * latent, 1)
-        self.q = nn.Conv2d(2 * channels, 2 * latent, 1)
-        self.z = nn.Conv2d(latent, channels, 1)
-        self.up = nn.ConvTranspose2d(channels, channels, ratio, ratio)
+        self.p = coarsen(channels, 2 * latent, law, (1, 1))
+        self.q = coarsen(2 * channels, 2 * latent, law, (1, 1))
+        self.z = coarsen(latent, channels, law, (1, 1))
+        self.up = refine(channels, channels, law, ratio)
 
 
 class Latents(nn.Module):
@@ -93,9 +102,9 @@ class Latents(nn.Module):
     ) -> None:
         super().__init__()
         self.law, self.standard = law, standard
-        inputs, *finest = field_shape(law)
-        grids = [(finest[0], finest[1]), *grids_of(law, levels)]
-        self.embed = convolution(inputs, channels, law)
+        finest = field_shape(law)[1:]
+        grids = [finest, *grids_of(law, levels)]
+        self.embed = convolution(seen_channels(law), channels, law)
         self.stack = nn.ModuleList(
             Level(law, grid, finer, channels, latent) for finer, grid in pairwise(grids)
         )
@@ -115,7 +124,7 @@ class Latents(nn.Module):
 
     def encode(self, z: Tensor, c: Tensor) -> list[Tensor]:
         """Bottom-up features e_l of z (B, *x_shape), fine to coarse."""
-        h = F.silu(self.embed(as_field(self.law, z)))
+        h = F.silu(self.embed(seen(self.law, z)))
         features = []
         for level in self.levels:
             h = level.encode(level.down(h), c)

@@ -1,13 +1,13 @@
 r"""Conditional diffusion: noise is taken away from x step by step, given θ.
 
 Two kernels share one network, a U-Net with attention. The *Gaussian* one blurs spins or reals; the
-*masked* one hides spins. Each has a bound on log p(x|θ) that training raises, an unbiased estimate
-of p of its finite chain, and samples at any number of steps; the Gaussian one has the
-probability-flow density as well.
+*masked* one hides spins; the *hurdle* of nonnegative x is one of each. Each has a bound on log
+p(x|θ) that training raises and samples at any number of steps; the first two have an unbiased
+estimate of p of their finite chain, and the Gaussian one the probability-flow density as well.
 
 `schedule` says how noise grows, `denoiser` what the network predicts, `sampler` how to come back,
-`likelihood` what x costs in nats; `gaussian` and `masked` put them together on the network of
-`unet`.
+`likelihood` what x costs in nats; `gaussian`, `masked` and `hurdle` put them together on the
+network of `unet`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from torch import Tensor
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.layers import Layers
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.diffusion import sampler, schedule
 from physgen.surrogates.diffusion.gaussian import Gaussian
+from physgen.surrogates.diffusion.hurdle import Hurdle
+from physgen.surrogates.diffusion.layered import Layered
 from physgen.surrogates.diffusion.masked import Masked
+from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
 
@@ -36,8 +40,9 @@ class DiffusionConfig:
     """Options of the diffusion model.
 
     Attributes:
-        kernel: what noise does: masked hides spins, gaussian blurs; auto masks spins.
-        network: size of the U-Net.
+        kernel: what noise does: masked hides spins, gaussian blurs; auto masks spins. Nonnegative
+            x has both, a hurdle, whatever is given here.
+        network: size of the U-Net; auto is small, or wide where x is a single site (a vector).
         order: order of the masked kernel; checkerboard fills one colour in last, at once (right
             for nearest-neighbour couplings), auto does so where both sides are even.
         noise_schedule: how the Gaussian kernel's log-SNR falls.
@@ -51,10 +56,12 @@ class DiffusionConfig:
             (probability flow, Gaussian kernel).
         trace: trace of the probability flow; Hutchinson's costs one backward pass and not one for
             each component of x, and its noise biases log p of spins upwards.
+        stages: of nonnegative x of three axes, layers first: the layers' energies and then their
+            shares (auto), or all cells in one.
     """
 
     kernel: Literal["auto", "masked", "gaussian"] = "auto"
-    network: Literal["small", "medium", "large"] = "small"
+    network: Literal["auto", "small", "medium", "large", "wide"] = "auto"
     order: Literal["auto", "checkerboard", "random"] = "auto"
     noise_schedule: schedule.Name = "learnt"
     timesteps: int = 0
@@ -64,6 +71,7 @@ class DiffusionConfig:
     eta: float = 0.0
     estimator: Literal["bound", "path", "ode"] = "bound"
     trace: Literal["exact", "hutchinson"] = "exact"
+    stages: Literal["auto", "one"] = "auto"
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
@@ -81,14 +89,14 @@ class Diffusion(Surrogate):
 
     name: ClassVar[str] = "diffusion"
     Config = DiffusionConfig
+    supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
     late: ClassVar[tuple[str, ...]] = ("sampler", "steps", "eta", "estimator", "trace")
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__(law, config)
-        masked = config.kernel == "masked" or (config.kernel == "auto" and law.support == "spins")
-        if masked and law.support != "spins":
-            raise UsageError(f"masked kernel: not for {law.support} x; expected spins")
-        self.kernel: Masked | Gaussian = (Masked if masked else Gaussian)(law, config)
+        self.kernel = kernel_of(law, config)
+        if isinstance(self.kernel, Layered):
+            self.transform = Layers(law)
         self.default_draws = self.posterior_draws = self.kernel.draws
         self._refuse()
 
@@ -127,4 +135,20 @@ class Diffusion(Surrogate):
         return self.kernel.log_prob(c, z, noise, draws, self.config)
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        return self.kernel.sample(c, generator, self.config).view(len(c), *self.law.x_shape)
+        z = self.kernel.sample(c, generator, self.config)
+        return z if isinstance(self.kernel, Layered) else z.view(len(c), *self.law.x_shape)
+
+
+def kernel_of(law: Law, config: DiffusionConfig) -> Masked | Gaussian | Hurdle | Layered:
+    """The kernel that the support of x and the options ask for.
+
+    Raises:
+        UsageError: a masked kernel for what is no spins.
+    """
+    if config.kernel == "masked" and law.support != "spins":
+        raise UsageError(f"masked kernel: not for {law.support} x; expected spins")
+    if law.support == "nonnegative":
+        layered = len(law.x_shape) == 3 and config.stages != "one"
+        return (Layered if layered else Hurdle)(law, config)
+    masked = law.support == "spins" and config.kernel != "gaussian"
+    return Masked(law, config) if masked else Gaussian(law, config)

@@ -8,8 +8,9 @@ One network F gives x̂; noise, score and velocity are linear images of it and o
 F does not have to learn what is known beforehand:
 
 - spins: x̂ = tanh(α z/σ² + F), exact with F = 0 for independent spins of no mean;
-- reals of unit variance: x̂ = α z + σ F, exact with F = 0 for independent normal components: the
-  preconditioning of Karras et al. (2022, arXiv:2206.00364) in a variance-preserving process.
+- reals: x̂ = (αs²z + σ²m)/v + σs/√v F with v = α²s² + σ², exact with F = 0 for independent normal
+  components of mean m(θ) and width s(θ), which are learnt: the preconditioning of Karras et al.
+  (2022, arXiv:2206.00364), for what θ tells of x beforehand. They start at 0 and 1.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from physgen.law import Law
-from physgen.nets import field_shape
+from physgen.nets import FiLM, field_shape
 from physgen.surrogates.diffusion.schedule import alpha_sigma, rows
 from physgen.surrogates.diffusion.unet import Preset, UNet
 
 __all__ = ["Denoiser", "Prediction", "convert"]
 
+LARGEST = 6.0
+"""Of |log s|."""
 Prediction = Literal["x0", "epsilon", "score", "v"]
 
 
@@ -69,14 +72,18 @@ class Denoiser(nn.Module):
     Args:
         law: what x is.
         preset: sizes of the network.
+        given: components of c beside θ.
     """
 
-    def __init__(self, law: Law, preset: Preset) -> None:
+    def __init__(self, law: Law, preset: Preset, given: int = 0) -> None:
         super().__init__()
         self.law = law
         channels = field_shape(law)[0]
         self.spins = law.support == "spins"
-        self.net = UNet(law, (1 + self.spins) * channels, channels, len(law.prior) + 3, preset)
+        condition = len(law.prior) + given
+        self.net = UNet(law, (1 + self.spins) * channels, channels, condition + 3, preset)
+        if not self.spins:
+            self.prior = FiLM(condition, channels)
 
     def forward(self, z: Tensor, log_snr: Tensor, c: Tensor) -> Tensor:
         """x̂ of z (B, *x_shape) at λ (B,) given c (B, D), (B, *x_shape)."""
@@ -88,4 +95,16 @@ class Denoiser(nn.Module):
         seen = [z, odds.tanh()] if self.spins else [z]
         field = torch.cat([v.reshape(shape) for v in seen], 1)
         f = self.net(field, condition).float().reshape(z.shape)
-        return torch.tanh(odds + f) if self.spins else alpha * z + sigma * f
+        if self.spins:
+            return torch.tanh(odds + f)
+        m, s = self.moments(c)
+        v = alpha**2 * s**2 + sigma**2
+        return (alpha * s**2 * z + sigma**2 * m) / v + sigma * s / v.sqrt() * f
+
+    def moments(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """m and s of reals given c (B, D), (B, …) each, broadcastable to x."""
+        gain, shift = self.prior.coefficients(c)
+        s = (LARGEST * torch.tanh((gain - 1) / LARGEST)).exp()
+        grid = field_shape(self.law)[1:]
+        shape = (len(c), *self.law.x_shape) if grid == (1, 1) else (len(c), 1, 1)
+        return shift.reshape(shape), s.reshape(shape)

@@ -30,7 +30,7 @@ from physgen.surrogates.diffusion.likelihood import (
 )
 from physgen.surrogates.diffusion.sampler import SAMPLERS, Denoise, integrate, sampler
 from physgen.surrogates.diffusion.schedule import SCHEDULES, alpha_sigma
-from physgen.surrogates.diffusion.unet import PRESETS
+from physgen.surrogates.diffusion.unet import preset_of
 
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
@@ -56,28 +56,36 @@ class Gaussian(nn.Module):
     Args:
         law: what x is.
         config: the family's options.
+        given: further components of the condition c.
+        high: log-SNR at the data's end; that of the support if None.
     """
 
     draws: ClassVar[int] = 256
     samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", *list(SAMPLERS)[1:])
 
-    def __init__(self, law: Law, config: DiffusionConfig) -> None:
+    def __init__(
+        self, law: Law, config: DiffusionConfig, given: int = 0, high: float | None = None
+    ) -> None:
         super().__init__()
         self.law, self.simple, self.timesteps = law, config.loss == "simple", config.timesteps
-        self.schedule = SCHEDULES[config.noise_schedule](*ENDS[law.support])
-        self.denoiser = Denoiser(law, PRESETS[config.network])
+        usual, low = ENDS[law.support]
+        self.schedule = SCHEDULES[config.noise_schedule](usual if high is None else high, low)
+        self.denoiser = Denoiser(law, preset_of(law, config.network), given)
 
-    def loss(self, c: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
-        """The bound at one random time for each row, or ½‖ε − ε̂‖², (B,)."""
+    def loss(
+        self, c: Tensor, z: Tensor, generator: torch.Generator, part: Tensor | None = None
+    ) -> Tensor:
+        """The bound at one random time for each row, or ½‖ε − ε̂‖², (B,), of some components."""
         device = z.device
         t = times(torch.rand(1, generator=generator, device=device), len(z), self.timesteps)[0]
         epsilon = torch.randn(z.shape, generator=generator, device=device)
         diffusion, noise_error = diffusion_loss(
-            self._of_rows(c), self.schedule, self.law.support, z, t, epsilon, self.timesteps
-        )
+            self._of_rows(c), self.schedule, self.law.support, z, t, epsilon, self.timesteps,
+            part, self._moments(c),
+        )  # fmt: skip
         if self.simple and self.training:
             return 0.5 * noise_error
-        return diffusion + self._ends(z, epsilon)
+        return diffusion + self._ends(z, epsilon, part)
 
     def evaluations(self, config: DiffusionConfig) -> int:
         """Evaluations of the network for one sample."""
@@ -102,7 +110,7 @@ class Gaussian(nn.Module):
             draws = 1  # nothing is random
         many, given = x.repeat_interleave(draws, 0), c.repeat_interleave(draws, 0)
         if config.estimator == "bound":
-            return self._bound(given, many, noise, draws)
+            return self.bound(given, many, noise, draws)
         if config.estimator == "path":
             normal = noise.normal(draws, steps + 1, *x.shape[1:]).flatten(0, 1)
             denoise = self._of_rows(given.repeat_interleave(steps, 0))
@@ -113,24 +121,34 @@ class Gaussian(nn.Module):
             return mean(log_w)  # of the probes; an average of p would be too high by their noise
         return log_mean(log_w)
 
-    def _bound(self, c: Tensor, x: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
+    def bound(
+        self, c: Tensor, x: Tensor, noise: Noise, draws: int, part: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The bound from evenly spread times, `draws` successive rows for each x."""
         t = times(noise.uniform(1, stream=1)[:, 0], draws, self.timesteps).flatten()
         epsilon = noise.normal(draws, *x.shape[1:]).flatten(0, 1)
         nats, _ = diffusion_loss(
-            self._of_rows(c), self.schedule, self.law.support, x, t, epsilon, self.timesteps
-        )
-        nats = (nats + self._ends(x, epsilon)).view(-1, draws).double()
+            self._of_rows(c), self.schedule, self.law.support, x, t, epsilon, self.timesteps,
+            part, self._moments(c),
+        )  # fmt: skip
+        nats = (nats + self._ends(x, epsilon, part)).view(-1, draws).double()
         return mean(-nats)
 
-    def _ends(self, x: Tensor, epsilon: Tensor) -> Tensor:
+    def _moments(self, c: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What the denoiser knows of reals beforehand, for a control variate: of no gradient."""
+        if self.law.support != "reals":
+            return None
+        m, s = self.denoiser.moments(c)
+        return m.detach(), s.detach()
+
+    def _ends(self, x: Tensor, epsilon: Tensor, part: Tensor | None = None) -> Tensor:
         """Reconstruction, of reals its mean over ε, and prior matching, (B,)."""
         if self.law.support == "reals":
-            reconstructed = mean_reconstruction(self.schedule, x)
+            reconstructed = mean_reconstruction(self.schedule, x, part)
         else:
             z = noised(self.schedule, x, epsilon)
             reconstructed = reconstruction(self.schedule, self.law.support, x, z)
-        return prior_kl(self.schedule, x) - reconstructed
+        return prior_kl(self.schedule, x, part) - reconstructed
 
     def _flow(
         self, c: Tensor, x: Tensor, noise: Noise, draws: int, steps: int, exact: bool

@@ -80,6 +80,8 @@ def diffusion_loss(
     t: Tensor,
     epsilon: Tensor,
     steps: int,
+    part: Tensor | None = None,
+    moments: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The diffusion term of the bound at one time for each row, and ‖ε − ε̂‖², (B,) each.
 
@@ -91,13 +93,15 @@ def diffusion_loss(
         t: (B,) of `times`.
         epsilon: (B, …) standard normal.
         steps: T; 0 for continuous time.
+        part: as for `total`.
+        moments: mean and width of x, as for `surplus`, of reals.
     """
     log_snr, slope = (part.clone() for part in schedule.slope(t))  # `quiet` marks each by itself
     alpha, sigma = alpha_sigma(rows(log_snr, x))
-    error = (x - denoise(alpha * x + sigma * epsilon, log_snr)).square().flatten(1).sum(1)
+    error = total((x - denoise(alpha * x + sigma * epsilon, log_snr)).square(), part)
     noise_error = log_snr.exp() * error
     if support == "reals":
-        noise_error = noise_error - surplus(x, epsilon, alpha, sigma)
+        noise_error = noise_error - surplus(x, epsilon, alpha, sigma, part, moments)
     if steps:
         gain = steps * torch.expm1(schedule(t - 1 / steps) - log_snr)
         return 0.5 * gain * noise_error, noise_error
@@ -106,15 +110,42 @@ def diffusion_loss(
     return value, noise_error
 
 
-def surplus(x: Tensor, epsilon: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+def total(values: Tensor, part: Tensor | None = None) -> Tensor:
+    """The sum over components, (B, …) → (B,).
+
+    Args:
+        values: one for each component.
+        part: (B, …) the components that count; None for all.
+    """
+    return (values if part is None else values * part).flatten(1).sum(1)
+
+
+def surplus(
+    x: Tensor,
+    epsilon: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    part: Tensor | None = None,
+    moments: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """A control variate of mean 0, (B,): what ‖ε − ε̂‖² of independent normal x has above its mean.
 
-    With x̂ = αz it is ‖ασx − α²ε‖²; at high log-SNR, where ε cannot be told, nearly all of the
-    noise is of this kind. For spins it would lower the variance by little, or raise it.
+    With x̂ that of mean m and width s, and v = α²s² + σ², it is ‖ασ(x − m)/v − (α²s²/v) ε‖²; at
+    high log-SNR, where ε cannot be told, nearly all of the noise is of this kind. For spins it
+    would lower the variance by little, or raise it.
+
+    Args:
+        x: (B, …).
+        epsilon: (B, …).
+        alpha: of each row.
+        sigma: of each row.
+        part: as for `total`.
+        moments: m and s, any numbers, broadcastable to x; 0 and 1 if None.
     """
-    free = (alpha * sigma * x - alpha**2 * epsilon).square()
-    mean = (alpha * sigma * x).square() + alpha**4
-    return (free - mean).flatten(1).sum(1)
+    m, s = moments or (torch.zeros_like(alpha), torch.ones_like(alpha))
+    v = alpha**2 * s**2 + sigma**2
+    a, b = alpha * sigma * (x - m) / v, alpha**2 * s**2 / v
+    return total((a - b * epsilon).square() - a.square() - b.square(), part)
 
 
 def quiet(value: Tensor, *scheduled: Tensor) -> None:
@@ -136,11 +167,11 @@ def noised(schedule: Schedule, x: Tensor, epsilon: Tensor) -> Tensor:
     return alpha * x + sigma * epsilon
 
 
-def prior_kl(schedule: Schedule, x: Tensor) -> Tensor:
+def prior_kl(schedule: Schedule, x: Tensor, part: Tensor | None = None) -> Tensor:
     """KL(q(z_1|x) ‖ N(0, 1)) = ½ Σ (α²x² + σ² − 1 − log σ²), (B,)."""
     low = torch.tensor(schedule.low, device=x.device)
     alpha2, sigma2 = low.sigmoid(), (-low).sigmoid()
-    return 0.5 * (alpha2 * x**2 + sigma2 - 1 - sigma2.log()).flatten(1).sum(1)
+    return 0.5 * total(alpha2 * x**2 + sigma2 - 1 - sigma2.log(), part)
 
 
 def reconstruction(schedule: Schedule, support: Support, x: Tensor, z: Tensor) -> Tensor:
@@ -155,11 +186,11 @@ def reconstruction(schedule: Schedule, support: Support, x: Tensor, z: Tensor) -
     return (-0.5 * (r.square() + math.log(2 * math.pi)) - sigma.log()).flatten(1).sum(1)
 
 
-def mean_reconstruction(schedule: Schedule, x: Tensor) -> Tensor:
+def mean_reconstruction(schedule: Schedule, x: Tensor, part: Tensor | None = None) -> Tensor:
     """The mean of that log p(x|z_0) over z_0 = αx + σε, of reals, (B,)."""
     alpha, sigma = alpha_sigma(torch.tensor(schedule.high, device=x.device))
     square = (sigma * x).square() + alpha**2
-    return (-0.5 * (square + math.log(2 * math.pi)) - sigma.log()).flatten(1).sum(1)
+    return total(-0.5 * (square + math.log(2 * math.pi)) - sigma.log(), part)
 
 
 def reconstruct(schedule: Schedule, support: Support, z: Tensor, normal: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ a chain takes N/2 + 1 evaluations. ``random`` makes no such assumption.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
@@ -29,7 +30,7 @@ from physgen.law import Law
 from physgen.nets import field_shape, stages_of
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion.likelihood import log_mean, mean, times
-from physgen.surrogates.diffusion.unet import PRESETS, UNet
+from physgen.surrogates.diffusion.unet import UNet, preset_of
 
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
@@ -47,13 +48,17 @@ class Masked(nn.Module):
     Args:
         law: what x is; its support must be spins.
         config: the family's options.
+        dense: whether every site is a channel of one field, with weights of its own.
+        given: further components of the condition c.
     """
 
     draws: ClassVar[int] = 2
     samplers: ClassVar[tuple[str, ...]] = ("ancestral",)
     stage: Tensor
 
-    def __init__(self, law: Law, config: DiffusionConfig) -> None:
+    def __init__(
+        self, law: Law, config: DiffusionConfig, *, dense: bool = False, given: int = 0
+    ) -> None:
         super().__init__()
         self.law = law
         rows, columns = field_shape(law)[1:]
@@ -62,11 +67,15 @@ class Masked(nn.Module):
         self.register_buffer("stage", stages_of(rows, columns, 1 + split), persistent=False)
         self.sites = rows * columns
         self.early = int((self.stage == 0).sum()) if split else self.sites
-        self.net = UNet(law, 2, 1, len(law.prior) + 1, PRESETS[config.network])
+        shape = replace(law, support="reals") if dense else law
+        n, *grid = field_shape(shape)
+        self.field = (2 * n, *grid)
+        preset = preset_of(shape, config.network)
+        self.net = UNet(shape, 2 * n, n, len(law.prior) + given + 1, preset)
 
     def logits(self, x: Tensor, visible: Tensor, c: Tensor) -> Tensor:
         """Log odds of +1 at all sites given the visible ones; x, visible (B, N), c (B, D)."""
-        field = torch.stack([x * visible, visible], 1).view(len(x), 2, *field_shape(self.law)[1:])
+        field = torch.stack([x * visible, visible], 1).view(len(x), *self.field)
         condition = torch.cat([c, 2 * visible.mean(1, keepdim=True) - 1], 1)
         return self.net(field, condition).float().flatten(1)
 

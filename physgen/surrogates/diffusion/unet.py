@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from physgen.law import Law
 from physgen.nets import ResidualBlock, convolution, field_shape
 
-__all__ = ["PRESETS", "Attention", "Preset", "UNet"]
+__all__ = ["PRESETS", "Attention", "Preset", "UNet", "preset_of"]
 
 
 class Preset(NamedTuple):
@@ -38,7 +38,15 @@ PRESETS = {
     "small": Preset((24, 48), (1, 1)),
     "medium": Preset((32, 64), (1, 1)),
     "large": Preset((64, 128, 128), (2, 2, 2)),
+    "wide": Preset((128,), (2,)),
 }
+
+
+def preset_of(law: Law, name: str) -> Preset:
+    """The sizes of a name; ``auto`` is wide where x is a single site, and small elsewhere."""
+    if name == "auto":
+        name = "wide" if field_shape(law)[1:] == (1, 1) else "small"
+    return PRESETS[name]
 
 
 class Attention(nn.Module):

@@ -1,0 +1,128 @@
+"""What a site may hold: levels, or a number behind a hurdle.
+
+A site's *value* is what is drawn there, its *code* how a network sees it, and *raw* what a network
+gives for its law.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from physgen.hurdle import HurdleGamma, shown
+
+__all__ = ["HurdleSite", "Levels", "Site"]
+
+
+class Site(nn.Module, abc.ABC):
+    """The law of a site.
+
+    Attributes:
+        inputs: numbers of a value's code, E.
+        outputs: numbers of a law, R.
+    """
+
+    inputs: int
+    outputs: int
+
+    @abc.abstractmethod
+    def values(self, z: Tensor) -> Tensor:
+        """Values (B, N) of z (B, *x_shape)."""
+
+    @abc.abstractmethod
+    def numbers(self, values: Tensor) -> Tensor:
+        """z (B, N) of values (B, N)."""
+
+    @abc.abstractmethod
+    def code(self, values: Tensor) -> Tensor:
+        """Values (...) as code, (..., E)."""
+
+    @abc.abstractmethod
+    def log_p(self, raw: Tensor, values: Tensor) -> Tensor:
+        """log p of values (...) under laws (..., R)."""
+
+    @abc.abstractmethod
+    def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A value from each law (..., R), from uniform numbers (...) and more random ones."""
+
+
+class Levels(Site):
+    """K values: log odds against the first. Code is ±1 where K = 2, else one-hot.
+
+    Args:
+        levels: K.
+        spins: whether the values are −1 and +1.
+    """
+
+    table: Tensor
+
+    def __init__(self, levels: int, spins: bool) -> None:
+        super().__init__()
+        table = torch.eye(levels) if levels > 2 else torch.tensor([[-1.0], [1.0]])
+        self.register_buffer("table", table, persistent=False)
+        self.spins, self.inputs, self.outputs = spins, table.shape[1], levels - 1
+
+    def values(self, z: Tensor) -> Tensor:
+        """The number of each value, 0 … K − 1."""
+        z = z.flatten(1)
+        return ((z + 1) / 2 if self.spins else z).round().long()
+
+    def numbers(self, values: Tensor) -> Tensor:
+        """Spins or levels."""
+        return (2 * values - 1 if self.spins else values).float()
+
+    def code(self, values: Tensor) -> Tensor:
+        """A row of the table."""
+        return self.table[values]
+
+    def log_p_of_all(self, raw: Tensor) -> Tensor:
+        """log p of every value, (..., K)."""
+        return F.pad(raw.float(), (1, 0)).log_softmax(-1)
+
+    def log_p(self, raw: Tensor, values: Tensor) -> Tensor:
+        """Log p of the values."""
+        return self.log_p_of_all(raw).gather(-1, values[..., None])[..., 0]
+
+    def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
+        """By the inverse of the distribution function."""
+        below = self.log_p_of_all(raw).exp().cumsum(-1)[..., :-1]
+        return (uniforms[..., None] >= below).sum(-1)
+
+
+class HurdleSite(Site):
+    """A nonnegative number: its logarithm, −∞ for 0 (:mod:`physgen.hurdle`).
+
+    Args:
+        components: Gamma laws of the mixture.
+    """
+
+    inputs = 2
+
+    def __init__(self, components: int) -> None:
+        super().__init__()
+        self.outputs = HurdleGamma.parameters(components)
+
+    def values(self, z: Tensor) -> Tensor:
+        """z itself."""
+        return z.flatten(1)
+
+    def numbers(self, values: Tensor) -> Tensor:
+        """z itself."""
+        return values
+
+    def code(self, values: Tensor) -> Tensor:
+        """Whether there is a hit, and its logarithm."""
+        return shown(values[..., None], -1)
+
+    def log_p(self, raw: Tensor, values: Tensor) -> Tensor:
+        """Log p of the values."""
+        return HurdleGamma(raw.float()).log_prob(values)
+
+    def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
+        """From the generator: Gamma numbers have no simple inverse."""
+        if generator is None:
+            raise TypeError("a hurdle is drawn from a generator")
+        return HurdleGamma(raw.float()).sample(generator)
