@@ -25,6 +25,7 @@ Kind = Literal["simulators", "surrogates"]
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
     "simulators": {
+        "cascade": "simulators.shower:Cascade",
         "gaussian": "simulators.gaussian:LinearGaussian",
         "ising": "simulators.ising:Ising",
         "shower": "simulators.shower:Shower",

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 import simulators.ising as package
-from simulators import base
-from simulators.ising import Ising, binder_cumulant, sampling, specific_heat, susceptibility
+from simulators import base, random
+from simulators.ising import Ising, binder_cumulant, specific_heat, susceptibility
 from simulators.ising.exact import CRITICAL_BETA, thermal
 from simulators.ising.observables import correlation, energy, magnetisation
 
@@ -119,8 +119,8 @@ def test_random_bits_are_fair_and_independent():
     key = np.array([3, 5], dtype=np.uint64)
 
     def word(i, counter):
-        a, b = sampling._keys(key, i)
-        return sampling._bits(np.uint64(a), np.uint64(b), np.uint64(counter))
+        a, b = random.keys(key, i)
+        return random.bits(np.uint64(a), np.uint64(b), np.uint64(counter))
 
     bits = np.array([[word(i, c) for c in range(256)] for i in range(64)], dtype=np.uint64)
     words = np.unpackbits(bits.view(np.uint8).reshape(-1, 8), axis=1)

@@ -22,9 +22,8 @@ the field, and the first sweep makes the sign right without one.
 one colour of the checkerboard after the other. Sites are updated in place one by one, so that it
 is right on odd tori too, where two neighbours across the seam have the same colour.
 
-Every random number is a hash of (key, index of the lattice, counter): the finaliser of SplitMix64
-(Steele, Lea and Flood 2014) with a second key added halfway. A lattice is a function of the key,
-its index and its couplings, and of nothing else.
+Every random number is a hash of (key, index of the lattice, counter), :mod:`simulators.random`. A
+lattice is a function of the key, its index and its couplings, and of nothing else.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ import numpy as np
 from numba import njit
 
 from simulators.base import Array
+from simulators.random import bits, keys
 
 __all__ = ["SAMPLERS", "draw", "heat_bath", "perfect", "swendsen_wang"]
 
@@ -48,22 +48,6 @@ RIGHT, LEFT, DOWN, UP, GHOST = 1, 2, 4, 8, 16  # the open bonds of a site, one b
 FIRST_WINDOW = 4  # sweeps
 
 Kernel = Callable[[Array, Array, Array, int, int], None]
-
-
-@njit(nogil=True, cache=True)
-def _bits(a: U64, b: U64, counter: U64) -> U64:
-    """64 random bits: a hash of the lattice's two keys and a counter."""
-    z = a + counter * U64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> U64(30))) * U64(0xBF58476D1CE4E5B9) + b
-    z = (z ^ (z >> U64(27))) * U64(0x94D049BB133111EB)
-    return z ^ (z >> U64(31))
-
-
-@njit(nogil=True, cache=True)
-def _keys(key: Array, index: int) -> tuple[U64, U64]:
-    """The two keys of lattice `index`."""
-    i = U64(2) * U64(index)
-    return _bits(key[0], key[1], i), _bits(key[0], key[1], i + U64(1))
 
 
 @njit(nogil=True, cache=True)
@@ -132,12 +116,12 @@ def _scan(
     """
     n, kinds = len(low), 3 if limits[5] else 2
     for i in range(n):
-        u = _bits(a, b, U64(time * n + i))
+        u = bits(a, b, U64(time * n + i))
         for d in range(kinds):
             f, g = 1 << 2 * d, 2 << 2 * d
             v, j = (u & HALF) if d == 0 else u >> U64(32), near[i, 2 * d & 3]
             if d == 2:
-                v, j, g = _bits(a, b, GHOSTS + U64(time * n + i)) >> U64(32), -1, 0
+                v, j, g = bits(a, b, GHOSTS + U64(time * n + i)) >> U64(32), -1, 0
             k = max(i, j) if j < 0 else j
             if apart:
                 apart -= (low[i] ^ top[i]) >> 2 * d & 1
@@ -204,7 +188,7 @@ def _colour(bonds: Array, a: U64, b: U64, ghost: int, out: Array, near: Array, q
             _flood(bonds, i, ghost, out, near, q)
     for i in range(len(bonds)):
         if out[i] == 0:
-            sign = 1 if _bits(a, b, SIGNS + U64(i)) >> U64(63) else -1
+            sign = 1 if bits(a, b, SIGNS + U64(i)) >> U64(63) else -1
             _flood(bonds, i, sign, out, near, q)
 
 
@@ -217,7 +201,7 @@ def perfect(out: Array, couplings: Array, key: Array, first: int, sweeps: int) -
     seen, queue, mark = np.zeros(n, np.int64), np.empty(2 * n, np.int32), np.zeros(1, np.int64)
     limits = np.empty(6, U64)
     for k in range(len(out)):
-        a, b = _keys(key, first + k)
+        a, b = keys(key, first + k)
         for d in range(3):
             p = -np.expm1(-2 * abs(couplings[k, d]))
             limits[2 * d : 2 * d + 2] = _threshold(p / (2 - p)), _threshold(p)
@@ -254,7 +238,7 @@ def _label(s: Array, a: U64, b: U64, c: int, px: U64, py: U64, label: Array, par
     count = 0
     for y in range(rows):
         for x in range(columns):
-            u = _bits(a, b, U64(c + y * columns + x))
+            u = bits(a, b, U64(c + y * columns + x))
             left = x > 0 and s[y, x - 1] == s[y, x] and (u & HALF) < px
             up = y > 0 and s[y - 1, x] == s[y, x] and (u >> U64(32)) < py
             if left:
@@ -269,11 +253,11 @@ def _label(s: Array, a: U64, b: U64, c: int, px: U64, py: U64, label: Array, par
                 count += 1
             label[y, x] = k
     for y in range(rows):  # the bonds across the seam
-        u = _bits(a, b, U64(c + y * columns)) & HALF
+        u = bits(a, b, U64(c + y * columns)) & HALF
         if s[y, 0] == s[y, columns - 1] and u < px:
             _union(parent, label[y, 0], label[y, columns - 1])
     for x in range(columns):
-        u = _bits(a, b, U64(c + x)) >> U64(32)
+        u = bits(a, b, U64(c + x)) >> U64(32)
         if s[0, x] == s[rows - 1, x] and u < py:
             _union(parent, label[0, x], label[rows - 1, x])
     return count
@@ -298,7 +282,7 @@ def _signs(a: U64, b: U64, c: int, count: int, parent: Array, limit: Array, sign
     """Draw the sign of each root; a label has its parent's, which is smaller."""
     for k in range(count):
         if parent[k] == k:
-            u = _bits(a, b, SIGNS + U64(c + k)) >> U64(32)
+            u = bits(a, b, SIGNS + U64(c + k)) >> U64(32)
             sign[k] = 1 if u < limit[k] else -1
         else:
             sign[k] = sign[parent[k]]
@@ -314,7 +298,7 @@ def swendsen_wang(out: Array, couplings: Array, key: Array, first: int, sweeps: 
     sign = np.empty(n, np.int8)
     limit = np.full(n, _threshold(0.5), U64)
     for k in range(len(out)):
-        a, b = _keys(key, first + k)
+        a, b = keys(key, first + k)
         px = _threshold(-np.expm1(-2 * couplings[k, 0]))
         py = _threshold(-np.expm1(-2 * couplings[k, 1]))
         h, s = couplings[k, 2], out[k]
@@ -344,7 +328,7 @@ def _glauber(s: Array, a: U64, b: U64, c: int, limit: Array) -> None:
             for x in range((y + colour) & 1, columns, 2):
                 left, right = (x if x else columns) - 1, x + 1 if x + 1 < columns else 0
                 across, along = s[y, left] + s[y, right], s[above, x] + s[below, x]
-                u = u >> U64(32) if x & 2 else _bits(a, b, U64(c + y * columns + x))
+                u = u >> U64(32) if x & 2 else bits(a, b, U64(c + y * columns + x))
                 s[y, x] = 1 if (u & HALF) < limit[(3 * across + along + 8) >> 1] else -1
 
 
@@ -357,12 +341,12 @@ def heat_bath(out: Array, couplings: Array, key: Array, first: int, sweeps: int)
     n = out.shape[1] * out.shape[2]
     limit = np.empty(9, U64)
     for k in range(len(out)):
-        a, b = _keys(key, first + k)
+        a, b = keys(key, first + k)
         kx, ky, h = couplings[k]
         for t in range(9):
             field = kx * (2 * (t // 3) - 2) + ky * (2 * (t % 3) - 2) + h
             limit[t] = _threshold(1 / (1 + np.exp(-2 * field)))
-        up = _bits(a, b, SIGNS) >> U64(63) == 0 if h == 0 else h > 0
+        up = bits(a, b, SIGNS) >> U64(63) == 0 if h == 0 else h > 0
         out[k] = 1 if up else -1
         for c in range(0, sweeps * n, n):
             _glauber(out[k], a, b, c, limit)

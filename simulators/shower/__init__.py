@@ -4,6 +4,7 @@
 :class:`Shower`         layer energies given (ln E, t_up) (:mod:`.simulator`)
 :class:`ShowerEnergy`   layer energies given ln E alone
 :class:`ShowerVoxel`    cells of a cylinder given (ln E, t_up)
+:class:`Cascade`        layer energies by a Monte Carlo cascade, without a likelihood
 :mod:`.gflash`          the shape of a shower and how it fluctuates
 :mod:`.compound`        the law of a cell's energy
 :mod:`.likelihood`      exact log p (numba kernels)
@@ -14,7 +15,8 @@
 ======================  ===================================================================
 """
 
+from simulators.shower.cascade import Cascade
 from simulators.shower.geometry import Geometry
 from simulators.shower.simulator import Shower, ShowerEnergy, ShowerVoxel
 
-__all__ = ["Geometry", "Shower", "ShowerEnergy", "ShowerVoxel"]
+__all__ = ["Cascade", "Geometry", "Shower", "ShowerEnergy", "ShowerVoxel"]
