@@ -1,6 +1,7 @@
 """The verbs: files in, files out. The command line is these functions, under the same names.
 
-simulate → fit → sample, infer, validate → report; `inspect` looks at any file. Each returns a
+simulate → fit → sample, infer, validate → report; `compare` looks at two datasets, `inspect` at
+any file, `import_` and `export` exchange datasets with other packages. Each returns a
 :class:`Result`: where the product lies, one line about it, and its figures. Heavy floors are
 imported inside the verbs that need them, so that importing this module costs little.
 """
@@ -35,7 +36,20 @@ if TYPE_CHECKING:
     from physgen.posterior.grid import GridPosterior
     from physgen.surrogates.base import Surrogate
 
-__all__ = ["Result", "fit", "infer", "inspect", "load", "report", "sample", "simulate", "validate"]
+__all__ = [
+    "Result",
+    "compare",
+    "export",
+    "fit",
+    "import_",
+    "infer",
+    "inspect",
+    "load",
+    "report",
+    "sample",
+    "simulate",
+    "validate",
+]
 
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates")
 SECTIONS = 9  # of a validation
@@ -183,6 +197,85 @@ def inspect(path: Path | None = None, *, verify: bool = False, json: bool = Fals
     failed = [v["name"] for v in found.get("verdicts", []) if not v["passed"]]
     fault = f"{path}: does not follow its law: {', '.join(failed)} failed" if failed else ""
     return Result(path, dumps(found, indent=2) if json else "\n".join(lines(found)), found, fault)
+
+
+@on_files
+def import_(
+    format: str,
+    file: Path,
+    *,
+    out: Path,
+    binning: Path | None = None,
+    particle: str | None = None,
+    max_events: int | None = None,
+    force: bool = False,
+) -> Result:
+    """Make a dataset of (theta, x) from a file in another format.
+
+    The same command after an interruption finishes the file.
+
+    Args:
+        format: calochallenge (showers; arXiv:2410.21611).
+        file: file to read.
+        out: HDF5 file to write.
+        binning: XML file with the cells of the showers.
+        particle: which of the particles in it, if there are several.
+        max_events: rows to read at most, the first ones; all if not given.
+        force: overwrite the file if it exists.
+
+    Example:
+        physgen import calochallenge dataset_2_1.hdf5 --binning binning_dataset_2.xml -o data.h5
+    """
+    from physgen import formats
+
+    reader = formats.room("import", format, formats.IMPORTS)
+    require(max_events=(1 if max_events is None else max_events, 1))
+    dataset.refuse_overwriting(out, force)
+    found = reader.open_foreign(file, binning=binning, particle=particle)
+    n = min(found.rows, max_events or found.rows)
+    command = command_line(
+        "import", format, file, binning=binning, particle=particle, max_events=max_events
+    )
+    meta = Meta(found.law, found.source, provenance=dataset.provenance(command))
+    with bar(n, f"import {format}") as move:
+        written = dataset.write(out, n, meta, found.make, force=force, progress=move)
+    note = f"; {found.note}" if found.note else ""
+    done = f"{plural(n, 'row')} of {file} in {written.seconds:.1f} s"
+    return Result(out, f"{out}: {done}{note}", vars(written))
+
+
+@on_files
+def export(
+    data: Path, *, format: str, out: Path, binning: Path | None = None, force: bool = False
+) -> Result:
+    """Write a dataset in another format.
+
+    Args:
+        data: dataset of a simulator, of a surrogate, or imported.
+        format: calochallenge (showers; arXiv:2410.21611).
+        out: file to write.
+        binning: XML file to write the cells of the showers to.
+        force: overwrite the files if they exist.
+
+    Example:
+        physgen export data.h5 --format calochallenge -o showers.hdf5
+    """
+    from physgen import formats
+
+    writer = formats.room("export", format, formats.EXPORTS)
+    begun = time.monotonic()
+    with (
+        interruptible(f"{out}: export", "nothing was written") as stop,
+        bar(1, f"export {format}") as move,
+    ):
+
+        def progress(done: float) -> None:
+            stop.check()
+            move(done)
+
+        rows = writer.write(data, out, binning=binning, force=force, progress=progress)
+    seconds = time.monotonic() - begun
+    return Result(out, f"{out}: {plural(rows, 'row')} of {data} in {seconds:.1f} s")
 
 
 @on_files
@@ -529,18 +622,78 @@ def validate(
 
 
 @on_files
-def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
-    """Draw the metrics of a surrogate as one self-contained HTML page.
+@threaded
+def compare(
+    generated: Path,
+    reference: Path,
+    *,
+    out: Path,
+    rows: slice | None = None,
+    simulator: str | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> Result:
+    """Compare two datasets of the same kind, whoever made them, by the metrics of the field.
+
+    Every figure comes with what two samples of one law would give, every classifier with a
+    control that it must tell.
 
     Args:
-        metrics: metrics.json, as validate wrote it.
+        generated: dataset to judge.
+        reference: dataset to judge it by, of the same simulator and shape of x.
+        out: metrics.json to write.
+        rows: which rows of both, as in 0:1000.
+        simulator: package.module:Class of a simulator outside the registry, for its observables;
+            files do not import code by themselves.
+        seed: seed of all that is random.
+        force: overwrite the file if it exists.
+
+    Example:
+        physgen compare fake.h5 test.h5 -o metrics.json
+    """
+    from physgen.checks.compare import SECTIONS, summary
+    from physgen.checks.compare import compare as measure
+
+    require(seed=(seed, 0))
+    dataset.refuse_overwriting(out, force)
+    theirs, ours = chosen(generated, rows), chosen(reference, rows)
+    with (
+        interruptible(f"{out}: comparison", "nothing was written") as stop,
+        bar(1, "compare") as move,
+    ):
+
+        def progress(section: str) -> None:
+            stop.check()
+            move(SECTIONS.index(section) / len(SECTIONS), section)
+
+        measured = measure(theirs, ours, trusted=simulator, seed=seed, progress=progress)
+    command = command_line(
+        "compare", generated, reference, out=out, rows=rows, simulator=simulator, seed=seed
+    )
+    metrics = {
+        "schema": "physgen/comparison/1",
+        "generated": origin(generated, theirs),
+        "reference": origin(reference, ours),
+        "provenance": dataset.provenance(command),
+        **measured,
+    }
+    dataset.write_bytes(out, dumps(metrics, allow_nan=False).encode(), sidecar=False)
+    return Result(out, f"{out}: {summary(metrics)}", metrics)
+
+
+@on_files
+def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
+    """Draw the metrics of a surrogate, or of two datasets, as one self-contained HTML page.
+
+    Args:
+        metrics: metrics.json, as validate or compare wrote it.
         out: HTML file to write.
         force: overwrite the file if it exists.
 
     Example:
         physgen report metrics.json -o report.html
     """
-    from physgen.reporting import render
+    from physgen.reporting import SCHEMAS, render
 
     dataset.refuse_overwriting(out, force)
     try:
@@ -548,10 +701,11 @@ def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
         schema = found.get("schema")
     except (ValueError, AttributeError) as error:
         raise DataError(f"{metrics}: not the JSON that validate writes: {error}") from error
-    if schema != "physgen/metrics/1":
-        raise DataError(f"{metrics}: expected schema physgen/metrics/1, got {schema!r}")
+    if schema not in SCHEMAS:
+        raise DataError(f"{metrics}: expected schema {' or '.join(SCHEMAS)}, got {schema!r}")
     dataset.write_bytes(out, render(found).encode(), sidecar=False)
-    return Result(out, f"{out}: report of {found['surrogate']['path']}")
+    judged = found["surrogate" if "surrogate" in found else "generated"]
+    return Result(out, f"{out}: report of {judged['path']}")
 
 
 def load(surrogate: Path, device: str = "auto") -> tuple[Surrogate, dict[str, Any]]:
@@ -640,6 +794,14 @@ def chosen(path: Path, rows: slice | None) -> Rows:
     if rows and rows.stop and len(found) < rows.stop - (rows.start or 0):
         raise UsageError(f"{path}: expected rows up to {rows.stop}, got {len(found)} of them")
     return found
+
+
+def origin(path: Path, rows: Rows) -> dict[str, Any]:
+    """Where rows come from, for a record."""
+    found = {"path": str(path), "sha256": dataset.file_digest(path), "rows": len(rows)}
+    if rows.meta is None:
+        return found
+    return found | {"law": rows.meta.law.to_json(), "source": dict(rows.meta.source)}
 
 
 def law_of(path: Path) -> Law:

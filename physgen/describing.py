@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import simulators.base as declared
 from physgen import dataset
+from physgen.law import Law
+from simulators.base import Array, Verdict
 
 __all__ = ["described", "lines"]
 
+Check = Callable[[Array, Array], list[Verdict]]
 WIDE = 90  # characters of a mapping that still goes in one line
 
 
@@ -21,12 +24,16 @@ def described(path: Path, verify: bool) -> dict[str, Any]:
         return checkpoint_described(path)
     found = dataset.describe(path, verify)
     if verify and found["schema"] == dataset.SCHEMA:
-        rows = dataset.read(path)
-        simulator = rows.meta.law.build_if_known() if rows.meta else None
+        simulator = Law.from_json(found["law"]).build_if_known()
         check = declared.verifier(simulator) if simulator else None
-        verdicts = check(rows.labels(path), rows.x) if check else []
-        found["verdicts"] = [vars(v) for v in verdicts]
+        found["verdicts"] = [vars(v) for v in verdicts_of(check, path)] if check else []
     return found
+
+
+def verdicts_of(check: Check, path: Path) -> list[Verdict]:
+    """What the check of a simulator says of a dataset, read whole."""
+    rows = dataset.read(path)
+    return check(rows.labels(path), rows.x)
 
 
 def checkpoint_described(path: Path) -> dict[str, Any]:

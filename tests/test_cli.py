@@ -29,7 +29,10 @@ VERBS = {
     "sample": api.sample,
     "infer": api.infer,
     "validate": api.validate,
+    "compare": api.compare,
     "report": api.report,
+    "import": api.import_,
+    "export": api.export,
     "demo": demo,
 }
 SHARED = {"quiet", "verbose", "debug"}

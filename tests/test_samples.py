@@ -6,13 +6,17 @@ import torch
 from scipy.stats import norm
 
 from physgen.checks.samples import (
+    area,
     c2st,
     common_edges,
     counts,
+    deals,
+    first_of,
     jensen_shannon,
     js_distance,
     kl_divergence,
     mmd,
+    separation_power,
     shuffle_components,
 )
 
@@ -150,3 +154,66 @@ def test_c2st_repeats_and_leaves_the_global_generator_alone():
     assert torch.equal(state, torch.random.get_rng_state())
     with pytest.raises(ValueError, match="two samples of n >= 10"):
         c2st(a, b[:-1])
+
+
+def test_separation_power_of_hand_made_histograms():
+    p, q = np.array([3, 1, 0, 0]), np.array([1, 1, 2, 0])
+    assert separation_power(p, q) == pytest.approx((0.5**2 / 1 + 0 + 0.5**2 / 0.5) / 2)
+    both = separation_power(np.array([[2, 0], [2, 6], [1, 0]]), np.array([[0, 5], [1, 3], [0, 0]]))
+    np.testing.assert_allclose(both, [1, 0, 0.5])
+
+
+def test_separation_power_of_normals_is_the_integral():
+    p, q = histograms(0.5)
+    x = np.linspace(-9, 9, 4001)
+    f, g = norm.pdf(x), norm.pdf(x, 0.5)
+    assert separation_power(p, q) == pytest.approx(
+        np.trapezoid((f - g) ** 2 / (f + g), x) / 2, rel=0.02
+    )
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_deals_begin_with_the_samples_and_keep_every_row(paired):
+    order = deals(7, 7, np.random.default_rng(0), 11, paired=paired)
+    np.testing.assert_array_equal(order[0], np.arange(14))
+    np.testing.assert_array_equal(np.sort(order), np.tile(np.arange(14), (12, 1)))
+    assert len(np.unique(order, axis=0)) == 12
+    assert (order % 7 == np.arange(14) % 7).all() == paired
+    labels = first_of(order, 7)
+    assert (labels.sum(1) == 7).all()
+    assert labels[0].tolist() == [1] * 7 + [0] * 7
+
+
+def scores(n, shift, seed=0):
+    """Logits and labels of two normals as one fold, (1, 2n)."""
+    a, b = normals(n, 1, seed, shift=shift)[:, 0], normals(n, 1, seed + 1000)[:, 0]
+    return torch.from_numpy(np.concatenate([a, b]))[None], (torch.arange(2 * n) < n)[None].float()
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])
+def test_area_of_two_normals(shift):
+    value, se = area(*scores(20_000, shift))
+    assert value == pytest.approx(norm.cdf(shift / np.sqrt(2)), abs=4 * se)
+    assert 0 < se < 0.004
+
+
+def test_the_error_of_an_area_is_its_spread():
+    found = np.array([area(*scores(90, 0.7, seed)) for seed in range(300)])
+    assert found[:, 0].std() == pytest.approx(found[:, 1].mean(), rel=0.12)
+
+
+def test_area_counts_ties_half_and_averages_folds():
+    logit = torch.tensor([[1.0, 1.0, 1.0, 1.0], [9.0, 3.0, 2.0, 1.0]])
+    y = torch.tensor([[1.0, 1.0, 0.0, 0.0]]).expand(2, -1)
+    assert area(logit, y)[0] == pytest.approx(0.75)
+    assert area(logit[:1], y[:1]) == (0.5, 0.0)
+
+
+def test_the_area_of_c2st_comes_near_the_best_and_its_null_is_a_half():
+    test = c2st(normals(1000), normals(1000, seed=1, shift=0.6)).auc
+    best = norm.cdf(0.6 * np.sqrt(3 / 2))
+    assert best - 0.03 < test.value < best + 3 * test.se
+    assert abs(test.null - 0.5) < 4 * test.se
+    alone = c2st(normals(1000), normals(1000, seed=1, shift=0.6), null=False)
+    assert alone.auc.value == test.value
+    assert np.isnan([alone.null, alone.js.null, alone.auc.null]).all()

@@ -29,10 +29,12 @@ from simulators.base import observables as declared
 
 __all__ = [
     "curves",
+    "distribution",
     "draw",
     "drawn_by",
     "filters",
     "gallery",
+    "labels",
     "latents",
     "observables",
     "scalars",
@@ -54,19 +56,26 @@ def observables(
 ) -> dict[str, Any]:
     """Distributions over all rows: distance, its null, and the histograms themselves."""
     rng = np.random.default_rng([seed, 3])
-    section = {}
-    for name, observable in scalars.items():
-        a, b = observable(x), observable(fake)
-        edges = common_edges(a)
-        p, q = counts(a, edges), counts(b, edges)
-        js = js_distance(p, q, rng)
-        section[name] = _labels(observable) | {
-            "js": js.value,
-            "js_null": js.null,
-            "wasserstein": wasserstein_distance(a, b),
-            "histogram": {"edges": edges, "true": p, "surrogate": q},
-        }
-    return section
+    return {
+        name: labels(observable)
+        | distribution(observable(x), observable(fake), rng, ("true", "surrogate"))
+        for name, observable in scalars.items()
+    }
+
+
+def distribution(
+    a: Array, b: Array, rng: np.random.Generator, names: tuple[str, str]
+) -> dict[str, Any]:
+    """Distances of two samples of a number, (n,) and (m,), and their histograms under `names`."""
+    edges = common_edges(a)
+    p, q = counts(a, edges), counts(b, edges)
+    js = js_distance(p, q, rng)
+    return {
+        "js": js.value,
+        "js_null": js.null,
+        "wasserstein": wasserstein_distance(a, b),
+        "histogram": {"edges": edges, names[0]: p, names[1]: q},
+    }
 
 
 def curves(
@@ -78,7 +87,7 @@ def curves(
     section = {}
     for name, observable in scalars.items():
         exact = observable.exact(theta) if observable.exact else None
-        section[name] = _labels(observable) | {
+        section[name] = labels(observable) | {
             "parameter": first.name,
             "theta": [theta[r, 0].mean() for r in parts],
             "exact": None if exact is None else [exact[r].mean() for r in parts],
@@ -107,7 +116,7 @@ def two_sample(
     true, drawn = features(x), features(fake)
     control = features(shuffle_components(x, rng))
     test, kernel = c2st(true, drawn, given=given, seed=seed), mmd(true, drawn, rng)
-    caught = c2st(true, control, given=given, seed=seed)
+    caught = c2st(true, control, given=given, seed=seed, null=False)
     accuracy = {"accuracy": test.accuracy, "se": test.se, "null": test.null}
     return {
         "c2st": accuracy | {"control": caught.accuracy},
@@ -166,7 +175,8 @@ def filters(surrogate: Surrogate) -> Array | None:
     return None if found is None else found[:FILTERS].cpu().numpy()
 
 
-def _labels(observable: Observable) -> dict[str, Any]:
+def labels(observable: Observable) -> dict[str, Any]:
+    """What an observable is called, for tables and axes."""
     return {"title": observable.title, "unit": observable.unit, "latex": observable.latex}
 
 

@@ -20,9 +20,7 @@ The answer is plain JSON data: numbers that do not exist are null.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +39,7 @@ from physgen.checks.drawn import (
     two_sample,
 )
 from physgen.checks.partition import partition
+from physgen.checks.sections import Sections
 from physgen.checks.truth import Agreement, bins, compare, estimate, log_mass, never_above, paired
 from physgen.errors import UsageError
 from physgen.posterior.grid import (
@@ -105,17 +104,8 @@ def validate(
     less = posterior_draws or min(draws, surrogate.posterior_draws)
     truth = exact_log_prob(simulator) if simulator else None
     quantities = scalars(simulator, x)
-    result: dict[str, Any] = {"seconds": {}, "cpu_seconds": {}}
-
-    def section(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        if progress:
-            progress(name)
-        wall, cpu = time.perf_counter(), time.process_time()
-        value = function(*arguments)
-        result["seconds"][name] = time.perf_counter() - wall
-        result["cpu_seconds"][name] = time.process_time() - cpu
-        return value
-
+    section = Sections(progress)
+    result = section.result
     fake = section("samples", draw, surrogate, theta, x, seed)
     result["nll"] = section("nll", _nll, surrogate, theta, x, truth, draws, seed)
     result["posterior"] = section(
@@ -133,7 +123,7 @@ def validate(
     result["gallery"] = section("gallery", gallery, name, theta, x, fake) if pictures else None
     result["latents"] = section("latents", latents, surrogate) if pictures else []
     result["filters"] = section("filters", filters, surrogate) if pictures else None
-    return _plain(result)
+    return section.json()
 
 
 def _nll(
@@ -285,16 +275,3 @@ def _examples(
             | {"x": x[i] if x[i].ndim == 2 else None}
         )
     return examples
-
-
-def _plain(value: Any) -> Any:
-    """JSON data: lists for arrays, Python's numbers for NumPy's, None for NaN and ∞."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Likelihood) else value

@@ -6,11 +6,12 @@ from physgen.dataset.job import Shard
 from physgen.dataset.products import read_arrays, write_arrays
 from physgen.dataset.reader import read
 from physgen.dataset.schema import SCHEMA, Meta, Rows, provenance, validated
-from physgen.dataset.stream import Stream
+from physgen.dataset.stream import Blocks, Stream
 from physgen.dataset.writer import Written, write
 
 __all__ = [
     "SCHEMA",
+    "Blocks",
     "Meta",
     "Rows",
     "Shard",

@@ -63,13 +63,18 @@ def write_bytes(path: str | Path, data: bytes, *, sidecar: bool, durable: bool =
     """
     path = Path(path)
     refuse_overwriting(path, force=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    temporary = beside(path)
     with storage(path):
         try:
             store(temporary, data, durable)
             publish(temporary, path, hashlib.sha256(data).hexdigest() if sidecar else "", durable)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """The name of a file until it is finished: in the same folder, and this process's own."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
 
 
 def publish(temporary: Path, path: Path, digest: str, durable: bool = True) -> None:

@@ -9,16 +9,19 @@ error for later and lets HDF5 believe that all is well. The time is stored nowhe
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from physgen.dataset.files import beside, file_digest, publish, storage, sync
 from physgen.dataset.schema import block_digest
 from simulators.base import Array
 
-__all__ = ["Output", "chunked", "image", "label"]
+__all__ = ["Output", "chunked", "image", "label", "whole"]
 
 
 def image(arrays: Mapping[str, Array], rows: int) -> bytes:
@@ -76,6 +79,32 @@ class Output(io.FileIO):
         """Raise the error that was kept, if there is one."""
         if self.error is not None:
             raise self.error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[tuple[h5py.File, Output]]:
+    """A large HDF5 file in the making: it has its name and its checksum when the block has ended.
+
+    Args:
+        path: the file; replaced if it exists.
+
+    Yields:
+        The file, and the output under it, to be checked after each chunk.
+
+    Raises:
+        StorageError: the file system refused; nothing is left of it.
+    """
+    temporary = beside(path)
+    with storage(path):
+        try:
+            with Output(temporary, "w+") as output:
+                with h5py.File(output, "w") as file:
+                    yield file, output
+                output.check()
+                sync(output)
+            publish(temporary, path, file_digest(temporary))
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def label(file: h5py.File, schema: str, meta_json: str, created: str, content: str) -> None:

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from physgen.dataset.files import refuse_overwriting, storage, write_bytes
 from physgen.dataset.schema import SCHEMA, Meta, dumps
-from physgen.errors import UsageError
+from physgen.errors import DataError, UsageError
 
 __all__ = ["Job", "Shard", "created_now"]
 
@@ -122,7 +122,7 @@ class Job:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the output alone.
+        """Hold the output alone; if its rows are invalid, drop those that are finished.
 
         Raises:
             UsageError: another process holds it.
@@ -143,6 +143,9 @@ class Job:
                 holder, f"process {os.getpid()} on {socket.gethostname()}".encode(), sidecar=False
             )
             yield
+        except DataError:  # the same rows would be refused again
+            self.discard()
+            raise
         finally:
             if self.folder.exists() and not (self.file.exists() and self.finished()):
                 self.discard()

@@ -1,4 +1,4 @@
-"""Training on a file that is larger than the memory.
+"""Going through a file that is larger than the memory: in its order, or to train on it.
 
 Rows at random places are slow to read from compressed chunks (some thousand a second), and rows in
 the file's order are no random batches. Between the two: read some random chunks whole, shuffle
@@ -19,9 +19,40 @@ from physgen.dataset.reader import Contents, contents, interval
 from physgen.dataset.schema import Meta, Rows
 from physgen.errors import DataError, UsageError
 
-__all__ = ["Stream"]
+__all__ = ["Blocks", "Stream"]
 
 SEGMENT = 1024  # rows read in one go from a file without chunks
+
+
+class Blocks:
+    """All rows of a file in its order, a chunk at a time, checked as `read` checks them.
+
+    Args:
+        path: the dataset; its checksum is compared once, here.
+
+    Attributes:
+        rows: number of rows.
+        step: rows in a block, the last one excepted.
+        meta: the file's metadata; None in a foreign file.
+
+    Raises:
+        DataError: a file that is damaged, hostile or not a dataset.
+        StorageError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with opened(self.path) as file:
+            found = contents(file, self.path)
+            self.step: int = (found.fields["x"].chunks or (SEGMENT,))[0]
+            self.rows: int = found.rows
+            self.meta: Meta | None = found.meta
+
+    def __iter__(self) -> Iterator[Rows]:
+        with opened(self.path, checked=True) as file:
+            found = contents(file, self.path)
+            for part in segments(0, self.rows, self.step):
+                yield found.checked(*part)
 
 
 class Stream:

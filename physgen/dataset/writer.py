@@ -194,7 +194,7 @@ def copy(job: Job, number: int, file: h5py.File, output: Output, stop: Stop) -> 
         if signature(part) != signature(file):
             raise DataError(
                 f"{job.path}: shard {number}: its arrays differ in name, type or shape from those "
-                f"of shard 0; make all alike, and remove {job.folder} before the next run"
+                "of shard 0; make all alike"
             )
         for n in names(part):
             at = (0,) * part[n].ndim

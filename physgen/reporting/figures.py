@@ -1,7 +1,8 @@
 """The figures of the report, one function each; they draw what they are given and compute nothing.
 
 One code of ink holds throughout: the exact answer is a dark line, true samples are open dark
-circles or a grey area, the surrogate is filled vermilion. The hues are Okabe and Ito's and stay
+circles or a grey area, the surrogate is filled vermilion; so are the reference and the generated
+one of two datasets. The hues are Okabe and Ito's and stay
 apart for every kind of colour vision and in grey. Every figure is a panel about 4 inches wide, so
 that its 9 pt text can be read on a phone; the page sets panels side by side where there is room.
 
@@ -19,13 +20,18 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.mathtext import MathTextParser
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "PAIR",
+    "average",
     "curve",
+    "events",
     "filters",
     "gallery",
     "gap",
@@ -34,6 +40,8 @@ __all__ = [
     "learning",
     "partition",
     "posterior",
+    "profile",
+    "separations",
     "svg",
     "sweep",
     "traversal",
@@ -42,6 +50,7 @@ __all__ = [
 INK, GREY, SURROGATE = "#222222", "#9a9a9a", "#d55e00"
 HUES = (SURROGATE, "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 LATTICE = LinearSegmentedColormap.from_list("lattice", ["#f4efe4", "#24364b"])
+PAIR = ("reference", "generated")
 PANEL = (4.2, 2.9)
 STYLE: Any = {  # matplotlib's stubs change how they type these keys
     "svg.hashsalt": "physgen",
@@ -215,16 +224,116 @@ def posterior(ax: Axes, example: Mapping[str, Any], symbol: str) -> None:
         _lattices(np.array([[ax.inset_axes((0.77, 0.68, 0.23, 0.32))]]), [[example["x"]]])
 
 
-def histogram(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
-    """Density of an observable: true as an area, surrogate as a line."""
+def histogram(
+    ax: Axes,
+    data: Mapping[str, Any],
+    name: str = "",
+    pair: tuple[str, str] = ("true", "surrogate"),
+) -> None:
+    """Density of an observable: true (or the first of a pair) as an area, surrogate as a line."""
     edges = _floats(data["histogram"]["edges"])
-    true, drawn = (_density(data["histogram"][key], edges) for key in ("true", "surrogate"))
-    ax.stairs(true, edges, fill=True, color=GREY, alpha=0.5, label="true")
-    ax.stairs(drawn, edges, color=SURROGATE, linewidth=1.2, label="surrogate")
+    true, drawn = (_density(data["histogram"][key], edges) for key in pair)
+    ax.stairs(true, edges, fill=True, color=GREY, alpha=0.5, label=pair[0])
+    ax.stairs(drawn, edges, color=SURROGATE, linewidth=1.2, label=pair[1])
     ax.set_title(_plain(data.get("title") or name))
     ax.set(xlabel=label(data.get("latex", ""), data.get("unit", ""), name), ylabel="density")
     ax.locator_params(axis="x", nbins=6)
     ax.legend()
+
+
+def profile(figure: Figure, data: Mapping[str, Any], name: str = "") -> None:
+    """Means of a curve's components in a pair of datasets, and below it their difference."""
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.15))
+    i = np.arange(1, len(data["difference"]["mean"]) + 1)
+    for key, style in zip(PAIR, (OPEN, FULL), strict=True):
+        top.errorbar(i, _floats(data[key]["mean"]), _floats(data[key]["se"]), label=key, **style)
+    below.axhline(0, color=INK, linewidth=0.8)
+    below.errorbar(i, *(_floats(data["difference"][key]) for key in ("mean", "se")), **FULL)
+    top.set_title(_plain(data.get("title") or name))
+    top.set_ylabel(label(data.get("latex", ""), data.get("unit", ""), name))
+    top.legend()
+    below.set(xlabel="component", ylabel=f"− {PAIR[0]}")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.align_ylabels()
+
+
+def separations(ax: Axes, tests: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Separation power of each component, on the 95 % points of its null.
+
+    The scale is logarithmic where the null would else be lost at the bottom.
+    """
+    i = np.arange(1, len(tests) + 1)
+    value, null = (_floats([t[key] for t in tests]) for key in ("value", "null_95"))
+    ax.fill_between(i, null, step="mid", color=GREY, alpha=0.35, linewidth=0, label="null, 95 %")
+    ax.plot(i, value, "o", color=SURROGATE, markersize=3.6, label=PAIR[1])
+    if np.nanmax(value) > 10 * np.nanmax(null):
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=0)
+    ax.set_title(_plain(title))
+    ax.set(xlabel="component", ylabel="separation power")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend()
+
+
+def average(figure: Figure, data: Mapping[str, Any]) -> None:
+    """The mean x of a pair of datasets: two maps on one scale, or two lines."""
+    means = [_floats(data[key]) for key in PAIR]
+    if means[0].ndim == 1:
+        ax = figure.add_subplot()
+        edges = np.arange(len(means[0]) + 1) + 0.5
+        ax.stairs(means[0], edges, fill=True, color=GREY, alpha=0.5, label=PAIR[0])
+        ax.stairs(means[1], edges, color=SURROGATE, linewidth=1.2, label=PAIR[1])
+        ax.set(xlabel="component", ylabel="mean x")
+        ax.legend()
+        return
+    axes = figure.subplots(1, 2)
+    image = _maps(axes, means, data.get("axes"))
+    for ax, name in zip(axes, PAIR, strict=True):
+        ax.set_title(name, loc="center")
+    figure.colorbar(image, ax=axes, shrink=0.8, label="mean x")
+
+
+def events(figure: Figure, data: Mapping[str, Any], symbol: str) -> None:
+    """Some x of a pair of datasets, a row each: bars of a vector, maps of all else."""
+    rows = [_floats(data[key]["x"]) for key in PAIR]
+    bars = rows[0].ndim == 2
+    share: Any = "col" if bars else True
+    axes = figure.subplots(2, len(rows[0]), squeeze=False, sharex=True, sharey=share)
+    if bars:
+        for ax, x, i in zip(axes.flat, np.concatenate(rows), range(axes.size), strict=True):
+            edges, color = np.arange(len(x) + 1) + 0.5, (GREY, SURROGATE)[i // len(rows[0])]
+            ax.stairs(x, edges, fill=True, color=color, alpha=0.7)
+    else:
+        _maps(axes.ravel(), np.concatenate(rows), data.get("axes"))
+    for row, name in zip(axes, PAIR, strict=True):
+        row[0].set_ylabel(name)
+        for ax, value in zip(row, data[name]["theta"] or (), strict=False):
+            ax.set_title(f"{symbol} = {value:.3g}", loc="center", fontsize=8.5)
+
+
+def _maps(axes: NDArray[Any], maps: ArrayLike, names: Sequence[str] | None = None) -> AxesImage:
+    """Maps (n, h, w) on n axes and one scale: logarithmic over three decades if none is below 0.
+
+    What is 0 is then blank. Where h and w have names, the first runs to the right, the other up.
+    """
+    x = np.asarray(maps, dtype=float)
+    some = x[x > 0]
+    log = x.min() >= 0 and some.size and some.min() < some.max()
+    norm: Normalize
+    if log:
+        norm = LogNorm(max(some.min(), 1e-3 * some.max()), some.max(), clip=True)
+        x = np.where(x > 0, x, np.nan)
+    else:
+        most = max(abs(x.min()), abs(x.max())) or 1.0
+        norm = Normalize(min(x.min(), -most) if x.min() < 0 else 0, most)
+    for ax, one in zip(axes, x, strict=True):
+        image = ax.imshow(one.T if names else one, cmap=LATTICE, norm=norm, interpolation="none",
+                          aspect="auto" if names else "equal",
+                          origin="lower" if names else "upper")  # fmt: skip
+        ax.set(xticks=[], yticks=[], xlabel=names[0] if names else "")
+        ax.spines[:].set_visible(True)
+    return image
 
 
 def sweep(ax: Axes, ways: Sequence[Mapping[str, Any]], key: str) -> None:

@@ -20,13 +20,28 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from physgen.reporting import figures
 from physgen.reporting.quantities import flat, measured, number
 
-__all__ = ["page", "steepest"]
+__all__ = ["grid", "letter", "page", "plot", "rendered", "steepest"]
 
 COLUMNS = 5  # lattices side by side in one panel of the gallery: each still shows its domains
 
 
 def page(metrics: Mapping[str, Any]) -> str:
     """The report as HTML; the same text for the same metrics."""
+    law = (metrics.get("surrogate") or {}).get("law") or {}
+    component = "spin" if law.get("support") == "spins" else "component"
+    return rendered(
+        "page.html",
+        m=metrics,
+        law=law,
+        component=component,
+        names={p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []},
+        steepest=steepest(metrics.get("curves") or {}),
+        plots=plots(metrics, law, component),
+    )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template beside this module, filled in; it escapes all text."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -35,16 +50,7 @@ def page(metrics: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "measured": measured, "flat": flat}
-    law = (metrics.get("surrogate") or {}).get("law") or {}
-    component = "spin" if law.get("support") == "spins" else "component"
-    return environment.get_template("page.html").render(
-        m=metrics,
-        law=law,
-        component=component,
-        names={p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []},
-        steepest=steepest(metrics.get("curves") or {}),
-        plots=plots(metrics, law, component),
-    )
+    return environment.get_template(template).render(**values)
 
 
 def plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) -> dict[str, Any]:
@@ -67,35 +73,34 @@ def plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) ->
     curves, observables = section("curves").items(), section("observables").items()
     return {
         "gallery": [
-            _grid(figures.gallery, *part, axis(gallery, unit=False), size=(4.2, 2.1))
+            grid(figures.gallery, *part, axis(gallery, unit=False), size=(4.2, 2.1))
             for part in _parts(gallery)
         ],
-        "curves": [_grid(figures.curve, c, axis(c), name, size=(4.2, 3.6)) for name, c in curves],
-        "nll": [_plot(figures.gap, nll, axis(nll), component)] if nll.get("by_theta") else [],
+        "curves": [grid(figures.curve, c, axis(c), name, size=(4.2, 3.6)) for name, c in curves],
+        "nll": [plot(figures.gap, nll, axis(nll), component)] if nll.get("by_theta") else [],
         "posterior": [
-            _plot(figures.posterior, e, axis(e))
-            for e in section("posterior").get("examples") or []
+            plot(figures.posterior, e, axis(e)) for e in section("posterior").get("examples") or []
         ],
         "partition": [
-            _grid(figures.partition, z, axis(z), component, size=(4.2, 3.6))
+            grid(figures.partition, z, axis(z), component, size=(4.2, 3.6))
             for z in [section("partition")]
             if z
         ],
         "filters": [
-            _grid(figures.filters, w, size=(4.2, 0.2 + 0.75 * -(-len(w) // 8)))
+            grid(figures.filters, w, size=(4.2, 0.2 + 0.75 * -(-len(w) // 8)))
             for w in [metrics.get("filters")]
             if w
         ],
         "observables": [
-            _plot(figures.histogram, o, name) for name, o in observables if o.get("histogram")
+            plot(figures.histogram, o, name) for name, o in observables if o.get("histogram")
         ],
         "sweep": [
-            _plot(figures.sweep, metrics["sweep"], name)
+            plot(figures.sweep, metrics["sweep"], name)
             for name in (metrics["sweep"][0]["observables"] if metrics.get("sweep") else ())
         ],
-        "learning": [_plot(figures.learning, history, *validated)] if history else [],
+        "learning": [plot(figures.learning, history, *validated)] if history else [],
         "latents": [
-            _grid(figures.traversal, z, size=(4.2, 0.25 + 3.9 / len(z["values"])))
+            grid(figures.traversal, z, size=(4.2, 0.25 + 3.9 / len(z["values"])))
             for z in metrics.get("latents") or []
         ],
     }
@@ -143,10 +148,12 @@ def _parts(gallery: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
         yield tuple(gallery[key][columns] for key in ("theta", "true", "surrogate"))
 
 
-def _plot(draw: Callable[..., None], *data: Any) -> str:
-    return _grid(lambda figure: draw(figure.add_subplot(), *data))
+def plot(draw: Callable[..., None], *data: Any) -> str:
+    """A figure of one axes as a data URI."""
+    return grid(lambda figure: draw(figure.add_subplot(), *data))
 
 
-def _grid(draw: Callable[..., None], *data: Any, size: tuple[float, float] = figures.PANEL) -> str:
+def grid(draw: Callable[..., None], *data: Any, size: tuple[float, float] = figures.PANEL) -> str:
+    """A figure that arranges its own axes as a data URI."""
     ink = figures.svg(lambda figure: draw(figure, *data), size)
     return f"data:image/svg+xml;base64,{base64.b64encode(ink).decode()}"

@@ -1,0 +1,375 @@
+"""Showers in the format of the CaloChallenge (C. Krause et al. 2024, arXiv:2410.21611).
+
+One HDF5 file, two arrays in its root, both compressed by gzip, no attributes::
+
+    incident_energies  (N, 1)        MeV
+    showers            (N, cells)    MeV, in the order (layer, α, r), r fastest
+
+The cells are described by an XML file beside it (:mod:`physgen.formats.binning`). Known sizes: 368
+cells for photons and 533 for pions (dataset 1, layers unlike one another), 45·16·9 = 6480
+(dataset 2), 45·50·18 = 40500 (dataset 3).
+
+**Read** into a dataset (θ, x): x are the showers, in MeV as they are, of shape (layers, α, r)
+where all layers are alike and flat where they are not; θ = ln E, E in GeV; ``/aux`` keeps the
+incident energies in MeV and in the file's own type. So a file whose showers are float32, or less,
+comes back value for value, bit for bit. Wider ones are rounded to the nearest float32: a relative
+6·10⁻⁸, and 0 below 10⁻⁴⁵ MeV.
+
+The prior is a box in ln E. Dataset 1 has few energies, which repeat: the prior is discrete, its
+energies are kept in the law's options, and the box spans them. Else it is log-uniform, and the box
+is the range of the data, its ends rounded outward to one digit in E: so the parts of one sample,
+for training and for testing, have one prior, and that of datasets 2 and 3 is 1 GeV to 1 TeV.
+
+**Written** from such a dataset, from one of a simulator of showers (x in GeV), and from what a
+surrogate has drawn of either.
+
+No file is ever in the memory as a whole. HDF5 can only read whole chunks, and those of the files
+in use are some hundred rows deep and few cells wide; so rows are read in bands of one chunk's
+depth, and a shard is cut from its bands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from physgen.dataset import Blocks, Rows, Shard, file_digest, refuse_overwriting
+from physgen.dataset.guard import dataset, loaded, opened
+from physgen.dataset.image import chunked, whole
+from physgen.errors import DataError, StorageError, UsageError
+from physgen.formats import Foreign
+from physgen.formats.binning import read_binning, write_binning
+from physgen.law import Law
+from simulators.base import Array, Box
+from simulators.shower.geometry import Geometry
+from simulators.shower.materials import MATERIALS
+
+__all__ = ["open_foreign", "write"]
+
+NAME = "calochallenge"  # of the law's simulator, which is not ours
+ENERGIES, SHOWERS = "incident_energies", "showers"
+KEPT = "incident_energy"  # in /aux
+MEV = {"MeV": 1.0, "GeV": 1000.0}
+GEV = 1000.0  # MeV
+MOST_DISTINCT = 64  # energies of a discrete prior
+BAND_BYTES = 2**27
+SCAN_ROWS = 2**16
+
+
+@dataclass(frozen=True)
+class Source:
+    """The arrays of a file, looked at and not yet read.
+
+    Attributes:
+        path: the file.
+        rows: number of showers.
+        depth: rows of a band, which is read in one go.
+        dtype: type of the showers.
+        stamp: what changes when the file does.
+    """
+
+    path: Path
+    rows: int
+    depth: int
+    dtype: str
+    stamp: tuple[int, int, int]
+
+
+def open_foreign(
+    file: Path, *, binning: Path | None = None, particle: str | None = None
+) -> Foreign:
+    """Look at a file: its layout, its cells and its energies.
+
+    Args:
+        file: HDF5 file.
+        binning: XML file with its cells.
+        particle: which of the binning's particles, where it has several.
+
+    Raises:
+        DataError: a file or a binning that is not what it must be, or that do not fit together.
+        StorageError: one that cannot be read.
+        UsageError: no binning, or no such particle in it.
+    """
+    if binning is None:
+        raise UsageError(f"import: {NAME} needs --binning, the XML file with the cells")
+    particle, geometry = read_binning(binning, particle)
+    with opened(file) as hdf5:
+        source = source_of(hdf5, file, geometry, binning)
+        prior, options = prior_of(hdf5[ENERGIES], file)
+    law = Law(
+        simulator=NAME,
+        prior=prior,
+        x_shape=geometry.x_shape,
+        support="nonnegative",
+        options={"binning": geometry.to_json(), "particle": particle, "unit": "MeV", **options},
+    )
+    about = {"kind": "import", "format": NAME, "file": file.name, "sha256": file_digest(file)}
+    exact = np.can_cast(source.dtype, "f4")
+    note = "" if exact else f"showers rounded from {source.dtype} to float32"
+    return Foreign(law, source.rows, about, Cut(source, law), note)
+
+
+def source_of(hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path) -> Source:
+    """The arrays of an open file, each guarded, and of the shapes they must have."""
+    energies, showers = guarded(hdf5, ENERGIES, path), guarded(hdf5, SHOWERS, path)
+    rows = len(showers) if showers.ndim else 0
+    if showers.ndim != 2 or rows < 1:
+        raise DataError(f"{path}: /{SHOWERS}: expected (rows, cells), got {showers.shape}")
+    if energies.shape != (rows, 1):
+        raise DataError(f"{path}: /{ENERGIES}: expected ({rows}, 1), got {energies.shape}")
+    if showers.shape[1] != geometry.cells:
+        raise DataError(
+            f"{path}: showers of {showers.shape[1]} cells, and {binning} has {geometry.cells}; "
+            "give the binning of this file"
+        )
+    most = max(1, BAND_BYTES // (showers.shape[1] * showers.dtype.itemsize))
+    depth = min(most, showers.chunks[0] if showers.chunks else most)
+    return Source(path, rows, depth, showers.dtype.name, stamp(path))
+
+
+def guarded(hdf5: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """An array of an open file, fit to be read."""
+    if (found := dataset(hdf5, name)) is None:
+        raise DataError(f"{path}: no /{name}; expected a file of the CaloChallenge")
+    return found
+
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def prior_of(energies: h5py.Dataset, path: Path) -> tuple[Box, dict[str, Any]]:
+    """The prior over ln E, and what the law says of it.
+
+    Args:
+        energies: (N, 1), MeV.
+        path: the file, for the message.
+
+    Raises:
+        DataError: an energy that is not a number above 0.
+    """
+    low, high = math.inf, 0.0
+    distinct: set[float] | None = set()
+    for start in range(0, len(energies), SCAN_ROWS):
+        block = loaded(energies, start, start + SCAN_ROWS)[:, 0].astype(float)
+        refuse(block > 0, block, path, ENERGIES, "above 0", start)
+        low, high = min(low, block.min()), max(high, block.max())
+        if distinct is not None:
+            distinct |= set(np.unique(block).tolist())
+            distinct = distinct if len(distinct) <= MOST_DISTINCT else None
+    if distinct and 2 * len(distinct) <= len(energies):
+        return box(low, high), {"prior": "discrete", "energies": sorted(distinct)}
+    return box(outward(low, math.floor), outward(high, math.ceil)), {"prior": "log-uniform"}
+
+
+def box(low: float, high: float) -> Box:
+    """The prior over ln E between two energies in MeV; a factor 2 each way about a single one."""
+    wide = 2.0 if low == high else 1.0
+    ends = math.log(low / wide / GEV), math.log(high * wide / GEV)
+    return Box(ln_E=(*ends, "ln GeV", r"\ln E"))
+
+
+def outward(energy: float, to: Callable[[float], int]) -> float:
+    """An energy rounded down, or up, to one digit."""
+    power = 10.0 ** math.floor(math.log10(energy))
+    return (min if to is math.floor else max)(energy, to(energy / power) * power)
+
+
+def refuse(good: Array, values: Array, path: Path, name: str, expected: str, first: int) -> None:
+    """Raise a DataError that names the first row with a number that is not what it must be.
+
+    Args:
+        good: whether each number is in range; infinity and NaN never are.
+        values: the numbers, of the same shape.
+        path: the file.
+        name: the array.
+        expected: the range, in words.
+        first: number of the first row.
+    """
+    good = good & (values < np.inf)
+    if not good.all():
+        at = np.unravel_index(int(np.argmin(good)), good.shape)
+        raise DataError(
+            f"{path}: row {first + int(at[0])}: {name}: expected finite energies {expected}, got "
+            f"{values[at]:g} MeV; the file is damaged or not of the CaloChallenge"
+        )
+
+
+def band(source: Source, number: int) -> tuple[Array, Array]:
+    """One band of rows, checked.
+
+    Returns:
+        Energies (n, 1) in the file's type and showers (n, cells) float32, both in MeV.
+
+    Raises:
+        DataError: a number that is no energy, or a file that is another one than before.
+    """
+    start = number * source.depth
+    stop = min(start + source.depth, source.rows)
+    if stamp(source.path) != source.stamp:
+        raise DataError(f"{source.path}: was changed while it was read; import it again")
+    with opened(source.path, checked=True) as hdf5:
+        energies = loaded(hdf5[ENERGIES], start, stop)
+        showers = loaded(hdf5[SHOWERS], start, stop)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        rounded = showers.astype(np.float32, copy=False)
+        wrong = ~((showers.min(axis=1) >= 0) & (rounded.max(axis=1) < np.inf))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        value = showers[row : row + 1]
+        refuse((value >= 0) & np.isfinite(rounded[row]), value, source.path, SHOWERS,
+               "of at least 0", start + row)  # fmt: skip
+    return energies, rounded
+
+
+@dataclass
+class Cut:
+    """Makes a shard of a dataset from the bands that it lies in: picklable, pure in the shard.
+
+    Attributes:
+        source: the file.
+        law: the law of its rows.
+        kept: the last band by its number; shards come in order.
+    """
+
+    source: Source
+    law: Law
+    kept: dict[int, tuple[Array, Array]] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the last band."""
+        return vars(self) | {"kept": {}}
+
+    def __call__(self, shard: Shard) -> Rows:
+        """The rows of a shard."""
+        parts = list(self.parts(shard))
+        energies = np.concatenate([e for e, _ in parts])
+        x = np.concatenate([x for _, x in parts]).reshape(-1, *self.law.x_shape)
+        theta = np.log(energies.astype(float) / GEV)  # within a digit of the box
+        theta = np.clip(theta, self.law.prior.low, self.law.prior.high)
+        return Rows(x, theta, {KEPT: energies[:, 0]})
+
+    def parts(self, shard: Shard) -> Iterator[tuple[Array, Array]]:
+        """The energies and showers of a shard, band by band."""
+        depth = self.source.depth
+        for number in range(shard.start // depth, -(-shard.stop // depth)):
+            rows = slice(max(0, shard.start - number * depth), shard.stop - number * depth)
+            if number not in self.kept:
+                self.kept.clear()
+                self.kept[number] = band(self.source, number)
+            yield self.kept[number][0][rows], self.kept[number][1][rows]
+
+
+def write(
+    data: Path,
+    out: Path,
+    *,
+    binning: Path | None = None,
+    force: bool = False,
+    progress: Callable[[float], None] = lambda done: None,
+) -> int:
+    """Write a dataset of showers as a file of the CaloChallenge.
+
+    Args:
+        data: dataset whose θ has ln E and whose x are energies of cells.
+        out: HDF5 file to write.
+        binning: XML file to write the cells to.
+        force: whether to overwrite the files if they exist.
+        progress: called with the part that is done, 0 to 1; may raise to stop.
+
+    Returns:
+        Number of showers.
+
+    Raises:
+        DataError: a dataset that is damaged, or not one of showers.
+        StorageError: the file system refused; nothing is left.
+        UsageError: an output that exists, or a binning that nobody knows.
+    """
+    for path in (out, binning):
+        if path and not path.absolute().parent.is_dir():
+            raise StorageError(f"{path}: no folder {path.parent}; make it first")
+        if path:
+            refuse_overwriting(path, force)
+    blocks = Blocks(data)
+    law = law_of_showers(blocks, data)
+    cells = cells_of(law, data) if binning else None
+    with whole(out) as (hdf5, output):
+        shape, step = (blocks.rows, law.size), min(blocks.step, blocks.rows)
+        showers = chunked(hdf5, SHOWERS, shape, np.float32, step)
+        energies, done = [], 0
+        for rows in blocks:
+            showers[done : done + len(rows)] = in_mev(rows.x, law).reshape(len(rows), -1)
+            output.check()
+            energies.append(incident(rows, law, data))
+            done += len(rows)
+            progress(done / blocks.rows)
+        found = np.concatenate(energies)[:, None]
+        chunked(hdf5, ENERGIES, found.shape, found.dtype, min(SCAN_ROWS, done))[:] = found
+    if binning and cells:
+        write_binning(binning, *cells)
+    return blocks.rows
+
+
+def law_of_showers(blocks: Blocks, path: Path) -> Law:
+    """The law of a dataset, if it is one of showers."""
+    law = blocks.meta.law if blocks.meta else None
+    if law is None or law.support != "nonnegative" or "ln_E" not in law.prior.names:
+        got = f"one of {law.simulator}" if law else "a file without metadata"
+        raise DataError(
+            f"{path}: expected a dataset of showers, energies x given theta with ln_E; got {got}"
+        )
+    if unit_of(law) not in MEV:
+        raise DataError(f"{path}: unit: expected MeV or GeV, got {unit_of(law)}")
+    return law
+
+
+def unit_of(law: Law) -> str:
+    """The unit of x: what the law says, else that of our simulators."""
+    return str(law.options.get("unit", "GeV"))
+
+
+def in_mev(x: Array, law: Law) -> Array:
+    """Showers in MeV, of x in the law's unit; those of an imported file as they are."""
+    return x * np.float32(MEV[unit_of(law)])
+
+
+def incident(rows: Rows, law: Law, path: Path) -> Array:
+    """Incident energies, (n,) in MeV: those that were imported, or float32 from ln E."""
+    if law.simulator == NAME and KEPT in rows.aux:
+        return rows.aux[KEPT]
+    ln_e = rows.labels(path)[:, law.prior.names.index("ln_E")]
+    return (np.exp(ln_e) * GEV).astype(np.float32)
+
+
+def cells_of(law: Law, path: Path) -> tuple[Geometry, str, float]:
+    """The cells of a law, the particle's name, and the unit of the radii in mm.
+
+    Raises:
+        DataError: cells that are not those of x.
+        UsageError: a simulator that does not say which cells it has.
+    """
+    simulator = law.build_if_known()
+    geometry = getattr(simulator, "geometry", None)
+    if "binning" in law.options:
+        try:
+            geometry = Geometry.from_json(law.options["binning"])
+        except ValueError as error:
+            raise DataError(f"{path}: metadata: {error}") from error
+    if geometry is None:
+        raise UsageError(f"{path}: --binning: {law.simulator} does not say which cells it has")
+    if geometry.cells != law.size:
+        raise DataError(f"{path}: x of {law.size} cells, and its geometry has {geometry.cells}")
+    units = {"mm": 1.0}
+    if material := getattr(simulator, "material", None):
+        units["R_M"] = MATERIALS.get(material, material).moliere_radius
+    if geometry.unit not in units:
+        raise DataError(f"{path}: its radii are in {geometry.unit}, not known here in mm")
+    return geometry, str(law.options.get("particle", "electron")), units[geometry.unit]

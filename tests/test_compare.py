@@ -1,0 +1,308 @@
+"""compare: each figure reads its null where the laws are equal, and sees what was made wrong."""
+
+import copy
+import json
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from physgen import api
+from physgen.checks.compare import compare, summary
+from physgen.checks.features import layers, logged, observables_of
+from physgen.cli import main
+from physgen.dataset import Meta, Rows
+from physgen.errors import DataError, UsageError
+from physgen.law import Law
+from simulators.base import Box
+from simulators.shower.geometry import Geometry, Layer
+
+ISING = Law.of("ising", {"size": 4}, {"beta": (0.2, 0.5)})
+VOXEL = Law.of("shower-voxel")
+RAGGED = Geometry(
+    (Layer(0, (0.0, 1.0, 3.0), 1), Layer(2, (0.0,), 1), Layer(5, (0.0, 2.0, 4.0), 3))
+)
+STEPS = 50
+SEEN = 0.03
+"""A p-value of the fewest deals that an FPD makes, 40, or less."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_deals():
+    """The least that is done for the null of an FPD: quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("physgen.checks.frechet.FLOPS", 0)
+        yield
+
+
+def drawn(law, n, seed, theta=None, wrong=None):
+    """Rows of a law, or of another with the same θ, as a file would hold them."""
+    rng = np.random.default_rng(seed)
+    theta = law.prior.sample(n, rng) if theta is None else theta
+    x = (wrong or law).build().sample(theta, rng)
+    return Rows(x=x, theta=theta, meta=Meta(law))
+
+
+def warmer(law, n, seed, by=0.8):
+    """Ising lattices that are hotter than their θ says."""
+    rows = drawn(law, n, seed)
+    x = law.build().sample(rows.theta * by, np.random.default_rng(seed + 1))
+    return replace(rows, x=x)
+
+
+def p_values(found):
+    """Every figure that has a p-value."""
+    single = {"fpd": found["fpd"]["plain"], "infinite": found["fpd"]["infinite"]}
+    single |= {"kpd": found["kpd"], "worst": found["worst"]}
+    if found["cells"]:
+        single["cells"] = found["cells"]["separation"]
+    return {name: t["p_value"] for name, t in single.items()}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_two_samples_of_one_law_read_their_nulls(seed):
+    a, b = drawn(ISING, 700, 10 + seed), drawn(ISING, 600, 20 + seed)
+    found = compare(b, a, seed=seed, steps=STEPS)
+    assert min(p_values(found).values()) > 0.02
+    for test in found["classifiers"].values():
+        assert test["verdict"] == "cannot be told apart"
+        assert test["control_caught"]
+        assert abs(test["auc"] - 0.5) < 4 * test["se"]
+        assert abs(test["null"] - 0.5) < 4 * test["se"]
+    assert found["theta"]["parameters"]["beta"]["p_value"] > 1e-3
+    assert not found["theta"]["paired"]
+    assert found["warnings"] == ["the classifiers and KPD see 600 rows of each file at most"]
+
+
+def test_a_wrong_law_is_seen_by_every_figure():
+    found = compare(warmer(ISING, 900, 3, by=0.5), drawn(ISING, 900, 5), steps=STEPS)
+    assert max(p_values(found).values()) < SEEN
+    assert {t["verdict"] for t in found["classifiers"].values()} == {"told apart"}
+    energy = found["observables"]["energy"]
+    assert energy["separation"]["value"] > 2 * energy["separation"]["null_95"]
+    assert energy["js"] > 1.5 * energy["js_null"]
+    assert "AUC low 0." in summary(found)
+    assert "worst separation" in summary(found)
+
+
+def test_one_step_of_training_is_no_verdict():
+    """The false pass of an undertrained classifier: it finds nothing, in the control neither."""
+    found = compare(drawn(ISING, 300, 1), drawn(ISING, 300, 2), steps=1)
+    assert {t["verdict"] for t in found["classifiers"].values()} == {
+        "classifier too weak: no verdict"
+    }
+    assert "too weak" in summary(found)
+
+
+def test_rows_of_equal_theta_are_compared_in_pairs():
+    """β alone makes most of the spread of E: a null that deals freely would be too wide."""
+    a = drawn(ISING, 500, 1)
+    b = drawn(ISING, 500, 2, theta=a.theta)
+    found = compare(b, a, steps=STEPS)
+    assert found["theta"]["paired"]
+    assert min(p_values(found).values()) > 0.02
+    free = compare(drawn(ISING, 500, 3), a, steps=1)
+    pick = ("observables", "energy", "separation", "null_95")
+    narrow, wide = found, free
+    for key in pick:
+        narrow, wide = narrow[key], wide[key]
+    assert narrow < wide
+    assert found["events"]["reference"]["theta"] == found["events"]["generated"]["theta"]
+    same = compare(a, a, steps=1)
+    assert same["fpd"]["plain"]["value"] == pytest.approx(0, abs=1e-9)
+    assert same["worst"]["value"] == 0
+
+
+def test_other_theta_is_said_first():
+    law = replace(ISING, prior=Box(beta=(0.3, 0.4)))
+    found = compare(drawn(law, 200, 1), drawn(ISING, 200, 2), steps=1)
+    assert found["warnings"][0].startswith("theta of the two files differ: beta (KS")
+    assert "theta of the two files differ" in summary(found)
+    blind = compare(replace(drawn(law, 200, 1), theta=None), drawn(ISING, 200, 2), steps=1)
+    assert "only one of the files has theta" in blind["warnings"][0]
+    assert not blind["classifiers"]["low"]["told_theta"]
+
+
+@pytest.fixture(scope="module")
+def showers():
+    """Showers of too large spots, with the right θ."""
+    a = drawn(VOXEL, 300, 1)
+    wrong = Law.of("shower-voxel", {"resolution": 0.18})
+    b = drawn(VOXEL, 300, 2, wrong=wrong)
+    return compare(b, a, steps=STEPS)
+
+
+def test_showers_of_another_resolution(showers):
+    assert set(showers["observables"]) > {"energy_ratio", "total_energy", "layer_energies"}
+    assert max(p_values(showers).values()) < SEEN
+    assert len(showers["cells"]["layers"]) == 12
+    assert (
+        showers["cells"]["sparsity"]["generated"]
+        > 0.03 + showers["cells"]["sparsity"]["reference"]
+    )
+    assert showers["worst"]["observable"] in ("sparsity", "occupancy")
+    assert np.shape(showers["average"]["reference"]) == (12, 6)
+    assert np.shape(showers["events"]["generated"]["x"]) == (4, 12, 6)
+    assert np.shape(showers["curves"]["layer_energies"]["difference"]["mean"]) == (12,)
+    assert showers["classifiers"]["high"]["verdict"] == "told apart"
+    ratio = showers["observables"]["energy_ratio"]["histogram"]
+    assert 0.3 < ratio["edges"][0] < 0.9 < ratio["edges"][-1] < 1.6
+
+
+def imported(n, seed):
+    """Showers of a file from elsewhere, 2 + 6 cells in MeV, of about their incident energy."""
+    law = Law(
+        "calochallenge",
+        Box(ln_E=(0.0, 3.0, "ln GeV")),
+        RAGGED.x_shape,
+        "nonnegative",
+        options={"binning": RAGGED.to_json(), "unit": "MeV"},
+    )
+    rng = np.random.default_rng(seed)
+    theta = law.prior.sample(n, rng)
+    share = rng.dirichlet(np.ones(8), n) * (rng.random((n, 8)) < 0.9)
+    return Rows(x=(1000 * np.exp(theta) * share).astype("f4"), theta=theta, meta=Meta(law))
+
+
+def test_imported_showers_have_the_observables_of_their_cells():
+    a = imported(200, 1)
+    assert layers(a.meta.law, a.x.shape[1:]) == [slice(0, 2), slice(2, 8)]
+    found = compare(imported(200, 2), a, steps=1)
+    assert {"layer_energies", "radial_width", "occupancy"} < set(found["observables"])
+    assert len(found["observables"]["layer_energies"]["separation"]) == 2
+    assert found["observables"]["energy_ratio"]["histogram"]["edges"][-1] == pytest.approx(1, 1e-3)
+    broken = replace(a.meta.law, options={})
+    with pytest.raises(DataError, match="without its cells"):
+        observables_of(broken, None, a.x)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 3), (3, 4, 2)])
+def test_files_of_unknown_simulators_are_compared_by_their_components(shape):
+    rng = np.random.default_rng(0)
+    a, b = (Rows(x=rng.exponential(size=(60, *shape)).clip(0.3) - 0.3) for _ in range(2))
+    found = compare(b, a, steps=1)
+    assert {"mean", "norm", "total", "sparsity"} <= set(found["observables"])
+    assert found["theta"] == {
+        "reference": False, "generated": False, "paired": False, "parameters": {},
+    }  # fmt: skip
+    assert found["cells"]["sparsity"]["reference"] == pytest.approx((a.x == 0).mean())
+    assert found["cells"]["histogram"]["reference"] is not None
+    with pytest.raises(UsageError, match="expected a file that says"):
+        compare(b, a, trusted="mine:Mine")
+    signed = compare(Rows(x=b.x - 1), Rows(x=a.x - 1), steps=1)
+    assert signed["cells"] is None
+    assert "sparsity" not in signed["observables"]
+
+
+def test_logged_columns_keep_zero_and_signs():
+    a = np.array([[0.0, -1.0], [2.0, 3.0], [4.0, 5.0]])
+    logs, same = logged(a, a)
+    assert logs[0, 0] == 0
+    np.testing.assert_allclose(logs[1:, 0], np.log1p(a[1:, 0] / np.quantile([2, 4], 0.05)))
+    np.testing.assert_array_equal(logs[:, 1], a[:, 1])
+    np.testing.assert_array_equal(logs, same)
+
+
+@pytest.mark.parametrize(
+    ("other", "piece"),
+    [
+        (drawn(Law.of("ising", {"size": 6}), 60, 1), r"shape \(6, 6\) and \(4, 4\)"),
+        (
+            Rows(x=np.ones((60, 4, 4)), meta=Meta(replace(ISING, simulator="mine:Mine"))),
+            "mine:Mine",
+        ),
+        (
+            Rows(x=np.ones((60, 4, 4)), meta=Meta(replace(ISING, support="reals"))),
+            "reals and spins",
+        ),
+        (drawn(ISING, 39, 1), "at least 40 rows"),
+    ],
+)
+def test_files_of_different_kinds_are_refused_in_one_line(other, piece):
+    with pytest.raises(UsageError, match=piece) as error:
+        compare(other, drawn(ISING, 60, 1))
+    assert "\n" not in str(error.value)
+
+
+def test_an_observable_that_is_not_finite_is_refused(monkeypatch):
+    monkeypatch.setattr(
+        "physgen.checks.compare.observables_of", lambda *_: {"bad": lambda x: x[:, 0, 0] / 0.0}
+    )
+    with np.errstate(all="ignore"), pytest.raises(DataError, match="observable bad"):
+        compare(drawn(ISING, 60, 1), drawn(ISING, 60, 2))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Metrics of two files that the command line made, one of them without metadata."""
+    folder = tmp_path_factory.mktemp("compare")
+    api.simulate("ising", out=folder / "a.h5", n=150, seed=1, size=4)
+    with h5py.File(folder / "b.h5", "w") as file:
+        rows = drawn(ISING, 120, 3)
+        file["x"], file["theta"] = rows.x, rows.theta
+    return folder
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def test_the_command_line(files, monkeypatch):
+    monkeypatch.setattr("physgen.checks.samples.STEPS", 3)
+    a, b, out = (files / name for name in ("a.h5", "b.h5", "m.json"))
+    done = run("compare", b, a, "-o", out, "--rows", "0:100", "--seed", "3")
+    assert done.exit_code == 0, done.output
+    assert "AUC low" in done.output
+    assert "FPD" in done.output
+    found = json.loads(out.read_text())
+    assert found["schema"] == "physgen/comparison/1"
+    assert found["generated"]["rows"] == found["reference"]["rows"] == 100
+    assert "law" not in found["generated"]
+    assert found["reference"]["source"]["name"] == "ising"
+    assert "--seed 3" in found["provenance"]["command"]
+    again = run("compare", b, a, "-o", out)
+    assert again.exit_code != 0
+    assert "--force" in again.output
+    assert run("report", out, "-o", files / "r.html").exit_code == 0
+    page = (files / "r.html").read_text()
+    assert "b.h5 against a.h5" in page
+    assert "https://" not in page
+    assert "None" not in page
+
+
+def test_equal_calls_make_equal_figures(files, monkeypatch):
+    monkeypatch.setattr("physgen.checks.samples.STEPS", 3)
+    found = [
+        api.compare(files / "a.h5", files / "a.h5", out=files / f"{i}.json", seed=2).data
+        for i in range(2)
+    ]
+    timed = {"seconds", "cpu_seconds", "provenance"}
+    assert len({json.dumps({k: v for k, v in f.items() if k not in timed}) for f in found}) == 1
+    assert api.report(files / "0.json", out=files / "0.html").path.exists()
+
+
+def test_the_page_of_showers(showers, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    from physgen.reporting import figures, render
+
+    attack = "<script>alert('x')</script>"
+    few = {"layer_energies", "sparsity"}
+    metrics = copy.deepcopy(showers) | {
+        "observables": {k: v for k, v in showers["observables"].items() if k in few},
+        "curves": {k: v for k, v in showers["curves"].items() if k in few},
+        "schema": "physgen/comparison/1",
+        "generated": {"path": "g.h5", "rows": 300, "source": {"name": attack}},
+        "reference": {"path": "r.h5", "rows": 300, "law": VOXEL.to_json()},
+        "provenance": {"command": "physgen compare g.h5 r.h5"},
+    }
+    page = render(metrics)
+    assert "<script>" not in page
+    assert len(page) < 2_000_000
+    monkeypatch.setattr(figures, "svg", lambda draw, size: b"<svg/>")
+    for section in ("classifiers", "fpd", "kpd", "worst", "observables", "curves", "cells",
+                    "average", "events", "theta", "warnings"):  # fmt: skip
+        assert "</html>" in render({**metrics, section: None}), section
+    assert "</html>" in render({"schema": "physgen/comparison/1"})
