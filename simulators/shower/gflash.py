@@ -31,6 +31,8 @@ LOG_ALPHA_MIN = math.log(1.1)
 """Where ln α is cut off: at α = 1 the shower would have no maximum."""
 LOG_Y_MIN = 2.0
 """Least ln y: below, the widths of the Gaussian no longer make sense."""
+FAR = 1e100
+"""Largest R_T, R_M: its square is finite."""
 PHOTON_DEPTH = 9 / 7
 """Mean depth of a photon's conversion, X₀."""
 
@@ -49,13 +51,20 @@ def moments(log_y: Any, z: float) -> Any:
 
 @njit(cache=True)
 def radial(tau: Any, log_energy: Any, z: float) -> Any:
-    """Core radius R_C, tail radius R_T, in R_M, and the core's weight w at reduced depth τ."""
+    """Core radius R_C, tail radius R_T, in R_M, and the core's weight w < 1 at reduced depth τ."""
     core = 0.0251 + 0.00319 * log_energy + (0.1162 - 0.000381 * z) * tau
     d = tau - 0.645
     tail = (0.659 - 0.00309 * z) * (np.exp(-2.59 * d) + np.exp((0.3585 + 0.0412 * log_energy) * d))
     u = ((0.401 + 0.00187 * z) - tau) / (1.313 - 0.0686 * log_energy)
     weight = (2.632 - 0.00094 * z) * np.exp(u - np.exp(u))
-    return core, tail, np.minimum(weight, 1.0)
+    return core, np.minimum(tail, FAR), weight
+
+
+@njit(cache=True)
+def within(square: Any, core: Any, tail: Any, weight: Any) -> Any:
+    """The part of a layer's energy within the radius √square, R_M, which may be infinite."""
+    beyond = weight * core**2 / (square + core**2) + (1 - weight) * tail**2 / (square + tail**2)
+    return 1 - beyond
 
 
 def draw(log_y: Array, z: float, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -103,6 +112,4 @@ def ring_shares(
     scale = (alpha - 1) / alpha * mean_alpha / (mean_alpha - 1) / t
     tau = depth.clip(0) * scale[:, None]
     core, tail, weight = (v[..., None] for v in radial(tau, log_energy[:, None], z))
-    square = edges**2
-    inside = weight * square / (square + core**2) + (1 - weight) * square / (square + tail**2)
-    return np.diff(inside, axis=2)
+    return np.diff(within(edges**2, core, tail, weight), axis=2)

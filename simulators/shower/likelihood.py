@@ -1,23 +1,16 @@
 r"""Exact log p(x|θ) of a shower: an integral over its two latent numbers a = ln α, b = ln T.
 
 Given them all cells are independent, so with λ_v the mean number of spots in cell v
+(:mod:`.integrand`)
 
     p(x|θ) = ∫ da db N₂(a, b) Π_v p(x_v|λ_v(a, b, θ)),        a > ln 1.1.
 
-The integrand is a smooth peak, often far narrower than N₂. Newton's method finds its maximum; with
-the precision matrix J there, b given a is integrated by Gauss–Hermite quadrature around its
-conditional mean, and a by the same around its own, or by Gauss–Legendre where the cut at ln 1.1
-comes within six widths. The rule is exact for a Gaussian integrand and converges geometrically for
-what it is here; tests compare orders, and brute force.
-
-λ needs the part F_l of a Gamma distribution that falls into layer l, at every node. F_l is a Gauss
-rule in depth, t_lk = t₀ + lΔ + g_k, whose terms factorise:
-
-    F_l ∝ e^{−βlΔ} Σ_k (w_k t_lk^{α−1}) e^{−βg_k},
-
-so that powers are taken once for each α, and exponentials once for each β. Layers that reach
-within 1 X₀ of the shower's start, where t^{α−1} is not smooth, have their F from the incomplete
-gamma function.
+The integrand is a smooth peak, often far narrower than N₂. Newton's method finds its maximum, from
+the best of three guesses, for where E is far too high there is another peak, of showers that are
+late enough to leak. With the precision matrix J there, b given a is integrated by Gauss–Hermite
+quadrature around its conditional mean, and a by the same around its own, or by Gauss–Legendre
+where the cut at ln 1.1 comes within six widths. The rule is exact for a Gaussian integrand and
+converges geometrically for what it is here; tests compare orders, and brute force.
 
 A photon converts at a depth t₀ ~ Exp(9/7): a third integral, by a Gauss rule in each layer up to
 the first that holds energy.
@@ -27,20 +20,33 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from simulators.base import Array
-from simulators.shower.compound import gamma_p, log_atom_of, series
-from simulators.shower.gflash import LOG_ALPHA_MIN, PHOTON_DEPTH, moments, radial
+from simulators.shower.gflash import LOG_ALPHA_MIN, PHOTON_DEPTH
+from simulators.shower.integrand import (
+    Cells,
+    Given,
+    Hits,
+    Medium,
+    Stack,
+    given_by,
+    hits_of,
+    joint,
+    set_powers,
+    stacked,
+)
 from simulators.shower.materials import Material
 
 __all__ = ["log_likelihood"]
 
-ORDERS = {1000.0: 8, 400.0: 12, 0.0: 20}
+ORDERS = {2500.0: 8, 1000.0: 9, 400.0: 10, 0.0: 16}
 """Nodes of a Gauss–Hermite rule by the least Σ y: a shower of few spots leaves a broad integrand.
-Over the prior of the task `shower` log p is then right to 1e-4 nats, and in the median to 1e-9."""
+Over the prior of the task `shower` log p is then right to 1e-3 nats, and in the median to 1e-9;
+above 10 GeV to 1e-7."""
 REACH, FLAT = 6.5, 28
 """Widths that the Gauss–Legendre rule covers, and its nodes."""
 POINTS = 4
@@ -49,6 +55,28 @@ CONVERSIONS = 6
 """Conversion depths in each layer."""
 PRIOR_REACH = 30.0
 """Nats of the conversion's exponential law that are covered."""
+DIFFERENCE, CLOSE = 0.02, 0.1
+"""Part of a width over which derivatives are taken, and square of the last step in widths."""
+NOWHERE = (math.nan, math.nan)
+
+
+class Rule(NamedTuple):
+    """Gauss–Hermite without its weight function, and Gauss–Legendre on [0, 1]; log weights."""
+
+    u: Array
+    log_w: Array
+    t: Array
+    log_m: Array
+
+
+class Peak(NamedTuple):
+    """A point (a, b), or a step to it, and the precision matrix there."""
+
+    a: float
+    b: float
+    aa: float
+    ab: float
+    bb: float
 
 
 def log_likelihood(
@@ -82,23 +110,26 @@ def log_likelihood(
         (n,).
     """
     orders = {0.0: order} if order else ORDERS
-    rules = tuple(rule(n) for n in orders.values())
-    depth = interval_rule(POINTS * math.ceil(thickness))
+    depth, weight = interval_rule(POINTS * math.ceil(thickness))
+    square = np.asarray(edges, dtype=float) ** 2
+    layers, azimuths = y.shape[1:3]
     return _rows(
         np.ascontiguousarray(log_energy, dtype=float),
         np.ascontiguousarray(start, dtype=float),
         np.ascontiguousarray(y, dtype=float),
-        thickness,
-        np.ascontiguousarray(edges, dtype=float) ** 2,
-        spot,
-        threshold,
-        material.critical_energy,
-        material.z,
+        Medium(float(material.z), material.critical_energy, float(spot), float(threshold)),
+        Cells(
+            layers,
+            azimuths,
+            float(thickness),
+            square,
+            thickness * depth,
+            thickness * weight,
+            interval_rule(CONVERSIONS),
+        ),
         photon,
         np.array(list(orders)),
-        rules,
-        (thickness * depth[0], thickness * depth[1]),
-        interval_rule(CONVERSIONS),
+        tuple(rule(n) for n in orders.values()),
     )
 
 
@@ -110,264 +141,178 @@ def interval_rule(points: int) -> tuple[Array, Array]:
 
 
 @lru_cache
-def rule(order: int) -> tuple[Array, Array, Array, Array]:
-    """Nodes and log weights, of Gauss–Hermite without its weight function and of Gauss–Legendre."""
+def rule(order: int) -> Rule:
+    """The rules for a and b, of `order` nodes where the cut is far."""
     u, w = np.polynomial.hermite_e.hermegauss(order)
-    t, m = np.polynomial.legendre.leggauss(FLAT)
-    return u, np.log(w) + u**2 / 2, t, np.log(m)
+    t, m = interval_rule(FLAT)
+    return Rule(u, np.log(w) + u**2 / 2, t, np.log(m))
 
 
 @njit(cache=True)
 def _rows(
-    log_energy, start, y, thickness, square, spot, threshold, critical, z, photon, least, rules,
-    depth, conversions,
-):  # fmt: skip
+    log_energy: Array, start: Array, y: Array, medium: Medium, cells: Cells, photon: bool,
+    least: Array, rules: tuple[Rule, ...],
+) -> Array:  # fmt: skip
+    """log p of each shower, by the rule for its Σ y."""
     out = np.empty(len(y))
     for i in range(len(y)):
-        hits = _hits(y[i], threshold)
-        order = 0
-        while hits[2] < least[order]:
-            order += 1
-        nodes = rules[order]
-        known = (log_energy[i], log_energy[i] - math.log(critical), z, spot, threshold, y.shape[2])
+        given, hits = given_by(log_energy[i], medium), hits_of(y[i], medium.threshold)
+        k = 0
+        while hits.total < least[k]:
+            k += 1
         if photon:
-            out[i] = _photon(known, hits, start[i], thickness, square, nodes, depth, conversions)
+            out[i] = _photon(given, hits, cells, start[i], rules[k])
         else:
-            out[i] = _electron(known, hits, start[i], thickness, square, nodes, depth)
+            out[i] = _electron(given, hits, cells, start[i], rules[k])
     return out
 
 
 @njit(cache=True)
-def _hits(y, threshold):
-    """Cells that are hit, ring by ring: where a ring's begin, their √y, their Σ y, and empty ones.
-
-    Returns:
-        first (L·R + 1,), y of the hits (h,), their sum, empty (L, R), and the last layer but one
-        that can lie before the shower's start: the number of the first layer that is hit.
-    """
-    layers, azimuths, rings = y.shape
-    first = np.zeros(layers * rings + 1, np.int64)
-    empty = np.zeros((layers, rings))
-    values = np.empty(y.size)
-    count, total, front = 0, 0.0, layers
-    for l in range(layers):
-        for r in range(rings):
-            for a in range(azimuths):
-                value = y[l, a, r]
-                if value > threshold:
-                    values[count] = value
-                    total += value
-                    count += 1
-                    front = min(front, l)
-                else:
-                    empty[l, r] += 1
-            first[l * rings + r + 1] = count
-    return first, values[:count], total, empty, front
-
-
-@njit(cache=True)
-def _photon(known, hits, start, thickness, square, rules, depth, conversions):
+def _photon(given: Given, hits: Hits, cells: Cells, start: float, rule: Rule) -> float:
     """The mean over conversion depths, layer by layer and not behind the first layer hit."""
-    layers, front = hits[3].shape[0], hits[4]
-    last = max(start + thickness * min(front + 1, layers), 0.0)
-    if front == layers:
-        last = max(last, start + PHOTON_DEPTH * PRIOR_REACH)
-    last = min(last, PHOTON_DEPTH * PRIOR_REACH)
+    thickness, (nodes, weights) = cells.thickness, cells.conversion
+    last = PHOTON_DEPTH * PRIOR_REACH
+    if hits.front < cells.layers:
+        last = min(last, start + thickness * (hits.front + 1))
     low, peak, total = 0.0, -np.inf, 0.0
     while low < last:
         high = start + thickness * (math.floor((low - start) / thickness + 1e-9) + 1)
         high = min(max(high, low + 1e-9), last)
-        for k in range(len(conversions[0])):
-            t0 = low + (high - low) * conversions[0][k]
-            weight = (high - low) * conversions[1][k] / PHOTON_DEPTH
-            value = _electron(known, hits, start - t0, thickness, square, rules, depth)
-            value += math.log(weight) - t0 / PHOTON_DEPTH
-            if value > peak:
-                total = total * math.exp(peak - value) if total > 0 else 0.0
-                peak = value
-            if value > -np.inf:
-                total += math.exp(value - peak)
+        for k in range(len(nodes)):
+            t0 = low + (high - low) * nodes[k]
+            log_w = math.log((high - low) * weights[k] / PHOTON_DEPTH) - t0 / PHOTON_DEPTH
+            value = _electron(given, hits, cells, start - t0, rule)
+            peak, total = _added(peak, total, value + log_w)
         low = high
     return peak + math.log(total) if total > 0 else -np.inf
 
 
 @njit(cache=True)
-def _electron(known, hits, start, thickness, square, rules, depth):
-    """log p of a shower that starts at a known depth."""
-    layers, points = hits[3].shape[0], len(depth[0])
-    log_t = np.zeros((layers, points))
-    near = 0  # layers whose F comes from the incomplete gamma function
-    for l in range(layers):
-        low = start + l * thickness
-        if low < 1.0:
-            near = l + 1
-        else:
-            for k in range(points):
-                log_t[l, k] = math.log(low + depth[0][k])
-    place = (start, thickness, near, log_t, depth, square)
-    powers, share = np.empty((layers, points)), np.empty(layers)
-    log_p, work = moments(known[1], known[2]), (powers, share)
-    a, b, jaa, jab, jbb = _maximum(known, hits, place, work, log_p)
-    spread = 1 / math.sqrt(jbb)
-    width = 1 / math.sqrt(jaa - jab * jab / jbb)
-    cut = (LOG_ALPHA_MIN - a) / width
-    hermite = cut < -REACH
-    count = len(rules[0]) if hermite else len(rules[2])
-    low = max(cut, -REACH)
-    half = 0.5 * (REACH - low)
-    peak, total = -np.inf, 0.0
-    for i in range(count):
-        if hermite:
-            u, log_w = rules[0][i], rules[1][i]
-        else:
-            u = low + half * (rules[2][i] + 1)
-            log_w = rules[3][i] + math.log(half)
-        ai = a + width * u
-        centre = b - jab / jbb * (ai - a)
-        _powers(place, work, math.exp(ai))
-        for j in range(len(rules[0])):
-            bj = centre + spread * rules[0][j]
-            value = _joint(known, hits, place, work, log_p, ai, bj) + log_w + rules[1][j]
-            if value > peak:
-                total = total * math.exp(peak - value) if total > 0 else 0.0
-                peak = value
-            if value > -np.inf:
-                total += math.exp(value - peak)
-    if total == 0:
-        return -np.inf
-    inside = 0.5 * math.erfc((LOG_ALPHA_MIN - log_p[2]) / log_p[3] / math.sqrt(2))
-    constant = math.log(width * spread / inside) - hits[2]
-    return peak + math.log(total) + constant
+def _added(peak: float, total: float, value: float) -> tuple[float, float]:
+    """e^value added to total·e^peak, as another such pair."""
+    if value > peak:
+        return value, 1.0 + (total * math.exp(peak - value) if total > 0 else 0.0)
+    return peak, total + (math.exp(value - peak) if value > -np.inf else 0.0)
 
 
 @njit(cache=True)
-def _maximum(known, hits, place, work, log_p):
-    """The maximum (a, b) of the integrand and the precision matrix there, by Newton's method.
+def _electron(given: Given, hits: Hits, cells: Cells, start: float, rule: Rule) -> float:
+    """log p of a shower that starts at a known depth."""
+    stack = stacked(cells, start)
+    at = _maximum(given, hits, stack)
+    width, spread = 1 / math.sqrt(at.aa - at.ab * at.ab / at.bb), 1 / math.sqrt(at.bb)
+    low = max((LOG_ALPHA_MIN - at.a) / width, -REACH)
+    cut = low > -REACH
+    peak, total = -np.inf, 0.0
+    for i in range(len(rule.t) if cut else len(rule.u)):
+        u = low + (REACH - low) * rule.t[i] if cut else rule.u[i]
+        log_w = rule.log_m[i] + math.log(REACH - low) if cut else rule.log_w[i]
+        a = at.a + width * u
+        centre = at.b - at.ab / at.bb * (a - at.a)
+        set_powers(stack, math.exp(a))
+        for j in range(len(rule.u)):
+            value = joint(given, hits, stack, a, centre + spread * rule.u[j])
+            peak, total = _added(peak, total, value + log_w + rule.log_w[j])
+    if total == 0:
+        return -np.inf
+    return peak + math.log(total * width * spread) - hits.total
 
-    Derivatives are differences. Where the curvature is not that of a maximum, and far from it, the
-    prior's precision takes its place.
-    """
-    _, s_t, m_a, s_a, rho = log_p
-    free = 1 / (1 - rho * rho)
-    paa, pab, pbb = free / s_a**2, -rho * free / (s_a * s_t), free / s_t**2
-    least = LOG_ALPHA_MIN + 0.05 * s_a
-    a, b = max(m_a, least + 0.2 * s_a), log_p[0]
-    jaa, jab, jbb = paa, pab, pbb
+
+@njit(cache=True)
+def _maximum(given: Given, hits: Hits, stack: Stack) -> Peak:
+    """The maximum of the integrand and the precision matrix there, by Newton's method."""
+    least = LOG_ALPHA_MIN + 0.05 * given.s_a
+    a, b = _guess(given, hits, stack)
+    free = 1 / (1 - given.rho**2)
     best, last_a, last_b = -np.inf, a, b
+    step = Peak(0.0, 0.0, free / given.s_a**2, 0.0, free / given.s_t**2)
     for _ in range(60):
-        ha, hb = 0.02 / math.sqrt(jaa), 0.02 / math.sqrt(jbb)
-        _powers(place, work, math.exp(a))
-        f = _joint(known, hits, place, work, log_p, a, b)
+        a = max(a, least)
+        set_powers(stack, math.exp(a))
+        f = joint(given, hits, stack, a, b)
         if f < best:  # too far
             a, b = (a + 3 * last_a) / 4, (b + 3 * last_b) / 4
             continue
         best, last_a, last_b = f, a, b
-        up = _joint(known, hits, place, work, log_p, a, b + hb)
-        down = _joint(known, hits, place, work, log_p, a, b - hb)
-        _powers(place, work, math.exp(a + ha))
-        right = _joint(known, hits, place, work, log_p, a + ha, b)
-        corner = _joint(known, hits, place, work, log_p, a + ha, b + hb)
-        _powers(place, work, math.exp(a - ha))
-        left = _joint(known, hits, place, work, log_p, a - ha, b)
-        ga, gb = (right - left) / (2 * ha), (up - down) / (2 * hb)
-        kaa, kbb = (2 * f - right - left) / ha**2, (2 * f - up - down) / hb**2
-        kab = (right + up - f - corner) / (ha * hb)
-        if not (kaa > 0.3 * paa and kbb > 0.3 * pbb and kaa * kbb - kab**2 > 1e-3 * kaa * kbb):
-            kaa, kab, kbb = max(kaa, paa), 0.0, max(kbb, pbb)
-        jaa, jab, jbb = kaa, kab, kbb
-        determinant = jaa * jbb - jab * jab
-        da = (jbb * ga - jab * gb) / determinant
-        db = (jaa * gb - jab * ga) / determinant
-        if not math.isfinite(da + db):
+        step = _newton(given, hits, stack, a, b, f, step)
+        if a == least and step.a < 0:
+            step = Peak(0.0, step.b + step.ab / step.bb * step.a, step.aa, step.ab, step.bb)
+        if not math.isfinite(step.a + step.b):
             break
-        size = math.sqrt(jaa * da * da + 2 * jab * da * db + jbb * db * db)
-        limit = min(1.0, 3 * s_a / max(abs(da), 1e-300), 3 * s_t / max(abs(db), 1e-300))
-        a, b = max(a + limit * da, least), b + limit * db
-        if size < 0.1:
+        far = max(abs(step.a) / given.s_a, abs(step.b) / given.s_t)
+        a, b = a + step.a / max(1.0, far / 3), b + step.b / max(1.0, far / 3)
+        if step.aa * step.a**2 + 2 * step.ab * step.a * step.b + step.bb * step.b**2 < CLOSE:
             break
-    return a, b, jaa, jab, jbb
+    return Peak(max(a, least), b, step.aa, step.ab, step.bb)
 
 
 @njit(cache=True)
-def _powers(place, work, alpha):
-    """w_k t_lk^{α−1} of the far layers."""
-    _, _, near, log_t, depth, _ = place
-    powers = work[0]
-    for l in range(near, len(log_t)):
-        for k in range(log_t.shape[1]):
-            powers[l, k] = depth[1][k] * math.exp((alpha - 1) * log_t[l, k])
+def _guess(given: Given, hits: Hits, stack: Stack) -> tuple[float, float]:
+    """Where to start: the best of the prior's mean, the hits' shape, and a shower that leaks."""
+    least = LOG_ALPHA_MIN + 0.25 * given.s_a
+    a, b = max(given.m_a, least), given.m_t
+    set_powers(stack, math.exp(a))
+    best = joint(given, hits, stack, a, b)
+    leak = given.spots > 2 * hits.total + 50
+    for p, q in (_profile(hits, stack), _leaking(given, hits, stack, least) if leak else NOWHERE):
+        if math.isfinite(p + q):
+            set_powers(stack, math.exp(p))
+            value = joint(given, hits, stack, p, q)
+            if value > best:
+                best, a, b = value, p, q
+    return a, b
 
 
 @njit(cache=True)
-def _share(place, work, alpha, beta):
-    """F_l of all layers, from the powers at this α."""
-    start, thickness, near, log_t, depth, _ = place
-    powers, share = work
-    below = gamma_p(alpha, beta * start)
-    for l in range(near):
-        above = gamma_p(alpha, beta * (start + (l + 1) * thickness))
-        share[l] = above - below
-        below = above
-    if near < len(share):
-        decay = np.exp(-beta * depth[0])
-        scale = math.exp(
-            alpha * math.log(beta) - math.lgamma(alpha) - beta * (start + near * thickness)
-        )
-        step = math.exp(-beta * thickness)
-        for l in range(near, len(share)):
-            total = 0.0
-            for k in range(len(decay)):
-                total += powers[l, k] * decay[k]
-            share[l] = scale * total
-            scale *= step
-    return share
+def _profile(hits: Hits, stack: Stack) -> tuple[float, float]:
+    """(a, b) of the Gamma distribution with the hits' mean depth and its variance, if any."""
+    if hits.total == 0:
+        return NOWHERE
+    rings, first, values = len(stack.square) - 1, hits.first, hits.values
+    mean, square = 0.0, 0.0
+    for layer in range(len(stack.share)):
+        depth = max(stack.start + (layer + 0.5) * stack.thickness, 0.0)
+        part = values[first[layer * rings] : first[(layer + 1) * rings]].sum() / hits.total
+        mean += part * depth
+        square += part * depth**2
+    variance = square - mean**2
+    if not 0 < 1.2 * variance < mean**2:
+        return NOWHERE
+    return math.log(mean**2 / variance), math.log(mean - variance / mean)
 
 
 @njit(cache=True)
-def _joint(known, hits, place, work, log_p, a, b):
-    """log N₂(a, b) + Σ log p(x_v|λ_v), but for −Σ y; `work` holds the powers at a."""
-    log_energy, log_y, z, spot, threshold, azimuths = known
-    first, values, _, empty, _ = hits
-    start, thickness, _, _, _, square = place
-    m_t, s_t, m_a, s_a, rho = log_p
-    u, v = (a - m_a) / s_a, (b - m_t) / s_t
-    free = 1 - rho * rho
-    total = -0.5 * (u * u + v * v - 2 * rho * u * v) / free
-    total -= math.log(2 * math.pi * s_a * s_t * math.sqrt(free))
-    alpha, top = math.exp(a), math.exp(b)
-    if alpha <= 1:
-        return -np.inf
-    share = _share(place, work, alpha, (alpha - 1) / top)
-    spots = math.exp(log_energy) / spot
-    rings = len(square) - 1
-    mean_alpha = math.exp(m_a)
-    scale = (alpha - 1) / alpha * mean_alpha / (mean_alpha - 1) / top
-    core, tail, weight, product = 0.0, 0.0, 1.0, 1.0
-    for l in range(len(share)):
-        rate = spots * share[l]
-        if rings > 1 or square[1] < np.inf:
-            tau = max(start + (l + 0.5) * thickness, 0.0) * scale
-            core, tail, weight = radial(tau, log_energy, z)
-        inside = 0.0
-        for r in range(rings):
-            outer = 1.0
-            if square[r + 1] < np.inf:
-                q = square[r + 1]
-                outer = weight * q / (q + core**2) + (1 - weight) * q / (q + tail**2)
-            cell = rate * (outer - inside) / azimuths
-            inside = outer
-            if empty[l, r] > 0:
-                total += empty[l, r] * log_atom_of(cell, threshold)
-            n = first[l * rings + r + 1] - first[l * rings + r]
-            if n > 0:
-                if cell <= 0.0:
-                    return -np.inf
-                for h in range(first[l * rings + r], first[l * rings + r + 1]):
-                    exponent, factor = series(cell * values[h])
-                    total += exponent
-                    product *= cell * factor
-                    if not 1e-100 < product < 1e100:
-                        total += math.log(product)
-                        product = 1.0
-                total -= n * cell
-    return total + math.log(product)
+def _leaking(given: Given, hits: Hits, stack: Stack, a: float) -> tuple[float, float]:
+    """(a, b) of a shower so late that the layers hold no more of it than the hits."""
+    alpha = math.exp(a)
+    part = math.lgamma(alpha + 1) + math.log(max(hits.total, 1.0) / given.spots)
+    depth = max(stack.start, 0.0) + len(stack.share) * stack.thickness
+    return a, math.log((alpha - 1) * depth) - part / alpha
+
+
+@njit(cache=True)
+def _newton(
+    given: Given, hits: Hits, stack: Stack, a: float, b: float, f: float, near: Peak
+) -> Peak:
+    """The step from (a, b), where log of the integrand is f and the powers are known.
+
+    Derivatives are differences over a part of the width at a point `near`. Where the curvature is
+    not that of a maximum, and far from it, the prior's precision takes its place.
+    """
+    ha, hb = DIFFERENCE / math.sqrt(near.aa), DIFFERENCE / math.sqrt(near.bb)
+    up = joint(given, hits, stack, a, b + hb)
+    down = joint(given, hits, stack, a, b - hb)
+    set_powers(stack, math.exp(a + ha))
+    right = joint(given, hits, stack, a + ha, b)
+    corner = joint(given, hits, stack, a + ha, b + hb)
+    set_powers(stack, math.exp(a - ha))
+    left = joint(given, hits, stack, a - ha, b)
+    ga, gb = (right - left) / (2 * ha), (up - down) / (2 * hb)
+    aa, bb = (2 * f - right - left) / ha**2, (2 * f - up - down) / hb**2
+    ab = (right + up - f - corner) / (ha * hb)
+    free = 1 / (1 - given.rho**2)
+    least_aa, least_bb = free / given.s_a**2, free / given.s_t**2
+    if not (aa > 0.3 * least_aa and bb > 0.3 * least_bb and aa * bb - ab**2 > 1e-3 * aa * bb):
+        aa, ab, bb = max(aa, least_aa), 0.0, max(bb, least_bb)
+    determinant = aa * bb - ab * ab
+    return Peak((bb * ga - ab * gb) / determinant, (aa * gb - ab * ga) / determinant, aa, ab, bb)

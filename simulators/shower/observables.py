@@ -18,7 +18,7 @@ from simulators.shower.geometry import Geometry
 __all__ = ["of_cells", "of_layers"]
 
 
-def of_layers(depth: Array, unit: str = "GeV", depth_unit: str = "X_0") -> dict[str, Observable]:
+def of_layers(depth: Array, unit: str = "GeV", depth_unit: str = "X₀") -> dict[str, Observable]:
     """Observables of layer energies x (n, L).
 
     Args:
@@ -71,7 +71,7 @@ def of_cells(
 
     spread = per_layer(radius**2)
     return longitudinal(
-        geometry.layer_energies, where, unit, "X_0" if depth is not None else ""
+        geometry.layer_energies, where, unit, "X₀" if depth is not None else ""
     ) | {
         "radial_width": Observable(
             radial_width, geometry.unit, r"\sqrt{\langle r^2\rangle}", "radial width"

@@ -3,8 +3,8 @@ r"""Showers with an exact likelihood: GFlash's fluctuating shape, laid down in e
 A particle of energy E, behind t_up radiation lengths of dead material whose deposit is lost,
 starts a shower (a photon after a depth t₀ ~ Exp(9/7 X₀)). The shower has a shape of its own
 (:mod:`.gflash`); its energy comes in N ~ Poisson(E/e) spots of mean e = c²/2 (:mod:`.compound`);
-a cell takes the part F_l of the depth and G_r/n_α of the radius and azimuth. So given the shape all
-cells are independent, and log p(x|θ) is a two-dimensional integral (:mod:`.likelihood`).
+a cell takes the part F_l of the depth and G_r/n_α of the radius and azimuth. So given the shape
+all cells are independent, and log p(x|θ) is a two-dimensional integral (:mod:`.likelihood`).
 
 =======================  =========================  =========================================
 :class:`Shower`          θ = (ln E, t_up)           25 layers of 1 X₀
@@ -32,7 +32,7 @@ from simulators.shower.materials import MATERIALS, Material, Name
 __all__ = ["Shower", "ShowerEnergy", "ShowerVoxel"]
 
 ENERGY = (0.0, math.log(100.0), "ln GeV", r"\ln E")
-UPSTREAM = (0.0, 4.0, "X_0", r"t_\mathrm{up}")
+UPSTREAM = (0.0, 4.0, "X₀", r"t_\mathrm{up}")
 LAYOUTS: dict[str, tuple[int, int, int, float]] = {
     "mini": (12, 8, 6, 2.0),
     "calochallenge": (45, 16, 9, 0.8),
@@ -42,6 +42,8 @@ RING = 0.5
 """Width of a ring, R_M."""
 BLOCK = 2**21
 """Cells that are held at once."""
+FEW = 4.0
+"""Spots to a cell below which they are thrown one by one."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ class GFlash:
         return self.resolution**2 / 2
 
     @property
+    def cut(self) -> float:
+        """The threshold in the precision of x, so that a cell at it is never taken for a hit."""
+        return float(np.float32(self.threshold))
+
+    @property
     def depth(self) -> Array:
         """Depth of the layers' centres behind the calorimeter's front, X₀, (L,)."""
         return self.thickness * (np.arange(self.grid[0]) + 0.5)
@@ -145,7 +152,7 @@ class GFlash:
         if len(theta) and theta[:, 0].min() < least:
             raise ValueError(f"ln_E: expected at least {least:.3g}, got {theta[:, 0].min():.3g}")
         if d > 1 and len(theta) and theta[:, 1].min() < 0:
-            raise ValueError(f"t_up: expected at least 0 X_0, got {theta[:, 1].min():.3g}")
+            raise ValueError(f"t_up: expected at least 0 X₀, got {theta[:, 1].min():.3g}")
         return theta[:, 0], theta[:, 1] if d > 1 else np.zeros(len(theta))
 
     def sample(self, theta: Array, rng: np.random.Generator) -> Array:
@@ -160,8 +167,8 @@ class GFlash:
             x = self.spot * rng.standard_gamma(rng.poisson(rate[..., 0])).astype(np.float32)
         else:
             x = np.zeros((len(rate), *self.grid), np.float32)
-            _spots(rate, self.spot, rng, x)
-        x[x <= self.threshold] = 0
+            _spots(rate, self.spot, FEW, rng, x)
+        x[x <= self.cut] = 0
         return x.reshape(len(x), *self.x_shape)
 
     def rates(self, theta: Array, rng: np.random.Generator) -> Array:
@@ -194,7 +201,10 @@ class GFlash:
     def _log_prob(self, theta: Array, x: Array, order: int = 0) -> Array:
         x = self.checked(x)
         log_e, start = self.parameters(theta)
-        y = x.reshape(len(x), *self.grid).astype(float) / self.spot
+        y, threshold = (
+            x.reshape(len(x), *self.grid).astype(float) / self.spot,
+            self.cut / self.spot,
+        )
         log_p = log_likelihood(
             log_e,
             start,
@@ -202,15 +212,16 @@ class GFlash:
             thickness=self.thickness,
             edges=self.edges,
             spot=self.spot,
-            threshold=self.threshold / self.spot,
+            threshold=threshold,
             material=self.medium,
             photon=self.particle == "photon",
             order=order,
         )
-        hits = (x > self.threshold).reshape(len(x), -1).sum(1)
-        return log_p - hits * math.log(self.spot)
+        return log_p - (y > threshold).sum((1, 2, 3)) * math.log(self.spot)
 
-    def entropy(self, n: int, rng: np.random.Generator, prior: Box | None = None) -> Any:
+    def entropy(
+        self, n: int, rng: np.random.Generator, prior: Box | None = None
+    ) -> tuple[float, float]:
         """The floor of any surrogate's expected NLL, −E[log p(x|θ)] over the prior, by simulation.
 
         Args:
@@ -239,7 +250,8 @@ class GFlash:
         """
         x = np.asarray(x)
         if x.shape[1:] != self.x_shape:
-            raise ValueError(f"x: expected shape (n, *{self.x_shape}), got {x.shape}")
+            shape = ", ".join(map(str, self.x_shape))
+            raise ValueError(f"x: expected shape (n, {shape}), got {x.shape}")
         if not np.all((x >= 0) & (x < np.inf)):
             raise ValueError("x: expected energies of at least 0, got others")
         return x
@@ -310,21 +322,21 @@ class ShowerVoxel(GFlash):
 
 
 @njit(cache=True)
-def _spots(rate, spot, rng, x):
+def _spots(rate: Array, spot: float, few: float, rng: np.random.Generator, x: Array) -> None:
     """Lay down spots at rates (n, L, R) in cells x (n, L, A, R), which are zero.
 
-    A ring's spots fall on its azimuths alike: thrown one by one if they are few, else as many
-    independent Poisson numbers, which is the same law.
+    A ring's spots fall on its azimuths alike: thrown one by one if there are less than `few` to a
+    cell, else as many independent Poisson numbers, which is the same law.
     """
     _, layers, azimuths, rings = x.shape
     for i in range(len(x)):
-        for l in range(layers):
-            for r in range(rings):
-                mean = rate[i, l, r]
-                if mean < 4 * azimuths:
-                    for _ in range(rng.poisson(mean)):
+        for layer in range(layers):
+            for ring in range(rings):
+                mean = rate[i, layer, ring] / azimuths
+                if mean < few:
+                    for _ in range(rng.poisson(mean * azimuths)):
                         a = min(int(azimuths * rng.random()), azimuths - 1)
-                        x[i, l, a, r] += spot * rng.standard_exponential()
+                        x[i, layer, a, ring] += spot * rng.standard_exponential()
                 else:
                     for a in range(azimuths):
-                        x[i, l, a, r] = spot * rng.standard_gamma(rng.poisson(mean / azimuths))
+                        x[i, layer, a, ring] = spot * rng.standard_gamma(rng.poisson(mean))
