@@ -10,7 +10,8 @@ F does not have to learn what is known beforehand:
 - spins: x̂ = tanh(α z/σ² + F), exact with F = 0 for independent spins of no mean;
 - reals: x̂ = (αs²z + σ²m)/v + σs/√v F with v = α²s² + σ², exact with F = 0 for independent normal
   components of mean m(θ) and width s(θ), which are learnt: the preconditioning of Karras et al.
-  (2022, arXiv:2206.00364), for what θ tells of x beforehand. They start at 0 and 1.
+  (2022, arXiv:2206.00364), for what θ tells of x beforehand. They start at 0 and 1. F sees
+  (z − αm)/√v, which has unit width at every λ and θ.
 """
 
 from __future__ import annotations
@@ -78,10 +79,11 @@ class Denoiser(nn.Module):
     def __init__(self, law: Law, preset: Preset, given: int = 0) -> None:
         super().__init__()
         self.law = law
-        channels = field_shape(law)[0]
+        channels, *grid = field_shape(law)
         self.spins = law.support == "spins"
+        self.field = ((1 + self.spins) * channels, *grid)
         condition = len(law.prior) + given
-        self.net = UNet(law, (1 + self.spins) * channels, channels, condition + 3, preset)
+        self.net = UNet(law, self.field[0], channels, condition + 3, preset)
         if not self.spins:
             self.prior = FiLM(condition, channels)
 
@@ -90,21 +92,24 @@ class Denoiser(nn.Module):
         alpha, sigma = alpha_sigma(log_snr)
         condition = torch.cat([c, torch.stack([log_snr / 8, alpha, sigma], 1)], 1)
         alpha, sigma = rows(alpha, z), rows(sigma, z)
-        odds = alpha * z / sigma**2
-        shape = (len(z), *field_shape(self.law))
-        seen = [z, odds.tanh()] if self.spins else [z]
-        field = torch.cat([v.reshape(shape) for v in seen], 1)
-        f = self.net(field, condition).float().reshape(z.shape)
         if self.spins:
-            return torch.tanh(odds + f)
+            odds = alpha * z / sigma**2
+            return torch.tanh(odds + self._net(torch.stack([z, odds.tanh()], 1), z, condition))
         m, s = self.moments(c)
         v = alpha**2 * s**2 + sigma**2
+        f = self._net((z - alpha * m) / v.sqrt(), z, condition)
         return (alpha * s**2 * z + sigma**2 * m) / v + sigma * s / v.sqrt() * f
+
+    def _net(self, seen: Tensor, like: Tensor, condition: Tensor) -> Tensor:
+        """F of what is seen, of the shape of z."""
+        return (
+            self.net(seen.reshape(len(seen), *self.field), condition).float().reshape(like.shape)
+        )
 
     def moments(self, c: Tensor) -> tuple[Tensor, Tensor]:
         """m and s of reals given c (B, D), (B, …) each, broadcastable to x."""
         gain, shift = self.prior.coefficients(c)
         s = (LARGEST * torch.tanh((gain - 1) / LARGEST)).exp()
-        grid = field_shape(self.law)[1:]
-        shape = (len(c), *self.law.x_shape) if grid == (1, 1) else (len(c), 1, 1)
+        site = self.field[1:] == (1, 1)
+        shape = (len(c), *self.law.x_shape) if site else (len(c), 1, 1)
         return shift.reshape(shape), s.reshape(shape)

@@ -81,7 +81,9 @@ class Masked(nn.Module):
 
     def ranks(self, numbers: Tensor) -> Tensor:
         """The place of each site in an order, from random numbers (..., N) in [0, 1)."""
-        return (numbers + self.stage).argsort(-1).argsort(-1)
+        order = (numbers + self.stage).argsort(-1)
+        places = torch.arange(self.sites, device=order.device).expand_as(order)
+        return torch.empty_like(order).scatter_(-1, order, places)
 
     def hidden_nats(self, x: Tensor, ranks: Tensor, count: Tensor, c: Tensor) -> Tensor:
         """Mean of −log p(x_i|visible) over hidden sites of the stage to come, (B,).

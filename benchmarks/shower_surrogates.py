@@ -1,0 +1,205 @@
+"""Surrogates of particle showers on one table, beside the exact answer and fresh showers.
+
+Layer energies (`shower`: 25 layers) and cells (`shower-voxel`: 12 × 8 × 6), θ = (ln E, t_up), and
+50,000 training showers, the same for all. First a table against the exact law: gap of log p in
+nats a shower, posterior means off in exact widths, ratio of widths and ½ + TV/2, and the p-values
+of uniform ranks of θ. Then one of samples against fresh showers at the same θ, by `physgen
+compare`, with nulls and controls, and the time a shower takes at batch 1, 100 and 10⁴. The row
+`simulator` is fresh showers, and `simulator, c = 0.11` the control that must be told from them.
+
+    python -m benchmarks.shower_surrogates [--minutes 8] [--only cvae "voxel cvae"]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import chisquare
+
+import physgen
+from physgen.checks.compare import compare as compare_rows
+from physgen.checks.truth import compare, estimate, paired
+from physgen.dataset import Rows
+from physgen.device import threads
+from physgen.posterior.grid import GridPosterior, grid_posterior, of_exact, of_surrogate
+from physgen.surrogates.base import Surrogate
+from simulators.base import Array
+from simulators.shower import Shower, ShowerVoxel
+
+CONTROL, FRESH = "simulator, c = 0.11", "simulator"
+WIDE = {"channels": 64, "batch_size": 256}
+LARGE = {"batch_size": 1024, "learning_rate": 5e-3}
+DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int]] = {
+    "cvae": ("shower", "cvae", WIDE, 100),
+    "autoregressive": ("shower", "autoregressive", {"batch_size": 256}, 1),
+    "diffusion": ("shower", "diffusion", LARGE, 64),
+    "voxel cvae": ("shower-voxel", "cvae", WIDE, 50),
+    "voxel diffusion": ("shower-voxel", "diffusion", {**LARGE, "batch_size": 512}, 32),
+}
+"""Label → simulator, family, options of `physgen.fit`, draws of log p."""
+SIMULATORS = {"shower": Shower, "shower-voxel": ShowerVoxel}
+RANKS = 99
+"""Posterior draws among which θ has its rank."""
+TRUTH = (
+    "design", "CPU s", "gap, nats", "posterior off, exact widths: ln E, t_up",
+    "width ratio", "½+TV/2", "p of uniform ranks",
+)  # fmt: skip
+SAMPLES = (
+    "showers of", "AUC low (null, control)", "AUC high (null, control)", "FPD × 1000 (null)",
+    "worst separation (null)", "zeros, % (fresh)", "ms a shower at batch 1, 100, 10⁴",
+)  # fmt: skip
+
+
+def tensor(values: Array) -> torch.Tensor:
+    """An array as a tensor."""
+    return torch.from_numpy(values)
+
+
+@cache
+def exact_posterior(folder: Path, name: str, n: int) -> GridPosterior:
+    """The exact posteriors of the first n test showers."""
+    test = physgen.read(folder / f"{name}-test.h5", slice(0, n))
+    return grid_posterior(of_exact(SIMULATORS[name]().log_prob, test.x), test.meta.law.prior, n)
+
+
+def ranks(posterior: GridPosterior, theta: Array) -> Array:
+    """p-values of the ranks of θ (n, D) among draws of its posterior, in ten bins, (D,)."""
+    draws = posterior.sample(RANKS, np.random.default_rng(0))
+    below = (draws < theta[:, None]).sum(1)
+    counts = [np.histogram(r, np.linspace(-0.5, RANKS + 0.5, 11))[0] for r in below.T]
+    return np.array([chisquare(c).pvalue for c in counts])
+
+
+def against_truth(
+    model: Surrogate, cpu: float, folder: Path, label: str, observations: int, ranked: int
+) -> str:
+    """A row of the first table."""
+    name, _, _, draws = DESIGNS[label]
+    test = physgen.read(folder / f"{name}-test.h5")
+    some = slice(0, 2000 if name == "shower" else 500)
+    theta, x = test.theta[some], test.x[some]
+    exact = SIMULATORS[name]().log_prob(theta, x)
+    log_p = model.log_prob(tensor(theta), tensor(x), draws=draws)
+    gap = paired(exact, log_p.value.numpy(), log_p.value.numpy()[None])
+    prior = test.meta.law.prior
+
+    def posterior(n: int) -> GridPosterior:
+        return grid_posterior(of_surrogate(model, test.x[:n], draws=draws), prior, n)
+
+    learnt = posterior(max(observations, ranked))
+    agreement = compare(exact_posterior(folder, name, observations), learnt[:observations])
+    error, ratio = abs(agreement.shift).mean(0), agreement.ratio.mean(0)
+    p = ranks(learnt, test.theta[: len(learnt)])
+    tv = estimate(agreement.c2st)
+    cells = [
+        label,
+        f"{cpu:.0f}",
+        f"{gap.value:.3f} ± {gap.se:.3f}",
+        ", ".join(f"{e:.3f}" for e in error),
+        ", ".join(f"{r:.3f}" for r in ratio),
+        f"{tv.value:.3f} ± {tv.se:.3f}",
+        ", ".join(f"{v:.2f}" for v in p) + f" (n = {len(learnt)})",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def against_fresh(label: str, name: str, folder: Path, model: Surrogate | None) -> str:
+    """A row of the second table."""
+    test = physgen.read(folder / f"{name}-test.h5")
+    theta, rng = test.theta, np.random.default_rng(3)
+    if model:
+        x = drawn(model, theta)
+        times = [per_shower(model, theta, batch) for batch in (1, 100, 10_000)]
+    else:
+        c = 0.11 if label.endswith(CONTROL) else 0.10
+        x, times = SIMULATORS[name](resolution=c).sample(theta, rng), []
+    found = compare_rows(Rows(x=x, theta=theta, meta=test.meta), test)
+    areas = [
+        f"{t['auc']:.3f} ({t['null']:.3f}, {t['control']:.3f})"
+        for t in (found["classifiers"]["low"], found["classifiers"]["high"])
+    ]
+    fpd, worst = found["fpd"]["plain"], found["worst"]
+    cells = [
+        label,
+        *areas,
+        f"{1e3 * fpd['value']:.2f} ({1e3 * fpd['null']:.2f})",
+        f"{worst['value']:.4f} ({worst['null']:.4f}), {worst['observable']}",
+        f"{100 * (x == 0).mean():.2f} ({100 * (test.x == 0).mean():.2f})",
+        ", ".join(f"{t:.3g}" for t in times) or "–",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def drawn(model: Surrogate, theta: Array) -> Array:
+    """One shower for each θ."""
+    return model.sample(tensor(theta), torch.Generator().manual_seed(1)).numpy()
+
+
+def per_shower(model: Surrogate, theta: Array, batch: int) -> float:
+    """Median wall time of a shower in ms, in batches of a size."""
+    theta = np.resize(theta, (batch, theta.shape[1]))
+    seconds = []
+    for _ in range(1 if batch > 1000 else 5):
+        start = time.perf_counter()
+        drawn(model, theta)
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds)) / batch * 1e3
+
+
+def trained(label: str, folder: Path, minutes: float) -> tuple[Surrogate, float]:
+    """One design, trained, and the CPU seconds that it took."""
+    name, family, options, _ = DESIGNS[label]
+    out = folder / f"{label}.pt"
+    start = time.process_time()
+    if not out.exists():
+        about = {"seed": 1, "epochs": 10_000, "max_minutes": minutes} | dict(options)
+        physgen.fit(family, folder / f"{name}-train.h5", out=out, **about)
+    return physgen.load(out, device="cpu")[0], time.process_time() - start
+
+
+def main() -> None:
+    """Measure the designs one after another."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=8, help="training time of each design")
+    parser.add_argument("--only", nargs="+", choices=DESIGNS, help="some designs")
+    parser.add_argument("--observations", type=int, default=100, help="exact posteriors")
+    parser.add_argument("--ranked", type=int, default=100, help="posteriors for ranks")
+    parser.add_argument("--folder", type=Path, help="where to keep data and checkpoints")
+    options = parser.parse_args()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    labels = options.only or list(DESIGNS)
+    with threads(1), tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        for name in dict.fromkeys(DESIGNS[label][0] for label in labels):
+            for part, n, seed in (("train", 50_000, 1), ("test", 4000, 2)):
+                out = folder / f"{name}-{part}.h5"
+                if not out.exists():
+                    physgen.simulate(name, out=out, n=n, seed=seed)
+        print("| " + " | ".join(TRUTH) + " |\n" + "|---" * len(TRUTH) + "|", flush=True)
+        models = {}
+        for label in labels:
+            models[label], cpu = trained(label, folder, options.minutes)
+            row = against_truth(
+                models[label], cpu, folder, label, options.observations, options.ranked
+            )
+            print(row, flush=True)
+        print("\n| " + " | ".join(SAMPLES) + " |\n" + "|---" * len(SAMPLES) + "|", flush=True)
+        for name in dict.fromkeys(DESIGNS[label][0] for label in labels):
+            for label in (FRESH, CONTROL):
+                print(against_fresh(f"{name}: {label}", name, folder, None), flush=True)
+        for label, model in models.items():
+            print(against_fresh(label, DESIGNS[label][0], folder, model), flush=True)
+
+
+if __name__ == "__main__":
+    main()
