@@ -46,11 +46,13 @@ slow: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ising.py
+	$(BIN)/python benchmarks/shower.py
 	$(BIN)/python -m benchmarks.families
 	$(BIN)/python benchmarks/rbm.py speed
 	$(BIN)/python benchmarks/rbm.py designs
 	$(BIN)/python benchmarks/diffusion.py
 	$(BIN)/python benchmarks/posterior_ising.py
+	$(BIN)/python -m benchmarks.shower_surrogates
 
 clean:
 	rm -rf $(VENV) demo
