@@ -20,16 +20,17 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from physgen.law import Law
+from physgen.transforms import Threshold
 
 __all__ = ["Layers"]
 
 TINY = 1e-300
 
 
-class Layers(nn.Module):
+class Layers(Threshold):
     """z = (log E − μ, (y − m)/s): (B, L, A, R) → (B, L + L·A·R), float32.
 
     Numbers that do not exist are −∞: log E of a layer without energy, y of a cell without hit; y
@@ -55,6 +56,7 @@ class Layers(nn.Module):
 
     def fit(self, x: Tensor) -> None:
         """Take means and widths from rows of data (n, L, A, R), and the cell most often hit."""
+        super().fit(x)
         log_e, y = self._split(x)
         self.energy.copy_(masked_moments(log_e)[0])
         mean, std = masked_moments(y)

@@ -7,11 +7,12 @@ that every log p that leaves a surrogate is in the raw units of x.
 
 from __future__ import annotations
 
+import abc
+
 import torch
 from torch import Tensor, nn
 
 from physgen.law import Law
-from physgen.layers import Layers
 from simulators.base import Box, Symmetry
 
 __all__ = [
@@ -43,7 +44,49 @@ class Rescale(nn.Module):
         return (2 * (theta.double() - self.low) / (self.high - self.low) - 1).float()
 
 
-class Identity(nn.Module):
+class Transform(nn.Module, abc.ABC):
+    """An invertible map z(x) with its volume."""
+
+    @abc.abstractmethod
+    def fit(self, x: Tensor) -> None:
+        """Take what there is to learn from rows of data (n, *x_shape)."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """X → z, float32."""
+
+    @abc.abstractmethod
+    def inverse(self, z: Tensor) -> Tensor:
+        """Z → x."""
+
+    @abc.abstractmethod
+    def log_det(self, x: Tensor) -> Tensor:
+        """log|det ∂z/∂x|, (B,), or () where it is the same for all x."""
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """x (B, *x_shape) as a detector would tell it: nothing changes by default."""
+        return x
+
+
+class Threshold(Transform):
+    """A map of x ≥ 0 that knows the least x above 0 in its training data: what was read out."""
+
+    least: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("least", torch.zeros(()))
+
+    def fit(self, x: Tensor) -> None:
+        """Take the least x above 0."""
+        self.least.copy_(torch.where(x > 0, x, torch.inf).min())
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """What is below the least x that was ever read out is 0."""
+        return torch.where(x < self.least, 0, x)
+
+
+class Identity(Transform):
     """z = x, for spins and levels: counting measure, no volume term."""
 
     def fit(self, x: Tensor) -> None:
@@ -62,7 +105,7 @@ class Identity(nn.Module):
         return torch.zeros(())
 
 
-class Standardise(nn.Module):
+class Standardise(Transform):
     """z = (x − μ)/σ for each component, μ and σ from the training data."""
 
     mean: Tensor
@@ -95,7 +138,7 @@ class Standardise(nn.Module):
         return -self.std.double().log().sum()
 
 
-class LogHurdle(nn.Module):
+class LogHurdle(Threshold):
     """z = log x − μ for each component of x ≥ 0, and −∞ where x is 0; μ from the training data.
 
     Volumes are those of the components above 0: the others are atoms.
@@ -112,6 +155,7 @@ class LogHurdle(nn.Module):
 
         A component that is never above 0 takes the mean of all others.
         """
+        super().fit(x)
         hit, log_x = x > 0, x.double().clamp(min=TINY).log()
         count, total = hit.sum(0), torch.where(hit, log_x, 0.0).sum(0)
         everywhere = total.sum() / count.sum().clamp(min=1)
@@ -131,10 +175,7 @@ class LogHurdle(nn.Module):
         return -torch.where(x > 0, x, 1.0).log().flatten(1).sum(1)
 
 
-Transform = Identity | Standardise | LogHurdle | Layers
-
-
-def for_support(law: Law) -> Identity | Standardise | LogHurdle:
+def for_support(law: Law) -> Transform:
     """The map that the support of x asks for."""
     if law.support == "nonnegative":
         return LogHurdle(law.x_shape)

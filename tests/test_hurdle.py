@@ -121,6 +121,12 @@ def test_the_map_has_an_inverse_and_its_volume_by_autograd():
     assert isinstance(for_support(law(3)), LogHurdle)
 
 
+def test_what_is_below_the_least_of_the_training_data_is_not_read_out():
+    transform = LogHurdle((2,))
+    transform.fit(torch.tensor([[0.0, 0.5], [2.0, 0.25]]))
+    assert transform.read_out(torch.tensor([[0.2, 0.3]])).tolist() == [[0, pytest.approx(0.3)]]
+
+
 # --- families ------------------------------------------------------------------------------------
 
 

@@ -310,7 +310,9 @@ class Surrogate(nn.Module, abc.ABC):
         """
         self._check(theta)
         parts = [
-            self.transform.inverse(self._sample(self.rescale(t), generator))
+            self.transform.read_out(
+                self.transform.inverse(self._sample(self.rescale(t), generator))
+            )
             for t in theta.to(self.device).split(self._at_once)
         ]
         return torch.cat(parts)

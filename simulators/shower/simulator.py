@@ -52,7 +52,7 @@ class GFlash:
 
     Attributes:
         material: of the calorimeter.
-        particle: what starts the shower; a photon's log p is a further integral, 60 times slower.
+        particle: what starts the shower; a photon's log p is a further integral, and dearer.
         resolution: the stochastic term c in √GeV: σ/E = c/√E of a contained shower (positive).
         threshold: readout threshold, GeV; a cell at or below it reads 0 (at least 0).
     """
