@@ -21,7 +21,6 @@ from torch import Tensor
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.layers import Layers
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.diffusion import sampler, schedule
 from physgen.surrogates.diffusion.gaussian import Gaussian
@@ -95,8 +94,8 @@ class Diffusion(Surrogate):
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__(law, config)
         self.kernel = kernel_of(law, config)
-        if isinstance(self.kernel, Layered):
-            self.transform = Layers(law)
+        if self.kernel.transform:
+            self.transform = self.kernel.transform(law)
         self.default_draws = self.posterior_draws = self.kernel.draws
         self._refuse()
 
@@ -136,7 +135,7 @@ class Diffusion(Surrogate):
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
         z = self.kernel.sample(c, generator, self.config)
-        return z if isinstance(self.kernel, Layered) else z.view(len(c), *self.law.x_shape)
+        return z if self.kernel.transform else z.view(len(c), *self.law.x_shape)
 
 
 def kernel_of(law: Law, config: DiffusionConfig) -> Masked | Gaussian | Hurdle | Layered:

@@ -52,6 +52,7 @@ class Gaussian(nn.Module):
     Attributes:
         draws: times that a log p takes where the caller does not choose.
         samplers: ways to draw.
+        transform: the map of x that it wants; None for that of the support.
 
     Args:
         law: what x is.
@@ -62,6 +63,7 @@ class Gaussian(nn.Module):
 
     draws: ClassVar[int] = 256
     samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", *list(SAMPLERS)[1:])
+    transform: ClassVar[None] = None
 
     def __init__(
         self, law: Law, config: DiffusionConfig, given: int = 0, high: float | None = None

@@ -37,6 +37,7 @@ class Hurdle(nn.Module):
     Attributes:
         draws: times that a log p takes where the caller does not choose.
         samplers: ways to draw what hits hold.
+        transform: the map of x that it wants; None for that of the support.
 
     Args:
         law: what x is; its support must be nonnegative.
@@ -45,6 +46,7 @@ class Hurdle(nn.Module):
 
     draws: ClassVar[int] = Gaussian.draws
     samplers: ClassVar[tuple[str, ...]] = Gaussian.samplers
+    transform: ClassVar[None] = None
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__()

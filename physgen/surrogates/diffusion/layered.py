@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from physgen.hurdle import shown
 from physgen.law import Law
+from physgen.layers import Layers
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion.gaussian import Gaussian
 from physgen.surrogates.diffusion.hurdle import Hurdle
@@ -38,6 +39,7 @@ class Layered(nn.Module):
     Attributes:
         draws: times that a log p takes where the caller does not choose.
         samplers: ways to draw what is real.
+        transform: the map of x that it wants.
 
     Args:
         law: of showers of three axes, layers first.
@@ -46,6 +48,7 @@ class Layered(nn.Module):
 
     draws: ClassVar[int] = Gaussian.draws
     samplers: ClassVar[tuple[str, ...]] = Gaussian.samplers
+    transform: ClassVar[type[Layers]] = Layers
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__()

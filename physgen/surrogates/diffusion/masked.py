@@ -44,6 +44,7 @@ class Masked(nn.Module):
     Attributes:
         draws: orders that a log p takes where the caller does not choose.
         samplers: ways to draw.
+        transform: the map of x that it wants; None for that of the support.
 
     Args:
         law: what x is; its support must be spins.
@@ -54,6 +55,7 @@ class Masked(nn.Module):
 
     draws: ClassVar[int] = 2
     samplers: ClassVar[tuple[str, ...]] = ("ancestral",)
+    transform: ClassVar[None] = None
     stage: Tensor
 
     def __init__(
