@@ -1,9 +1,10 @@
 """The verbs: files in, files out. The command line is these functions, under the same names.
 
-simulate → fit → sample, infer, validate → report; `compare` looks at two datasets, `inspect` at
-any file, `import_` and `export` exchange datasets with other packages. Each returns a
-:class:`Result`: where the product lies, one line about it, and its figures. Heavy floors are
-imported inside the verbs that need them, so that importing this module costs little.
+simulate → fit → sample, infer, validate → report; `calibrate` asks whether posteriors are right,
+`compare` looks at two datasets, `inspect` at any file, `import_` and `export` exchange datasets
+with other packages. Each returns a :class:`Result`: where the product lies, one line about it, and
+its figures. Heavy floors are imported inside the verbs that need them, so that importing this
+module costs little.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from physgen.law import Law
 from physgen.options import build, command_line, options
 from physgen.progress import bar, log
 from physgen.registry import Kind, find, targets
+from simulators.base import Box
 
 if TYPE_CHECKING:
     from physgen.posterior.grid import GridPosterior
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Result",
+    "calibrate",
     "compare",
     "export",
     "fit",
@@ -623,6 +626,106 @@ def validate(
 
 @on_files
 @threaded
+def calibrate(
+    surrogate: Path,
+    data: Path,
+    *,
+    out: Path,
+    rows: slice | None = None,
+    prior: Bounds | None = None,
+    draws: int | None = None,
+    samples: int = 20,
+    simulator: str | None = None,
+    estimator: str | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    ladder: int | None = None,
+    symmetrise: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+) -> Result:
+    """Check that the posteriors of a surrogate are right, on the grid, without an exact answer.
+
+    Ranks of theta, coverage, TARP, Bartlett's identities, predictive checks and misspecification.
+    Each has controls, posteriors that are 30 % too narrow or shifted by 0.3 widths, which must be
+    caught; if they are not, the rows are too few for a verdict.
+
+    Args:
+        surrogate: checkpoint of a surrogate with a likelihood, of one to three parameters.
+        data: dataset that was not trained on, its theta drawn from its prior; of x without theta
+            only the misspecification is judged.
+        out: calibration.json to write.
+        rows: which rows of the data, as in 0:200; the first 1000 if not given.
+        prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; rows outside
+            are left out.
+        draws: random draws for each log p(x|theta); the family's default for posteriors if not
+            given.
+        samples: draws of each posterior, and x drawn at them, for the predictive checks.
+        simulator: package.module:Class of a simulator outside the registry, for its observables;
+            files do not import code by themselves.
+        estimator: way to log p, where the family has several (diffusion: bound, path, ode).
+        sampler: way to draw, where the family has several.
+        steps: steps of the sampler, and of the estimators path and ode.
+        ladder: sweeps of the annealing that gives log Z (rbm).
+        symmetrise: average log p over the simulator's reflections and flips of x.
+        seed: seed of all that is random.
+        device: auto, cpu, cuda or cuda:1.
+        force: overwrite the file if it exists.
+
+    Example:
+        physgen calibrate cvae.pt test.h5 -o calibration.json
+    """
+    from physgen.checks.calibration import MOST_ROWS, SECTIONS, summary
+    from physgen.checks.calibration import calibrate as measure
+
+    require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
+    dataset.refuse_overwriting(out, force)
+    ways = {
+        "estimator": estimator,
+        "sampler": sampler,
+        "steps": steps,
+        "ladder": ladder,
+        "symmetrise": symmetrise or None,
+    }
+    model, info = prepared(surrogate, device, data, None, **ways)
+    found = chosen(data, rows) if rows else dataset.read(data, slice(0, MOST_ROWS))
+    theirs = found.meta.law.prior if found.meta else model.law.prior
+    box = narrowed(model.law.prior, theirs, prior)
+    found = dataset.validated(found, replace(model.law, prior=theirs), str(data))
+    with (
+        interruptible(f"{out}: calibration", "nothing was written") as stop,
+        bar(1, f"calibrate {model.name}") as move,
+    ):
+        names = list(SECTIONS)
+
+        def progress(section: str, part: float) -> None:
+            stop.check()
+            done = sum(SECTIONS[name] for name in names[: names.index(section)])
+            move(done + part * SECTIONS[section], section)
+
+        measured = measure(
+            model, found.theta, found.x, box,
+            trusted=simulator, draws=draws, samples=samples, seed=seed, progress=progress,
+        )  # fmt: skip
+    command = command_line(
+        "calibrate", surrogate, data,
+        out=out, rows=rows, prior=prior, draws=draws, samples=samples, simulator=simulator,
+        **ways, seed=seed,
+    )  # fmt: skip
+    about = {
+        "schema": "physgen/calibration/1",
+        "surrogate": {"path": str(surrogate), **info, "weights": weights(model)},
+        "data": {"path": str(data), "sha256": dataset.file_digest(data), "rows": len(found)},
+        "provenance": dataset.provenance(command),
+        **measured,
+    }
+    dataset.write_bytes(out, dumps(about, allow_nan=False).encode(), sidecar=False)
+    return Result(out, f"{out}: {summary(about)}", about)
+
+
+@on_files
+@threaded
 def compare(
     generated: Path,
     reference: Path,
@@ -686,7 +789,7 @@ def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
     """Draw the metrics of a surrogate, or of two datasets, as one self-contained HTML page.
 
     Args:
-        metrics: metrics.json, as validate or compare wrote it.
+        metrics: metrics.json, as validate, calibrate or compare wrote it.
         out: HTML file to write.
         force: overwrite the file if it exists.
 
@@ -794,6 +897,35 @@ def chosen(path: Path, rows: slice | None) -> Rows:
     if rows and rows.stop and len(found) < rows.stop - (rows.start or 0):
         raise UsageError(f"{path}: expected rows up to {rows.stop}, got {len(found)} of them")
     return found
+
+
+def narrowed(trained: Box, file: Box, bounds: Bounds | None) -> Box:
+    """The prior to judge posteriors under: what the training knew and the file has, or less.
+
+    Args:
+        trained: prior of the surrogate.
+        file: prior of the dataset.
+        bounds: what was asked for.
+
+    Raises:
+        UsageError: another parameter, bounds outside, or nothing in common.
+    """
+    if trained.names != file.names:
+        raise UsageError(f"prior: the surrogate has {trained}, the data have {file}")
+    pairs = zip(trained.parameters, file.parameters, strict=True)
+    common = {t.name: (max(t.low, f.low), min(t.high, f.high)) for t, f in pairs}
+    for name, (low, high) in (bounds or {}).items():
+        if name not in common:
+            raise UsageError(f"prior: unknown {name}; has {', '.join(common)}")
+        if low < common[name][0] or high > common[name][1]:
+            raise UsageError(
+                f"prior: expected {name} within {common[name][0]:g}:{common[name][1]:g}, where "
+                f"surrogate and data know it, got {low:g}:{high:g}"
+            )
+    try:
+        return trained.replace(**common | dict(bounds or {}))
+    except ValueError as error:
+        raise UsageError(f"surrogate and data: {error}") from error
 
 
 def origin(path: Path, rows: Rows) -> dict[str, Any]:
