@@ -654,7 +654,7 @@ def calibrate(
     Args:
         surrogate: checkpoint of a surrogate with a likelihood, of one to three parameters.
         data: dataset that was not trained on, its theta drawn from its prior; of x without theta
-            only the misspecification is judged.
+            only predictive checks and misspecification are judged.
         out: calibration.json to write.
         rows: which rows of the data, as in 0:200; the first 1000 if not given.
         prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; rows outside
@@ -676,8 +676,9 @@ def calibrate(
     Example:
         physgen calibrate cvae.pt test.h5 -o calibration.json
     """
-    from physgen.checks.calibration import MOST_ROWS, SECTIONS, summary
+    from physgen.checks.calibration import MOST_ROWS, SECTIONS
     from physgen.checks.calibration import calibrate as measure
+    from physgen.checks.verdicts import summary
 
     require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)

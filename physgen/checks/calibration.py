@@ -1,4 +1,4 @@
-"""Are the posteriors of a surrogate right? Checks that need no exact answer, and their controls.
+"""Are the posteriors of a surrogate right? Checks that need no exact answer, with controls.
 
 ====================  =========================================================================
 ``sbc``               is the rank of θ in its posterior uniform? for each parameter
@@ -23,27 +23,27 @@ another question, which ``validate`` answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.stats import kstest
 
 from physgen.checks.drawn import draw, spread
 from physgen.checks.features import observables_of
-from physgen.checks.inferred import CONTROLS, SHIFT, Inferred, Ranks, inferred
+from physgen.checks.inferred import SHIFT, Inferred, Ranks, inferred
 from physgen.checks.predictive import misspecification, predictive, replicated
 from physgen.checks.samples import shuffle_components
 from physgen.checks.score import score
 from physgen.checks.sections import Sections
 from physgen.checks.uniformity import ALPHA, LEVELS, Uniformity, bands, uniformity
+from physgen.checks.verdicts import checks, warnings
 from physgen.errors import UsageError
 from physgen.posterior.cubic import integral
 from physgen.posterior.grid import NODES, GridPosterior, grid_posterior, of_surrogate
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array, Box, Observable
 
-__all__ = ["MOST_ROWS", "SECTIONS", "calibrate", "summary"]
+__all__ = ["MOST_ROWS", "SECTIONS", "calibrate"]
 
 MOST_ROWS = 1000
 """Rows that are looked at where the caller does not choose."""
@@ -57,7 +57,6 @@ SECTIONS = {
     "predictive": 0.07,
 }  # fmt: skip
 """Those that take time, with the part of it that they take, about."""
-PASSED, FAILED, NONE = "passes", "fails", "too few rows: no verdict"
 Tell = Callable[[str, float], None]
 
 
@@ -78,7 +77,7 @@ def calibrate(
     Args:
         surrogate: a family with a likelihood, of one to three parameters.
         theta: (n, D) parameters of the rows, from the prior; None where they are not known, so
-            that only the misspecification can be judged.
+            that only predictive checks and misspecification are judged.
         x: (n, *x_shape), one draw of p(x|θ) for each.
         prior: uniform, within that of the training; other rows are left out.
         trusted: name of a simulator outside the registry that the caller vouches for.
@@ -254,129 +253,3 @@ def _corner(posterior: GridPosterior) -> dict[str, Any]:
             {"pair": [d, e], "density": density(d, e)} for e in range(dims) for d in range(e)
         ],
     }
-
-
-def checks(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """All checks on one table: p-value in the data and in own x, controls, verdict."""
-    one = len(result["sbc"]) == 1
-
-    def of(what: str, name: str) -> str:
-        return what if one else f"{what} of {name}"
-
-    for name, test in result["sbc"].items():
-        yield _check(of("SBC", name), "rank of θ", test, ("narrow", "shifted"))
-    yield _check("coverage", "densest regions", result["coverage"], ("narrow",))
-    yield _check("TARP", "distance from random points", result["tarp"], ("narrow",))
-    for name, s in result["score"].items():
-        for key, what, about, control in (
-            ("mean_p", "mean score", "E ∂ log q = 0", "shifted"),
-            ("sum_p", "information", "E ∂² log q = −Var ∂ log q", "narrow"),
-        ):
-            found = {k: {"p_value": s[k][key]} if s[k] else None for k in ("data", "own")}
-            test = found | {"controls": {control: s["controls"][control]}}
-            yield _check(of(what, name), about, test, (control,))
-    yield _predictive(result["predictive"])
-    m = result["misspecification"]
-    test = {"data": m, "own": None, "controls": m["controls"]}
-    yield _check("misspecification", "log q at the best θ", test, ("shuffled",))
-
-
-def _check(
-    name: str, about: str, test: Mapping[str, Any], controls: tuple[str, ...]
-) -> dict[str, Any]:
-    data, own = test["data"], test["own"]
-    judged = {
-        k: {"p_value": v["p_value"], "caught": v["caught"], "required": k in controls}
-        for k, v in test["controls"].items()
-    }
-    caught = all(judged[k]["caught"] for k in controls)
-    p = data["p_value"] if data else None
-    verdict = None if p is None else FAILED if p < ALPHA else PASSED if caught else NONE
-    return {
-        "name": name,
-        "about": about,
-        "p_value": p,
-        "own_p_value": own["p_value"] if own else None,
-        "controls": judged,
-        "caught": caught,
-        "verdict": verdict,
-    }
-
-
-def _predictive(section: Mapping[str, Any]) -> dict[str, Any]:
-    """The worst observable; a control is caught if any of them catches it."""
-
-    def worst(p_values: list[float]) -> float:
-        return min(1.0, len(p_values) * min(p_values))
-
-    controls = {}
-    for name in ("shifted", "shuffled"):
-        p = worst([o["controls"][name]["p_value"] for o in section.values()])
-        controls[name] = {"p_value": p, "caught": bool(p < ALPHA)}
-    p = worst([o["p_value"] for o in section.values()])
-    test = {"data": {"p_value": p}, "own": None, "controls": controls}
-    return _check("predictive", f"worst of {len(section)} observables", test, ("shifted",))
-
-
-def warnings(result: Mapping[str, Any], theta: Array | None, prior: Box) -> Iterator[str]:
-    """What a reader must know before the figures."""
-    if theta is None:
-        yield "the rows have no theta, so that only their misspecification is judged"
-    else:
-        scaled = (theta - prior.low) / (prior.high - prior.low)
-        p = [float(kstest(u, "uniform").pvalue) for u in scaled.T]
-        off = [f"{n} (p {v:.1g})" for n, v in zip(prior.names, p, strict=True) if v < ALPHA]
-        if off:
-            yield (
-                f"theta of the rows does not follow the prior: {', '.join(off)}; ranks say "
-                "nothing, so take rows of physgen simulate, with --prior for a part of the box"
-            )
-    if result["left_out"]:
-        yield f"{result['left_out']:,} rows have theta outside the prior and are left out"
-    if result["resolved"] < 1:
-        part = 100 * (1 - result["resolved"])
-        yield f"the grid does not resolve {part:.2g} % of the posteriors; widths may be off"
-    missed = [
-        f"{check['name']} ({', '.join(_missed(check))})"
-        for check in result["checks"]
-        if not check["caught"]
-    ]
-    if missed:
-        yield (
-            f"{result['rows']:,} rows are too few to catch the controls of {'; '.join(missed)}: "
-            "take more"
-        )
-    if wrong := [c["name"] for c in result["checks"] if (c["own_p_value"] or 1) < ALPHA]:
-        yield (
-            f"on x of its own the surrogate fails {', '.join(wrong)}: its log p is not that of "
-            "what it draws; more --draws may help"
-        )
-
-
-def _missed(check: Mapping[str, Any]) -> Iterator[str]:
-    for name, control in check["controls"].items():
-        if control["required"] and not control["caught"]:
-            yield CONTROLS[name]
-
-
-def summary(result: Mapping[str, Any]) -> str:
-    """The verdicts in one line."""
-    found = result["checks"]
-    by = {v: [c for c in found if c["verdict"] == v] for v in (PASSED, FAILED, NONE)}
-    words = []
-    if by[PASSED]:
-        words.append(f"passes {_named(by[PASSED])}")
-    if by[FAILED]:
-        words.append(f"fails {_named(by[FAILED], p=True)}")
-    if by[NONE]:
-        words.append(f"no verdict on {_named(by[NONE])}")
-    outside = result["misspecification"]
-    words.append(
-        f"{outside['outside']:,} of {outside['rows']:,} x outside of what the surrogate draws "
-        f"({outside['expected']:.2g} expected)"
-    )
-    return "; ".join([*words, *result["warnings"]])
-
-
-def _named(some: list[Mapping[str, Any]], p: bool = False) -> str:
-    return ", ".join(c["name"] + (f" (p {c['p_value']:.1g})" if p else "") for c in some)
