@@ -2,7 +2,8 @@
 
 The verbs simulate, inspect, fit, sample, infer, validate, calibrate, compare, report, import,
 export and demo take files and make files; `read` and `load` bring a dataset's rows and a surrogate
-into memory. Nothing heavy is imported before it is used.
+into memory, `as_simulator` makes of one a simulator for other packages. Nothing heavy is imported
+before it is used.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ HOMES = {
         "report", "sample", "simulate", "validate",
     ),
     "physgen.dataset": ("read", "read_arrays"),
+    "physgen.surrogates.simulator": ("as_simulator",),
     "physgen.walkthrough": ("demo",),
 }  # fmt: skip
 
