@@ -62,6 +62,11 @@ class GridPosterior:
             self.resolved[rows],
         )
 
+    @property
+    def diagnostics(self) -> dict[str, Array]:
+        """The evidence, and whether the nodes resolve the posterior, (n,) each."""
+        return {"log_evidence": self.log_evidence, "resolved": self.resolved}
+
     @cached_property
     def axes(self) -> tuple[Array, ...]:
         """The fine grid's points, one (n, G) array for each parameter."""
@@ -137,6 +142,10 @@ class GridPosterior:
         u = rng.random((len(self), k, len(self.axes) + 1))
         draws = [_draw([a[i] for a in self.axes], self.density[i], v) for i, v in enumerate(u)]
         return np.stack(draws)
+
+    def chains_in(self, k: int) -> int:
+        """Draws are independent: one chain."""
+        return 1
 
     def _expectation(self, function: Callable[[Array, int], Array]) -> Array:
         """E[function(θ_d, d)|x], (n, D); exact for polynomials up to the second degree."""
