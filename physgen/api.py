@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from inspect import signature as inspect_signature
 from json import dumps, loads
@@ -35,7 +35,7 @@ from physgen.registry import Kind, find, targets
 from simulators.base import Box
 
 if TYPE_CHECKING:
-    from physgen.posterior.grid import GridPosterior
+    from physgen.inferring import Source
     from physgen.surrogates.base import Surrogate
 
 __all__ = [
@@ -72,12 +72,14 @@ class Result:
         summary: what to tell a person.
         data: its figures.
         fault: what is wrong with what was looked at; empty if nothing is.
+        posterior: what `infer` has inferred (`physgen.posterior.base.Posterior`); else None.
     """
 
     path: Path | None
     summary: str
     data: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""
+    posterior: Any = None
 
     def __str__(self) -> str:
         return self.summary
@@ -251,11 +253,11 @@ def import_(
 def export(
     data: Path, *, format: str, out: Path, binning: Path | None = None, force: bool = False
 ) -> Result:
-    """Write a dataset in another format.
+    """Write a dataset or a posterior in another format.
 
     Args:
-        data: dataset of a simulator, of a surrogate, or imported.
-        format: calochallenge (showers; arXiv:2410.21611).
+        data: dataset of a simulator, of a surrogate, or imported; posterior for arviz.
+        format: calochallenge (showers; arXiv:2410.21611), arviz (netCDF of a posterior).
         out: file to write.
         binning: XML file to write the cells of the showers to.
         force: overwrite the files if they exist.
@@ -437,14 +439,19 @@ def sample(
 @on_files
 @threaded
 def infer(
-    surrogate: Path,
+    model: Path,
     observed: Path,
     *,
     out: Path,
+    method: str | None = None,
+    prior: Bounds | None = None,
     rows: slice | None = None,
     iid: bool = False,
     samples: int = 1000,
     draws: int | None = None,
+    simulations: int | None = None,
+    epochs: int | None = None,
+    network: Path | None = None,
     estimator: str | None = None,
     steps: int | None = None,
     ladder: int | None = None,
@@ -454,82 +461,96 @@ def infer(
     device: str = "auto",
     force: bool = False,
 ) -> Result:
-    """Infer the posterior of theta for observed x, on a grid, with the surrogate's likelihood.
+    """Infer the posterior of theta for observed x, with a surrogate or from a dataset.
+
+    A surrogate's log p gives it on a grid (one to three parameters), by Markov chains, rejection
+    or variational inference. The methods of sbi learn from samples, of a surrogate or in a
+    dataset; the trained network may be kept, and then takes the place of the surrogate. All but
+    grid and abc need physgen[sbi].
 
     Args:
-        surrogate: checkpoint of the surrogate.
+        model: checkpoint of a surrogate, dataset to learn from, or trained network.
         observed: HDF5 file with /x; each row is one observation.
         out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
             and mean_error, what an estimated log Z does to the mean (rbm).
+        method: grid, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse, nle, abc; grid,
+            or mcmc for more than three parameters, if not given, and npe for a dataset.
+        prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; inside those
+            of the training.
         rows: which rows, as in 0:10.
         iid: take all rows as one observation, drawn at one theta.
         samples: posterior samples for each observation.
         draws: random draws for each log p(x|theta); the family's default if not given.
+        simulations: samples of the surrogate to learn from, 10000 if not given; of a dataset the
+            first ones, all if not given.
+        epochs: epochs of a training at most; until it no longer improves if not given.
+        network: checkpoint to write the trained network to.
         estimator: way to log p, where the family has several (diffusion: bound, path, ode).
         steps: steps of the estimators path and ode.
         ladder: sweeps of the annealing that gives log Z (rbm).
         symmetrise: average log p over the simulator's reflections and flips of x.
         at: other option of the simulator, as in size=16; taken from the file if it has one.
-        seed: seed of the draws and the samples.
+        seed: seed of the draws, the training and the samples.
         device: auto, cpu, cuda or cuda:1.
-        force: overwrite the file if it exists.
+        force: overwrite the files if they exist.
 
     Example:
         physgen infer cvae.pt observed.h5 -o posterior.h5 --rows 0:10
     """
-    from physgen.posterior.grid import grid_posterior, of_surrogate
+    from physgen import inferring
 
-    require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
-    dataset.refuse_overwriting(out, force)
+    require(
+        samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0),
+        epochs=(1 if epochs is None else epochs, 1),
+        simulations=(1 if simulations is None else simulations, 1),
+    )  # fmt: skip
+    for path in filter(None, (out, network)):
+        dataset.refuse_overwriting(path, force)
     ways = {
         "estimator": estimator,
         "steps": steps,
         "ladder": ladder,
         "symmetrise": symmetrise or None,
     }
-    model, info = prepared(surrogate, device, observed, at, **ways)
-    if model.likelihood == "none":
-        raise UsageError(
-            f"{surrogate}: {model.name} has no likelihood; train an sbi method, such as NPE, on "
-            f"its samples: physgen sample {surrogate} -n 10000 -o sims.h5"
-        )
-    x = dataset.validated(Rows(x=chosen(observed, rows).x), model.law, str(observed)).x
-    if not len(x):
-        raise DataError(f"{observed}: no rows to infer from")
-    start = time.monotonic()
-    with interruptible(f"{out}: inference", "nothing was written"):
-
-        def posterior_of(one: Surrogate) -> GridPosterior:
-            likelihood = of_surrogate(one, x, draws=draws, seed=seed, iid=iid)
-            return grid_posterior(likelihood, model.law.prior, 1 if iid else len(x))
-
-        posterior = posterior_of(model)
-        others = [posterior_of(one) for one in model.replicas()] or [posterior]
-    if not np.all(posterior.resolved):
-        log.warning("%s: the grid does not resolve every posterior; widths may be off", out)
-    command = command_line(
-        "infer", surrogate, observed,
-        out=out, rows=rows, iid=iid, samples=samples, draws=draws, **ways, at=at, seed=seed,
+    source, digest = source_of(model, observed, device, at, **ways)
+    asked = inferring.Asked(
+        inferring.chosen(source, method),
+        inferring.inside(source.law.prior, prior),
+        samples=samples, simulations=simulations, epochs=epochs, draws=draws, iid=iid, seed=seed,
     )  # fmt: skip
-    about = {
-        "parameters": list(model.law.prior.names),
-        "law": model.law.to_json(),
-        "likelihood": model.likelihood,
-        "resolved": bool(np.all(posterior.resolved)),
-        "surrogate": {"path": str(surrogate), "sha256": info["sha256"]},
+    found = chosen(observed, rows)
+    x = dataset.validated(Rows(x=found.x), source.law, str(observed)).x
+    for line in inferring.strangers(source.law, found):
+        log.warning("%s: %s", observed, line)
+    start = time.monotonic()
+    with interruptible(f"{out}: inference", "nothing was written") as stop:
+        inferred = inferring.infer(source, x, asked, stop.check)
+        arrays = inferring.arrays(inferred, samples, seed)
+    if network and inferred.network:
+        inferred.network.save(network)
+    elif network:
+        raise UsageError(f"network: {asked.method} trains none; use --method npe")
+    for line in inferring.objections(inferred, arrays, asked):
+        log.warning("%s: %s", out, line)
+    command = command_line(
+        "infer", model, observed,
+        out=out, method=method, prior=prior, rows=rows, iid=iid, samples=samples, draws=draws,
+        simulations=simulations, epochs=epochs, network=network, **ways, at=at, seed=seed,
+    )  # fmt: skip
+    kind = "data" if source.data else "network" if source.network else "surrogate"
+    about = inferring.about(source, inferred, asked) | {
+        kind: {"path": str(model), "sha256": digest},
         "observed": {"path": str(observed), "sha256": dataset.file_digest(observed)},
         "provenance": dataset.provenance(command),
     }
-    arrays = posterior_arrays(posterior, others, samples, seed)
     dataset.write_arrays(out, arrays, about, kind="posterior", force=force)
-    done, seconds = plural(len(posterior), "observation"), time.monotonic() - start
+    done, seconds = plural(len(inferred.posterior), "observation"), time.monotonic() - start
     first = ", ".join(
         f"{name} = {m:.4g} ± {s:.2g}"
-        for name, m, s in zip(
-            model.law.prior.names, posterior.mean[0], posterior.sd[0], strict=True
-        )
+        for name, m, s in zip(asked.prior.names, arrays["mean"][0], arrays["sd"][0], strict=True)
     )
-    return Result(out, f"{out}: {done} in {seconds:.1f} s; the first: {first}", about)
+    text = f"{out}: {done} by {asked.method} in {seconds:.1f} s; the first: {first}"
+    return Result(out, text, about, posterior=inferred.posterior)
 
 
 @on_files
@@ -867,25 +888,30 @@ def prepared(
     return model.using(**options), info
 
 
-def posterior_arrays(
-    posterior: GridPosterior, others: Sequence[GridPosterior], samples: int, seed: int
-) -> dict[str, Any]:
-    """What a posterior file holds; its samples come in equal parts from `others`.
+def source_of(
+    path: Path, observed: Path, device: str, at: Values | None, **ways: Any
+) -> tuple[Source, str]:
+    """What to infer with, by the content of its file, and the file's digest.
 
-    Those are the posteriors of the surrogate's replicas, or the posterior itself.
+    Raises:
+        DataError: a file that is none of these.
+        UsageError: options of a surrogate for something else.
     """
-    rng = np.random.default_rng(seed)
-    share = -(-samples // len(others))
-    theta = np.concatenate([p.sample(share, rng) for p in others], 1)
-    theta = rng.permutation(theta, axis=1)[:, :samples]
-    return {
-        "theta": theta,
-        "log_prob": posterior.log_prob(theta),
-        "mean": posterior.mean,
-        "sd": posterior.sd,
-        "mean_error": np.sqrt(np.mean([(p.mean - posterior.mean) ** 2 for p in others], 0)),
-        "log_evidence": posterior.log_evidence,
-    }
+    from physgen.device import device_of
+    from physgen.inferring import Source, kind_of
+    from physgen.posterior.amortised import Network
+
+    kind, digest = kind_of(path), dataset.file_digest(path)
+    if kind == "surrogate":
+        model, info = prepared(path, device, observed, at, **ways)
+        return Source(path, model.law, surrogate=model), info["sha256"]
+    given = [name for name, value in ways.items() if value is not None] + ["at"] * bool(at)
+    if given:
+        raise UsageError(f"{path}: is a {kind}; {given[0]} is an option of surrogates")
+    if kind == "dataset":
+        return Source(path, law_of(path), data=path), digest
+    network = Network.load(path, device_of(device))
+    return Source(path, network.law, network=network), digest
 
 
 def chosen(path: Path, rows: slice | None) -> Rows:
