@@ -56,8 +56,9 @@ def difference(
     for y, style in _lines(test):
         ax.plot(x, y - x, **style)
     ax.set(xlabel=what, ylabel="distribution − uniform", xlim=(0, 1))
-    ax.margins(y=0.25)
-    ax.legend(loc="upper right", fontsize=7.5)
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.4 * (top - bottom))
+    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
 
 
 def curve(
