@@ -153,6 +153,19 @@ def test_bad_likelihoods_are_refused():
         mcmc(lambda theta: np.full(theta.shape[:2], -np.inf), box, 1)
 
 
+def test_beyond_three_parameters_chains_take_over():
+    box = Box(**dict.fromkeys("abcd", (-1.0, 1.0)))
+    centre, width = np.array([0.1, -0.3, 0.5, 0.0]), np.array([0.02, 0.1, 0.05, 0.2])
+
+    def log_density(theta):
+        return -(((theta - centre) / width) ** 2).sum(-1) / 2
+
+    found = inferring.by_density(log_density, 1, inferring.Asked("npe", box, 2000, seed=1))
+    np.testing.assert_allclose((found.mean[0] - centre) / width, 0, atol=0.12)
+    np.testing.assert_allclose(found.sd[0] / width, 1, atol=0.08)
+    assert (found.r_hat < 1.05).all()
+
+
 @pytest.mark.parametrize("method", ["rejection", "vi"])
 def test_rejection_and_variational_inference_agree_with_the_grid(method):
     from physgen.posterior import samplers
@@ -518,7 +531,8 @@ def test_a_stranger_is_named(files, tmp_path, caplog):
 
 
 def test_mass_at_the_edge_is_named(files, tmp_path, caplog):
-    api.simulate("ising", out=tmp_path / "x.h5", n=20, seed=2, size=4, prior={"beta": (0.6, 0.7)})
+    cold = {"beta": (0.6, 0.7)}
+    api.simulate("ising", out=tmp_path / "x.h5", n=200, seed=2, size=4, prior=cold)
     api.infer(
         files / "ar.pt", tmp_path / "x.h5", out=tmp_path / "p.h5", prior={"beta": (0.1, 0.4)},
         iid=True,

@@ -15,8 +15,8 @@ from simulators.base import Array, Box
 
 __all__ = ["objections"]
 
-EDGE, MOST = 0.01, 0.05
-"""More than MOST of a posterior in the outermost part EDGE of the prior is five times its own."""
+EDGE, MOST = 0.01, 0.1
+"""More than MOST of a posterior in the outermost part EDGE of the prior is ten times its own."""
 
 
 def objections(theta: Array, told: Mapping[str, Array], prior: Box, method: str) -> Iterator[str]:
