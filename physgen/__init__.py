@@ -1,8 +1,9 @@
 """Simulation-based inference for physics simulators, scored against the exact answer.
 
-The verbs simulate, inspect, fit, sample, infer, validate, compare, report, import, export and
-demo take files and make files; `read` and `load` bring a dataset's rows and a surrogate into
-memory. Nothing heavy is imported before it is used.
+The verbs simulate, inspect, fit, sample, infer, validate, calibrate, compare, report, import,
+export and demo take files and make files; `read` and `load` bring a dataset's rows and a surrogate
+into memory, `as_simulator` makes of one a simulator for other packages. Nothing heavy is imported
+before it is used.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ __version__ = "0.1.0"
 
 HOMES = {
     "physgen.api": (
-        "Result", "compare", "export", "fit", "import_", "infer", "inspect", "load", "report",
-        "sample", "simulate", "validate",
+        "Result", "calibrate", "compare", "export", "fit", "import_", "infer", "inspect", "load",
+        "report", "sample", "simulate", "validate",
     ),
     "physgen.dataset": ("read", "read_arrays"),
+    "physgen.surrogates.simulator": ("as_simulator",),
     "physgen.walkthrough": ("demo",),
 }  # fmt: skip
 

@@ -1,16 +1,17 @@
 """The verbs: files in, files out. The command line is these functions, under the same names.
 
-simulate → fit → sample, infer, validate → report; `compare` looks at two datasets, `inspect` at
-any file, `import_` and `export` exchange datasets with other packages. Each returns a
-:class:`Result`: where the product lies, one line about it, and its figures. Heavy floors are
-imported inside the verbs that need them, so that importing this module costs little.
+simulate → fit → sample, infer, validate → report; `calibrate` asks whether posteriors are right,
+`compare` looks at two datasets, `inspect` at any file, `import_` and `export` exchange datasets
+with other packages. Each returns a :class:`Result`: where the product lies, one line about it, and
+its figures. Heavy floors are imported inside the verbs that need them, so that importing this
+module costs little.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from inspect import signature as inspect_signature
 from json import dumps, loads
@@ -31,13 +32,15 @@ from physgen.law import Law
 from physgen.options import build, command_line, options
 from physgen.progress import bar, log
 from physgen.registry import Kind, find, targets
+from simulators.base import Box
 
 if TYPE_CHECKING:
-    from physgen.posterior.grid import GridPosterior
+    from physgen.inferring import Source
     from physgen.surrogates.base import Surrogate
 
 __all__ = [
     "Result",
+    "calibrate",
     "compare",
     "export",
     "fit",
@@ -69,12 +72,14 @@ class Result:
         summary: what to tell a person.
         data: its figures.
         fault: what is wrong with what was looked at; empty if nothing is.
+        posterior: what `infer` has inferred (`physgen.posterior.base.Posterior`); else None.
     """
 
     path: Path | None
     summary: str
     data: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""
+    posterior: Any = None
 
     def __str__(self) -> str:
         return self.summary
@@ -248,11 +253,11 @@ def import_(
 def export(
     data: Path, *, format: str, out: Path, binning: Path | None = None, force: bool = False
 ) -> Result:
-    """Write a dataset in another format.
+    """Write a dataset or a posterior in another format.
 
     Args:
-        data: dataset of a simulator, of a surrogate, or imported.
-        format: calochallenge (showers; arXiv:2410.21611).
+        data: dataset of a simulator, of a surrogate, or imported; posterior for arviz.
+        format: calochallenge (showers; arXiv:2410.21611), arviz (netCDF of a posterior).
         out: file to write.
         binning: XML file to write the cells of the showers to.
         force: overwrite the files if they exist.
@@ -434,14 +439,19 @@ def sample(
 @on_files
 @threaded
 def infer(
-    surrogate: Path,
+    model: Path,
     observed: Path,
     *,
     out: Path,
+    method: str | None = None,
+    prior: Bounds | None = None,
     rows: slice | None = None,
     iid: bool = False,
     samples: int = 1000,
     draws: int | None = None,
+    simulations: int | None = None,
+    epochs: int | None = None,
+    network: Path | None = None,
     estimator: str | None = None,
     steps: int | None = None,
     ladder: int | None = None,
@@ -451,82 +461,96 @@ def infer(
     device: str = "auto",
     force: bool = False,
 ) -> Result:
-    """Infer the posterior of theta for observed x, on a grid, with the surrogate's likelihood.
+    """Infer the posterior of theta for observed x, with a surrogate or from a dataset.
+
+    A surrogate's log p gives it on a grid (one to three parameters), by Markov chains, rejection
+    or variational inference. The methods of sbi learn from samples, of a surrogate or in a
+    dataset; the trained network may be kept, and then takes the place of the surrogate. All but
+    grid and abc need physgen[sbi].
 
     Args:
-        surrogate: checkpoint of the surrogate.
+        model: checkpoint of a surrogate, dataset to learn from, or trained network.
         observed: HDF5 file with /x; each row is one observation.
         out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
             and mean_error, what an estimated log Z does to the mean (rbm).
+        method: grid, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse, nle, abc; grid,
+            or mcmc for more than three parameters, if not given, and npe for a dataset.
+        prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; inside those
+            of the training.
         rows: which rows, as in 0:10.
         iid: take all rows as one observation, drawn at one theta.
         samples: posterior samples for each observation.
         draws: random draws for each log p(x|theta); the family's default if not given.
+        simulations: samples of the surrogate to learn from, 10000 if not given; of a dataset the
+            first ones, all if not given.
+        epochs: epochs of a training at most; until it no longer improves if not given.
+        network: checkpoint to write the trained network to.
         estimator: way to log p, where the family has several (diffusion: bound, path, ode).
         steps: steps of the estimators path and ode.
         ladder: sweeps of the annealing that gives log Z (rbm).
         symmetrise: average log p over the simulator's reflections and flips of x.
         at: other option of the simulator, as in size=16; taken from the file if it has one.
-        seed: seed of the draws and the samples.
+        seed: seed of the draws, the training and the samples.
         device: auto, cpu, cuda or cuda:1.
-        force: overwrite the file if it exists.
+        force: overwrite the files if they exist.
 
     Example:
         physgen infer cvae.pt observed.h5 -o posterior.h5 --rows 0:10
     """
-    from physgen.posterior.grid import grid_posterior, of_surrogate
+    from physgen import inferring
 
-    require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
-    dataset.refuse_overwriting(out, force)
+    require(
+        samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0),
+        epochs=(1 if epochs is None else epochs, 1),
+        simulations=(1 if simulations is None else simulations, 1),
+    )  # fmt: skip
+    for path in filter(None, (out, network)):
+        dataset.refuse_overwriting(path, force)
     ways = {
         "estimator": estimator,
         "steps": steps,
         "ladder": ladder,
         "symmetrise": symmetrise or None,
     }
-    model, info = prepared(surrogate, device, observed, at, **ways)
-    if model.likelihood == "none":
-        raise UsageError(
-            f"{surrogate}: {model.name} has no likelihood; train an sbi method, such as NPE, on "
-            f"its samples: physgen sample {surrogate} -n 10000 -o sims.h5"
-        )
-    x = dataset.validated(Rows(x=chosen(observed, rows).x), model.law, str(observed)).x
-    if not len(x):
-        raise DataError(f"{observed}: no rows to infer from")
-    start = time.monotonic()
-    with interruptible(f"{out}: inference", "nothing was written"):
-
-        def posterior_of(one: Surrogate) -> GridPosterior:
-            likelihood = of_surrogate(one, x, draws=draws, seed=seed, iid=iid)
-            return grid_posterior(likelihood, model.law.prior, 1 if iid else len(x))
-
-        posterior = posterior_of(model)
-        others = [posterior_of(one) for one in model.replicas()] or [posterior]
-    if not np.all(posterior.resolved):
-        log.warning("%s: the grid does not resolve every posterior; widths may be off", out)
-    command = command_line(
-        "infer", surrogate, observed,
-        out=out, rows=rows, iid=iid, samples=samples, draws=draws, **ways, at=at, seed=seed,
+    source, digest = source_of(model, observed, device, at, **ways)
+    asked = inferring.Asked(
+        inferring.chosen(source, method),
+        inferring.inside(source.law.prior, prior),
+        samples=samples, simulations=simulations, epochs=epochs, draws=draws, iid=iid, seed=seed,
     )  # fmt: skip
-    about = {
-        "parameters": list(model.law.prior.names),
-        "law": model.law.to_json(),
-        "likelihood": model.likelihood,
-        "resolved": bool(np.all(posterior.resolved)),
-        "surrogate": {"path": str(surrogate), "sha256": info["sha256"]},
+    found = chosen(observed, rows)
+    x = dataset.validated(Rows(x=found.x), source.law, str(observed)).x
+    for line in inferring.strangers(source.law, found):
+        log.warning("%s: %s", observed, line)
+    start = time.monotonic()
+    with interruptible(f"{out}: inference", "nothing was written") as stop:
+        inferred = inferring.infer(source, x, asked, stop.check)
+        arrays = inferring.arrays(inferred, samples, seed)
+    if network and inferred.network:
+        inferred.network.save(network)
+    elif network:
+        raise UsageError(f"network: {asked.method} trains none; use --method npe")
+    for line in inferring.objections(inferred, arrays, asked):
+        log.warning("%s: %s", out, line)
+    command = command_line(
+        "infer", model, observed,
+        out=out, method=method, prior=prior, rows=rows, iid=iid, samples=samples, draws=draws,
+        simulations=simulations, epochs=epochs, network=network, **ways, at=at, seed=seed,
+    )  # fmt: skip
+    kind = "data" if source.data else "network" if source.network else "surrogate"
+    about = inferring.about(source, inferred, asked) | {
+        kind: {"path": str(model), "sha256": digest},
         "observed": {"path": str(observed), "sha256": dataset.file_digest(observed)},
         "provenance": dataset.provenance(command),
     }
-    arrays = posterior_arrays(posterior, others, samples, seed)
     dataset.write_arrays(out, arrays, about, kind="posterior", force=force)
-    done, seconds = plural(len(posterior), "observation"), time.monotonic() - start
+    done, seconds = plural(len(inferred.posterior), "observation"), time.monotonic() - start
     first = ", ".join(
         f"{name} = {m:.4g} ± {s:.2g}"
-        for name, m, s in zip(
-            model.law.prior.names, posterior.mean[0], posterior.sd[0], strict=True
-        )
+        for name, m, s in zip(asked.prior.names, arrays["mean"][0], arrays["sd"][0], strict=True)
     )
-    return Result(out, f"{out}: {done} in {seconds:.1f} s; the first: {first}", about)
+    text = f"{out}: {done} by {asked.method} in {seconds:.1f} s; the first: {first}"
+    return Result(out, text, about, posterior=inferred.posterior)
 
 
 @on_files
@@ -623,6 +647,107 @@ def validate(
 
 @on_files
 @threaded
+def calibrate(
+    surrogate: Path,
+    data: Path,
+    *,
+    out: Path,
+    rows: slice | None = None,
+    prior: Bounds | None = None,
+    draws: int | None = None,
+    samples: int = 20,
+    simulator: str | None = None,
+    estimator: str | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    ladder: int | None = None,
+    symmetrise: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+) -> Result:
+    """Check that the posteriors of a surrogate are right, on the grid, without an exact answer.
+
+    Ranks of theta, coverage, TARP, Bartlett's identities, predictive checks and misspecification.
+    Each has controls, posteriors that are 30 % too narrow or shifted by 0.3 widths, which must be
+    caught; if they are not, the rows are too few for a verdict.
+
+    Args:
+        surrogate: checkpoint of a surrogate with a likelihood, of one to three parameters.
+        data: dataset that was not trained on, its theta drawn from its prior; of x without theta
+            only predictive checks and misspecification are judged.
+        out: calibration.json to write.
+        rows: which rows of the data, as in 0:200; the first 1000 if not given.
+        prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; rows outside
+            are left out.
+        draws: random draws for each log p(x|theta); the family's default for posteriors if not
+            given.
+        samples: draws of each posterior, and x drawn at them, for the predictive checks.
+        simulator: package.module:Class of a simulator outside the registry, for its observables;
+            files do not import code by themselves.
+        estimator: way to log p, where the family has several (diffusion: bound, path, ode).
+        sampler: way to draw, where the family has several.
+        steps: steps of the sampler, and of the estimators path and ode.
+        ladder: sweeps of the annealing that gives log Z (rbm).
+        symmetrise: average log p over the simulator's reflections and flips of x.
+        seed: seed of all that is random.
+        device: auto, cpu, cuda or cuda:1.
+        force: overwrite the file if it exists.
+
+    Example:
+        physgen calibrate cvae.pt test.h5 -o calibration.json
+    """
+    from physgen.checks.calibration import MOST_ROWS, SECTIONS
+    from physgen.checks.calibration import calibrate as measure
+    from physgen.checks.verdicts import summary
+
+    require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
+    dataset.refuse_overwriting(out, force)
+    ways = {
+        "estimator": estimator,
+        "sampler": sampler,
+        "steps": steps,
+        "ladder": ladder,
+        "symmetrise": symmetrise or None,
+    }
+    model, info = prepared(surrogate, device, data, None, **ways)
+    found = chosen(data, rows) if rows else dataset.read(data, slice(0, MOST_ROWS))
+    theirs = found.meta.law.prior if found.meta else model.law.prior
+    box = narrowed(model.law.prior, theirs, prior)
+    found = dataset.validated(found, replace(model.law, prior=theirs), str(data))
+    with (
+        interruptible(f"{out}: calibration", "nothing was written") as stop,
+        bar(1, f"calibrate {model.name}") as move,
+    ):
+        names = list(SECTIONS)
+
+        def progress(section: str, part: float) -> None:
+            stop.check()
+            done = sum(SECTIONS[name] for name in names[: names.index(section)])
+            move(done + part * SECTIONS[section], section)
+
+        measured = measure(
+            model, found.theta, found.x, box,
+            trusted=simulator, draws=draws, samples=samples, seed=seed, progress=progress,
+        )  # fmt: skip
+    command = command_line(
+        "calibrate", surrogate, data,
+        out=out, rows=rows, prior=prior, draws=draws, samples=samples, simulator=simulator,
+        **ways, seed=seed,
+    )  # fmt: skip
+    about = {
+        "schema": "physgen/calibration/1",
+        "surrogate": {"path": str(surrogate), **info, "weights": weights(model)},
+        "data": {"path": str(data), "sha256": dataset.file_digest(data), "rows": len(found)},
+        "provenance": dataset.provenance(command),
+        **measured,
+    }
+    dataset.write_bytes(out, dumps(about, allow_nan=False).encode(), sidecar=False)
+    return Result(out, f"{out}: {summary(about)}", about)
+
+
+@on_files
+@threaded
 def compare(
     generated: Path,
     reference: Path,
@@ -686,7 +811,7 @@ def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
     """Draw the metrics of a surrogate, or of two datasets, as one self-contained HTML page.
 
     Args:
-        metrics: metrics.json, as validate or compare wrote it.
+        metrics: metrics.json, as validate, calibrate or compare wrote it.
         out: HTML file to write.
         force: overwrite the file if it exists.
 
@@ -763,25 +888,30 @@ def prepared(
     return model.using(**options), info
 
 
-def posterior_arrays(
-    posterior: GridPosterior, others: Sequence[GridPosterior], samples: int, seed: int
-) -> dict[str, Any]:
-    """What a posterior file holds; its samples come in equal parts from `others`.
+def source_of(
+    path: Path, observed: Path, device: str, at: Values | None, **ways: Any
+) -> tuple[Source, str]:
+    """What to infer with, by the content of its file, and the file's digest.
 
-    Those are the posteriors of the surrogate's replicas, or the posterior itself.
+    Raises:
+        DataError: a file that is none of these.
+        UsageError: options of a surrogate for something else.
     """
-    rng = np.random.default_rng(seed)
-    share = -(-samples // len(others))
-    theta = np.concatenate([p.sample(share, rng) for p in others], 1)
-    theta = rng.permutation(theta, axis=1)[:, :samples]
-    return {
-        "theta": theta,
-        "log_prob": posterior.log_prob(theta),
-        "mean": posterior.mean,
-        "sd": posterior.sd,
-        "mean_error": np.sqrt(np.mean([(p.mean - posterior.mean) ** 2 for p in others], 0)),
-        "log_evidence": posterior.log_evidence,
-    }
+    from physgen.device import device_of
+    from physgen.inferring import Source, kind_of
+    from physgen.posterior.amortised import Network
+
+    kind, digest = kind_of(path), dataset.file_digest(path)
+    if kind == "surrogate":
+        model, info = prepared(path, device, observed, at, **ways)
+        return Source(path, model.law, surrogate=model), info["sha256"]
+    given = [name for name, value in ways.items() if value is not None] + ["at"] * bool(at)
+    if given:
+        raise UsageError(f"{path}: is a {kind}; {given[0]} is an option of surrogates")
+    if kind == "dataset":
+        return Source(path, law_of(path), data=path), digest
+    network = Network.load(path, device_of(device))
+    return Source(path, network.law, network=network), digest
 
 
 def chosen(path: Path, rows: slice | None) -> Rows:
@@ -794,6 +924,35 @@ def chosen(path: Path, rows: slice | None) -> Rows:
     if rows and rows.stop and len(found) < rows.stop - (rows.start or 0):
         raise UsageError(f"{path}: expected rows up to {rows.stop}, got {len(found)} of them")
     return found
+
+
+def narrowed(trained: Box, file: Box, bounds: Bounds | None) -> Box:
+    """The prior to judge posteriors under: what the training knew and the file has, or less.
+
+    Args:
+        trained: prior of the surrogate.
+        file: prior of the dataset.
+        bounds: what was asked for.
+
+    Raises:
+        UsageError: another parameter, bounds outside, or nothing in common.
+    """
+    if trained.names != file.names:
+        raise UsageError(f"prior: the surrogate has {trained}, the data have {file}")
+    pairs = zip(trained.parameters, file.parameters, strict=True)
+    common = {t.name: (max(t.low, f.low), min(t.high, f.high)) for t, f in pairs}
+    for name, (low, high) in (bounds or {}).items():
+        if name not in common:
+            raise UsageError(f"prior: unknown {name}; has {', '.join(common)}")
+        if low < common[name][0] or high > common[name][1]:
+            raise UsageError(
+                f"prior: expected {name} within {common[name][0]:g}:{common[name][1]:g}, where "
+                f"surrogate and data know it, got {low:g}:{high:g}"
+            )
+    try:
+        return trained.replace(**common | dict(bounds or {}))
+    except ValueError as error:
+        raise UsageError(f"surrogate and data: {error}") from error
 
 
 def origin(path: Path, rows: Rows) -> dict[str, Any]:

@@ -264,8 +264,8 @@ main.epilog = "\b\nExample:\n  physgen demo -o demo/"
 main.add_command(Named(api.simulate, "simulators", lambda simulator: [simulator]))
 main.add_command(Named(api.fit, "surrogates", of_family))
 OTHERS = (
-    api.inspect, api.sample, api.infer, api.validate, api.compare, api.report, api.import_,
-    api.export,
+    api.inspect, api.sample, api.infer, api.validate, api.calibrate, api.compare, api.report,
+    api.import_, api.export,
 )  # fmt: skip
 for verb in (*OTHERS, demo):
     main.add_command(command(verb, verb.__name__.removesuffix("_")))

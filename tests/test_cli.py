@@ -29,6 +29,7 @@ VERBS = {
     "sample": api.sample,
     "infer": api.infer,
     "validate": api.validate,
+    "calibrate": api.calibrate,
     "compare": api.compare,
     "report": api.report,
     "import": api.import_,

@@ -314,3 +314,34 @@ def test_a_tail_far_outside_keeps_its_log_density():
     np.testing.assert_allclose(
         grid.log_prob(theta), norm(0, 0.02).logpdf(theta[..., 0]), rtol=0.02
     )
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.sampled_from([(1, 0.005), (1, 0.5), (1, 20.0), (2, 0.05), (3, 0.5)]),
+    st.lists(st.floats(1e-6, 1 - 1e-6), min_size=1, max_size=5),
+    st.integers(0, 2**16),
+)
+def test_the_distribution_function_is_the_inverse_of_the_quantiles(case, levels, seed):
+    parameters, noise = case
+    simulator = LinearGaussian(size=7, parameters=parameters, noise=noise)
+    grid = posterior(simulator, data(simulator, 3, seed)[1])
+    levels = np.sort(levels)
+    found = grid.cdf(grid.quantile(levels))
+    np.testing.assert_allclose(found, np.broadcast_to(levels[:, None], found.shape), atol=1e-9)
+    ends = np.tile(np.array([-2.1, -2, 2, 2.1])[:, None], (3, 1, parameters))
+    np.testing.assert_allclose(grid.cdf(ends), np.isin(ends, [2, 2.1]), atol=1e-12)
+
+
+def test_the_distribution_function_is_that_of_the_truncated_gaussian():
+    simulator = LinearGaussian(size=7, parameters=1, noise=2.0)
+    theta, x = data(simulator, 53)
+    found = posterior(simulator, x).cdf(theta[:, None])[:, 0, 0]
+    np.testing.assert_allclose(found, truncated(simulator, x).cdf(theta[:, 0]), atol=2e-4)
+
+
+def test_some_rows_meet_the_random_numbers_of_all_rows():
+    surrogate = Noisy(LinearGaussian(size=5, parameters=1))
+    x, theta = np.zeros((5, 5)), np.linspace(-1, 1, 3).reshape(1, 3, 1)
+    some = of_surrogate(surrogate, x[3:], index=np.arange(3, 5))(theta.repeat(2, 0))
+    np.testing.assert_array_equal(some, of_surrogate(surrogate, x)(theta.repeat(5, 0))[3:])

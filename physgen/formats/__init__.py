@@ -21,7 +21,7 @@ from physgen.law import Law
 __all__ = ["EXPORTS", "IMPORTS", "Foreign", "room"]
 
 IMPORTS = ("calochallenge",)
-EXPORTS = ("calochallenge",)
+EXPORTS = ("calochallenge", "arviz")
 
 
 @dataclass(frozen=True)

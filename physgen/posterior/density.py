@@ -62,6 +62,11 @@ class GridPosterior:
             self.resolved[rows],
         )
 
+    @property
+    def diagnostics(self) -> dict[str, Array]:
+        """The evidence, and whether the nodes resolve the posterior, (n,) each."""
+        return {"log_evidence": self.log_evidence, "resolved": self.resolved}
+
     @cached_property
     def axes(self) -> tuple[Array, ...]:
         """The fine grid's points, one (n, G) array for each parameter."""
@@ -101,6 +106,18 @@ class GridPosterior:
         values = np.stack([_inverse_cdf(np.atleast_1d(q), *m) for m in marginals], -1)
         return values if np.ndim(q) else values[:, 0]
 
+    def cdf(self, theta: Array) -> Array:
+        """Distribution function of each marginal, the inverse of :meth:`quantile`.
+
+        Args:
+            theta: k points for each observation, (n, k, D).
+
+        Returns:
+            The probability of less, (n, k, D); 0 below the box and 1 above.
+        """
+        marginals = [self.marginal(d) for d in range(len(self.axes))]
+        return np.stack([_cdf(theta[..., d], *m) for d, m in enumerate(marginals)], -1)
+
     def interval(self, level: float) -> Array:
         """Central credible interval of each marginal: lower and upper ends, (n, 2, D)."""
         return self.quantile(np.array([0.5 - level / 2, 0.5 + level / 2]))
@@ -125,6 +142,10 @@ class GridPosterior:
         u = rng.random((len(self), k, len(self.axes) + 1))
         draws = [_draw([a[i] for a in self.axes], self.density[i], v) for i, v in enumerate(u)]
         return np.stack(draws)
+
+    def chains_in(self, k: int) -> int:
+        """Draws are independent: one chain."""
+        return 1
 
     def _expectation(self, function: Callable[[Array, int], Array]) -> Array:
         """E[function(θ_d, d)|x], (n, D); exact for polynomials up to the second degree."""
@@ -168,11 +189,26 @@ def _draw(axes: list[Array], density: Array, u: Array) -> Array:
     return np.stack(theta, -1)
 
 
+def _masses(x: Array, p: Array) -> Array:
+    """Mass below each point of piecewise linear densities p (n, G) on x (n, G), (n, G)."""
+    return np.pad(((p[:, 1:] + p[:, :-1]) * np.diff(x) / 2).cumsum(-1), ((0, 0), (1, 0)))
+
+
+def _cdf(theta: Array, x: Array, p: Array) -> Array:
+    """Distribution function at points (n, k) of piecewise linear densities p (n, G) on x."""
+    values = []
+    for at, a, f, m in zip(theta, x, p, _masses(x, p), strict=True):
+        k = np.searchsorted(a, at, side="right").clip(1, len(a) - 1) - 1
+        h = a[k + 1] - a[k]
+        t = ((at - a[k]) / h).clip(0, 1)
+        values.append((m[k] + h * t * (f[k] + (f[k + 1] - f[k]) * t / 2)) / m[-1])
+    return np.stack(values)
+
+
 def _inverse_cdf(u: Array, x: Array, p: Array) -> Array:
     """Quantiles u (Q,) of piecewise linear densities p (n, G) on x (n, G), (n, Q)."""
-    mass = np.pad(((p[:, 1:] + p[:, :-1]) * np.diff(x) / 2).cumsum(-1), ((0, 0), (1, 0)))
     values = []
-    for a, f, m in zip(x, p, mass, strict=True):
+    for a, f, m in zip(x, p, _masses(x, p), strict=True):
         k = np.searchsorted(m, u * m[-1], side="right").clip(1, len(a) - 1) - 1
         rest = (u * m[-1] - m[k]) / np.maximum(m[k + 1] - m[k], TINY)
         values.append(a[k] + _slope_quantile(rest, f[k], f[k + 1]) * (a[k + 1] - a[k]))

@@ -104,7 +104,13 @@ def grid_posterior(
 
 
 def of_surrogate(
-    surrogate: Surrogate, x: Array, *, draws: int | None = None, seed: int = 0, iid: bool = False
+    surrogate: Surrogate,
+    x: Array,
+    *,
+    draws: int | None = None,
+    seed: int = 0,
+    iid: bool = False,
+    index: Array | None = None,
 ) -> LogLikelihood:
     """log p(x|θ) of a surrogate, with the same random numbers for one x under every θ.
 
@@ -114,12 +120,16 @@ def of_surrogate(
         draws: random draws for each log p; the family's default for posteriors if None.
         seed: seed of the draws.
         iid: whether all rows are one observation, n = 1.
+        index: which x of a larger set each row is, (n,), so that some of them at a time meet the
+            same random numbers as all of them at once.
     """
     data, draws = torch.as_tensor(x), draws or surrogate.posterior_draws
+    names = torch.arange(len(x)) if index is None else torch.as_tensor(index)
 
-    def rows(theta: Array, index: Array) -> Array:
-        i, points = torch.as_tensor(index), torch.as_tensor(theta)
-        return surrogate.log_prob(points, data[i], draws=draws, seed=seed, index=i).value.numpy()
+    def rows(theta: Array, which: Array) -> Array:
+        i, points = torch.as_tensor(which), torch.as_tensor(theta)
+        found = surrogate.log_prob(points, data[i], draws=draws, seed=seed, index=names[i])
+        return found.value.numpy()
 
     return _by_rows(rows, x, iid)
 

@@ -1,7 +1,8 @@
 """Ink: the metrics of one surrogate, or of two datasets, as one self-contained HTML file.
 
-``figures`` draws, one function a figure; ``page`` sets the figures, the tables and the words of a
-surrogate, ``comparison`` those of two datasets.
+``figures`` and ``uniform`` draw, one function a figure; ``page`` sets the figures, the tables and
+the words of a surrogate, ``comparison`` those of two datasets, ``calibration`` those of posteriors
+that were put to the test.
 Nothing here computes a quality: a number that is not in ``metrics.json`` is not in the report.
 """
 
@@ -14,20 +15,21 @@ from physgen.errors import UsageError
 
 __all__ = ["SCHEMAS", "render"]
 
-SCHEMAS = ("physgen/metrics/1", "physgen/comparison/1")
+SCHEMAS = ("physgen/metrics/1", "physgen/comparison/1", "physgen/calibration/1")
 
 
 def render(metrics: Mapping[str, Any]) -> str:
     """The report as one HTML page, without network, scripts or dates: equal input, equal text.
 
     Args:
-        metrics: the content of ``metrics.json``, of one of the `SCHEMAS`; a section that is null
-            or absent is left out, with the reason in one line.
+        metrics: what validate, compare or calibrate wrote, of one of the `SCHEMAS`; a section that
+            is null or absent is left out, with the reason in one line.
 
     Raises:
         UsageError: matplotlib or jinja2 is not installed.
     """
     try:
+        from physgen.reporting.calibration import page as of_posteriors
         from physgen.reporting.comparison import page as of_pair
         from physgen.reporting.page import page as of_surrogate
     except ModuleNotFoundError as error:
@@ -36,4 +38,5 @@ def render(metrics: Mapping[str, Any]) -> str:
         raise UsageError(
             "report needs matplotlib and jinja2: pip install 'physgen[report]'"
         ) from error
-    return (of_pair if metrics.get("schema") == SCHEMAS[1] else of_surrogate)(metrics)
+    pages = dict(zip(SCHEMAS, (of_surrogate, of_pair, of_posteriors), strict=True))
+    return pages.get(metrics.get("schema", ""), of_surrogate)(metrics)

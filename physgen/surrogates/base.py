@@ -25,7 +25,7 @@ import enum
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ from physgen.law import Law
 from physgen.options import build
 from physgen.transforms import Rescale, Symmetries, Transform, for_support
 from simulators.base import Support
+
+if TYPE_CHECKING:
+    from physgen.surrogates.estimator import SurrogateEstimator
 
 __all__ = ["Likelihood", "LogProb", "LossFunction", "Noise", "Objective", "Surrogate"]
 
@@ -274,6 +277,27 @@ class Surrogate(nn.Module, abc.ABC):
     def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
         """Samplers to compare: name, evaluations of the network, and the surrogate that has it."""
         return iter(())
+
+    def as_sbi(self, *, draws: int | None = None, seed: int = 0) -> SurrogateEstimator:
+        """This p(x|θ) as a density estimator of `sbi`: input x, condition θ.
+
+        So ``NLE(prior).build_posterior(density_estimator=model.as_sbi())``, and whatever else sbi
+        does with a likelihood.
+
+        Args:
+            draws: random draws for each log p; the family's default for posteriors if None.
+            seed: seed of the draws.
+
+        Raises:
+            UsageError: sbi is not installed, or a family without a likelihood.
+        """
+        if self.likelihood is Likelihood.NONE:
+            raise UsageError(f"{self.name}: has no likelihood; give sbi physgen.as_simulator(it)")
+        try:
+            from physgen.surrogates.estimator import SurrogateEstimator
+        except ImportError as error:
+            raise UsageError("as_sbi: needs sbi; pip install 'physgen[sbi]'") from error
+        return SurrogateEstimator(self, draws, seed)
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,174 @@
+r"""Does the surrogate make x like those that are seen? Predictive checks, and misspecification.
+
+A right posterior of a wrong law is worth nothing, and on an observation unlike all that was
+learnt from, a network may say anything (Schmitt et al. 2023, arXiv:2112.08866). Two questions:
+
+*Predictive checks.* Draw θ from the posterior of x and x′ from q(·|θ); where does an observable of
+x stand among those of x′? Since x was used to find θ, such ranks crowd around ½ even where all is
+right (Robins, van der Vaart & Ventura, JASA 95 (2000) 1143), so that they must not be held against
+the uniform law. They are held against the ranks of the surrogate's *own* x, which went the same
+way (Hjort, Dahl & Steinbakk, JASA 101 (2006) 1157).
+
+*Misspecification.* log q(x|θ̂) at the posterior mean says how likely x is under the best θ. What it
+should be depends on θ̂, so it is held against the surrogate's own x with the nearest θ̂: the
+residual of a local linear fit over its standard error. A row's p-value is the part of the own
+x with a lower one. Two tests again: are all p-values uniform, and are more rows below the lowest
+of the own x than chance would put there (a beta-binomial law, since all share the same own x)?
+
+The control of both are x whose components were dealt out anew among the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from scipy.stats import betabinom
+
+from physgen.checks.drawn import labels
+from physgen.checks.uniformity import ALPHA, alike, counted
+from physgen.surrogates.base import Surrogate
+from simulators.base import Array, Box, Observable
+
+__all__ = ["misspecification", "predictive", "replicated", "residuals"]
+
+NEIGHBOURS, LEAST = 20, 30
+"""The neighbours of a row are one in so many of the surrogate's own x, and so many at least."""
+TINY = np.finfo(float).tiny
+Ranked = Mapping[str, Array]
+
+
+def replicated(
+    surrogate: Surrogate,
+    observables: Mapping[str, Observable],
+    x: Array,
+    theta: Array,
+    seed: int,
+    tick: Callable[[float], None] | None = None,
+) -> dict[str, Array]:
+    """Rank of each observable of x (n, *x_shape) among x′ drawn at θ (n, K, D), in (0, 1).
+
+    It is made continuous at random, so that it is exactly uniform for x like x′, ties or not.
+    """
+    n, k, dims = theta.shape
+    generator = torch.Generator(surrogate.device).manual_seed(seed)
+    rng, step = np.random.default_rng([seed, 8]), max(1, 2**24 // (k * x[0].size))
+    parts: dict[str, list[Array]] = {name: [] for name in observables}
+    for i in range(0, n, step):
+        if tick:
+            tick(i / n)
+        some = theta[i : i + step].reshape(-1, dims)
+        drawn = surrogate.sample(torch.as_tensor(some), generator).cpu().numpy().astype(x.dtype)
+        for name, observable in observables.items():
+            seen = np.asarray(observable(x[i : i + step]), dtype=float)[:, None]
+            among = np.asarray(observable(drawn), dtype=float).reshape(len(seen), k)
+            ties = (among == seen).sum(1)
+            parts[name].append((among < seen).sum(1) + rng.random(len(seen)) * (ties + 1))
+    return {name: np.concatenate(values) / (k + 1) for name, values in parts.items()}
+
+
+def predictive(
+    observables: Mapping[str, Observable],
+    data: Ranked,
+    own: Ranked,
+    controls: Mapping[str, Ranked],
+) -> dict[str, Any]:
+    """Ranks of each observable in the data, beside those of the surrogate's own x.
+
+    Args:
+        observables: names and labels.
+        data: ranks of the data's x.
+        own: of the surrogate's.
+        controls: of what must be caught.
+    """
+    section = {}
+    for name, observable in observables.items():
+        test = alike(data[name], own[name])
+        against = {k: _control(ranks[name], own[name]) for k, ranks in controls.items()}
+        section[name] = labels(observable) | {
+            "p_value": test.p_value,
+            "mean": test.mean,
+            "null_mean": test.null_mean,
+            "counts": {"data": counted(data[name]), "own": counted(own[name])},
+            "controls": against,
+        }
+    return section
+
+
+def misspecification(
+    prior: Box, data: tuple[Array, Array], own: tuple[Array, Array], shuffled: tuple[Array, Array]
+) -> dict[str, Any]:
+    """Is each x inside what the surrogate draws? Of rows (θ̂ (n, D), log q(x|θ̂) (n,)) each.
+
+    Args:
+        prior: its box is the scale of θ̂.
+        data: of the data.
+        own: of the surrogate's own x.
+        shuffled: of the control.
+    """
+
+    def scaled(rows: tuple[Array, Array]) -> tuple[Array, Array]:
+        return (rows[0] - prior.low) / (prior.high - prior.low), rows[1]
+
+    null = scaled(own)
+    reference = np.sort(residuals(null, null, own=True))
+    m = len(reference)
+
+    def p_values(rows: tuple[Array, Array]) -> Array:
+        found = residuals(null, scaled(rows))
+        return (1 + np.searchsorted(reference, found, side="right")) / (m + 1)
+
+    uniform, lowest = np.arange(1, m + 1) / (m + 1), max(1, int(ALPHA * (m + 1)))
+
+    def judged(p: Array) -> dict[str, Any]:
+        test, outside = alike(p, uniform), int((p <= lowest / (m + 1)).sum())
+        tail = float(betabinom.sf(outside - 1, len(p), lowest, m + 1 - lowest))
+        return {
+            "rows": len(p),
+            "p_value": min(1.0, 2 * min(test.p_value, tail)),
+            "outside": outside,
+            "expected": len(p) * lowest / (m + 1),
+        }
+
+    p, wrong = p_values(data), p_values(shuffled)
+    control = judged(wrong)
+    return judged(p) | {
+        "null_rows": m,
+        "p_values": p,
+        "level": lowest / (m + 1),
+        "counts": {"data": counted(p), "shuffled": counted(wrong)},
+        "controls": {"shuffled": control | {"caught": bool(control["p_value"] < ALPHA)}},
+    }
+
+
+def _control(ranks: Array, null: Array) -> dict[str, Any]:
+    found = alike(ranks, null)
+    return {"p_value": found.p_value, "caught": bool(found.p_value < ALPHA)}
+
+
+def residuals(null: tuple[Array, Array], rows: tuple[Array, Array], own: bool = False) -> Array:
+    """How far values (n,) at points (n, D) lie from those of a null nearby, in standard errors.
+
+    Args:
+        null: points (m, D) and values (m,).
+        rows: points and values to judge.
+        own: whether the rows are those of the null, each judged by the others.
+    """
+    points, values = null
+    k = int(np.clip(len(points) // NEIGHBOURS, LEAST, len(points) - own))
+    near = np.asarray(cKDTree(points).query(rows[0], np.arange(1, k + 1 + own))[1])
+    if own:  # each is its own nearest, but where points are equal
+        mine = near == np.arange(len(near))[:, None]
+        mine[~mine.any(1), -1] = True
+        near = near[~mine].reshape(len(near), k)
+    apart = points[near] - rows[0][:, None]
+    design = np.concatenate([np.ones((*near.shape, 1)), apart], -1)
+    inverse = np.linalg.pinv(design)
+    fitted = np.einsum("nik,nk->ni", inverse, values[near])
+    left = values[near] - np.einsum("nki,ni->nk", design, fitted)
+    variance = (left**2).sum(-1) / max(1, k - design.shape[-1])
+    spread = np.sqrt(variance * (1 + (inverse[:, 0] ** 2).sum(-1)))
+    return (rows[1] - fitted[:, 0]) / np.maximum(spread, TINY)

@@ -1,0 +1,115 @@
+r"""Are numbers uniform on [0, 1]? The question that every calibration comes down to.
+
+If θ is drawn from the prior and x from p(x|θ), then what a right posterior says of the rank of θ
+is uniform: its distribution function at θ (Cook, Gelman & Rubin 2006; Talts et al. 2018,
+arXiv:1804.06788), the credibility of the region that is denser than θ, and so on. Two tests stand
+side by side, for they see different things: Kolmogorov and Smirnov's a shift, χ² of the histogram
+a law that is too narrow or too wide. Their p-value is twice the smaller.
+
+The band of a histogram is that of one bin at a time. That of the distribution function holds for
+all levels at once: the pointwise level γ is such that 95 % of uniform samples stay within the
+binomial quantiles γ/2 and 1 − γ/2 throughout (Säilynoja, Bürkner & Vehtari 2022,
+arXiv:2103.10522); it is found by simulation.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import binom, chisquare, ks_2samp, kstest
+
+from simulators.base import Array
+
+__all__ = ["ALPHA", "LEVELS", "Alike", "Uniformity", "alike", "bands", "counted", "uniformity"]
+
+ALPHA = 1e-3
+"""A check fails, and a control is caught, where the p-value is below this."""
+BINS, LEAST, EXPECTED = 20, 4, 10
+LEVELS = np.linspace(0, 1, 51)
+BAND, SIMULATED = 0.95, 4000
+
+
+class Uniformity(NamedTuple):
+    """A test of n numbers against the uniform law.
+
+    Attributes:
+        n: how many numbers.
+        p_value: of both tests together.
+        ks_p: of Kolmogorov and Smirnov's.
+        chi2_p: of χ² over the histogram.
+        mean: ½ if uniform.
+        counts: the histogram.
+        ecdf: part of the numbers up to each of `LEVELS`.
+        within: whether it lies in the simultaneous band at all levels.
+    """
+
+    n: int
+    p_value: float
+    ks_p: float
+    chi2_p: float
+    mean: float
+    counts: Array
+    ecdf: Array
+    within: bool
+
+
+class Alike(NamedTuple):
+    """A test of two samples of numbers in [0, 1] for one law.
+
+    Attributes:
+        p_value: of Kolmogorov and Smirnov's test.
+        mean: of the first sample.
+        null_mean: of the second.
+    """
+
+    p_value: float
+    mean: float
+    null_mean: float
+
+
+def uniformity(u: Array) -> Uniformity:
+    """Test numbers (n,) against the uniform law on [0, 1]."""
+    counts, ecdf = counted(u), (u[:, None] <= LEVELS).mean(0)
+    ks, chi2 = float(kstest(u, "uniform").pvalue), float(chisquare(counts).pvalue)
+    low, high = bands(len(u))["ecdf"]
+    within = bool(np.all((ecdf >= low) & (ecdf <= high)))
+    return Uniformity(
+        len(u), min(1.0, 2 * min(ks, chi2)), ks, chi2, float(u.mean()), counts, ecdf, within
+    )
+
+
+def alike(u: Array, null: Array) -> Alike:
+    """Test numbers (n,) against those (m,) that the null gives."""
+    p = float(ks_2samp(u, null, method="asymp").pvalue)
+    return Alike(p, float(u.mean()), float(null.mean()))
+
+
+def counted(u: Array) -> Array:
+    """Histogram of numbers on [0, 1], of fewer bins where there are few."""
+    bins = int(np.clip(len(u) // EXPECTED, LEAST, BINS))
+    return np.histogram(u, bins, (0, 1))[0]
+
+
+@lru_cache
+def _pointwise(n: int) -> float:
+    """γ, the pointwise level of the simultaneous band of n numbers."""
+    rng = np.random.default_rng(0)
+    steps = rng.multinomial(n, np.diff(LEVELS), SIMULATED)
+    below, p = steps.cumsum(1)[:, :-1], LEVELS[1:-1]
+    tail = 2 * np.minimum(binom.cdf(below, n, p), binom.sf(below - 1, n, p))
+    return float(np.quantile(tail.min(1), 1 - BAND))
+
+
+def bands(n: int) -> dict[str, Any]:
+    """Where n uniform numbers lie in 95 % of the cases.
+
+    Returns:
+        ``ecdf``: lower and upper ends of the distribution function at `LEVELS`, at all of them
+        at once; ``count``: those of one bin of the histogram.
+    """
+    gamma, bins = _pointwise(n), len(counted(np.zeros(n)))
+    tails = np.array([[gamma / 2], [1 - gamma / 2]])
+    ecdf = np.clip(binom.ppf(tails, n, LEVELS), 0, n) / n
+    return {"ecdf": ecdf, "count": binom.ppf([(1 - BAND) / 2, (1 + BAND) / 2], n, 1 / bins)}

@@ -1,0 +1,78 @@
+r"""Approximate Bayesian computation: the θ whose simulations come nearest to what was observed.
+
+What is compared are summaries of x, each in units of its own spread: the observables that the
+simulator declares, else the features that a network would see. The nearest part of all simulations
+is kept, and what is left of a difference is regressed away (Beaumont, Zhang & Balding, Genetics
+162 (2002) 2025), in u = logit θ, so that no draw leaves the prior. It asks for no likelihood and
+no training; it knows of x no more than its summaries do, and is too wide by what is kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.special import expit, logit
+
+import simulators.base as declared
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.posterior.base import Draws
+from physgen.posterior.embedding import Features
+from simulators.base import Array
+
+__all__ = ["nearest"]
+
+KEEP, LEAST = 0.01, 100
+"""Part of the simulations that is kept, and how many at least."""
+
+
+def nearest(law: Law, theta: Array, x: Array, observed: Array) -> Draws:
+    """Draws from the posterior of each observation, each of the same simulations.
+
+    Args:
+        law: what x follows; its prior is that of θ.
+        theta: (N, D) parameters of the simulations.
+        x: (N, *x_shape) simulations.
+        observed: (n, *x_shape).
+
+    Raises:
+        UsageError: too few simulations.
+    """
+    if len(theta) < 5 * LEAST:
+        raise UsageError(f"abc: expected at least {5 * LEAST} simulations, got {len(theta)}")
+    count = max(LEAST, int(KEEP * len(theta)))
+    summary, seen = summaries(law, x, x), summaries(law, x, observed)
+    scale = summary.std(0)
+    scale = np.where(scale > 0, scale, 1.0)
+    width = law.prior.high - law.prior.low
+    u = logit(((theta - law.prior.low) / width).clip(1e-6, 1 - 1e-6))
+    kept, distances = [], []
+    for one in seen:
+        off = (summary - one) / scale
+        distance = np.linalg.norm(off, axis=1)
+        rows = np.argpartition(distance, count)[:count]
+        most = max(distance[rows].max(), np.finfo(float).tiny)
+        weight = np.sqrt(1 - (distance[rows] / most) ** 2)[:, None]
+        design = np.column_stack([np.ones(count), off[rows]])
+        slope = np.linalg.lstsq(weight * design, weight * u[rows], rcond=None)[0]
+        kept.append(law.prior.low + width * expit(u[rows] - off[rows] @ slope[1:]))
+        distances.append(most)
+    chains = np.stack(kept)[:, None]
+    return Draws(chains, unknown, {"distance": np.array(distances)[:, None]})
+
+
+def unknown(theta: Array) -> Array:
+    """No density is known: NaN."""
+    return np.full(theta.shape[:2], np.nan)
+
+
+def summaries(law: Law, x: Array, rows: Array) -> Array:
+    """Summaries of rows, (n, S); `x` gives the features their scales."""
+    simulator = law.build_if_known()
+    every = declared.observables(simulator) if simulator else {}
+    columns = [f(rows) for f in every.values()]
+    columns = [c for c in columns if c.ndim == 1]
+    if columns:
+        return np.column_stack(columns)
+    features = Features(law, torch.as_tensor(x))
+    return features(torch.as_tensor(rows)).double().numpy()

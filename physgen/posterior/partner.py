@@ -1,0 +1,87 @@
+"""Manners for calling `sbi`: what it needs, and what it must not do to those who call.
+
+It draws from the global generators of torch and numpy, writes TensorBoard folders where the
+program runs, prints, logs through the root logger (which then gets a handler), and works in
+float32. Nothing else in the house imports it at its head but
+what is imported only when a method of sbi is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from physgen.errors import UsageError
+from simulators.base import Array, Box
+
+__all__ = ["Tracker", "need_sbi", "prior_of", "single", "visiting"]
+
+
+def need_sbi(what: str) -> None:
+    """Refuse in one line where `sbi` is not installed.
+
+    Args:
+        what: what it is needed for.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if importlib.util.find_spec("sbi") is None:
+        raise UsageError(f"{what}: needs sbi; pip install 'physgen[sbi]'")
+
+
+@contextlib.contextmanager
+def visiting(seed: int) -> Iterator[None]:
+    """Run sbi's code: seeded, silent, and leaving the global random numbers as they were."""
+    before = np.random.get_state()  # noqa: NPY002 - sbi draws from the global generator
+    muted = logging.root.manager.disable
+    logging.disable(max(muted, logging.WARNING))
+    try:
+        with (
+            torch.random.fork_rng(devices=[]),
+            contextlib.redirect_stdout(sys.stderr),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            torch.manual_seed(seed)  # noqa: TID251 - so does torch in it
+            np.random.seed(seed % 2**32)  # noqa: NPY002, TID251
+            yield
+    finally:
+        logging.disable(muted)
+        np.random.set_state(before)  # noqa: NPY002
+
+
+def single(a: Array) -> Tensor:
+    """The array in sbi's precision."""
+    return torch.as_tensor(a, dtype=torch.float32)
+
+
+def prior_of(box: Box, device: torch.device | str = "cpu") -> Any:
+    """The prior as sbi wants it."""
+    from sbi.utils import BoxUniform
+
+    return BoxUniform(single(box.low), single(box.high), device=str(device))
+
+
+class Tracker:
+    """An sbi tracker that writes nothing; the default makes a folder where the program runs."""
+
+    log_dir = None
+
+    def log_metric(self, name: str, value: float, step: int | None = None) -> None:
+        """Forget a figure."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Forget figures."""
+
+    def flush(self) -> None:
+        """Nothing to write."""

@@ -1,0 +1,158 @@
+"""The figures of calibration: ranks, curves and corners; like :mod:`.figures`, one function each.
+
+What is measured is vermilion, what is expected of n rows a grey band; the controls, posteriors
+that are wrong on purpose, are thin lines of other hues, so that one sees what failing looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from physgen.reporting.figures import GREY, HUES, INK, SURROGATE
+
+__all__ = ["corner", "curve", "difference", "p_values", "predictive", "ranks"]
+
+CONTROLS = {
+    "narrow": ("30 % too narrow", HUES[1], "--"),
+    "shifted": ("shifted by 0.3 widths", HUES[2], ":"),
+    "shuffled": ("shuffled components", HUES[1], "--"),
+}
+MASS = LinearSegmentedColormap.from_list("mass", ["#ffffff00", SURROGATE])
+REGIONS = (0.95, 0.68)
+
+
+def ranks(ax: Axes, test: Mapping[str, Any], band: Sequence[float], what: str) -> None:
+    """Histogram of ranks, with the band of a single bin and the controls."""
+    data = _floats(test["data"]["counts"])
+    edges, top = np.linspace(0, 1, len(data) + 1), data.max()
+    ax.axhspan(*band, color=GREY, alpha=0.35, linewidth=0, label="95 % of each bin")
+    ax.axhline(data.mean(), color=INK, linewidth=0.8)
+    for name, control in test["controls"].items():
+        title, color, style = CONTROLS[name]
+        counts = _floats(control["counts"])
+        counts *= data.sum() / counts.sum() * len(counts) / len(data)
+        top = max(top, counts.max())
+        ax.stairs(counts, np.linspace(0, 1, len(counts) + 1), color=color,
+                  linestyle=style, linewidth=1, label=f"control: {title}")  # fmt: skip
+    ax.stairs(data, edges, color=SURROGATE, linewidth=1.8, label="measured")
+    ax.set(xlabel=what, ylabel="rows", xlim=(0, 1), ylim=(0, 1.3 * top))
+    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+
+
+def difference(
+    ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any, what: str
+) -> None:
+    """Distribution function less the uniform one, with the band of all levels at once."""
+    x, (low, high) = _floats(levels), _floats(band)
+    ax.fill_between(x, low - x, high - x, color=GREY, alpha=0.35, linewidth=0, label="95 % of all")
+    ax.axhline(0, color=INK, linewidth=0.8)
+    for y, style in _lines(test):
+        ax.plot(x, y - x, **style)
+    ax.set(xlabel=what, ylabel="distribution − uniform", xlim=(0, 1))
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.4 * (top - bottom))
+    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+
+
+def curve(
+    ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any, title: str
+) -> None:
+    """Part of the rows whose θ is in the region of a mass, against that mass."""
+    x, (low, high) = _floats(levels), _floats(band)
+    ax.fill_between(x, low, high, color=GREY, alpha=0.35, linewidth=0, label="95 % of all")
+    ax.plot(x, x, color=INK, linewidth=0.8)
+    for y, style in _lines(test):
+        ax.plot(x, y, **style)
+    ax.set_title(title)
+    ax.set(xlabel="posterior mass of the region", ylabel="part of the rows in it",
+           xlim=(0, 1), ylim=(0, 1))  # fmt: skip
+    ax.legend(loc="upper left", fontsize=7.5)
+
+
+def _lines(test: Mapping[str, Any]) -> list[tuple[NDArray[Any], dict[str, Any]]]:
+    """Distribution functions of the controls and, on top, of the data, and how to draw them."""
+    found = []
+    for name, control in test["controls"].items():
+        title, color, style = CONTROLS[name]
+        line = {"color": color, "linestyle": style, "linewidth": 1, "label": f"control: {title}"}
+        found.append((_floats(control["ecdf"]), line))
+    measured = {"color": SURROGATE, "linewidth": 1.8, "label": "measured"}
+    return [*found, (_floats(test["data"]["ecdf"]), measured)]
+
+
+def predictive(ax: Axes, data: Mapping[str, Any], title: str) -> None:
+    """Ranks of an observable among x drawn from the posterior, and of the surrogate's own x."""
+    own, seen = (_density(data["counts"][key]) for key in ("own", "data"))
+    ax.stairs(*own, fill=True, color=GREY, alpha=0.5, label="x of the surrogate")
+    ax.stairs(*seen, color=SURROGATE, linewidth=1.5, label="x of the data")
+    ax.set_title(title.replace("$", r"\$"))
+    ax.set(xlabel="rank among x drawn from the posterior", ylabel="density", xlim=(0, 1))
+    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
+    ax.legend(loc="upper left", ncols=2)
+
+
+def p_values(ax: Axes, data: Mapping[str, Any]) -> None:
+    """P-values of log q(x|θ̂), row by row, and those of shuffled x."""
+    title, color, style = CONTROLS["shuffled"]
+    seen, wrong = (_density(data["counts"][key]) for key in ("data", "shuffled"))
+    ax.stairs(*seen, fill=True, color=SURROGATE, alpha=0.55, label="x of the data")
+    ax.stairs(*wrong, color=color, linestyle=style, label=f"control: {title}")
+    ax.axhline(1, color=INK, linewidth=0.8)
+    ax.set(xlabel="part of the surrogate's x with a lower log q", ylabel="density", xlim=(0, 1))
+    ax.legend()
+
+
+def _density(counts: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Counts of equal bins of [0, 1] as a density, and the edges."""
+    mass = _floats(counts)
+    return mass * len(mass) / (mass.sum() or 1), np.linspace(0, 1, len(mass) + 1)
+
+
+def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> None:
+    """One posterior: its marginals, and its densities of pairs with regions of 68 % and 95 %."""
+    axes_of = [_floats(a) for a in data["axes"]]
+    dims, theta = len(axes_of), data["theta"]
+    axes = figure.subplots(dims, dims, squeeze=False, sharex="col")
+    for ax in axes[np.triu_indices(dims, 1)]:
+        ax.set_visible(False)
+    for d, (x, density) in enumerate(zip(axes_of, data["marginals"], strict=True)):
+        ax = axes[d, d]
+        ax.fill_between(x, _floats(density), color=SURROGATE, alpha=0.25, linewidth=0)
+        ax.plot(x, _floats(density), color=SURROGATE)
+        ax.set(yticks=[], ylim=(0, None), xlim=(x[0], x[-1]))
+        ax.spines["left"].set_visible(False)
+        if theta is not None:
+            ax.axvline(theta[d], color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
+    for plane in data["planes"]:
+        (d, e), density = plane["pair"], _floats(plane["density"])
+        ax = axes[e, d]
+        levels = sorted({_level(density, mass) for mass in REGIONS})
+        ax.contourf(axes_of[d], axes_of[e], density.T, [*levels, density.max() * 1.001],
+                    colors=[SURROGATE], alpha=0.35)  # fmt: skip
+        ax.contour(axes_of[d], axes_of[e], density.T, levels, colors=SURROGATE, linewidths=0.9)
+        if theta is not None:
+            ax.plot(theta[d], theta[e], "+", color=INK, markersize=9, markeredgewidth=1.4)
+        ax.set(xlim=axes_of[d][[0, -1]], ylim=axes_of[e][[0, -1]])
+    for d, symbol in enumerate(symbols):
+        axes[-1, d].set_xlabel(symbol)
+        axes[-1, d].locator_params(axis="x", nbins=4)
+        if d:
+            axes[d, 0].set_ylabel(symbol)
+
+
+def _level(density: NDArray[Any], mass: float) -> float:
+    """The density above which lies that part of the mass."""
+    values = np.sort(density.ravel())[::-1]
+    within = values.cumsum() / values.sum()
+    return float(values[min(int(np.searchsorted(within, mass)), len(values) - 1)])
+
+
+def _floats(values: Any) -> NDArray[Any]:
+    return np.asarray(values, dtype=float)

@@ -1,0 +1,404 @@
+"""calibrate: right posteriors pass on every seed, wrong ones and all controls are caught."""
+
+import json
+import signal
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from physgen import api
+from physgen.checks.calibration import calibrate
+from physgen.checks.inferred import ranks, tempered
+from physgen.checks.predictive import replicated, residuals
+from physgen.checks.score import derivatives, identities
+from physgen.checks.uniformity import LEVELS, alike, bands, uniformity
+from physgen.checks.verdicts import summary
+from physgen.cli import main
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.posterior.grid import grid_posterior, of_exact
+from physgen.surrogates.base import Likelihood, Surrogate
+from simulators.base import Box
+from simulators.gaussian import LinearGaussian
+
+SIMULATOR = LinearGaussian(size=3, parameters=1, noise=0.5)
+WIDTH = float(np.sqrt(SIMULATOR.posterior(np.zeros((1, 3)))[1][0, 0]))
+CHECKS = ["SBC", "coverage", "TARP", "mean score", "information", "predictive",
+          "misspecification"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """How the surrogate errs.
+
+    Attributes:
+        shift: it draws and scores at θ + shift posterior widths.
+        noise: it draws and scores with so many times the noise.
+        power: it scores with the power of what it draws.
+    """
+
+    shift: float = 0.0
+    noise: float = 1.0
+    power: float = 1.0
+
+
+class Exact(Surrogate):
+    """The toy's own law, or one that is wrong by a known amount."""
+
+    name = "exact"
+    likelihood = Likelihood.EXACT
+    Config = Config
+
+    def __init__(self, law, config):
+        super().__init__(law, config)
+        options = dict(law.options) | {"noise": config.noise * law.options["noise"]}
+        self.simulator = LinearGaussian(**options)
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def _theta(self, c):
+        return 2 * c.double().numpy() + self.config.shift * WIDTH
+
+    def _loss(self, c, z, generator, progress):
+        raise NotImplementedError
+
+    def _sample(self, c, generator):
+        mean = torch.as_tensor(self.simulator.mean(self._theta(c))).float()
+        return mean + self.simulator.noise * torch.randn(mean.shape, generator=generator)
+
+    def _log_prob(self, c, z, noise, draws):
+        value = torch.as_tensor(self.simulator.log_prob(self._theta(c), z.double().numpy()))
+        return self.config.power * value, torch.zeros(len(c))
+
+
+class Silent(Exact):
+    """A family without a likelihood."""
+
+    likelihood = Likelihood.NONE
+
+
+def surrogate(family=Exact, simulator=SIMULATOR, **config):
+    return family(Law.of("gaussian", vars(simulator)), Config(**config))
+
+
+def rows(n=1000, seed=0, simulator=SIMULATOR):
+    rng = np.random.default_rng([11, seed])
+    theta = simulator.prior.sample(n, rng)
+    return theta, simulator.sample(theta, rng)
+
+
+@cache
+def judged(seed=0, n=1000, prior=SIMULATOR.prior, **config):
+    return calibrate(surrogate(**config), *rows(n, seed), prior, seed=seed)
+
+
+def failed(found):
+    return {c["name"] for c in found["checks"] if c["verdict"] == "fails"}
+
+
+@pytest.fixture(scope="module")
+def right():
+    return judged()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_right_posteriors_pass_and_every_control_is_caught(seed, right):
+    found = judged(seed) if seed else right
+    assert [c["name"] for c in found["checks"]] == CHECKS
+    for check in found["checks"]:
+        assert check["verdict"] == "passes", check
+        assert check["own_p_value"] is None or check["own_p_value"] > 1e-3
+        assert check["caught"]
+    assert found["warnings"] == []
+    assert summary(found).startswith("passes SBC, coverage, TARP, mean score")
+    assert found["misspecification"]["outside"] <= 6
+
+
+WRONG = {  # how it errs: what must fail, of which own x must fail
+    "shifted by half a width": ({"shift": 0.5}, {"SBC", "mean score"}, set()),
+    "30 % too narrow": ({"noise": 0.7}, {"SBC", "coverage", "TARP", "information"}, set()),
+    "40 % too wide": ({"noise": 1.4}, {"SBC", "coverage", "TARP", "information"}, set()),
+    "scored too sharply": (
+        {"power": 0.7**-2},
+        {"SBC", "coverage", "TARP", "information"},
+        {"SBC", "coverage", "TARP", "information"},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_law_is_caught_by_the_checks_that_see_it(case):
+    config, must_fail, own = WRONG[case]
+    found = judged(**config)
+    assert failed(found) >= must_fail
+    by_own = {c["name"] for c in found["checks"] if (c["own_p_value"] or 1) < 1e-3}
+    assert by_own == own
+    assert any("its log p is not that of what it draws" in w for w in found["warnings"]) == bool(
+        own
+    )
+    assert "fails SBC" in summary(found)
+
+
+def test_a_bias_is_told_in_posterior_widths():
+    found = judged(shift=0.5)["score"]["theta1"]
+    assert found["width"] == pytest.approx(WIDTH, rel=0.05)
+    assert found["data"]["mean"] == pytest.approx(-0.5, abs=0.15)
+    assert found["own"]["mean"] == pytest.approx(0, abs=4 * found["own"]["mean_se"])
+    narrow = judged(noise=0.7)["score"]["theta1"]["data"]
+    assert narrow["variance"] / narrow["curvature"] == pytest.approx(0.7**-2, rel=0.2)
+
+
+def test_few_rows_are_no_verdict():
+    found = judged(n=40)
+    assert not failed(found)
+    missed = {c["name"] for c in found["checks"] if not c["caught"]}
+    assert "mean score" in missed
+    assert {c["verdict"] for c in found["checks"] if not c["caught"]} == {
+        "too few rows: no verdict"
+    }
+    assert "40 rows are too few to catch the controls of" in summary(found)
+
+
+def test_theta_that_is_not_of_the_prior_is_said():
+    theta, x = rows()
+    few = abs(theta[:, 0]) < 1
+    found = calibrate(surrogate(), theta[few], x[few], SIMULATOR.prior, samples=3)
+    assert found["warnings"][0].startswith("theta of the rows does not follow the prior: theta1")
+
+
+def test_a_narrower_prior_leaves_rows_out_and_needs_no_training():
+    found = judged(prior=Box(theta1=(-1.0, 1.0)))
+    assert found["rows"] + found["left_out"] == 1000
+    assert 400 < found["left_out"] < 600
+    assert not failed(found)
+    assert "rows have theta outside the prior and are left out" in found["warnings"][0]
+    with pytest.raises(UsageError, match="at least 20 rows"):
+        judged(n=30, prior=Box(theta1=(1.9, 2.0)))
+
+
+def test_rows_without_theta_are_judged_by_their_x():
+    _, x = rows(n=50)
+    x[:5] += [3, -3, 3]  # off the line that θ moves along
+    found = calibrate(surrogate(), None, x, SIMULATOR.prior, samples=3)
+    p = np.array(found["misspecification"]["p_values"])
+    assert (p[:5] <= 1e-3).all()
+    assert (p[5:] > 1e-3).sum() >= 43
+    assert found["misspecification"]["outside"] >= 5
+    verdicts = {c["name"]: c["verdict"] for c in found["checks"]}
+    assert verdicts["SBC"] is None
+    assert verdicts["misspecification"] == "fails"
+    assert "only what their x tell is judged" in found["warnings"][0]
+
+
+def test_what_cannot_be_checked_is_refused():
+    with pytest.raises(UsageError, match="no likelihood"):
+        calibrate(surrogate(Silent), *rows(30), SIMULATOR.prior)
+
+
+TWO = LinearGaussian(size=5, parameters=2, noise=0.5)
+
+
+@pytest.fixture(scope="module")
+def two():
+    theta, x = rows(80, 3, TWO)
+    return calibrate(surrogate(simulator=TWO), theta, x, TWO.prior, samples=3)
+
+
+def test_two_parameters_are_ranked_one_by_one(two):
+    assert {c["name"] for c in two["checks"]} >= {"SBC of theta1", "SBC of theta2", "TARP"}
+    assert not failed(two)
+    corner = two["corners"][0]
+    (plane,) = corner["planes"]
+    assert plane["pair"] == [0, 1]
+    density = np.array(plane["density"])
+    for d in (0, 1):
+        other = corner["axes"][1 - d]
+        marginal = np.trapezoid(density, other, axis=1 - d)
+        np.testing.assert_allclose(marginal, corner["marginals"][d], atol=0.05 * marginal.max())
+
+
+def test_ranks_are_those_of_the_gaussian():
+    """Far from the box: Φ, the mass within |z|, and the mass nearer to a point, in closed form."""
+    simulator = LinearGaussian(size=7, parameters=1, noise=0.2)
+    theta, x = rows(200, 1, simulator)
+    mean, cov = simulator.posterior(x)
+    sd = np.sqrt(cov[0, 0])
+    some = abs(mean[:, 0]) < 2 - 6 * sd
+    theta, x, mean = theta[some], x[some], mean[some]
+    prior = simulator.prior
+    around = prior.sample(len(x), np.random.default_rng(0))
+    grid = grid_posterior(of_exact(simulator.log_prob, x), prior, len(x))
+    z = (theta - mean)[:, 0] / sd
+    for posterior, width in ((grid, 1.0), (tempered(grid, 0.7**-2), 0.7)):
+        found = ranks(posterior, theta, around, prior)
+        np.testing.assert_allclose(found.cdf[:, 0], norm.cdf(z / width), atol=2e-3)
+        np.testing.assert_allclose(found.credibility, 1 - 2 * norm.sf(abs(z) / width), atol=0.02)
+        r = (around - mean)[:, 0] / sd
+        low, high = r - abs(r - z), r + abs(r - z)
+        expected = norm.cdf(high / width) - norm.cdf(low / width)
+        np.testing.assert_allclose(found.tarp, expected, atol=0.02)
+
+
+def test_derivatives_and_identities_of_a_gaussian():
+    rng = np.random.default_rng(0)
+    theta = rng.uniform(-2, 2, (2000, 1))
+    x = theta + rng.standard_normal(theta.shape)
+    found = derivatives(lambda t: -0.5 * (x - t)[:, 0] ** 2, theta, np.ones(1))
+    np.testing.assert_allclose(found.score, x - theta, atol=1e-9)
+    np.testing.assert_allclose(found.curvature, -1, atol=1e-9)
+    (table,) = identities(found, theta, Box(theta=(-2.0, 2.0)))
+    assert min(table["mean_p"], table["sum_p"]) > 1e-3
+    assert table["curvature"] == pytest.approx(1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.sampled_from([20, 57, 200, 1000]), st.integers(0, 2**16))
+def test_bands_and_tests_of_uniform_numbers(n, seed):
+    u = np.random.default_rng(seed).random(n)
+    found = uniformity(u)
+    assert found.counts.sum() == n
+    assert found.ecdf[-1] == 1
+    low, high = bands(n)["ecdf"]
+    assert (low <= LEVELS + 1e-9).all()
+    assert (high >= LEVELS - 1e-9).all()
+    assert found.within == bool(((low <= found.ecdf) & (found.ecdf <= high)).all())
+    assert n < 200 or uniformity(u**3).p_value < 1e-3
+
+
+def test_the_simultaneous_band_holds_95_percent():
+    rng = np.random.default_rng(1)
+    inside = np.mean([uniformity(rng.random(200)).within for _ in range(400)])
+    assert inside == pytest.approx(0.95, abs=0.035)
+
+
+def test_residuals_follow_a_curved_null_and_see_what_is_off():
+    rng = np.random.default_rng(2)
+    points = rng.random((1600, 2))
+    values = 40 * points[:, 0] ** 2 - points[:, 1] + 0.1 * rng.standard_normal(1600)
+    null, others = ((points[i : i + 800], values[i : i + 800]) for i in (0, 800))
+    own, new = residuals(null, null, own=True), residuals(null, others)
+    assert alike(new, own).p_value > 1e-2
+    assert residuals(null, (points[:5], values[:5] - 3)).max() < -4
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A dataset and an autoregressive model of tiny lattices, hardly trained."""
+    folder = tmp_path_factory.mktemp("calibrate")
+    for name, n, seed in (("train", 300, 1), ("test", 60, 2)):
+        api.simulate("ising", out=folder / f"{name}.h5", n=n, seed=seed, size=2)
+    api.fit("autoregressive", folder / "train.h5", out=folder / "m.pt", epochs=1)
+    api.fit("gan", folder / "train.h5", out=folder / "gan.pt", epochs=1)
+    return folder
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def test_the_command_line(files):
+    out = files / "c.json"
+    words = ("calibrate", files / "m.pt", files / "test.h5", "-o", out, "--seed", "3")
+    done = run(*words, "--rows", "0:50", "--samples", "3", "--prior", "beta=0.1:0.6")
+    assert done.exit_code == 0, done.output
+    assert "50 rows are too few" in done.output or "rows have theta outside" in done.output
+    found = json.loads(out.read_text())
+    assert found["schema"] == "physgen/calibration/1"
+    assert found["rows"] + found["left_out"] == 50
+    assert found["prior"][0]["high"] == 0.6
+    assert "--prior beta=0.1:0.6" in found["provenance"]["command"]
+    assert "--force" in run(*words).output
+    assert run("report", out, "-o", files / "c.html").exit_code == 0
+    page = (files / "c.html").read_text()
+    assert "Are the posteriors of autoregressive right?" in page
+    assert "https://" not in page
+    assert "None" not in page
+
+
+def test_equal_calls_make_equal_figures_whatever_is_held_at_once(files, monkeypatch):
+    found = []
+    for held in (20, 7):
+        monkeypatch.setattr("physgen.checks.inferred.ROWS", held)
+        out = files / f"{held}.json"
+        found.append(api.calibrate(files / "m.pt", files / "test.h5", out=out, samples=2).data)
+    timed = {"seconds", "cpu_seconds", "provenance"}
+    assert len({json.dumps({k: v for k, v in f.items() if k not in timed}) for f in found}) == 1
+
+
+REFUSED = {
+    "a wider prior": (["--prior", "beta=0.1:0.9"], "within 0.1:0.7"),
+    "no such parameter": (["--prior", "b=0.1:0.9"], "unknown b"),
+    "no samples": (["--samples", "0"], "at least 1"),
+    "too few rows": (["--rows", "0:5"], "at least 20 rows"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_command_refuses(case, files):
+    words, piece = REFUSED[case]
+    done = run("calibrate", files / "m.pt", files / "test.h5", "-o", files / "no.json", *words)
+    assert done.exit_code == 2
+    assert piece in done.output
+    assert not (files / "no.json").exists()
+
+
+def test_a_family_without_a_likelihood_is_refused(files):
+    done = run("calibrate", files / "gan.pt", files / "test.h5", "-o", files / "no.json")
+    assert done.exit_code == 2
+    assert "gan has no likelihood" in done.output
+
+
+def test_an_interrupt_leaves_nothing(files, monkeypatch):
+    def interrupted(*args, **options):
+        signal.raise_signal(signal.SIGINT)
+        return replicated(*args, **options)
+
+    monkeypatch.setattr("physgen.checks.calibration.replicated", interrupted)
+    done = run("calibrate", files / "m.pt", files / "test.h5", "-o", files / "no.json")
+    assert done.exit_code == 130
+    assert "nothing was written" in done.output
+    assert not (files / "no.json").exists()
+
+
+def about(found):
+    law = Law.of("gaussian", vars(TWO))
+    return {
+        "schema": "physgen/calibration/1",
+        "surrogate": {"path": "m.pt", "family": "<script>alert('x')</script>",
+                      "law": law.to_json()},
+        "provenance": {"command": "physgen calibrate m.pt t.h5"},
+        **found,
+    }  # fmt: skip
+
+
+def test_the_page_of_two_parameters(two, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    from physgen.reporting import figures, render
+
+    metrics = about(two | {"corners": two["corners"][:1]})
+    page = render(metrics)
+    assert "<script>" not in page
+    assert "None" not in page
+    for text in ("SBC of theta1", "too few rows: no verdict", ", missed", ", caught"):
+        assert text in page
+    monkeypatch.setattr(figures, "svg", lambda draw, size: b"<svg/>")
+    for section in ("checks", "sbc", "coverage", "tarp", "score", "predictive", "warnings",
+                    "misspecification", "corners", "bands"):  # fmt: skip
+        assert "</html>" in render({**metrics, section: None}), section
+    assert "</html>" in render({"schema": "physgen/calibration/1"})
+
+
+def test_the_page_of_rows_without_theta():
+    pytest.importorskip("matplotlib")
+    from physgen.reporting import render
+
+    page = render(about(calibrate(surrogate(), None, rows(30)[1], SIMULATOR.prior, samples=2)))
+    assert "No ranks: the rows have no θ." in page
+    assert "not judged" in page

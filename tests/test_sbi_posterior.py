@@ -1,0 +1,592 @@
+"""Posteriors by sbi's samplers and networks, against the grid and closed forms."""
+
+import runpy
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import physgen
+from physgen import api, inferring
+from physgen.errors import DataError, UsageError
+from physgen.law import Law
+from physgen.posterior.amortised import GRID, METHODS, Network, train
+from physgen.posterior.base import Draws
+from physgen.posterior.chains import effective_size, split_r_hat
+from physgen.posterior.grid import grid_posterior, of_exact
+from physgen.posterior.guards import objections
+from physgen.posterior.mcmc import mcmc
+from physgen.posterior.partner import Tracker, prior_of, visiting
+from physgen.surrogates.base import Likelihood, Surrogate
+from simulators.base import Box
+from simulators.gaussian import LinearGaussian
+from simulators.ising import Ising
+
+pytest.importorskip("sbi")
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def data(simulator, n, seed=0):
+    rng = np.random.default_rng(seed)
+    theta = simulator.prior.sample(n, rng)
+    return theta, simulator.sample(theta, rng)
+
+
+@pytest.fixture(autouse=True)
+def numpy_state():
+    """sbi draws from numpy's global generator, and the root logger gets its words."""
+    before = np.random.get_state()[1].tobytes()  # noqa: NPY002
+    yield
+    after = np.random.get_state()[1].tobytes()  # noqa: NPY002
+    assert after == before, "numpy's global RNG was used"
+
+
+# --- chains -----------------------------------------------------------------------------------
+
+
+def test_the_effective_size_of_an_autoregressive_chain():
+    rng, rho = np.random.default_rng(0), 0.6
+    x = np.empty((7, 4, 2000, 2))
+    x[:, :, 0] = rng.standard_normal((7, 4, 2))
+    for t in range(1, 2000):
+        noise = rng.standard_normal((7, 4, 2))
+        x[:, :, t] = rho * x[:, :, t - 1] + np.sqrt(1 - rho**2) * noise
+    expected = 8000 * (1 - rho) / (1 + rho)
+    np.testing.assert_allclose(effective_size(x).mean(), expected, rtol=0.1)
+    np.testing.assert_allclose(effective_size(rng.standard_normal((5, 8, 500, 1))), 4000, rtol=0.2)
+    assert (split_r_hat(x) < 1.02).all()
+
+
+def test_r_hat_sees_chains_of_other_places_and_of_other_widths():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 8, 100, 1))
+    assert (split_r_hat(x) < 1.05).all()
+    place, width, drift = x.copy(), x.copy(), x.copy()
+    place[:, 0] += 2
+    width[:, 0] *= 5
+    drift += np.linspace(-1.5, 1.5, 100)[:, None]
+    for bad in (place, width, drift):
+        assert (split_r_hat(bad) > 1.05).all()
+    assert (effective_size(drift) < 60).all()
+    assert np.isnan(split_r_hat(x[:, :, :3])).all()
+
+
+# --- samplers beside the grid -----------------------------------------------------------------
+
+
+CASES = {
+    "one parameter": (LinearGaussian(size=5, parameters=1), 7),
+    "two parameters": (LinearGaussian(size=5, parameters=2, noise=0.05), 3),
+    "lattice": (Ising(8), 7),
+}
+
+
+def disagreement(found, grid):
+    """The largest difference of means and of widths, in standard errors of the chain's."""
+    sizes = np.minimum(found.ess, found.theta.shape[1])
+    shift = abs(found.mean - grid.mean) / grid.sd * np.sqrt(sizes)
+    return max(shift.max(), (abs(found.sd / grid.sd - 1) * np.sqrt(2 * sizes)).max())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_chains_and_grid_agree_on_one_likelihood(name):
+    """Within errors of the chains; and, as a control, not where one likelihood is shifted."""
+    simulator, n = CASES[name]
+    _, x = data(simulator, n, seed=1)
+    likelihood = of_exact(simulator.log_prob, x)
+    grid = grid_posterior(likelihood, simulator.prior, n)
+    found = mcmc(likelihood, simulator.prior, n, seed=3)
+    assert (found.r_hat < 1.05).all()
+    assert (found.ess > 400).all()
+    assert found.theta.shape == (n, 1000, len(simulator.prior))
+    assert disagreement(found, grid) < 4.5
+    np.testing.assert_allclose(
+        found.interval(0.8) / grid.sd[:, None], grid.interval(0.8) / grid.sd[:, None], atol=0.25
+    )
+
+    def shifted(theta):
+        return likelihood(theta - 0.3 * grid.sd[:, None])
+
+    assert disagreement(found, grid_posterior(shifted, simulator.prior, n)) > 4.5
+
+
+def test_chains_agree_with_the_closed_form_and_keep_to_the_prior():
+    simulator = LinearGaussian(size=7, parameters=3, noise=0.1)
+    _, x = data(simulator, 4, seed=2)
+    mean, cov = simulator.posterior(x)
+    sd = np.sqrt(np.diag(cov))
+    found = mcmc(of_exact(simulator.log_prob, x), simulator.prior, 4, 3000)
+    inside = (abs(mean) + 5 * sd < 2).all(-1)
+    assert inside.sum() >= 2
+    np.testing.assert_allclose(((found.mean - mean) / sd)[inside], 0, atol=0.1)
+    np.testing.assert_allclose((found.sd / sd)[inside], 1, atol=0.07)
+    assert simulator.prior.contains(found.theta).all()
+    differences = np.diff(found.log_prob(found.theta[:, :2]))[:, 0]
+    exact = [
+        np.diff(simulator.log_prob(t[:2], np.stack([row, row])))[0]
+        for t, row in zip(found.theta, x, strict=True)
+    ]
+    np.testing.assert_allclose(differences, exact)
+    assert (found.log_prob(np.full((4, 1, 3), 2.5)) == -np.inf).all()
+
+
+def test_chains_are_a_function_of_their_seed():
+    simulator = LinearGaussian(size=5, parameters=1)
+    _, x = data(simulator, 2)
+    a, b, c = (
+        mcmc(of_exact(simulator.log_prob, x), simulator.prior, 2, seed=s) for s in (1, 1, 2)
+    )
+    assert np.array_equal(a.theta, b.theta)
+    assert not np.array_equal(a.theta, c.theta)
+
+
+def test_bad_likelihoods_are_refused():
+    box = Box(a=(0.0, 1.0))
+    with pytest.raises(DataError, match="got NaN"):
+        mcmc(lambda theta: theta[..., 0] * np.nan, box, 1)
+    with pytest.raises(DataError, match=r"observation 0: .* −∞ at"):
+        mcmc(lambda theta: np.full(theta.shape[:2], -np.inf), box, 1)
+
+
+def test_beyond_three_parameters_chains_take_over():
+    box = Box(**dict.fromkeys("abcd", (-1.0, 1.0)))
+    centre, width = np.array([0.1, -0.3, 0.5, 0.0]), np.array([0.02, 0.1, 0.05, 0.2])
+
+    def log_density(theta):
+        return -(((theta - centre) / width) ** 2).sum(-1) / 2
+
+    found = inferring.by_density(log_density, 1, inferring.Asked("npe", box, 2000, seed=1))
+    np.testing.assert_allclose((found.mean[0] - centre) / width, 0, atol=0.12)
+    np.testing.assert_allclose(found.sd[0] / width, 1, atol=0.08)
+    assert (found.r_hat < 1.05).all()
+
+
+@pytest.mark.parametrize("method", ["rejection", "vi"])
+def test_rejection_and_variational_inference_agree_with_the_grid(method):
+    from physgen.posterior import samplers
+
+    simulator = LinearGaussian(size=5, parameters=1)
+    _, x = data(simulator, 2, seed=1)
+    grid = grid_posterior(of_exact(simulator.log_prob, x), simulator.prior, 2)
+    apart = [of_exact(simulator.log_prob, row[None]) for row in x]
+    found = getattr(samplers, method)(apart, simulator.prior, 1000, seed=2)
+    np.testing.assert_allclose((found.mean - grid.mean) / grid.sd, 0, atol=0.12)
+    np.testing.assert_allclose(found.sd / grid.sd, 1, atol=0.1)
+    density = found.log_prob(found.theta[:, :5]) - grid.log_prob(found.theta[:, :5])
+    np.testing.assert_allclose(density - density[:, :1], 0, atol=1e-3)
+
+
+# --- networks ---------------------------------------------------------------------------------
+
+
+TOLERANCE = {"npe": 0.3, "nle": 0.2, "nre": 0.3}
+
+
+@pytest.mark.parametrize("method", TOLERANCE)
+def test_networks_recover_the_closed_form(method):
+    simulator, law = LinearGaussian(size=5, parameters=1), Law.of("gaussian", {"parameters": 1})
+    theta, x = data(simulator, 2500)
+    network = train(method, law, theta, x, epochs=8, seed=1)
+    _, observed = data(simulator, 40, seed=7)
+    exact = grid_posterior(of_exact(simulator.log_prob, observed), simulator.prior, 40)
+    found = grid_posterior(network.log_density(observed), simulator.prior, 40, **GRID[1])
+    assert (abs(found.mean - exact.mean) / exact.sd).mean() < TOLERANCE[method]
+    assert abs(np.log(found.sd / exact.sd)).mean() < TOLERANCE[method]
+    wrong = network.log_density(observed[::-1].copy())  # control: the posteriors of others
+    others = grid_posterior(wrong, simulator.prior, 40, **GRID[1])
+    assert (abs(others.mean - exact.mean) / exact.sd).mean() > 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_network_is_a_function_of_its_seed_and_survives_a_file(method, tmp_path):
+    law = Law.of("ising", {"size": 3})
+    theta, x = data(law.build(), 250)
+    network, again, other = (
+        train(method, law, theta, x, epochs=2, seed=seed) for seed in (1, 1, 2)
+    )
+    points = np.random.default_rng(0).uniform(0.1, 0.7, (3, 2, 1))
+
+    def density(network):
+        return network.log_density(x[:3])(points)
+
+    assert np.isfinite(density(network)).all()
+    assert np.array_equal(density(network), density(again))
+    assert not np.array_equal(density(network), density(other))
+    network.save(tmp_path / "net.pt")
+    loaded = Network.load(tmp_path / "net.pt", torch.device("cpu"))
+    assert np.array_equal(density(loaded), density(network))
+    assert loaded.info == network.info
+    assert loaded.law == law
+    iid = network.log_density(x[:3], iid=True)(points[:1])
+    np.testing.assert_allclose(iid, network.log_density(x[:3])(points[[0, 0, 0]]).sum(0)[None])
+
+
+def test_every_support_has_its_networks():
+    laws = {
+        "levels": Law("mine", Box(a=(0.0, 1.0)), (2, 3), "levels", ("shift",), levels=4),
+        "reals": Law("mine", Box(a=(0.0, 1.0)), (4, 3), "reals", ("shift",)),
+        "nonnegative": Law("mine", Box(a=(0.0, 1.0)), (3, 2, 2), "nonnegative"),
+    }
+    rng = np.random.default_rng(0)
+    for name, law in laws.items():
+        theta = law.prior.sample(120, rng)
+        x = rng.integers(0, 4, (120, *law.x_shape)).astype(np.float32)
+        for method in ("npe", "nle"):
+            if (name, method) == ("nonnegative", "nle"):
+                with pytest.raises(UsageError, match="no density for x with zeros"):
+                    train(method, law, theta, x, epochs=1)
+                continue
+            network = train(method, law, theta, x, epochs=1)
+            assert np.isfinite(network.log_density(x[:2])(theta[:2, None])).all()
+
+
+def test_too_few_simulations_are_refused():
+    law = Law.of("gaussian", {})
+    theta, x = data(law.build(), 99)
+    with pytest.raises(UsageError, match="at least 100 simulations, got 99"):
+        train("npe", law, theta, x)
+
+
+# --- a surrogate inside sbi -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """No options."""
+
+
+class Learnt(Surrogate):
+    """The toy itself, as a surrogate that has learnt it."""
+
+    name = "learnt"
+    likelihood = Likelihood.ESTIMATE
+    Config = NoConfig
+
+    def __init__(self, simulator):
+        options = {"size": simulator.size, "parameters": simulator.parameters}
+        super().__init__(Law.of("gaussian", options), NoConfig())
+        self.simulator = simulator
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def _loss(self, c, z, generator, progress):
+        raise NotImplementedError
+
+    def _sample(self, c, generator):
+        mean = torch.as_tensor(self.simulator.mean(2 * c.double().numpy()))
+        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+        return mean + self.simulator.noise * noise
+
+    def _log_prob(self, c, z, noise, draws):
+        value = self.simulator.log_prob(2 * c.double().numpy(), z.numpy())
+        eps = noise.normal(draws).double().mean(1)  # belongs to x's index, as it should
+        return torch.as_tensor(value) + 0.2 * eps * c[:, 0], torch.zeros(len(c))
+
+
+def test_a_surrogate_is_a_density_estimator_of_sbi():
+    simulator = LinearGaussian(size=5, parameters=2)
+    theta, x = (torch.as_tensor(a).float() for a in data(simulator, 3))
+    surrogate = Learnt(simulator)
+    estimator = surrogate.as_sbi(draws=2, seed=5)
+    assert estimator.input_shape == (5,)
+    found = estimator.log_prob(x[:, None].expand(3, 7, 5), theta[:1].expand(7, 2))
+    assert found.shape == (3, 7)
+    assert (found[:, 0] == found[:, 6]).all()
+    index = torch.arange(3)
+    alone = surrogate.log_prob(theta[:1].expand(3, 2), x, draws=2, seed=5, index=index).value
+    torch.testing.assert_close(found[:, 0], alone.float())
+    points = theta.clone().requires_grad_()
+    estimator.log_prob(x[None], points).sum().backward()
+    residual = (x.double() - torch.as_tensor(simulator.mean(theta.double().numpy()))).numpy()
+    exact = residual @ simulator.matrix / simulator.noise**2
+    np.testing.assert_allclose(points.grad, exact, atol=0.3)  # and the noise's own derivative
+    assert estimator.loss(x, theta).shape == (3,)
+    with visiting(0):
+        assert estimator.sample((4,), theta).shape == (4, 3, 5)
+
+
+def test_nle_builds_a_posterior_on_a_surrogate():
+    from sbi.inference import NLE
+
+    simulator = LinearGaussian(size=5, parameters=1)
+    _, x = data(simulator, 1, seed=3)
+    grid = grid_posterior(of_exact(simulator.log_prob, x), simulator.prior, 1)
+    prior = prior_of(simulator.prior)
+    with visiting(1):
+        trainer = NLE(prior, tracker=Tracker())
+        posterior = trainer.build_posterior(
+            density_estimator=Learnt(simulator).as_sbi(),
+            mcmc_method="slice_np_vectorized",
+            mcmc_parameters={"num_chains": 20, "warmup_steps": 20},
+        )
+        draws = posterior.sample((400,), x=torch.as_tensor(x).float(), show_progress_bars=False)
+    assert (draws.mean() - grid.mean[0, 0]).abs() / grid.sd[0, 0] < 0.25
+    assert abs(draws.std() / grid.sd[0, 0] - 1) < 0.2
+
+
+def test_a_surrogate_is_a_simulator_for_sbi():
+    from sbi.utils.simulation_utils import simulate_for_sbi
+
+    simulator = LinearGaussian(size=5, parameters=2)
+    draw = physgen.as_simulator(Learnt(simulator))
+    prior = prior_of(simulator.prior)
+    found = []
+    for seed in (1, 1, 2):
+        with visiting(0):
+            theta, x = simulate_for_sbi(
+                draw, prior, 50, simulation_batch_size=20, seed=seed, show_progress_bar=False
+            )
+            found.append(x)
+    assert found[0].shape == (50, 5)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    residual = x.double().numpy() - simulator.mean(theta.double().numpy())
+    assert residual.std() == pytest.approx(simulator.noise, rel=0.15)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A dataset, observations and a surrogate."""
+    folder = tmp_path_factory.mktemp("files")
+    api.simulate("ising", out=folder / "train.h5", n=1500, seed=1, size=4)
+    api.simulate("ising", out=folder / "test.h5", n=20, seed=2, size=4)
+    api.fit("autoregressive", folder / "train.h5", out=folder / "ar.pt", epochs=3)
+    return folder
+
+
+def inferred(files, out, model="ar.pt", **options):
+    """A posterior's arrays and metadata."""
+    given = {"rows": slice(0, 2), "samples": 200} | options
+    result = api.infer(files / model, files / "test.h5", out=out, **given)
+    arrays, about = physgen.read_arrays(out, "posterior")
+    assert result.path == out
+    assert len(result.posterior) == len(arrays["theta"])
+    return arrays, about
+
+
+def test_every_method_of_a_surrogate_writes_a_posterior(files, tmp_path):
+    grid, about = inferred(files, tmp_path / "grid.h5")
+    assert about["method"] == "grid"
+    assert about["units"] == ["1/J"]
+    assert about["normalised"] is True
+    few = {"simulations": 700, "epochs": 6}
+    for method, off in {
+        "mcmc": 0.3, "rejection": 0.3, "vi": 0.35, "npe": 0.6, "nre": 0.6, "abc": 0.8,
+    }.items():  # fmt: skip
+        given = few if method in ("npe", "nre", "abc") else {}
+        arrays, about = inferred(files, tmp_path / f"{method}.h5", method=method, **given)
+        assert about["method"] == method
+        assert arrays["theta"].shape == (2, 200, 1)
+        assert (abs(arrays["mean"] - grid["mean"]) / grid["sd"]).max() < off, method
+        np.testing.assert_allclose(arrays["sd"] / grid["sd"], 1, atol=0.25)
+        assert ("log_prob" in arrays) == (method != "abc")
+        assert ("r_hat" in arrays) == (method == "mcmc")
+        assert ("log_evidence" in arrays) is False
+
+
+def test_a_dataset_trains_a_network_that_then_infers_alone(files, tmp_path):
+    network = tmp_path / "npe.pt"
+    first, about = inferred(
+        files, tmp_path / "a.h5", "train.h5", epochs=5, network=network, samples=100
+    )
+    assert about["method"] == "npe"
+    assert about["training"]["simulations"] == 1500
+    assert set(about["data"]) == {"path", "sha256"}
+    api.infer(network, files / "test.h5", out=tmp_path / "b.h5", rows=slice(0, 2), samples=100)
+    again, about = physgen.read_arrays(tmp_path / "b.h5", "posterior")
+    assert np.array_equal(again["theta"], first["theta"])
+    assert about["network"]["path"] == str(network)
+    assert physgen.inspect(network).data["method"] == "npe"
+    api.infer(
+        network, files / "test.h5", out=tmp_path / "d.h5", prior={"beta": (0.2, 0.4)}, iid=True
+    )
+    narrow, about = physgen.read_arrays(tmp_path / "d.h5", "posterior")
+    assert narrow["theta"].shape == (1, 1000, 1)
+    assert 0.2 <= narrow["theta"].min() < narrow["theta"].max() <= 0.4
+    assert about["law"]["prior"][0]["low"] == 0.2
+    with pytest.raises(UsageError, match="expected one of npe, got 'grid'"):
+        api.infer(network, files / "test.h5", out=tmp_path / "e.h5", method="grid")
+
+
+def test_a_narrower_prior_is_that_of_the_posterior(files, tmp_path):
+    for method in ("grid", "mcmc"):
+        arrays, _ = inferred(
+            files, tmp_path / f"{method}.h5", method=method, prior={"beta": (0.3, 0.5)},
+            rows=slice(0, 1),
+        )  # fmt: skip
+        assert 0.3 <= arrays["theta"].min() < 0.32
+        assert 0.48 < arrays["theta"].max() <= 0.5
+
+
+def test_independent_rows_are_one_observation_for_chains_too(files, tmp_path):
+    grid, chains = (
+        inferred(files, tmp_path / f"{m}.h5", method=m, iid=True, rows=slice(0, 9), samples=1000)
+        for m in ("grid", "mcmc")
+    )
+    assert chains[0]["theta"].shape == (1, 1000, 1)
+    assert chains[1]["chains"] == 20
+    np.testing.assert_allclose((chains[0]["mean"] - grid[0]["mean"]) / grid[0]["sd"], 0, atol=0.15)
+
+
+def test_files_of_one_seed_are_alike(files, tmp_path):
+    found = [
+        inferred(files, tmp_path / f"{i}.h5", method=method, seed=seed, **few)[0]["theta"]
+        for i, (method, seed, few) in enumerate(
+            (m, s, few)
+            for m, few in (
+                ("vi", {"rows": slice(0, 1)}),
+                ("nre", {"simulations": 200, "epochs": 2}),
+            )
+            for s in (1, 1, 2)
+        )
+    ]
+    for a, b, c in (found[:3], found[3:]):
+        assert np.array_equal(a, b)
+        assert not np.array_equal(a, c)
+
+
+def test_arviz_gets_chains_draws_and_observations(files, tmp_path):
+    inferred(files, tmp_path / "p.h5", method="mcmc", samples=1000)
+    done = api.export(tmp_path / "p.h5", format="arviz", out=tmp_path / "p.nc")
+    assert "2 rows" in done.summary
+    arrays, _ = physgen.read_arrays(tmp_path / "p.h5", "posterior")
+    with h5py.File(tmp_path / "p.nc") as file:
+        beta = file["posterior/beta"]
+        assert beta.shape == (20, 50, 2)
+        assert [d.keys()[0] for d in beta.dims] == ["chain", "draw", "observation"]
+        assert beta.attrs["units"] == "1/J"
+        assert np.array_equal(beta[..., 1].ravel(), arrays["theta"][1, :, 0])
+        assert np.array_equal(file["sample_stats/lp"][..., 0].ravel(), arrays["log_prob"][0])
+    with pytest.raises(DataError, match="is a physgen/1 file"):
+        api.export(files / "test.h5", format="arviz", out=tmp_path / "q.nc")
+    with pytest.raises(UsageError, match="--binning is for showers"):
+        api.export(
+            tmp_path / "p.h5", format="arviz", out=tmp_path / "q.nc", binning=tmp_path / "b.xml"
+        )
+    assert not (tmp_path / "q.nc").exists()
+
+
+# --- guard rails ------------------------------------------------------------------------------
+
+
+REFUSED = {
+    "no likelihood method for a dataset": ("train.h5", {"method": "grid"}, "grid needs a surr"),
+    "unknown method": ("ar.pt", {"method": "magic"}, "expected one of grid, mcmc"),
+    "beyond the prior": ("ar.pt", {"prior": {"beta": (0.0, 0.5)}}, "beyond the prior of the tra"),
+    "another parameter": ("ar.pt", {"prior": {"h": (0.0, 0.5)}}, "unknown h; has beta"),
+    "an option of surrogates": ("train.h5", {"steps": 3}, "steps is an option of surrogates"),
+    "more than there is": ("train.h5", {"simulations": 1501}, "has 1500 rows, not 1501"),
+    "nothing trained": ("ar.pt", {"network": Path("net.pt")}, "grid trains none"),
+    "sets by distance": ("train.h5", {"method": "abc", "iid": True}, "compares single rows"),
+    "no epochs": ("train.h5", {"epochs": 0}, "epochs: expected at least 1"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_is_said_in_one_line(case, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, options, piece = REFUSED[case]
+    with pytest.raises(UsageError, match=piece) as refused:
+        api.infer(files / model, files / "test.h5", out=tmp_path / "p.h5", **options)
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_model_is_refused(files, tmp_path):
+    (tmp_path / "text").write_text("no model")
+    with pytest.raises(DataError, match="expected a checkpoint or a dataset"):
+        api.infer(tmp_path / "text", files / "test.h5", out=tmp_path / "p.h5")
+    inferred(files, tmp_path / "p.h5")
+    with pytest.raises(DataError, match="is a physgen/posterior/1 file"):
+        api.infer(tmp_path / "p.h5", files / "test.h5", out=tmp_path / "q.h5")
+
+
+def test_without_sbi_one_line_says_what_to_install(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for method in ("mcmc", "vi", "rejection", "npe"):
+        with pytest.raises(UsageError, match=r"needs sbi; pip install 'physgen\[sbi\]'"):
+            inferred(files, tmp_path / "p.h5", method=method)
+    inferred(files, tmp_path / "p.h5", method="grid")
+
+
+def test_a_stranger_is_named(files, tmp_path, caplog):
+    api.simulate("gaussian", out=tmp_path / "x.h5", n=2, size=16)
+    with pytest.raises(DataError, match=r"expected shape \(2, 4, 4\)"):
+        api.infer(files / "ar.pt", tmp_path / "x.h5", out=tmp_path / "p.h5")
+    ising = physgen.read(files / "test.h5", slice(0, 2))
+    meta = ising.meta
+    other = replace(meta, law=replace(meta.law, options={**meta.law.options, "theta": "h"}))
+    lines = list(inferring.strangers(meta.law, replace(ising, meta=other)))
+    assert lines == ["was made with theta = h, the training with beta"]
+    stranger = replace(ising, meta=replace(meta, law=replace(meta.law, simulator="spins")))
+    assert "is x of spins" in next(inferring.strangers(meta.law, stranger))
+    assert list(inferring.strangers(meta.law, ising)) == []
+
+
+def test_mass_at_the_edge_is_named(files, tmp_path, caplog):
+    cold = {"beta": (0.6, 0.7)}
+    api.simulate("ising", out=tmp_path / "x.h5", n=200, seed=2, size=4, prior=cold)
+    api.infer(
+        files / "ar.pt", tmp_path / "x.h5", out=tmp_path / "p.h5", prior={"beta": (0.1, 0.4)},
+        iid=True,
+    )  # fmt: skip
+    assert len(caplog.records) == 1
+    assert "of the posterior lies at the edge of the prior, 0.1:0.4" in caplog.text
+    box, rng = Box(a=(0.0, 1.0)), np.random.default_rng(0)
+    for inside in (rng.random((5, 1000, 1)), 0.5 + 0.1 * rng.standard_normal((5, 1000, 1))):
+        assert list(objections(inside, {}, box, "grid")) == []
+
+
+def test_chains_that_have_not_converged_are_named():
+    """Two modes that no step connects."""
+    centres = np.array([0.05, 0.95])
+
+    def two(theta):
+        return np.logaddexp(*(-(((theta[..., 0] - c) / 0.001) ** 2) / 2 for c in centres))
+
+    box = Box(a=(0.0, 1.0))
+    found = mcmc(two, box, 1, seed=1)
+    lines = list(objections(found.theta, found.diagnostics, box, "mcmc"))
+    assert any("R-hat" in line and "have not converged" in line for line in lines)
+
+
+def test_weights_that_collapse_are_named():
+    box = Box(a=(0.0, 1.0))
+    theta = np.full((1, 100, 1), 0.5)
+    lines = list(objections(theta, {"ess": np.array([[3.0]])}, box, "vi"))
+    assert lines == [
+        "the posterior: ESS 3; the importance weights have collapsed; use --method mcmc or grid"
+    ]
+
+
+def test_draws_are_a_posterior():
+    rng = np.random.default_rng(0)
+    draws = Draws(rng.random((3, 2, 50, 1)), lambda theta: theta.sum(-1))
+    assert draws.sample(100, rng).shape == (3, 100, 1)
+    assert draws.chains_in(100) == 2
+    few = draws.sample(7, rng)
+    assert draws.chains_in(7) == 1
+    assert few.shape == (3, 7, 1)
+    assert len(np.unique(few)) == 21
+    assert draws.sample(205, rng).shape == (3, 205, 1)
+    assert draws.interval(0.5).shape == (3, 2, 1)
+
+
+# --- examples ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run_and_are_short(path, tmp_path, monkeypatch, capsys):
+    assert len(path.read_text().splitlines()) < 40
+    monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path)])
+    with visiting(0):
+        runpy.run_path(str(path), run_name="__main__")
+    assert len(capsys.readouterr().err.splitlines()) >= 4
