@@ -205,7 +205,7 @@ def test_unknown_formats_are_answered_by_those_there_are(home):
     assert "expected one of calochallenge, got 'root'" in done.output
     done = run("export", "a.hdf5", "--format", "csv", "-o", "a.csv")
     assert done.exit_code == 2
-    assert "expected one of calochallenge, got 'csv'" in done.output
+    assert "expected one of calochallenge, arviz, got 'csv'" in done.output
 
 
 def test_reading_does_not_import_torch(home):
