@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@echo "make demo   install, and run the main job on Ising (about 5 minutes); writes demo/report.html"
-	@echo "make test   install, and run the tests (about 5 minutes)"
+	@echo "make test   install, and run the tests (about 10 minutes)"
 	@echo "make lint   style, types and import contracts"
 	@echo "make slow   the tests that take minutes"
 	@echo "make bench  timings beside other packages"
