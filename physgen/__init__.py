@@ -15,10 +15,11 @@ __version__ = "0.1.0"
 
 HOMES = {
     "physgen.api": (
-        "Result", "calibrate", "compare", "export", "fit", "import_", "infer", "inspect", "load",
+        "Result", "calibrate", "compare", "export", "fit", "import_", "infer", "inspect",
         "report", "sample", "simulate", "validate",
     ),
     "physgen.dataset": ("read", "read_arrays"),
+    "physgen.opening": ("load",),
     "physgen.surrogates.simulator": ("as_simulator",),
     "physgen.walkthrough": ("demo",),
 }  # fmt: skip

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from inspect import signature as inspect_signature
 from json import dumps, loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -29,14 +30,22 @@ from physgen.errors import DataError, StorageError, TrainingDiverged, UsageError
 from physgen.fitting import keep, restore, resume_path, state_of
 from physgen.interrupt import interruptible
 from physgen.law import Law
+from physgen.opening import (
+    Bounds,
+    Values,
+    chosen,
+    inside,
+    law_of,
+    load,
+    narrowed,
+    origin,
+    parent_of,
+    prepared,
+    source_of,
+)
 from physgen.options import build, command_line, options
 from physgen.progress import bar, log
 from physgen.registry import Kind, find, targets
-from simulators.base import Box
-
-if TYPE_CHECKING:
-    from physgen.inferring import Source
-    from physgen.surrogates.base import Surrogate
 
 __all__ = [
     "Result",
@@ -55,12 +64,7 @@ __all__ = [
 ]
 
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates")
-SECTIONS = 9  # of a validation
-
 P = ParamSpec("P")
-
-Bounds = Mapping[str, tuple[float, float]]
-Values = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,48 @@ def threaded(verb: Callable[P, Result]) -> Callable[P, Result]:
             return verb(*args, **given)
 
     return wrapped
+
+
+@contextmanager
+def judging(
+    out: Path, what: str, label: str, weights: Mapping[str, float]
+) -> Iterator[Callable[..., None]]:
+    """A bar over the sections of a judgement, which a signal ends before anything is written.
+
+    Args:
+        out: file that will be written.
+        what: what is done.
+        label: a few words before the bar.
+        weights: section → part of the time that it takes, about.
+
+    Yields:
+        ``progress(section, part=0)``, to be called as sections begin and go on.
+    """
+    begun: list[str] = []
+    with interruptible(f"{out}: {what}", "nothing was written") as stop, bar(1, label) as move:
+
+        def progress(section: str, part: float = 0.0) -> None:
+            stop.check()
+            if section not in begun:
+                begun.append(section)
+            done = sum(weights[name] for name in begun[: begun.index(section)])
+            move((done + part * weights[section]) / sum(weights.values()), section)
+
+        yield progress
+
+
+def record(
+    out: Path, schema: str, command: str, measured: Mapping[str, Any], **about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write what was measured, and of what, as JSON."""
+    found = {
+        "schema": f"physgen/{schema}",
+        **about,
+        "provenance": dataset.provenance(command),
+        **measured,
+    }
+    dataset.write_bytes(out, dumps(found, allow_nan=False).encode(), sidecar=False)
+    return found
 
 
 @on_files
@@ -512,10 +558,10 @@ def infer(
         "ladder": ladder,
         "symmetrise": symmetrise or None,
     }
-    source, digest = source_of(model, observed, device, at, **ways)
+    source = source_of(model, observed, device, at, **ways)
     asked = inferring.Asked(
         inferring.chosen(source, method),
-        inferring.inside(source.law.prior, prior),
+        inside(source.law.prior, prior),
         samples=samples, simulations=simulations, epochs=epochs, draws=draws, iid=iid, seed=seed,
     )  # fmt: skip
     found = chosen(observed, rows)
@@ -523,8 +569,16 @@ def infer(
     for line in inferring.strangers(source.law, found):
         log.warning("%s: %s", observed, line)
     start = time.monotonic()
-    with interruptible(f"{out}: inference", "nothing was written") as stop:
-        inferred = inferring.infer(source, x, asked, stop.check)
+    with (
+        interruptible(f"{out}: inference", "nothing was written") as stop,
+        bar(1, f"infer by {asked.method}") as move,
+    ):
+
+        def tell(text: str) -> None:
+            stop.check()
+            move(0, text)
+
+        inferred = inferring.infer(source, x, asked, tell)
         arrays = inferring.arrays(inferred, samples, seed)
     if network and inferred.network:
         inferred.network.save(network)
@@ -537,9 +591,8 @@ def infer(
         out=out, method=method, prior=prior, rows=rows, iid=iid, samples=samples, draws=draws,
         simulations=simulations, epochs=epochs, network=network, **ways, at=at, seed=seed,
     )  # fmt: skip
-    kind = "data" if source.data else "network" if source.network else "surrogate"
     about = inferring.about(source, inferred, asked) | {
-        kind: {"path": str(model), "sha256": digest},
+        source.kind: {"path": str(model), "sha256": source.about["sha256"]},
         "observed": {"path": str(observed), "sha256": dataset.file_digest(observed)},
         "provenance": dataset.provenance(command),
     }
@@ -598,6 +651,7 @@ def validate(
     Example:
         physgen validate cvae.pt test.h5 -o metrics.json
     """
+    from physgen.checks.validate import SECTIONS
     from physgen.checks.validate import validate as measure
 
     require(observations=(observations, 1), draws=(draws or 1, 1), seed=(seed, 0))
@@ -614,17 +668,7 @@ def validate(
     truth = model.law.build_if_known(simulator)
     if truth is None and ":" in model.law.simulator:
         log.warning("no exact truth: to compare with it add --simulator %s", model.law.simulator)
-    with (
-        interruptible(f"{out}: validation", "nothing was written") as stop,
-        bar(1, f"validate {model.name}") as move,
-    ):
-        names: list[str] = []
-
-        def progress(section: str) -> None:
-            stop.check()
-            move(len(names) / SECTIONS, section)
-            names.append(section)
-
+    with judging(out, "validation", f"validate {model.name}", SECTIONS) as progress:
         measured = measure(
             model, found.labels(data), found.x, truth,
             draws=draws, sweep=sweep, observations=observations, seed=seed, progress=progress,
@@ -634,21 +678,18 @@ def validate(
         out=out, simulator=simulator, rows=rows, draws=draws, observations=observations, **ways,
         sweep=sweep, seed=seed,
     )  # fmt: skip
-    metrics = {
-        "schema": "physgen/metrics/1",
-        "surrogate": {"path": str(surrogate), **info, "weights": weights(model)},
-        "data": {"path": str(data), "sha256": dataset.file_digest(data), "rows": len(found)},
-        "provenance": dataset.provenance(command),
-        **measured,
-    }
-    dataset.write_bytes(out, dumps(metrics, allow_nan=False).encode(), sidecar=False)
+    metrics = record(
+        out, "metrics/1", command, measured,
+        surrogate={"path": str(surrogate), **info},
+        data=origin(data, found),
+    )  # fmt: skip
     return Result(out, f"{out}: {verdict(metrics)}", metrics)
 
 
 @on_files
 @threaded
 def calibrate(
-    surrogate: Path,
+    model: Path,
     data: Path,
     *,
     out: Path,
@@ -666,14 +707,15 @@ def calibrate(
     device: str = "auto",
     force: bool = False,
 ) -> Result:
-    """Check that the posteriors of a surrogate are right, on the grid, without an exact answer.
+    """Check that posteriors are right, on the grid, without an exact answer.
 
-    Ranks of theta, coverage, TARP, Bartlett's identities, predictive checks and misspecification.
-    Each has controls, posteriors that are 30 % too narrow or shifted by 0.3 widths, which must be
-    caught; if they are not, the rows are too few for a verdict.
+    Ranks of theta, coverage, TARP, LC2ST, Bartlett's identities, predictive checks and
+    misspecification. Each has controls, posteriors that are 30 % too narrow or shifted by 0.3
+    widths, which must be caught; if they are not, the rows are too few for a verdict.
 
     Args:
-        surrogate: checkpoint of a surrogate with a likelihood, of one to three parameters.
+        model: checkpoint of a surrogate with a likelihood, or trained network of infer, of one
+            to three parameters.
         data: dataset that was not trained on, its theta drawn from its prior; of x without theta
             only predictive checks and misspecification are judged.
         out: calibration.json to write.
@@ -710,40 +752,31 @@ def calibrate(
         "ladder": ladder,
         "symmetrise": symmetrise or None,
     }
-    model, info = prepared(surrogate, device, data, None, **ways)
+    source = source_of(model, data, device, None, **ways)
+    judged = source.surrogate or source.network
+    if judged is None or (source.network and draws):
+        what = "draws: are of a surrogate's likelihood" if draws else "expected a surrogate"
+        raise UsageError(f"{model}: {what}; this is a {source.kind}")
     found = chosen(data, rows) if rows else dataset.read(data, slice(0, MOST_ROWS))
-    theirs = found.meta.law.prior if found.meta else model.law.prior
-    box = narrowed(model.law.prior, theirs, prior)
-    found = dataset.validated(found, replace(model.law, prior=theirs), str(data))
-    with (
-        interruptible(f"{out}: calibration", "nothing was written") as stop,
-        bar(1, f"calibrate {model.name}") as move,
-    ):
-        names = list(SECTIONS)
-
-        def progress(section: str, part: float) -> None:
-            stop.check()
-            done = sum(SECTIONS[name] for name in names[: names.index(section)])
-            move(done + part * SECTIONS[section], section)
-
+    theirs = found.meta.law.prior if found.meta else source.law.prior
+    box = narrowed(source.law.prior, theirs, prior)
+    found = dataset.validated(found, replace(source.law, prior=theirs), str(data))
+    with judging(out, "calibration", f"calibrate {model.name}", SECTIONS) as progress:
         measured = measure(
-            model, found.theta, found.x, box,
+            judged, found.theta, found.x, box,
             trusted=simulator, draws=draws, samples=samples, seed=seed, progress=progress,
         )  # fmt: skip
     command = command_line(
-        "calibrate", surrogate, data,
+        "calibrate", model, data,
         out=out, rows=rows, prior=prior, draws=draws, samples=samples, simulator=simulator,
         **ways, seed=seed,
     )  # fmt: skip
-    about = {
-        "schema": "physgen/calibration/1",
-        "surrogate": {"path": str(surrogate), **info, "weights": weights(model)},
-        "data": {"path": str(data), "sha256": dataset.file_digest(data), "rows": len(found)},
-        "provenance": dataset.provenance(command),
-        **measured,
-    }
-    dataset.write_bytes(out, dumps(about, allow_nan=False).encode(), sidecar=False)
-    return Result(out, f"{out}: {summary(about)}", about)
+    metrics = record(
+        out, "calibration/1", command, measured,
+        data=origin(data, found),
+        **{source.kind: {"path": str(model), **source.about}},
+    )  # fmt: skip
+    return Result(out, f"{out}: {summary(metrics)}", metrics)
 
 
 @on_files
@@ -782,27 +815,16 @@ def compare(
     require(seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
     theirs, ours = chosen(generated, rows), chosen(reference, rows)
-    with (
-        interruptible(f"{out}: comparison", "nothing was written") as stop,
-        bar(1, "compare") as move,
-    ):
-
-        def progress(section: str) -> None:
-            stop.check()
-            move(SECTIONS.index(section) / len(SECTIONS), section)
-
+    with judging(out, "comparison", "compare", SECTIONS) as progress:
         measured = measure(theirs, ours, trusted=simulator, seed=seed, progress=progress)
     command = command_line(
         "compare", generated, reference, out=out, rows=rows, simulator=simulator, seed=seed
     )
-    metrics = {
-        "schema": "physgen/comparison/1",
-        "generated": origin(generated, theirs),
-        "reference": origin(reference, ours),
-        "provenance": dataset.provenance(command),
-        **measured,
-    }
-    dataset.write_bytes(out, dumps(metrics, allow_nan=False).encode(), sidecar=False)
+    metrics = record(
+        out, "comparison/1", command, measured,
+        generated=origin(generated, theirs),
+        reference=origin(reference, ours),
+    )  # fmt: skip
     return Result(out, f"{out}: {summary(metrics)}", metrics)
 
 
@@ -829,155 +851,8 @@ def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
     if schema not in SCHEMAS:
         raise DataError(f"{metrics}: expected schema {' or '.join(SCHEMAS)}, got {schema!r}")
     dataset.write_bytes(out, render(found).encode(), sidecar=False)
-    judged = found["surrogate" if "surrogate" in found else "generated"]
+    judged = next(found[k] for k in ("surrogate", "network", "generated") if k in found)
     return Result(out, f"{out}: report of {judged['path']}")
-
-
-def load(surrogate: Path, device: str = "auto") -> tuple[Surrogate, dict[str, Any]]:
-    """Read a surrogate for use in Python.
-
-    Args:
-        surrogate: checkpoint of the surrogate.
-        device: auto, cpu, cuda or cuda:1.
-
-    Returns:
-        the surrogate on its device, and what is known of its making.
-
-    Raises:
-        DataError: a file that is no checkpoint, or is damaged.
-    """
-    from physgen.device import device_of
-    from physgen.surrogates import checkpoint
-
-    model, info = checkpoint.load(Path(surrogate), device_of(device))
-    return model, info | {"sha256": dataset.file_digest(Path(surrogate))}
-
-
-def parent_of(path: Path, family: type[Surrogate], device: str) -> Surrogate:
-    """The checkpoint to start from.
-
-    Raises:
-        UsageError: one of another family.
-    """
-    parent, _ = load(path, device)
-    if not isinstance(parent, family):
-        raise UsageError(f"{path}: expected a checkpoint of {family.name}, got {parent.name}")
-    return parent
-
-
-def prepared(
-    path: Path, device: str, data: Path | None, at: Values | None, **options: Any
-) -> tuple[Surrogate, dict[str, Any]]:
-    """A surrogate that draws or scores as asked, at the shape of x that is asked for.
-
-    Args:
-        path: checkpoint.
-        device: where to put it.
-        data: dataset whose shape of x to take, if it is of the same simulator.
-        at: options of the simulator to change.
-        **options: as for `Surrogate.using`.
-    """
-    model, info = load(path, device)
-    law = model.law.changed(at) if at else model.law
-    meta = dataset.read(data, slice(0, 1)).meta if data and not at else None
-    if meta and meta.law.simulator == law.simulator:
-        law = replace(meta.law, prior=law.prior)
-    if law.x_shape != model.law.x_shape:
-        trained, model = model.law.x_shape, model.at(law)
-        log.info("%s: trained on x of shape %s, used on %s", path, trained, law.x_shape)
-    return model.using(**options), info
-
-
-def source_of(
-    path: Path, observed: Path, device: str, at: Values | None, **ways: Any
-) -> tuple[Source, str]:
-    """What to infer with, by the content of its file, and the file's digest.
-
-    Raises:
-        DataError: a file that is none of these.
-        UsageError: options of a surrogate for something else.
-    """
-    from physgen.device import device_of
-    from physgen.inferring import Source, kind_of
-    from physgen.posterior.amortised import Network
-
-    kind, digest = kind_of(path), dataset.file_digest(path)
-    if kind == "surrogate":
-        model, info = prepared(path, device, observed, at, **ways)
-        return Source(path, model.law, surrogate=model), info["sha256"]
-    given = [name for name, value in ways.items() if value is not None] + ["at"] * bool(at)
-    if given:
-        raise UsageError(f"{path}: is a {kind}; {given[0]} is an option of surrogates")
-    if kind == "dataset":
-        return Source(path, law_of(path), data=path), digest
-    network = Network.load(path, device_of(device))
-    return Source(path, network.law, network=network), digest
-
-
-def chosen(path: Path, rows: slice | None) -> Rows:
-    """The rows that were asked for.
-
-    Raises:
-        UsageError: the file has fewer.
-    """
-    found = dataset.read(path, rows)
-    if rows and rows.stop and len(found) < rows.stop - (rows.start or 0):
-        raise UsageError(f"{path}: expected rows up to {rows.stop}, got {len(found)} of them")
-    return found
-
-
-def narrowed(trained: Box, file: Box, bounds: Bounds | None) -> Box:
-    """The prior to judge posteriors under: what the training knew and the file has, or less.
-
-    Args:
-        trained: prior of the surrogate.
-        file: prior of the dataset.
-        bounds: what was asked for.
-
-    Raises:
-        UsageError: another parameter, bounds outside, or nothing in common.
-    """
-    if trained.names != file.names:
-        raise UsageError(f"prior: the surrogate has {trained}, the data have {file}")
-    pairs = zip(trained.parameters, file.parameters, strict=True)
-    common = {t.name: (max(t.low, f.low), min(t.high, f.high)) for t, f in pairs}
-    for name, (low, high) in (bounds or {}).items():
-        if name not in common:
-            raise UsageError(f"prior: unknown {name}; has {', '.join(common)}")
-        if low < common[name][0] or high > common[name][1]:
-            raise UsageError(
-                f"prior: expected {name} within {common[name][0]:g}:{common[name][1]:g}, where "
-                f"surrogate and data know it, got {low:g}:{high:g}"
-            )
-    try:
-        return trained.replace(**common | dict(bounds or {}))
-    except ValueError as error:
-        raise UsageError(f"surrogate and data: {error}") from error
-
-
-def origin(path: Path, rows: Rows) -> dict[str, Any]:
-    """Where rows come from, for a record."""
-    found = {"path": str(path), "sha256": dataset.file_digest(path), "rows": len(rows)}
-    if rows.meta is None:
-        return found
-    return found | {"law": rows.meta.law.to_json(), "source": dict(rows.meta.source)}
-
-
-def law_of(path: Path) -> Law:
-    """The law that a dataset follows.
-
-    Raises:
-        DataError: a file that does not say.
-    """
-    meta = dataset.read(path, slice(0, 1)).meta
-    if meta is None:
-        raise DataError(f"{path}: no metadata, so no prior; make it with physgen simulate")
-    return meta.law
-
-
-def weights(model: Surrogate) -> int:
-    """Number of weights."""
-    return sum(w.numel() for w in model.parameters())
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:

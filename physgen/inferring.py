@@ -45,7 +45,6 @@ __all__ = [
     "arrays",
     "chosen",
     "infer",
-    "inside",
     "kind_of",
     "objections",
     "strangers",
@@ -59,7 +58,8 @@ SAMPLING = ("sampler", "sweeps")
 STEP = 1000
 """Simulations that are drawn at once."""
 
-Check = Callable[[], None]
+Tell = Callable[[str], None]
+"""Told what is being done; may raise, to stop."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Source:
     Attributes:
         path: its file.
         law: what x follows, as far as it knows; its prior is where it knows θ.
+        about: what is known of its making, as JSON data; its "sha256".
         surrogate: a learnt p(x|θ).
         data: file of (θ, x).
         network: a trained network of sbi.
@@ -76,9 +77,15 @@ class Source:
 
     path: Path
     law: Law
+    about: Mapping[str, Any]
     surrogate: Surrogate | None = None
     data: Path | None = None
     network: Network | None = None
+
+    @property
+    def kind(self) -> str:
+        """Which of these it is."""
+        return "data" if self.data else "network" if self.network else "surrogate"
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -153,25 +160,6 @@ def kind_of(path: Path) -> str:
     raise DataError(f"{path}: expected a checkpoint or a dataset, got neither")
 
 
-def inside(trained: Box, bounds: Mapping[str, tuple[float, float]] | None) -> Box:
-    """The prior that was asked for.
-
-    Raises:
-        UsageError: another parameter, or bounds beyond those of the training.
-    """
-    try:
-        prior = trained.replace(**dict(bounds or {}))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    for p, t in zip(prior.parameters, trained.parameters, strict=True):
-        if p.low < t.low or p.high > t.high:
-            raise UsageError(
-                f"prior: {p.name}={p.low:g}:{p.high:g} reaches beyond the prior of the training, "
-                f"{t.low:g}:{t.high:g}, where nothing is known"
-            )
-    return prior
-
-
 def chosen(source: Source, method: str | None) -> str:
     """The method that was asked for, or the default.
 
@@ -190,14 +178,14 @@ def chosen(source: Source, method: str | None) -> str:
     return method or known[0]
 
 
-def infer(source: Source, x: Array, asked: Asked, check: Check = lambda: None) -> Inferred:
+def infer(source: Source, x: Array, asked: Asked, tell: Tell = lambda text: None) -> Inferred:
     """The posteriors of rows of x.
 
     Args:
         source: what is inferred with.
         x: observations (n, *x_shape) that follow its law's shape and support.
         asked: how.
-        check: is called often, and may raise.
+        tell: is told often how far it is, and may raise.
 
     Raises:
         UsageError: a method that cannot do what is asked, or sbi is not installed.
@@ -205,23 +193,23 @@ def infer(source: Source, x: Array, asked: Asked, check: Check = lambda: None) -
     """
     if source.surrogate and asked.method in LIKELIHOOD:
         one = source.surrogate
-        posterior = by_likelihood(one, x, asked, check)
-        others = [by_likelihood(other, x, asked, check) for other in one.replicas()]
+        posterior = by_likelihood(one, x, asked, tell)
+        others = [by_likelihood(other, x, asked, tell) for other in one.replicas()]
         return Inferred(posterior, others or [posterior], str(one.likelihood))
     if asked.method == "abc":
-        return by_distance(source, x, asked, check)
-    network = source.network or trained(source, asked, check)
+        return by_distance(source, x, asked, tell)
+    network = source.network or trained(source, asked, tell)
     n = 1 if asked.iid else len(x)
-    posterior = by_density(watched(network.log_density(x, asked.iid), check), n, asked)
+    posterior = by_density(watched(network.log_density(x, asked.iid), tell), n, asked)
     return Inferred(posterior, [posterior], network=network, info={"training": network.info})
 
 
-def by_likelihood(surrogate: Surrogate, x: Array, asked: Asked, check: Check) -> Posterior:
+def by_likelihood(surrogate: Surrogate, x: Array, asked: Asked, tell: Tell) -> Posterior:
     """Posteriors from a surrogate's log p(x|θ)."""
 
     def likelihood(x: Array) -> LogLikelihood:
         found = of_surrogate(surrogate, x, draws=asked.draws, seed=asked.seed, iid=asked.iid)
-        return watched(found, check)
+        return watched(found, tell)
 
     n = 1 if asked.iid else len(x)
     if asked.method == "grid":
@@ -242,34 +230,34 @@ def by_density(log_density: LogLikelihood, n: int, asked: Asked) -> Posterior:
     return mcmc(log_density, asked.prior, n, asked.samples, seed=asked.seed)
 
 
-def by_distance(source: Source, x: Array, asked: Asked, check: Check) -> Inferred:
+def by_distance(source: Source, x: Array, asked: Asked, tell: Tell) -> Inferred:
     """Posteriors from the simulations that come nearest."""
     from physgen.posterior.abc import nearest
 
     if asked.iid:
         raise UsageError("abc: compares single rows; use another method with --iid")
-    law, theta, simulated = simulations(source, asked, check)
+    law, theta, simulated = simulations(source, asked, tell)
     inner = asked.prior.contains(theta)
     law = replace(law, prior=asked.prior)
     posterior = nearest(law, theta[inner], simulated[inner], x)
     return Inferred(posterior, [posterior], info={"simulations": int(inner.sum())})
 
 
-def trained(source: Source, asked: Asked, check: Check) -> Network:
+def trained(source: Source, asked: Asked, tell: Tell) -> Network:
     """A network of sbi that has learnt from the source."""
-    law, theta, x = simulations(source, asked, check)
+    law, theta, x = simulations(source, asked, tell)
     log.info("training %s on %d simulations", asked.method, len(theta))
     device = source.surrogate.device if source.surrogate else None
     found = train(
         asked.method, law, theta, x,
-        epochs=asked.epochs, seed=asked.seed, device=device, on_batch=check,
+        epochs=asked.epochs, seed=asked.seed, device=device, on_batch=lambda k: tell(f"epoch {k}"),
     )  # fmt: skip
     epochs, loss = found.info["epochs"], found.info["validation_loss"]
     log.info("%s: %d epochs, validation loss %.4f", asked.method, epochs, loss)
     return found
 
 
-def simulations(source: Source, asked: Asked, check: Check) -> tuple[Law, Array, Array]:
+def simulations(source: Source, asked: Asked, tell: Tell) -> tuple[Law, Array, Array]:
     """The law of (θ, x) to learn from, with its prior, θ (N, D) and x (N, *x_shape).
 
     A surrogate draws from the prior that is asked for, a dataset has its own.
@@ -289,21 +277,24 @@ def simulations(source: Source, asked: Asked, check: Check) -> tuple[Law, Array,
         asked.simulations or SIMULATIONS, np.random.default_rng([asked.seed, 1])
     )
     generator = torch.Generator(surrogate.device).manual_seed(asked.seed)
-    x = []
+    x: list[Array] = []
     for part in torch.from_numpy(theta).split(STEP):
-        check()
+        tell(f"{len(x) * STEP:,} samples")
         x.append(surrogate.sample(part, generator).cpu().numpy())
     return replace(surrogate.law, prior=asked.prior), theta, np.concatenate(x)
 
 
-def watched(log_density: LogLikelihood, check: Check) -> LogLikelihood:
-    """The same function, asking before each call whether to stop."""
+def watched(log_density: LogLikelihood, tell: Tell) -> LogLikelihood:
+    """The same function, telling before each call how many points were asked for so far."""
+    points = 0
 
-    def asking(theta: Array) -> Array:
-        check()
+    def telling(theta: Array) -> Array:
+        nonlocal points
+        tell(f"{points:,} log densities")
+        points += theta.shape[0] * theta.shape[1]
         return log_density(theta)
 
-    return asking
+    return telling
 
 
 def strangers(law: Law, rows: Rows) -> Iterator[str]:

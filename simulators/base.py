@@ -269,6 +269,15 @@ def exact_log_prob(simulator: Simulator) -> LogProb | None:
     return getattr(simulator, "log_prob", None)
 
 
+def mutual_information(simulator: Simulator, prior: Box) -> float | None:
+    """I(θ; x) in nats under a prior, or None where it is not known."""
+    found = getattr(simulator, "mutual_information", None)
+    try:
+        return None if found is None else float(found(prior))
+    except ValueError:  # of this configuration it is not
+        return None
+
+
 def verifier(simulator: Simulator) -> Callable[[Array, Array], list[Verdict]] | None:
     """The check of data against the law, or None where this simulator has none."""
     return getattr(simulator, "verify", None)

@@ -4,6 +4,7 @@
 ``sbc``               is the rank of θ in its posterior uniform? for each parameter
 ``coverage``          does the densest region of mass c hold θ in the part c of the cases?
 ``tarp``              is θ no nearer to a random point than its posterior's draws?
+``lc2st``             at some x, can a classifier tell θ from draws of the posterior?
 ``score``             Bartlett's identities: is log q the law that the surrogate draws from, and
                       is the surrogate biased?
 ``predictive``        do observables of x stand among those of x′ drawn at the posterior's θ as
@@ -17,31 +18,41 @@ from: a log q that is a loose bound, or too few draws, fail here. And on *contro
 with posteriors that are wrong on purpose (:mod:`.inferred`). They must be caught; where they are
 not, the rows are too few for the check to say anything, and the verdict is that there is none.
 
-A posterior that is merely wide passes: the prior has uniform ranks too. What it is worth is
-another question, which ``validate`` answers.
+A network of sbi draws no x. Its controls are made of its posteriors of the data; and what needs
+drawn x, the last two checks, takes them from the simulator, where that is known.
+
+A posterior that is merely wide passes: the prior has uniform ranks too. What it is worth is told
+by the *information* that it gains, E[log p(θ|x) − log p(θ)] over held-out rows, which is at most
+the mutual information I(θ; x); ``validate`` holds it against the exact posterior itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from physgen.checks.drawn import draw, spread
+import simulators.base as declared
+from physgen.checks.drawn import spread
 from physgen.checks.features import observables_of
 from physgen.checks.inferred import SHIFT, Inferred, Ranks, inferred
-from physgen.checks.predictive import misspecification, predictive, replicated
+from physgen.checks.judged import Judged, judged
+from physgen.checks.local import DRAWS, Pairs, local
+from physgen.checks.predictive import misspecification, predictive, replicated, typicality
 from physgen.checks.samples import shuffle_components
 from physgen.checks.score import score
 from physgen.checks.sections import Sections
+from physgen.checks.truth import estimate
 from physgen.checks.uniformity import ALPHA, LEVELS, Uniformity, bands, uniformity
 from physgen.checks.verdicts import checks, warnings
 from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.posterior.amortised import Network
 from physgen.posterior.cubic import integral
-from physgen.posterior.grid import NODES, GridPosterior, grid_posterior, of_surrogate
-from physgen.surrogates.base import Likelihood, Surrogate
-from simulators.base import Array, Box, Observable
+from physgen.posterior.grid import GridPosterior
+from physgen.surrogates.base import Surrogate
+from simulators.base import Array, Box, Observable, Simulator
 
 __all__ = ["MOST_ROWS", "SECTIONS", "calibrate"]
 
@@ -51,17 +62,31 @@ LEAST_ROWS = 20
 SHUFFLED = {1: 200, 2: 40, 3: 20}
 """Rows of the control of shuffled components at most, for D parameters: odd x are dear."""
 SAMPLES = 20
-CORNERS, POINTS = 3, 50
+CORNERS, POINTS, PLACES = 3, 50, 10
 SECTIONS = {
-    "posteriors": 0.4, "own": 0.45, "shuffled": 0.05, "uniform": 0, "score": 0.03,
-    "predictive": 0.07,
+    "posteriors": 0.38, "own": 0.43, "shuffled": 0.05, "uniform": 0, "lc2st": 0.04,
+    "score": 0.03, "predictive": 0.07,
 }  # fmt: skip
 """Those that take time, with the part of it that they take, about."""
 Tell = Callable[[str, float], None]
 
 
+class Seen(NamedTuple):
+    """Rows, and their posteriors.
+
+    Attributes:
+        theta: what x were drawn at, (n, D); None if that is not known.
+        x: (n, *x_shape).
+        found: their posteriors.
+    """
+
+    theta: Array | None
+    x: Array
+    found: Inferred
+
+
 def calibrate(
-    surrogate: Surrogate,
+    model: Surrogate | Network,
     theta: Array | None,
     x: Array,
     prior: Box,
@@ -72,10 +97,10 @@ def calibrate(
     seed: int = 0,
     progress: Tell | None = None,
 ) -> dict[str, Any]:
-    """Check the posteriors of a surrogate on held-out rows, by checks with controls.
+    """Check the posteriors of a surrogate or a network on held-out rows, by checks with controls.
 
     Args:
-        surrogate: a family with a likelihood, of one to three parameters.
+        model: what gives posteriors of one to three parameters.
         theta: (n, D) parameters of the rows, from the prior; None where they are not known, so
             that only predictive checks and misspecification are judged.
         x: (n, *x_shape), one draw of p(x|θ) for each.
@@ -90,109 +115,221 @@ def calibrate(
         JSON data: one value a section, "checks" (all on one table), "warnings", "seconds".
 
     Raises:
-        UsageError: no likelihood, more parameters, or too few rows under this prior.
+        UsageError: no likelihood, more parameters, too few rows under this prior, or rows
+            without θ for a network whose simulator is not known.
     """
-    require_grid(surrogate)
+    simulator = model.law.build_if_known(trusted)
+    judge = judged(model, simulator, draws)
+    if theta is None and judge.draw is None:
+        raise UsageError(
+            f"calibrate: the rows have no theta, and {model.law.simulator} is not known, so that "
+            "nothing could be judged"
+        )
     rows = len(x)
-    if theta is not None:
-        inside = prior.contains(theta)
-        theta, x = theta[inside], x[inside]
-        if len(x) < LEAST_ROWS:
-            raise UsageError(
-                f"calibrate: expected at least {LEAST_ROWS} rows with theta in {prior}, "
-                f"got {len(x)} of {rows}"
-            )
-    draws = draws or surrogate.posterior_draws
-    tell = progress or (lambda name, part: None)
-    section = Sections(lambda name: tell(name, 0.0))
-    result = section.result
-    observables = scalars_of(surrogate, trusted, x)
-
-    def infer(name: str, at: Array | None, some: Array, offset: int, controls: bool) -> Inferred:
-        options: dict[str, Any] = {"draws": draws, "samples": samples, "seed": seed + offset}
-        with_tick = options | {"controls": controls, "tick": lambda part: tell(name, part)}
-        return section(name, lambda: inferred(surrogate, at, some, prior, **with_tick))
-
-    data = infer("posteriors", theta, x, 0, False)
-    rng = np.random.default_rng([seed, 9])
-    drawn_at = prior.sample(MOST_ROWS, rng) if theta is None else theta
-    own_x = draw(surrogate, drawn_at, x, seed)
-    own = infer("own", drawn_at, own_x, 1, True)
-    mixed = shuffle_components(own_x, rng)[: SHUFFLED[len(prior)]]
-    wrong = infer("shuffled", None, mixed, 2, False)
+    theta, x = within(prior, theta, x)
+    run = Run(judge, prior, scalars_of(model.law, trusted, x), samples, seed, progress)
+    bare = theta is None or judge.is_own  # of the data's posteriors no controls can be made
+    data = run.seen("posteriors", theta, x, 0, controls=not bare)
+    drawn = run.drawn(data, controls=bare)
+    own = drawn["own"] if bare else None
+    result = run.section.result
     result |= {
         "rows": len(x),
         "left_out": rows - len(x),
         "labelled": theta is not None,
         "prior": prior.to_json(),
-        "likelihood": surrogate.likelihood,
-        "draws": draws,
+        "likelihood": judge.likelihood,
+        "draws": judge.draws,
         "samples": samples,
         "alpha": ALPHA,
-        "resolved": float(data.resolved.mean()),
-        "evaluations": data.evaluations,
+        "resolved": float(data.found.resolved.mean()),
+        "evaluations": data.found.evaluations,
+        "information": information(data, simulator, prior),
     }
-    result |= section("uniform", uniform, prior, data, own)
-    width = np.median(own.sd, 0)
-    result["score"] = section(
-        "score",
-        lambda: score(
-            surrogate, drawn_at, own_x, None if theta is None else x, prior, width,
-            draws=draws, seed=seed + 1,
-        ),
-    )  # fmt: skip
-    shifted = np.clip(own.draws + SHIFT * own.sd[:, None], prior.low, prior.high)
-    ranked = {"data": (x, data.draws), "own": (own_x, own.draws), "shifted": (own_x, shifted),
-              "shuffled": (mixed, wrong.draws)}  # fmt: skip
-
-    def predicted() -> dict[str, Any]:
-        found = {}
-        for i, (name, (some, at)) in enumerate(ranked.items()):
-            tell("predictive", i / len(ranked))
-            found[name] = replicated(surrogate, observables, some, at, seed + 3 + i)
-        controls = {name: found[name] for name in ("shifted", "shuffled")}
-        return predictive(observables, found["data"], found["own"], controls)
-
-    result["predictive"] = section("predictive", predicted)
-    result["misspecification"] = misspecification(
-        prior, *((rows.mean, rows.log_p) for rows in (data, own, wrong))
-    )
-    result["corners"] = corners(surrogate, theta, x, data, prior, draws, seed)
+    result |= run.section("uniform", uniform, prior, data.found, own and own.found)
+    result["lc2st"] = run.section("lc2st", run.classified, data, own)
+    result["score"] = run.section("score", run.score, data, own)
+    result["predictive"] = run.section("predictive", run.predictive, data, drawn)
+    result["misspecification"] = run.outside(data, drawn)
+    result["corners"] = run.corners(data)
     result["checks"] = list(checks(result))
     result["warnings"] = list(warnings(result, theta, prior))
-    return section.json()
+    return run.section.json()
 
 
-def require_grid(surrogate: Surrogate) -> None:
-    """Refuse a surrogate whose posteriors are not to be had on a grid."""
-    if surrogate.likelihood is Likelihood.NONE:
-        raise UsageError(f"calibrate: {surrogate.name} has no likelihood, so no posterior")
-    if len(surrogate.law.prior) not in NODES:
-        raise UsageError(f"calibrate: expected 1 to 3 parameters, got {len(surrogate.law.prior)}")
+class Run:
+    """One calibration: what all its checks share.
+
+    Args:
+        judge: what gives posteriors.
+        prior: uniform prior.
+        observables: numbers of each x.
+        samples: draws of each posterior for the predictive checks.
+        seed: seed of everything that is random.
+        progress: told the name of each section and the part of it that is done.
+    """
+
+    def __init__(
+        self,
+        judge: Judged,
+        prior: Box,
+        observables: Mapping[str, Observable],
+        samples: int,
+        seed: int,
+        progress: Tell | None,
+    ) -> None:
+        self.judge, self.prior, self.observables = judge, prior, observables
+        self.samples, self.seed = samples, seed
+        self.tell: Tell = progress or (lambda name, part: None)
+        self.section = Sections(lambda name: self.tell(name, 0.0))
+
+    def seen(
+        self, name: str, theta: Array | None, x: Array, offset: int, controls: bool = False
+    ) -> Seen:
+        """The posteriors of some rows, under the clock."""
+
+        def found() -> Inferred:
+            return inferred(
+                self.judge, theta, x, self.prior,
+                samples=max(self.samples, DRAWS), seed=self.seed + offset, controls=controls,
+                tick=lambda part: self.tell(name, part),
+            )  # fmt: skip
+
+        return Seen(theta, x, self.section(name, found))
+
+    def drawn(self, data: Seen, controls: bool) -> dict[str, Seen]:
+        """Its own x at the θ of the data, or at others, and such x shuffled; or nothing."""
+        if self.judge.draw is None:
+            return {}
+        rng = np.random.default_rng([self.seed, 9])
+        theta = self.prior.sample(MOST_ROWS, rng) if data.theta is None else data.theta
+        x = self.judge.draw(theta, rng).astype(data.x.dtype)
+        mixed = shuffle_components(x, rng)[: SHUFFLED[len(self.prior)]]
+        return {
+            "own": self.seen("own", theta, x, 1, controls),
+            "shuffled": self.seen("shuffled", None, mixed, 2),
+        }
+
+    def scaled(self, seen: Seen) -> Array:
+        """Posterior means in parts of the prior's box, (n, D)."""
+        return (seen.found.mean - self.prior.low) / (self.prior.high - self.prior.low)
+
+    def classified(self, data: Seen, own: Seen | None) -> dict[str, Any] | None:
+        """The local classifier test at x's spread over the first parameter."""
+
+        def pairs(seen: Seen | None) -> Pairs | None:
+            if seen is None or seen.theta is None:
+                return None
+            mean, sd = seen.found.mean, seen.found.sd
+            draws = (seen.found.draws - mean[:, None]) / sd[:, None]
+            measured = [np.asarray(o(seen.x), dtype=float) for o in self.observables.values()]
+            features = np.column_stack([self.scaled(seen), *measured])
+            return Pairs((seen.theta - mean) / sd, draws, features)
+
+        mean = (own or data).found.mean
+        shown = spread(mean[:, 0], PLACES)
+        found = local(pairs(data), pairs(own), shown, self.seed)
+        return found and found | {"mean": mean[shown]}
+
+    def score(self, data: Seen, own: Seen | None) -> dict[str, Any]:
+        """Bartlett's identities, derivatives being told in widths of posteriors."""
+        right, x = own or data, None if data.theta is None else data.x
+        width = np.median(right.found.sd, 0)
+        theta = np.asarray(right.theta)
+        some = (theta, own and own.x, x)
+        return score(self.judge, *some, self.prior, width, seed=self.seed + 1)
+
+    def predictive(self, data: Seen, drawn: Mapping[str, Seen]) -> dict[str, Any] | None:
+        """Ranks of observables among those of x drawn at posteriors, and their controls."""
+        draw = self.judge.draw
+        if draw is None:
+            return None
+        own, low, high = drawn["own"], self.prior.low, self.prior.high
+        shifted = np.clip(own.found.draws + SHIFT * own.found.sd[:, None], low, high)
+        ranked = {k: (s.x, s.found.draws) for k, s in {"data": data, **drawn}.items()}
+        ranked |= {"shifted": (own.x, shifted)}
+        found = {}
+        for i, (name, (x, theta)) in enumerate(ranked.items()):
+            self.tell("predictive", i / len(ranked))
+            some = theta[:, : self.samples]
+            found[name] = replicated(draw, self.observables, x, some, self.seed + 3 + i)
+        controls = {name: found[name] for name in ("shifted", "shuffled")}
+        return predictive(self.observables, found["data"], found["own"], controls)
+
+    def outside(self, data: Seen, drawn: Mapping[str, Seen]) -> dict[str, Any] | None:
+        """Whether each x is inside what is drawn: told by log q, or else by observables."""
+        if not drawn:
+            return None
+        own = drawn["own"]
+
+        def told(seen: Seen) -> tuple[Array, Array]:
+            at = self.scaled(seen)
+            if self.judge.likelihood:
+                return at, seen.found.log_p
+            null = (self.scaled(own), own.x)
+            return at, typicality(self.observables, (at, seen.x), null, seen is own)
+
+        return misspecification(told(data), told(own), told(drawn["shuffled"]))
+
+    def corners(self, data: Seen) -> list[dict[str, Any]]:
+        """Marginals of single parameters and of pairs, for x's spread over the first of them."""
+        theta, found = data.theta, []
+        for i in spread(data.found.mean[:, 0] if theta is None else theta[:, 0], CORNERS):
+            some = np.array([i])
+            log_density = self.judge.log_density(data.x[some], some, self.seed)
+            corner = _corner(self.judge.posterior(log_density, self.prior, 1))
+            found.append({"row": i, "theta": None if theta is None else theta[i], **corner})
+        return found
 
 
-def scalars_of(surrogate: Surrogate, trusted: str | None, x: Array) -> dict[str, Observable]:
+def within(prior: Box, theta: Array | None, x: Array) -> tuple[Array | None, Array]:
+    """The rows whose θ is in the prior's box; all if θ is not known.
+
+    Raises:
+        UsageError: they are too few.
+    """
+    if theta is None:
+        return theta, x
+    inside = prior.contains(theta)
+    if inside.sum() < LEAST_ROWS:
+        raise UsageError(
+            f"calibrate: expected at least {LEAST_ROWS} rows with theta in {prior}, "
+            f"got {inside.sum()} of {len(x)}"
+        )
+    return theta[inside], x[inside]
+
+
+def scalars_of(law: Law, trusted: str | None, x: Array) -> dict[str, Observable]:
     """The observables that are one number for each x, of a simulator that may be imported."""
-    every = observables_of(surrogate.law, trusted, x[:1000])
+    every = observables_of(law, trusted, x[:1000])
     return {name: o for name, o in every.items() if np.ndim(o(x[:1])) == 1}
 
 
-def uniform(prior: Box, data: Inferred, own: Inferred) -> dict[str, Any]:
+def information(data: Seen, simulator: Simulator | None, prior: Box) -> dict[str, Any] | None:
+    """What x tells of θ, on average, in nats, and the most that it could where that is known."""
+    if data.theta is None:
+        return None
+    gain = estimate(data.found.gain)
+    exact = declared.mutual_information(simulator, prior) if simulator else None
+    return {"gain": gain.value, "se": gain.se, "exact": exact}
+
+
+def uniform(prior: Box, data: Inferred, own: Inferred | None) -> dict[str, Any]:
     """Tests of what a right posterior makes uniform, in the data, own x and controls."""
 
     def tested(pick: Callable[[Ranks], Array]) -> dict[str, Any]:
-        found = {k: uniformity(pick(r)) for k, r in own.ranks.items()}
-        right = data.ranks.get("right")
-        return {
-            "data": uniformity(pick(right))._asdict() if right else None,
-            "own": found["right"]._asdict(),
-            "controls": {k: _control(found[k]) for k in ("narrow", "shifted")},
-        }
+        def of(seen: Inferred | None) -> dict[str, Any] | None:
+            right = seen and seen.ranks.get("right")
+            return uniformity(pick(right))._asdict() if right else None
+
+        wrong = (own or data).ranks
+        controls = {k: _control(uniformity(pick(wrong[k]))) for k in ("narrow", "shifted")}
+        return {"data": of(data), "own": of(own), "controls": controls}
 
     def of_parameter(d: int) -> Callable[[Ranks], Array]:
         return lambda ranks: ranks.cdf[:, d]
 
-    n = len(data.mean) if data.ranks else len(own.mean)
+    n = len((data if data.ranks else own or data).mean)
     return {
         "levels": LEVELS,
         "bands": bands(n),
@@ -209,26 +346,6 @@ def _control(found: Uniformity) -> dict[str, Any]:
         "counts": found.counts,
         "ecdf": found.ecdf,
     }
-
-
-def corners(
-    surrogate: Surrogate,
-    theta: Array | None,
-    x: Array,
-    data: Inferred,
-    prior: Box,
-    draws: int,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """The marginals of single parameters and of pairs, for x's spread over the first of them."""
-    shown = spread(data.mean[:, 0] if theta is None else theta[:, 0], CORNERS)
-    found = []
-    for i in shown:
-        some = np.array([i])
-        likelihood = of_surrogate(surrogate, x[some], draws=draws, seed=seed, index=some)
-        corner = _corner(grid_posterior(likelihood, prior, 1))
-        found.append({"row": i, "theta": None if theta is None else theta[i], **corner})
-    return found
 
 
 def _corner(posterior: GridPosterior) -> dict[str, Any]:

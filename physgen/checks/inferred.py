@@ -23,9 +23,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from physgen.checks.judged import Judged
 from physgen.posterior.density import FINE
-from physgen.posterior.grid import MOST, GridPosterior, grid_posterior, of_surrogate
-from physgen.surrogates.base import Surrogate
+from physgen.posterior.grid import MOST, GridPosterior
 from simulators.base import Array, Box
 
 __all__ = ["CONTROLS", "NARROW", "SHIFT", "Inferred", "Ranks", "inferred", "ranks", "tempered"]
@@ -65,7 +65,8 @@ class Inferred(NamedTuple):
         mean: (n, D).
         sd: (n, D).
         draws: draws of each posterior, (n, K, D).
-        log_p: log p(x|θ) at the posterior mean, (n,).
+        log_p: log density at the posterior mean, (n,).
+        gain: log p(θ|x) − log p(θ), what x tells of θ in nats, (n,); NaN without θ.
         resolved: whether the grid resolves each, (n,).
         evaluations: of log p(x|θ), for a row at most.
     """
@@ -75,17 +76,17 @@ class Inferred(NamedTuple):
     sd: Array
     draws: Array
     log_p: Array
+    gain: Array
     resolved: NDArray[np.bool_]
     evaluations: int
 
 
 def inferred(
-    surrogate: Surrogate,
+    judged: Judged,
     theta: Array | None,
     x: Array,
     prior: Box,
     *,
-    draws: int,
     samples: int,
     seed: int,
     controls: bool = False,
@@ -94,11 +95,10 @@ def inferred(
     """Posteriors of rows x (n, *x_shape) under a prior.
 
     Args:
-        surrogate: a family with a likelihood.
+        judged: what gives the posteriors.
         theta: what x was drawn at, (n, D); None if that is not known.
         x: observations.
         prior: uniform, over one to three parameters.
-        draws: random draws of each log p(x|θ).
         samples: draws K of each posterior.
         seed: seed of all that is random.
         controls: whether to rank θ in posteriors that are wrong on purpose, too.
@@ -112,12 +112,13 @@ def inferred(
         if tick:
             tick(i / len(x))
         some = np.arange(i, min(i + step, len(x)))
-        likelihood = of_surrogate(surrogate, x[some], draws=draws, seed=seed, index=some)
-        posterior = grid_posterior(likelihood, prior, len(some))
+        log_density = judged.log_density(x[some], some, seed)
+        posterior = judged.posterior(log_density, prior, len(some))
         mean, sd = posterior.mean, posterior.sd
-        found = {}
+        found, gain = {}, np.full(len(some), np.nan)
         if theta is not None:
             t, r, shift = theta[some], around[some], SHIFT * sd
+            gain = posterior.log_prob(t[:, None])[:, 0] - prior.log_prob(t)
             found["right"] = ranks(posterior, t, r, prior)
             if controls:
                 narrow = tempered(posterior, NARROW**-2)
@@ -129,7 +130,8 @@ def inferred(
                 mean,
                 sd,
                 posterior.sample(samples, rng),
-                likelihood(mean[:, None])[:, 0],
+                log_density(mean[:, None])[:, 0],
+                gain,
                 posterior.resolved,
                 posterior.evaluations,
             )
@@ -146,7 +148,9 @@ def _joined(parts: list[Inferred]) -> Inferred:
         for name in parts[0].ranks
     }
     most = max(p.evaluations for p in parts)
-    return Inferred(ranked, of("mean"), of("sd"), of("draws"), of("log_p"), of("resolved"), most)
+    return Inferred(
+        ranked, of("mean"), of("sd"), of("draws"), of("log_p"), of("gain"), of("resolved"), most
+    )
 
 
 def ranks(posterior: GridPosterior, theta: Array, around: Array, prior: Box) -> Ranks:

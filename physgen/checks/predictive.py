@@ -11,7 +11,8 @@ way (Hjort, Dahl & Steinbakk, JASA 101 (2006) 1157).
 
 *Misspecification.* log q(x|θ̂) at the posterior mean says how likely x is under the best θ. What it
 should be depends on θ̂, so it is held against the surrogate's own x with the nearest θ̂: the
-residual of a local linear fit over its standard error. A row's p-value is the part of the own
+residual of a local linear fit over its standard error. A network that knows no log q has the
+observables of x in its place (`typicality`). A row's p-value is the part of the own
 x with a lower one. Two tests again: are all p-values uniform, and are more rows below the lowest
 of the own x than chance would put there (a beta-binomial law, since all share the same own x)?
 
@@ -24,25 +25,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 from scipy.stats import betabinom
 
 from physgen.checks.drawn import labels
+from physgen.checks.judged import Draw
 from physgen.checks.uniformity import ALPHA, alike, counted
-from physgen.surrogates.base import Surrogate
-from simulators.base import Array, Box, Observable
+from simulators.base import Array, Observable
 
-__all__ = ["misspecification", "predictive", "replicated", "residuals"]
+__all__ = ["misspecification", "predictive", "replicated", "residuals", "typicality"]
 
 NEIGHBOURS, LEAST = 20, 30
 """The neighbours of a row are one in so many of the surrogate's own x, and so many at least."""
 TINY = np.finfo(float).tiny
 Ranked = Mapping[str, Array]
+Located = tuple[Array, Array]
+"""θ̂ (n, D), and something of each row."""
 
 
 def replicated(
-    surrogate: Surrogate,
+    draw: Draw,
     observables: Mapping[str, Observable],
     x: Array,
     theta: Array,
@@ -54,14 +56,13 @@ def replicated(
     It is made continuous at random, so that it is exactly uniform for x like x′, ties or not.
     """
     n, k, dims = theta.shape
-    generator = torch.Generator(surrogate.device).manual_seed(seed)
     rng, step = np.random.default_rng([seed, 8]), max(1, 2**24 // (k * x[0].size))
     parts: dict[str, list[Array]] = {name: [] for name in observables}
     for i in range(0, n, step):
         if tick:
             tick(i / n)
         some = theta[i : i + step].reshape(-1, dims)
-        drawn = surrogate.sample(torch.as_tensor(some), generator).cpu().numpy().astype(x.dtype)
+        drawn = draw(some, rng).astype(x.dtype)
         for name, observable in observables.items():
             seen = np.asarray(observable(x[i : i + step]), dtype=float)[:, None]
             among = np.asarray(observable(drawn), dtype=float).reshape(len(seen), k)
@@ -98,27 +99,40 @@ def predictive(
     return section
 
 
-def misspecification(
-    prior: Box, data: tuple[Array, Array], own: tuple[Array, Array], shuffled: tuple[Array, Array]
-) -> dict[str, Any]:
-    """Is each x inside what the surrogate draws? Of rows (θ̂ (n, D), log q(x|θ̂) (n,)) each.
+def typicality(
+    observables: Mapping[str, Observable], rows: Located, null: Located, own: bool
+) -> Array:
+    """How like the x of a null, with the same θ̂, each x looks by its observables, (n,).
+
+    −½ Σ r², r being the residual of an observable, in standard errors, from the null's nearby.
 
     Args:
-        prior: its box is the scale of θ̂.
+        observables: numbers of each x.
+        rows: θ̂ (n, D), in one scale, and x (n, *x_shape).
+        null: the same of the null.
+        own: whether the rows are those of the null.
+    """
+    total = np.zeros(len(rows[0]))
+    for observable in observables.values():
+        values = [np.asarray(observable(x), dtype=float) for x in (null[1], rows[1])]
+        r = residuals((null[0], values[0]), (rows[0], values[1]), own)
+        total -= r**2 / 2
+    return total
+
+
+def misspecification(data: Located, own: Located, shuffled: Located) -> dict[str, Any]:
+    """Is each x inside what is drawn? Of θ̂ (n, D), in parts of the prior's box, and log q(x|θ̂).
+
+    Args:
         data: of the data.
-        own: of the surrogate's own x.
+        own: of x that were drawn.
         shuffled: of the control.
     """
-
-    def scaled(rows: tuple[Array, Array]) -> tuple[Array, Array]:
-        return (rows[0] - prior.low) / (prior.high - prior.low), rows[1]
-
-    null = scaled(own)
-    reference = np.sort(residuals(null, null, own=True))
+    reference = np.sort(residuals(own, own, own=True))
     m = len(reference)
 
     def p_values(rows: tuple[Array, Array]) -> Array:
-        found = residuals(null, scaled(rows))
+        found = residuals(own, rows)
         return (1 + np.searchsorted(reference, found, side="right")) / (m + 1)
 
     uniform, lowest = np.arange(1, m + 1) / (m + 1), max(1, int(ALPHA * (m + 1)))
@@ -149,7 +163,7 @@ def _control(ranks: Array, null: Array) -> dict[str, Any]:
     return {"p_value": found.p_value, "caught": bool(found.p_value < ALPHA)}
 
 
-def residuals(null: tuple[Array, Array], rows: tuple[Array, Array], own: bool = False) -> Array:
+def residuals(null: Located, rows: Located, own: bool = False) -> Array:
     """How far values (n,) at points (n, D) lie from those of a null nearby, in standard errors.
 
     Args:

@@ -25,13 +25,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from scipy.stats import chi2, t
 
 from physgen.checks.inferred import NARROW, SHIFT
+from physgen.checks.judged import Judged
 from physgen.checks.truth import bins, estimate
 from physgen.checks.uniformity import ALPHA
-from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Box
 
 __all__ = ["STEP", "Derivatives", "derivatives", "identities", "score"]
@@ -112,27 +111,25 @@ def _pull(values: Array) -> float:
 
 
 def score(
-    surrogate: Surrogate,
+    judged: Judged,
     theta: Array,
-    own: Array,
+    own: Array | None,
     x: Array | None,
     prior: Box,
     width: Array,
     *,
-    draws: int,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Bartlett's identities on x of the surrogate's own and, if given, of the data.
+    """Bartlett's identities on x of the surrogate's own and of the data, one of them at least.
 
     Args:
-        surrogate: a family with a likelihood.
+        judged: what gives log q, up to a function of x.
         theta: (n, D) what all x were drawn at; those near the prior's bounds are left out.
-        own: one x of the surrogate for each, (n, *x_shape).
+        own: one x of its own for each, (n, *x_shape), on which the controls are made.
         x: one x of the data for each.
         prior: uniform over the parameters.
         width: a posterior width of each parameter, (D,).
-        draws: random draws of each log q.
-        seed: seed of these.
+        seed: seed of the random draws of each log q.
 
     Returns:
         Parameter → figures of the surrogate's own x ("own"), of the data ("data"), p-values of
@@ -142,18 +139,24 @@ def score(
     theta = theta[keep]
 
     def of(rows: Array, shift: float = 0.0, second_too: bool = True) -> Derivatives:
-        values = torch.as_tensor(rows[keep])
+        log_density = judged.log_density(rows[keep], np.arange(len(theta)), seed)
 
         def log_prob(at: Array) -> Array:
-            points = torch.as_tensor(at)
-            return surrogate.log_prob(points, values, draws=draws, seed=seed).value.numpy()
+            return log_density(at[:, None])[:, 0]
 
         return derivatives(log_prob, theta + shift * width, width, second_too)
 
-    right, shifted = of(own), identities(of(own, SHIFT, False), theta, prior)
-    sharper = Derivatives(right.score / NARROW**2, right.curvature / NARROW**2)
-    narrow, ours = identities(sharper, theta, prior), identities(right, theta, prior)
-    data = [None] * len(prior) if x is None else identities(of(x), theta, prior)
+    def table(found: Derivatives) -> list[dict[str, Any]]:
+        return identities(found, theta, prior)
+
+    base = x if own is None else own
+    if base is None:
+        raise ValueError("score: needs x")
+    right, shifted = of(base), table(of(base, SHIFT, False))
+    narrow = table(Derivatives(right.score / NARROW**2, right.curvature / NARROW**2))
+    nothing = [None] * len(prior)
+    ours = nothing if own is None else table(right)
+    data = nothing if x is None else table(of(x) if own is not None else right)
     return {
         name: {
             "rows": len(theta),

@@ -62,6 +62,12 @@ PAIRS = 100_000
 """Rows × draws of log p in the NLL at most; being paired, its gap needs few rows."""
 EXAMPLES, THETA_BINS = 4, 8
 
+SECTIONS = {
+    "samples": 1, "nll": 4, "posterior": 8, "partition": 1, "observables": 1, "curves": 1,
+    "two_sample": 4, "sweep": 4, "gallery": 0, "latents": 0, "filters": 0,
+}  # fmt: skip
+"""Those that take time, with the part of it that they take, about."""
+
 
 def validate(
     surrogate: Surrogate,

@@ -31,6 +31,8 @@ def checks(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield _check(of("SBC", name), "rank of θ", test, ("narrow", "shifted"))
     yield _check("coverage", "densest regions", result["coverage"], ("narrow",))
     yield _check("TARP", "distance from random points", result["tarp"], ("narrow",))
+    if result["lc2st"]:
+        yield _check("LC2ST", "a classifier at some x", result["lc2st"], ("narrow", "shifted"))
     for name, s in result["score"].items():
         for key, what, about, control in (
             ("mean_p", "mean score", "E ∂ log q = 0", "shifted"),
@@ -39,10 +41,12 @@ def checks(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             found = {k: {"p_value": s[k][key]} if s[k] else None for k in ("data", "own")}
             test = found | {"controls": {control: s["controls"][control]}}
             yield _check(of(what, name), about, test, (control,))
-    yield _predictive(result["predictive"])
-    m = result["misspecification"]
-    test = {"data": m, "own": None, "controls": m["controls"]}
-    yield _check("misspecification", "log q at the best θ", test, ("shuffled",))
+    if result["predictive"]:
+        yield _predictive(result["predictive"])
+    if m := result["misspecification"]:
+        test = {"data": m, "own": None, "controls": m["controls"]}
+        about = "log q at the best θ" if result["likelihood"] else "observables at the best θ"
+        yield _check("misspecification", about, test, ("shuffled",))
 
 
 def _check(
@@ -134,11 +138,14 @@ def summary(result: Mapping[str, Any]) -> str:
         words.append(f"fails {_named(by[FAILED], p=True)}")
     if by[NONE]:
         words.append(f"no verdict on {_named(by[NONE])}")
-    outside = result["misspecification"]
-    words.append(
-        f"{outside['outside']:,} of {outside['rows']:,} x outside of what the surrogate draws "
-        f"({outside['expected']:.2g} expected)"
-    )
+    if outside := result["misspecification"]:
+        words.append(
+            f"{outside['outside']:,} of {outside['rows']:,} x outside of what is drawn "
+            f"({outside['expected']:.2g} expected)"
+        )
+    if gained := result["information"]:
+        most = f" of {gained['exact']:.3f}" if gained["exact"] else ""
+        words.append(f"information {gained['gain']:.3f} ± {gained['se']:.3f}{most} nats")
     return "; ".join([*words, *result["warnings"]])
 
 

@@ -274,7 +274,7 @@ def train(
     epochs: int | None = None,
     seed: int = 0,
     device: torch.device | None = None,
-    on_batch: Callable[[], None] = lambda: None,
+    on_batch: Callable[[int], None] = lambda epoch: None,
 ) -> Network:
     """Train a network of sbi on simulations.
 
@@ -286,7 +286,7 @@ def train(
         epochs: epochs at most; until the validation loss has not improved for 20 if None.
         seed: seed of weights, order and noise.
         device: where to train.
-        on_batch: is called before each batch, and may raise.
+        on_batch: is told before each batch in which epoch it is, from 1, and may raise.
 
     Raises:
         UsageError: sbi is not installed, too few simulations, or x that the method is not for.
@@ -331,20 +331,21 @@ class Batches:
 
     Args:
         loader: of rows that lie in memory, in random order, whole batches only.
-        on_batch: is called before each batch.
+        on_batch: is told before each batch in which epoch it is, from 1.
     """
 
-    def __init__(self, loader: Any, on_batch: Callable[[], None]) -> None:
+    def __init__(self, loader: Any, on_batch: Callable[[int], None]) -> None:
         self.tensors = loader.dataset.tensors
         self.index = torch.as_tensor(loader.sampler.indices)
         self.batch_size: int = loader.batch_size
-        self.on_batch = on_batch
+        self.on_batch, self.epoch = on_batch, 0
 
     def __len__(self) -> int:
         return len(self.index) // self.batch_size
 
     def __iter__(self) -> Iterator[list[Tensor]]:
+        self.epoch += 1
         order = self.index[torch.randperm(len(self.index))]
         for rows in order.split(self.batch_size)[: len(self)]:
-            self.on_batch()
+            self.on_batch(self.epoch)
             yield [t[rows] for t in self.tensors]

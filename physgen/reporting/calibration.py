@@ -15,10 +15,12 @@ SQUARE = (4.2, 3.9)
 
 def page(metrics: Mapping[str, Any]) -> str:
     """The report as HTML; the same text for the same metrics."""
-    law = (metrics.get("surrogate") or {}).get("law") or {}
+    judged = metrics.get("surrogate") or metrics.get("network") or {}
+    law = judged.get("law") or {}
     return rendered(
         "calibration.html",
         m=metrics,
+        judged=judged,
         law=law,
         names={p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []},
         controls={name: control[0] for name, control in uniform.CONTROLS.items()},

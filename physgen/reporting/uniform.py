@@ -88,9 +88,9 @@ def _lines(test: Mapping[str, Any]) -> list[tuple[NDArray[Any], dict[str, Any]]]
 
 
 def predictive(ax: Axes, data: Mapping[str, Any], title: str) -> None:
-    """Ranks of an observable among x drawn from the posterior, and of the surrogate's own x."""
+    """Ranks of an observable among x drawn from the posterior, and of x that are drawn."""
     own, seen = (_density(data["counts"][key]) for key in ("own", "data"))
-    ax.stairs(*own, fill=True, color=GREY, alpha=0.5, label="x of the surrogate")
+    ax.stairs(*own, fill=True, color=GREY, alpha=0.5, label="x that are drawn")
     ax.stairs(*seen, color=SURROGATE, linewidth=1.5, label="x of the data")
     ax.set_title(title.replace("$", r"\$"))
     ax.set(xlabel="rank among x drawn from the posterior", ylabel="density", xlim=(0, 1))
