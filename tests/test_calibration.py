@@ -17,7 +17,7 @@ from physgen import api
 from physgen.checks.calibration import calibrate
 from physgen.checks.inferred import ranks, tempered
 from physgen.checks.local import DRAWS, Pairs, local
-from physgen.checks.predictive import replicated, residuals
+from physgen.checks.predictive import misspecification, replicated, residuals
 from physgen.checks.score import derivatives, identities
 from physgen.checks.uniformity import LEVELS, alike, bands, uniformity
 from physgen.checks.verdicts import summary
@@ -379,6 +379,17 @@ def test_residuals_follow_a_curved_null_and_see_what_is_off():
     own, new = residuals(null, null, own=True), residuals(null, others)
     assert alike(new, own).p_value > 1e-2
     assert residuals(null, (points[:5], values[:5] - 3)).max() < -4
+
+
+def test_x_of_few_values_are_ties_and_no_misfit():
+    """log q that is a function of θ̂ leaves rounding errors only, of which nothing may follow."""
+    rng = np.random.default_rng(3)
+    at = rng.integers(0, 9, (3, 400, 1)) / 8
+    data, own, wrong = ((rows, np.sin(3 * rows[:, 0]) * 1e3 + 1e3) for rows in at)
+    found = misspecification(data, own, (wrong[0], wrong[1] - 1))
+    assert found["outside"] == 0
+    assert found["p_value"] > 1e-2
+    assert found["controls"]["shuffled"]["caught"]
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,8 @@ __all__ = ["misspecification", "predictive", "replicated", "residuals", "typical
 
 NEIGHBOURS, LEAST = 20, 30
 """The neighbours of a row are one in so many of the surrogate's own x, and so many at least."""
-TINY = np.finfo(float).tiny
+NOISE, TINY = 1e-6, np.finfo(float).tiny
+"""Least spread, in parts of the null's: below are rounding errors, and these are ties."""
 Ranked = Mapping[str, Array]
 Located = tuple[Array, Array]
 """θ̂ (n, D), and something of each row."""
@@ -131,14 +132,17 @@ def misspecification(data: Located, own: Located, shuffled: Located) -> dict[str
     reference = np.sort(residuals(own, own, own=True))
     m = len(reference)
 
-    def p_values(rows: tuple[Array, Array]) -> Array:
-        found = residuals(own, rows)
-        return (1 + np.searchsorted(reference, found, side="right")) / (m + 1)
-
     uniform, lowest = np.arange(1, m + 1) / (m + 1), max(1, int(ALPHA * (m + 1)))
 
-    def judged(p: Array) -> dict[str, Any]:
-        test, outside = alike(p, uniform), int((p <= lowest / (m + 1)).sum())
+    def p_values(rows: Located) -> tuple[Array, Array]:
+        """Of each row; and a random one among its ties, which is uniform even where x is few."""
+        found = residuals(own, rows)
+        below, up_to = (np.searchsorted(reference, found, side=s) for s in ("left", "right"))
+        among = below + np.random.default_rng(0).random(len(found)) * (up_to - below + 1)
+        return (1 + up_to) / (m + 1), among / (m + 1)
+
+    def judged(p: Array, untied: Array) -> dict[str, Any]:
+        test, outside = alike(untied, uniform), int((p <= lowest / (m + 1)).sum())
         tail = float(betabinom.sf(outside - 1, len(p), lowest, m + 1 - lowest))
         return {
             "rows": len(p),
@@ -147,13 +151,13 @@ def misspecification(data: Located, own: Located, shuffled: Located) -> dict[str
             "expected": len(p) * lowest / (m + 1),
         }
 
-    p, wrong = p_values(data), p_values(shuffled)
-    control = judged(wrong)
-    return judged(p) | {
+    right, wrong = p_values(data), p_values(shuffled)
+    control = judged(*wrong)
+    return judged(*right) | {
         "null_rows": m,
-        "p_values": p,
+        "p_values": right[0],
         "level": lowest / (m + 1),
-        "counts": {"data": counted(p), "shuffled": counted(wrong)},
+        "counts": {"data": counted(right[1]), "shuffled": counted(wrong[1])},
         "controls": {"shuffled": control | {"caught": bool(control["p_value"] < ALPHA)}},
     }
 
@@ -185,4 +189,5 @@ def residuals(null: Located, rows: Located, own: bool = False) -> Array:
     left = values[near] - np.einsum("nki,ni->nk", design, fitted)
     variance = (left**2).sum(-1) / max(1, k - design.shape[-1])
     spread = np.sqrt(variance * (1 + (inverse[:, 0] ** 2).sum(-1)))
-    return (rows[1] - fitted[:, 0]) / np.maximum(spread, TINY)
+    floor = NOISE * values.std() + TINY
+    return np.round((rows[1] - fitted[:, 0]) / np.maximum(spread, floor), 3)
