@@ -299,9 +299,9 @@ def simulations(source: Source, asked: Asked, check: Check) -> tuple[Law, Array,
 def watched(log_density: LogLikelihood, check: Check) -> LogLikelihood:
     """The same function, asking before each call whether to stop."""
 
-    def asking(theta: Array) -> Array:
+    def asking(theta: Array, which: Array | None = None, /) -> Array:
         check()
-        return log_density(theta)
+        return log_density(theta, which)
 
     return asking
 

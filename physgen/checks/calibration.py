@@ -130,7 +130,7 @@ def calibrate(
         "samples": samples,
         "alpha": ALPHA,
         "resolved": float(data.resolved.mean()),
-        "evaluations": data.evaluations,
+        "evaluations": data.evaluations.mean(),
     }
     result |= section("uniform", uniform, prior, data, own)
     width = np.median(own.sd, 0)
