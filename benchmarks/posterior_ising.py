@@ -150,21 +150,12 @@ def nre(theta: Tensor, x: Tensor, minutes: float, **about: Any) -> Observe:
 
 
 def fmpe(theta: Tensor, x: Tensor, minutes: float, **about: Any) -> Observe:
-    """Flow matching; the density comes from an ODE, solved for all x and θ at once."""
+    """Flow matching; the density comes from an ODE, solved for many pairs (θ, x) at once."""
     build = posterior_flow_nn("mlp", z_score_x="none", embedding_net=Torus())
     net = by_epochs(FMPE(vf_estimator=build, **about), theta, x, minutes)
     ode = VectorFieldBasedPotential(net, about["prior"]).neural_ode
 
-    def observe(x: Array) -> LogLikelihood:
-        flow = ode(single(x))
-
-        def log_density(theta: Array) -> Array:
-            with torch.no_grad():
-                return flow.log_prob(single(theta.swapaxes(0, 1))).double().numpy().T
-
-        return log_density
-
-    return observe
+    return in_rows(lambda theta, x: ode(x).log_prob(theta[None])[0])
 
 
 def npe(model: str, theta: Tensor, x: Tensor, minutes: float, **about: Any) -> Observe:

@@ -74,7 +74,7 @@ def tensor(values: Array) -> torch.Tensor:
 
 
 def posteriors(log_likelihood: Likelihoods, x: Array, prior: Box) -> Iterator[GridPosterior]:
-    """Posteriors of x, some at a time: a grid zooms until the last of them is resolved."""
+    """Posteriors of x, some at a time, for the fine grid of each is large."""
     for i in range(0, len(x), AT_ONCE):
         part = x[i : i + AT_ONCE]
         yield grid_posterior(log_likelihood(part), prior, len(part))

@@ -288,11 +288,11 @@ def watched(log_density: LogLikelihood, tell: Tell) -> LogLikelihood:
     """The same function, telling before each call how many points were asked for so far."""
     points = 0
 
-    def telling(theta: Array) -> Array:
+    def telling(theta: Array, which: Array | None = None, /) -> Array:
         nonlocal points
         tell(f"{points:,} log densities")
         points += theta.shape[0] * theta.shape[1]
-        return log_density(theta)
+        return log_density(theta, which)
 
     return telling
 

@@ -455,7 +455,7 @@ def test_the_command_line(files):
 def test_equal_calls_make_equal_figures_whatever_is_held_at_once(files, monkeypatch):
     found = []
     for held in (20, 7):
-        monkeypatch.setattr("physgen.checks.inferred.ROWS", held)
+        monkeypatch.setattr("physgen.checks.inferred.POINTS", 705 * held)
         out = files / f"{held}.json"
         found.append(api.calibrate(files / "m.pt", files / "test.h5", out=out, samples=2).data)
     timed = {"seconds", "cpu_seconds", "provenance"}

@@ -45,11 +45,11 @@ def test_one_parameter_agrees_with_the_truncated_gaussian(noise):
     _, x = data(simulator, 53)
     exact, grid = truncated(simulator, x), posterior(simulator, x)
     assert grid.resolved.all()
-    assert grid.evaluations <= (60 if noise < 0.02 else 45)
-    np.testing.assert_allclose((grid.mean[:, 0] - exact.mean()) / exact.std(), 0, atol=5e-4)
-    np.testing.assert_allclose(grid.sd[:, 0] / exact.std(), 1, atol=1e-3)
+    assert grid.evaluations.max() <= (60 if noise < 0.02 else 45)
+    np.testing.assert_allclose((grid.mean[:, 0] - exact.mean()) / exact.std(), 0, atol=2e-3)
+    np.testing.assert_allclose(grid.sd[:, 0] / exact.std(), 1, atol=3e-3)
     for q in (0.001, 0.1, 0.5, 0.99):
-        np.testing.assert_allclose(exact.cdf(grid.quantile(q)[:, 0]), q, atol=2e-4)
+        np.testing.assert_allclose(exact.cdf(grid.quantile(q)[:, 0]), q, atol=5e-4)
     theta = exact.rvs((5, 53), random_state=np.random.default_rng(1)).T[..., None]
     expected = exact.logpdf(theta[..., 0].T).T
     np.testing.assert_allclose(grid.log_prob(theta), expected, atol=1e-3)
@@ -65,8 +65,9 @@ def test_several_parameters_agree_with_the_closed_form(parameters):
     grid = posterior(simulator, x)
     assert inside.sum() > 5
     assert grid.resolved.all()
-    np.testing.assert_allclose(((grid.mean - mean) / sd)[inside], 0, atol=1e-3)
-    np.testing.assert_allclose((grid.sd / sd)[inside], 1, atol=0.006)
+    shift, ratio = {2: (1e-3, 0.006), 3: (3e-3, 0.01)}[parameters]
+    np.testing.assert_allclose(((grid.mean - mean) / sd)[inside], 0, atol=shift)
+    np.testing.assert_allclose((grid.sd / sd)[inside], 1, atol=ratio)
     a, k = simulator.matrix, simulator.size
     residual = x - simulator.mean(mean)
     chi2 = (residual**2).sum(-1) / simulator.noise**2
@@ -87,7 +88,7 @@ def test_evidence_of_a_truncated_posterior_agrees_with_quadrature():
 
 
 def test_mass_piled_up_at_a_bound():
-    grid = grid_posterior(lambda theta: -theta[..., 0] / 0.01, LINE, 1)
+    grid = grid_posterior(lambda theta, _: -theta[..., 0] / 0.01, LINE, 1)
     assert grid.resolved.all()
     assert grid.mean[0, 0] == pytest.approx(-1.99, abs=2e-4)
     assert grid.sd[0, 0] == pytest.approx(0.01, rel=0.02)
@@ -98,7 +99,7 @@ def test_mass_piled_up_at_a_bound():
 def test_two_narrow_modes_keep_their_weights():
     centres, widths = np.array([1.013, -0.7]), np.array([0.02, 0.03])
 
-    def log_p(theta):
+    def log_p(theta, _):
         return np.logaddexp(
             *(-(((theta[..., 0] - c) / s) ** 2) / 2 for c, s in zip(centres, widths, strict=True))
         )
@@ -121,7 +122,7 @@ def test_a_ridge_between_two_parameters():
     cov = width**2 * np.array([[1, rho], [rho, 1]])
     precision = np.linalg.inv(cov)
     grid = grid_posterior(
-        lambda t: -np.einsum("ngi,ij,ngj->ng", t - centre, precision, t - centre) / 2,
+        lambda t, _: -np.einsum("ngi,ij,ngj->ng", t - centre, precision, t - centre) / 2,
         Box(a=(-2.0, 2.0), b=(-2.0, 2.0)),
         1,
     )
@@ -133,7 +134,7 @@ def test_a_ridge_between_two_parameters():
 
 def test_zero_probability_inside_the_box():
     grid = grid_posterior(
-        lambda t: np.where(t[..., 0] > 0.3, -((t[..., 0] / 0.5) ** 2) / 2, -np.inf), LINE, 1
+        lambda t, _: np.where(t[..., 0] > 0.3, -((t[..., 0] / 0.5) ** 2) / 2, -np.inf), LINE, 1
     )
     exact = truncnorm(0.6, 4, 0, 0.5)
     assert grid.mean[0, 0] == pytest.approx(exact.mean(), abs=1e-3)
@@ -143,7 +144,7 @@ def test_zero_probability_inside_the_box():
 
 
 def test_heavy_tails():
-    grid = grid_posterior(lambda t: -3 * np.log1p((t[..., 0] / 0.1) ** 2), LINE, 1)
+    grid = grid_posterior(lambda t, _: -3 * np.log1p((t[..., 0] / 0.1) ** 2), LINE, 1)
     value, _ = quad(lambda t: (1 + (t / 0.1) ** 2) ** -3 / 4, -2, 2, points=[0])
     assert grid.log_evidence[0] == pytest.approx(np.log(value), abs=0.02)
 
@@ -232,7 +233,7 @@ def test_a_surrogate_meets_the_same_noise_under_every_theta():
     surrogate = Noisy(simulator)
     grid = grid_posterior(of_surrogate(surrogate, x, draws=3, seed=7), simulator.prior, 13)
     assert grid.resolved.all()
-    assert surrogate.rows == 13 * grid.evaluations
+    assert surrogate.rows == grid.evaluations.sum()
     again = grid_posterior(of_surrogate(surrogate, x, draws=3, seed=7), simulator.prior, 13)
     np.testing.assert_array_equal(grid.values, again.values)
     surrogate.chunk = 17
@@ -287,7 +288,7 @@ def test_interpolation_is_exact_for_cubics():
 
 
 def test_bad_calls_are_refused():
-    def zero(theta):
+    def zero(theta, _):
         return np.zeros(theta.shape[:2])
 
     with pytest.raises(UsageError, match="1 to 3 parameters"):
@@ -295,13 +296,13 @@ def test_bad_calls_are_refused():
     with pytest.raises(UsageError, match="at least 5 nodes"):
         grid_posterior(zero, LINE, 1, nodes=4)
     with pytest.raises(DataError, match=r"observation 1: .* got a maximum of nan"):
-        grid_posterior(lambda t: np.where([[0], [1]], np.nan, t[..., 0]), LINE, 2)
+        grid_posterior(lambda t, i: np.where(i[:, None] == 1, np.nan, t[..., 0]), LINE, 2)
     with pytest.raises(DataError, match="got a maximum of -inf"):
-        grid_posterior(lambda t: zero(t) - np.inf, LINE, 1)
+        grid_posterior(lambda t, i: zero(t, i) - np.inf, LINE, 1)
 
 
 def test_a_flat_likelihood_gives_back_the_prior():
-    grid = grid_posterior(lambda t: np.zeros(t.shape[:2]), LINE, 1)
+    grid = grid_posterior(lambda t, _: np.zeros(t.shape[:2]), LINE, 1)
     assert grid.evaluations == 15
     assert grid.log_evidence[0] == pytest.approx(0, abs=1e-12)
     assert grid.sd[0, 0] == pytest.approx(4 / np.sqrt(12))
@@ -309,7 +310,7 @@ def test_a_flat_likelihood_gives_back_the_prior():
 
 
 def test_a_tail_far_outside_keeps_its_log_density():
-    grid = grid_posterior(lambda t: -((t[..., 0] / 0.02) ** 2) / 2, LINE, 1)
+    grid = grid_posterior(lambda t, _: -((t[..., 0] / 0.02) ** 2) / 2, LINE, 1)
     theta = np.array([[[0.5], [-1.5]]])
     np.testing.assert_allclose(
         grid.log_prob(theta), norm(0, 0.02).logpdf(theta[..., 0]), rtol=0.02
@@ -345,3 +346,87 @@ def test_some_rows_meet_the_random_numbers_of_all_rows():
     x, theta = np.zeros((5, 5)), np.linspace(-1, 1, 3).reshape(1, 3, 1)
     some = of_surrogate(surrogate, x[3:], index=np.arange(3, 5))(theta.repeat(2, 0))
     np.testing.assert_array_equal(some, of_surrogate(surrogate, x)(theta.repeat(5, 0))[3:])
+
+
+class Counted:
+    """An exact log p that counts the rows that it is asked for."""
+
+    def __init__(self, log_prob):
+        self.log_prob, self.rows = log_prob, 0
+
+    def __call__(self, theta, x):
+        self.rows += len(x)
+        return self.log_prob(theta, x)
+
+
+def told_of(posterior, i, theta):
+    """All that a posterior tells of observation i."""
+    one = posterior[i : i + 1]
+    levels = np.array([0.0, 1e-3, 0.3, 0.999])
+    return {
+        "values": [one.log_evidence, one.evaluations, one.resolved, one.mean, one.sd],
+        "quantiles": one.quantile(levels),
+        "cdf": one.cdf(theta),
+        "log_prob": one.log_prob(theta),
+        "draws": one.sample(50, np.random.default_rng(0)),
+    }
+
+
+@pytest.mark.parametrize("parameters", [1, 2, 3])
+def test_a_posterior_does_not_depend_on_who_else_is_in_the_call(parameters):
+    """Some that one round resolves, among others that are a thousand times narrower."""
+    simulator = LinearGaussian(size=5, parameters=parameters, noise=1.0)
+    _, x = data(simulator, 11)
+    sharper = np.array([1.0, 1e-3, 1.0, 0.05, 0.3, 1.0, 1e-3, 0.02, 1.0, 0.1, 2.0])
+    mean = simulator.posterior(x)[0].clip(-1.9, 1.9)
+
+    def likelihood(some):
+        def log_p(theta, which):
+            off = (theta - mean[some[which], None]) / sharper[some[which], None, None]
+            return -np.logaddexp(off, -off).sum(-1) - 0.5 * (off**2).sum(-1)
+
+        return log_p
+
+    every = np.arange(11)
+    crowd = grid_posterior(likelihood(every), simulator.prior, 11)
+    assert len(set(crowd.evaluations.tolist())) >= 3
+    ends = np.array([simulator.prior.low, simulator.prior.high])
+    for i in every:
+        alone = grid_posterior(likelihood(every[[i]]), simulator.prior, 1)
+        points = np.concatenate([mean[i] + sharper[i] * np.linspace(-1, 1, 7)[:, None], ends])
+        told = [told_of(p, j, points[None]) for p, j in ((alone, 0), (crowd, i))]
+        for name in told[0]:
+            pairs = zip(told[0][name], told[1][name], strict=True)
+            for one, other in pairs:
+                np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_a_crowd_costs_what_its_members_cost_alone():
+    simulator = LinearGaussian(size=5, parameters=1, noise=0.01)
+    _, x = data(simulator, 31)
+    asked = Counted(simulator.log_prob)
+    crowd = grid_posterior(of_exact(asked, x), simulator.prior, 31)
+    alone = [posterior(simulator, row[None]).evaluations[0] for row in x]
+    assert asked.rows == crowd.evaluations.sum()
+    assert crowd.evaluations.tolist() == alone
+    assert len(set(alone)) > 1
+
+
+def test_sets_are_asked_by_their_rows():
+    simulator = LinearGaussian(size=5, parameters=1)
+    _, x = data(simulator, 12)
+    sets = iid_sets(of_exact(simulator.log_prob, x), 3)
+    theta = np.linspace(-1, 1, 8).reshape(4, 2, 1)
+    which = np.array([2, 0, 3, 1])
+    np.testing.assert_array_equal(sets(theta[which], which), sets(theta)[which])
+
+
+@pytest.mark.parametrize("more", [1, 7])
+def test_repeated_last_nodes_change_nothing(more):
+    rng = np.random.default_rng(more)
+    x = np.sort(rng.random((3, 9)), -1)
+    f = rng.normal(size=(3, 4, 9))
+    new = np.sort(rng.uniform(x[:, :1], x[:, -1:], (3, 31)), -1)
+    new[:, -1] = x[:, -1]
+    wide, values = (np.pad(a, ((0, 0),) * (a.ndim - 1) + ((0, more),), "edge") for a in (x, f))
+    np.testing.assert_array_equal(interpolate(wide, values, new), interpolate(x, f, new))

@@ -109,8 +109,8 @@ def test_chains_and_grid_agree_on_one_likelihood(name):
         found.interval(0.8) / grid.sd[:, None], grid.interval(0.8) / grid.sd[:, None], atol=0.25
     )
 
-    def shifted(theta):
-        return likelihood(theta - 0.3 * grid.sd[:, None])
+    def shifted(theta, which):
+        return likelihood(theta - 0.3 * grid.sd[which, None], which)
 
     assert disagreement(found, grid_posterior(shifted, simulator.prior, n)) > 4.5
 

@@ -143,7 +143,7 @@ def calibrate(
         "samples": samples,
         "alpha": ALPHA,
         "resolved": float(data.found.resolved.mean()),
-        "evaluations": data.found.evaluations,
+        "evaluations": data.found.evaluations.mean(),
         "information": information(data, simulator, prior),
     }
     result |= run.section("uniform", uniform, prior, data.found, own and own.found)

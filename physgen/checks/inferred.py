@@ -36,9 +36,8 @@ CONTROLS = {
     "shifted": "shifted by 0.3 widths",
     "shuffled": "of shuffled components",
 }
-POINTS, ROWS = 2**21, 20
-"""Points of fine grids, and rows, that are held at once: one row that needs another round of the
-grid gives it to all of them."""
+POINTS = 2**17
+"""Points of fine grids that are held at once."""
 TINY = np.finfo(float).tiny
 Tick = Callable[[float], None]
 
@@ -68,7 +67,7 @@ class Inferred(NamedTuple):
         log_p: log density at the posterior mean, (n,).
         gain: log p(θ|x) − log p(θ), what x tells of θ in nats, (n,); NaN without θ.
         resolved: whether the grid resolves each, (n,).
-        evaluations: of log p(x|θ), for a row at most.
+        evaluations: of log p(x|θ) on the grid of each, (n,).
     """
 
     ranks: dict[str, Ranks]
@@ -78,7 +77,7 @@ class Inferred(NamedTuple):
     log_p: Array
     gain: Array
     resolved: NDArray[np.bool_]
-    evaluations: int
+    evaluations: Array
 
 
 def inferred(
@@ -107,7 +106,7 @@ def inferred(
     rng = np.random.default_rng([seed, 7])
     around = rng.uniform(prior.low, prior.high, (len(x), len(prior)))
     size = ((MOST[len(prior)] - 1) * FINE[len(prior)] + 1) ** len(prior)
-    step, parts = max(1, min(ROWS, POINTS // size)), []
+    step, parts = max(1, POINTS // size), []
     for i in range(0, len(x), step):
         if tick:
             tick(i / len(x))
@@ -147,10 +146,7 @@ def _joined(parts: list[Inferred]) -> Inferred:
         name: Ranks(*map(np.concatenate, zip(*(p.ranks[name] for p in parts), strict=True)))
         for name in parts[0].ranks
     }
-    most = max(p.evaluations for p in parts)
-    return Inferred(
-        ranked, of("mean"), of("sd"), of("draws"), of("log_p"), of("gain"), of("resolved"), most
-    )
+    return Inferred(ranked, *(of(name) for name in Inferred._fields[1:]))
 
 
 def ranks(posterior: GridPosterior, theta: Array, around: Array, prior: Box) -> Ranks:

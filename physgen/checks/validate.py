@@ -210,7 +210,7 @@ def _posterior(
         "likelihood": likelihood,
         "observations": len(x),
         "draws": draws,
-        "evaluations": model.evaluations,
+        "evaluations": model.evaluations.mean(),
         **_figures(agreement),
         "by_parameter": _by_parameter(agreement, prior.names),
         "sets": _sets(surrogate, theta, simulator, truth, draws, seed)

@@ -12,7 +12,8 @@ differ (but for a rise of 0.05 nats, so that smooth inflections keep their curva
 within ¼ nat of the cell's higher end. Cf. the limiters of Fritsch & Carlson, SIAM J. Numer. Anal.
 17 (1980) 238, which would flatten the maxima that matter here.
 
-All arrays are batches: nodes (n, m) with values (n, …, m) along the last axis.
+All arrays are batches: nodes (n, m) with values (n, …, m) along the last axis. Rows of fewer nodes
+than others repeat the last one, with its value: cells of no width, which change nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from simulators.base import Array
 
-__all__ = ["curvatures", "integral", "interpolate", "lines", "on_axes"]
+__all__ = ["cells", "curvatures", "integral", "interpolate", "lines", "on_axes"]
 
 
 def lines(x: Array, like: Array) -> Array:
@@ -29,33 +30,48 @@ def lines(x: Array, like: Array) -> Array:
     return x.reshape(len(x), *[1] * (like.ndim - 2), -1)
 
 
+def cells(x: Array) -> Array:
+    """How many cells have a width, (n,)."""
+    return (np.diff(x) > 0).sum(-1)
+
+
 def curvatures(x: Array, f: Array) -> tuple[Array, Array]:
     """Second divided differences around the lower and the upper end of each cell."""
-    h = np.diff(lines(x, f))
+    h = _widths(x, f)
     s = np.diff(np.diff(f) / h) / (h[..., 1:] + h[..., :-1])
+    known = np.minimum(np.arange(s.shape[-1]), cells(x)[:, None] - 2)
+    s = np.take_along_axis(s, lines(known, f), -1)
     return np.concatenate([s[..., :1], s], -1), np.concatenate([s, s[..., -1:]], -1)
 
 
 def interpolate(x: Array, f: Array, new: Array) -> Array:
     """f (n or 1, …, m) at nodes x (n or 1, m) → at new points (n, q), (n, …, q)."""
     left, right = curvatures(x, f)
-    h = np.diff(lines(x, f))
+    h = _widths(x, f)
     smaller = np.where(left * right > 0, np.minimum(abs(left), abs(right)), 0)
     limit = 3 * smaller + 0.2 / h**2
     rows = np.broadcast_to(x, (len(new), x.shape[1]))
     k = np.stack([np.searchsorted(a, b, side="right") for a, b in zip(rows, new, strict=True)]) - 1
-    k = lines(k.clip(0, x.shape[1] - 2), f)
+    k = lines(k.clip(0, cells(x)[:, None] - 1), f)
 
     def at(values: Array) -> Array:
         return np.take_along_axis(values, k, -1)
 
-    outer = np.concatenate([2 * x[:, :1] - x[:, 1:2], x, 2 * x[:, -1:] - x[:, -2:-1]], -1)
-    before, after = at(lines(outer[:, :-3], f)), at(lines(outer[:, 3:], f))
+    before = np.concatenate([2 * x[:, :1] - x[:, 1:2], x[:, :-2]], -1)
+    after = np.concatenate([x[:, 2:], x[:, -1:]], -1)
+    after = np.where(after > x[:, 1:], after, 2 * x[:, 1:] - x[:, :-1])
+    before, after = at(lines(before, f)), at(lines(after, f))
     a, b, h = at(f[..., :-1]), at(f[..., 1:]), at(h)
     t = (lines(new, f) - at(lines(x[:, :-1], f))) / h
     w = (lines(new, f) - before) / (after - before)
     bend = (1 - w) * at(left.clip(-limit, limit)) + w * at(right.clip(-limit, limit))
     return np.minimum((1 - t) * a + t * b - h**2 * t * (1 - t) * bend, np.maximum(a, b) + 0.25)
+
+
+def _widths(x: Array, f: Array) -> Array:
+    """Widths of the cells, to go with the last axis of f; 1 where there is none."""
+    h = np.diff(lines(x, f))
+    return np.where(h > 0, h, 1)
 
 
 def on_axes(nodes: tuple[Array, ...], f: Array, axes: tuple[Array, ...]) -> Array:

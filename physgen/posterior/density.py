@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from physgen.posterior.cubic import integral, on_axes
+from physgen.posterior.cubic import cells, integral, on_axes
 from simulators.base import Array
 
 __all__ = ["GridPosterior"]
@@ -35,10 +35,10 @@ class GridPosterior:
 
     Attributes:
         nodes: one (n, m) array of increasing points for each of the D parameters, from one end of
-            the prior's box to the other.
+            the prior's box to the other; the last one is repeated where others have more.
         values: log p(θ|x) on the product of the nodes, (n, m, …, m).
         log_evidence: log ∫ p(x|θ) p(θ) dθ, (n,).
-        evaluations: how often log p(x|θ) was evaluated for each observation.
+        evaluations: how often log p(x|θ) was evaluated for each observation, (n,).
         resolved: whether the nodes resolve the posterior, (n,); false also where p(x|θ) drops
             to zero inside the box, and for correlations of two parameters beyond about 0.95.
     """
@@ -46,7 +46,7 @@ class GridPosterior:
     nodes: tuple[Array, ...]
     values: Array
     log_evidence: Array
-    evaluations: int
+    evaluations: Array
     resolved: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class GridPosterior:
             tuple(x[rows] for x in self.nodes),
             self.values[rows],
             self.log_evidence[rows],
-            self.evaluations,
+            self.evaluations[rows],
             self.resolved[rows],
         )
 
@@ -163,10 +163,11 @@ def _subdivide(x: Array, parts: int) -> Array:
 
     The outer cells may be hundreds of widths wide, with a tail of e⁻¹⁸ at their inner end.
     """
-    t = np.tile(np.arange(parts) / parts, (x.shape[1] - 1, 1))
-    t[0], t[-1] = 1 - (1 - t[0]) ** 4, t[-1] ** 4
-    cells = x[:, :-1, None] + np.diff(x)[..., None] * t
-    return np.concatenate([cells.reshape(len(x), -1), x[:, -1:]], -1)
+    t = np.arange(parts) / parts
+    power = np.tile(t, (*np.diff(x).shape, 1))
+    power[:, 0], power[np.arange(len(x)), cells(x) - 1] = 1 - (1 - t) ** 4, t**4
+    points = x[:, :-1, None] + np.diff(x)[..., None] * power
+    return np.concatenate([points.reshape(len(x), -1), x[:, -1:]], -1)
 
 
 def _draw(axes: list[Array], density: Array, u: Array) -> Array:
@@ -200,7 +201,7 @@ def _cdf(theta: Array, x: Array, p: Array) -> Array:
     for at, a, f, m in zip(theta, x, p, _masses(x, p), strict=True):
         k = np.searchsorted(a, at, side="right").clip(1, len(a) - 1) - 1
         h = a[k + 1] - a[k]
-        t = ((at - a[k]) / h).clip(0, 1)
+        t = ((at - a[k]) / np.maximum(h, TINY)).clip(0, 1)
         values.append((m[k] + h * t * (f[k] + (f[k + 1] - f[k]) * t / 2)) / m[-1])
     return np.stack(values)
 

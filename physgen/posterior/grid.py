@@ -10,10 +10,15 @@ less its maximum over the nodes, and s the smaller second divided difference of 
 tells how high f may go between two nodes h apart: exactly for a Gaussian, even where all nodes
 lie in its flanks. The next nodes are the box's ends and the edges of the parts where b > −18, and
 within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number for each
-width of a mode, fewer in tails. Each observation has nodes of its own, so that a posterior may be
-hundreds of times narrower than the prior, piled up at a bound or in several modes. It is
-*resolved* once h²|s|, which is h²/2σ² for a Gaussian, is below `tolerance` in all cells where b >
-−4.5; a mode that no flank announces on the first nodes is missed.
+width of a mode, fewer in tails. Each observation has nodes of its own, where and as many as it
+wants them, so that a posterior may be hundreds of times narrower than the prior, piled up at a
+bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a Gaussian, is below
+`tolerance` in all cells where b > −4.5, and is evaluated no more from then on; a mode that no
+flank announces on the first nodes is missed.
+
+An observation's posterior and its cost do not depend on who else is in the call. In arrays that
+others need wider its last node is repeated: cells of no width, which change nothing
+(:mod:`physgen.posterior.cubic`).
 
 log p must be a function of θ: of a simulated likelihood that asks the same random numbers for one
 x under every θ (Gouriéroux & Monfort 1996, ch. 3), which :func:`of_surrogate` sees to. Quadrature
@@ -23,14 +28,15 @@ for posteriors: Naylor & Smith, Appl. Stat. 31 (1982) 214.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from physgen.errors import DataError, UsageError
-from physgen.posterior.cubic import curvatures, integral, lines
+from physgen.posterior.cubic import cells, curvatures, integral, lines
 from physgen.posterior.density import GridPosterior
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Box, LogProb
@@ -44,8 +50,22 @@ __all__ = [
     "of_surrogate",
 ]
 
-LogLikelihood = Callable[[Array], Array]
-"""θ (n, G, D) → log p(x_i|θ_ig), (n, G): n observations, each with G parameter points."""
+
+class LogLikelihood(Protocol):
+    """log p(x|θ) of n observations."""
+
+    def __call__(self, theta: Array, which: Array | None = None, /) -> Array:
+        """Log p of G parameter points for each of some observations.
+
+        Args:
+            theta: (k, G, D).
+            which: the observation of each, (k,); all n in their order if None.
+
+        Returns:
+            (k, G).
+        """
+        ...
+
 
 NODES = {1: 15, 2: 17, 3: 15}
 """Nodes per axis in each round, for D parameters."""
@@ -70,7 +90,7 @@ def grid_posterior(
     """The posterior of n observations, from few evaluations of log p(x|θ).
 
     Args:
-        log_likelihood: θ (n, G, D) → log p(x_i|θ_ig), (n, G), the same value for the same θ.
+        log_likelihood: of n observations, the same value for the same θ.
         prior: uniform prior over one to three parameters.
         n: number of observations.
         nodes: nodes per axis in each round, at least 5; by the number of parameters if None.
@@ -87,20 +107,66 @@ def grid_posterior(
     if m < 5 or rounds < 1:
         raise UsageError(f"grid: expected at least 5 nodes and 1 round, got {m} and {rounds}")
     axes = [np.tile(a, (n, 1)) for a in np.linspace(prior.low, prior.high, m).T]
-    evaluations = 0
+    left, evaluations, parts = np.arange(n), np.zeros(n, dtype=int), []
     for done in range(1, rounds + 1):
-        values, peak = _evaluate(log_likelihood, axes)
-        evaluations += values[0].size
+        values, peak, count = _evaluate(log_likelihood, axes, left)
+        evaluations[left] += count
         wishes, resolved = _plan(axes, values, tolerance)
-        if resolved.all() or done == rounds:
+        ready = resolved | (done == rounds)
+        parts.append(_Part(left, axes, values, peak, resolved).of(ready))
+        left = left[~ready]
+        if not len(left):
             break
         most = m if done == 1 else max(m, MOST[len(prior)])
-        axes = [_zoom(a, w, most) for a, w in zip(axes, wishes, strict=True)]
+        axes = [_zoom(a[~ready], w[~ready], most) for a, w in zip(axes, wishes, strict=True)]
+    _, axes, values, peak, resolved = _joined(parts)
     raw = GridPosterior(tuple(axes), values, peak, evaluations, resolved)
     log_mass = np.log(integral(list(raw.axes), raw.density))
     values -= log_mass.reshape(-1, *[1] * len(axes))
     log_evidence = peak + log_mass - np.log(prior.high - prior.low).sum()
     return GridPosterior(tuple(axes), values, log_evidence, evaluations, resolved)
+
+
+class _Part(NamedTuple):
+    """What is known of some observations after a round.
+
+    Attributes:
+        which: (k,) which they are.
+        axes: (k, m) nodes of each parameter.
+        values: log p less its maximum on their product, (k, m, …, m).
+        peak: that maximum, (k,).
+        resolved: (k,).
+    """
+
+    which: Array
+    axes: list[Array]
+    values: Array
+    peak: Array
+    resolved: NDArray[np.bool_]
+
+    def of(self, rows: Array) -> _Part:
+        """Those of some rows."""
+        which, axes, values, peak, resolved = self
+        return _Part(
+            which[rows], [a[rows] for a in axes], values[rows], peak[rows], resolved[rows]
+        )
+
+
+def _joined(parts: list[_Part]) -> _Part:
+    """All observations in their order, the last node repeated where others have more."""
+    most = np.max([p.values.shape[1:] for p in parts], 0)
+
+    def repeated(values: Array, sizes: Sequence[int]) -> Array:
+        more = np.subtract(sizes, values.shape[1:])
+        return np.pad(values, ((0, 0), *((0, m) for m in more)), "edge")
+
+    def of(name: str) -> Array:
+        return np.concatenate([getattr(p, name) for p in parts])
+
+    axes = [np.concatenate([repeated(p.axes[d], [m]) for p in parts]) for d, m in enumerate(most)]
+    values = np.concatenate([repeated(p.values, most) for p in parts])
+    joined = _Part(of("which"), axes, values, of("peak"), of("resolved"))
+    return joined.of(joined.which.argsort())
 
 
 def of_surrogate(
@@ -142,9 +208,10 @@ def of_exact(log_prob: LogProb, x: Array, *, iid: bool = False) -> LogLikelihood
 def iid_sets(log_likelihood: LogLikelihood, size: int) -> LogLikelihood:
     """One observation from each `size` successive rows, independent given θ: the sum of log p."""
 
-    def total(theta: Array) -> Array:
-        rows = log_likelihood(np.repeat(theta, size, axis=0))
-        return rows.reshape(len(theta), size, -1).sum(1)
+    def total(theta: Array, which: Array | None = None, /) -> Array:
+        rows = None if which is None else (which[:, None] * size + np.arange(size)).reshape(-1)
+        values = log_likelihood(np.repeat(theta, size, axis=0), rows)
+        return values.reshape(len(theta), size, -1).sum(1)
 
     return total
 
@@ -152,11 +219,12 @@ def iid_sets(log_likelihood: LogLikelihood, size: int) -> LogLikelihood:
 def _by_rows(rows: Callable[[Array, Array], Array], x: Array, iid: bool) -> LogLikelihood:
     """(θ (N, D), which x (N,)) → (N,) as a function of θ (n, G, D), some observations a call."""
 
-    def log_likelihood(theta: Array) -> Array:
+    def log_likelihood(theta: Array, which: Array | None = None, /) -> Array:
         n, g, d = theta.shape
+        which = np.arange(n) if which is None else which
         step = max(1, VALUES // (g * math.prod(x.shape[1:])))
         parts = [
-            rows(theta[i : i + step].reshape(-1, d), np.arange(i, min(i + step, n)).repeat(g))
+            rows(theta[i : i + step].reshape(-1, d), which[i : i + step].repeat(g))
             for i in range(0, n, step)
         ]
         return np.concatenate(parts).reshape(n, g)
@@ -164,22 +232,33 @@ def _by_rows(rows: Callable[[Array, Array], Array], x: Array, iid: bool) -> LogL
     return iid_sets(log_likelihood, len(x)) if iid else log_likelihood
 
 
-def _evaluate(log_likelihood: LogLikelihood, axes: list[Array]) -> tuple[Array, Array]:
-    """log p on the product of the axes, less its maximum (n,), and that maximum."""
-    n, dims = len(axes[0]), len(axes)
+def _evaluate(
+    log_likelihood: LogLikelihood, axes: list[Array], which: Array
+) -> tuple[Array, Array, Array]:
+    """log p on the product of the axes, less its maximum (k,), that maximum, and evaluations.
+
+    What repeats a node repeats its value.
+    """
     theta = np.stack(
         [np.stack(np.meshgrid(*rows, indexing="ij"), -1) for rows in zip(*axes, strict=True)]
     )
-    shape, theta = theta.shape[:-1], theta.reshape(n, -1, dims)
-    values = np.asarray(log_likelihood(theta), dtype=np.float64)
-    peak = values.max(-1)
+    new = np.ones(theta.shape[:-1], dtype=bool)
+    for d, x in enumerate(axes):
+        new &= np.moveaxis(lines(np.diff(x, prepend=-np.inf) > 0, new), -1, 1 + d)
+    count = new.reshape(len(new), -1).sum(-1)
+    values = np.empty(new.shape)
+    values[new] = log_likelihood(theta[new][:, None], which.repeat(count))[:, 0]
+    for d, x in enumerate(axes):
+        known = lines(np.minimum(np.arange(x.shape[1]), cells(x)[:, None]), values)
+        values = np.take_along_axis(values, np.moveaxis(known, -1, 1 + d), 1 + d)
+    peak = values.max(tuple(range(1, values.ndim)))
     if not np.isfinite(peak).all():
         bad = int(np.flatnonzero(~np.isfinite(peak))[0])
         raise DataError(
-            f"observation {bad}: expected a log p(x|θ) that is NaN nowhere and finite somewhere "
-            f"in the prior's box, got a maximum of {peak[bad]}"
+            f"observation {which[bad]}: expected a log p(x|θ) that is NaN nowhere and finite "
+            f"somewhere in the prior's box, got a maximum of {peak[bad]}"
         )
-    return np.maximum(values - peak[:, None], -FLOOR).reshape(shape), peak
+    return np.maximum(values - lines(peak, values), -FLOOR), peak, count
 
 
 def _plan(
@@ -205,6 +284,7 @@ def _plan(
         nodes = np.where(cliff, 3 * np.diff(SPLIT), nodes)
         bound = np.where(cliff, high[..., None], bound)
         wish = nodes * np.exp(np.minimum(bound, 0) / TEMPERATURE) * (bound > -DEPTH)
+        wish = wish * (np.diff(lines(x, f)) > 0)[..., None]
         wishes.append(wish.max(tuple(range(1, f.ndim - 1))))
     return wishes, resolved
 
@@ -212,6 +292,7 @@ def _plan(
 def _zoom(x: Array, wish: Array, most: int) -> Array:
     """New nodes (n, m): the box's ends, the rest by the wish (n, m − 1, P) for them.
 
+    Each row gets as many as it wishes for, within limits, and its last one again up to m.
     An edge of the parts that are wished for becomes a node, so that no wide cell reaches into
     the mass: the inverse CDF jumps there by one step. A gap between such parts keeps a node or
     two, for what the coarse nodes did not show (a ridge between the axes, another mode).
@@ -222,13 +303,13 @@ def _zoom(x: Array, wish: Array, most: int) -> Array:
     active = wish > 0
     gap = ~active & (active.cumsum(-1) > 0) & (active[:, ::-1].cumsum(-1)[:, ::-1] > 0)
     wish = np.where(gap, np.tile(np.diff(SPLIT), x.shape[1] - 1), wish)
-    jumps = np.pad(active[:, 1:] != active[:, :-1], ((0, 0), (1, 1))).astype(int)
-    wanted = jumps.sum(-1) + DENSITY * wish.sum(-1)
-    inner = int(np.clip(np.ceil(wanted.max()), x.shape[1], most)) - 2
-    jumps *= jumps.sum(-1, keepdims=True) <= inner // 2
+    jumps = np.pad(active[:, 1:] != active[:, :-1], ((0, 0), (1, 1))) & (edges < x[:, -1:])
+    wanted = jumps.sum(-1, keepdims=True) + DENSITY * wish.sum(-1, keepdims=True)
+    inner = np.ceil(wanted).clip(1 + cells(x)[:, None], most) - 2
+    jumps = jumps * (jumps.sum(-1, keepdims=True) <= inner // 2)
     step = wish.sum(-1, keepdims=True) / (inner - jumps.sum(-1, keepdims=True))
     mass = np.pad(wish.cumsum(-1), ((0, 0), (1, 0))) + step * (jumps.cumsum(-1) - jumps)
     mass = np.stack([mass, mass + step * jumps], -1).reshape(len(x), -1)
-    levels = (np.arange(inner) + 0.5) * step
+    levels = (np.arange(inner.max()) + 0.5) * step
     middle = [np.interp(*row) for row in zip(levels, mass, edges.repeat(2, -1), strict=True)]
     return np.concatenate([x[:, :1], np.stack(middle), x[:, -1:]], -1)
