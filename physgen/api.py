@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import numpy as np
+from h5py import is_hdf5
 
 import simulators.base as declared
 from physgen import dataset
@@ -518,7 +519,8 @@ def infer(
         model: checkpoint of a surrogate, dataset to learn from, or trained network.
         observed: HDF5 file with /x; each row is one observation.
         out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
-            and mean_error, what an estimated log Z does to the mean (rbm).
+            true, where the observations say theta, and mean_error, what an estimated log Z does
+            to the mean (rbm).
         method: grid, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse, nle, abc; grid,
             or mcmc for more than three parameters, if not given, and npe for a dataset.
         prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; inside those
@@ -580,6 +582,7 @@ def infer(
 
         inferred = inferring.infer(source, x, asked, tell)
         arrays = inferring.arrays(inferred, samples, seed)
+    arrays |= inferring.known(found, asked)
     if network and inferred.network:
         inferred.network.save(network)
     elif network:
@@ -830,29 +833,51 @@ def compare(
 
 @on_files
 def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
-    """Draw the metrics of a surrogate, or of two datasets, as one self-contained HTML page.
+    """Draw metrics or posteriors as one self-contained HTML page.
 
     Args:
-        metrics: metrics.json, as validate, calibrate or compare wrote it.
+        metrics: metrics.json, as validate, calibrate or compare wrote it, or posterior of infer.
         out: HTML file to write.
         force: overwrite the file if it exists.
 
     Example:
         physgen report metrics.json -o report.html
     """
-    from physgen.reporting import SCHEMAS, render
+    from physgen.reporting import render
 
     dataset.refuse_overwriting(out, force)
+    found = posterior_in(metrics) if is_hdf5(metrics) else metrics_in(metrics)
+    dataset.write_bytes(out, render(found).encode(), sidecar=False)
+    judged = [found[k]["path"] for k in ("surrogate", "network", "generated") if k in found]
+    return Result(out, f"{out}: report of {[*judged, metrics][0]}")
+
+
+def metrics_in(path: Path) -> dict[str, Any]:
+    """The metrics in a JSON file.
+
+    Raises:
+        DataError: a file that holds none.
+    """
+    from physgen.reporting import SCHEMAS
+
     try:
-        found = loads(dataset.read_bytes(metrics))
+        found = loads(dataset.read_bytes(path))
         schema = found.get("schema")
     except (ValueError, AttributeError) as error:
-        raise DataError(f"{metrics}: not the JSON that validate writes: {error}") from error
+        raise DataError(f"{path}: not the JSON that validate writes: {error}") from error
     if schema not in SCHEMAS:
-        raise DataError(f"{metrics}: expected schema {' or '.join(SCHEMAS)}, got {schema!r}")
-    dataset.write_bytes(out, render(found).encode(), sidecar=False)
-    judged = next(found[k] for k in ("surrogate", "network", "generated") if k in found)
-    return Result(out, f"{out}: report of {judged['path']}")
+        raise DataError(f"{path}: expected schema {' or '.join(SCHEMAS)}, got {schema!r}")
+    return found
+
+
+def posterior_in(path: Path) -> dict[str, Any]:
+    """A posterior file's metadata and arrays.
+
+    Raises:
+        DataError: another file.
+    """
+    arrays, about = dataset.read_arrays(path, "posterior")
+    return {"schema": "physgen/posterior/1", **about, "arrays": arrays}
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:

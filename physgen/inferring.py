@@ -46,6 +46,7 @@ __all__ = [
     "chosen",
     "infer",
     "kind_of",
+    "known",
     "objections",
     "strangers",
 ]
@@ -308,6 +309,16 @@ def strangers(law: Law, rows: Rows) -> Iterator[str]:
     for name, value in theirs.options.items():
         if law.options.get(name, value) != value and name not in SAMPLING:
             yield f"was made with {name} = {value}, the training with {law.options[name]}"
+
+
+def known(rows: Rows, asked: Asked) -> dict[str, Array]:
+    """What observations were drawn at, (n, D), under "true"; nothing if that is not known."""
+    theta = rows.theta
+    if theta is None or theta.shape[1] != len(asked.prior):
+        return {}
+    if not asked.iid:
+        return {"true": theta}
+    return {"true": theta[:1]} if (theta == theta[0]).all() else {}
 
 
 def objections(found: Inferred, arrays: Mapping[str, Array], asked: Asked) -> Iterator[str]:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import physgen.reporting
-from physgen.errors import UsageError
+from physgen import api, dataset
+from physgen.errors import DataError, UsageError
+from physgen.law import Law
 from physgen.reporting import render
 
 pytest.importorskip("matplotlib")
@@ -23,6 +25,7 @@ from matplotlib.figure import Figure
 
 from physgen.reporting import figures
 from physgen.reporting.page import letter, steepest
+from physgen.reporting.posterior import corner_of
 from physgen.reporting.quantities import flat, measured, number
 
 BETA = np.linspace(0.16, 0.64, 13)
@@ -586,6 +589,60 @@ def test_the_floor_is_light_until_it_renders():
 def test_a_gap_counts_beyond_two_errors_and_below_zero_is_impossible(metrics, z, text):
     metrics["nll"] |= {"gap_per_dim": z * 1e-3, "gap_se": 1e-3}
     assert text in Tags(render(metrics)).text
+
+
+def posterior(parameters, n, **more):
+    """A posterior file's metadata and arrays: n Gaussians of two widths."""
+    law = Law.of("gaussian", {"size": 5, "parameters": parameters})
+    rng = np.random.default_rng(n)
+    theta = 0.2 * rng.standard_normal((n, 400, parameters)) + 0.5
+    arrays = {"theta": theta, "mean": theta.mean(1), "sd": theta.std(1)}
+    about = {"law": law.to_json(), "method": "mcmc", "iid": False, "observed": {"path": ATTACK},
+             "provenance": {"command": "physgen infer m.pt o.h5"}}  # fmt: skip
+    return about, arrays | more
+
+
+@pytest.mark.parametrize("parameters", [1, 2, 3])
+@pytest.mark.parametrize("known", [False, True])
+def test_the_page_of_a_posterior(parameters, known, tmp_path):
+    more = {"true": np.full((8, parameters), 0.45), "r_hat": np.full((8, parameters), 1.013)}
+    about, arrays = posterior(parameters, 8, **(more if known else {}))
+    dataset.write_arrays(tmp_path / "p.h5", arrays, about, kind="posterior")
+    out = tmp_path / "p.html"
+    assert "report of" in str(api.report(tmp_path / "p.h5", out=out))
+    html = out.read_text()
+    assert html.count("<img") == 6  # of eight
+    assert f"uniform in [{number(-2.0, 3)}, {number(2.0, 3)}]" in html
+    assert ("True values" in html) == known
+    assert ("1.013" in html) == known
+    assert "<script" not in html
+    assert "None" not in html
+    assert len(svgs(html)) == 6
+
+
+def test_only_posteriors_and_metrics_can_be_drawn(tmp_path):
+    api.simulate("gaussian", out=tmp_path / "d.h5", n=3)
+    with pytest.raises(DataError, match="expected physgen/posterior/1"):
+        api.report(tmp_path / "d.h5", out=tmp_path / "d.html")
+    assert not (tmp_path / "d.html").exists()
+
+
+def test_corners_are_densities_that_keep_to_the_prior():
+    """Of an exponential at a bound: normalised, highest at the bound, its mean as of the draws."""
+    rng = np.random.default_rng(0)
+    theta = np.column_stack([rng.exponential(0.2, 4000), rng.normal(1, 0.3, 4000)])
+    low, high = np.array([0.0, -2.0]), np.array([4.0, 2.0])
+    found = corner_of(theta, low, high, np.array([3.0, 1.0]))
+    (x, y), (plane,) = found["axes"], found["planes"]
+    assert x[0] == 0
+    assert x[-1] > 3.0  # the true value is shown
+    for axis, values, draws in zip((x, y), found["marginals"], theta.T, strict=True):
+        assert np.trapezoid(values, axis) == pytest.approx(1, abs=0.03)
+        assert np.trapezoid(axis * values, axis) == pytest.approx(draws.mean(), abs=0.02)
+    assert np.argmax(found["marginals"][0]) == 0
+    assert plane["pair"] == [0, 1]
+    total = np.trapezoid(np.trapezoid(plane["density"], y, axis=1), x)
+    assert total == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("extra", ["matplotlib", "jinja2"])

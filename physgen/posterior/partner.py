@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +48,7 @@ def visiting(seed: int) -> Iterator[None]:
     try:
         with (
             torch.random.fork_rng(devices=[]),
-            contextlib.redirect_stdout(sys.stderr),
+            contextlib.redirect_stdout(io.StringIO()),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
