@@ -1,6 +1,6 @@
 """The inverse temperature of an Ising lattice: one surrogate, and its posterior made four ways.
 
-Run it as ``python examples/posterior_ising.py [FOLDER]``: half a minute.
+Run it as ``python examples/posterior_ising.py [FOLDER]``: less than half a minute.
 """
 
 import sys
@@ -22,7 +22,7 @@ physgen.simulate("ising", out=test, n=1, size=6, seed=3)
 physgen.fit("autoregressive", data, out=model, epochs=5)
 
 # One lattice turned around: on the grid, by Markov chains, by NPE on samples of the surrogate.
-for method, few in (("grid", {}), ("mcmc", {}), ("npe", {"simulations": 2000, "epochs": 10})):
+for method, few in (("grid", {}), ("mcmc", {}), ("npe", {"simulations": 1000, "epochs": 10})):
     found = physgen.infer(model, test, out=folder / f"{method}.h5", method=method, **few)
     low, high = found.posterior.interval(0.9)[0, :, 0]
     print(f"{method}: {found.posterior.mean[0, 0]:.3f}, in [{low:.3f}, {high:.3f}] with 90 %")
@@ -33,5 +33,7 @@ box = surrogate.law.prior
 prior = BoxUniform(torch.tensor(box.low).float(), torch.tensor(box.high).float())
 x = torch.from_numpy(physgen.read(test).x).float()
 potential, transform = likelihood_estimator_based_potential(surrogate.as_sbi(), prior, x)
-chains = MCMCPosterior(potential, prior, transform, num_chains=20, warmup_steps=50)
+chains = MCMCPosterior(
+    potential, prior, transform, num_chains=20, warmup_steps=50, init_strategy="proposal"
+)
 print(f"sbi: {chains.sample((500,), show_progress_bars=False).mean():.3f}")

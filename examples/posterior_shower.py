@@ -13,7 +13,7 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
 data, test, model = (folder / name for name in ("shower.h5", "observed.h5", "shower.pt"))
 
 # A simulator, and a surrogate that learns its p(x|θ): cells are empty, or have an energy.
-physgen.simulate("shower", out=data, n=2000, seed=1)
+physgen.simulate("shower", out=data, n=1500, seed=1)
 physgen.simulate("shower", out=test, n=3, seed=2)
 physgen.fit("autoregressive", data, out=model, epochs=12)
 

@@ -170,19 +170,22 @@ def _control(ranks: Array, null: Array) -> dict[str, Any]:
 def residuals(null: Located, rows: Located, own: bool = False) -> Array:
     """How far values (n,) at points (n, D) lie from those of a null nearby, in standard errors.
 
+    Points are told apart at random where they are equal: else all that are equal would be held
+    against the same few of the null.
+
     Args:
-        null: points (m, D) and values (m,).
+        null: points (m, D), in parts of a box, and values (m,).
         rows: points and values to judge.
         own: whether the rows are those of the null, each judged by the others.
     """
-    points, values = null
+    rng, values = np.random.default_rng(0), null[1]
+    points, at = (p + NOISE * rng.standard_normal(p.shape) for p in (null[0], rows[0]))
+    at = points if own else at
     k = int(np.clip(len(points) // NEIGHBOURS, LEAST, len(points) - own))
-    near = np.asarray(cKDTree(points).query(rows[0], np.arange(1, k + 1 + own))[1])
-    if own:  # each is its own nearest, but where points are equal
-        mine = near == np.arange(len(near))[:, None]
-        mine[~mine.any(1), -1] = True
-        near = near[~mine].reshape(len(near), k)
-    apart = points[near] - rows[0][:, None]
+    near = np.asarray(cKDTree(points).query(at, np.arange(1, k + 1 + own))[1])
+    if own:  # each is its own nearest
+        near = near[:, 1:]
+    apart = points[near] - at[:, None]
     design = np.concatenate([np.ones((*near.shape, 1)), apart], -1)
     inverse = np.linalg.pinv(design)
     fitted = np.einsum("nik,nk->ni", inverse, values[near])

@@ -72,51 +72,33 @@ class Method:
     view: Callable[[Law, Tensor], Tensor] = lambda law, x: x
 
 
-def npe(law: Law) -> Builder:
-    """A spline flow over θ, given features of x."""
+def with_features(
+    factory: str, model: str, argument: str = "embedding_net"
+) -> Callable[[Law], Builder]:
+    """A network from one of sbi's factories that sees features of x.
 
-    def build(theta: Tensor, x: Tensor) -> nn.Module:
-        from sbi.neural_nets import posterior_nn
+    Args:
+        factory: its name in `sbi.neural_nets`.
+        model: the kind of network.
+        argument: what the factory calls the network of features.
+    """
 
-        return posterior_nn("nsf", z_score_x="none", embedding_net=embedding(law, x))(theta, x)
+    def of(law: Law) -> Builder:
+        def build(theta: Tensor, x: Tensor) -> nn.Module:
+            from sbi import neural_nets
 
-    return build
+            features = {argument: embedding(law, x)}
+            return getattr(neural_nets, factory)(model, z_score_x="none", **features)(theta, x)
 
+        return build
 
-def nre(law: Law) -> Builder:
-    """A residual network that tells the θ of x from others."""
-
-    def build(theta: Tensor, x: Tensor) -> nn.Module:
-        from sbi.neural_nets import classifier_nn
-
-        made = classifier_nn("resnet", z_score_x="none", embedding_net_x=embedding(law, x))
-        return made(theta, x)
-
-    return build
-
-
-def fmpe(law: Law) -> Builder:
-    """A vector field that carries noise to θ."""
-
-    def build(theta: Tensor, x: Tensor) -> nn.Module:
-        from sbi.neural_nets import posterior_flow_nn
-
-        made = posterior_flow_nn("mlp", z_score_x="none", embedding_net=embedding(law, x))
-        return made(theta, x)
-
-    return build
+    return of
 
 
-def npse(law: Law) -> Builder:
-    """The score of θ under noise."""
-
-    def build(theta: Tensor, x: Tensor) -> nn.Module:
-        from sbi.neural_nets import posterior_score_nn
-
-        made = posterior_score_nn("mlp", z_score_x="none", embedding_net=embedding(law, x))
-        return made(theta, x)
-
-    return build
+npe = with_features("posterior_nn", "nsf")
+nre = with_features("classifier_nn", "resnet", "embedding_net_x")
+fmpe = with_features("posterior_flow_nn", "mlp")
+npse = with_features("posterior_score_nn", "mlp")
 
 
 def nle(law: Law) -> Builder:
