@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from physgen import api
 from physgen.checks.calibration import calibrate
-from physgen.checks.inferred import ranks, tempered
+from physgen.checks.inferred import inferred, ranks, tempered
 from physgen.checks.predictive import replicated, residuals
 from physgen.checks.score import derivatives, identities
 from physgen.checks.uniformity import LEVELS, alike, bands, uniformity
@@ -243,6 +243,12 @@ def test_ranks_are_those_of_the_gaussian():
         low, high = r - abs(r - z), r + abs(r - z)
         expected = norm.cdf(high / width) - norm.cdf(low / width)
         np.testing.assert_allclose(found.tarp, expected, atol=0.02)
+
+
+def test_log_p_at_the_mean_is_that_of_the_law():
+    _, x = rows(50)
+    found = inferred(surrogate(), None, x, SIMULATOR.prior, draws=1, samples=1, seed=0)
+    np.testing.assert_allclose(found.log_p, SIMULATOR.log_prob(found.mean, x), atol=1e-3)
 
 
 def test_derivatives_and_identities_of_a_gaussian():
