@@ -21,13 +21,13 @@ from physgen.law import Law
 
 __all__ = [
     "FiLM",
+    "Refine",
     "ResidualBlock",
     "TorusConv2d",
     "as_field",
     "coarsen",
     "convolution",
     "field_shape",
-    "refine",
     "seen",
     "seen_channels",
     "stages_of",
@@ -125,24 +125,22 @@ class SiteConv2d(nn.Conv2d):
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
 
 
-class SiteConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution of a single site, as a matrix product."""
+class Refine(nn.ConvTranspose2d):
+    """A transposed convolution that steps by its own size, as the matrix product that it is."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, C, 1, 1) → (B, C′, 1, 1)."""
-        return F.linear(x.flatten(1), self.weight.flatten(1).T, self.bias)[..., None, None]
+        """(B, C, H, W) → (B, C′, H i, W j), channels last in memory, as convolutions like it."""
+        (b, _, h, w), (_, c, i, j) = x.shape, self.weight.shape
+        weight, bias = self.weight.permute(2, 3, 1, 0).flatten(0, 2), self.bias
+        sites = F.linear(x.movedim(1, -1), weight, bias if bias is None else bias.repeat(i * j))
+        field = sites.view(b, h, w, i, j, c).transpose(2, 3).reshape(b, h * i, w * j, c)
+        return field.movedim(-1, 1)
 
 
 def coarsen(inputs: int, outputs: int, law: Law, ratio: tuple[int, int]) -> nn.Conv2d:
     """A convolution to a grid that is coarser by a ratio."""
     site = field_shape(law)[1:] == (1, 1)
     return (SiteConv2d if site else nn.Conv2d)(inputs, outputs, ratio, ratio)
-
-
-def refine(inputs: int, outputs: int, law: Law, ratio: tuple[int, int]) -> nn.ConvTranspose2d:
-    """A convolution to a grid that is finer by a ratio."""
-    site = field_shape(law)[1:] == (1, 1)
-    return (SiteConvTranspose2d if site else nn.ConvTranspose2d)(inputs, outputs, ratio, ratio)
 
 
 def convolution(inputs: int, outputs: int, law: Law, kernel: int = 3) -> nn.Conv2d:

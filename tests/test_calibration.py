@@ -15,7 +15,8 @@ from scipy.stats import norm
 
 from physgen import api
 from physgen.checks.calibration import calibrate
-from physgen.checks.inferred import ranks, tempered
+from physgen.checks.inferred import inferred, ranks, tempered
+from physgen.checks.judged import judged as judge
 from physgen.checks.local import DRAWS, Pairs, local
 from physgen.checks.predictive import misspecification, replicated, residuals
 from physgen.checks.score import derivatives, identities
@@ -337,6 +338,12 @@ def test_ranks_are_those_of_the_gaussian():
         low, high = r - abs(r - z), r + abs(r - z)
         expected = norm.cdf(high / width) - norm.cdf(low / width)
         np.testing.assert_allclose(found.tarp, expected, atol=0.02)
+
+
+def test_log_p_at_the_mean_is_that_of_the_law():
+    _, x = rows(50)
+    found = inferred(judge(surrogate()), None, x, SIMULATOR.prior, samples=1, seed=0)
+    np.testing.assert_allclose(found.log_p, SIMULATOR.log_prob(found.mean, x), atol=1e-3)
 
 
 def test_derivatives_and_identities_of_a_gaussian():

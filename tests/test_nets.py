@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from physgen.law import Law
-from physgen.nets import FiLM, ResidualBlock, as_field, convolution, field_shape, wrap
+from physgen.nets import FiLM, Refine, ResidualBlock, as_field, convolution, field_shape, wrap
 from simulators.base import Box
 
 
@@ -84,6 +84,18 @@ def test_wrapping_a_torus_has_the_gradients_of_padding_of_any_order(shape, k):
 def test_convolution_on_a_single_site_is_a_matrix_product():
     conv = build(convolution, 7, 3, law((7,)))
     assert conv.weight.shape == (3, 7, 1, 1)
+
+
+@pytest.mark.parametrize(("grid", "ratio"), [((3, 5), (2, 2)), ((1, 4), (1, 2)), ((1, 1), (1, 1))])
+def test_refining_is_a_transposed_convolution(grid, ratio):
+    ours = build(Refine, 7, 3, ratio, ratio)
+    x = torch.randn(2, 7, *grid, generator=generator(), requires_grad=True)
+    theirs = torch.nn.functional.conv_transpose2d(x, ours.weight, ours.bias, ratio)
+    torch.testing.assert_close(ours(x), theirs)
+    found, expected = (
+        torch.autograd.grad((y**2).sum(), [x, ours.weight, ours.bias]) for y in (ours(x), theirs)
+    )
+    torch.testing.assert_close(found, expected)
 
 
 def test_film_is_the_identity_at_the_start():

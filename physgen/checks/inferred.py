@@ -106,7 +106,7 @@ def inferred(
     rng = np.random.default_rng([seed, 7])
     around = rng.uniform(prior.low, prior.high, (len(x), len(prior)))
     size = ((MOST[len(prior)] - 1) * FINE[len(prior)] + 1) ** len(prior)
-    step, parts = max(1, POINTS // size), []
+    step, parts, flat = max(1, POINTS // size), [], prior.log_prob(prior.low[None])[0]
     for i in range(0, len(x), step):
         if tick:
             tick(i / len(x))
@@ -129,7 +129,7 @@ def inferred(
                 mean,
                 sd,
                 posterior.sample(samples, rng),
-                log_density(mean[:, None])[:, 0],
+                posterior.log_prob(mean[:, None])[:, 0] + posterior.log_evidence - flat,
                 gain,
                 posterior.resolved,
                 posterior.evaluations,

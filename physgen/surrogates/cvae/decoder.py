@@ -78,7 +78,7 @@ class CoarseToFine(Decoder):
 
         Args:
             x: (B, N) spins; those of later stages do not matter.
-            h: (B, K, N, C) fields.
+            h: (B, K, n, C) fields at these sites.
             c: (B, D).
             sites: (n,) which sites.
 
@@ -89,7 +89,8 @@ class CoarseToFine(Decoder):
         seen = x[:, self.neighbours[sites]].transpose(0, 1)
         u = torch.bmm(seen, self.weight[stage] * self.visible[sites]).transpose(0, 1)
         gain, shift = self.film.coefficients(self._condition(c))
-        a = (u[:, None] + h[:, :, sites]) * gain[:, None, stage] + shift[:, None, stage]
+        gain, shift = gain[:, stage], shift[:, stage]
+        a = torch.addcmul((u * gain + shift)[:, None], h, gain[:, None])
         return self.logit(F.silu(self.hidden(F.silu(a)))).squeeze(-1)
 
     def _condition(self, c: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class CoarseToFine(Decoder):
         x = torch.zeros(len(h), len(self.stage), device=h.device)
         for s in range(len(self.weight)):
             sites = torch.nonzero(self.stage == s).squeeze(1)
-            p = self.logits(x, field, c, sites)[:, 0].sigmoid()
+            p = self.logits(x, field[:, :, sites], c, sites)[:, 0].sigmoid()
             x[:, sites] = 2 * torch.bernoulli(p, generator=generator) - 1
         return x.view(len(h), *h.shape[2:])
 

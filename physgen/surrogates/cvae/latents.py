@@ -28,11 +28,11 @@ from torch.nn import functional as F
 from physgen.law import Law
 from physgen.nets import (
     FiLM,
+    Refine,
     ResidualBlock,
     coarsen,
     convolution,
     field_shape,
-    refine,
     seen,
     seen_channels,
 )
@@ -83,7 +83,7 @@ class Level(nn.Module):
         self.p = coarsen(channels, 2 * latent, law, (1, 1))
         self.q = coarsen(2 * channels, 2 * latent, law, (1, 1))
         self.z = coarsen(latent, channels, law, (1, 1))
-        self.up = refine(channels, channels, law, ratio)
+        self.up = Refine(channels, channels, ratio, ratio)
 
 
 class Latents(nn.Module):
