@@ -313,8 +313,8 @@ def strangers(law: Law, rows: Rows) -> Iterator[str]:
 
 def known(rows: Rows, asked: Asked) -> dict[str, Array]:
     """What observations were drawn at, (n, D), under "true"; nothing if that is not known."""
-    theta = rows.theta
-    if theta is None or theta.shape[1] != len(asked.prior):
+    theta, meta = rows.theta, rows.meta
+    if theta is None or meta is None or meta.law.prior.names != asked.prior.names:
         return {}
     if not asked.iid:
         return {"true": theta}

@@ -18,8 +18,8 @@ from physgen.checks.calibration import calibrate
 from physgen.checks.inferred import inferred, ranks, tempered
 from physgen.checks.judged import judged as judge
 from physgen.checks.local import DRAWS, Pairs, local
-from physgen.checks.predictive import misspecification, replicated, residuals
-from physgen.checks.score import derivatives, identities
+from physgen.checks.predictive import misspecification, replicated, residuals, strangeness
+from physgen.checks.score import Derivatives, derivatives, identities
 from physgen.checks.uniformity import LEVELS, alike, bands, uniformity
 from physgen.checks.verdicts import summary
 from physgen.cli import main
@@ -189,7 +189,7 @@ def test_rows_without_theta_are_judged_by_their_x():
     x[:5] += [3, -3, 3]  # off the line that θ moves along
     found = calibrate(surrogate(), None, x, SIMULATOR.prior, samples=3)
     p = np.array(found["misspecification"]["p_values"])
-    assert (p[:5] <= 1e-3).all()
+    assert (p[:5] <= found["misspecification"]["level"]).all()
     assert (p[5:] > 1e-3).sum() >= 43
     assert found["misspecification"]["outside"] >= 5
     verdicts = {c["name"]: c["verdict"] for c in found["checks"]}
@@ -274,6 +274,27 @@ def test_information_is_what_the_exact_posterior_gains(right):
     assert found["se"] < 0.03
     wide = judged(noise=1.4)["information"]["gain"]
     assert wide < found["gain"] - 0.05
+
+
+def test_posteriors_that_exclude_their_theta_are_counted():
+    class Cut(Net):
+        """Zero beyond a width above the mean."""
+
+        def log_density(self, x):
+            top = np.maximum(SIMULATOR.posterior(x)[0][:, :1] + WIDTH, -1)
+            right = super().log_density(x)
+
+            def cut(theta, which=None, /):
+                inside = theta[..., 0] < (top if which is None else top[which])
+                return np.where(inside, right(theta, which), -np.inf)
+
+            return cut
+
+    found = calibrate(Cut(), *rows(400), SIMULATOR.prior, samples=3)
+    assert found["information"]["excluded"] > 2
+    assert found["information"]["gain"] is None
+    assert "posteriors exclude their θ" in summary(found)
+    assert "fails" in summary(found)
 
 
 def pairs(rng, n=1000):
@@ -380,23 +401,50 @@ def test_the_simultaneous_band_holds_95_percent():
 
 def test_residuals_follow_a_curved_null_and_see_what_is_off():
     rng = np.random.default_rng(2)
-    points = rng.random((1600, 2))
-    values = 40 * points[:, 0] ** 2 - points[:, 1] + 0.1 * rng.standard_normal(1600)
-    null, others = ((points[i : i + 800], values[i : i + 800]) for i in (0, 800))
-    own, new = residuals(null, null, own=True), residuals(null, others)
-    assert alike(new, own).p_value > 1e-2
+    points = rng.random((2400, 2))
+    values = 40 * points[:, 0] ** 2 - points[:, 1] + 0.1 * rng.standard_normal(2400)
+    null, *others = ((points[i : i + 800], values[i : i + 800]) for i in (0, 800, 1600))
+    assert alike(*(residuals(null, rows) for rows in others)).p_value > 1e-2
     assert residuals(null, (points[:5], values[:5] - 3)).max() < -4
 
 
-def test_x_of_few_values_are_ties_and_no_misfit():
-    """log q that is a function of θ̂ leaves rounding errors only, of which nothing may follow."""
-    rng = np.random.default_rng(3)
-    at = rng.integers(0, 9, (3, 400, 1)) / 8
-    data, own, wrong = ((rows, np.sin(3 * rows[:, 0]) * 1e3 + 1e3) for rows in at)
-    found = misspecification(data, own, (wrong[0], wrong[1] - 1))
+@pytest.mark.parametrize("levels", [3, 9, 10**9])
+def test_right_x_of_few_values_are_not_misfits(levels):
+    """p-values of right x are uniform, ties or not: few are small; those of wrong x are."""
+    rng, found = np.random.default_rng(levels), []
+    for _ in range(60):
+        at = rng.integers(0, levels, (4, 200, 1)) / levels
+        values = np.sin(3 * at[..., 0]) + rng.integers(0, levels, (4, 200)) / levels
+        null, *rows = [(a, [v]) for a, v in zip(at, values, strict=True)]
+        rows[2] = (at[3], [values[3] - 3])
+        found.append(misspecification(*(strangeness(null, r, signed=True) for r in rows)))
+    p = np.array([f["p_value"] for f in found])
+    assert (p < 0.05).sum() <= 9
+    assert p.min() > 1e-3
+    assert all(f["controls"]["shuffled"]["caught"] for f in found)
+
+
+def test_log_q_that_theta_fixes_leaves_rounding_errors_from_which_nothing_follows():
+    at = np.random.default_rng(3).integers(0, 9, (4, 200, 1)) / 8
+    null, *rows = [(a, [1e3 * np.sin(3 * a[:, 0]) + 1e3]) for a in at]
+    told = [strangeness(null, r, signed=True) for r in rows]
+    found = misspecification(told[0], told[1], told[2] - 1)
     assert found["outside"] == 0
     assert found["p_value"] > 1e-2
     assert found["controls"]["shuffled"]["caught"]
+
+
+@pytest.mark.parametrize("n", [40, 400])
+def test_p_values_of_identities_hold_for_skew_scores(n):
+    """s² − 1 of normal s, whose plain t test would say p < 0.01 thrice as often at n = 40."""
+    rng = np.random.default_rng(n)
+    s = rng.standard_normal((2000, n, 1))
+    theta, prior = rng.uniform(-1, 1, (n, 1)), Box(theta=(-1.0, 1.0))
+    tables = [identities(Derivatives(x, -np.ones_like(x)), theta, prior)[0] for x in s]
+    for key in ("mean_p", "sum_p"):
+        p = np.array([table[key] for table in tables])
+        assert (p < 0.01).mean() == pytest.approx(0.01, abs=0.007), key
+        assert p.min() > 1e-5
 
 
 @pytest.fixture(scope="module")

@@ -645,6 +645,16 @@ def test_corners_are_densities_that_keep_to_the_prior():
     assert total == pytest.approx(1, abs=0.05)
 
 
+def test_corners_keep_narrow_ridges_narrow():
+    rng = np.random.default_rng(0)
+    draws = rng.multivariate_normal([0, 0], [[1, 0.95], [0.95, 1]], 4000)
+    corner = corner_of(draws, -9 * np.ones(2), 9 * np.ones(2))
+    across = np.subtract.outer(*corner["axes"]) / np.sqrt(2)
+    weights = corner["planes"][0]["density"]
+    sd = np.sqrt((across**2 * weights).sum() / weights.sum())
+    assert sd == pytest.approx(np.sqrt(0.05), rel=0.06)
+
+
 @pytest.mark.parametrize("extra", ["matplotlib", "jinja2"])
 def test_a_missing_extra_is_a_usage_error(monkeypatch, metrics, extra):
     for name in ("page", "figures"):

@@ -39,7 +39,7 @@ from physgen.checks.features import observables_of
 from physgen.checks.inferred import SHIFT, Inferred, Ranks, inferred
 from physgen.checks.judged import Judged, judged
 from physgen.checks.local import DRAWS, Pairs, local
-from physgen.checks.predictive import misspecification, predictive, replicated, typicality
+from physgen.checks.predictive import misspecification, predictive, replicated, strangeness
 from physgen.checks.samples import shuffle_components
 from physgen.checks.score import score
 from physgen.checks.sections import Sections
@@ -226,10 +226,10 @@ class Run:
             features = np.column_stack([self.scaled(seen), *measured])
             return Pairs((seen.theta - mean) / sd, draws, features)
 
-        mean = (own or data).found.mean
-        shown = spread(mean[:, 0], PLACES)
+        theta = np.asarray((own or data).theta)
+        shown = spread(theta[:, 0], PLACES)
         found = local(pairs(data), pairs(own), shown, self.seed)
-        return found and found | {"mean": mean[shown]}
+        return found and found | {"theta": theta[shown]}
 
     def score(self, data: Seen, own: Seen | None) -> dict[str, Any]:
         """Bartlett's identities, derivatives being told in widths of posteriors."""
@@ -257,19 +257,27 @@ class Run:
         return predictive(self.observables, found["data"], found["own"], controls)
 
     def outside(self, data: Seen, drawn: Mapping[str, Seen]) -> dict[str, Any] | None:
-        """Whether each x is inside what is drawn: told by log q, or else by observables."""
+        """Whether each x is inside what is drawn: told by log q, or else by observables.
+
+        Half of the own x say what is usual at each θ̂; x are ranked among the other half.
+        """
         if not drawn:
             return None
-        own = drawn["own"]
+        values = dict.fromkeys(["log q"]) if self.judge.likelihood else self.observables
 
-        def told(seen: Seen) -> tuple[Array, Array]:
-            at = self.scaled(seen)
-            if self.judge.likelihood:
-                return at, seen.found.log_p
-            null = (self.scaled(own), own.x)
-            return at, typicality(self.observables, (at, seen.x), null, seen is own)
+        def located(seen: Seen, rows: slice) -> tuple[Array, list[Array]]:
+            known = [seen.found.log_p if o is None else o(seen.x) for o in values.values()]
+            return self.scaled(seen)[rows], [np.asarray(v, dtype=float)[rows] for v in known]
 
-        return misspecification(told(data), told(own), told(drawn["shuffled"]))
+        own, every = drawn["own"], slice(None)
+        null = located(own, slice(0, None, 2))
+        told = [
+            strangeness(null, located(seen, rows), signed=bool(self.judge.likelihood))
+            for seen, rows in (
+                (data, every), (own, slice(1, None, 2)), (drawn["shuffled"], every),
+            )
+        ]  # fmt: skip
+        return misspecification(*told)
 
     def corners(self, data: Seen) -> list[dict[str, Any]]:
         """Marginals of single parameters and of pairs, for x's spread over the first of them."""
@@ -306,12 +314,16 @@ def scalars_of(law: Law, trusted: str | None, x: Array) -> dict[str, Observable]
 
 
 def information(data: Seen, simulator: Simulator | None, prior: Box) -> dict[str, Any] | None:
-    """What x tells of θ, on average, in nats, and the most that it could where that is known."""
+    """What x tells of θ, on average, in nats, and the most that it could where that is known.
+
+    It is −∞, told as None, where a posterior excludes the θ of its x; "excluded" counts these.
+    """
     if data.theta is None:
         return None
-    gain = estimate(data.found.gain)
+    gain, excluded = data.found.gain, int(np.isneginf(data.found.gain).sum())
+    value, se = (None, None) if excluded else estimate(gain)
     exact = declared.mutual_information(simulator, prior) if simulator else None
-    return {"gain": gain.value, "se": gain.se, "exact": exact}
+    return {"gain": value, "se": se, "exact": exact, "excluded": excluded}
 
 
 def uniform(prior: Box, data: Inferred, own: Inferred | None) -> dict[str, Any]:

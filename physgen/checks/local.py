@@ -10,9 +10,10 @@ of these. sbi's own, a network on x as it is, misses both controls at a thousand
 Under the null hypothesis θ and the draws are exchangeable. So what the statistic would be is told
 by two draws in the places of θ and a draw, at the same x; this is exact, where the shuffled pairs
 of sbi's null have an x twice in one class, in none in the other. The check's statistic is the mean
-over some x; beyond the trials its tail is that of the gamma law with their mean and variance. At
-a single x it is a sum of few squares, whose tail is no heavier than that of one: χ² with one
-degree of freedom and the trials' mean.
+over some x. It is a sum of squares, as many as its mean and variance among the trials say; and
+their mean is known no better than from K(K − 1) squares, for the trials share K draws: the tail is
+that of an F law. At a single x there are few squares, whose tail is no heavier than that of one:
+χ² with one degree of freedom and the trials' mean.
 
 Controls: draws that are 30 % too close to their mean, or shifted by 0.3 widths.
 """
@@ -24,7 +25,7 @@ import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import chi2, gamma
+from scipy.stats import chi2, f
 
 from physgen.checks.inferred import NARROW, SHIFT
 from physgen.checks.uniformity import ALPHA
@@ -35,7 +36,7 @@ __all__ = ["DRAWS", "Pairs", "local"]
 
 DRAWS = 20
 """Draws of each posterior: of pairs of them the null is made."""
-TRIALS = 50
+TRIALS = 100
 STRENGTH = 0.1
 """Inverse of the regression's penalty."""
 
@@ -90,7 +91,8 @@ def _judged(pairs: Pairs, shown: Array, null: Array) -> dict[str, Any]:
     """p-values of all x together, and of each."""
     found = _statistic(pairs, pairs.true, pairs.draws[:, 0], shown)
     mean, variance = null.mean(), null.mean(1).var(ddof=1)
-    p = gamma.sf(found.mean(), mean**2 / variance, scale=variance / mean)
+    k = pairs.draws.shape[1]
+    p = f.sf(found.mean() / mean, 2 * mean**2 / variance, k * (k - 1))
     return {"p_value": float(p), "each": chi2.sf(found / null.mean(0), 1)}
 
 

@@ -10,18 +10,20 @@ the uniform law. They are held against the ranks of the surrogate's *own* x, whi
 way (Hjort, Dahl & Steinbakk, JASA 101 (2006) 1157).
 
 *Misspecification.* log q(x|θ̂) at the posterior mean says how likely x is under the best θ. What it
-should be depends on θ̂, so it is held against the surrogate's own x with the nearest θ̂: the
+should be depends on θ̂, so it is held against x drawn from the surrogate with the nearest θ̂: the
 residual of a local linear fit over its standard error. A network that knows no log q has the
-observables of x in its place (`typicality`). A row's p-value is the part of the own
-x with a lower one. Two tests again: are all p-values uniform, and are more rows below the lowest
-of the own x than chance would put there (a beta-binomial law, since all share the same own x)?
+observables of x in its place. A row's p-value is the part of other drawn x with a stranger one.
+Two tests again: are all p-values uniform, and are more rows below the lowest of the drawn x than
+chance would put there (a beta-binomial law, since all share the same drawn x)? What the fits are
+made of and what is ranked against are two halves of the drawn x, so that data and reference are
+treated alike.
 
 The control of both are x whose components were dealt out anew among the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,15 +35,15 @@ from physgen.checks.judged import Draw
 from physgen.checks.uniformity import ALPHA, alike, counted
 from simulators.base import Array, Observable
 
-__all__ = ["misspecification", "predictive", "replicated", "residuals", "typicality"]
+__all__ = ["misspecification", "predictive", "replicated", "residuals", "strangeness"]
 
 NEIGHBOURS, LEAST = 20, 30
 """The neighbours of a row are one in so many of the surrogate's own x, and so many at least."""
 NOISE, TINY = 1e-6, np.finfo(float).tiny
 """Least spread, in parts of the null's: below are rounding errors, and these are ties."""
 Ranked = Mapping[str, Array]
-Located = tuple[Array, Array]
-"""θ̂ (n, D), and something of each row."""
+Located = tuple[Array, Sequence[Array]]
+"""θ̂ (n, D), and values (n,) of each row."""
 
 
 def replicated(
@@ -100,43 +102,35 @@ def predictive(
     return section
 
 
-def typicality(
-    observables: Mapping[str, Observable], rows: Located, null: Located, own: bool
-) -> Array:
-    """How like the x of a null, with the same θ̂, each x looks by its observables, (n,).
+def strangeness(null: Located, rows: Located, signed: bool) -> Array:
+    """How unlike the x of a null with the same θ̂ each x is, (n,); the lower the stranger.
 
-    −½ Σ r², r being the residual of an observable, in standard errors, from the null's nearby.
+    Of each value the residual r, in standard errors, from the null's nearby: r of a single value
+    that can only be too low, else −½ Σ r².
 
     Args:
-        observables: numbers of each x.
-        rows: θ̂ (n, D), in one scale, and x (n, *x_shape).
-        null: the same of the null.
-        own: whether the rows are those of the null.
+        null: θ̂ (m, D), in parts of the prior's box, and values (m,).
+        rows: θ̂ (n, D) and the same values (n,).
+        signed: whether r itself is wanted.
     """
-    total = np.zeros(len(rows[0]))
-    for observable in observables.values():
-        values = [np.asarray(observable(x), dtype=float) for x in (null[1], rows[1])]
-        r = residuals((null[0], values[0]), (rows[0], values[1]), own)
-        total -= r**2 / 2
-    return total
+    pairs = zip(null[1], rows[1], strict=True)
+    r = np.stack([residuals((null[0], a), (rows[0], b)) for a, b in pairs])
+    return r[0] if signed else -(r**2).sum(0) / 2
 
 
-def misspecification(data: Located, own: Located, shuffled: Located) -> dict[str, Any]:
-    """Is each x inside what is drawn? Of θ̂ (n, D), in parts of the prior's box, and log q(x|θ̂).
+def misspecification(data: Array, reference: Array, shuffled: Array) -> dict[str, Any]:
+    """Is each x inside what is drawn? By how strange it is; all are exchangeable if it is.
 
     Args:
-        data: of the data.
-        own: of x that were drawn.
+        data: of the data, (n,).
+        reference: of x that were drawn, (m,).
         shuffled: of the control.
     """
-    reference = np.sort(residuals(own, own, own=True))
-    m = len(reference)
-
+    reference, m = np.sort(reference), len(reference)
     uniform, lowest = np.arange(1, m + 1) / (m + 1), max(1, int(ALPHA * (m + 1)))
 
-    def p_values(rows: Located) -> tuple[Array, Array]:
+    def p_values(found: Array) -> tuple[Array, Array]:
         """Of each row; and a random one among its ties, which is uniform even where x is few."""
-        found = residuals(own, rows)
         below, up_to = (np.searchsorted(reference, found, side=s) for s in ("left", "right"))
         among = below + np.random.default_rng(0).random(len(found)) * (up_to - below + 1)
         return (1 + up_to) / (m + 1), among / (m + 1)
@@ -167,24 +161,20 @@ def _control(ranks: Array, null: Array) -> dict[str, Any]:
     return {"p_value": found.p_value, "caught": bool(found.p_value < ALPHA)}
 
 
-def residuals(null: Located, rows: Located, own: bool = False) -> Array:
+def residuals(null: tuple[Array, Array], rows: tuple[Array, Array]) -> Array:
     """How far values (n,) at points (n, D) lie from those of a null nearby, in standard errors.
 
     Points are told apart at random where they are equal: else all that are equal would be held
-    against the same few of the null.
+    against the same few of the null. What is below a thousandth is taken for a rounding error.
 
     Args:
         null: points (m, D), in parts of a box, and values (m,).
-        rows: points and values to judge.
-        own: whether the rows are those of the null, each judged by the others.
+        rows: other points and values, to judge.
     """
     rng, values = np.random.default_rng(0), null[1]
     points, at = (p + NOISE * rng.standard_normal(p.shape) for p in (null[0], rows[0]))
-    at = points if own else at
-    k = int(np.clip(len(points) // NEIGHBOURS, LEAST, len(points) - own))
-    near = np.asarray(cKDTree(points).query(at, np.arange(1, k + 1 + own))[1])
-    if own:  # each is its own nearest
-        near = near[:, 1:]
+    k = min(max(len(points) // NEIGHBOURS, LEAST), len(points))
+    near = np.asarray(cKDTree(points).query(at, np.arange(1, k + 1))[1])
     apart = points[near] - at[:, None]
     design = np.concatenate([np.ones((*near.shape, 1)), apart], -1)
     inverse = np.linalg.pinv(design)

@@ -143,7 +143,10 @@ def summary(result: Mapping[str, Any]) -> str:
             f"{outside['outside']:,} of {outside['rows']:,} x outside of what is drawn "
             f"({outside['expected']:.2g} expected)"
         )
-    if gained := result["information"]:
+    gained = result["information"]
+    if gained and gained["excluded"]:
+        words.append(f"{gained['excluded']:,} posteriors exclude their θ")
+    elif gained:
         most = f" of {gained['exact']:.3f}" if gained["exact"] else ""
         words.append(f"information {gained['gain']:.3f} ± {gained['se']:.3f}{most} nats")
     return "; ".join([*words, *result["warnings"]])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.stats import gaussian_kde
 
 from physgen.reporting import figures, uniform
 from physgen.reporting.page import grid, letter, rendered
@@ -15,7 +15,7 @@ from simulators.base import Array
 
 __all__ = ["corner_of", "page"]
 
-SHOWN, ROWS, BINS = 6, 50, 48
+SHOWN, ROWS, POINTS, TINY = 6, 50, 50, 1e-9
 SQUARE = (4.2, 3.9)
 
 
@@ -60,10 +60,10 @@ def rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
 
 
 def corner_of(theta: Array, low: Array, high: Array, true: Array | None = None) -> dict[str, Any]:
-    """Densities of parameters and of pairs from draws (k, D), by smooth histograms.
+    """Densities of parameters and of pairs from draws (k, D), by Gaussian kernels.
 
-    They are smoothed by a Gaussian of Scott's width, k^(−1/(d + 4)) of the draws' (Multivariate
-    Density Estimation, 1992), that is reflected at the ends, so that none leaks out of the prior.
+    Their covariance is that of the draws, by Scott's rule times k^(−2/(d + 4)) (Multivariate
+    Density Estimation, 1992); what they put beyond a bound of the prior is reflected there.
 
     Args:
         theta: draws.
@@ -74,22 +74,24 @@ def corner_of(theta: Array, low: Array, high: Array, true: Array | None = None) 
     ends = np.quantile(theta, [0.001, 0.999], axis=0)
     if true is not None:
         ends = np.stack([np.minimum(ends[0], true), np.maximum(ends[1], true)])
-    more = 0.15 * (ends[1] - ends[0]) + 1e-9 * (high - low)
-    first, last = np.maximum(ends[0] - more, low), np.minimum(ends[1] + more, high)
-    edges = np.linspace(first, last, BINS + 1)
+    more = 0.15 * (ends[1] - ends[0]) + TINY * (high - low)
+    axes = np.linspace(np.maximum(ends[0] - more, low), np.minimum(ends[1] + more, high), POINTS).T
+    apart = np.random.default_rng(0).standard_normal(theta.shape)
+    draws = theta + TINY * (high - low) * apart  # kernels need a width, even of equal draws
 
     def density(*pick: int) -> Array:
-        some = [edges[:, d] for d in pick]
-        counts = np.histogramdd(theta[:, pick], some, density=True)[0]
-        scale = len(theta) ** (-1 / (len(pick) + 4))
-        sigma = [scale * theta[:, d].std() / np.diff(edges[:2, d])[0] for d in pick]
-        return gaussian_filter(counts, sigma, mode="reflect")
+        kernels = gaussian_kde(draws[:, pick].T)
+        images = [
+            [x, *(2 * b - x for b in (low[d], high[d]) if b in (x[0], x[-1]))]
+            for d, x in ((d, axes[d]) for d in pick)
+        ]
+        points = [np.stack(np.meshgrid(*some, indexing="ij")) for some in product(*images)]
+        return np.sum([kernels(p.reshape(len(pick), -1)).reshape(p.shape[1:]) for p in points], 0)
 
-    dims, middle = range(theta.shape[1]), (edges[1:] + edges[:-1]) / 2
-    middle[0], middle[-1] = first, last  # so that figures reach the ends
+    dims = range(theta.shape[1])
     return {
         "theta": true,
-        "axes": list(middle.T),
+        "axes": list(axes),
         "marginals": [density(d) for d in dims],
         "planes": [{"pair": [d, e], "density": density(d, e)} for d, e in combinations(dims, 2)],
     }
