@@ -30,6 +30,7 @@ TASK = Task(
     control={"nodes": 401, "rounds": 1},
     tolerance=0.003,
     at_once=100,
+    minutes=0.9,
 )
 
 if __name__ == "__main__":
