@@ -51,7 +51,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/rbm.py speed
 	$(BIN)/python benchmarks/rbm.py designs
 	$(BIN)/python benchmarks/diffusion.py
-	$(BIN)/python benchmarks/posterior_ising.py
+	$(BIN)/python -m benchmarks.posterior_ising
+	$(BIN)/python -m benchmarks.posterior_shower
 	$(BIN)/python -m benchmarks.shower_surrogates
 
 clean:

@@ -28,9 +28,11 @@ import torch
 from torch import Tensor
 
 import physgen
+from benchmarks.posteriors import affordable, train_peer
 from physgen.checks.validate import validate
 from physgen.device import threads
 from physgen.law import Law
+from physgen.posterior.amortised import components, of_x
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 
 DESIGNS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {
@@ -74,9 +76,7 @@ class Peer(Surrogate):
         raise TypeError("it was trained by sbi")
 
     def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
-        from benchmarks.posterior_ising import categories
-
-        value = self.net.log_prob(categories(z)[None], self._theta(c))[0]
+        value = of_x(self.net, self._theta(c), components(self.law, z))
         return value, torch.zeros_like(value)
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
@@ -94,18 +94,8 @@ def trained(name: str, folder: Path, minutes: float) -> Surrogate:
     """One design, trained."""
     train = folder / "train.h5"
     if name == MADE:
-        from sbi.utils import BoxUniform
-
-        from benchmarks.posterior_ising import Silent, made, quiet, single
-
-        rows = physgen.read(train)
-        law = rows.meta.law
-        prior = BoxUniform(single(law.prior.low), single(law.prior.high))
-        theta, x = single(rows.theta), single(rows.x)
-        about = {"prior": prior, "tracker": Silent(), "show_progress_bars": False}
-        with quiet(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1)  # noqa: TID251  sbi draws from the global generator only
-            return Peer(law, made(theta, x, minutes, **about)).eval()
+        network = train_peer(train, "NLE", 1, affordable(train, "NLE", 1, minutes))
+        return Peer(network.law, network.net).eval()
     family, given, _ = DESIGNS[name]
     out = folder / f"{list(DESIGNS).index(name)}.pt"
     physgen.fit(family, train, out=out, seed=1, epochs=10_000, max_minutes=minutes, **given)

@@ -17,7 +17,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,14 @@ import torch
 from scipy.stats import chisquare
 
 import physgen
-from physgen.checks.compare import compare as compare_rows
-from physgen.checks.truth import compare, estimate, paired
+from benchmarks.posteriors import agreement, posteriors
+from physgen.checks.compare import compare
+from physgen.checks.truth import estimate, paired
 from physgen.dataset import Rows
 from physgen.device import threads
-from physgen.posterior.grid import (
-    GridPosterior,
-    LogLikelihood,
-    grid_posterior,
-    of_exact,
-    of_surrogate,
-)
+from physgen.posterior.grid import GridPosterior, of_exact, of_surrogate
 from physgen.surrogates.base import Surrogate
-from simulators.base import Array, Box
+from simulators.base import Array
 from simulators.shower import Shower, ShowerVoxel
 
 CONTROL, FRESH = "simulator, c = 0.11", "simulator"
@@ -54,8 +49,8 @@ DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
 }
 """Label → simulator, family, options of `physgen.fit`, draws of log p for gap and posterior."""
 SIMULATORS = {"shower": Shower, "shower-voxel": ShowerVoxel}
-Likelihoods = Callable[[Array], LogLikelihood]
 AT_ONCE = 5
+"""Posteriors whose grids zoom until the last of them is resolved."""
 RANKS = 99
 """Posterior draws among which θ has its rank."""
 TRUTH = (
@@ -71,13 +66,6 @@ SAMPLES = (
 def tensor(values: Array) -> torch.Tensor:
     """An array as a tensor."""
     return torch.from_numpy(values)
-
-
-def posteriors(log_likelihood: Likelihoods, x: Array, prior: Box) -> Iterator[GridPosterior]:
-    """Posteriors of x, some at a time, for the fine grid of each is large."""
-    for i in range(0, len(x), AT_ONCE):
-        part = x[i : i + AT_ONCE]
-        yield grid_posterior(log_likelihood(part), prior, len(part))
 
 
 def ranks(posterior: GridPosterior, theta: Array) -> Array:
@@ -108,12 +96,10 @@ def against_truth(
     exactly = partial(of_exact, SIMULATORS[name]().log_prob)
     learnt = partial(of_surrogate, model, draws=posterior_draws)
     n = max(observations, ranked)
-    found = list(posteriors(learnt, test.x[:n], prior))
-    truth = posteriors(exactly, test.x[:observations], prior)
-    agreements = [compare(e, m[: len(e)]) for e, m in zip(truth, found, strict=False)]
-    error = np.concatenate([abs(a.shift) for a in agreements]).mean(0)
-    ratio = np.concatenate([a.ratio for a in agreements]).mean(0)
-    tv = estimate(np.concatenate([a.c2st for a in agreements]))
+    found = posteriors(learnt, test.x[:n], prior, AT_ONCE)
+    of_these = agreement(posteriors(exactly, test.x[:observations], prior, AT_ONCE), found)
+    error, ratio = abs(of_these.shift).mean(0), of_these.ratio.mean(0)
+    tv = estimate(of_these.c2st)
     starts = range(0, n, AT_ONCE)
     rank = [ranks(m, test.theta[i : i + len(m)]) for i, m in zip(starts, found, strict=True)]
     p = uniformity(np.concatenate(rank))
@@ -139,7 +125,7 @@ def against_fresh(label: str, name: str, folder: Path, model: Surrogate | None) 
     else:
         c = 0.11 if label.endswith(CONTROL) else 0.10
         x, times = SIMULATORS[name](resolution=c).sample(theta, rng), []
-    found = compare_rows(Rows(x=x, theta=theta, meta=test.meta), test)
+    found = compare(Rows(x=x, theta=theta, meta=test.meta), test)
     areas = [
         f"{t['auc']:.3f} ({t['null']:.3f}, {t['control']:.3f})"
         for t in (found["classifiers"]["low"], found["classifiers"]["high"])
