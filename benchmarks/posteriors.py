@@ -93,7 +93,7 @@ class Task:
         singles: held-out observations.
         control: options of another grid, for the exact posterior against itself.
         tolerance: the most that this may be off: in exact widths, of their ratio, in TV.
-        at_once: observations that share the number of nodes of their grids.
+        at_once: observations whose fine grids are held at once.
         minutes: of training, for ours.
         options: of the simulator.
         sets: held-out sets of ten.
@@ -118,7 +118,7 @@ class Task:
 def posteriors(
     observe: Observe, x: Array, prior: Any, at_once: int, size: int = 1, **grid: Any
 ) -> list[GridPosterior]:
-    """Posteriors of successive sets of x, some at a time: they share their number of nodes."""
+    """Posteriors of successive sets of x, some at a time."""
     found = []
     for i in range(0, len(x), at_once * size):
         part = x[i : i + at_once * size]
