@@ -71,17 +71,17 @@ def local(data: Pairs | None, own: Pairs | None, shown: Array, seed: int) -> dic
     if importlib.util.find_spec("sbi") is None or right is None:
         return None
     with visiting(seed):
-        nulls = {id(pairs): _null(pairs, shown, seed) for pairs in (data, own) if pairs}
-
-        def of(pairs: Pairs | None) -> dict[str, Any] | None:
-            return pairs and _judged(pairs, shown, nulls[id(pairs)])
-
+        null = _null(right, shown, seed)
         wrong = {"narrow": NARROW * right.draws, "shifted": right.draws + SHIFT}
         controls = {
-            name: _judged(right._replace(draws=draws), shown, nulls[id(right)])
+            name: _judged(right._replace(draws=draws), shown, null)
             for name, draws in wrong.items()
         }
-        found = {"data": of(data), "own": of(own)}
+        found = {
+            name: pairs
+            and _judged(pairs, shown, null if pairs is right else _null(pairs, shown, seed))
+            for name, pairs in (("data", data), ("own", own))
+        }
     for control in controls.values():
         control["caught"] = bool(control["p_value"] < ALPHA)
     return found | {"rows": shown, "controls": controls}
