@@ -46,7 +46,7 @@ TASK = Task(
     control={"nodes": 33, "tolerance": 0.5},
     tolerance=0.003,
     at_once=AT_ONCE,
-    minutes=1.4,
+    minutes=1.2,
 )
 
 if __name__ == "__main__":

@@ -343,6 +343,7 @@ def tabulate(task: Task, doc: str) -> None:
         print(head(control), row_of("exact, on another grid", control), sep="\n", flush=True)
         for method, row in every(held_out, Path(name), options):
             rows.setdefault(method, []).append(row)
-    print("\nMeans over seeds (least–greatest):\n\n" + head(control))
-    for method, found in rows.items():
-        print(means_of(method, found))
+    if options.seeds > 1:
+        print("\nMeans over seeds (least–greatest):\n\n" + head(control))
+        for method, found in rows.items():
+            print(means_of(method, found))
