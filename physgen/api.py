@@ -573,7 +573,7 @@ def infer(
     start = time.monotonic()
     with (
         interruptible(f"{out}: inference", "nothing was written") as stop,
-        bar(1, f"infer by {asked.method}") as move,
+        bar(None, f"infer by {asked.method}") as move,
     ):
 
         def tell(text: str) -> None:

@@ -19,26 +19,33 @@ log = logging.getLogger("physgen")
 
 
 @contextmanager
-def bar(length: float, label: str) -> Iterator[Callable[..., None]]:
+def bar(length: float | None, label: str) -> Iterator[Callable[..., None]]:
     """A progress bar for the length of a block.
 
     Args:
-        length: what `done` is when all is done.
+        length: what `done` is when all is done; None if that is not known: then only words move.
         label: a few words before the bar.
 
     Yields:
         ``move(done, text="")``, to be called with how much is done and a few words after the bar.
     """
     hidden = not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO
+    template = "%(label)s  [%(bar)s]  %(info)s" if length else "%(label)s  %(info)s"
     with click.progressbar(
         length=1000,
         label=label,
         file=sys.stderr,
         hidden=hidden,
+        show_percent=bool(length),
+        show_eta=bool(length),
+        bar_template=template,
         item_show_func=lambda text: text,
     ) as shown:
 
         def move(done: float, text: str = "") -> None:
-            shown.update(int(1000 * done / length) - shown.pos, text)
+            steps = int(1000 * done / length) - shown.pos if length else 0
+            shown.update(steps, text)
+            if not steps:
+                shown.render_progress()
 
         yield move
