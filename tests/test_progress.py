@@ -1,0 +1,47 @@
+"""Bars on a terminal, and silence elsewhere."""
+
+import io
+import logging
+import sys
+
+import pytest
+
+from physgen.progress import bar, log
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What a bar writes: (stream, its length, moves) → text."""
+    monkeypatch.setattr(log, "level", logging.INFO)
+
+    def run(stream, length, moves):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with bar(length, "fit cvae") as move:
+            for done, text in moves:
+                move(done, text)
+        return stream.getvalue()
+
+    return run
+
+
+def test_a_bar_moves_with_the_work(said):
+    text = said(Terminal(), 4, [(1, "samples"), (3, "posterior")])
+    assert text.index("25%") < text.index("75%")
+    assert "posterior" in text
+
+
+def test_words_move_where_nobody_knows_how_long(said):
+    text = said(Terminal(), None, [(0, "epoch 1"), (0, "epoch 2")])
+    assert text.index("epoch 1") < text.index("epoch 2")
+    assert "%" not in text
+
+
+def test_no_bar_where_there_is_no_terminal(said):
+    assert said(io.StringIO(), None, [(0, "epoch 1")]) == ""
