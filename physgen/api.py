@@ -102,10 +102,11 @@ def on_files(verb: Callable[P, Result]) -> Callable[P, Result]:
         for name in paths & {k for k, v in values.items() if v is not None}:
             values[name] = Path(values[name])
         out = values.get("out")
-        if out and not out.absolute().parent.is_dir():
-            raise StorageError(f"{out}: no folder {out.parent}; make it first")
+        for made in filter(None, (out, values.get("network"))):
+            if not made.absolute().parent.is_dir():
+                raise StorageError(f"{made}: no folder {made.parent}; make it first")
         if out and out in [values[k] for k in paths - {"out"} if k in values]:
-            raise UsageError(f"{out}: is read from; choose another output")
+            raise UsageError(f"{out}: is another file of this command; choose another output")
         return verb(*bound.args, **bound.kwargs)
 
     return wrapped
@@ -531,7 +532,7 @@ def infer(
         draws: random draws for each log p(x|theta); the family's default if not given.
         simulations: samples of the surrogate to learn from, 10000 if not given; of a dataset the
             first ones, all if not given.
-        epochs: epochs of a training at most; until it no longer improves if not given.
+        epochs: epochs of a training at most, from 2 on; until it no longer improves if not given.
         network: checkpoint to write the trained network to.
         estimator: way to log p, where the family has several (diffusion: bound, path, ode).
         steps: steps of the estimators path and ode.
@@ -566,10 +567,10 @@ def infer(
         inside(source.law.prior, prior),
         samples=samples, simulations=simulations, epochs=epochs, draws=draws, iid=iid, seed=seed,
     )  # fmt: skip
+    inferring.refuse_idle(source, asked, network is not None)
     found = chosen(observed, rows)
     x = dataset.validated(Rows(x=found.x), source.law, str(observed)).x
-    for line in inferring.strangers(source.law, found):
-        log.warning("%s: %s", observed, line)
+    warnings = [f"{observed}: {line}" for line in inferring.strangers(source.law, found, iid)]
     start = time.monotonic()
     with (
         interruptible(f"{out}: inference", "nothing was written") as stop,
@@ -585,10 +586,9 @@ def infer(
     arrays |= inferring.known(found, asked)
     if network and inferred.network:
         inferred.network.save(network)
-    elif network:
-        raise UsageError(f"network: {asked.method} trains none; use --method npe")
-    for line in inferring.objections(inferred, arrays, asked):
-        log.warning("%s: %s", out, line)
+    warnings += [f"{out}: {line}" for line in inferring.objections(inferred, arrays, asked)]
+    for line in warnings:
+        log.warning("%s", line)
     command = command_line(
         "infer", model, observed,
         out=out, method=method, prior=prior, rows=rows, iid=iid, samples=samples, draws=draws,
@@ -598,6 +598,8 @@ def infer(
         source.kind: {"path": str(model), "sha256": source.about["sha256"]},
         "observed": {"path": str(observed), "sha256": dataset.file_digest(observed)},
         "provenance": dataset.provenance(command),
+        "warnings": [line.partition(": ")[2] for line in warnings],
+        "first_row": max(0, rows.start or 0) if rows else 0,
     }
     dataset.write_arrays(out, arrays, about, kind="posterior", force=force)
     done, seconds = plural(len(inferred.posterior), "observation"), time.monotonic() - start
@@ -757,9 +759,10 @@ def calibrate(
     }
     source = source_of(model, data, device, None, **ways)
     judged = source.surrogate or source.network
-    if judged is None or (source.network and draws):
-        what = "draws: are of a surrogate's likelihood" if draws else "expected a surrogate"
-        raise UsageError(f"{model}: {what}; this is a {source.kind}")
+    if judged is None:
+        raise UsageError(f"{model}: expected a surrogate or a network; this is a dataset")
+    if source.network and draws:
+        raise UsageError(f"{model}: draws: are of a surrogate's likelihood; this is a network")
     found = chosen(data, rows) if rows else dataset.read(data, slice(0, MOST_ROWS))
     theirs = found.meta.law.prior if found.meta else source.law.prior
     box = narrowed(source.law.prior, theirs, prior)
@@ -769,6 +772,8 @@ def calibrate(
             judged, found.theta, found.x, box,
             trusted=simulator, draws=draws, samples=samples, seed=seed, progress=progress,
         )  # fmt: skip
+    if source.about.get("data", {}).get("sha256") == dataset.file_digest(data):
+        measured["warnings"].insert(0, "the rows are those of the training, and prove little")
     command = command_line(
         "calibrate", model, data,
         out=out, rows=rows, prior=prior, draws=draws, samples=samples, simulator=simulator,
@@ -848,8 +853,7 @@ def report(metrics: Path, *, out: Path, force: bool = False) -> Result:
     dataset.refuse_overwriting(out, force)
     found = posterior_in(metrics) if is_hdf5(metrics) else metrics_in(metrics)
     dataset.write_bytes(out, render(found).encode(), sidecar=False)
-    judged = [found[k]["path"] for k in ("surrogate", "network", "generated") if k in found]
-    return Result(out, f"{out}: report of {[*judged, metrics][0]}")
+    return Result(out, f"{out}: report of {metrics}")
 
 
 def metrics_in(path: Path) -> dict[str, Any]:
@@ -864,7 +868,9 @@ def metrics_in(path: Path) -> dict[str, Any]:
         found = loads(dataset.read_bytes(path))
         schema = found.get("schema")
     except (ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not the JSON that validate writes: {error}") from error
+        raise DataError(
+            f"{path}: not a posterior, nor the JSON of validate, calibrate or compare: {error}"
+        ) from error
     if schema not in SCHEMAS:
         raise DataError(f"{path}: expected schema {' or '.join(SCHEMAS)}, got {schema!r}")
     return found

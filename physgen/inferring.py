@@ -48,6 +48,7 @@ __all__ = [
     "kind_of",
     "known",
     "objections",
+    "refuse_idle",
     "strangers",
 ]
 
@@ -298,8 +299,35 @@ def watched(log_density: LogLikelihood, tell: Tell) -> LogLikelihood:
     return telling
 
 
-def strangers(law: Law, rows: Rows) -> Iterator[str]:
-    """What speaks against observations being of the law that was learnt."""
+def refuse_idle(source: Source, asked: Asked, keep: bool) -> None:
+    """Refuse what would have no effect.
+
+    Args:
+        source: what is inferred with.
+        asked: how.
+        keep: whether a trained network is to be kept.
+
+    Raises:
+        UsageError: options of what is not done.
+    """
+    learns = asked.method in METHODS and not source.network
+    idle = {
+        "draws": asked.draws and not (source.surrogate and asked.method in LIKELIHOOD),
+        "simulations": asked.simulations and not (learns or asked.method == "abc"),
+        "epochs": asked.epochs and not learns,
+    }
+    for name in filter(idle.get, idle):
+        raise UsageError(
+            f"{name}: of no effect with {asked.method} of {source.path}; leave it out"
+        )
+    if keep and not learns:
+        raise UsageError(f"network: {asked.method} trains none; use --method npe")
+
+
+def strangers(law: Law, rows: Rows, iid: bool = False) -> Iterator[str]:
+    """What speaks against observations being of the law that was learnt, or of one θ."""
+    if iid and rows.theta is not None and (rows.theta != rows.theta[0]).any():
+        yield "its rows were drawn at different θ, and are taken for one observation"
     if rows.meta is None:
         return
     theirs = rows.meta.law

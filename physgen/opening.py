@@ -153,7 +153,7 @@ def inside(known: Box, bounds: Bounds | None, who: str = "the training knows") -
     try:
         prior = known.replace(**dict(bounds or {}))
     except ValueError as error:
-        raise UsageError(f"prior: {error}") from error
+        raise UsageError(str(error)) from error
     for p, k in zip(prior.parameters, known.parameters, strict=True):
         if p.low < k.low or p.high > k.high:
             raise UsageError(
@@ -175,7 +175,10 @@ def narrowed(trained: Box, file: Box, bounds: Bounds | None) -> Box:
         UsageError: another parameter, bounds outside, or nothing in common.
     """
     if trained.names != file.names:
-        raise UsageError(f"prior: the surrogate has {trained}, the data have {file}")
+        raise UsageError(
+            f"theta: expected data of {', '.join(trained.names)}, as was learnt, got "
+            f"{', '.join(file.names)}; of another simulator?"
+        )
     pairs = zip(trained.parameters, file.parameters, strict=True)
     try:
         common = trained.replace(

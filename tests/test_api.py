@@ -237,7 +237,10 @@ def test_text_does_for_paths_and_bad_outputs_are_refused_before_work(files, tmp_
     monkeypatch.chdir(files)
     physgen.infer("cvae.pt", "test.h5", out=str(tmp_path / "p.h5"), rows=slice(0, 2), draws=2)
     assert physgen.inspect(str(tmp_path / "p.h5")).data["schema"] == "physgen/posterior/1"
-    for out, piece in (("none/p.h5", "no folder none"), ("test.h5", "is read from")):
+    for out, piece in (
+        ("none/p.h5", "no folder none"),
+        ("test.h5", "is another file of this command"),
+    ):
         with pytest.raises(physgen.errors.PhysgenError, match=piece):
             physgen.infer("cvae.pt", "test.h5", out=out, force=True)
 

@@ -477,7 +477,7 @@ def test_networks_from_the_command_line(files):
     for words, piece in (
         ((net, "--draws", "3"), "draws: are of a surrogate's likelihood; this is a network"),
         ((net, "--symmetrise"), "is a network; symmetrise is an option of surrogates"),
-        ((files / "train.h5",), "expected a surrogate; this is a data"),
+        ((files / "train.h5",), "expected a surrogate or a network; this is a dataset"),
     ):
         done = run("calibrate", *words, files / "test.h5", "-o", files / "no.json")
         assert done.exit_code == 2

@@ -14,7 +14,7 @@ import torch
 
 import physgen
 from physgen import api, inferring
-from physgen.errors import DataError, UsageError
+from physgen.errors import DataError, StorageError, UsageError
 from physgen.law import Law
 from physgen.posterior.amortised import GRID, METHODS, Network, train
 from physgen.posterior.base import Draws
@@ -378,11 +378,11 @@ def test_every_method_of_a_surrogate_writes_a_posterior(files, tmp_path):
     assert about["method"] == "grid"
     assert about["units"] == ["1/J"]
     assert about["normalised"] is True
-    few = {"simulations": 700, "epochs": 6}
+    few, learn = {"simulations": 700}, {"epochs": 6}
     for method, off in {
         "mcmc": 0.3, "rejection": 0.3, "vi": 0.35, "npe": 0.6, "nre": 0.6, "abc": 0.8,
     }.items():  # fmt: skip
-        given = few if method in ("npe", "nre", "abc") else {}
+        given = {"abc": few, "npe": few | learn, "nre": few | learn}.get(method, {})
         arrays, about = inferred(files, tmp_path / f"{method}.h5", method=method, **given)
         assert about["method"] == method
         assert arrays["theta"].shape == (2, 200, 1)
@@ -487,6 +487,9 @@ REFUSED = {
     "more than there is": ("train.h5", {"simulations": 1501}, "has 1500 rows, not 1501"),
     "nothing trained": ("ar.pt", {"network": Path("net.pt")}, "grid trains none"),
     "sets by distance": ("train.h5", {"method": "abc", "iid": True}, "compares single rows"),
+    "draws of a network's": ("train.h5", {"draws": 5}, "draws: of no effect with npe of"),
+    "epochs of a grid": ("ar.pt", {"epochs": 5}, "epochs: of no effect with grid of"),
+    "a folder that is not there": ("train.h5", {"network": Path("nowhere/n.pt")}, "no folder"),
     "no epochs": ("train.h5", {"epochs": 0}, "epochs: expected at least 1"),
 }
 
@@ -495,7 +498,7 @@ REFUSED = {
 def test_what_cannot_be_is_said_in_one_line(case, files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, options, piece = REFUSED[case]
-    with pytest.raises(UsageError, match=piece) as refused:
+    with pytest.raises((UsageError, StorageError), match=piece) as refused:
         api.infer(files / model, files / "test.h5", out=tmp_path / "p.h5", **options)
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
@@ -539,8 +542,11 @@ def test_mass_at_the_edge_is_named(files, tmp_path, caplog):
         files / "ar.pt", tmp_path / "x.h5", out=tmp_path / "p.h5", prior={"beta": (0.1, 0.4)},
         iid=True,
     )  # fmt: skip
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == 2
+    assert "drawn at different θ, and are taken for one observation" in caplog.text
     assert "of the posterior lies at the edge of the prior, 0.1:0.4" in caplog.text
+    _, about = physgen.read_arrays(tmp_path / "p.h5", "posterior")
+    assert [w.partition(" ")[0] for w in about["warnings"]] == ["its", "beta:"]
     box, rng = Box(a=(0.0, 1.0)), np.random.default_rng(0)
     for inside in (rng.random((5, 1000, 1)), 0.5 + 0.1 * rng.standard_normal((5, 1000, 1))):
         assert list(objections(inside, {}, box, "grid")) == []

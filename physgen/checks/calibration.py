@@ -248,6 +248,9 @@ class Run:
         shifted = np.clip(own.found.draws + SHIFT * own.found.sd[:, None], low, high)
         ranked = {k: (s.x, s.found.draws) for k, s in {"data": data, **drawn}.items()}
         ranked |= {"shifted": (own.x, shifted)}
+        for k in ("shifted", "shuffled"):  # as many as there are of the data
+            x, theta = ranked[k]
+            ranked[k] = x[: len(data.x)], theta[: len(data.x)]
         found = {}
         for i, (name, (x, theta)) in enumerate(ranked.items()):
             self.tell("predictive", i / len(ranked))
@@ -274,7 +277,7 @@ class Run:
         told = [
             strangeness(null, located(seen, rows), signed=bool(self.judge.likelihood))
             for seen, rows in (
-                (data, every), (own, slice(1, None, 2)), (drawn["shuffled"], every),
+                (data, every), (own, slice(1, None, 2)), (drawn["shuffled"], slice(len(data.x))),
             )
         ]  # fmt: skip
         return misspecification(*told)

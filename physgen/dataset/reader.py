@@ -125,7 +125,8 @@ def interval(rows: slice | None, n: int) -> tuple[int, int]:
     """
     start, stop, step = (rows or slice(None)).indices(n)
     if step != 1 or start >= stop:
-        raise UsageError(f"rows: expected some consecutive ones of {n}, got {rows}")
+        asked = f"{rows.start or 0}:{'' if rows.stop is None else rows.stop}" if rows else "none"
+        raise UsageError(f"rows: expected some consecutive ones of {n}, got {asked}")
     return start, stop
 
 

@@ -33,8 +33,8 @@ def page(metrics: Mapping[str, Any]) -> str:
     true = arrays.get("true")
     truths = [None] * SHOWN if true is None else true[:SHOWN]
     shown = [
-        corner_of(theta, low, high, t)
-        for theta, t in zip(arrays["theta"][:SHOWN], truths, strict=False)
+        corner_of(theta, low, high, t) | {"row": metrics.get("first_row", 0) + i}
+        for i, (theta, t) in enumerate(zip(arrays["theta"][:SHOWN], truths, strict=False))
     ]
     return rendered(
         "posterior.html",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -134,12 +134,15 @@ def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> N
         (d, e), density = plane["pair"], _floats(plane["density"])
         ax = axes[e, d]
         levels = sorted({_level(density, mass) for mass in REGIONS})
-        ax.contourf(axes_of[d], axes_of[e], density.T, [*levels, density.max() * 1.001],
-                    colors=[SURROGATE], alpha=0.35)  # fmt: skip
+        shades = [to_rgba(SURROGATE, alpha) for alpha in (0.2, 0.45)][-len(levels) :]
+        top = density.max() * 1.001
+        ax.contourf(axes_of[d], axes_of[e], density.T, [*levels, top], colors=shades)
         ax.contour(axes_of[d], axes_of[e], density.T, levels, colors=SURROGATE, linewidths=0.9)
         if theta is not None:
             ax.plot(theta[d], theta[e], "+", color=INK, markersize=9, markeredgewidth=1.4)
         ax.set(xlim=axes_of[d][[0, -1]], ylim=axes_of[e][[0, -1]])
+    if "row" in data:
+        figure.suptitle(f"row {data['row']}", fontsize=9)
     for d, symbol in enumerate(symbols):
         axes[-1, d].set_xlabel(symbol)
         axes[-1, d].locator_params(axis="x", nbins=4)
