@@ -33,7 +33,7 @@ demo: $(VENV)/.user
 	$(BIN)/physgen demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

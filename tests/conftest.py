@@ -6,6 +6,14 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device on which surrogates are tested")
 
 
+LONG = ("test_every_block_of_the_readme_runs", "test_examples_run_and_are_short")
+"""Tests that take minutes begin first, so that no worker waits for them at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: not item.name.startswith(LONG))
+
+
 @pytest.fixture(scope="session")
 def device(request):
     return torch.device(request.config.getoption("--device"))
