@@ -42,7 +42,15 @@ def test_handlers_are_restored(signum):
     assert signal.getsignal(signum) == before
 
 
-def test_a_signal_after_the_last_check_is_not_lost():
+@pytest.fixture
+def heard():
+    """SIGINT as Python has it at first; a shell's background jobs are born deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_after_the_last_check_is_not_lost(heard):
     finished = []
 
     def work():
