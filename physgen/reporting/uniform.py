@@ -99,13 +99,13 @@ def predictive(ax: Axes, data: Mapping[str, Any], title: str) -> None:
 
 
 def p_values(ax: Axes, data: Mapping[str, Any]) -> None:
-    """P-values of log q(x|θ̂), row by row, and those of shuffled x."""
+    """P-values of how strange each x is at its θ̂, and those of shuffled x."""
     title, color, style = CONTROLS["shuffled"]
     seen, wrong = (_density(data["counts"][key]) for key in ("data", "shuffled"))
     ax.stairs(*seen, fill=True, color=SURROGATE, alpha=0.55, label="x of the data")
     ax.stairs(*wrong, color=color, linestyle=style, label=f"control: {title}")
     ax.axhline(1, color=INK, linewidth=0.8)
-    ax.set(xlabel="part of the surrogate's x with a lower log q", ylabel="density", xlim=(0, 1))
+    ax.set(xlabel="part of the drawn x that are stranger", ylabel="density", xlim=(0, 1))
     ax.legend()
 
 
