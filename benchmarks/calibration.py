@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from physgen.checks.calibration import calibrate
-from physgen.checks.uniformity import ALPHA
+from physgen.checks.calibration.run import calibrate
+from physgen.checks.calibration.uniformity import ALPHA
 from physgen.law import Law
 from physgen.posterior.grid import LogLikelihood, of_exact
 from simulators.base import Array

@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 import torch
 
-from physgen.device import threads
 from physgen.law import Law
+from physgen.runtime.device import threads
 from physgen.surrogates.diffusion import Diffusion, DiffusionConfig
 
 SIZES, EVALUATIONS, BATCHES = (8, 16, 32), (8, 16, 32, 64, 128), (1, 100, 10_000)

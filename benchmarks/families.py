@@ -29,10 +29,10 @@ from torch import Tensor
 
 import physgen
 from benchmarks.posteriors import affordable, train_peer
-from physgen.checks.validate import validate
-from physgen.device import threads
+from physgen.checks.validation import validate
 from physgen.law import Law
-from physgen.posterior.amortised import components, of_x
+from physgen.runtime.device import threads
+from physgen.sbi.networks import components, of_x
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 
 DESIGNS: Mapping[str, tuple[str, Mapping[str, Any], int]] = {

@@ -6,7 +6,7 @@ p(x|θ)/p(x) (NRE) or log p(θ|x) (NPE, FMPE). Over the uniform prior these are 
 one zooming grid normalises them all, inside the prior's bounds. For the same reason NPE and FMPE
 multiply over sets of independent x, though sbi does not offer it.
 
-The peers are sbi's networks as `physgen.posterior.amortised` trains them: until sbi's early
+The peers are sbi's networks as `physgen.sbi.networks` trains them: until sbi's early
 stopping, or for as many epochs as fit into `--peer-minutes` of CPU time by a pilot of two, which
 is not counted. Time is CPU time, from the file of simulations to what can be evaluated.
 
@@ -33,9 +33,7 @@ from typing import Any
 import numpy as np
 
 import physgen
-from physgen.checks.truth import Agreement, Estimate, compare, estimate
-from physgen.device import threads
-from physgen.posterior.amortised import GRID, Network, train
+from physgen.checks.exact.truth import Agreement, Estimate, compare, estimate
 from physgen.posterior.grid import (
     GridPosterior,
     LogLikelihood,
@@ -44,6 +42,8 @@ from physgen.posterior.grid import (
     of_exact,
     of_surrogate,
 )
+from physgen.runtime.device import threads
+from physgen.sbi.networks import GRID, Network, train
 from simulators.base import Array
 
 TEST_SEED = 2**20

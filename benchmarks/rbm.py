@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 import physgen
-from physgen.device import threads
 from physgen.law import Law
 from physgen.registry import find
+from physgen.runtime.device import threads
 from physgen.training import InMemory, Trainer, Training
 from simulators.ising.exact import CRITICAL_BETA
 

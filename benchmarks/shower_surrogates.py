@@ -28,11 +28,11 @@ from scipy.stats import chisquare
 
 import physgen
 from benchmarks.posteriors import agreement, posteriors
-from physgen.checks.compare import compare
-from physgen.checks.truth import estimate, paired
+from physgen.checks.exact.truth import estimate, paired
+from physgen.checks.two_sample.comparison import compare
 from physgen.dataset import Rows
-from physgen.device import threads
 from physgen.posterior.grid import GridPosterior, of_exact, of_surrogate
+from physgen.runtime.device import threads
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array
 from simulators.shower import Shower, ShowerVoxel

@@ -19,9 +19,9 @@ HOMES = {
         "report", "sample", "simulate", "validate",
     ),
     "physgen.dataset": ("read", "read_arrays"),
-    "physgen.opening": ("load",),
-    "physgen.surrogates.simulator": ("as_simulator",),
-    "physgen.walkthrough": ("demo",),
+    "physgen.verbs.opening": ("load",),
+    "physgen.sbi.simulator": ("as_simulator",),
+    "physgen.verbs.demo": ("demo",),
 }  # fmt: skip
 
 __all__ = sorted(["__version__", *(name for names in HOMES.values() for name in names)])

@@ -25,13 +25,15 @@ from h5py import is_hdf5
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Meta, Rows, Shard
-from physgen.describing import described, lines
-from physgen.drawing import Draw, Simulate, parameters
+from physgen.dataset.makers import Draw, Simulate, parameters
 from physgen.errors import DataError, StorageError, TrainingDiverged, UsageError
-from physgen.fitting import keep, restore, resume_path, state_of
-from physgen.interrupt import interruptible
 from physgen.law import Law
-from physgen.opening import (
+from physgen.registry import Kind, find, targets
+from physgen.runtime.interrupt import interruptible
+from physgen.runtime.options import build, command_line, options
+from physgen.runtime.progress import bar, log
+from physgen.verbs.describe import described, lines
+from physgen.verbs.opening import (
     Bounds,
     Values,
     chosen,
@@ -44,9 +46,7 @@ from physgen.opening import (
     prepared,
     source_of,
 )
-from physgen.options import build, command_line, options
-from physgen.progress import bar, log
-from physgen.registry import Kind, find, targets
+from physgen.verbs.resume import keep, restore, resume_path, state_of
 
 __all__ = [
     "Result",
@@ -113,11 +113,11 @@ def on_files(verb: Callable[P, Result]) -> Callable[P, Result]:
 
 
 def threaded(verb: Callable[P, Result]) -> Callable[P, Result]:
-    """Run a verb in as many threads as `physgen.device.threads` chooses."""
+    """Run a verb in as many threads as `physgen.runtime.device.threads` chooses."""
 
     @functools.wraps(verb)
     def wrapped(*args: P.args, **given: P.kwargs) -> Result:
-        from physgen.device import threads
+        from physgen.runtime.device import threads
 
         with threads():
             return verb(*args, **given)
@@ -368,7 +368,7 @@ def fit(
     Example:
         physgen fit cvae ising.h5 -o cvae.pt --max-minutes 3
     """
-    from physgen.device import device_of
+    from physgen.runtime.device import device_of
     from physgen.surrogates.checkpoint import save
     from physgen.training import Trainer, Training, split
 
@@ -546,7 +546,7 @@ def infer(
     Example:
         physgen infer cvae.pt observed.h5 -o posterior.h5 --rows 0:10
     """
-    from physgen import inferring
+    from physgen.verbs import inferring
 
     require(
         samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0),
@@ -656,8 +656,8 @@ def validate(
     Example:
         physgen validate cvae.pt test.h5 -o metrics.json
     """
-    from physgen.checks.validate import SECTIONS
-    from physgen.checks.validate import validate as measure
+    from physgen.checks.validation import SECTIONS
+    from physgen.checks.validation import validate as measure
 
     require(observations=(observations, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
@@ -744,9 +744,9 @@ def calibrate(
     Example:
         physgen calibrate cvae.pt test.h5 -o calibration.json
     """
-    from physgen.checks.calibration import MOST_ROWS, SECTIONS
-    from physgen.checks.calibration import calibrate as measure
-    from physgen.checks.verdicts import summary
+    from physgen.checks.calibration.run import MOST_ROWS, SECTIONS
+    from physgen.checks.calibration.run import calibrate as measure
+    from physgen.checks.calibration.verdicts import summary
 
     require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
@@ -817,8 +817,8 @@ def compare(
     Example:
         physgen compare fake.h5 test.h5 -o metrics.json
     """
-    from physgen.checks.compare import SECTIONS, summary
-    from physgen.checks.compare import compare as measure
+    from physgen.checks.two_sample.comparison import SECTIONS, summary
+    from physgen.checks.two_sample.comparison import compare as measure
 
     require(seed=(seed, 0))
     dataset.refuse_overwriting(out, force)

@@ -21,9 +21,9 @@ import click
 import physgen
 from physgen import api
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
-from physgen.options import REQUIRED, Option, example, options, summary
 from physgen.registry import Kind, find, targets
-from physgen.walkthrough import demo
+from physgen.runtime.options import REQUIRED, Option, example, options, summary
+from physgen.verbs.demo import demo
 
 __all__ = ["main"]
 

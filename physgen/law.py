@@ -14,8 +14,8 @@ from typing import Any
 
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
-from physgen.options import build, resolved
 from physgen.registry import find, targets
+from physgen.runtime.options import build, resolved
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Box, Simulator, Support, Symmetry
 
 __all__ = ["Law"]

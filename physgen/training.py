@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from physgen.dataset import Rows, Stream, read
 from physgen.errors import DataError, TrainingDiverged
+from physgen.nn.transforms import Symmetries
 from physgen.surrogates.base import Objective, Surrogate
-from physgen.transforms import Symmetries
 
 __all__ = ["Data", "Epoch", "InMemory", "Trainer", "Training", "split"]
 

@@ -14,7 +14,7 @@ import physgen
 import physgen.errors
 from physgen import api
 from physgen.errors import DataError, TrainingDiverged, UsageError
-from physgen.fitting import resume_path
+from physgen.verbs.resume import resume_path
 
 TINY = {"channels": 5, "levels": 2, "stages": 3}
 

@@ -11,12 +11,12 @@ from physgen import api
 from physgen.dataset import Meta, Rows, read, write
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.transforms import Symmetries
 from physgen.surrogates.autoregressive import Autoregressive, AutoregressiveConfig
 from physgen.surrogates.autoregressive.chain import frontier, neighbours, parts
 from physgen.surrogates.base import Likelihood
 from physgen.testing import check_surrogate
 from physgen.training import InMemory, Trainer, Training
-from physgen.transforms import Symmetries
 from simulators.base import Box, exact_log_prob
 
 BETA = Box(beta=(0.1, 0.7))

@@ -14,14 +14,19 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from physgen import api
-from physgen.checks.calibration import calibrate
-from physgen.checks.inferred import inferred, ranks, tempered
-from physgen.checks.judged import judged as judge
-from physgen.checks.local import DRAWS, Pairs, local
-from physgen.checks.predictive import misspecification, replicated, residuals, strangeness
-from physgen.checks.score import Derivatives, derivatives, identities
-from physgen.checks.uniformity import LEVELS, alike, bands, uniformity
-from physgen.checks.verdicts import summary
+from physgen.checks.calibration.bartlett import Derivatives, derivatives, identities
+from physgen.checks.calibration.lc2st import DRAWS, Pairs, local
+from physgen.checks.calibration.posteriors import inferred, ranks, tempered
+from physgen.checks.calibration.predictive import (
+    misspecification,
+    replicated,
+    residuals,
+    strangeness,
+)
+from physgen.checks.calibration.run import calibrate
+from physgen.checks.calibration.target import judged as judge
+from physgen.checks.calibration.uniformity import LEVELS, alike, bands, uniformity
+from physgen.checks.calibration.verdicts import summary
 from physgen.cli import main
 from physgen.errors import UsageError
 from physgen.law import Law
@@ -510,7 +515,7 @@ def test_the_command_line(files):
 def test_equal_calls_make_equal_figures_whatever_is_held_at_once(files, monkeypatch):
     found = []
     for held in (20, 7):
-        monkeypatch.setattr("physgen.checks.inferred.POINTS", 705 * held)
+        monkeypatch.setattr("physgen.checks.calibration.posteriors.POINTS", 705 * held)
         out = files / f"{held}.json"
         found.append(api.calibrate(files / "m.pt", files / "test.h5", out=out, samples=2).data)
     timed = {"seconds", "cpu_seconds", "provenance"}
@@ -545,7 +550,7 @@ def test_an_interrupt_leaves_nothing(files, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         return replicated(*args, **options)
 
-    monkeypatch.setattr("physgen.checks.calibration.replicated", interrupted)
+    monkeypatch.setattr("physgen.checks.calibration.run.replicated", interrupted)
     done = run("calibrate", files / "m.pt", files / "test.h5", "-o", files / "no.json")
     assert done.exit_code == 130
     assert "nothing was written" in done.output

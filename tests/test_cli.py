@@ -15,11 +15,11 @@ from click.testing import CliRunner
 import physgen
 from physgen import api
 from physgen.cli import command, main
-from physgen.options import REQUIRED, options
 from physgen.registry import find, targets
+from physgen.runtime.options import REQUIRED, options
 from physgen.surrogates.cvae import CVAEConfig
 from physgen.training import Training
-from physgen.walkthrough import demo
+from physgen.verbs.demo import demo
 from simulators.ising import Ising
 
 VERBS = {

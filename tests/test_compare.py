@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from physgen import api
-from physgen.checks.compare import compare, summary
-from physgen.checks.features import layers, logged, observables_of
+from physgen.checks.two_sample.comparison import compare, summary
+from physgen.checks.two_sample.features import layers, logged, observables_of
 from physgen.cli import main
 from physgen.dataset import Meta, Rows
 from physgen.errors import DataError, UsageError
@@ -33,7 +33,7 @@ SEEN = 0.03
 def few_deals():
     """The least that is done for the null of an FPD: quick."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("physgen.checks.frechet.FLOPS", 0)
+        patch.setattr("physgen.checks.two_sample.frechet.FLOPS", 0)
         yield
 
 
@@ -228,7 +228,8 @@ def test_files_of_different_kinds_are_refused_in_one_line(other, piece):
 
 def test_an_observable_that_is_not_finite_is_refused(monkeypatch):
     monkeypatch.setattr(
-        "physgen.checks.compare.observables_of", lambda *_: {"bad": lambda x: x[:, 0, 0] / 0.0}
+        "physgen.checks.two_sample.comparison.observables_of",
+        lambda *_: {"bad": lambda x: x[:, 0, 0] / 0.0},
     )
     with np.errstate(all="ignore"), pytest.raises(DataError, match="observable bad"):
         compare(drawn(ISING, 60, 1), drawn(ISING, 60, 2))
@@ -250,7 +251,7 @@ def run(*words):
 
 
 def test_the_command_line(files, monkeypatch):
-    monkeypatch.setattr("physgen.checks.samples.STEPS", 3)
+    monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
     a, b, out = (files / name for name in ("a.h5", "b.h5", "m.json"))
     done = run("compare", b, a, "-o", out, "--rows", "0:100", "--seed", "3")
     assert done.exit_code == 0, done.output
@@ -273,7 +274,7 @@ def test_the_command_line(files, monkeypatch):
 
 
 def test_equal_calls_make_equal_figures(files, monkeypatch):
-    monkeypatch.setattr("physgen.checks.samples.STEPS", 3)
+    monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
     found = [
         api.compare(files / "a.h5", files / "a.h5", out=files / f"{i}.json", seed=2).data
         for i in range(2)

@@ -11,13 +11,13 @@ from scipy.stats import chi2
 from torch.distributions import Normal
 
 from physgen.law import Law
-from physgen.nets import stages_of
+from physgen.nn.blocks import stages_of
+from physgen.nn.transforms import Identity
 from physgen.registry import find
 from physgen.surrogates.base import Noise
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 from physgen.surrogates.cvae.decoder import CoarseToFine, Gaussian, windows
 from physgen.surrogates.cvae.latents import Latents, Trace, grids_of
-from physgen.transforms import Identity
 from simulators.base import Box
 
 BETA = Law.of("ising", {"size": 2, "width": 4})  # two levels of latents, 256 states

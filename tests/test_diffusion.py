@@ -10,7 +10,7 @@ from torch import nn
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nets import field_shape
+from physgen.nn.blocks import field_shape
 from physgen.registry import find
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion import Diffusion, DiffusionConfig

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from physgen.checks.frechet import at_infinity, fpd, frechet_distance, kpd, polynomial_kernel
+from physgen.checks.two_sample.frechet import (
+    at_infinity,
+    fpd,
+    frechet_distance,
+    kpd,
+    polynomial_kernel,
+)
 
 
 def normals(n, cov, seed, mean=0.0):

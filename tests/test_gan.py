@@ -9,7 +9,7 @@ from torch import nn
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.options import build
+from physgen.runtime.options import build
 from physgen.surrogates.checkpoint import load, save
 from physgen.surrogates.gan import GAN, GANConfig, noisy, squared_slope, straight_through
 from physgen.training import InMemory, Trainer, Training

@@ -12,8 +12,8 @@ from scipy.stats import kstest, norm, truncnorm
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.posterior.cubic import interpolate
 from physgen.posterior.grid import grid_posterior, iid_sets, of_exact, of_surrogate
+from physgen.posterior.interpolation import interpolate
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Box
 from simulators.gaussian import LinearGaussian

@@ -7,12 +7,12 @@ import pytest
 import torch
 from scipy import integrate, special, stats
 
-from physgen.hurdle import HurdleGamma, hits, shown, stirling
 from physgen.law import Law
+from physgen.nn.hurdle import HurdleGamma, hits, shown, stirling
+from physgen.nn.transforms import LogHurdle, for_support
 from physgen.surrogates.autoregressive import Autoregressive
 from physgen.surrogates.diffusion import Diffusion
 from physgen.surrogates.diffusion.hurdle import split
-from physgen.transforms import LogHurdle, for_support
 from simulators.base import Box
 
 INF = math.inf

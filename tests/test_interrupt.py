@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from physgen.errors import Interrupted
-from physgen.interrupt import interruptible
+from physgen.runtime.interrupt import interruptible
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -91,7 +91,7 @@ def test_nothing_happens_outside_the_main_thread():
 @pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])
 def test_a_second_signal_ends_the_process(signum, code):
     program = (
-        "import os\nfrom physgen.interrupt import interruptible\n"
+        "import os\nfrom physgen.runtime.interrupt import interruptible\n"
         f"with interruptible():\n    os.kill(os.getpid(), {signum})\n"
         "    print('one', flush=True)\n"
         f"    os.kill(os.getpid(), {signum})\n    print('two', flush=True)\n"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from physgen.law import Law
-from physgen.layers import Layers
+from physgen.nn.layer_energies import Layers
 from physgen.surrogates.diffusion import Diffusion
 from simulators.base import Box
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from physgen.law import Law
-from physgen.nets import FiLM, Refine, ResidualBlock, as_field, convolution, field_shape, wrap
+from physgen.nn.blocks import FiLM, Refine, ResidualBlock, as_field, convolution, field_shape, wrap
 from simulators.base import Box
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from physgen.errors import UsageError
-from physgen.options import (
+from physgen.registry import find, targets
+from physgen.runtime.options import (
     REQUIRED,
     Option,
     build,
@@ -20,7 +21,6 @@ from physgen.options import (
     resolved,
     summary,
 )
-from physgen.registry import find, targets
 
 SOURCE = '''
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from physgen.progress import bar, log
+from physgen.runtime.progress import bar, log
 
 
 class Terminal(io.StringIO):

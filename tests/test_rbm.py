@@ -18,7 +18,9 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood
 from physgen.surrogates.checkpoint import load, save
-from physgen.surrogates.rbm import RBM, RBMConfig, chains, interpolated, partition
+from physgen.surrogates.rbm import RBM, RBMConfig, interpolated
+from physgen.surrogates.rbm import gibbs as chains
+from physgen.surrogates.rbm import log_z as partition
 from physgen.surrogates.rbm.energy import (
     SMALL,
     Coefficients,

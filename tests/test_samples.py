@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from physgen.checks.samples import (
+from physgen.checks.two_sample.samples import (
     area,
     c2st,
     common_edges,

@@ -13,17 +13,18 @@ import pytest
 import torch
 
 import physgen
-from physgen import api, inferring
+from physgen import api
 from physgen.errors import DataError, StorageError, UsageError
 from physgen.law import Law
-from physgen.posterior.amortised import GRID, METHODS, Network, train
 from physgen.posterior.base import Draws
-from physgen.posterior.chains import effective_size, split_r_hat
+from physgen.posterior.convergence import effective_size, split_r_hat
 from physgen.posterior.grid import grid_posterior, of_exact
-from physgen.posterior.guards import objections
 from physgen.posterior.mcmc import mcmc
-from physgen.posterior.partner import Tracker, prior_of, visiting
+from physgen.posterior.warnings import objections
+from physgen.sbi.manners import Tracker, prior_of, visiting
+from physgen.sbi.networks import GRID, METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
+from physgen.verbs import inferring
 from simulators.base import Box
 from simulators.gaussian import LinearGaussian
 from simulators.ising import Ising

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from physgen.law import Law
-from physgen.transforms import Identity, Rescale, Standardise, Symmetries, for_support
+from physgen.nn.transforms import Identity, Rescale, Standardise, Symmetries, for_support
 from simulators.base import Box
 from simulators.ising.observables import bonds
 

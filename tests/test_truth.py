@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from physgen.checks.truth import bins, compare, estimate, log_mass, never_above, paired
+from physgen.checks.exact.truth import bins, compare, estimate, log_mass, never_above, paired
 from physgen.posterior.grid import grid_posterior, iid_sets, of_exact
 from simulators.gaussian import LinearGaussian
 
@@ -121,7 +121,7 @@ def test_two_parameters(monkeypatch):
     kl = shift @ np.linalg.inv(cov) @ shift / 2
     np.testing.assert_allclose(whole.kl[inside], kl, rtol=0.01)
     np.testing.assert_allclose(whole.shift[inside], [[-0.5, 0.2]] * inside.sum(), atol=2e-3)
-    monkeypatch.setattr("physgen.checks.truth.POINTS", 1)
+    monkeypatch.setattr("physgen.checks.exact.truth.POINTS", 1)
     np.testing.assert_array_equal(compare(exact, model).tv, whole.tv)
 
 

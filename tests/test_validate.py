@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from physgen.checks.validate import validate
+from physgen.checks.validation import validate
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Surrogate
@@ -123,7 +123,7 @@ def test_observables_curves_and_tests_read_their_nulls_and_see_the_shift(right, 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("physgen.checks.samples.STEPS", 3)
+    monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
 
 
 @pytest.mark.usefixtures("quick")
@@ -187,7 +187,7 @@ def test_rows_without_exact_truth_are_left_out():
 
 @pytest.mark.usefixtures("quick")
 def test_the_nll_spends_a_bounded_number_of_draws(monkeypatch):
-    monkeypatch.setattr("physgen.checks.validate.PAIRS", 200)
+    monkeypatch.setattr("physgen.checks.validation.PAIRS", 200)
     result = validate(surrogate(), *rows(n=60), SIMULATOR, draws=10, observations=3)
     assert result["nll"]["rows"] == 20
     assert result["nll"]["draws"] == 10

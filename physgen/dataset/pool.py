@@ -20,7 +20,7 @@ from multiprocessing import connection, get_context, parent_process
 
 from physgen.dataset.job import Job
 from physgen.errors import PhysgenError
-from physgen.interrupt import Stop
+from physgen.runtime.interrupt import Stop
 
 __all__ = ["run"]
 

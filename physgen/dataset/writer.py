@@ -40,7 +40,7 @@ from physgen.dataset.schema import (
     validated,
 )
 from physgen.errors import DataError, UsageError
-from physgen.interrupt import Stop, interruptible
+from physgen.runtime.interrupt import Stop, interruptible
 
 __all__ = ["Written", "write"]
 

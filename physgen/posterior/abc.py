@@ -16,8 +16,8 @@ from scipy.special import expit, logit
 import simulators.base as declared
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.embedding import Features
 from physgen.posterior.base import Draws
-from physgen.posterior.embedding import Features
 from simulators.base import Array
 
 __all__ = ["nearest"]

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from physgen.posterior.chains import effective_size, split_r_hat
+from physgen.posterior.convergence import effective_size, split_r_hat
 from simulators.base import Array
 
 __all__ = ["Draws", "Posterior"]

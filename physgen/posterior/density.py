@@ -1,11 +1,11 @@
 r"""A posterior on a grid: its moments, quantiles, draws and density.
 
 log p(θ|x) is known on the product of D ≤ 3 sets of nodes, each observation having its own, and is
-continued between them by :mod:`physgen.posterior.cubic`. Integrals are taken on a finer grid, on
-which p(θ|x) counts as multilinear: then a marginal is piecewise linear, its first two moments are
-Simpson's rule, its quantiles are roots of quadratics, and a draw is a cell chosen by its mass
-followed, axis by axis, by the quantile of a linear density (Rosenblatt 1952). Draws are continuous
-and independent, not points of the grid.
+continued between them by :mod:`physgen.posterior.interpolation`. Integrals are taken on a finer
+grid, on which p(θ|x) counts as multilinear: then a marginal is piecewise linear, its first two
+moments are Simpson's rule, its quantiles are roots of quadratics, and a draw is a cell chosen by
+its mass followed, axis by axis, by the quantile of a linear density (Rosenblatt 1952). Draws are
+continuous and independent, not points of the grid.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from physgen.posterior.cubic import cells, integral, on_axes
+from physgen.posterior.interpolation import cells, integral, on_axes
 from simulators.base import Array
 
 __all__ = ["GridPosterior"]

@@ -18,7 +18,7 @@ flank announces on the first nodes is missed.
 
 An observation's posterior and its cost do not depend on who else is in the call. In arrays that
 others need wider its last node is repeated: cells of no width, which change nothing
-(:mod:`physgen.posterior.cubic`).
+(:mod:`physgen.posterior.interpolation`).
 
 log p must be a function of θ: of a simulated likelihood that asks the same random numbers for one
 x under every θ (Gouriéroux & Monfort 1996, ch. 3), which :func:`of_surrogate` sees to. Quadrature
@@ -36,8 +36,8 @@ import torch
 from numpy.typing import NDArray
 
 from physgen.errors import DataError, UsageError
-from physgen.posterior.cubic import cells, curvatures, integral, lines
 from physgen.posterior.density import GridPosterior
+from physgen.posterior.interpolation import cells, curvatures, integral, lines
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Box, LogProb
 

@@ -19,7 +19,7 @@ from scipy.special import expit
 from physgen.errors import DataError
 from physgen.posterior.base import Draws
 from physgen.posterior.grid import LogLikelihood
-from physgen.posterior.partner import need_sbi, visiting
+from physgen.sbi.manners import need_sbi, visiting
 from simulators.base import Array, Box
 
 __all__ = ["LEAST_ESS", "MOST_R_HAT", "mcmc"]

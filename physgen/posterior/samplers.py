@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from physgen.nn.differences import differentiable
 from physgen.posterior.base import Draws
 from physgen.posterior.grid import LogLikelihood
 from physgen.posterior.mcmc import checked
-from physgen.posterior.partner import need_sbi, prior_of, visiting
-from physgen.surrogates.differences import differentiable
+from physgen.sbi.manners import need_sbi, prior_of, visiting
 from simulators.base import Array, Box
 
 __all__ = ["rejection", "vi"]

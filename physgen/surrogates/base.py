@@ -1,7 +1,7 @@
 r"""What a surrogate is: a learnt p(x|θ) that can be trained, sampled and evaluated.
 
 A family is a subclass of :class:`Surrogate`. It writes, in the standardised space of
-:mod:`physgen.transforms` (c for θ, z for x):
+:mod:`physgen.nn.transforms` (c for θ, z for x):
 
 - ``_loss(c, z, generator, progress)``, what training minimises, one value a row;
 - ``_sample(c, generator)``;
@@ -33,12 +33,12 @@ from torch import Tensor, nn
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.options import build
-from physgen.transforms import Rescale, Symmetries, Transform, for_support
+from physgen.nn.transforms import Rescale, Symmetries, Transform, for_support
+from physgen.runtime.options import build
 from simulators.base import Support
 
 if TYPE_CHECKING:
-    from physgen.surrogates.estimator import SurrogateEstimator
+    from physgen.sbi.estimator import SurrogateEstimator
 
 __all__ = ["Likelihood", "LogProb", "LossFunction", "Noise", "Objective", "Surrogate"]
 
@@ -294,7 +294,7 @@ class Surrogate(nn.Module, abc.ABC):
         if self.likelihood is Likelihood.NONE:
             raise UsageError(f"{self.name}: has no likelihood; give sbi physgen.as_simulator(it)")
         try:
-            from physgen.surrogates.estimator import SurrogateEstimator
+            from physgen.sbi.estimator import SurrogateEstimator
         except ImportError as error:
             raise UsageError("as_sbi: needs sbi; pip install 'physgen[sbi]'") from error
         return SurrogateEstimator(self, draws, seed)

@@ -20,8 +20,8 @@ from torch import Tensor
 from physgen.dataset import read_bytes, write_bytes
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.options import build
 from physgen.registry import find, targets
+from physgen.runtime.options import build
 from physgen.surrogates.base import Surrogate
 
 __all__ = ["load", "load_tensors", "save", "save_tensors"]

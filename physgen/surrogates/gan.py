@@ -37,7 +37,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nets import ResidualBlock, as_field, convolution, field_shape
+from physgen.nn.blocks import ResidualBlock, as_field, convolution, field_shape
 from physgen.surrogates.base import Likelihood, Noise, Objective, Surrogate
 
 __all__ = ["GAN", "GANConfig"]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from physgen.nets import stages_of
+from physgen.nn.blocks import stages_of
 
 __all__ = ["Part", "earlier", "frontier", "neighbours", "parts"]
 

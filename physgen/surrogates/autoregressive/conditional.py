@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from physgen.nets import FiLM
+from physgen.nn.blocks import FiLM
 from physgen.surrogates.autoregressive.chain import Part
 from physgen.surrogates.autoregressive.site import Site
 

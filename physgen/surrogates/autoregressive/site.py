@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from physgen.hurdle import HurdleGamma, shown
+from physgen.nn.hurdle import HurdleGamma, shown
 
 __all__ = ["HurdleSite", "Levels", "Site"]
 
@@ -93,7 +93,7 @@ class Levels(Site):
 
 
 class HurdleSite(Site):
-    """A nonnegative number: its logarithm, −∞ for 0 (:mod:`physgen.hurdle`).
+    """A nonnegative number: its logarithm, −∞ for 0 (:mod:`physgen.nn.hurdle`).
 
     Args:
         components: Gamma laws of the mixture.

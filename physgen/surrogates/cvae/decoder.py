@@ -13,7 +13,7 @@ One stage is the factorised decoder of the plain VAE, which cannot carry short-r
 at all.
 
 Real x is decoded as independent Gaussians given h, nonnegative x as independent hurdles
-(:mod:`physgen.hurdle`).
+(:mod:`physgen.nn.hurdle`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from physgen.hurdle import HurdleGamma
 from physgen.law import Law
-from physgen.nets import FiLM, convolution, field_shape, stages_of
+from physgen.nn.blocks import FiLM, convolution, field_shape, stages_of
+from physgen.nn.hurdle import HurdleGamma
 
 __all__ = ["CoarseToFine", "Decoder", "Gaussian", "Hurdle"]
 

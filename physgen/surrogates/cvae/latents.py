@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nets import (
+from physgen.nn.blocks import (
     FiLM,
     Refine,
     ResidualBlock,

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from physgen.law import Law
-from physgen.nets import FiLM, field_shape
+from physgen.nn.blocks import FiLM, field_shape
 from physgen.surrogates.diffusion.schedule import alpha_sigma, rows
 from physgen.surrogates.diffusion.unet import Preset, UNet
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from physgen.hurdle import hits
 from physgen.law import Law
+from physgen.nn.hurdle import hits
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion.gaussian import Gaussian
 from physgen.surrogates.diffusion.masked import Masked

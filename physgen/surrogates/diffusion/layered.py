@@ -2,9 +2,9 @@ r"""Showers in two stages: the layers' energies first, then how each is shared o
 
     p(x|θ) = p(E|θ) · P(hits|E, θ) · p(y|hits, E, θ) · |∂(E, y)/∂x|
 
-E has a hurdle kernel, hits a masked and y a Gaussian one (:mod:`physgen.layers` has the map). What
-an energy says of θ is so in a model of its own, of few numbers, as it must be where the total
-energy tells most.
+E has a hurdle kernel, hits a masked and y a Gaussian one (:mod:`physgen.nn.layer_energies` has the
+map). What an energy says of θ is so in a model of its own, of few numbers, as it must be where the
+total energy tells most.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from physgen.hurdle import shown
 from physgen.law import Law
-from physgen.layers import Layers
+from physgen.nn.hurdle import shown
+from physgen.nn.layer_energies import Layers
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion.gaussian import Gaussian
 from physgen.surrogates.diffusion.hurdle import Hurdle

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nets import field_shape, stages_of
+from physgen.nn.blocks import field_shape, stages_of
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion.likelihood import log_mean, mean, times
 from physgen.surrogates.diffusion.unet import UNet, preset_of

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nets import ResidualBlock, convolution, field_shape
+from physgen.nn.blocks import ResidualBlock, convolution, field_shape
 
 __all__ = ["PRESETS", "Attention", "Preset", "UNet", "preset_of"]
 

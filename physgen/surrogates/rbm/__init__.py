@@ -29,9 +29,10 @@ from torch import Tensor
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
-from physgen.surrogates.rbm import chains, partition
+from physgen.surrogates.rbm import gibbs as chains
+from physgen.surrogates.rbm import log_z as partition
 from physgen.surrogates.rbm.energy import Coefficients, Energy, Weights, free_energy, spins
-from physgen.surrogates.rbm.partition import LogZ
+from physgen.surrogates.rbm.log_z import LogZ
 from simulators.base import Support
 
 Rng = torch.Generator

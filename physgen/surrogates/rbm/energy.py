@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nets import field_shape, wrap
+from physgen.nn.blocks import field_shape, wrap
 
 __all__ = ["Coefficients", "Energy", "Weights", "free_energy", "gibbs", "spins", "sum_log_2cosh"]
 

@@ -1,0 +1,186 @@
+r"""Bartlett's identities: is log q(x|θ) the law that x is drawn from? No exact answer is needed.
+
+Differentiating ∫ q(x|θ) dx = 1 once and twice gives, for x drawn from q(·|θ) itself,
+
+    E ∂_θ log q = 0,      E[∂²_θ log q] + E[(∂_θ log q)²] = 0
+
+(Bartlett, Biometrika 40 (1953) 12). A log q that is not normalised alike for all θ (a bound that
+is not tight, a log Z that is off, too few draws) breaks the first; one that is too sharp or too
+flat breaks the second. On x of the data the same numbers speak of the surrogate: with the
+information I = E[(∂_θ log q)²], a mean score s moves posteriors by s/I, hence by s·σ of their
+widths where they are about σ = 1/√I; and a variance of the score above −E[∂²_θ log q] says that
+posteriors are too narrow (White, Econometrica 50 (1982) 1).
+
+Derivatives are central differences with the same random numbers on both sides, a tenth of a
+posterior width apart, and are told in units of that width. The mean score is tested in bins of
+θ: two biases of opposite sign would cancel.
+
+Controls, on x of the surrogate itself: log q/0.7², whose posterior is 30 % too narrow, must break
+the second; log q(x|θ + 0.3σ) the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import chi2, norm, skew, t
+
+from physgen.checks.calibration.posteriors import NARROW, SHIFT
+from physgen.checks.calibration.target import Judged
+from physgen.checks.calibration.uniformity import ALPHA
+from physgen.checks.exact.truth import bins, estimate
+from simulators.base import Array, Box
+
+__all__ = ["STEP", "Derivatives", "derivatives", "identities", "score"]
+
+STEP = 0.1
+"""Of a posterior width: the error of a derivative is of second order in it."""
+BINS, ROWS = 5, 40
+"""Bins of θ at most, and rows of each at least."""
+
+
+class Derivatives(NamedTuple):
+    """Of log q(x|θ), in units of posterior widths.
+
+    Attributes:
+        score: σ_d ∂_d log q, (n, D).
+        curvature: σ_d² ∂_d² log q, (n, D).
+    """
+
+    score: Array
+    curvature: Array
+
+
+def derivatives(
+    log_prob: Callable[[Array], Array], theta: Array, width: Array, second_too: bool = True
+) -> Derivatives:
+    """Derivatives at θ (n, D) by central differences, σ the width (D,).
+
+    Args:
+        log_prob: θ (n, D) → log q(x_i|θ_i), (n,), with the same random numbers each time.
+        theta: where.
+        width: a posterior width of each parameter.
+        second_too: whether to ask for log q at θ itself; second derivatives are NaN if not.
+    """
+    middle = log_prob(theta) if second_too else np.nan
+    first, second = [], []
+    for d in range(len(width)):
+        h = np.eye(len(width))[d] * STEP * width
+        above, below = log_prob(theta + h), log_prob(theta - h)
+        with np.errstate(invalid="ignore"):  # −∞ on both sides
+            first.append((above - below) / (2 * STEP))
+            second.append((above - 2 * middle + below) / STEP**2)
+    return Derivatives(np.stack(first, -1), np.stack(second, -1))
+
+
+def identities(found: Derivatives, theta: Array, prior: Box) -> list[dict[str, Any]]:
+    """Mean score, information and p-values of both identities, for each parameter.
+
+    Args:
+        found: derivatives of n rows; those that are not finite are left out.
+        theta: θ of these rows, (n, D).
+        prior: the box whose bins the mean score is tested in.
+    """
+    table = []
+    for d, parameter in enumerate(prior.parameters):
+        fine = np.isfinite(found.score[:, d]) & ~np.isinf(found.curvature[:, d])
+        s, h, at = found.score[fine, d], found.curvature[fine, d], theta[fine, d]
+        count = int(np.clip(len(s) // ROWS, 1, BINS))
+        parts = [r for *_, r in bins(at, parameter.low, parameter.high, count)]
+        mean, both = estimate(s), estimate(s**2 + h)
+        z = np.array([norm.isf(_tail(s[rows])) for rows in parts])
+        table.append(
+            {
+                "mean": mean.value,
+                "mean_se": mean.se,
+                "mean_p": float(chi2.sf(np.nansum(z**2), max(1, np.isfinite(z).sum()))),
+                "variance": float((s**2).mean()),
+                "curvature": float(-h.mean()),
+                "sum": both.value,
+                "sum_se": both.se,
+                "sum_p": 2 * _tail(s**2 + h),
+            }
+        )
+    return table
+
+
+def _tail(values: Array) -> float:
+    """Half the p-value of a mean of 0, ½ at most; NaN of fewer than three.
+
+    By Student's t, after Hall's transformation (J. R. Stat. Soc. B 54 (1992) 221), for values may
+    be skew: squares of scores are, and a plain t test of them errs tenfold at p = 0.001.
+    """
+    n, sd = len(values), values.std()
+    if n < 3 or not sd > 0:
+        return np.nan
+    s, skewness = values.mean() / sd, skew(values)
+    z = s + skewness * s**2 / 3 + skewness**2 * s**3 / 27 + skewness / (6 * n)
+    return float(t.sf(abs(z) * np.sqrt(n), n - 1))
+
+
+def score(
+    judged: Judged,
+    theta: Array,
+    own: Array | None,
+    x: Array | None,
+    prior: Box,
+    width: Array,
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Bartlett's identities on x of the surrogate's own and of the data, one of them at least.
+
+    Args:
+        judged: what gives log q, up to a function of x.
+        theta: (n, D) what all x were drawn at; those near the prior's bounds are left out.
+        own: one x of its own for each, (n, *x_shape), on which the controls are made.
+        x: one x of the data for each.
+        prior: uniform over the parameters.
+        width: a posterior width of each parameter, (D,).
+        seed: seed of the random draws of each log q.
+
+    Returns:
+        Parameter → figures of the surrogate's own x ("own"), of the data ("data"), p-values of
+        the controls and whether they are caught.
+    """
+    keep = prior.contains(theta - STEP * width) & prior.contains(theta + (SHIFT + STEP) * width)
+    theta = theta[keep]
+
+    def of(rows: Array, shift: float = 0.0, second_too: bool = True) -> Derivatives:
+        log_density = judged.log_density(rows[keep], np.arange(len(theta)), seed)
+
+        def log_prob(at: Array) -> Array:
+            return log_density(at[:, None])[:, 0]
+
+        return derivatives(log_prob, theta + shift * width, width, second_too)
+
+    def table(found: Derivatives) -> list[dict[str, Any]]:
+        return identities(found, theta, prior)
+
+    base = x if own is None else own
+    if base is None:
+        raise ValueError("score: needs x")
+    right, shifted = of(base), table(of(base, SHIFT, False))
+    narrow = table(Derivatives(right.score / NARROW**2, right.curvature / NARROW**2))
+    nothing = [None] * len(prior)
+    ours = nothing if own is None else table(right)
+    data = nothing if x is None else table(of(x) if own is not None else right)
+    return {
+        name: {
+            "rows": len(theta),
+            "width": width[d],
+            "own": ours[d],
+            "data": data[d],
+            "controls": {
+                "shifted": _caught(shifted[d]["mean_p"]),
+                "narrow": _caught(narrow[d]["sum_p"]),
+            },
+        }
+        for d, name in enumerate(prior.names)
+    }
+
+
+def _caught(p_value: float) -> dict[str, Any]:
+    return {"p_value": p_value, "caught": bool(p_value < ALPHA)}

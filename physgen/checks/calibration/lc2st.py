@@ -1,0 +1,126 @@
+r"""At which x is the posterior wrong? The local classifier two-sample test, by sbi.
+
+A classifier is asked whether θ of a pair (θ, x) is the true one or a draw of the posterior of x.
+At one x, the mean square by which its answers to that posterior's draws differ from ½ is 0 where
+the posterior is right (Linhart, Gramfort & Rodrigues 2023, arXiv:2306.03580). θ is told in widths
+of its posterior and x by its posterior's mean and its observables, so that errors of a kind look
+alike for all x and few rows suffice; the classifier is a logistic regression on products of pairs
+of these. sbi's own, a network on x as it is, misses both controls at a thousand rows.
+
+Under the null hypothesis θ and the draws are exchangeable. So what the statistic would be is told
+by two draws in the places of θ and a draw, at the same x; this is exact, where the shuffled pairs
+of sbi's null have an x twice in one class, in none in the other. The check's statistic is the mean
+over some x. It is a sum of squares, as many as its mean and variance among the trials say; and
+their mean is known no better than from K(K − 1) squares, for the trials share K draws: the tail is
+that of an F law. At a single x there are few squares, whose tail is no heavier than that of one:
+χ² with one degree of freedom and the trials' mean.
+
+Controls: draws that are 30 % too close to their mean, or shifted by 0.3 widths.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import chi2, f
+
+from physgen.checks.calibration.posteriors import NARROW, SHIFT
+from physgen.checks.calibration.uniformity import ALPHA
+from physgen.sbi.manners import single, visiting
+from simulators.base import Array
+
+__all__ = ["DRAWS", "Pairs", "local"]
+
+DRAWS = 20
+"""Draws of each posterior: of pairs of them the null is made."""
+TRIALS = 100
+STRENGTH = 0.1
+"""Inverse of the regression's penalty."""
+
+
+class Pairs(NamedTuple):
+    """θ and draws of n posteriors, in widths of these from their means.
+
+    Attributes:
+        true: (n, D).
+        draws: (n, K, D).
+        features: of x, (n, F).
+    """
+
+    true: Array
+    draws: Array
+    features: Array
+
+
+def local(data: Pairs | None, own: Pairs | None, shown: Array, seed: int) -> dict[str, Any] | None:
+    """Test posteriors at some x.
+
+    Args:
+        data: of the data; None where their θ are not known.
+        own: of x that the surrogate drew, which bear the controls; None where there are none.
+        shown: which rows to test at, (P,).
+        seed: seed of the trials.
+
+    Returns:
+        p-values of data, own x and controls, and of each x; None without sbi.
+    """
+    right = own or data
+    if importlib.util.find_spec("sbi") is None or right is None:
+        return None
+    with visiting(seed):
+        null = _null(right, shown, seed)
+        wrong = {"narrow": NARROW * right.draws, "shifted": right.draws + SHIFT}
+        controls = {
+            name: _judged(right._replace(draws=draws), shown, null)
+            for name, draws in wrong.items()
+        }
+        found = {
+            name: pairs
+            and _judged(pairs, shown, null if pairs is right else _null(pairs, shown, seed))
+            for name, pairs in (("data", data), ("own", own))
+        }
+    for control in controls.values():
+        control["caught"] = bool(control["p_value"] < ALPHA)
+    return found | {"rows": shown, "controls": controls}
+
+
+def _judged(pairs: Pairs, shown: Array, null: Array) -> dict[str, Any]:
+    """p-values of all x together, and of each."""
+    found = _statistic(pairs, pairs.true, pairs.draws[:, 0], shown)
+    mean, variance = null.mean(), null.mean(1).var(ddof=1)
+    k = pairs.draws.shape[1]
+    p = f.sf(found.mean() / mean, 2 * mean**2 / variance, k * (k - 1))
+    return {"p_value": float(p), "each": chi2.sf(found / null.mean(0), 1)}
+
+
+def _null(pairs: Pairs, shown: Array, seed: int) -> Array:
+    """The statistic of pairs of draws, (TRIALS, P)."""
+    every = list(itertools.combinations(range(pairs.draws.shape[1]), 2))
+    some = np.random.default_rng(seed).permutation(len(every))[:TRIALS]
+    draws = np.moveaxis(pairs.draws, 1, 0)
+    return np.stack(
+        [_statistic(pairs, draws[i], draws[j], shown) for i, j in (every[k] for k in some)]
+    )
+
+
+def _statistic(pairs: Pairs, true: Array, drawn: Array, shown: Array) -> Array:
+    """How well a classifier tells θ from a draw, at each of some x (P,)."""
+    from sbi.diagnostics import LC2ST
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    steps = [
+        ("scale", StandardScaler()),
+        ("products", PolynomialFeatures(2, include_bias=False)),
+        ("classify", LogisticRegression(C=STRENGTH, max_iter=500)),
+    ]
+    x = single(pairs.features)
+    test = LC2ST(
+        single(true), x, single(drawn), classifier=Pipeline, classifier_kwargs={"steps": steps}
+    ).train_on_observed_data(verbosity=0)
+    at = zip(single(pairs.draws[shown]), x[shown], strict=True)
+    return np.array([test.get_statistic_on_observed_data(theta, one) for theta, one in at])

@@ -1,0 +1,107 @@
+"""What calibration judges: densities of θ given x, and where x to hold them against come from.
+
+A *surrogate* is judged by its log p(x|θ), and draws x of its own, for which its posteriors are
+right if its log p is the law that it draws from. A *network* of sbi is judged by its log density
+of θ given x, known up to a function of x; x come from the simulator, where that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.posterior.grid import (
+    NODES,
+    GridPosterior,
+    LogLikelihood,
+    grid_posterior,
+    of_surrogate,
+)
+from physgen.sbi.networks import GRID, Network
+from physgen.surrogates.base import Likelihood, Surrogate
+from simulators.base import Array, Box, Simulator
+
+__all__ = ["Draw", "Judged", "judged"]
+
+Density = Callable[[Array, Array, int], LogLikelihood]
+Draw = Callable[[Array, np.random.Generator], Array]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A law of θ given x, and of x given θ.
+
+    Attributes:
+        name: what it is called.
+        law: what its x follow.
+        log_density: x (n, *x_shape), which rows they are (n,), seed → log density of θ, as
+            `grid_posterior` wants it; equal for equal x, row and seed.
+        draw: θ (n, D) → one x for each; None where nothing can be drawn.
+        is_own: whether x is drawn by the very law that log_density is of.
+        likelihood: kind of the log p(x|θ); empty if it is a density of θ.
+        draws: random draws of each log p(x|θ); None where there are none.
+        grid: options of the grid that resolves its posteriors.
+    """
+
+    name: str
+    law: Law
+    log_density: Density
+    draw: Draw | None
+    is_own: bool
+    likelihood: str = ""
+    draws: int | None = None
+    grid: Mapping[str, Any] = field(default_factory=dict)
+
+    def posterior(self, log_density: LogLikelihood, prior: Box, n: int) -> GridPosterior:
+        """The posteriors of n rows under a prior."""
+        return grid_posterior(log_density, prior, n, **self.grid)
+
+
+def judged(
+    model: Surrogate | Network, simulator: Simulator | None = None, draws: int | None = None
+) -> Judged:
+    """A surrogate or a network, as calibration sees it.
+
+    Args:
+        model: what gives posteriors of one to three parameters.
+        simulator: the law that a network's x follow, if that is known.
+        draws: random draws of each log p(x|θ); the family's default for posteriors if None.
+
+    Raises:
+        UsageError: no likelihood, or more parameters.
+    """
+    if len(model.law.prior) not in NODES:
+        raise UsageError(f"calibrate: expected 1 to 3 parameters, got {len(model.law.prior)}")
+    if isinstance(model, Surrogate):
+        return _of_surrogate(model, draws or model.posterior_draws)
+    return _of_network(model, simulator)
+
+
+def _of_surrogate(surrogate: Surrogate, draws: int) -> Judged:
+    if surrogate.likelihood is Likelihood.NONE:
+        raise UsageError(f"calibrate: {surrogate.name} has no likelihood, so no posterior")
+
+    def log_density(x: Array, index: Array, seed: int) -> LogLikelihood:
+        return of_surrogate(surrogate, x, draws=draws, seed=seed, index=index)
+
+    def draw(theta: Array, rng: np.random.Generator) -> Array:
+        generator = torch.Generator(surrogate.device).manual_seed(int(rng.integers(2**62)))
+        return surrogate.sample(torch.as_tensor(theta), generator).cpu().numpy()
+
+    likelihood = str(surrogate.likelihood)
+    return Judged(surrogate.name, surrogate.law, log_density, draw, True, likelihood, draws)
+
+
+def _of_network(network: Network, simulator: Simulator | None) -> Judged:
+    def log_density(x: Array, index: Array, seed: int) -> LogLikelihood:
+        return network.log_density(x)
+
+    draw = simulator.sample if simulator else None
+    grid = GRID[len(network.law.prior)]
+    return Judged(network.method, network.law, log_density, draw, False, grid=grid)

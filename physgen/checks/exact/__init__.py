@@ -1,0 +1,1 @@
+"""Against the exact answer: log p, posteriors, log Z."""

@@ -1,0 +1,1 @@
+"""Do two samples follow one law? Classifiers, kernels, histograms, Fréchet distances."""

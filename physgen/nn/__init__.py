@@ -1,0 +1,1 @@
+"""Building blocks of networks, maps of θ and x with their volumes, tensors on disk."""

@@ -1,0 +1,120 @@
+r"""Showers as layer energies, and shares of them: an invertible map with its exact volume.
+
+A shower x (L, A, R) of nonnegative cells becomes
+
+    log E_l,  E_l = Σ_i x_li,   and   y_li = logit(x_li / R_li),   R_li = Σ_{j ≥ i} x_lj,
+
+the *stick-breaking* of each layer's energy, cell by cell in their order. The last cell that is hit
+takes what is left, so that the cells of a layer add up to its energy whatever the y are. (For
+independent Gamma cells of one scale, the parts that are broken off are independent of one another
+and of E_l.) With M hits in a layer, the map of (x_1, …, x_M) to (log E, y_1, …, y_{M−1}) has
+
+    log|det| = −log E − Σ_{i < M} [log R_i + log u_i (1 − u_i)],   u_i = x_i/R_i.
+
+The split of energies and shares is that of CaloFlow (Krause & Shih 2021, arXiv:2106.05285) and
+CaloDREAM (Favaro et al. 2024, arXiv:2405.09629).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from physgen.law import Law
+from physgen.nn.transforms import Threshold
+
+__all__ = ["Layers"]
+
+TINY = 1e-300
+
+
+class Layers(Threshold):
+    """z = (log E − μ, (y − m)/s): (B, L, A, R) → (B, L + L·A·R), float32.
+
+    Numbers that do not exist are −∞: log E of a layer without energy, y of a cell without hit; y
+    of a layer's last hit, which its energy tells, is +∞.
+
+    Args:
+        law: of showers of three axes, layers first.
+    """
+
+    energy: Tensor
+    mean: Tensor
+    std: Tensor
+    usual: Tensor
+
+    def __init__(self, law: Law) -> None:
+        super().__init__()
+        layers, cells = law.x_shape[0], law.size // law.x_shape[0]
+        self.x_shape, self.layers, self.cells = law.x_shape, layers, cells
+        self.register_buffer("energy", torch.zeros(layers))
+        self.register_buffer("mean", torch.zeros(layers, cells))
+        self.register_buffer("std", torch.ones(layers, cells))
+        self.register_buffer("usual", torch.zeros(layers, dtype=torch.long))
+
+    def fit(self, x: Tensor) -> None:
+        """Take means and widths from rows of data (n, L, A, R), and the cell most often hit."""
+        super().fit(x)
+        log_e, y = self._split(x)
+        self.energy.copy_(masked_moments(log_e)[0])
+        mean, std = masked_moments(y)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+        self.usual.copy_((self._cells(x) > 0).sum(0).argmax(-1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X → z."""
+        log_e, y = self._split(x)
+        return torch.cat([log_e - self.energy, ((y - self.mean) / self.std).flatten(1)], 1).float()
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Z → x; a layer with energy and without hit puts it in the cell that is hit most often.
+
+        Without energy hits are dropped; the last hit of a layer takes what is left of it.
+        """
+        log_e, y = z[:, : self.layers].double() + self.energy, z[:, self.layers :].double()
+        y = y.unflatten(1, (self.layers, self.cells))
+        hit, energy = y > -math.inf, log_e.exp()
+        empty = (~hit.any(-1))[..., None] & (
+            torch.arange(self.cells, device=z.device) == self.usual[:, None]
+        )
+        hit = hit | empty
+        last = hit & (hit.flip(-1).cumsum(-1).flip(-1) == 1)
+        u = torch.where(last, 1.0, torch.where(hit, (y * self.std + self.mean).sigmoid(), 0.0))
+        left = torch.cat([torch.ones_like(u[..., :1]), (1 - u[..., :-1]).cumprod(-1)], -1)
+        return (energy[..., None] * u * left).view(-1, *self.x_shape).float()
+
+    def log_det(self, x: Tensor) -> Tensor:
+        """log|det ∂z/∂x|, (B,)."""
+        cells = self._cells(x)
+        rest = cells.flip(-1).cumsum(-1).flip(-1)
+        u = cells / rest.clamp(min=TINY)
+        inner = (cells > 0) & (u < 1)
+        u = torch.where(inner, u, 0.5)
+        volume = torch.where(inner, rest, 1.0).log() + (u * (1 - u)).log() + self.std.log()
+        energy = rest[..., 0]
+        log_e = torch.where(energy > 0, energy, 1.0).log()
+        return -log_e.sum(1) - torch.where(inner, volume, 0.0).flatten(1).sum(1)
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """x as (B, L, A·R), float64."""
+        return x.double().reshape(len(x), self.layers, self.cells)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """log E (B, L) and y (B, L, A·R), ±∞ where there is none."""
+        cells = self._cells(x)
+        rest = cells.flip(-1).cumsum(-1).flip(-1)
+        after = torch.cat([rest[..., 1:], torch.zeros_like(rest[..., :1])], -1)
+        y = cells.log() - after.log()
+        return rest[..., 0].log(), torch.where(cells > 0, y, -math.inf)
+
+
+def masked_moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of what is finite in each column (n, …); 0 and 1 of nothing."""
+    there = values.isfinite()
+    count = there.sum(0).clamp(min=1)
+    mean = torch.where(there, values, 0.0).sum(0) / count
+    variance = torch.where(there, values - mean, 0.0).square().sum(0) / count
+    return mean, torch.where(variance > 0, variance.sqrt(), 1.0)

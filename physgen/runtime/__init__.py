@@ -1,0 +1,1 @@
+"""How the toolkit meets its surroundings: options, progress, signals, devices."""

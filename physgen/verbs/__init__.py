@@ -1,0 +1,1 @@
+"""The verbs, one module each: simulate, fit, sample, infer, validate, report and so on."""

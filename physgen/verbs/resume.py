@@ -1,0 +1,95 @@
+"""A training on disk: its state after each epoch, its history, and how it goes on after a kill."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from json import dumps, loads
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from physgen import dataset
+from physgen.errors import UsageError
+from physgen.runtime.progress import log
+
+if TYPE_CHECKING:
+    from physgen.training import Epoch, Trainer
+
+__all__ = ["keep", "restore", "resume_path", "state_of"]
+
+LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
+
+
+def resume_path(out: Path) -> Path:
+    """Where the state of an unfinished training lies."""
+    return out.with_name(f"{out.name}.resume")
+
+
+def state_of(out: Path, resume: bool, force: bool) -> Any:
+    """The state to go on from; None to begin.
+
+    Raises:
+        UsageError: nothing to resume, or something in the way.
+    """
+    path = resume_path(out)
+    if resume and path.exists():
+        from physgen.surrogates.checkpoint import load_tensors
+
+        return load_tensors(path)
+    if resume:
+        raise UsageError(f"{path}: nothing to resume; run without --resume")
+    if path.exists() and not force:
+        raise UsageError(f"{path}: an interrupted training; add --resume, or --force to drop it")
+    dataset.refuse_overwriting(out, force)
+    return None
+
+
+def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> None:
+    """Go on from a saved state, if it is of the same training.
+
+    Raises:
+        UsageError: other options, data, law or seed; only its length may differ.
+    """
+    tensors, then = state
+
+    def identity(info: dict[str, Any]) -> dict[str, Any]:
+        training = {k: v for k, v in info["training"].items() if k not in LENGTH}
+        keys = ("family", "options", "law", "seed")
+        return {k: info[k] for k in keys} | training | {"data": info["data"]["sha256"]}
+
+    ours, theirs = (loads(dumps(identity(info))) for info in (now, then))
+    if changed := [k for k in ours if ours[k] != theirs.get(k)]:
+        raise UsageError(
+            f"{resume_path(out)}: an interrupted training that differs in {', '.join(changed)}; "
+            "give the same options, or --force to drop it"
+        )
+    trainer.restore(tensors)
+    log.info("%s: resumed after epoch %d", out, len(trainer.history))
+
+
+def keep(
+    trainer: Trainer, epoch: Epoch, info: dict[str, Any], out: Path, tensorboard: Path | None
+) -> None:
+    """Keep the state and the history after an epoch, and say how it went."""
+    from physgen.surrogates.checkpoint import save_tensors
+
+    save_tensors(resume_path(out), trainer.state(), info | trainer.surrogate.describe())
+    text = "".join(dumps(asdict(e)) + "\n" for e in trainer.history)
+    dataset.write_bytes(out.with_name(f"{out.name}.jsonl"), text.encode(), sidecar=False)
+    star = " *" if epoch.best else ""
+    log.info(
+        "epoch %d: train %.4f, validation %.4f %s, %.0f s%s",
+        epoch.epoch, epoch.train, epoch.val, trainer.surrogate.unit, epoch.seconds, star,
+    )  # fmt: skip
+    if tensorboard:
+        write_scalars(tensorboard, epoch)
+
+
+def write_scalars(folder: Path, epoch: Epoch) -> None:
+    """Append one epoch to a TensorBoard log."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError("tensorboard: pip install 'physgen[tensorboard]'") from error
+    with SummaryWriter(str(folder)) as writer:
+        for name in ("train", "val", "lr"):
+            writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
