@@ -19,9 +19,11 @@ from physgen.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["find", "targets"]
+__all__ = ["KINDS", "find", "name_of", "targets"]
 
 Kind = Literal["simulators", "surrogates"]
+KINDS: tuple[Kind, ...] = ("simulators", "surrogates")
+"""What `inspect` lists."""
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
     "simulators": {
@@ -72,6 +74,25 @@ def find(kind: Kind, name: str) -> type[Any]:
     except Exception as error:  # whatever importing a user's module raises is told in one line
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(f"{kind}: cannot import {target!r}: {reason}") from error
+
+
+def name_of(kind: Kind, cls: type[Any]) -> str:
+    """The name of a class: a registered one, or its ``module:Class``.
+
+    Args:
+        kind: ``simulators`` or ``surrogates``.
+        cls: a class that can be found again under that name.
+
+    Raises:
+        UsageError: a class that is not at the top of its module.
+    """
+    for name, target in targets(kind).items():
+        if target.partition(":")[2] == cls.__name__ and find(kind, name) is cls:
+            return name
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
+        raise UsageError(f"{name}: cannot be found again; define it at the top of its module")
+    return name
 
 
 @contextmanager

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from physgen import dataset
-from physgen.dataset import Rows, Shard
+from physgen.dataset.job import Shard
+from physgen.dataset.schema import Rows
 from physgen.errors import UsageError
 from physgen.law import Law
 from simulators.base import Array
@@ -18,7 +16,7 @@ from simulators.base import Array
 if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
 
-__all__ = ["Draw", "Simulate", "parameters"]
+__all__ = ["Draw", "Simulate"]
 
 
 @dataclass(frozen=True)
@@ -71,23 +69,3 @@ class Draw:
         generator.manual_seed(int(x_seed.generate_state(1, np.uint64)[0] >> 1))
         x = self.surrogate.sample(torch.from_numpy(theta), generator)
         return Rows(x=x.cpu().numpy(), theta=theta)
-
-
-def parameters(
-    law: Law, n: int | None, theta: Mapping[str, float] | None, like: Path | None
-) -> Array | None:
-    """The θ of all rows that were asked for, (n, D); None for the prior.
-
-    Raises:
-        UsageError: parameters that are missing or that the law does not have.
-        DataError: a file without θ.
-    """
-    if like:
-        if theta:
-            raise UsageError("sample: give either --theta or --like, not both")
-        return dataset.read(like).labels(like)
-    if not theta:
-        return None
-    if set(theta) != set(law.prior.names):
-        raise UsageError(f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta)}")
-    return np.tile([float(theta[name]) for name in law.prior.names], (n or 0, 1))
