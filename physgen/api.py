@@ -412,7 +412,7 @@ def fit(
             if trainer.history:
                 save(surrogate, out, info | {"history": [asdict(e) for e in trainer.history]})
             raise
-    surrogate.settle(seed)
+    surrogate.finalize(seed)
     history = [asdict(e) for e in trainer.history]
     save(surrogate, out, info | {"history": history})
     resume_path(out).unlink(missing_ok=True)

@@ -103,12 +103,20 @@ class Layers(Threshold):
         return x.double().reshape(len(x), self.layers, self.cells)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """log E (B, L) and y (B, L, A·R), ±∞ where there is none."""
+        """log E (B, L) and y (B, L, A·R), ±∞ where there is none, and of no gradient there."""
         cells = self._cells(x)
         rest = cells.flip(-1).cumsum(-1).flip(-1)
         after = torch.cat([rest[..., 1:], torch.zeros_like(rest[..., :1])], -1)
-        y = cells.log() - after.log()
-        return rest[..., 0].log(), torch.where(cells > 0, y, -math.inf)
+        inner = (cells > 0) & (after > 0)
+        y = torch.where(inner, cells, 1.0).log() - torch.where(inner, after, 1.0).log()
+        end = torch.where(cells > 0, math.inf, -math.inf)
+        return masked_log(rest[..., 0]), torch.where(inner, y, end)
+
+
+def masked_log(values: Tensor) -> Tensor:
+    """log of values (...) ≥ 0, −∞ of 0, and of no gradient there."""
+    zero = values == 0
+    return torch.where(zero, -math.inf, torch.where(zero, 1.0, values).log())
 
 
 def masked_moments(values: Tensor) -> tuple[Tensor, Tensor]:

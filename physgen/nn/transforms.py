@@ -162,8 +162,9 @@ class LogHurdle(Threshold):
         self.mean.copy_(torch.where(count > 0, total / count.clamp(min=1), everywhere))
 
     def forward(self, x: Tensor) -> Tensor:
-        """X → z, (B, *x_shape) float32."""
-        return x.float().log() - self.mean
+        """X → z, (B, *x_shape) float32; of no gradient where x is 0."""
+        atom = x == 0
+        return torch.where(atom, -torch.inf, torch.where(atom, 1.0, x.float()).log() - self.mean)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Z → x; −∞ → 0."""

@@ -36,6 +36,7 @@ import torch
 from numpy.typing import NDArray
 
 from physgen.errors import DataError, UsageError
+from physgen.nn.tensors import tensor_of
 from physgen.posterior.density import GridPosterior
 from physgen.posterior.interpolation import cells, curvatures, integral, lines
 from physgen.surrogates.base import Surrogate
@@ -189,13 +190,12 @@ def of_surrogate(
         index: which x of a larger set each row is, (n,), so that some of them at a time meet the
             same random numbers as all of them at once.
     """
-    data, draws = torch.as_tensor(x), draws or surrogate.posterior_draws
+    data, draws = tensor_of(x), draws or surrogate.posterior_draws
     names = torch.arange(len(x)) if index is None else torch.as_tensor(index)
 
     def rows(theta: Array, which: Array) -> Array:
-        i, points = torch.as_tensor(which), torch.as_tensor(theta)
-        found = surrogate.log_prob(points, data[i], draws=draws, seed=seed, index=names[i])
-        return found.value.numpy()
+        i = torch.as_tensor(which)
+        return surrogate.log_prob(theta, data[i], draws=draws, seed=seed, index=names[i]).numpy()
 
     return _by_rows(rows, x, iid)
 

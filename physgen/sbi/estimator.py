@@ -44,7 +44,7 @@ class SurrogateEstimator(ConditionalDensityEstimator):
 
         def value(theta: Tensor) -> Tensor:
             found = self.net.log_prob(theta, x, draws=self.draws, seed=self.seed, index=index)
-            return found.value.to(theta.device)
+            return found.to(theta.device)
 
         flat = theta.reshape(-1, *self.condition_shape)
         return differentiable(flat, value, self.low, self.high).reshape(-1, batch)

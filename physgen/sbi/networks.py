@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.embedding import embedding
+from physgen.nn.tensors import load_tensors, save_tensors
 from physgen.posterior.grid import LogLikelihood, of_exact
 from physgen.sbi.manners import Tracker, need_sbi, prior_of, single, visiting
-from physgen.surrogates.checkpoint import load_tensors, save_tensors
 from simulators.base import Array
 
 __all__ = ["GRID", "METHODS", "Network", "train"]

@@ -38,7 +38,7 @@ def verdicts_of(check: Check, path: Path) -> list[Verdict]:
 
 def checkpoint_described(path: Path) -> dict[str, Any]:
     """What a checkpoint holds, as JSON data."""
-    from physgen.surrogates.checkpoint import load_tensors
+    from physgen.nn.tensors import load_tensors
 
     weights, info = load_tensors(path)
     count = sum(w.numel() for w in weights.values())

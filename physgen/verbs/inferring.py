@@ -27,6 +27,7 @@ from physgen import dataset
 from physgen.dataset import Rows
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.nn.tensors import load_tensors
 from physgen.posterior import warnings as guards
 from physgen.posterior.base import Posterior
 from physgen.posterior.grid import LogLikelihood, grid_posterior, of_surrogate
@@ -34,7 +35,6 @@ from physgen.posterior.mcmc import mcmc
 from physgen.runtime.progress import log
 from physgen.sbi.networks import GRID, METHODS, Network, train
 from physgen.surrogates.base import Surrogate
-from physgen.surrogates.checkpoint import load_tensors
 from simulators.base import Array, Box
 
 __all__ = [
@@ -196,7 +196,7 @@ def infer(source: Source, x: Array, asked: Asked, tell: Tell = lambda text: None
     if source.surrogate and asked.method in LIKELIHOOD:
         one = source.surrogate
         posterior = by_likelihood(one, x, asked, tell)
-        others = [by_likelihood(other, x, asked, tell) for other in one.replicas()]
+        others = [by_likelihood(other, x, asked, tell) for other in one.log_z_bootstrap()]
         return Inferred(posterior, others or [posterior], str(one.likelihood))
     if asked.method == "abc":
         return by_distance(source, x, asked, tell)

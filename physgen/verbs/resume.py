@@ -32,7 +32,7 @@ def state_of(out: Path, resume: bool, force: bool) -> Any:
     """
     path = resume_path(out)
     if resume and path.exists():
-        from physgen.surrogates.checkpoint import load_tensors
+        from physgen.nn.tensors import load_tensors
 
         return load_tensors(path)
     if resume:
@@ -70,7 +70,7 @@ def keep(
     trainer: Trainer, epoch: Epoch, info: dict[str, Any], out: Path, tensorboard: Path | None
 ) -> None:
     """Keep the state and the history after an epoch, and say how it went."""
-    from physgen.surrogates.checkpoint import save_tensors
+    from physgen.nn.tensors import save_tensors
 
     save_tensors(resume_path(out), trainer.state(), info | trainer.surrogate.describe())
     text = "".join(dumps(asdict(e)) + "\n" for e in trainer.history)

@@ -89,7 +89,9 @@ class Diffusion(Surrogate):
     name: ClassVar[str] = "diffusion"
     Config = DiffusionConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
-    late: ClassVar[tuple[str, ...]] = ("sampler", "steps", "eta", "estimator", "trace")
+    inference_options: ClassVar[tuple[str, ...]] = (
+        "sampler", "steps", "eta", "estimator", "trace",
+    )  # fmt: skip
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__(law, config)
@@ -120,7 +122,7 @@ class Diffusion(Surrogate):
         """By the estimator."""
         return KINDS[self.config.estimator]
 
-    def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
+    def samplers(self) -> Iterator[tuple[str, int, Self]]:
         """Every sampler of the kernel at 8 to 128 evaluations."""
         for name in self.kernel.samplers:
             ways = [self.using(sampler=name, steps=n) for n in (8, 16, 32, 64, 128)]

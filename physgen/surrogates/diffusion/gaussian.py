@@ -83,7 +83,7 @@ class Gaussian(nn.Module):
         epsilon = torch.randn(z.shape, generator=generator, device=device)
         diffusion, noise_error = diffusion_loss(
             self._of_rows(c), self.schedule, self.law.support, z, t, epsilon, self.timesteps,
-            part, self._moments(c),
+            part, self._moments(c, fixed=True),
         )  # fmt: skip
         if self.simple and self.training:
             return 0.5 * noise_error
@@ -136,12 +136,16 @@ class Gaussian(nn.Module):
         nats = (nats + self._ends(x, epsilon, part)).view(-1, draws).double()
         return mean(-nats)
 
-    def _moments(self, c: Tensor) -> tuple[Tensor, Tensor] | None:
-        """What the denoiser knows of reals beforehand, for a control variate: of no gradient."""
+    def _moments(self, c: Tensor, *, fixed: bool = False) -> tuple[Tensor, Tensor] | None:
+        """What the denoiser knows of reals beforehand, for a control variate.
+
+        The variate's mean is 0 whatever they are, so that training may hold them *fixed*; with
+        few draws its value moves with θ, and so does a log p and its gradient.
+        """
         if self.law.support != "reals":
             return None
         m, s = self.denoiser.moments(c)
-        return m.detach(), s.detach()
+        return (m.detach(), s.detach()) if fixed else (m, s)
 
     def _ends(self, x: Tensor, epsilon: Tensor, part: Tensor | None = None) -> Tensor:
         """Reconstruction, of reals its mean over ε, and prior matching, (B,)."""

@@ -16,15 +16,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from scipy.interpolate import RegularGridInterpolator
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
@@ -95,10 +96,10 @@ class RBM(Surrogate):
     name: ClassVar[str] = "rbm"
     Config = RBMConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins",)
-    late: ClassVar[tuple[str, ...]] = ("sampler", "steps", "ladder")
+    inference_options: ClassVar[tuple[str, ...]] = ("sampler", "steps", "ladder")
     keeps_last: ClassVar[bool] = True
     unit = "nats a row, with a rough log Z"
-    own: ClassVar[tuple[str, ...]] = (
+    law_buffers: ClassVar[tuple[str, ...]] = (
         "chain_v", "chain_c", "settled_for", *(f"log_z_{name}" for name in LogZ._fields)
     )  # fmt: skip
 
@@ -194,7 +195,7 @@ class RBM(Surrogate):
         """Fewer where each row is drawn at several θ."""
         return super()._at_once // (chains.LEVELS if self.config.sampler == "tempered" else 1)
 
-    def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
+    def samplers(self) -> Iterator[tuple[str, int, Self]]:
         """Both samplers at 8 to 128 sweeps."""
         for name in ("gibbs", "tempered"):
             for steps in (8, 16, 32, 64, 128):
@@ -230,7 +231,7 @@ class RBM(Surrogate):
 
     # --- log p --------------------------------------------------------------------------------
 
-    def settle(self, seed: int = 0) -> None:
+    def finalize(self, seed: int = 0) -> None:
         """Compute log Z on its grid, and keep it for these weights."""
         generator = torch.Generator(self.device).manual_seed(seed)
         axes = self._axes()
@@ -264,7 +265,7 @@ class RBM(Surrogate):
         w = w if self.energy.tied else w.view(-1, *self.energy.shape)
         return w[w.flatten(1).norm(dim=1).argsort(descending=True)]
 
-    def replicas(self) -> Iterator[Self]:
+    def log_z_bootstrap(self) -> Iterator[Self]:
         """Surrogates whose log Z is off by as much as it may be."""
         if self.likelihood is Likelihood.EXACT:
             return
@@ -285,7 +286,7 @@ class RBM(Surrogate):
     def log_z(self) -> LogZ:
         """log Z on its grid, made anew if the weights have changed."""
         if not self.settled_for.equal(self._digest()):
-            self.settle()
+            self.finalize()
         return LogZ(*(self.get_buffer(f"log_z_{name}") for name in LogZ._fields))
 
     def _digest(self) -> Tensor:
@@ -307,8 +308,37 @@ class RBM(Surrogate):
         return partition.nodes(*self._box(), count or partition.count(len(self.law.prior), exact))
 
 
+class Spline(torch.autograd.Function):
+    """Cubic splines on a grid at c (B, D), (B,) float64, with their own derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, c: Tensor, spline: RegularGridInterpolator) -> Tensor:
+        """The values, (B,)."""
+        ctx.save_for_backward(c)
+        ctx.spline = spline
+        return torch.from_numpy(spline(c.detach().double().cpu().numpy())).to(c.device)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """∂/∂c_d, one order of derivative in each direction in turn, (B, D)."""
+        (c,) = ctx.saved_tensors
+        points = c.double().cpu().numpy()
+        slopes = [ctx.spline(points, nu=order) for order in np.eye(c.shape[1], dtype=int)]
+        slope = torch.from_numpy(np.stack(slopes, -1)).to(c.device)
+        return (gradient[:, None] * slope).to(c.dtype), None
+
+
+on_spline: Callable[[Tensor, RegularGridInterpolator], Tensor] = Spline.apply
+
+
 def interpolated(axes: list[Tensor], table: Tensor, c: Tensor) -> Tensor:
-    """A table on the nodes of a grid, by cubic splines at c (B, D), (B,) float64.
+    """A table on the nodes of a grid, by cubic splines at c (B, D), (B,) float64; differentiable.
+
+    Args:
+        axes: (m_d,) nodes of each of the D axes.
+        table: (m_1, …, m_D).
+        c: (B, D).
 
     Raises:
         DataError: c outside the grid.
@@ -317,7 +347,6 @@ def interpolated(axes: list[Tensor], table: Tensor, c: Tensor) -> Tensor:
     # the solver of its own stops at 1e-5 of log Z
     spline = RegularGridInterpolator(grid, table.cpu().numpy(), method="cubic", solver=spsolve)
     try:
-        found = spline(c.double().cpu().numpy())
+        return on_spline(c, spline)
     except ValueError as error:
         raise DataError("theta: expected values within the prior; log Z is known there") from error
-    return torch.from_numpy(found).to(c.device)
