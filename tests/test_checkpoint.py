@@ -283,9 +283,9 @@ def test_a_name_that_stands_for_another_class_is_refused(wide, tmp_path):
     with pytest.raises(UsageError, match="wide:Nameless: goes by the name 'cvae' of") as caught:
         nameless.create(LAW, CONFIG)
     assert str(caught.value).endswith("give it its own, as in name = 'nameless'")
+    model = CVAE.create(LAW, CONFIG)
+    model.__class__ = nameless
     with pytest.raises(UsageError, match="goes by the name 'cvae'"):
-        model = CVAE.create(LAW, CONFIG)
-        model.__class__ = nameless
         save(model, tmp_path / "x.pt", {})
     assert not (tmp_path / "x.pt").exists()
     anonymous = type("Anonymous", (Own,), {"name": ""})

@@ -1,5 +1,6 @@
 """The house stands as its documents say."""
 
+import ast
 import os
 import re
 import subprocess
@@ -76,3 +77,97 @@ def test_every_module_stands_in_the_architecture(package):
 def test_no_drawer(folder):
     drawers = {"utils", "helpers", "misc", "common"}
     assert [p for p in (ROOT / folder).rglob("*.py") if p.stem in drawers] == []
+
+
+# --- imports at run time ------------------------------------------------------------------------
+
+
+def imports_of(tree, name, is_package, modules):
+    """The modules that a module imports when it is run or called; not those of TYPE_CHECKING."""
+    parts = name.split(".")
+    package = parts if is_package else parts[:-1]
+
+    def walk(node):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from walk(other)
+            return
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in modules else base
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child)
+
+    return {found for found in walk(tree) if found in modules and found != name}
+
+
+def import_graph(folder):
+    """Module → modules that it imports, of a package."""
+    paths = {}
+    for path in folder.rglob("*.py"):
+        parts = path.relative_to(folder.parent).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return {
+        name: imports_of(ast.parse(path.read_text()), name, path.stem == "__init__", paths)
+        for name, path in paths.items()
+    }
+
+
+def circle(graph):
+    """Modules that import one another in a ring, or nothing."""
+    done = set()
+
+    def visit(name, way):
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return None
+        for other in sorted(graph[name]):
+            if found := visit(other, [*way, name]):
+                return found
+        done.add(name)
+        return None
+
+    return next((found for name in sorted(graph) if (found := visit(name, []))), None)
+
+
+@pytest.mark.parametrize("package", ["physgen", "simulators"])
+def test_no_module_imports_itself_by_way_of_others(package):
+    """Imports within functions count, those for the type checker do not."""
+    assert circle(import_graph(ROOT / package)) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("from toy import a", ["toy.a", "toy.b", "toy.a"]),
+        ("from .a import f", ["toy.a", "toy.b", "toy.a"]),
+        ("def g():\n    import toy.a", ["toy.a", "toy.b", "toy.a"]),
+        ("if TYPE_CHECKING:\n    from toy.a import f", None),
+        ("if not x:\n    from toy.a import f", ["toy.a", "toy.b", "toy.a"]),
+    ],
+)
+def test_a_circle_is_found(tmp_path, line, expected):
+    """The control."""
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "a.py").write_text("from toy.b import g\n")
+    (folder / "b.py").write_text(f"{line}\n")
+    assert circle(import_graph(folder)) == expected
+
+
+def test_what_knows_sbi_lies_in_one_room_below_surrogates_and_posteriors():
+    graph = import_graph(ROOT / "physgen")
+    allowed = ("errors", "law", "nn", "registry", "runtime", "sbi")
+    for name, found in graph.items():
+        if name.startswith("physgen.sbi"):
+            assert {other.split(".")[1] for other in found} <= set(allowed), name
+    for path in (ROOT / "physgen").rglob("*.py"):
+        knows = re.search(r"^\s*(from|import) sbi\b", path.read_text(), re.M)
+        assert not knows or path.parent.name == "sbi", path

@@ -18,11 +18,11 @@ from physgen.errors import DataError, StorageError, UsageError
 from physgen.law import Law
 from physgen.posterior.base import Draws
 from physgen.posterior.convergence import effective_size, split_r_hat
-from physgen.posterior.grid import grid_posterior, of_exact
+from physgen.posterior.grid import GRID, grid_posterior, of_exact, of_network
 from physgen.posterior.mcmc import mcmc
 from physgen.posterior.warnings import objections
 from physgen.sbi.manners import Tracker, prior_of, visiting
-from physgen.sbi.networks import GRID, METHODS, Network, train
+from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
 from physgen.verbs import inferring
 from simulators.base import Box
@@ -197,10 +197,10 @@ def test_networks_recover_the_closed_form(method):
     network = train(method, law, theta, x, epochs=8, seed=1)
     _, observed = data(simulator, 40, seed=7)
     exact = grid_posterior(of_exact(simulator.log_prob, observed), simulator.prior, 40)
-    found = grid_posterior(network.log_density(observed), simulator.prior, 40, **GRID[1])
+    found = grid_posterior(of_network(network, observed), simulator.prior, 40, **GRID[1])
     assert (abs(found.mean - exact.mean) / exact.sd).mean() < TOLERANCE[method]
     assert abs(np.log(found.sd / exact.sd)).mean() < TOLERANCE[method]
-    wrong = network.log_density(observed[::-1].copy())  # control: the posteriors of others
+    wrong = of_network(network, observed[::-1].copy())  # control: the posteriors of others
     others = grid_posterior(wrong, simulator.prior, 40, **GRID[1])
     assert (abs(others.mean - exact.mean) / exact.sd).mean() > 1
 
@@ -215,7 +215,7 @@ def test_a_network_is_a_function_of_its_seed_and_survives_a_file(method, tmp_pat
     points = np.random.default_rng(0).uniform(0.1, 0.7, (3, 2, 1))
 
     def density(network):
-        return network.log_density(x[:3])(points)
+        return of_network(network, x[:3])(points)
 
     assert np.isfinite(density(network)).all()
     assert np.array_equal(density(network), density(again))
@@ -225,8 +225,8 @@ def test_a_network_is_a_function_of_its_seed_and_survives_a_file(method, tmp_pat
     assert np.array_equal(density(loaded), density(network))
     assert loaded.info == network.info
     assert loaded.law == law
-    iid = network.log_density(x[:3], iid=True)(points[:1])
-    np.testing.assert_allclose(iid, network.log_density(x[:3])(points[[0, 0, 0]]).sum(0)[None])
+    iid = of_network(network, x[:3], iid=True)(points[:1])
+    np.testing.assert_allclose(iid, of_network(network, x[:3])(points[[0, 0, 0]]).sum(0)[None])
 
 
 def test_every_support_has_its_networks():
@@ -245,7 +245,7 @@ def test_every_support_has_its_networks():
                     train(method, law, theta, x, epochs=1)
                 continue
             network = train(method, law, theta, x, epochs=1)
-            assert np.isfinite(network.log_density(x[:2])(theta[:2, None])).all()
+            assert np.isfinite(of_network(network, x[:2])(theta[:2, None])).all()
 
 
 def test_too_few_simulations_are_refused():

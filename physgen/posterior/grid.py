@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -39,15 +39,20 @@ from physgen.errors import DataError, UsageError
 from physgen.nn.tensors import tensor_of
 from physgen.posterior.density import GridPosterior
 from physgen.posterior.interpolation import cells, curvatures, integral, lines
-from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Box, LogProb
 
+if TYPE_CHECKING:
+    from physgen.sbi.networks import Network
+    from physgen.surrogates.base import Surrogate
+
 __all__ = [
+    "GRID",
     "GridPosterior",
     "LogLikelihood",
     "grid_posterior",
     "iid_sets",
     "of_exact",
+    "of_network",
     "of_surrogate",
 ]
 
@@ -72,6 +77,13 @@ NODES = {1: 15, 2: 17, 3: 15}
 """Nodes per axis in each round, for D parameters."""
 MOST = {1: 45, 2: 33, 3: 19}
 """Nodes per axis at most, from the third round on."""
+GRID: dict[int, dict[str, Any]] = {
+    1: {"nodes": 61, "tolerance": 2.0},
+    2: {"nodes": 31, "tolerance": 2.0},
+    3: {"nodes": 17, "tolerance": 2.0},
+}
+"""Options of `grid_posterior` for a network of D parameters: densities of ReLUs and splines have
+kinks, which fewer nodes miss."""
 DEPTH, CORE, STEEP, TEMPERATURE, LEAST, DENSITY, FLOOR = 18.0, 4.5, 7.0, 12.0, 0.25, 1.7, 1e10
 SPLIT = np.concatenate([[0], 2.0 ** np.arange(-12, 0), 1 - 2.0 ** np.arange(-2, -13, -1), [1]])
 """Parts of a cell in which log p is bounded: fine at both ends, for the outer cells are wide."""
@@ -201,12 +213,37 @@ def of_surrogate(
 
 
 def of_exact(log_prob: LogProb, x: Array, *, iid: bool = False) -> LogLikelihood:
-    """log p(x|θ) of a simulator; `x` and `iid` as for :func:`of_surrogate`."""
+    """log p(x|θ) of a simulator.
+
+    Args:
+        log_prob: θ (N, D), x (N, *x_shape) → log p(x|θ), (N,).
+        x: observations (n, *x_shape).
+        iid: whether all rows are one observation, n = 1.
+    """
     return _by_rows(lambda theta, index: log_prob(theta, x[index]), x, iid)
 
 
+def of_network(network: Network, x: Array, iid: bool = False) -> LogLikelihood:
+    """The log density of θ given x of a trained network, which is a log p(x|θ) but for p(x).
+
+    Args:
+        network: a network of sbi.
+        x: observations (n, *x_shape).
+        iid: whether all rows are one observation, n = 1.
+    """
+    return of_exact(network.log_density, x, iid=iid)
+
+
 def iid_sets(log_likelihood: LogLikelihood, size: int) -> LogLikelihood:
-    """One observation from each `size` successive rows, independent given θ: the sum of log p."""
+    """One observation from each `size` successive rows, independent given θ: the sum of log p.
+
+    Args:
+        log_likelihood: of n · size rows, θ (k, G, D) → (k, G).
+        size: rows of an observation.
+
+    Returns:
+        that of n observations.
+    """
 
     def total(theta: Array, which: Array | None = None, /) -> Array:
         rows = None if which is None else (which[:, None] * size + np.arange(size)).reshape(-1)

@@ -8,7 +8,7 @@ differences of that function, two evaluations a parameter: it is the same for ev
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from physgen.nn.differences import differentiable
 from physgen.sbi.simulator import as_simulator
-from physgen.surrogates.base import Surrogate
+
+if TYPE_CHECKING:
+    from physgen.surrogates.base import Surrogate
 
 __all__ = ["SurrogateEstimator"]
 

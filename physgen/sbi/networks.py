@@ -28,20 +28,13 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.embedding import embedding
 from physgen.nn.tensors import load_tensors, save_tensors
-from physgen.posterior.grid import LogLikelihood, of_exact
 from physgen.sbi.manners import Tracker, need_sbi, prior_of, single, visiting
 from simulators.base import Array
 
-__all__ = ["GRID", "METHODS", "Network", "train"]
+__all__ = ["METHODS", "Network", "train"]
 
 RATE = 1e-3
 """Learning rate: twice sbi's default, and no worse in trials."""
-GRID: dict[int, dict[str, Any]] = {
-    1: {"nodes": 61, "tolerance": 2.0},
-    2: {"nodes": 31, "tolerance": 2.0},
-    3: {"nodes": 17, "tolerance": 2.0},
-}
-"""The grid for D parameters: densities of ReLUs and splines have kinks, which fewer nodes miss."""
 PAIRS = 2**14
 """Pairs (θ, x) that are evaluated at once."""
 LEAST, BATCH = 100, (50, 200)
@@ -187,25 +180,24 @@ class Network:
     net: nn.Module
     info: dict[str, Any]
 
-    def log_density(self, x: Array, iid: bool = False) -> LogLikelihood:
-        """The log density of θ given x, up to a function of x, as `of_surrogate` gives it.
+    @torch.no_grad()
+    def log_density(self, theta: Array, x: Array) -> Array:
+        """The log density of θ given x, up to a function of x, a row each.
 
         Args:
-            x: observations (n, *x_shape).
-            iid: whether all rows are one observation, n = 1.
+            theta: (N, D) parameters in their units.
+            x: (N, *x_shape).
+
+        Returns:
+            (N,) float64, in nats.
         """
         how, device = METHODS[self.method], next(self.net.parameters()).device
-
-        def rows(theta: Array, x: Array) -> Array:
-            seen = how.view(self.law, single(x))
-            with torch.no_grad():
-                parts = [
-                    how.density(self.net, t.to(device), y.to(device)).double().cpu()
-                    for t, y in zip(single(theta).split(PAIRS), seen.split(PAIRS), strict=True)
-                ]
-            return torch.cat(parts).numpy()
-
-        return of_exact(rows, x, iid=iid)
+        rows = single(theta).split(PAIRS), how.view(self.law, single(x)).split(PAIRS)
+        parts = [
+            how.density(self.net, t.to(device), y.to(device)).double().cpu()
+            for t, y in zip(*rows, strict=True)
+        ]
+        return torch.cat(parts).numpy()
 
     def save(self, path: Path) -> None:
         """Write the network: weights and JSON."""

@@ -94,10 +94,9 @@ def family_of(
     for cls in _subclasses(Surrogate):  # type: ignore[type-abstract]  # none is made of it
         if where and class_path(cls) == where and getattr(cls, "name", None) == name:
             return cls
-    asked = where or name
-    flag = where or "package.module:Class"
+    flag = (where or "package.module:Class").replace("__main__:", "package.module:")
     raise UsageError(
-        f"{path}: is of the family {asked}, outside the registry; add --family {flag} "
+        f"{path}: is of the family {where or name}, outside the registry; add --family {flag} "
         f"(in Python family={flag.rpartition(':')[2]}) if you trust it"
     )
 

@@ -30,10 +30,16 @@ from physgen.law import Law
 from physgen.nn.tensors import load_tensors
 from physgen.posterior import warnings as guards
 from physgen.posterior.base import Posterior
-from physgen.posterior.grid import LogLikelihood, grid_posterior, of_surrogate
+from physgen.posterior.grid import (
+    GRID,
+    LogLikelihood,
+    grid_posterior,
+    of_network,
+    of_surrogate,
+)
 from physgen.posterior.mcmc import mcmc
 from physgen.runtime.progress import log
-from physgen.sbi.networks import GRID, METHODS, Network, train
+from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Box
 
@@ -202,7 +208,7 @@ def infer(source: Source, x: Array, asked: Asked, tell: Tell = lambda text: None
         return by_distance(source, x, asked, tell)
     network = source.network or trained(source, asked, tell)
     n = 1 if asked.iid else len(x)
-    posterior = by_density(watched(network.log_density(x, asked.iid), tell), n, asked)
+    posterior = by_density(watched(of_network(network, x, asked.iid), tell), n, asked)
     return Inferred(posterior, [posterior], network=network, info={"training": network.info})
 
 
