@@ -13,7 +13,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.transforms import Symmetries
 from physgen.surrogates.autoregressive import Autoregressive, AutoregressiveConfig
-from physgen.surrogates.autoregressive.chain import frontier, neighbours, parts
+from physgen.surrogates.autoregressive.chain import frontier, nearest_neighbours, parts
 from physgen.surrogates.base import Likelihood
 from physgen.testing import check_surrogate
 from physgen.training import InMemory, Trainer, Training
@@ -175,8 +175,8 @@ def test_the_frontier_of_one_colour_is_the_last_and_first_row_of_it():
 
 
 def test_neighbours_of_an_open_lattice_are_missing_beyond_its_edge():
-    assert neighbours(2, 3, periodic=False)[0].tolist() == [6, 6, 1, 3]
-    assert neighbours(2, 3, periodic=True)[0].tolist() == [3, 2, 1, 3]
+    assert nearest_neighbours(2, 3, periodic=False)[0].tolist() == [6, 6, 1, 3]
+    assert nearest_neighbours(2, 3, periodic=True)[0].tolist() == [3, 2, 1, 3]
 
 
 def exact_table(law, sites, at=0.4):

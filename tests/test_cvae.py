@@ -16,7 +16,7 @@ from physgen.nn.transforms import Identity
 from physgen.registry import find
 from physgen.surrogates.base import Noise
 from physgen.surrogates.cvae import CVAE, CVAEConfig
-from physgen.surrogates.cvae.decoder import CoarseToFine, Gaussian, windows
+from physgen.surrogates.cvae.decoder import CoarseToFine, GaussianDecoder, windows
 from physgen.surrogates.cvae.latents import Latents, Trace, grids_of
 from simulators.base import Box
 
@@ -408,7 +408,7 @@ def test_windows_on_an_open_lattice_end_at_its_edge(window):
 @pytest.mark.parametrize("x_shape", [(3,), (2, 3)])
 def test_gaussian_decoder_against_torch_distributions(x_shape):
     law = Law("none", Box(a=(0.0, 1.0)), x_shape)
-    decoder = stirred(unseeded(Gaussian, law, 5))
+    decoder = stirred(unseeded(GaussianDecoder, law, 5))
     sites = x_shape if len(x_shape) == 2 else (1, 1)
     h = 9 * torch.randn(7, 2, 5, *sites, generator=generator())
     x, c = torch.randn(7, *x_shape, generator=generator()), torch.zeros(7, 1)

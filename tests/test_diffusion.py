@@ -25,7 +25,7 @@ from physgen.surrogates.diffusion.likelihood import (
     times,
     trace,
 )
-from physgen.surrogates.diffusion.schedule import SCHEDULES, alpha_sigma, rows
+from physgen.surrogates.diffusion.schedule import SCHEDULES, alpha_sigma, rows_like
 from simulators.gaussian import LinearGaussian
 
 TINY = Law.of("ising", {"size": 2, "width": 4})  # 256 states
@@ -145,7 +145,7 @@ class Exact(nn.Module):
         theta = (c + 1) / 2 * (rescale.high - rescale.low) + rescale.low
         mean = standardise(torch.as_tensor(self.simulator.mean(theta.numpy())))
         variance = (self.simulator.noise * self.shrink / standardise.std) ** 2
-        alpha, sigma = (rows(v, z) for v in alpha_sigma(log_snr))
+        alpha, sigma = (rows_like(v, z) for v in alpha_sigma(log_snr))
         gain = alpha * variance / (alpha**2 * variance + sigma**2)
         return mean + gain * (z - alpha * mean)
 
@@ -227,7 +227,7 @@ class Enumerated(nn.Module):
         self.log_p = (strength * energy).log_softmax(0)
 
     def forward(self, z, log_snr, c):
-        alpha, sigma = (rows(v, z) for v in alpha_sigma(log_snr))
+        alpha, sigma = (rows_like(v, z) for v in alpha_sigma(log_snr))
         return (self.log_p + alpha / sigma**2 * z @ self.x.T).softmax(1) @ self.x
 
 
@@ -379,10 +379,10 @@ def test_the_simple_loss_is_the_error_of_the_noise():
     t = times(torch.rand(1, generator=generator), 64)[0]
     epsilon = torch.randn(x.shape, generator=generator)
     log_snr = surrogate.kernel.schedule(t)
-    alpha, sigma = alpha_sigma(rows(log_snr, x))
+    alpha, sigma = alpha_sigma(rows_like(log_snr, x))
     z = alpha * x + sigma * epsilon
     mean = surrogate.kernel.denoiser(z, log_snr, surrogate.rescale(theta))
-    guess = convert(mean, z, rows(log_snr, x), "x0", "epsilon")
+    guess = convert(mean, z, rows_like(log_snr, x), "x0", "epsilon")
     expected = 0.5 * (epsilon - guess).square().flatten(1).sum(1)
     torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-3)
 
@@ -453,12 +453,12 @@ def test_the_schedule_learns_to_lower_the_variance():
     t = torch.rand(64, generator=generator, dtype=torch.float64)
 
     def denoise(z, log_snr):
-        return torch.tanh(z * rows(log_snr, z))
+        return torch.tanh(z * rows_like(log_snr, z))
 
     diffusion_loss(denoise, schedule, "spins", x, t, epsilon, 0)[0].mean().backward()
     hooked = [w.grad.clone() for w in schedule.parameters()]
     log_snr, slope = schedule.slope(t)
-    alpha, sigma = alpha_sigma(rows(log_snr, x))
+    alpha, sigma = alpha_sigma(rows_like(log_snr, x))
     error = (x - denoise(alpha * x + sigma * epsilon, log_snr)).square().sum(1)
     value = 0.5 * slope * log_snr.exp() * error
     expected = torch.autograd.grad(value.square().mean().log(), list(schedule.parameters()))

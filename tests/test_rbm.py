@@ -27,7 +27,7 @@ from physgen.surrogates.rbm.energy import (
     Energy,
     Filters,
     Matrix,
-    neighbours,
+    filter_sites,
     sum_log_2cosh,
 )
 from physgen.training import InMemory, Trainer, Training
@@ -190,7 +190,7 @@ def test_filters_and_their_matrix_are_one_map_and_its_transpose(shape, k):
     w = torch.randn(3, k, k, generator=generator())
     v = torch.randn(11, m * n, generator=generator(1))
     h = torch.randn(11, 3, m * n, generator=generator(2))
-    whole = (w.flatten(1) @ neighbours(m, n, k).float()).view(3, m * n, m * n)
+    whole = (w.flatten(1) @ filter_sites(m, n, k).float()).view(3, m * n, m * n)
     maps = Filters(w[:, None], shape), Matrix(whole)
     torch.testing.assert_close(maps[0].up(v), maps[1].up(v), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(maps[0].down(h), maps[1].down(h), atol=1e-4, rtol=1e-4)
@@ -354,7 +354,7 @@ def test_gibbs_sweeps_of_the_oracle_leave_perfect_lattices_as_they_are(device):
         weights = model.energy.weights()
         coefficients = model.energy.coefficients(model.rescale(theta.to(device)), weights)
         v = x.to(device).flatten(1).float()
-        return chains.run(weights, coefficients, v, sweeps, generator(3, device)).cpu()
+        return chains.run_sweeps(weights, coefficients, v, sweeps, generator(3, device)).cpu()
 
     with torch.no_grad():
         assert max(residuals(law, theta, swept(theta, x, 50))) < SIGMAS
@@ -504,7 +504,7 @@ def test_an_odd_row_is_left_alone():
 def test_neighbours_follow_a_line_and_rungs_a_ladder():
     c, firsts = points(ising(4), 12), set()
     for seed in range(20):
-        order = chains.neighbours(c, generator(seed))
+        order = chains.exchange_pairs(c, generator(seed))
         along = c[order, 0]
         assert len(along.diff().sign().unique()) == 1
         firsts.add(len(order))
@@ -526,7 +526,7 @@ def test_ladders_go_from_the_weakest_coupling_to_each_theta():
 def test_the_nearest_chain_is_the_nearest():
     law = ising(4, theta="beta-xy")
     c, chain_c = points(law, 40), points(law, 60, 1)
-    found = (c - chain_c[chains.nearest(c, chain_c)]).norm(dim=1)
+    found = (c - chain_c[chains.nearest_chains(c, chain_c)]).norm(dim=1)
     best = (c[:, None] - chain_c).norm(dim=2).amin(1)
     torch.testing.assert_close(found, best, atol=1e-4, rtol=0)
 

@@ -20,8 +20,8 @@ from physgen.posterior.base import Draws
 from physgen.posterior.convergence import effective_size, split_r_hat
 from physgen.posterior.grid import GRID, grid_posterior, of_exact, of_network
 from physgen.posterior.mcmc import mcmc
-from physgen.posterior.warnings import objections
-from physgen.sbi.manners import Tracker, prior_of, visiting
+from physgen.posterior.warnings import posterior_warnings
+from physgen.sbi.manners import Tracker, sbi_prior, visiting
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
 from physgen.verbs import inferring
@@ -318,7 +318,7 @@ def test_nle_builds_a_posterior_on_a_surrogate():
     simulator = LinearGaussian(size=5, parameters=1)
     _, x = data(simulator, 1, seed=3)
     grid = grid_posterior(of_exact(simulator.log_prob, x), simulator.prior, 1)
-    prior = prior_of(simulator.prior)
+    prior = sbi_prior(simulator.prior)
     with visiting(1):
         trainer = NLE(prior, tracker=Tracker())
         posterior = trainer.build_posterior(
@@ -336,7 +336,7 @@ def test_a_surrogate_is_a_simulator_for_sbi():
 
     simulator = LinearGaussian(size=5, parameters=2)
     draw = physgen.as_simulator(Learnt(simulator))
-    prior = prior_of(simulator.prior)
+    prior = sbi_prior(simulator.prior)
     found = []
     for seed in (1, 1, 2):
         with visiting(0):
@@ -550,7 +550,7 @@ def test_mass_at_the_edge_is_named(files, tmp_path, caplog):
     assert [w.partition(" ")[0] for w in about["warnings"]] == ["its", "beta:"]
     box, rng = Box(a=(0.0, 1.0)), np.random.default_rng(0)
     for inside in (rng.random((5, 1000, 1)), 0.5 + 0.1 * rng.standard_normal((5, 1000, 1))):
-        assert list(objections(inside, {}, box, "grid")) == []
+        assert list(posterior_warnings(inside, {}, box, "grid")) == []
 
 
 def test_chains_that_have_not_converged_are_named():
@@ -562,14 +562,14 @@ def test_chains_that_have_not_converged_are_named():
 
     box = Box(a=(0.0, 1.0))
     found = mcmc(two, box, 1, seed=1)
-    lines = list(objections(found.theta, found.diagnostics, box, "mcmc"))
+    lines = list(posterior_warnings(found.theta, found.diagnostics, box, "mcmc"))
     assert any("R-hat" in line and "have not converged" in line for line in lines)
 
 
 def test_weights_that_collapse_are_named():
     box = Box(a=(0.0, 1.0))
     theta = np.full((1, 100, 1), 0.5)
-    lines = list(objections(theta, {"ess": np.array([[3.0]])}, box, "vi"))
+    lines = list(posterior_warnings(theta, {"ess": np.array([[3.0]])}, box, "vi"))
     assert lines == [
         "the posterior: ESS 3; the importance weights have collapsed; use --method mcmc or grid"
     ]

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from physgen.errors import DataError, UsageError
 from physgen.nn.tensors import tensor_of
 from physgen.posterior.density import GridPosterior
-from physgen.posterior.interpolation import cells, curvatures, integral, lines
+from physgen.posterior.interpolation import along_last, cell_counts, curvatures, integral
 from simulators.base import Array, Box, LogProb
 
 if TYPE_CHECKING:
@@ -281,12 +281,12 @@ def _evaluate(
     )
     new = np.ones(theta.shape[:-1], dtype=bool)
     for d, x in enumerate(axes):
-        new &= np.moveaxis(lines(np.diff(x, prepend=-np.inf) > 0, new), -1, 1 + d)
+        new &= np.moveaxis(along_last(np.diff(x, prepend=-np.inf) > 0, new), -1, 1 + d)
     count = new.reshape(len(new), -1).sum(-1)
     values = np.empty(new.shape)
     values[new] = log_likelihood(theta[new][:, None], which.repeat(count))[:, 0]
     for d, x in enumerate(axes):
-        known = lines(np.minimum(np.arange(x.shape[1]), cells(x)[:, None]), values)
+        known = along_last(np.minimum(np.arange(x.shape[1]), cell_counts(x)[:, None]), values)
         values = np.take_along_axis(values, np.moveaxis(known, -1, 1 + d), 1 + d)
     peak = values.max(tuple(range(1, values.ndim)))
     if not np.isfinite(peak).all():
@@ -295,7 +295,7 @@ def _evaluate(
             f"observation {which[bad]}: expected a log p(x|θ) that is NaN nowhere and finite "
             f"somewhere in the prior's box, got a maximum of {peak[bad]}"
         )
-    return np.maximum(values - lines(peak, values), -FLOOR), peak, count
+    return np.maximum(values - along_last(peak, values), -FLOOR), peak, count
 
 
 def _plan(
@@ -305,7 +305,7 @@ def _plan(
     wishes, resolved = [], np.ones(len(values), dtype=bool)
     for d, x in enumerate(axes):
         f = np.moveaxis(values, 1 + d, -1)
-        left, right = (np.diff(lines(x, f)) ** 2 * s for s in curvatures(x, f))
+        left, right = (np.diff(along_last(x, f)) ** 2 * s for s in curvatures(x, f))
         low, high = np.minimum(f[..., :-1], f[..., 1:]), np.maximum(f[..., :-1], f[..., 1:])
         bend = np.maximum(abs(left), abs(right))
         chord = f[..., :-1, None] * (1 - SPLIT) + f[..., 1:, None] * SPLIT
@@ -321,7 +321,7 @@ def _plan(
         nodes = np.where(cliff, 3 * np.diff(SPLIT), nodes)
         bound = np.where(cliff, high[..., None], bound)
         wish = nodes * np.exp(np.minimum(bound, 0) / TEMPERATURE) * (bound > -DEPTH)
-        wish = wish * (np.diff(lines(x, f)) > 0)[..., None]
+        wish = wish * (np.diff(along_last(x, f)) > 0)[..., None]
         wishes.append(wish.max(tuple(range(1, f.ndim - 1))))
     return wishes, resolved
 
@@ -342,7 +342,7 @@ def _zoom(x: Array, wish: Array, most: int) -> Array:
     wish = np.where(gap, np.tile(np.diff(SPLIT), x.shape[1] - 1), wish)
     jumps = np.pad(active[:, 1:] != active[:, :-1], ((0, 0), (1, 1))) & (edges < x[:, -1:])
     wanted = jumps.sum(-1, keepdims=True) + DENSITY * wish.sum(-1, keepdims=True)
-    inner = np.ceil(wanted).clip(1 + cells(x)[:, None], most) - 2
+    inner = np.ceil(wanted).clip(1 + cell_counts(x)[:, None], most) - 2
     jumps = jumps * (jumps.sum(-1, keepdims=True) <= inner // 2)
     step = wish.sum(-1, keepdims=True) / (inner - jumps.sum(-1, keepdims=True))
     mass = np.pad(wish.cumsum(-1), ((0, 0), (1, 0))) + step * (jumps.cumsum(-1) - jumps)

@@ -28,7 +28,7 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.embedding import embedding
 from physgen.nn.tensors import load_tensors, save_tensors
-from physgen.sbi.manners import Tracker, need_sbi, prior_of, single, visiting
+from physgen.sbi.manners import Tracker, need_sbi, sbi_prior, single, visiting
 from simulators.base import Array
 
 __all__ = ["METHODS", "Network", "train"]
@@ -43,7 +43,7 @@ CATEGORIES = 64
 """Levels that sbi's network of categories is asked to hold, at most."""
 
 Builder = Callable[[Tensor, Tensor], nn.Module]
-Density = Callable[[Any, Tensor, Tensor], Tensor]
+NetworkDensity = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Method:
     trainer: str
     network: str
     build: Callable[[Law], Builder]
-    density: Density
+    density: NetworkDensity
     view: Callable[[Law, Tensor], Tensor] = lambda law, x: x
 
 
@@ -218,7 +218,7 @@ class Network:
         need_sbi(f"{path}: {info['method']}")
         law = Law.from_json(info["law"])
         rng = np.random.default_rng(0)
-        theta, x = single(law.prior.sample(8, rng)), example(law)
+        theta, x = single(law.prior.sample(8, rng)), _example(law)
         how = METHODS[info["method"]]
         try:
             with visiting(0):
@@ -233,7 +233,7 @@ class Network:
         return cls(info["method"], law, net.eval().requires_grad_(False).to(device), known)
 
 
-def example(law: Law) -> Tensor:
+def _example(law: Law) -> Tensor:
     """Rows of x that a network can be built from; its scales come with the weights."""
     x = torch.arange(8 * law.size).reshape(8, *law.x_shape) % 2
     return single(2 * x.numpy() - 1 if law.support == "spins" else x.numpy())
@@ -274,7 +274,7 @@ def train(
         import sbi.inference
 
         trainer = getattr(sbi.inference, how.trainer)(
-            prior=prior_of(law.prior, device),
+            prior=sbi_prior(law.prior, device),
             device=str(device),
             tracker=Tracker(),
             show_progress_bars=False,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physgen.sbi.manners import prior_of, visiting
+from physgen.sbi.manners import sbi_prior, visiting
 from simulators.base import Array, Box
 
 __all__ = ["rejection_draws"]
@@ -34,6 +34,6 @@ def rejection_draws(
     from sbi.inference import RejectionPosterior
 
     with visiting(seed):
-        sampler = RejectionPosterior(potential, prior_of(prior), **SEARCH)
+        sampler = RejectionPosterior(potential, sbi_prior(prior), **SEARCH)
         found = sampler.sample((k,), x=torch.zeros(1, 1), show_progress_bars=False)
     return found.double().numpy()

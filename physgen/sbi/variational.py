@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physgen.sbi.manners import prior_of, visiting
+from physgen.sbi.manners import sbi_prior, visiting
 from simulators.base import Array, Box
 
 __all__ = ["variational_draws"]
@@ -40,7 +40,7 @@ def variational_draws(
     from sbi.inference import VIPosterior
 
     with visiting(seed):
-        fitted = VIPosterior(potential, prior_of(prior), q="gaussian")
+        fitted = VIPosterior(potential, sbi_prior(prior), q="gaussian")
         fitted.set_default_x(torch.zeros(1, 1)).train(**FIT)
         found = fitted.sample((k,), show_progress_bars=False)
         with torch.no_grad():

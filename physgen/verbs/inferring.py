@@ -240,14 +240,14 @@ def by_density(log_density: LogLikelihood, n: int, asked: Asked) -> Posterior:
 
 def by_distance(source: Source, x: Array, asked: Asked, tell: Tell) -> Inferred:
     """Posteriors from the simulations that come nearest."""
-    from physgen.posterior.abc import nearest
+    from physgen.posterior.abc import nearest_simulations
 
     if asked.iid:
         raise UsageError("abc: compares single rows; use another method with --iid")
     law, theta, simulated = simulations(source, asked, tell)
     inner = asked.prior.contains(theta)
     law = replace(law, prior=asked.prior)
-    posterior = nearest(law, theta[inner], simulated[inner], x)
+    posterior = nearest_simulations(law, theta[inner], simulated[inner], x)
     return Inferred(posterior, [posterior], info={"simulations": int(inner.sum())})
 
 
@@ -358,7 +358,7 @@ def known(rows: Rows, asked: Asked) -> dict[str, Array]:
 def objections(found: Inferred, arrays: Mapping[str, Array], asked: Asked) -> Iterator[str]:
     """What speaks against the posteriors."""
     told = found.posterior.diagnostics
-    return guards.objections(arrays["theta"], told, asked.prior, asked.method)
+    return guards.posterior_warnings(arrays["theta"], told, asked.prior, asked.method)
 
 
 def about(source: Source, found: Inferred, asked: Asked) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from physgen.surrogates.diffusion.unet import preset_of
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
 
-__all__ = ["Gaussian"]
+__all__ = ["GaussianKernel"]
 
 STEPS = 64
 """Evaluations for a sample, a path or a flow, where the options do not say."""
@@ -46,7 +46,7 @@ ENDS = {"spins": (5.0, -10.0), "reals": (10.0, -10.0)}
 148 for reals. At the lower one 2e-5 nats a component of unit variance are left to match."""
 
 
-class Gaussian(nn.Module):
+class GaussianKernel(nn.Module):
     """The Gaussian kernel.
 
     Attributes:

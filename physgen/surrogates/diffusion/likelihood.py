@@ -1,6 +1,6 @@
-r"""log p(x|θ) of the Gaussian kernel, three ways.
+r"""log p(x|θ) of the Gaussian kernel, three ways: the ELBO, path weights, the flow.
 
-**The bound** (Kingma et al. 2021, arXiv:2107.00630): with all of its terms,
+**The bound (ELBO)** (Kingma et al. 2021, arXiv:2107.00630): with all of its terms,
 
     −log p(x) ≤ E[−log p(x|z_0)] + KL(q(z_1|x) ‖ N(0, 1)) + diffusion
     diffusion = ½ E_{t,ε} (−λ′(t)) e^λ ‖x − x̂(z_t)‖²                     (continuous time)
@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from physgen.surrogates.diffusion.sampler import Denoise
-from physgen.surrogates.diffusion.schedule import Schedule, alpha_sigma, rows
+from physgen.surrogates.diffusion.schedule import Schedule, alpha_sigma, rows_like
 from simulators.base import Support
 
 __all__ = [
@@ -99,7 +99,7 @@ def diffusion_loss(
         moments: mean and width of x, as for `surplus`, of reals.
     """
     log_snr, slope = (part.clone() for part in schedule.slope(t))  # `quiet` marks each by itself
-    alpha, sigma = alpha_sigma(rows(log_snr, x))
+    alpha, sigma = alpha_sigma(rows_like(log_snr, x))
     error = total((x - denoise(alpha * x + sigma * epsilon, log_snr)).square(), part)
     noise_error = log_snr.exp() * error
     if support == "reals":

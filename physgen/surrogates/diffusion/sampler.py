@@ -1,6 +1,6 @@
-r"""From noise to x: steps from one log-SNR λ to a higher one, given a denoiser x̂(z, λ).
+r"""From noise to x: the reverse SDE, or its probability-flow ODE, solved given a denoiser x̂(z, λ).
 
-All solve the same reverse process. With s the score (αx̂ − z)/σ², and in λ, its stochastic and its
+A step goes from one log-SNR λ to a higher one; all solve the same reverse process. With s the score (αx̂ − z)/σ², and in λ, its stochastic and its
 deterministic form are (Song et al. 2021, arXiv:2011.13456)
 
     dz = σ²(z/2 + s) dλ + σ dw          dz = ½σ²(z + s) dλ = ½α(x̂ − αz) dλ
@@ -31,9 +31,9 @@ from torch import Tensor
 
 from physgen.surrogates.diffusion.schedule import alpha_sigma
 
-__all__ = ["SAMPLERS", "Denoise", "Name", "Sampler", "Step", "integrate", "sampler"]
+__all__ = ["SAMPLERS", "Denoise", "Sampler", "SamplerName", "Step", "integrate", "sampler"]
 
-Name = Literal["ancestral", "ddim", "euler-maruyama", "heun", "dpm-solver"]
+SamplerName = Literal["ancestral", "ddim", "euler-maruyama", "heun", "dpm-solver"]
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """z (B, …), λ () → x̂ (B, …)."""
 Normal = Callable[[Tensor], Tensor]
@@ -105,7 +105,7 @@ def dpm_solver(step: Step) -> Tensor:
     return step.z * s1 / s - a1 * torch.expm1(-h) * x
 
 
-SAMPLERS: dict[Name, Sampler] = {
+SAMPLERS: dict[SamplerName, Sampler] = {
     "ancestral": Sampler(lambda step: ddim(step, 1.0)),
     "euler-maruyama": Sampler(euler_maruyama),
     "heun": Sampler(heun, 2),
@@ -113,7 +113,7 @@ SAMPLERS: dict[Name, Sampler] = {
 }
 
 
-def sampler(name: Name, eta: float) -> Sampler:
+def sampler(name: SamplerName, eta: float) -> Sampler:
     """The solver of a name; η is that of DDIM."""
     return Sampler(lambda step: ddim(step, eta)) if name == "ddim" else SAMPLERS[name]
 

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["SCHEDULES", "Cosine", "Learnt", "Linear", "Schedule", "alpha_sigma", "rows"]
+__all__ = ["SCHEDULES", "Cosine", "Learnt", "Linear", "Schedule", "alpha_sigma", "rows_like"]
 
-Name = Literal["learnt", "cosine", "linear"]
+ScheduleName = Literal["learnt", "cosine", "linear"]
 
 
 def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
     return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
 
 
-def rows(value: Tensor, like: Tensor) -> Tensor:
+def rows_like(value: Tensor, like: Tensor) -> Tensor:
     """(B,) with as many axes as `like` (B, …)."""
     return value.view(-1, *[1] * (like.ndim - 1))
 
@@ -114,4 +114,8 @@ class Learnt(Schedule):
         return log_snr, rate
 
 
-SCHEDULES: dict[Name, type[Schedule]] = {"learnt": Learnt, "cosine": Cosine, "linear": Linear}
+SCHEDULES: dict[ScheduleName, type[Schedule]] = {
+    "learnt": Learnt,
+    "cosine": Cosine,
+    "linear": Linear,
+}

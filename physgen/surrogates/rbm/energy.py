@@ -134,7 +134,7 @@ class Energy(nn.Module):
                 0.4 * torch.randn(hidden, filter_size, filter_size) / filter_size
             )
             written = self.sites <= SMALL or min(rows, columns) < filter_size // 2
-            places = neighbours(rows, columns, filter_size) if written else None
+            places = filter_sites(rows, columns, filter_size) if written else None
             self.register_buffer("places", places, persistent=False)
         else:
             self.w = nn.Parameter(0.4 * torch.randn(hidden, self.sites) / math.sqrt(self.sites))
@@ -174,7 +174,7 @@ class Energy(nn.Module):
         return Coefficients(g, d - g * weights.up(mu), b - weights.down(pull))
 
 
-def neighbours(rows: int, columns: int, k: int) -> Tensor:
+def filter_sites(rows: int, columns: int, k: int) -> Tensor:
     """Which site lies at each place of a filter on each site: (k², N²) of 0 and 1.
 
     On a torus smaller than the filter a site may lie at several places.
