@@ -65,13 +65,14 @@ class Layers(Threshold):
         self.usual.copy_((self._cells(x) > 0).sum(0).argmax(-1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """X → z."""
+        """x (B, L, A, R) → z (B, L + L·A·R)."""
         log_e, y = self._split(x)
         return torch.cat([log_e - self.energy, ((y - self.mean) / self.std).flatten(1)], 1).float()
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Z → x; a layer with energy and without hit puts it in the cell that is hit most often.
+        """z (B, L + L·A·R) → x (B, L, A, R).
 
+        A layer with energy and without hit puts it in the cell that is hit most often.
         Without energy hits are dropped; the last hit of a layer takes what is left of it.
         """
         log_e, y = z[:, : self.layers].double() + self.energy, z[:, self.layers :].double()

@@ -62,7 +62,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
 
 
 def unknown(theta: Array) -> Array:
-    """No density is known: NaN."""
+    """No density of θ (n, k, D) is known: NaN, (n, k)."""
     return np.full(theta.shape[:2], np.nan)
 
 

@@ -36,7 +36,10 @@ def cell_counts(x: Array) -> Array:
 
 
 def curvatures(x: Array, f: Array) -> tuple[Array, Array]:
-    """Second divided differences around the lower and the upper end of each cell."""
+    """Second divided differences around the lower and the upper end of each cell.
+
+    Nodes x (n, m) and f (n, …, m) → (n, …, m − 1) each.
+    """
     h = _widths(x, f)
     s = np.diff(np.diff(f) / h) / (h[..., 1:] + h[..., :-1])
     known = np.minimum(np.arange(s.shape[-1]), cell_counts(x)[:, None] - 2)

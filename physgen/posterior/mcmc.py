@@ -104,7 +104,7 @@ def starts(
 
 
 def checked(values: Array) -> Array:
-    """The values of log p, refused if one is NaN or +∞."""
+    """The values (...) of log p as float64, refused if one is NaN or +∞."""
     values = np.asarray(values, dtype=np.float64)
     if np.isnan(values).any() or (values == np.inf).any():
         raise DataError("expected a log p(x|θ) that is finite or −∞, got NaN or +∞")

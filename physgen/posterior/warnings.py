@@ -55,5 +55,5 @@ MCMC = "the chains have not converged; raise --samples, or use --method grid"
 
 
 def some(which: Array, n: int) -> str:
-    """How many of n posteriors."""
+    """How many of n posteriors, of a mask (n,) or (n, D)."""
     return "the posterior" if n == 1 else f"{int(which.sum())} of {n} posteriors"

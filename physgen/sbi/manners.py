@@ -61,7 +61,7 @@ def visiting(seed: int) -> Iterator[None]:
 
 
 def single(a: Array) -> Tensor:
-    """The array in sbi's precision."""
+    """An array (...) in sbi's precision, float32."""
     return torch.as_tensor(a, dtype=torch.float32)
 
 

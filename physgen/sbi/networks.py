@@ -133,22 +133,22 @@ def components(law: Law, x: Tensor) -> Tensor:
 
 
 def of_theta(net: Any, theta: Tensor, x: Tensor) -> Tensor:
-    """log p(θ|x) of a flow over θ."""
+    """log p(θ|x) of a flow over θ, (N,), for θ (N, D) and x (N, …)."""
     return net.log_prob(theta[None], x)[0]
 
 
 def of_x(net: Any, theta: Tensor, x: Tensor) -> Tensor:
-    """log p(x|θ)."""
+    """log p(x|θ), (N,), for θ (N, D) and x (N, …)."""
     return net.log_prob(x[None], theta)[0]
 
 
 def of_ratio(net: Any, theta: Tensor, x: Tensor) -> Tensor:
-    """log p(x|θ)/p(x)."""
+    """log p(x|θ)/p(x), (N,), for θ (N, D) and x (N, …)."""
     return net.unnormalized_log_ratio(theta, x)
 
 
 def of_field(net: Any, theta: Tensor, x: Tensor) -> Tensor:
-    """log p(θ|x) of a vector field, by its ordinary differential equation."""
+    """log p(θ|x) of a vector field by its ODE, (N,), for θ (N, D) and x (N, …)."""
     from sbi.inference.potentials.vector_field_potential import VectorFieldBasedPotential
 
     flow = VectorFieldBasedPotential(net, None).neural_ode(x)

@@ -243,27 +243,27 @@ def squared_slope(critic: Callable[[Tensor, Tensor], Tensor], z: Tensor, c: Tens
 
 
 def noisy(logit: Tensor, uniform: Tensor) -> Tensor:
-    """Logit a plus logistic noise log u/(1 − u)."""
+    """Logit a (...) plus logistic noise log u/(1 − u) of uniform u (...), (...)."""
     return logit + torch.logit(uniform, eps=TINY)
 
 
 def straight_through(z: Tensor) -> Tensor:
-    """The sign of z, with the derivative 1."""
+    """The sign of z (...), with the derivative 1."""
     return sign(z) + (z - z.detach())
 
 
 def sign(z: Tensor) -> Tensor:
-    """±1; +1 at 0."""
+    """±1 of z (...); +1 at 0."""
     return torch.where(z < 0, -1.0, 1.0)
 
 
 def normal_numbers(generator: torch.Generator, *shape: int) -> Tensor:
-    """Standard normal numbers on the generator's device."""
+    """Standard normal numbers (*shape) on the generator's device."""
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
 def uniform_numbers(generator: torch.Generator, *shape: int) -> Tensor:
-    """Numbers in [0, 1) on the generator's device."""
+    """Numbers (*shape) in [0, 1) on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device)
 
 

@@ -162,6 +162,6 @@ class Latents(nn.Module):
 
 
 def bounded(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log σ from a network's output, log σ kept within ±5."""
+    """Mean and log σ, kept within ±5, (B, C, H, W) each, of moments (B, 2C, H, W)."""
     mean, log_sigma = moments.chunk(2, dim=1)
     return mean, 5 * torch.tanh(log_sigma / 5)

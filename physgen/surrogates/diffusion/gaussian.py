@@ -126,7 +126,15 @@ class GaussianKernel(nn.Module):
     def bound(
         self, c: Tensor, x: Tensor, noise: Noise, draws: int, part: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The bound from evenly spread times, `draws` successive rows for each x."""
+        """The bound from evenly spread times, and its error, (B,) each.
+
+        Args:
+            c: (B · draws, D), `draws` successive rows for each x.
+            x: (B · draws, …).
+            noise: random numbers of the B rows.
+            draws: times of each.
+            part: (B · draws, …) the components that count; None for all.
+        """
         t = times(noise.uniform(1, stream=1)[:, 0], draws, self.timesteps).flatten()
         epsilon = noise.normal(draws, *x.shape[1:]).flatten(0, 1)
         nats, _ = diffusion_loss(
@@ -179,7 +187,7 @@ class GaussianKernel(nn.Module):
         return flow(self._at_one(c), z, log_snrs, signs) + extra
 
     def sample(self, c: Tensor, generator: torch.Generator, config: DiffusionConfig) -> Tensor:
-        """One x for each row of c."""
+        """One x for each row of c (B, D), (B, *x_shape)."""
 
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator, device=like.device)

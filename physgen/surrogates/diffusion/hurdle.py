@@ -107,5 +107,5 @@ def split_hits(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def condition_on_hits(c: Tensor, spins: Tensor) -> Tensor:
-    """The condition of the Gaussian kernel: θ and the hits."""
+    """The condition of the Gaussian kernel: θ (B, D) and the hits (B, N), (B, D + N)."""
     return torch.cat([c, spins], 1)

@@ -164,7 +164,7 @@ def quiet(value: Tensor, *scheduled: Tensor) -> None:
 
 
 def noised(schedule: Schedule, x: Tensor, epsilon: Tensor) -> Tensor:
-    """z_0 = α x + σ ε at the data's end."""
+    """z_0 = α x + σ ε at the data's end, of x and ε (B, …), (B, …)."""
     alpha, sigma = alpha_sigma(torch.tensor(schedule.high, device=x.device))
     return alpha * x + sigma * epsilon
 
@@ -196,7 +196,7 @@ def mean_reconstruction(schedule: Schedule, x: Tensor, part: Tensor | None = Non
 
 
 def reconstruct(schedule: Schedule, support: Support, z: Tensor, normal: Tensor) -> Tensor:
-    """x from z_0: the likelier spins, or normal reals as in `reconstruction`."""
+    """x from z_0 (B, …): the likelier spins, or normal reals as in `reconstruction`."""
     if support == "spins":
         return torch.where(z >= 0, 1.0, -1.0)
     alpha, sigma = alpha_sigma(torch.tensor(schedule.high, device=z.device))

@@ -135,7 +135,7 @@ def ladders(weakest: Tensor, c: Tensor) -> Tensor:
 
 
 def rungs(count: int, rng: torch.Generator) -> Tensor:
-    """Neighbours on each of the ladders of `ladders`, `count` rows in all."""
+    """Neighbours on each of the ladders of `ladders`, `count` rows in all, two by two, (m,)."""
     first = int(torch.randint(2, (), generator=rng, device=rng.device))
     rows = torch.arange(count, device=rng.device).view(-1, LEVELS)
     return rows[:, first : LEVELS - first].flatten()

@@ -107,7 +107,7 @@ def nodes(low: Tensor, high: Tensor, count: int) -> list[Tensor]:
 
 @torch.no_grad()
 def enumerated(energy: Energy, axes: list[Tensor]) -> LogZ:
-    """log Z by the sum over all states of the smaller layer."""
+    """log Z by the sum over all states of the smaller layer, on axes of (m_d,) nodes."""
     weights = energy.weights()
     c = torch.cartesian_prod(*axes).view(-1, len(axes)).to(energy.w)
     value = torch.stack([_sum(energy, weights, row[None]) for row in c])
@@ -167,7 +167,7 @@ def annealed(
 
     Args:
         energy: the model.
-        axes: nodes of each parameter in units of c.
+        axes: (m_d,) nodes of each parameter in units of c.
         ladder: sweeps from W = 0 to the end of the last axis.
         chains: number of chains; a D² part of that at each node.
         generator: random numbers.
