@@ -171,3 +171,50 @@ def test_what_knows_sbi_lies_in_one_room_below_surrogates_and_posteriors():
     for path in (ROOT / "physgen").rglob("*.py"):
         knows = re.search(r"^\s*(from|import) sbi\b", path.read_text(), re.M)
         assert not knows or path.parent.name == "sbi", path
+
+
+# --- names and docstrings of the rooms that hold the mathematics --------------------------------
+
+MATHEMATICS = ("nn", "sbi", "surrogates", "posterior")
+SHAPE = re.compile(r"\([^()]*[\w*…][^()]*,[^()]*\)|\(\)|\(…|\(\.\.\.|\(\*shape\)")
+
+
+def defined(paths):
+    """(file, public function or class) at the top of each module."""
+    for path in paths:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                yield path, node
+
+
+def twice(paths):
+    """Public names that are defined in more than one module."""
+    names = [node.name for _, node in defined(paths)]
+    return {name for name in names if names.count(name) > 1}
+
+
+def shapeless(paths):
+    """Public functions and methods that take or give arrays, and name no shape."""
+    for path, top in defined(paths):
+        for node in top.body if isinstance(top, ast.ClassDef) else [top]:
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            arguments = [*node.args.args, *node.args.kwonlyargs]
+            types = [
+                ast.unparse(a) for a in (*(a.annotation for a in arguments), node.returns) if a
+            ]
+            arrays = any(
+                re.search(r"\b(Tensor|Array)\b", t) and "Callable" not in t for t in types
+            )
+            if arrays and not SHAPE.search(ast.get_docstring(node) or ""):
+                yield f"{path}: {node.name}"
+
+
+def test_a_public_name_means_one_thing_and_tells_its_shapes(tmp_path):
+    paths = [path for room in MATHEMATICS for path in (ROOT / "physgen" / room).rglob("*.py")]
+    assert twice(paths) == set()
+    assert list(shapeless(paths)) == []
+    (tmp_path / "a.py").write_text('def f(x: Array):\n    """Of x."""\n')  # the control
+    (tmp_path / "b.py").write_text('def f(x: Array):\n    """Of x (n,)."""\nclass C: ...\n')
+    assert twice(tmp_path.iterdir()) == {"f"}
+    assert list(shapeless(tmp_path.iterdir())) == [f"{tmp_path / 'a.py'}: f"]
