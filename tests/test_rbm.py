@@ -445,7 +445,7 @@ def test_training_stays_at_the_floor(lattices, monkeypatch):
         rng = generator(int(1e6 * c[0, 0] + 2e6))
         return torch.randint(len(chain_c), (len(c),), generator=rng)
 
-    monkeypatch.setattr(chains, "nearest", anywhere)
+    monkeypatch.setattr(chains, "nearest_chains", anywhere)
     lost = taught_oracle(ising(4), divergence="pcd")
     lost = trained(lost, *lattices, learning_rate=1e-3)
     assert divergence(lost, betas) > 1e-2  # the control: chains of another θ
