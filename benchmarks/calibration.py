@@ -19,7 +19,6 @@ import numpy as np
 from physgen.checks.calibration.run import calibrate
 from physgen.checks.calibration.uniformity import ALPHA
 from physgen.law import Law
-from physgen.posterior.grid import LogLikelihood, of_exact
 from simulators.base import Array
 
 LAWS = {
@@ -40,9 +39,9 @@ class Exact:
     law: Law
     method: str = "exact"
 
-    def log_density(self, x: Array) -> LogLikelihood:
-        """Log p(x|θ) of rows x, as a network would give it."""
-        return of_exact(self.law.build().log_prob, x)
+    def log_density(self, theta: Array, x: Array) -> Array:
+        """Log p(x|θ) of rows, (N,), as a network would give it."""
+        return self.law.build().log_prob(theta, x)
 
 
 def judged(law: Law, n: int, seed: int) -> dict[str, Any]:

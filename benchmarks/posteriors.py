@@ -35,15 +35,17 @@ import numpy as np
 import physgen
 from physgen.checks.exact.truth import Agreement, Estimate, compare, estimate
 from physgen.posterior.grid import (
+    GRID,
     GridPosterior,
     LogLikelihood,
     grid_posterior,
     iid_sets,
     of_exact,
+    of_network,
     of_surrogate,
 )
 from physgen.runtime.device import threads
-from physgen.sbi.networks import GRID, Network, train
+from physgen.sbi.networks import Network, train
 from simulators.base import Array
 
 TEST_SEED = 2**20
@@ -255,7 +257,7 @@ def run(
     else:
         epochs = affordable(data, label, seed, options.peer_minutes)
         start, grid = time.process_time(), GRID[len(held_out.prior)]
-        observe = train_peer(data, label, seed, epochs).log_density
+        observe = partial(of_network, train_peer(data, label, seed, epochs))
     spent = [Estimate(time.process_time() - start, np.nan)]
     return {"train CPU s": spent} | held_out.measure(observe, **grid)
 

@@ -89,7 +89,7 @@ def against_truth(
     some = slice(0, 2000 if name == "shower" else 500)
     theta, x = test.theta[some], test.x[some]
     exact = SIMULATORS[name]().log_prob(theta, x)
-    log_p = model.log_prob(tensor(theta), tensor(x), draws=draws)
+    log_p = model.log_prob_with_error(tensor(theta), tensor(x), draws=draws)
     gap = paired(exact, log_p.value.numpy(), log_p.value.numpy()[None])
     prior = test.meta.law.prior
 

@@ -18,7 +18,20 @@ from physgen.registry import find, name_of, targets
 from physgen.runtime.options import build, options, resolved
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Box, Simulator, Support, Symmetry
 
-__all__ = ["Law"]
+__all__ = ["Law", "require_box"]
+
+
+def require_box(prior: Any) -> None:
+    """Refuse a prior that is not exactly a Box: files keep its bounds alone.
+
+    Raises:
+        ValueError: something else, a class derived from Box included.
+    """
+    if type(prior) is not Box:
+        raise ValueError(
+            f"prior: expected a simulators.Box, got {type(prior).__name__}; files keep bounds "
+            "alone, so that a prior of another law would be replaced by a uniform one"
+        )
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,12 @@ class Law:
     levels: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a support, levels or a symmetry that cannot be, and a shape that is none."""
+        """Refuse a prior, support, levels or a symmetry that cannot be, and a shape that is none.
+
+        Raises:
+            ValueError: any of these.
+        """
+        require_box(self.prior)
         if self.support not in SUPPORTS:
             raise ValueError(
                 f"support: expected one of {', '.join(SUPPORTS)}, got {self.support!r}"
@@ -100,6 +118,7 @@ class Law:
         simulator = cls._build(name, given)
         try:
             declared.observables(simulator)
+            require_box(simulator.prior)
             return cls(
                 simulator=name,
                 options=resolved(find("simulators", name), given),

@@ -1,12 +1,14 @@
-"""Names → classes: the simulators and the surrogate families that can be called by name.
+"""Names → classes: the simulators, surrogate families and formats that can be called by name.
 
-A name is one of the tables below, an entry point of the group ``physgen.simulators`` or
-``physgen.surrogates`` in any installed package, or ``package.module:Class`` of anything that
-Python can import, the current folder included. Nothing is imported before it is asked for.
+A name is one of the tables below, an entry point of the group ``physgen.simulators``,
+``physgen.surrogates`` or ``physgen.formats`` in any installed package, or
+``package.module:Class`` of anything that Python can import, the current folder included. A format
+is a module rather than a class. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from contextlib import contextmanager
@@ -19,10 +21,10 @@ from physgen.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["KINDS", "find", "name_of", "targets"]
+__all__ = ["KINDS", "class_path", "find", "name_of", "require_own_name", "targets"]
 
-Kind = Literal["simulators", "surrogates"]
-KINDS: tuple[Kind, ...] = ("simulators", "surrogates")
+Kind = Literal["simulators", "surrogates", "formats"]
+KINDS: tuple[Kind, ...] = ("simulators", "surrogates", "formats")
 """What `inspect` lists."""
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
@@ -41,20 +43,24 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "gan": "physgen.surrogates.gan:GAN",
         "rbm": "physgen.surrogates.rbm:RBM",
     },
+    "formats": {
+        "arviz": "physgen.formats.arviz",
+        "calochallenge": "physgen.formats.calochallenge",
+    },
 }
 
 
 def targets(kind: Kind) -> dict[str, str]:
-    """Every registered name of a kind → its ``module:Class``."""
+    """Every registered name of a kind → its ``module:Class``, or its module."""
     plugins = {e.name: e.value for e in entry_points(group=f"physgen.{kind}")}
     return plugins | BUILT_IN[kind]
 
 
-def find(kind: Kind, name: str) -> type[Any]:
-    """The class that a name stands for.
+def find(kind: Kind, name: str) -> Any:
+    """The class that a name stands for, or the module of a format.
 
     Args:
-        kind: ``simulators`` or ``surrogates``.
+        kind: ``simulators``, ``surrogates`` or ``formats``.
         name: a registered name, or ``package.module:Class``.
 
     Raises:
@@ -63,14 +69,15 @@ def find(kind: Kind, name: str) -> type[Any]:
     known = targets(kind)
     target = known.get(name, name)
     module, colon, attribute = target.partition(":")
-    if not colon:
+    if not (colon or name in known):
         raise UsageError(
             f"{kind}: unknown {name!r}; expected one of {', '.join(sorted(known))}, "
             "or package.module:Class"
         )
     try:
         with current_folder_on_path():
-            return getattr(importlib.import_module(module), attribute)
+            found = importlib.import_module(module)
+            return functools.reduce(getattr, attribute.split(".") if attribute else [], found)
     except Exception as error:  # whatever importing a user's module raises is told in one line
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(f"{kind}: cannot import {target!r}: {reason}") from error
@@ -89,10 +96,37 @@ def name_of(kind: Kind, cls: type[Any]) -> str:
     for name, target in targets(kind).items():
         if target.partition(":")[2] == cls.__name__ and find(kind, name) is cls:
             return name
-    name = f"{cls.__module__}:{cls.__qualname__}"
+    name = class_path(cls)
     if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
         raise UsageError(f"{name}: cannot be found again; define it at the top of its module")
     return name
+
+
+def class_path(cls: type[Any]) -> str:
+    """Where a class can be found again, ``package.module:Class``."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def require_own_name(cls: type[Any]) -> None:
+    """Refuse a surrogate family that goes by the name of another one.
+
+    Its files would be read as the other's.
+
+    Args:
+        cls: a family, registered or not.
+
+    Raises:
+        UsageError: no name, or one that the registry gives to another class.
+    """
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{class_path(cls)}: expected a name, as in name = {cls.__name__!r}")
+    if name in targets("surrogates") and find("surrogates", name) is not cls:
+        raise UsageError(
+            f"{class_path(cls)}: goes by the name {name!r} of {targets('surrogates')[name]}, and "
+            f"its files would be read as such; give it its own, as in name = "
+            f"{cls.__name__.lower()!r}"
+        )
 
 
 @contextmanager

@@ -10,13 +10,18 @@ Statistical clauses use fixed seeds and a threshold of 5σ, so that they do not 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import simulators.base as declared
+from physgen.errors import DataError, UsageError
+from physgen.law import require_box
+from physgen.registry import class_path, find, require_own_name
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Array, Box, LogProb, Simulator
 
 if TYPE_CHECKING:
@@ -27,6 +32,7 @@ __all__ = ["check_simulator", "check_surrogate"]
 SIGMAS = 5.0
 ROWS = 2000
 SHIFT = 0.25  # of the prior's width
+STEP = 0.01  # of a central difference, in the prior's width or x's
 
 
 def check_simulator(simulator: Simulator) -> list[str]:
@@ -40,8 +46,10 @@ def check_simulator(simulator: Simulator) -> list[str]:
     """
     if isinstance(simulator, type):
         return [f"expected a simulator, got the class {simulator.__name__}; call it first"]
-    if not isinstance(getattr(simulator, "prior", None), Box):
-        return [f"prior: expected a simulators.Box, got {getattr(simulator, 'prior', None)!r}"]
+    try:
+        require_box(getattr(simulator, "prior", None))
+    except ValueError as error:
+        return [str(error)]
     if not callable(getattr(simulator, "sample", None)):
         return ["sample: expected a method sample(theta, rng)"]
     try:
@@ -175,11 +183,102 @@ def check_surrogate(surrogate: Surrogate, rows: int = 7) -> list[str]:
         rows: how many rows to try.
 
     Returns:
-        the complaints of the first part (losses, samples, log p) that has any.
+        the complaints of the first part (class, losses, samples, log p, file, gradient) that has
+        any.
     """
-    return (
-        [*losses(surrogate, rows)] or [*draws(surrogate, rows)] or [*likelihoods(surrogate, rows)]
+    for part in (identity, losses, draws, likelihoods, files, gradients):
+        try:
+            if complaints := [*part(surrogate, rows)]:
+                return complaints
+        except UsageError as error:
+            return [str(error)]
+    return []
+
+
+def identity(surrogate: Surrogate, rows: int) -> Iterator[str]:
+    """Complaints about a class that could not be found again when its checkpoint is opened."""
+    cls = type(surrogate)
+    require_own_name(cls)
+    where = class_path(cls)
+    if "<locals>" in where:
+        yield f"class: {where} lies within a function; a checkpoint opens classes of modules only"
+    elif find("surrogates", where) is not cls:
+        yield f"class: {where} is another class than this surrogate's"
+
+
+def files(surrogate: Surrogate, rows: int) -> Iterator[str]:
+    """Complaints about what comes back from a checkpoint."""
+    import torch
+
+    from physgen.surrogates import checkpoint
+
+    theta, x = pairs(surrogate, rows)
+
+    def told(one: Surrogate) -> Any:
+        if one.likelihood == "none":
+            return one.sample(theta, seeded(one, 4))
+        return one.log_prob(theta, x, draws=3)
+
+    expected = told(surrogate)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pt"
+        try:
+            checkpoint.save(surrogate, path, {})
+            again, _ = checkpoint.load(path, surrogate.device, type(surrogate))
+        except (DataError, TypeError, ValueError) as error:
+            yield f"save: does not load again: {error}".replace(str(path), "checkpoint")
+            return
+    found = told(again.using(symmetrise=surrogate.symmetrise).train(surrogate.training))
+    if not torch.allclose(found, expected, rtol=1e-5, atol=1e-4):
+        what = "x" if surrogate.likelihood == "none" else "log p"
+        yield f"save: loads to another {what}; what it depends on must be weights or options"
+
+
+def gradients(surrogate: Surrogate, rows: int) -> Iterator[str]:
+    """Complaints about the gradient of log p, by θ and by x, against central differences."""
+    import torch
+
+    if surrogate.likelihood == "none":
+        return
+    prior, (theta, x) = surrogate.law.prior, pairs(surrogate, rows)
+    middle, width = (
+        torch.from_numpy(v) for v in ((prior.low + prior.high) / 2, prior.high - prior.low)
     )
+    theta, x = middle + 0.9 * (theta - middle), x.double()  # leaves room for a step
+
+    def log_p(theta: Any, x: Any) -> Any:
+        return surrogate.log_prob(theta, x, draws=3)
+
+    for name, step in zip(prior.names, torch.diag(width), strict=True):
+        if not agrees(lambda t: log_p(t, x), theta, step.expand_as(theta)):
+            yield f"log_prob: its gradient by {name} is not the slope of its values"
+    if surrogate.law.support in ("reals", "nonnegative"):
+        generator = torch.Generator().manual_seed(5)
+        direction = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        scale = x if surrogate.law.support == "nonnegative" else x.std()  # atoms stay
+        if not agrees(lambda y: log_p(theta, y), x, scale * direction):
+            yield "log_prob: its gradient by x is not the slope of its values"
+
+
+def agrees(f: Callable[[Any], Any], at: Any, direction: Any) -> bool:
+    """Whether the gradient of f (n, …) → (n,) along a direction (n, …) is the slope of f.
+
+    The slope is extrapolated from two steps (Richardson), which tell how smooth f is; float32
+    tells a log p to 1e-5 of itself at worst.
+    """
+    import torch
+
+    start = at.clone().requires_grad_()
+    value = f(start)
+    (gradient,) = torch.autograd.grad(value.sum(), start)
+    found = (gradient * direction).flatten(1).sum(1).cpu()
+    wide, narrow = (
+        (f(at + h * direction) - f(at - h * direction)) / (2 * h) for h in (STEP, STEP / 2)
+    )
+    slope = (4 * narrow - wide) / 3
+    noise = 1e-5 * (1 + value.detach().abs().max()) / STEP
+    allowed = 0.02 * slope.square().mean().sqrt() + 5 * (slope - narrow).abs() + noise
+    return bool(((found - slope).abs() <= allowed).all())
 
 
 def pairs(surrogate: Surrogate, rows: int) -> tuple[Any, Any]:
@@ -233,7 +332,7 @@ def likelihoods(surrogate: Surrogate, rows: int) -> Iterator[str]:
         return
     theta, x = pairs(surrogate, rows)
     index = torch.arange(rows)
-    value, stderr, kind = surrogate.log_prob(theta, x, draws=3)
+    value, stderr, kind = surrogate.log_prob_with_error(theta, x, draws=3)
     if value.shape != (rows,) or not value.isfinite().all():
         yield f"log_prob: expected {rows} finite values, got shape {tuple(value.shape)}"
         return
@@ -242,8 +341,8 @@ def likelihoods(surrogate: Surrogate, rows: int) -> Iterator[str]:
     if kind != surrogate.likelihood:
         yield f"log_prob: expected the kind {surrogate.likelihood}, got {kind}"
     backward = surrogate.log_prob(theta.flip(0), x.flip(0), draws=3, index=index.flip(0))
-    if not torch.allclose(backward.value.flip(0), value, rtol=1e-5, atol=1e-4):
+    if not torch.allclose(backward.flip(0), value, rtol=1e-5, atol=1e-4):
         yield "log_prob: depends on the order of the batch"
     alone = surrogate.log_prob(theta[-1:], x[-1:], draws=3, index=index[-1:])
-    if not torch.allclose(alone.value, value[-1:], rtol=1e-5, atol=1e-4):
+    if not torch.allclose(alone, value[-1:], rtol=1e-5, atol=1e-4):
         yield "log_prob: depends on the other rows of the batch"

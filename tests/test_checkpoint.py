@@ -1,5 +1,6 @@
 """Checkpoints: what is damaged, forged or foreign is refused; what is good loads to the same."""
 
+import copy
 import io
 import json
 import os
@@ -17,8 +18,10 @@ from torch import nn
 
 from physgen.errors import DataError, StorageError, UsageError
 from physgen.law import Law
+from physgen.nn.tensors import digest, load_tensors, save_tensors
+from physgen.registry import find
 from physgen.surrogates.base import Likelihood, Surrogate
-from physgen.surrogates.checkpoint import digest, load, load_tensors, save, save_tensors
+from physgen.surrogates.checkpoint import load, save
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 
 CPU = torch.device("cpu")
@@ -80,7 +83,8 @@ def test_a_loaded_surrogate_is_the_same(saved):
     assert torch.equal(again.transform.mean, surrogate.transform.mean)
     assert torch.equal(again.transform.std, surrogate.transform.std)
     assert (again.transform.std != 1).all()
-    for a, b in zip(again.log_prob(*rows()), surrogate.log_prob(*rows()), strict=True):
+    pairs = (m.log_prob_with_error(*rows()) for m in (again, surrogate))
+    for a, b in zip(*pairs, strict=True):
         assert a == b if isinstance(a, str) else torch.equal(a, b)
 
 
@@ -103,7 +107,7 @@ def test_flipped_bits_are_refused(saved):
         except (DataError, UsageError):
             refused += 1
         else:  # a bit that means nothing, such as padding
-            assert torch.equal(again.log_prob(*rows())[0], surrogate.log_prob(*rows())[0])
+            assert torch.equal(again.log_prob(*rows()), surrogate.log_prob(*rows()))
     assert refused > 20
 
 
@@ -164,9 +168,11 @@ def test_a_checkpoint_does_not_choose_what_is_imported(saved, tmp_path, monkeypa
     surrogate, path = saved
     monkeypatch.chdir(tmp_path)
     (tmp_path / "intruder.py").write_text("open('trace', 'w')\nclass Boom: pass\n")
-    save_tensors(path, surrogate.state_dict(), surrogate.describe() | {"family": "intruder:Boom"})
-    with pytest.raises(UsageError, match="unknown family 'intruder:Boom'"):
-        load(path, CPU)
+    for named in ({"family": "intruder:Boom"}, {"class": "intruder:Boom"}):
+        forged = surrogate.describe() | {"class": None} | named
+        save_tensors(path, surrogate.state_dict(), forged)
+        with pytest.raises(UsageError, match="family intruder:Boom, outside the registry"):
+            load(path, CPU)
     assert not (tmp_path / "trace").exists()
     assert "intruder" not in sys.modules
 
@@ -184,13 +190,136 @@ def test_a_family_of_ones_own_loads_where_it_is_imported(tmp_path):
         "except UsageError as error: print(error)\n"
     )
     told = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
-    assert "unknown family 'own-and-unregistered'" in told.stdout, told.stderr
+    assert f"family {Own.__module__}:Own, outside the registry" in told.stdout, told.stderr
+
+
+WIDE = """
+from physgen.surrogates.cvae import CVAE
+
+
+class Wide(CVAE):
+    name = "wide"
+
+    def _sample(self, c, generator):
+        return 7 + super()._sample(c, generator)
+
+
+class Narrow(Wide):
+    name = "narrow"
+
+
+class Nameless(CVAE):
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A module of the user's own, and a checkpoint that was made where it was imported."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "wide.py").write_text(WIDE)
+    code = (
+        "import pathlib, sys, torch, wide\n"
+        "from physgen.law import Law\n"
+        "from physgen.surrogates.checkpoint import save\n"
+        "model = wide.Wide.create(Law.of('gaussian', {'size': 3}), wide.Wide.Config(2, 1, 5))\n"
+        "save(model, pathlib.Path('wide.pt'), {})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def wide(home, monkeypatch):
+    """That checkpoint, where its module can be imported, and is not."""
+    monkeypatch.chdir(home)
+    yield home / "wide.pt"
+    sys.modules.pop("wide", None)
+
+
+def test_a_family_outside_the_registry_opens_on_the_callers_word(wide):
+    with pytest.raises(UsageError) as caught:
+        load(wide, CPU)
+    assert str(caught.value) == (
+        f"{wide}: is of the family wide:Wide, outside the registry; add --family wide:Wide "
+        "(in Python family=Wide) if you trust it"
+    )
+    assert "wide" not in sys.modules
+    again, info = load(wide, CPU, "wide:Wide")
+    assert info["class"] == "wide:Wide"
+    assert (again.path, again.info) == (wide, info)
+    theta, _ = rows()
+    assert again.sample(theta, 1).mean() > 5
+    assert type(load(wide, CPU, type(again))[0]) is type(again)
+    assert type(load(wide, CPU)[0]) is type(again)  # imported by now, under the same name
+
+
+@pytest.mark.parametrize(
+    ("family", "told"),
+    [
+        ("wide:Narrow", "is of the family wide:Wide, not wide:Narrow"),
+        (CVAE, "is of the family wide:Wide, not physgen.surrogates.cvae:CVAE"),
+        ("cvae", "is of the family wide:Wide, not physgen.surrogates.cvae:CVAE"),
+        ("wide:CLOSED", "cannot import 'wide:CLOSED'"),
+        ("pathlib:Path", "family: expected a subclass of Surrogate, got 'pathlib:Path'"),
+        (Own, "is of the family wide:Wide, not"),
+    ],
+)
+def test_another_family_than_the_files_is_refused(wide, family, told):
+    with pytest.raises(UsageError, match=told):
+        load(wide, CPU, family)
+
+
+def test_a_registered_family_is_not_opened_as_another(saved):
+    _, path = saved
+    assert type(load(path, CPU, "cvae")[0]) is type(load(path, CPU, CVAE)[0]) is CVAE
+    with pytest.raises(UsageError, match=r"is of the family physgen.surrogates.cvae:CVAE, not"):
+        load(path, CPU, "rbm")
+
+
+def test_a_name_that_stands_for_another_class_is_refused(wide, tmp_path):
+    """Or its checkpoint would be read as the other's."""
+    nameless = find("surrogates", "wide:Nameless")
+    with pytest.raises(UsageError, match="wide:Nameless: goes by the name 'cvae' of") as caught:
+        nameless.create(LAW, CONFIG)
+    assert str(caught.value).endswith("give it its own, as in name = 'nameless'")
+    model = CVAE.create(LAW, CONFIG)
+    model.__class__ = nameless
+    with pytest.raises(UsageError, match="goes by the name 'cvae'"):
+        save(model, tmp_path / "x.pt", {})
+    assert not (tmp_path / "x.pt").exists()
+    anonymous = type("Anonymous", (Own,), {"name": ""})
+    with pytest.raises(UsageError, match="Anonymous: expected a name"):
+        anonymous.create(LAW, NoConfig())
+
+
+def test_what_is_known_of_its_making_stays_with_it(saved):
+    surrogate, path = saved
+    assert (surrogate.path, surrogate.summary, surrogate.info) == (None, "", {})
+    again, info = load(path, CPU)
+    again.summary = "30 epochs"
+    assert not {"path", "summary", "info"} & set(again.state_dict())
+    for other in (again.using(symmetrise=True), again.at(LAW), copy.deepcopy(again)):
+        assert (other.path, other.summary, other.info) == (path, "30 epochs", info)
+        other.info["history"] = "changed"
+        assert again.info["history"] == [1.5, 2]
+    again.info = {}
+    assert load(path, CPU)[0].info["history"] == [1.5, 2]
+
+
+def test_a_surrogate_in_words(saved):
+    surrogate, path = saved
+    first = "CVAE (cvae): theta1, theta2 → reals (3,), 2,880 weights, log p: lower bound"
+    assert repr(surrogate) == first
+    assert repr(load(path, CPU)[0]) == f"{first}\n  {path}"
 
 
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [
-        ({"family": "no-such"}, UsageError, "unknown family 'no-such'"),
+        ({"family": "no-such", "class": None}, UsageError, "is of the family no-such, outside"),
+        ({"family": 7, "class": None}, UsageError, "is of the family 7, outside"),
+        ({"class": 7}, UsageError, "is of the family 7, outside"),
         ({"options": {"channels": 7}}, DataError, "size mismatch"),
         ({"options": {"no_such": 7}}, UsageError, "no option 'no_such'"),
         ({"options": 7}, DataError, "do not fit"),

@@ -16,7 +16,7 @@ from physgen.nn.transforms import Identity
 from physgen.registry import find
 from physgen.surrogates.base import Noise
 from physgen.surrogates.cvae import CVAE, CVAEConfig
-from physgen.surrogates.cvae.decoder import CoarseToFine, Gaussian, windows
+from physgen.surrogates.cvae.decoder import CoarseToFine, GaussianDecoder, windows
 from physgen.surrogates.cvae.latents import Latents, Trace, grids_of
 from simulators.base import Box
 
@@ -103,7 +103,7 @@ def total(surrogate, draws):
     """Σ or ∫ over x of the mean weight, and its standard error over the draws."""
     spins = surrogate.law.support == "spins"
     x = states(surrogate.law) if spins else torch.linspace(-10, 10, 101)[:, None]
-    log_p = surrogate.log_prob(theta_of(surrogate.law, len(x), 0.8), x, draws=draws)
+    log_p = surrogate.log_prob_with_error(theta_of(surrogate.law, len(x), 0.8), x, draws=draws)
     cell = 1.0 if spins else 0.2
     p = cell * log_p.value.exp()
     return float(p.sum()), float((p * log_p.stderr).norm())
@@ -177,7 +177,7 @@ def test_bounds_rise_with_the_number_of_draws_towards_the_exact_mixture():
     theta = theta_of(surrogate.law, len(x))
 
     def bound(runs, draws):
-        values = [surrogate.log_prob(theta, x, draws=draws, seed=s).value for s in range(runs)]
+        values = [surrogate.log_prob(theta, x, draws=draws, seed=s) for s in range(runs)]
         return torch.stack(values).mean(0)
 
     with torch.no_grad():
@@ -196,7 +196,7 @@ def test_importance_weighted_loss_is_minus_log_prob_on_average():
     theta = theta_of(BETA, len(x))
     with torch.no_grad():
         loss = surrogate.loss(theta, x, generator())
-    difference = (loss + surrogate.log_prob(theta, x, draws=7).value).view(5, 400)
+    difference = (loss + surrogate.log_prob(theta, x, draws=7)).view(5, 400)
     assert (difference.mean(1).abs() < 5 * difference.std(1) / 20).all()
 
 
@@ -204,25 +204,25 @@ def test_stderr_is_the_spread_over_seeds():
     surrogate = trained(4)
     x = states(surrogate.law)[[0, 17, 255]]
     theta = theta_of(surrogate.law, 3)
-    runs = [surrogate.log_prob(theta, x, draws=200, seed=s) for s in range(120)]
+    runs = [surrogate.log_prob_with_error(theta, x, draws=200, seed=s) for s in range(120)]
     spread = torch.stack([r.value for r in runs]).std(0)
     claimed = torch.stack([r.stderr for r in runs]).mean(0)
     assert (spread > 0.005).all()
     torch.testing.assert_close(claimed, spread, rtol=0.3, atol=0)
-    assert surrogate.log_prob(theta, x, draws=1).stderr.isnan().all()
+    assert surrogate.log_prob_with_error(theta, x, draws=1).stderr.isnan().all()
 
 
 def test_samples_follow_log_prob_over_all_states():
     surrogate, n = trained(4), 5000
     x = states(surrogate.law)
-    p = surrogate.log_prob(theta_of(surrogate.law, len(x), 0.4), x, draws=150).value.exp()
+    p = surrogate.log_prob(theta_of(surrogate.law, len(x), 0.4), x, draws=150).exp()
     drawn = surrogate.sample(theta_of(surrogate.law, n, 0.4), generator())
     assert pearson(drawn, p.numpy(), n) > 1e-4
     assert pearson(-drawn, p.numpy(), n) < 1e-9
 
 
 def test_no_rows_have_no_log_prob():
-    empty = model(BETA).log_prob(theta_of(BETA, 0), states(BETA)[:0])
+    empty = model(BETA).log_prob_with_error(theta_of(BETA, 0), states(BETA)[:0])
     assert empty.value.shape == empty.stderr.shape == (0,)
 
 
@@ -408,7 +408,7 @@ def test_windows_on_an_open_lattice_end_at_its_edge(window):
 @pytest.mark.parametrize("x_shape", [(3,), (2, 3)])
 def test_gaussian_decoder_against_torch_distributions(x_shape):
     law = Law("none", Box(a=(0.0, 1.0)), x_shape)
-    decoder = stirred(unseeded(Gaussian, law, 5))
+    decoder = stirred(unseeded(GaussianDecoder, law, 5))
     sites = x_shape if len(x_shape) == 2 else (1, 1)
     h = 9 * torch.randn(7, 2, 5, *sites, generator=generator())
     x, c = torch.randn(7, *x_shape, generator=generator()), torch.zeros(7, 1)
@@ -433,7 +433,7 @@ def test_rescaled_data_have_the_rescaled_density():
     def log_p(scale):
         surrogate.transform.fit(scale * x)
         bound = -surrogate.loss(theta, scale * x, generator()).double()
-        return torch.stack([surrogate.log_prob(theta, scale * x, draws=7).value, bound])
+        return torch.stack([surrogate.log_prob(theta, scale * x, draws=7), bound])
 
     for scale in (1e-3, 700.0):
         moved = log_p(scale) + 3 * math.log(scale)
@@ -529,7 +529,7 @@ def test_levels_draw_from_streams_of_their_own(monkeypatch):
         return normal(self, *shape, stream=stream)
 
     monkeypatch.setattr(Noise, "normal", recorded)
-    model(BETA).log_prob(theta_of(BETA), states(BETA)[:1], draws=3)
+    model(BETA).log_prob_with_error(theta_of(BETA), states(BETA)[:1], draws=3)
     assert sorted(streams) == [0, 1]
 
 

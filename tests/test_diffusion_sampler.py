@@ -9,7 +9,7 @@ import torch
 from physgen.law import Law
 from physgen.surrogates.diffusion.denoiser import Denoiser, convert
 from physgen.surrogates.diffusion.sampler import SAMPLERS, Sampler, Step, integrate, sampler
-from physgen.surrogates.diffusion.schedule import SCHEDULES, alpha_sigma, rows
+from physgen.surrogates.diffusion.schedule import SCHEDULES, alpha_sigma, rows_like
 from physgen.surrogates.diffusion.unet import PRESETS
 from simulators.base import Box
 
@@ -98,7 +98,7 @@ def test_a_silent_network_is_exact_for_independent_components(support):
             w.zero_()
     z = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
     log_snr, c = torch.linspace(-3, 3, 7), torch.zeros(7, 1)
-    alpha, sigma = (rows(v, z) for v in alpha_sigma(log_snr))
+    alpha, sigma = (rows_like(v, z) for v in alpha_sigma(log_snr))
     if support == "reals":  # x ~ N(0, 1): z and x have covariance α
         expected = alpha * z
     else:

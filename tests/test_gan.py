@@ -234,7 +234,7 @@ def test_what_it_cannot_do_is_said_in_one_line():
     theta, x = rows(3)
     for model in (gan(), gan().using(symmetrise=True)):
         with pytest.raises(TypeError, match=r"^gan: .* no likelihood; train an sbi method.*$"):
-            model.log_prob(theta, x)
+            model.log_prob_with_error(theta, x)
     for options, message in (
         ({"loss": "hinge"}, "loss: expected one of non-saturating, minimax, wasserstein"),
         ({"critic_steps": 0}, "critic_steps: expected at least 1, got 0"),

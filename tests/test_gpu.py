@@ -45,8 +45,8 @@ def test_log_prob_on_cuda_is_that_on_the_cpu(create):
     if surrogate.likelihood == "none":
         pytest.skip(f"{surrogate.name} has no likelihood")
     theta, x = rows(97)
-    on_cpu = surrogate.log_prob(theta, x, draws=7).value
-    on_cuda = surrogate.cuda().log_prob(theta, x, draws=7).value
+    on_cpu = surrogate.log_prob(theta, x, draws=7)
+    on_cuda = surrogate.cuda().log_prob(theta, x, draws=7)
     torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-4, atol=1e-2)
 
 
@@ -77,8 +77,8 @@ def test_diffusion_scores_on_cuda_as_on_the_cpu(estimator):
     model = diffusion.create(LAW, diffusion.Config(kernel="gaussian")).eval()
     model = model.using(estimator=estimator, steps=16)
     theta, x = rows(7)
-    on_cpu = model.log_prob(theta, x, draws=3).value
-    on_cuda = model.cuda().log_prob(theta, x, draws=3).value
+    on_cpu = model.log_prob(theta, x, draws=3)
+    on_cuda = model.cuda().log_prob(theta, x, draws=3)
     torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-4, atol=1e-2)
 
 
@@ -101,6 +101,6 @@ def test_showers_on_cuda_are_those_of_the_cpu(name, family):
     drawn = model.eval().sample(data.theta[:50], torch.Generator("cuda").manual_seed(0))
     assert drawn.device.type == "cuda"
     assert (drawn >= 0).all()
-    on_cuda = model.log_prob(data.theta[:7], data.x[:7], draws=5).value
-    on_cpu = model.cpu().log_prob(data.theta[:7].cpu(), data.x[:7].cpu(), draws=5).value
+    on_cuda = model.log_prob(data.theta[:7], data.x[:7], draws=5)
+    on_cpu = model.cpu().log_prob(data.theta[:7].cpu(), data.x[:7].cpu(), draws=5)
     torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-3, atol=0.1)

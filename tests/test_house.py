@@ -1,5 +1,6 @@
 """The house stands as its documents say."""
 
+import ast
 import os
 import re
 import subprocess
@@ -76,3 +77,144 @@ def test_every_module_stands_in_the_architecture(package):
 def test_no_drawer(folder):
     drawers = {"utils", "helpers", "misc", "common"}
     assert [p for p in (ROOT / folder).rglob("*.py") if p.stem in drawers] == []
+
+
+# --- imports at run time ------------------------------------------------------------------------
+
+
+def imports_of(tree, name, is_package, modules):
+    """The modules that a module imports when it is run or called; not those of TYPE_CHECKING."""
+    parts = name.split(".")
+    package = parts if is_package else parts[:-1]
+
+    def walk(node):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from walk(other)
+            return
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in modules else base
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child)
+
+    return {found for found in walk(tree) if found in modules and found != name}
+
+
+def import_graph(folder):
+    """Module → modules that it imports, of a package."""
+    paths = {}
+    for path in folder.rglob("*.py"):
+        parts = path.relative_to(folder.parent).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return {
+        name: imports_of(ast.parse(path.read_text()), name, path.stem == "__init__", paths)
+        for name, path in paths.items()
+    }
+
+
+def circle(graph):
+    """Modules that import one another in a ring, or nothing."""
+    done = set()
+
+    def visit(name, way):
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return None
+        for other in sorted(graph[name]):
+            if found := visit(other, [*way, name]):
+                return found
+        done.add(name)
+        return None
+
+    return next((found for name in sorted(graph) if (found := visit(name, []))), None)
+
+
+@pytest.mark.parametrize("package", ["physgen", "simulators"])
+def test_no_module_imports_itself_by_way_of_others(package):
+    """Imports within functions count, those for the type checker do not."""
+    assert circle(import_graph(ROOT / package)) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("from toy import a", ["toy.a", "toy.b", "toy.a"]),
+        ("from .a import f", ["toy.a", "toy.b", "toy.a"]),
+        ("def g():\n    import toy.a", ["toy.a", "toy.b", "toy.a"]),
+        ("if TYPE_CHECKING:\n    from toy.a import f", None),
+        ("if not x:\n    from toy.a import f", ["toy.a", "toy.b", "toy.a"]),
+    ],
+)
+def test_a_circle_is_found(tmp_path, line, expected):
+    """The control."""
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "a.py").write_text("from toy.b import g\n")
+    (folder / "b.py").write_text(f"{line}\n")
+    assert circle(import_graph(folder)) == expected
+
+
+def test_what_knows_sbi_lies_in_one_room_below_surrogates_and_posteriors():
+    graph = import_graph(ROOT / "physgen")
+    allowed = ("errors", "law", "nn", "registry", "runtime", "sbi")
+    for name, found in graph.items():
+        if name.startswith("physgen.sbi"):
+            assert {other.split(".")[1] for other in found} <= set(allowed), name
+    for path in (ROOT / "physgen").rglob("*.py"):
+        knows = re.search(r"^\s*(from|import) sbi\b", path.read_text(), re.M)
+        assert not knows or path.parent.name == "sbi", path
+
+
+# --- names and docstrings of the rooms that hold the mathematics --------------------------------
+
+MATHEMATICS = ("nn", "sbi", "surrogates", "posterior")
+SHAPE = re.compile(r"\([^()]*[\w*…][^()]*,[^()]*\)|\(\)|\(…|\(\.\.\.|\(\*shape\)")
+
+
+def defined(paths):
+    """(file, public function or class) at the top of each module."""
+    for path in paths:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                yield path, node
+
+
+def twice(paths):
+    """Public names that are defined in more than one module."""
+    names = [node.name for _, node in defined(paths)]
+    return {name for name in names if names.count(name) > 1}
+
+
+def shapeless(paths):
+    """Public functions and methods that take or give arrays, and name no shape."""
+    for path, top in defined(paths):
+        for node in top.body if isinstance(top, ast.ClassDef) else [top]:
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            arguments = [*node.args.args, *node.args.kwonlyargs]
+            types = [
+                ast.unparse(a) for a in (*(a.annotation for a in arguments), node.returns) if a
+            ]
+            arrays = any(
+                re.search(r"\b(Tensor|Array)\b", t) and "Callable" not in t for t in types
+            )
+            if arrays and not SHAPE.search(ast.get_docstring(node) or ""):
+                yield f"{path}: {node.name}"
+
+
+def test_a_public_name_means_one_thing_and_tells_its_shapes(tmp_path):
+    paths = [path for room in MATHEMATICS for path in (ROOT / "physgen" / room).rglob("*.py")]
+    assert twice(paths) == set()
+    assert list(shapeless(paths)) == []
+    (tmp_path / "a.py").write_text('def f(x: Array):\n    """Of x."""\n')  # the control
+    (tmp_path / "b.py").write_text('def f(x: Array):\n    """Of x (n,)."""\nclass C: ...\n')
+    assert twice(tmp_path.iterdir()) == {"f"}
+    assert list(shapeless(tmp_path.iterdir())) == [f"{tmp_path / 'a.py'}: f"]

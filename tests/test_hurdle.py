@@ -12,7 +12,7 @@ from physgen.nn.hurdle import HurdleGamma, hits, shown, stirling
 from physgen.nn.transforms import LogHurdle, for_support
 from physgen.surrogates.autoregressive import Autoregressive
 from physgen.surrogates.diffusion import Diffusion
-from physgen.surrogates.diffusion.hurdle import split
+from physgen.surrogates.diffusion.hurdle import split_hits
 from simulators.base import Box
 
 INF = math.inf
@@ -169,6 +169,6 @@ def test_what_is_not_hit_holds_nothing():
 
 
 def test_splitting_keeps_hits_and_values():
-    spins, values = split(torch.tensor([[-INF, 1.5]]))
+    spins, values = split_hits(torch.tensor([[-INF, 1.5]]))
     assert spins.tolist() == [[-1, 1]]
     assert values.tolist() == [[0, 1.5]]

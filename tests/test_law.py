@@ -176,3 +176,26 @@ def test_a_trusted_simulator_is_built(intruder):
 
 def test_a_registered_simulator_is_built():
     assert Law.of("gaussian").build_if_known() == LinearGaussian()
+
+
+class Tilted(Box):
+    """A prior of its own law, which no file would keep."""
+
+    def sample(self, n, rng):
+        return super().sample(n, rng) ** 2
+
+
+def test_a_prior_that_files_do_not_keep_is_refused(tmp_path, monkeypatch):
+    told = "prior: expected a simulators.Box, got Tilted; files keep bounds alone"
+    with pytest.raises(ValueError, match=told):
+        Law("toy", Tilted(a=(0, 1)), (3,))
+    (tmp_path / "tilted.py").write_text(
+        "from simulators import Box\n"
+        "from simulators.gaussian import LinearGaussian\n"
+        "class Tilted(Box): pass\n"
+        "class Toy(LinearGaussian):\n"
+        "    prior = Tilted(theta1=(0, 1), theta2=(0, 1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=f"tilted:Toy: {told}"):
+        Law.of("tilted:Toy")

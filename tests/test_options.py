@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from typing import Literal
 
 import pytest
@@ -210,3 +211,22 @@ def test_a_choice_that_does_not_exist_is_refused():
     assert build(Lamp, "lamp", {"colour": "green"}) == Lamp("green")
     with pytest.raises(UsageError, match="lamp: colour: expected one of red, green, got 'blue'"):
         build(Lamp, "lamp", {"colour": "blue"})
+
+
+def test_formats_of_other_packages_are_found(tmp_path, monkeypatch):
+    from physgen.formats import EXPORTS, IMPORTS, room
+
+    (tmp_path / "comma.py").write_text("def open_foreign(file, binning=None, particle=None): ...")
+    monkeypatch.chdir(tmp_path)
+    group = "physgen.formats"
+    points = [EntryPoint("csv", "comma", group), EntryPoint("broken", "no_such_module", group)]
+    monkeypatch.setattr("physgen.registry.entry_points", lambda group: points)
+    assert room("import", "csv", IMPORTS) is sys.modules["comma"]
+    assert room("export", "arviz", EXPORTS).__name__ == "physgen.formats.arviz"
+    with pytest.raises(UsageError, match="expected one of arviz, calochallenge, got 'csv'"):
+        room("export", "csv", EXPORTS)
+    with pytest.raises(UsageError, match="expected one of calochallenge, csv, got 'root'"):
+        room("import", "root", IMPORTS)
+    with pytest.raises(UsageError, match="formats: cannot import 'no_such_module'"):
+        room("import", "broken", IMPORTS)
+    del sys.modules["comma"]

@@ -18,11 +18,11 @@ from physgen.errors import DataError, StorageError, UsageError
 from physgen.law import Law
 from physgen.posterior.base import Draws
 from physgen.posterior.convergence import effective_size, split_r_hat
-from physgen.posterior.grid import grid_posterior, of_exact
+from physgen.posterior.grid import GRID, grid_posterior, of_exact, of_network
 from physgen.posterior.mcmc import mcmc
-from physgen.posterior.warnings import objections
-from physgen.sbi.manners import Tracker, prior_of, visiting
-from physgen.sbi.networks import GRID, METHODS, Network, train
+from physgen.posterior.warnings import posterior_warnings
+from physgen.sbi.manners import Tracker, sbi_prior, visiting
+from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
 from physgen.verbs import inferring
 from simulators.base import Box
@@ -197,10 +197,10 @@ def test_networks_recover_the_closed_form(method):
     network = train(method, law, theta, x, epochs=8, seed=1)
     _, observed = data(simulator, 40, seed=7)
     exact = grid_posterior(of_exact(simulator.log_prob, observed), simulator.prior, 40)
-    found = grid_posterior(network.log_density(observed), simulator.prior, 40, **GRID[1])
+    found = grid_posterior(of_network(network, observed), simulator.prior, 40, **GRID[1])
     assert (abs(found.mean - exact.mean) / exact.sd).mean() < TOLERANCE[method]
     assert abs(np.log(found.sd / exact.sd)).mean() < TOLERANCE[method]
-    wrong = network.log_density(observed[::-1].copy())  # control: the posteriors of others
+    wrong = of_network(network, observed[::-1].copy())  # control: the posteriors of others
     others = grid_posterior(wrong, simulator.prior, 40, **GRID[1])
     assert (abs(others.mean - exact.mean) / exact.sd).mean() > 1
 
@@ -215,7 +215,7 @@ def test_a_network_is_a_function_of_its_seed_and_survives_a_file(method, tmp_pat
     points = np.random.default_rng(0).uniform(0.1, 0.7, (3, 2, 1))
 
     def density(network):
-        return network.log_density(x[:3])(points)
+        return of_network(network, x[:3])(points)
 
     assert np.isfinite(density(network)).all()
     assert np.array_equal(density(network), density(again))
@@ -225,8 +225,8 @@ def test_a_network_is_a_function_of_its_seed_and_survives_a_file(method, tmp_pat
     assert np.array_equal(density(loaded), density(network))
     assert loaded.info == network.info
     assert loaded.law == law
-    iid = network.log_density(x[:3], iid=True)(points[:1])
-    np.testing.assert_allclose(iid, network.log_density(x[:3])(points[[0, 0, 0]]).sum(0)[None])
+    iid = of_network(network, x[:3], iid=True)(points[:1])
+    np.testing.assert_allclose(iid, of_network(network, x[:3])(points[[0, 0, 0]]).sum(0)[None])
 
 
 def test_every_support_has_its_networks():
@@ -245,7 +245,7 @@ def test_every_support_has_its_networks():
                     train(method, law, theta, x, epochs=1)
                 continue
             network = train(method, law, theta, x, epochs=1)
-            assert np.isfinite(network.log_density(x[:2])(theta[:2, None])).all()
+            assert np.isfinite(of_network(network, x[:2])(theta[:2, None])).all()
 
 
 def test_too_few_simulations_are_refused():
@@ -300,7 +300,7 @@ def test_a_surrogate_is_a_density_estimator_of_sbi():
     assert found.shape == (3, 7)
     assert (found[:, 0] == found[:, 6]).all()
     index = torch.arange(3)
-    alone = surrogate.log_prob(theta[:1].expand(3, 2), x, draws=2, seed=5, index=index).value
+    alone = surrogate.log_prob(theta[:1].expand(3, 2), x, draws=2, seed=5, index=index)
     torch.testing.assert_close(found[:, 0], alone.float())
     points = theta.clone().requires_grad_()
     estimator.log_prob(x[None], points).sum().backward()
@@ -318,7 +318,7 @@ def test_nle_builds_a_posterior_on_a_surrogate():
     simulator = LinearGaussian(size=5, parameters=1)
     _, x = data(simulator, 1, seed=3)
     grid = grid_posterior(of_exact(simulator.log_prob, x), simulator.prior, 1)
-    prior = prior_of(simulator.prior)
+    prior = sbi_prior(simulator.prior)
     with visiting(1):
         trainer = NLE(prior, tracker=Tracker())
         posterior = trainer.build_posterior(
@@ -336,7 +336,7 @@ def test_a_surrogate_is_a_simulator_for_sbi():
 
     simulator = LinearGaussian(size=5, parameters=2)
     draw = physgen.as_simulator(Learnt(simulator))
-    prior = prior_of(simulator.prior)
+    prior = sbi_prior(simulator.prior)
     found = []
     for seed in (1, 1, 2):
         with visiting(0):
@@ -550,7 +550,7 @@ def test_mass_at_the_edge_is_named(files, tmp_path, caplog):
     assert [w.partition(" ")[0] for w in about["warnings"]] == ["its", "beta:"]
     box, rng = Box(a=(0.0, 1.0)), np.random.default_rng(0)
     for inside in (rng.random((5, 1000, 1)), 0.5 + 0.1 * rng.standard_normal((5, 1000, 1))):
-        assert list(objections(inside, {}, box, "grid")) == []
+        assert list(posterior_warnings(inside, {}, box, "grid")) == []
 
 
 def test_chains_that_have_not_converged_are_named():
@@ -562,14 +562,14 @@ def test_chains_that_have_not_converged_are_named():
 
     box = Box(a=(0.0, 1.0))
     found = mcmc(two, box, 1, seed=1)
-    lines = list(objections(found.theta, found.diagnostics, box, "mcmc"))
+    lines = list(posterior_warnings(found.theta, found.diagnostics, box, "mcmc"))
     assert any("R-hat" in line and "have not converged" in line for line in lines)
 
 
 def test_weights_that_collapse_are_named():
     box = Box(a=(0.0, 1.0))
     theta = np.full((1, 100, 1), 0.5)
-    lines = list(objections(theta, {"ess": np.array([[3.0]])}, box, "vi"))
+    lines = list(posterior_warnings(theta, {"ess": np.array([[3.0]])}, box, "vi"))
     assert lines == [
         "the posterior: ESS 3; the importance weights have collapsed; use --method mcmc or grid"
     ]

@@ -10,6 +10,7 @@ from torch import nn
 
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Objective, Surrogate
+from physgen.surrogates.cvae import CVAE
 from physgen.testing import check_simulator, check_surrogate
 from simulators.base import Box
 from simulators.gaussian import LinearGaussian
@@ -226,6 +227,17 @@ class Nothing:
     prior = None
 
 
+class Tilted(Box):
+    """A prior of its own law, which no file would keep."""
+
+    def sample(self, n, rng):
+        return self.low + (self.high - self.low) * rng.random((n, len(self))) ** 2
+
+
+class TiltedGaussian(LinearGaussian):
+    prior = Tilted(theta1=(-1.0, 1.0), theta2=(-1.0, 1.0))
+
+
 @pytest.mark.parametrize(
     ("simulator", "told"),
     [
@@ -257,7 +269,8 @@ class Nothing:
         (Oblong(3, 5), "symmetries: transpose needs a square x, got (3, 5)"),
         (ListShape(), "x_shape: expected a tuple of integers"),
         (OddObservable(), "observable mean: expected shape (7,) or (7, k), got ()"),
-        (Nothing(), "prior: expected a simulators.Box"),
+        (Nothing(), "prior: expected a simulators.Box, got NoneType"),
+        (TiltedGaussian(), "prior: expected a simulators.Box, got Tilted"),
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
 )
@@ -387,6 +400,41 @@ class UnseededLogProb(Good):
         return value + CLOCK(), error
 
 
+class HalfGradient(Good):
+    """Right values; θ acts by half where a gradient is asked for."""
+
+    def _log_prob(self, c, z, noise, draws):
+        return super()._log_prob((c + c.detach()) / 2, z, noise, draws)
+
+
+class HalfGradientOfX(Good):
+    def _log_prob(self, c, z, noise, draws):
+        return super()._log_prob(c, (z + z.detach()) / 2, noise, draws)
+
+
+class Forgetful(Good):
+    """What it is like is neither a weight nor an option."""
+
+    factor = 1.0
+
+    def _mean(self, c):
+        return self.factor * super()._mean(c)
+
+    def __init__(self, law, config):
+        super().__init__(law, config)
+        self.factor = CLOCK()
+
+
+class Unregistered(CVAE):
+    """Has the name of its parent."""
+
+
+class Stubborn(Good):
+    def __init__(self, law, config, *, size=1):
+        super().__init__(law, config)
+        self.more = nn.Parameter(torch.ones(CLOCK()))
+
+
 class SilentGan(Good):
     likelihood: ClassVar[Likelihood] = Likelihood.NONE
 
@@ -413,9 +461,42 @@ def test_good_surrogates_pass(family):
         (OrderedNoise, LAW, "log_prob: depends on the order of the batch"),
         (BatchNormed, LAW, "log_prob: depends on the other rows of the batch"),
         (UnseededLogProb, LAW, "log_prob: depends on the order of the batch"),
+        (HalfGradient, LAW, "log_prob: its gradient by theta1 is not the slope of its values"),
+        (HalfGradientOfX, LAW, "log_prob: its gradient by x is not the slope of its values"),
+        (Forgetful, LAW, "save: loads to another log p"),
+        (Stubborn, LAW, "save: does not load again: checkpoint: weights do not fit"),
     ],
 )
 def test_broken_surrogates_fail_for_their_reason(family, law, told):
     complaints = check_surrogate(family.create(law, NoConfig()))
     assert complaints
     assert complaints[0].startswith(told), complaints
+
+
+def test_a_class_that_no_checkpoint_could_name_is_told():
+    class Local(Good):
+        name = "local"
+
+    (told,) = check_surrogate(Local.create(LAW, NoConfig()))
+    assert told.startswith("class: ")
+    assert "Local lies within a function" in told
+    surrogate = CVAE.create(LAW, CVAE.Config(channels=3))
+    assert check_surrogate(surrogate) == []
+    surrogate.__class__ = Unregistered
+    (told,) = check_surrogate(surrogate)
+    assert "Unregistered: goes by the name 'cvae' of physgen.surrogates.cvae:CVAE" in told
+    moved = type("Good", (Good,), {"__module__": Good.__module__})
+    (told,) = check_surrogate(moved.create(LAW, NoConfig()))
+    assert told.endswith("Good is another class than this surrogate's")
+
+
+def test_a_gradient_that_autograd_does_not_see_is_told():
+    class Numpy(Good):
+        def _log_prob(self, c, z, noise, draws):
+            value = torch.from_numpy(-(c.numpy() ** 2).sum(1))
+            return value, torch.zeros_like(value)
+
+    Numpy.__qualname__ = "Numpy"
+    globals()["Numpy"] = Numpy
+    (told,) = check_surrogate(Numpy.create(LAW, NoConfig()))
+    assert told.startswith("good: its log p has no gradient by")

@@ -24,7 +24,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from physgen.checks.exact.log_z import partition
 from physgen.checks.exact.truth import (
@@ -131,7 +130,7 @@ def validate(
     result["curves"] = section("curves", curves, quantities, theta, x, fake, law.prior)
     result["two_sample"] = section("two_sample", two_sample, quantities, theta, x, fake, seed)
     if sweep:
-        ways = surrogate.ways_to_draw()
+        ways = surrogate.samplers()
         result["sweep"] = section("sweep", drawn_by, ways, quantities, theta, x, seed)
     pictures = len(law.x_shape) == 2
     result["gallery"] = section("gallery", gallery, name, theta, x, fake) if pictures else None
@@ -151,11 +150,12 @@ def _nll(
     theta, x, exact = theta[keep], x[keep], exact[keep]
 
     def scored(one: Surrogate) -> ScoredRows:
-        return one.log_prob(torch.as_tensor(theta), torch.as_tensor(x), draws=draws, seed=seed)
+        return one.log_prob_with_error(theta, x, draws=draws, seed=seed)
 
     log_p = scored(surrogate)
     model, dims = log_p.value.numpy(), surrogate.law.size
-    others = np.array([scored(one).value.numpy() for one in surrogate.replicas()] or [model])
+    bootstrap = [scored(one).value.numpy() for one in surrogate.log_z_bootstrap()]
+    others = np.array(bootstrap or [model])
     first = surrogate.law.prior.parameters[0]
     parts = bins(theta[:, 0], first.low, first.high, THETA_BINS)
     gap, mass = paired(exact, model, others), log_mass(exact, model, others)

@@ -1,6 +1,6 @@
 """Datasets on disk: rows (θ, x) and the law they follow, written whole and read guarded."""
 
-from physgen.dataset.dataset import Dataset
+from physgen.dataset.dataset import Dataset, as_array
 from physgen.dataset.files import file_digest, read_bytes, refuse_overwriting, write_bytes
 from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
@@ -19,6 +19,7 @@ __all__ = [
     "Shard",
     "Stream",
     "Written",
+    "as_array",
     "describe",
     "file_digest",
     "gather",

@@ -165,7 +165,7 @@ class Dataset:
 
     def origin(self, rows: Rows | None = None) -> dict[str, Any]:
         """Where rows come from, for a record: JSON data."""
-        known = {
+        known: dict[str, Any] = {
             "path": str(self.path) if self.path else None,
             "sha256": self.digest,
             "mark": self.mark,

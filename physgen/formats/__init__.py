@@ -3,25 +3,26 @@
 A format that can be read offers ``open_foreign(file, binning=…, particle=…)``, which gives a
 :class:`Foreign`: the law of its rows, and a function that makes any shard of them, so that the
 house's writer does the rest. One that can be written offers ``write(data, out, binning=…,
-force=…, progress=…)``. Nothing of a format is imported before it is asked for by name.
+force=…, progress=…)``. Other packages add formats by entry points of the group
+``physgen.formats``, each a module or an object with one of the two or both. Nothing of a format is
+imported before it is asked for by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from physgen.dataset import Rows, Shard
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.registry import find, targets
 
 __all__ = ["EXPORTS", "IMPORTS", "Foreign", "room"]
 
-IMPORTS = ("calochallenge",)
-EXPORTS = ("calochallenge", "arviz")
+IMPORTS, EXPORTS = "open_foreign", "write"
+"""What a format offers that can be read, and one that can be written."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,28 @@ class Foreign:
     note: str = ""
 
 
-def room(verb: str, name: str, known: tuple[str, ...]) -> ModuleType:
-    """The module of a format.
+def room(verb: str, name: str, ability: str) -> Any:
+    """The module or object of a format.
 
     Args:
         verb: what is asked for, for the message.
-        name: the format.
-        known: those that the verb can do.
+        name: a registered format, or ``package.module:object``.
+        ability: what it must offer, `IMPORTS` or `EXPORTS`.
 
     Raises:
-        UsageError: none of them.
+        UsageError: an unknown format, one that cannot be imported, or one that does not offer it.
     """
-    if name not in known:
-        raise UsageError(f"{verb}: format: expected one of {', '.join(known)}, got {name!r}")
-    return import_module(f"physgen.formats.{name}")
+    known = targets("formats")
+    found = find("formats", name) if name in known or ":" in name else None
+    if hasattr(found, ability):
+        return found
+    able = ", ".join(n for n in sorted(known) if _offers(n, ability))
+    raise UsageError(f"{verb}: format: expected one of {able}, got {name!r}")
+
+
+def _offers(name: str, ability: str) -> bool:
+    """Whether a registered format has an ability; not if it cannot be imported."""
+    try:
+        return hasattr(find("formats", name), ability)
+    except UsageError:
+        return False

@@ -69,14 +69,14 @@ class Wrap(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
-        """Columns first, then rows."""
+        """x (B, C, H, W) → (B, C, H + 2k, W + 2k): columns first, then rows."""
         ctx.k = k
         x = torch.cat([x[..., -k:], x, x[..., :k]], -1)
         return torch.cat([x[..., -k:, :], x, x[..., :k, :]], -2)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Its transpose."""
+        """Its transpose, (B, C, H, W)."""
         return fold(gradient, ctx.k), None
 
 
@@ -88,7 +88,7 @@ class Fold(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
-        """What was repeated is added: rows first, then columns."""
+        """x (B, C, H + 2k, W + 2k) → (B, C, H, W): what was repeated is added, rows first."""
         ctx.k = k
         rows = x[..., k:-k, :].clone()
         rows[..., -k:, :] += x[..., :k, :]
@@ -100,7 +100,7 @@ class Fold(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Its transpose."""
+        """Its transpose, (B, C, H + 2k, W + 2k)."""
         return wrap(gradient, ctx.k), None
 
 

@@ -33,7 +33,7 @@ class Differences(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """∂f/∂θ times what comes from above."""
+        """∂f/∂θ (N, D) times what comes from above (N,)."""
         (theta,) = ctx.saved_tensors
         theta = theta.double()
         slopes = []

@@ -44,19 +44,19 @@ class Features(nn.Module):
         self.size = raw.shape[1]
 
     def raw(self, flat: Tensor) -> Tensor:
-        """The features before they are standardised."""
+        """The features of flat x (B, N) before they are standardised, (B, F)."""
         if not self.hits:
             return flat
         total = flat.sum(1, keepdim=True) / self.unit.sum()
         return torch.cat([(flat / self.unit).log1p(), (flat > 0).float(), (total + TINY).log()], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features of each x."""
+        """The features of each x (B, *x_shape), (B, F)."""
         return (self.raw(x.flatten(1).float()) - self.mean) / self.scale
 
 
 def floored(scale: Tensor) -> Tensor:
-    """Scales to divide by: 1 where there is none."""
+    """Scales (...) to divide by, (...): 1 where there is none."""
     return torch.where(scale > 1e-30, scale, 1.0)
 
 
@@ -76,7 +76,7 @@ class Torus(nn.Module):
         self.out = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features of each x."""
+        """The features of each x (B, *x_shape), (B, WIDTH)."""
         return self.out(self.sites(as_field(self.law, x.float())).mean((2, 3)))
 
 

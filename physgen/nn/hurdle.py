@@ -31,7 +31,7 @@ STEEP = 20.0
 
 
 def hits(u: Tensor) -> Tensor:
-    """Which components are hit: those whose logarithm is finite."""
+    """Which components of u (...) are hit, (...): those whose logarithm is finite."""
     return u > -math.inf
 
 
@@ -39,8 +39,11 @@ def shown(u: Tensor, dim: int = 1) -> Tensor:
     """u as numbers that a network can take: ±1 for hit or not, and u, 0 without a hit.
 
     Args:
-        u: logarithms, −∞ without a hit.
+        u: (..., n, ...) logarithms, −∞ without a hit.
         dim: along which the two are put together.
+
+    Returns:
+        (..., 2n, ...).
     """
     hit = hits(u)
     return torch.cat([2.0 * hit - 1, torch.where(hit, u, 0.0)], dim)
@@ -91,7 +94,7 @@ class HurdleGamma:
 
 
 def stirling(a: Tensor) -> Tensor:
-    """a log a − a − log Γ(a), for a above 0.3; to 1e-6."""
+    """a log a − a − log Γ(a) of a (...) above 0.3, (...); to 1e-6."""
     large = a.clamp(min=8.0)
     square = large**-2
     tail = (1 / 12 - square * (1 / 360 - square / 1260)) / large

@@ -65,13 +65,14 @@ class Layers(Threshold):
         self.usual.copy_((self._cells(x) > 0).sum(0).argmax(-1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """X → z."""
+        """x (B, L, A, R) → z (B, L + L·A·R)."""
         log_e, y = self._split(x)
         return torch.cat([log_e - self.energy, ((y - self.mean) / self.std).flatten(1)], 1).float()
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Z → x; a layer with energy and without hit puts it in the cell that is hit most often.
+        """z (B, L + L·A·R) → x (B, L, A, R).
 
+        A layer with energy and without hit puts it in the cell that is hit most often.
         Without energy hits are dropped; the last hit of a layer takes what is left of it.
         """
         log_e, y = z[:, : self.layers].double() + self.energy, z[:, self.layers :].double()
@@ -103,12 +104,20 @@ class Layers(Threshold):
         return x.double().reshape(len(x), self.layers, self.cells)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """log E (B, L) and y (B, L, A·R), ±∞ where there is none."""
+        """log E (B, L) and y (B, L, A·R), ±∞ where there is none, and of no gradient there."""
         cells = self._cells(x)
         rest = cells.flip(-1).cumsum(-1).flip(-1)
         after = torch.cat([rest[..., 1:], torch.zeros_like(rest[..., :1])], -1)
-        y = cells.log() - after.log()
-        return rest[..., 0].log(), torch.where(cells > 0, y, -math.inf)
+        inner = (cells > 0) & (after > 0)
+        y = torch.where(inner, cells, 1.0).log() - torch.where(inner, after, 1.0).log()
+        end = torch.where(cells > 0, math.inf, -math.inf)
+        return masked_log(rest[..., 0]), torch.where(inner, y, end)
+
+
+def masked_log(values: Tensor) -> Tensor:
+    """log of values (...) ≥ 0, −∞ of 0, and of no gradient there."""
+    zero = values == 0
+    return torch.where(zero, -math.inf, torch.where(zero, 1.0, values).log())
 
 
 def masked_moments(values: Tensor) -> tuple[Tensor, Tensor]:

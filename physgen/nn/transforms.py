@@ -53,11 +53,11 @@ class Transform(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """X → z, float32."""
+        """x (B, *x_shape) → z (B, …), float32."""
 
     @abc.abstractmethod
     def inverse(self, z: Tensor) -> Tensor:
-        """Z → x."""
+        """z (B, …) → x (B, *x_shape)."""
 
     @abc.abstractmethod
     def log_det(self, x: Tensor) -> Tensor:
@@ -78,11 +78,11 @@ class Threshold(Transform):
         self.register_buffer("least", torch.zeros(()))
 
     def fit(self, x: Tensor) -> None:
-        """Take the least x above 0."""
+        """Take the least x above 0 of rows of data (n, *x_shape)."""
         self.least.copy_(torch.where(x > 0, x, torch.inf).min())
 
     def read_out(self, x: Tensor) -> Tensor:
-        """What is below the least x that was ever read out is 0."""
+        """What of x (B, *x_shape) is below the least that was ever read out is 0."""
         return torch.where(x < self.least, 0, x)
 
 
@@ -90,18 +90,18 @@ class Identity(Transform):
     """z = x, for spins and levels: counting measure, no volume term."""
 
     def fit(self, x: Tensor) -> None:
-        """Nothing to learn."""
+        """Nothing to learn of rows (n, *x_shape)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """X as float32."""
+        """x (B, *x_shape) as float32."""
         return x.float()
 
     def inverse(self, z: Tensor) -> Tensor:
-        """The identity."""
+        """z (B, *x_shape) itself."""
         return z
 
     def log_det(self, x: Tensor) -> Tensor:
-        """log|det ∂z/∂x| = 0."""
+        """log|det ∂z/∂x| = 0, ()."""
         return torch.zeros(())
 
 
@@ -130,11 +130,11 @@ class Standardise(Transform):
         return (x.float() - self.mean) / self.std
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Z → x."""
+        """z (B, *x_shape) → x."""
         return z * self.std + self.mean
 
     def log_det(self, x: Tensor) -> Tensor:
-        """log|det ∂z/∂x| = −Σ log σ, the same for all x."""
+        """log|det ∂z/∂x| = −Σ log σ, the same for all x, ()."""
         return -self.std.double().log().sum()
 
 
@@ -162,11 +162,12 @@ class LogHurdle(Threshold):
         self.mean.copy_(torch.where(count > 0, total / count.clamp(min=1), everywhere))
 
     def forward(self, x: Tensor) -> Tensor:
-        """X → z, (B, *x_shape) float32."""
-        return x.float().log() - self.mean
+        """X → z, (B, *x_shape) float32; of no gradient where x is 0."""
+        atom = x == 0
+        return torch.where(atom, -torch.inf, torch.where(atom, 1.0, x.float()).log() - self.mean)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Z → x; −∞ → 0."""
+        """z (B, *x_shape) → x; −∞ → 0."""
         return (z + self.mean).exp()
 
     def log_det(self, x: Tensor) -> Tensor:

@@ -20,13 +20,13 @@ from physgen.nn.embedding import Features
 from physgen.posterior.base import Draws
 from simulators.base import Array
 
-__all__ = ["nearest"]
+__all__ = ["nearest_simulations"]
 
 KEEP, LEAST = 0.01, 100
 """Part of the simulations that is kept, and how many at least."""
 
 
-def nearest(law: Law, theta: Array, x: Array, observed: Array) -> Draws:
+def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Draws:
     """Draws from the posterior of each observation, each of the same simulations.
 
     Args:
@@ -62,7 +62,7 @@ def nearest(law: Law, theta: Array, x: Array, observed: Array) -> Draws:
 
 
 def unknown(theta: Array) -> Array:
-    """No density is known: NaN."""
+    """No density of θ (n, k, D) is known: NaN, (n, k)."""
     return np.full(theta.shape[:2], np.nan)
 
 

@@ -40,7 +40,7 @@ class Posterior(Protocol):
 
     @property
     def diagnostics(self) -> Mapping[str, Array]:
-        """What the method says of its own work, one row an observation."""
+        """What the method says of its own work, one row an observation, (n, …) each."""
         ...
 
     def interval(self, level: float) -> Array:

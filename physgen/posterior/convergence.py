@@ -34,7 +34,7 @@ def scores(chains: Array) -> Array:
 
 
 def split_r_hat(chains: Array) -> Array:
-    """R̂ of chains of at least 4 draws, of place and of width; NaN for shorter ones."""
+    """R̂ of chains (…, C, m, D), of place and of width, (…, D); NaN where m < 4."""
     folded = abs(chains - np.median(chains, axis=(-3, -2), keepdims=True))
     return np.maximum(r_hat(scores(chains)), r_hat(scores(folded)))
 
@@ -49,7 +49,7 @@ def r_hat(z: Array) -> Array:
 
 
 def effective_size(chains: Array) -> Array:
-    """N_eff of chains of at least 4 draws; NaN for shorter ones."""
+    """N_eff of chains (…, C, m, D), (…, D); NaN where m < 4."""
     z = scores(chains)
     count, m = z.shape[-2:]
     if m < 2:
@@ -67,7 +67,7 @@ def effective_size(chains: Array) -> Array:
 
 
 def covariance(z: Array) -> Array:
-    """Autocovariance at each lag, along the last axis."""
+    """Autocovariance of z (…, m) at each lag, (…, m)."""
     m = z.shape[-1]
     spectrum = np.fft.rfft(z - z.mean(-1, keepdims=True), 2 * m)
     return np.fft.irfft(abs(spectrum) ** 2, 2 * m)[..., :m] / m

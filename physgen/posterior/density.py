@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from physgen.posterior.interpolation import cells, integral, on_axes
+from physgen.posterior.interpolation import cell_counts, integral, on_axes
 from simulators.base import Array
 
 __all__ = ["GridPosterior"]
@@ -165,7 +165,7 @@ def _subdivide(x: Array, parts: int) -> Array:
     """
     t = np.arange(parts) / parts
     power = np.tile(t, (*np.diff(x).shape, 1))
-    power[:, 0], power[np.arange(len(x)), cells(x) - 1] = 1 - (1 - t) ** 4, t**4
+    power[:, 0], power[np.arange(len(x)), cell_counts(x) - 1] = 1 - (1 - t) ** 4, t**4
     points = x[:, :-1, None] + np.diff(x)[..., None] * power
     return np.concatenate([points.reshape(len(x), -1), x[:, -1:]], -1)
 

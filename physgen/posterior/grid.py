@@ -29,24 +29,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from physgen.errors import DataError, UsageError
+from physgen.nn.tensors import tensor_of
 from physgen.posterior.density import GridPosterior
-from physgen.posterior.interpolation import cells, curvatures, integral, lines
-from physgen.surrogates.base import Surrogate
+from physgen.posterior.interpolation import along_last, cell_counts, curvatures, integral
 from simulators.base import Array, Box, LogProb
 
+if TYPE_CHECKING:
+    from physgen.sbi.networks import Network
+    from physgen.surrogates.base import Surrogate
+
 __all__ = [
+    "GRID",
     "GridPosterior",
     "LogLikelihood",
     "grid_posterior",
     "iid_sets",
     "of_exact",
+    "of_network",
     "of_surrogate",
 ]
 
@@ -71,6 +77,13 @@ NODES = {1: 15, 2: 17, 3: 15}
 """Nodes per axis in each round, for D parameters."""
 MOST = {1: 45, 2: 33, 3: 19}
 """Nodes per axis at most, from the third round on."""
+GRID: dict[int, dict[str, Any]] = {
+    1: {"nodes": 61, "tolerance": 2.0},
+    2: {"nodes": 31, "tolerance": 2.0},
+    3: {"nodes": 17, "tolerance": 2.0},
+}
+"""Options of `grid_posterior` for a network of D parameters: densities of ReLUs and splines have
+kinks, which fewer nodes miss."""
 DEPTH, CORE, STEEP, TEMPERATURE, LEAST, DENSITY, FLOOR = 18.0, 4.5, 7.0, 12.0, 0.25, 1.7, 1e10
 SPLIT = np.concatenate([[0], 2.0 ** np.arange(-12, 0), 1 - 2.0 ** np.arange(-2, -13, -1), [1]])
 """Parts of a cell in which log p is bounded: fine at both ends, for the outer cells are wide."""
@@ -189,24 +202,48 @@ def of_surrogate(
         index: which x of a larger set each row is, (n,), so that some of them at a time meet the
             same random numbers as all of them at once.
     """
-    data, draws = torch.as_tensor(x), draws or surrogate.posterior_draws
+    data, draws = tensor_of(x), draws or surrogate.posterior_draws
     names = torch.arange(len(x)) if index is None else torch.as_tensor(index)
 
     def rows(theta: Array, which: Array) -> Array:
-        i, points = torch.as_tensor(which), torch.as_tensor(theta)
-        found = surrogate.log_prob(points, data[i], draws=draws, seed=seed, index=names[i])
-        return found.value.numpy()
+        i = torch.as_tensor(which)
+        return surrogate.log_prob(theta, data[i], draws=draws, seed=seed, index=names[i]).numpy()
 
     return _by_rows(rows, x, iid)
 
 
 def of_exact(log_prob: LogProb, x: Array, *, iid: bool = False) -> LogLikelihood:
-    """log p(x|θ) of a simulator; `x` and `iid` as for :func:`of_surrogate`."""
+    """log p(x|θ) of a simulator.
+
+    Args:
+        log_prob: θ (N, D), x (N, *x_shape) → log p(x|θ), (N,).
+        x: observations (n, *x_shape).
+        iid: whether all rows are one observation, n = 1.
+    """
     return _by_rows(lambda theta, index: log_prob(theta, x[index]), x, iid)
 
 
+def of_network(network: Network, x: Array, iid: bool = False) -> LogLikelihood:
+    """The log density of θ given x of a trained network, which is a log p(x|θ) but for p(x).
+
+    Args:
+        network: a network of sbi.
+        x: observations (n, *x_shape).
+        iid: whether all rows are one observation, n = 1.
+    """
+    return of_exact(network.log_density, x, iid=iid)
+
+
 def iid_sets(log_likelihood: LogLikelihood, size: int) -> LogLikelihood:
-    """One observation from each `size` successive rows, independent given θ: the sum of log p."""
+    """One observation from each `size` successive rows, independent given θ: the sum of log p.
+
+    Args:
+        log_likelihood: of n · size rows, θ (k, G, D) → (k, G).
+        size: rows of an observation.
+
+    Returns:
+        that of n observations.
+    """
 
     def total(theta: Array, which: Array | None = None, /) -> Array:
         rows = None if which is None else (which[:, None] * size + np.arange(size)).reshape(-1)
@@ -244,12 +281,12 @@ def _evaluate(
     )
     new = np.ones(theta.shape[:-1], dtype=bool)
     for d, x in enumerate(axes):
-        new &= np.moveaxis(lines(np.diff(x, prepend=-np.inf) > 0, new), -1, 1 + d)
+        new &= np.moveaxis(along_last(np.diff(x, prepend=-np.inf) > 0, new), -1, 1 + d)
     count = new.reshape(len(new), -1).sum(-1)
     values = np.empty(new.shape)
     values[new] = log_likelihood(theta[new][:, None], which.repeat(count))[:, 0]
     for d, x in enumerate(axes):
-        known = lines(np.minimum(np.arange(x.shape[1]), cells(x)[:, None]), values)
+        known = along_last(np.minimum(np.arange(x.shape[1]), cell_counts(x)[:, None]), values)
         values = np.take_along_axis(values, np.moveaxis(known, -1, 1 + d), 1 + d)
     peak = values.max(tuple(range(1, values.ndim)))
     if not np.isfinite(peak).all():
@@ -258,7 +295,7 @@ def _evaluate(
             f"observation {which[bad]}: expected a log p(x|θ) that is NaN nowhere and finite "
             f"somewhere in the prior's box, got a maximum of {peak[bad]}"
         )
-    return np.maximum(values - lines(peak, values), -FLOOR), peak, count
+    return np.maximum(values - along_last(peak, values), -FLOOR), peak, count
 
 
 def _plan(
@@ -268,7 +305,7 @@ def _plan(
     wishes, resolved = [], np.ones(len(values), dtype=bool)
     for d, x in enumerate(axes):
         f = np.moveaxis(values, 1 + d, -1)
-        left, right = (np.diff(lines(x, f)) ** 2 * s for s in curvatures(x, f))
+        left, right = (np.diff(along_last(x, f)) ** 2 * s for s in curvatures(x, f))
         low, high = np.minimum(f[..., :-1], f[..., 1:]), np.maximum(f[..., :-1], f[..., 1:])
         bend = np.maximum(abs(left), abs(right))
         chord = f[..., :-1, None] * (1 - SPLIT) + f[..., 1:, None] * SPLIT
@@ -284,7 +321,7 @@ def _plan(
         nodes = np.where(cliff, 3 * np.diff(SPLIT), nodes)
         bound = np.where(cliff, high[..., None], bound)
         wish = nodes * np.exp(np.minimum(bound, 0) / TEMPERATURE) * (bound > -DEPTH)
-        wish = wish * (np.diff(lines(x, f)) > 0)[..., None]
+        wish = wish * (np.diff(along_last(x, f)) > 0)[..., None]
         wishes.append(wish.max(tuple(range(1, f.ndim - 1))))
     return wishes, resolved
 
@@ -305,7 +342,7 @@ def _zoom(x: Array, wish: Array, most: int) -> Array:
     wish = np.where(gap, np.tile(np.diff(SPLIT), x.shape[1] - 1), wish)
     jumps = np.pad(active[:, 1:] != active[:, :-1], ((0, 0), (1, 1))) & (edges < x[:, -1:])
     wanted = jumps.sum(-1, keepdims=True) + DENSITY * wish.sum(-1, keepdims=True)
-    inner = np.ceil(wanted).clip(1 + cells(x)[:, None], most) - 2
+    inner = np.ceil(wanted).clip(1 + cell_counts(x)[:, None], most) - 2
     jumps = jumps * (jumps.sum(-1, keepdims=True) <= inner // 2)
     step = wish.sum(-1, keepdims=True) / (inner - jumps.sum(-1, keepdims=True))
     mass = np.pad(wish.cumsum(-1), ((0, 0), (1, 0))) + step * (jumps.cumsum(-1) - jumps)

@@ -22,25 +22,28 @@ import numpy as np
 
 from simulators.base import Array
 
-__all__ = ["cells", "curvatures", "integral", "interpolate", "lines", "on_axes"]
+__all__ = ["along_last", "cell_counts", "curvatures", "integral", "interpolate", "on_axes"]
 
 
-def lines(x: Array, like: Array) -> Array:
+def along_last(x: Array, like: Array) -> Array:
     """(n, m) → (n, 1, …, m), to go with the last axis of (n, …, m)."""
     return x.reshape(len(x), *[1] * (like.ndim - 2), -1)
 
 
-def cells(x: Array) -> Array:
+def cell_counts(x: Array) -> Array:
     """How many cells have a width, (n,)."""
     return (np.diff(x) > 0).sum(-1)
 
 
 def curvatures(x: Array, f: Array) -> tuple[Array, Array]:
-    """Second divided differences around the lower and the upper end of each cell."""
+    """Second divided differences around the lower and the upper end of each cell.
+
+    Nodes x (n, m) and f (n, …, m) → (n, …, m − 1) each.
+    """
     h = _widths(x, f)
     s = np.diff(np.diff(f) / h) / (h[..., 1:] + h[..., :-1])
-    known = np.minimum(np.arange(s.shape[-1]), cells(x)[:, None] - 2)
-    s = np.take_along_axis(s, lines(known, f), -1)
+    known = np.minimum(np.arange(s.shape[-1]), cell_counts(x)[:, None] - 2)
+    s = np.take_along_axis(s, along_last(known, f), -1)
     return np.concatenate([s[..., :1], s], -1), np.concatenate([s, s[..., -1:]], -1)
 
 
@@ -52,7 +55,7 @@ def interpolate(x: Array, f: Array, new: Array) -> Array:
     limit = 3 * smaller + 0.2 / h**2
     rows = np.broadcast_to(x, (len(new), x.shape[1]))
     k = np.stack([np.searchsorted(a, b, side="right") for a, b in zip(rows, new, strict=True)]) - 1
-    k = lines(k.clip(0, cells(x)[:, None] - 1), f)
+    k = along_last(k.clip(0, cell_counts(x)[:, None] - 1), f)
 
     def at(values: Array) -> Array:
         return np.take_along_axis(values, k, -1)
@@ -60,17 +63,17 @@ def interpolate(x: Array, f: Array, new: Array) -> Array:
     before = np.concatenate([2 * x[:, :1] - x[:, 1:2], x[:, :-2]], -1)
     after = np.concatenate([x[:, 2:], x[:, -1:]], -1)
     after = np.where(after > x[:, 1:], after, 2 * x[:, 1:] - x[:, :-1])
-    before, after = at(lines(before, f)), at(lines(after, f))
+    before, after = at(along_last(before, f)), at(along_last(after, f))
     a, b, h = at(f[..., :-1]), at(f[..., 1:]), at(h)
-    t = (lines(new, f) - at(lines(x[:, :-1], f))) / h
-    w = (lines(new, f) - before) / (after - before)
+    t = (along_last(new, f) - at(along_last(x[:, :-1], f))) / h
+    w = (along_last(new, f) - before) / (after - before)
     bend = (1 - w) * at(left.clip(-limit, limit)) + w * at(right.clip(-limit, limit))
     return np.minimum((1 - t) * a + t * b - h**2 * t * (1 - t) * bend, np.maximum(a, b) + 0.25)
 
 
 def _widths(x: Array, f: Array) -> Array:
     """Widths of the cells, to go with the last axis of f; 1 where there is none."""
-    h = np.diff(lines(x, f))
+    h = np.diff(along_last(x, f))
     return np.where(h > 0, h, 1)
 
 
@@ -84,5 +87,5 @@ def on_axes(nodes: tuple[Array, ...], f: Array, axes: tuple[Array, ...]) -> Arra
 def integral(axes: list[Array], density: Array) -> Array:
     """Integral of (n, …, q, …, q) over its last axes, by the trapezoidal rule."""
     for a in reversed(axes):
-        density = np.trapezoid(density, lines(a, density), axis=-1)
+        density = np.trapezoid(density, along_last(a, density), axis=-1)
     return density

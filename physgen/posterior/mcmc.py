@@ -19,7 +19,8 @@ from scipy.special import expit
 from physgen.errors import DataError
 from physgen.posterior.base import Draws
 from physgen.posterior.grid import LogLikelihood
-from physgen.sbi.manners import need_sbi, visiting
+from physgen.sbi.manners import need_sbi
+from physgen.sbi.slice_sampler import slice_chains
 from simulators.base import Array, Box
 
 __all__ = ["LEAST_ESS", "MOST_R_HAT", "mcmc"]
@@ -48,8 +49,6 @@ def mcmc(
         UsageError: sbi is not installed.
     """
     need_sbi("mcmc")
-    from sbi.samplers.mcmc import SliceSamplerVectorized
-
     low, width, dims = prior.low, prior.high - prior.low, len(prior)
 
     def log_density(u: Array) -> Array:
@@ -62,13 +61,10 @@ def mcmc(
     u, brackets = starts(log_likelihood, prior, n, rng)
     per_chain = max(LEAST, -(-k // CHAINS))
     for thin in THINNING:
-        tuning = WARM_UP if thin == 1 else 0
-        with visiting(seed):
-            sampler = SliceSamplerVectorized(
-                log_density, u, n * CHAINS, thin, tuning, verbose=False, init_width=brackets
-            )
-            sampler.rng = np.random.RandomState(rng.integers(2**32))
-            path = sampler.run(per_chain * thin)
+        path = slice_chains(
+            log_density, u, per_chain, thin=thin, tuning=WARM_UP if thin == 1 else 0,
+            brackets=brackets, seed=seed, rng=rng,
+        )  # fmt: skip
         u = path[:, -1]
         chains = low + width * expit(path.reshape(n, CHAINS, -1, dims))
         draws = Draws(chains.clip(prior.low, prior.high), log_likelihood)
@@ -108,7 +104,7 @@ def starts(
 
 
 def checked(values: Array) -> Array:
-    """The values of log p, refused if one is NaN or +∞."""
+    """The values (...) of log p as float64, refused if one is NaN or +∞."""
     values = np.asarray(values, dtype=np.float64)
     if np.isnan(values).any() or (values == np.inf).any():
         raise DataError("expected a log p(x|θ) that is finite or −∞, got NaN or +∞")

@@ -25,10 +25,16 @@ from physgen.dataset import Dataset, Rows
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.posterior.base import Posterior
-from physgen.posterior.grid import LogLikelihood, grid_posterior, of_surrogate
+from physgen.posterior.grid import (
+    GRID,
+    LogLikelihood,
+    grid_posterior,
+    of_network,
+    of_surrogate,
+)
 from physgen.posterior.mcmc import mcmc
 from physgen.runtime.progress import log
-from physgen.sbi.networks import GRID, METHODS, Network, train
+from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Box
 
@@ -173,13 +179,13 @@ def infer_posteriors(
     if source.surrogate and options.method in LIKELIHOOD:
         one = source.surrogate
         posterior = by_likelihood(one, x, options, tell)
-        others = [by_likelihood(other, x, options, tell) for other in one.replicas()]
+        others = [by_likelihood(other, x, options, tell) for other in one.log_z_bootstrap()]
         return Inferred(posterior, others or [posterior], str(one.likelihood))
     if options.method == "abc":
         return by_distance(source, x, options, tell)
     network = source.network or trained(source, options, tell)
     n = 1 if options.iid else len(x)
-    posterior = by_density(watched(network.log_density(x, options.iid), tell), n, options)
+    posterior = by_density(watched(of_network(network, x, options.iid), tell), n, options)
     return Inferred(posterior, [posterior], network=network, info={"training": network.info})
 
 
@@ -213,14 +219,14 @@ def by_density(log_density: LogLikelihood, n: int, options: InferenceOptions) ->
 
 def by_distance(source: Source, x: Array, options: InferenceOptions, tell: Tell) -> Inferred:
     """Posteriors from the simulations that come nearest."""
-    from physgen.posterior.abc import nearest
+    from physgen.posterior.abc import nearest_simulations
 
     if options.iid:
         raise UsageError("abc: compares single rows; use another method with --iid")
     law, theta, simulated = simulations(source, options, tell)
     inner = options.prior.contains(theta)
     law = replace(law, prior=options.prior)
-    posterior = nearest(law, theta[inner], simulated[inner], x)
+    posterior = nearest_simulations(law, theta[inner], simulated[inner], x)
     return Inferred(posterior, [posterior], info={"simulations": int(inner.sum())})
 
 

@@ -15,22 +15,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
 from physgen.nn.differences import differentiable
 from physgen.posterior.base import Draws
 from physgen.posterior.grid import LogLikelihood
 from physgen.posterior.mcmc import checked
-from physgen.sbi.manners import need_sbi, prior_of, visiting
+from physgen.sbi.manners import need_sbi
+from physgen.sbi.rejection import rejection_draws
+from physgen.sbi.variational import variational_draws
 from simulators.base import Array, Box
 
 __all__ = ["rejection", "vi"]
 
-SEARCH = {"num_samples_to_find_max": 1000, "num_iter_to_find_max": 20}
-FIT = {
-    "n_particles": 32, "max_num_iters": 250, "min_num_iters": 250, "learning_rate": 0.1,
-    "gamma": 0.985, "warm_up_rounds": 20, "quality_control": False, "show_progress_bar": False,
-}  # fmt: skip
 SPARE, LEAST = 10, 5000
 """Weighted draws for each that is kept, and in all at least."""
 
@@ -51,14 +49,10 @@ def rejection(
         UsageError: sbi is not installed.
     """
     need_sbi("rejection")
-    from sbi.inference import RejectionPosterior
-
-    box, theta = prior_of(prior), []
-    for i, one in enumerate(likelihoods):
-        with visiting(seed + i):
-            sampler = RejectionPosterior(potential(one, prior), box, **SEARCH)
-            found = sampler.sample((k,), x=torch.zeros(1, 1), show_progress_bars=False)
-        theta.append(found.double().numpy())
+    theta = [
+        rejection_draws(potential(one, prior), prior, k, seed=seed + i)
+        for i, one in enumerate(likelihoods)
+    ]
     return independent(np.stack(theta), likelihoods, prior, {})
 
 
@@ -76,22 +70,14 @@ def vi(likelihoods: Sequence[LogLikelihood], prior: Box, k: int = 1000, *, seed:
         UsageError: sbi is not installed.
     """
     need_sbi("vi")
-    from sbi.inference import VIPosterior
-
-    box, rng = prior_of(prior), np.random.default_rng(seed)
+    rng, many = np.random.default_rng(seed), max(SPARE * k, LEAST)
     theta, ess = [], []
     for i, one in enumerate(likelihoods):
-        target = potential(one, prior)
-        with visiting(seed + i):
-            fitted = VIPosterior(target, box, q="gaussian").set_default_x(torch.zeros(1, 1))
-            fitted.train(**FIT)
-            found = fitted.sample((max(SPARE * k, LEAST),), show_progress_bars=False)
-            with torch.no_grad():
-                log_w = target(found, None) - fitted.log_prob(found)
-        w = torch.softmax(log_w.double(), 0).numpy()
+        found, log_w = variational_draws(potential(one, prior), prior, many, seed=seed + i)
+        w = softmax(log_w)
         ess.append(1 / (w**2).sum())
         rows = np.searchsorted(w.cumsum() / w.sum(), (np.arange(k) + rng.random()) / k)
-        theta.append(rng.permutation(found.double().numpy()[rows.clip(max=len(w) - 1)]))
+        theta.append(rng.permutation(found[rows.clip(max=len(w) - 1)]))
     return independent(np.stack(theta), likelihoods, prior, {"ess": np.array(ess)[:, None]})
 
 

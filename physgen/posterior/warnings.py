@@ -13,13 +13,15 @@ import numpy as np
 from physgen.posterior.mcmc import LEAST_ESS, MOST_R_HAT
 from simulators.base import Array, Box
 
-__all__ = ["objections"]
+__all__ = ["posterior_warnings"]
 
 EDGE, MOST = 0.01, 0.1
 """More than MOST of a posterior in the outermost part EDGE of the prior is ten times its own."""
 
 
-def objections(theta: Array, told: Mapping[str, Array], prior: Box, method: str) -> Iterator[str]:
+def posterior_warnings(
+    theta: Array, told: Mapping[str, Array], prior: Box, method: str
+) -> Iterator[str]:
     """What is to be said of posteriors.
 
     Args:
@@ -53,5 +55,5 @@ MCMC = "the chains have not converged; raise --samples, or use --method grid"
 
 
 def some(which: Array, n: int) -> str:
-    """How many of n posteriors."""
+    """How many of n posteriors, of a mask (n,) or (n, D)."""
     return "the posterior" if n == 1 else f"{int(which.sum())} of {n} posteriors"

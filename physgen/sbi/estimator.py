@@ -8,7 +8,7 @@ differences of that function, two evaluations a parameter: it is the same for ev
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
@@ -16,7 +16,9 @@ from torch import Tensor
 
 from physgen.nn.differences import differentiable
 from physgen.sbi.simulator import as_simulator
-from physgen.surrogates.base import Surrogate
+
+if TYPE_CHECKING:
+    from physgen.surrogates.base import Surrogate
 
 __all__ = ["SurrogateEstimator"]
 
@@ -44,7 +46,7 @@ class SurrogateEstimator(ConditionalDensityEstimator):
 
         def value(theta: Tensor) -> Tensor:
             found = self.net.log_prob(theta, x, draws=self.draws, seed=self.seed, index=index)
-            return found.value.to(theta.device)
+            return found.to(theta.device)
 
         flat = theta.reshape(-1, *self.condition_shape)
         return differentiable(flat, value, self.low, self.high).reshape(-1, batch)

@@ -23,7 +23,7 @@ from torch import Tensor
 from physgen.errors import UsageError
 from simulators.base import Array, Box
 
-__all__ = ["Tracker", "need_sbi", "prior_of", "single", "visiting"]
+__all__ = ["Tracker", "need_sbi", "sbi_prior", "single", "visiting"]
 
 
 def need_sbi(what: str) -> None:
@@ -61,11 +61,11 @@ def visiting(seed: int) -> Iterator[None]:
 
 
 def single(a: Array) -> Tensor:
-    """The array in sbi's precision."""
+    """An array (...) in sbi's precision, float32."""
     return torch.as_tensor(a, dtype=torch.float32)
 
 
-def prior_of(box: Box, device: torch.device | str = "cpu") -> Any:
+def sbi_prior(box: Box, device: torch.device | str = "cpu") -> Any:
     """The prior as sbi wants it."""
     from sbi.utils import BoxUniform
 

@@ -27,21 +27,14 @@ from torch import Tensor, nn
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.embedding import embedding
-from physgen.posterior.grid import LogLikelihood, of_exact
-from physgen.sbi.manners import Tracker, need_sbi, prior_of, single, visiting
-from physgen.surrogates.checkpoint import load_tensors, save_tensors
+from physgen.nn.tensors import load_tensors, save_tensors
+from physgen.sbi.manners import Tracker, need_sbi, sbi_prior, single, visiting
 from simulators.base import Array
 
-__all__ = ["GRID", "METHODS", "Network", "train"]
+__all__ = ["METHODS", "Network", "train"]
 
 RATE = 1e-3
 """Learning rate: twice sbi's default, and no worse in trials."""
-GRID: dict[int, dict[str, Any]] = {
-    1: {"nodes": 61, "tolerance": 2.0},
-    2: {"nodes": 31, "tolerance": 2.0},
-    3: {"nodes": 17, "tolerance": 2.0},
-}
-"""The grid for D parameters: densities of ReLUs and splines have kinks, which fewer nodes miss."""
 PAIRS = 2**14
 """Pairs (θ, x) that are evaluated at once."""
 LEAST, BATCH = 100, (50, 200)
@@ -50,7 +43,7 @@ CATEGORIES = 64
 """Levels that sbi's network of categories is asked to hold, at most."""
 
 Builder = Callable[[Tensor, Tensor], nn.Module]
-Density = Callable[[Any, Tensor, Tensor], Tensor]
+NetworkDensity = Callable[[Any, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class Method:
     trainer: str
     network: str
     build: Callable[[Law], Builder]
-    density: Density
+    density: NetworkDensity
     view: Callable[[Law, Tensor], Tensor] = lambda law, x: x
 
 
@@ -140,22 +133,22 @@ def components(law: Law, x: Tensor) -> Tensor:
 
 
 def of_theta(net: Any, theta: Tensor, x: Tensor) -> Tensor:
-    """log p(θ|x) of a flow over θ."""
+    """log p(θ|x) of a flow over θ, (N,), for θ (N, D) and x (N, …)."""
     return net.log_prob(theta[None], x)[0]
 
 
 def of_x(net: Any, theta: Tensor, x: Tensor) -> Tensor:
-    """log p(x|θ)."""
+    """log p(x|θ), (N,), for θ (N, D) and x (N, …)."""
     return net.log_prob(x[None], theta)[0]
 
 
 def of_ratio(net: Any, theta: Tensor, x: Tensor) -> Tensor:
-    """log p(x|θ)/p(x)."""
+    """log p(x|θ)/p(x), (N,), for θ (N, D) and x (N, …)."""
     return net.unnormalized_log_ratio(theta, x)
 
 
 def of_field(net: Any, theta: Tensor, x: Tensor) -> Tensor:
-    """log p(θ|x) of a vector field, by its ordinary differential equation."""
+    """log p(θ|x) of a vector field by its ODE, (N,), for θ (N, D) and x (N, …)."""
     from sbi.inference.potentials.vector_field_potential import VectorFieldBasedPotential
 
     flow = VectorFieldBasedPotential(net, None).neural_ode(x)
@@ -187,25 +180,24 @@ class Network:
     net: nn.Module
     info: dict[str, Any]
 
-    def log_density(self, x: Array, iid: bool = False) -> LogLikelihood:
-        """The log density of θ given x, up to a function of x, as `of_surrogate` gives it.
+    @torch.no_grad()
+    def log_density(self, theta: Array, x: Array) -> Array:
+        """The log density of θ given x, up to a function of x, a row each.
 
         Args:
-            x: observations (n, *x_shape).
-            iid: whether all rows are one observation, n = 1.
+            theta: (N, D) parameters in their units.
+            x: (N, *x_shape).
+
+        Returns:
+            (N,) float64, in nats.
         """
         how, device = METHODS[self.method], next(self.net.parameters()).device
-
-        def rows(theta: Array, x: Array) -> Array:
-            seen = how.view(self.law, single(x))
-            with torch.no_grad():
-                parts = [
-                    how.density(self.net, t.to(device), y.to(device)).double().cpu()
-                    for t, y in zip(single(theta).split(PAIRS), seen.split(PAIRS), strict=True)
-                ]
-            return torch.cat(parts).numpy()
-
-        return of_exact(rows, x, iid=iid)
+        rows = single(theta).split(PAIRS), how.view(self.law, single(x)).split(PAIRS)
+        parts = [
+            how.density(self.net, t.to(device), y.to(device)).double().cpu()
+            for t, y in zip(*rows, strict=True)
+        ]
+        return torch.cat(parts).numpy()
 
     def save(self, path: Path) -> None:
         """Write the network: weights and JSON."""
@@ -226,7 +218,7 @@ class Network:
         need_sbi(f"{path}: {info['method']}")
         law = Law.from_json(info["law"])
         rng = np.random.default_rng(0)
-        theta, x = single(law.prior.sample(8, rng)), example(law)
+        theta, x = single(law.prior.sample(8, rng)), _example(law)
         how = METHODS[info["method"]]
         try:
             with visiting(0):
@@ -241,7 +233,7 @@ class Network:
         return cls(info["method"], law, net.eval().requires_grad_(False).to(device), known)
 
 
-def example(law: Law) -> Tensor:
+def _example(law: Law) -> Tensor:
     """Rows of x that a network can be built from; its scales come with the weights."""
     x = torch.arange(8 * law.size).reshape(8, *law.x_shape) % 2
     return single(2 * x.numpy() - 1 if law.support == "spins" else x.numpy())
@@ -282,7 +274,7 @@ def train(
         import sbi.inference
 
         trainer = getattr(sbi.inference, how.trainer)(
-            prior=prior_of(law.prior, device),
+            prior=sbi_prior(law.prior, device),
             device=str(device),
             tracker=Tracker(),
             show_progress_bars=False,

@@ -8,11 +8,13 @@ is a function of its seed. (The default batch size there is 1, some hundred time
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from physgen.surrogates.base import Surrogate
+if TYPE_CHECKING:
+    from physgen.surrogates.base import Surrogate
 
 __all__ = ["as_simulator"]
 

@@ -10,7 +10,8 @@ A family is a subclass of :class:`Surrogate`. It writes, in the standardised spa
 The public methods are final: they work in data space, check shapes, split long batches and add
 log|det|. Three properties hold for every family and are held by the contract tests:
 
-- a log p comes with its standard error and its kind;
+- a log p has a gradient by θ, and by x where x is real, and comes with its standard error and its
+  kind where these are asked for;
 - its random numbers are a function of (x's index, draw, seed) and never of θ, of the order of the
   batch or of the chunk, so that log p(x|θ) is a smooth, repeatable function of θ (*common random
   numbers*), as grids and slice samplers need;
@@ -25,6 +26,8 @@ import enum
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, final
 
 import numpy as np
@@ -33,9 +36,12 @@ from torch import Tensor, nn
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.nn.recompute import recomputed
+from physgen.nn.tensors import tensor_of
 from physgen.nn.transforms import Rescale, Symmetries, Transform, for_support
+from physgen.registry import class_path, require_own_name
 from physgen.runtime.options import build
-from simulators.base import Support
+from simulators.base import Array, Support
 
 if TYPE_CHECKING:
     from physgen.sbi.estimator import SurrogateEstimator
@@ -54,7 +60,7 @@ class Likelihood(enum.StrEnum):
 
 
 class LogProb(NamedTuple):
-    """log p(x|θ) in nats and raw units of x.
+    """log p(x|θ) with its error, in nats and raw units of x.
 
     Attributes:
         value: (n,) float64.
@@ -126,9 +132,10 @@ class Surrogate(nn.Module, abc.ABC):
         name: the family's name in the registry.
         Config: a frozen dataclass; its fields are the options of ``physgen fit``.
         supports: what x may be; a law of other x is refused.
-        late: the fields of `Config` that say how to draw and to score, not what to learn; they may
-            be chosen anew for a trained surrogate.
-        own: buffers that belong to one law, and stay behind when the weights move to another.
+        inference_options: the fields of `Config` that say how to draw and to score, not what to
+            learn; they may be chosen anew for a trained surrogate.
+        law_buffers: buffers that belong to one law, and stay behind when the weights move to
+            another.
         default_draws: draws of `log_prob` where the caller does not choose.
         posterior_draws: the same on a grid of θ, where fewer may do.
         keeps_last: whether the last epoch's weights are kept, and not those of the lowest
@@ -137,19 +144,25 @@ class Surrogate(nn.Module, abc.ABC):
             is something else.
         symmetrise: whether log p is averaged over the law's reflections and flips of x.
         chunk: rows × draws that are evaluated at once on a CPU, few enough for its cache.
+        path: the file it was read from or written to; None if there is none.
+        summary: what is to be said of its training, in a line or two; may be empty.
+        info: what is known of its making, as JSON data.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[Any]]
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals")
-    late: ClassVar[tuple[str, ...]] = ()
-    own: ClassVar[tuple[str, ...]] = ()
+    inference_options: ClassVar[tuple[str, ...]] = ()
+    law_buffers: ClassVar[tuple[str, ...]] = ()
     default_draws: int = 1
     posterior_draws: int = 1
     keeps_last: ClassVar[bool] = False
     unit: str = "nats a row"
     symmetrise: bool = False
     chunk: ClassVar[int] = 1024
+    path: Path | None = None
+    summary: str = ""
+    info: dict[str, Any]
 
     def __init__(self, law: Law, config: Any) -> None:
         super().__init__()
@@ -158,6 +171,7 @@ class Surrogate(nn.Module, abc.ABC):
             raise UsageError(f"{self.name}: not for {law.support} x; expected {expected}")
         self.law = law
         self.config = config
+        self.info = {}
         self.rescale = Rescale(law.prior)
         self.transform: Transform = for_support(law)
 
@@ -168,25 +182,42 @@ class Surrogate(nn.Module, abc.ABC):
 
     @classmethod
     def create(cls, law: Law, config: Any, seed: int = 0) -> Self:
-        """A surrogate with random weights that are a function of the seed."""
+        """A surrogate with random weights that are a function of the seed.
+
+        Raises:
+            UsageError: a law or options that the family refuses, or a class that goes by the name
+                of another one in the registry.
+        """
+        require_own_name(cls)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # noqa: TID251 - torch initialises layers from its global state
             return cls(law, config)
 
     @abc.abstractmethod
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
-        """What training minimises, (B,)."""
+        """What training minimises, (B,), of c (B, D) and z (B, *x_shape)."""
 
     @abc.abstractmethod
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        """One z for each row of c, (B, *x_shape)."""
+        """One z for each row of c (B, D), (B, *x_shape)."""
 
     def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
-        """log p(z|c) and its standard error, (B,) each."""
+        """log p(z|c) and its standard error, (B,) each, of c (B, D) and z (B, *x_shape).
+
+        Written in torch from c and z on, it has a gradient by itself. It must be deterministic
+        in its arguments, for the gradient comes from a second evaluation.
+        """
         raise TypeError(f"{self.name}: this family has no likelihood")
 
     def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Named rows of x along each latent direction, for a picture; nothing by default."""
+        """Named rows of x along each latent direction, for a picture; nothing by default.
+
+        Args:
+            theta: (1, D) where to look.
+
+        Yields:
+            a name, and (n, *x_shape).
+        """
         return iter(())
 
     def filters(self) -> Tensor | None:
@@ -207,14 +238,23 @@ class Surrogate(nn.Module, abc.ABC):
         return [Objective("loss", list(self.parameters()), self.loss)]
 
     def validation_loss(self, theta: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
-        """What validation looks at, lower being better, (B,): the first objective by default."""
+        """What validation looks at, lower being better: the first objective by default.
+
+        Args:
+            theta: (B, D) parameters in their units.
+            x: (B, *x_shape).
+            generator: random numbers, on the surrogate's device.
+
+        Returns:
+            (B,).
+        """
         return next(iter(self.objectives())).loss(theta, x, generator, 1.0)
 
-    def settle(self, seed: int = 0) -> None:
+    def finalize(self, seed: int = 0) -> None:
         """Compute what is kept beside the weights once they are final; nothing by default."""
         return
 
-    def replicas(self) -> Iterator[Self]:
+    def log_z_bootstrap(self) -> Iterator[Self]:
         """Surrogates that differ from this one as its estimate of log p may be off.
 
         That is for errors that all x share, such as those of log Z; none by default.
@@ -227,17 +267,18 @@ class Surrogate(nn.Module, abc.ABC):
         Args:
             symmetrise: average each log p over the law's reflections and flips of x, which costs
                 as many times as there are.
-            **options: fields of `Config` that are named in `late`; None leaves one as it is.
+            **options: fields of `Config` that are named in `inference_options`; None leaves one as
+                it is.
 
         Raises:
             UsageError: an option that this family does not have, or a value that it refuses.
         """
         given = {name: value for name, value in options.items() if value is not None}
-        if unknown := [name for name in given if name not in self.late]:
-            raise UsageError(
-                f"{self.name}: no option {unknown[0]!r}; it has {', '.join(self.late) or 'none'}"
-            )
+        if unknown := [name for name in given if name not in self.inference_options]:
+            known = ", ".join(self.inference_options) or "none"
+            raise UsageError(f"{self.name}: no option {unknown[0]!r}; it has {known}")
         other = copy.copy(self)
+        other.info = dict(self.info)
         other.config = build(self.Config, self.name, asdict(self.config) | given)
         other.symmetrise = self.symmetrise if symmetrise is None else symmetrise
         return other
@@ -264,7 +305,7 @@ class Surrogate(nn.Module, abc.ABC):
             law, build(self.Config, self.name, asdict(self.config) | options)
         )
         try:
-            moved = {k: v for k, v in self.state_dict().items() if k not in self.own}
+            moved = {k: v for k, v in self.state_dict().items() if k not in self.law_buffers}
             other.load_state_dict(other.state_dict() | moved)
         except RuntimeError as error:
             raise UsageError(
@@ -272,9 +313,10 @@ class Surrogate(nn.Module, abc.ABC):
                 f"not fit x of shape {law.x_shape} with these options"
             ) from error
         other.symmetrise = self.symmetrise
+        other.path, other.summary, other.info = self.path, self.summary, dict(self.info)
         return other.to(self.device).train(self.training)
 
-    def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
+    def samplers(self) -> Iterator[tuple[str, int, Self]]:
         """Samplers to compare: name, evaluations of the network, and the surrogate that has it."""
         return iter(())
 
@@ -311,48 +353,70 @@ class Surrogate(nn.Module, abc.ABC):
 
     @final
     def loss(
-        self, theta: Tensor, x: Tensor, generator: torch.Generator, progress: float = 1.0
+        self,
+        theta: Tensor | Array,
+        x: Tensor | Array,
+        generator: torch.Generator,
+        progress: float = 1.0,
     ) -> Tensor:
-        """What training minimises, in data space: θ (B, D), x (B, *x_shape) → (B,)."""
+        """What training minimises, in data space.
+
+        Args:
+            theta: (B, D) parameters in their units.
+            x: (B, *x_shape).
+            generator: random numbers, on the surrogate's device.
+            progress: part of the training that is done, 0 to 1.
+
+        Returns:
+            (B,), with a gradient by the weights.
+        """
+        theta, x = tensor_of(theta, torch.float64), tensor_of(x)
+        theta, x = theta.to(self.device), x.to(self.device)
         value = self._loss(self.rescale(theta), self.transform(x), generator, progress)
         return value - self.transform.log_det(x).to(value.device, value.dtype)
 
     @final
     @torch.no_grad()
-    def sample(self, theta: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(
+        self, theta: Tensor | Array, generator: torch.Generator | int | None = None
+    ) -> Tensor:
         """One x for each row of θ.
 
         Args:
             theta: (n, D) parameters in their units.
-            generator: random numbers, on the surrogate's device.
+            generator: random numbers, on the surrogate's device, or a seed of them; fresh ones,
+                that no seed tells, if None.
 
         Returns:
-            x: (n, *x_shape) in data space.
+            x: (n, *x_shape) in data space, on the surrogate's device.
 
         Raises:
             DataError: θ of another shape.
         """
+        theta = tensor_of(theta, torch.float64)
         self._check(theta)
+        rng = self._generator(generator)
         parts = [
-            self.transform.read_out(
-                self.transform.inverse(self._sample(self.rescale(t), generator))
-            )
+            self.transform.read_out(self.transform.inverse(self._sample(self.rescale(t), rng)))
             for t in theta.to(self.device).split(self._at_once)
         ]
         return torch.cat(parts)
 
     @final
-    @torch.no_grad()
     def log_prob(
         self,
-        theta: Tensor,
-        x: Tensor,
+        theta: Tensor | Array,
+        x: Tensor | Array,
         *,
         draws: int | None = None,
         seed: int = 0,
         index: Tensor | None = None,
-    ) -> LogProb:
-        """log p(x|θ) in nats, in raw units of x (counting measure for spins).
+    ) -> Tensor:
+        """log p(x|θ) in nats, in raw units of x (counting measure for spins); differentiable.
+
+        Where θ or x requires a gradient it has one: that of the value itself, for the same random
+        numbers. A component of nonnegative x that is 0 is an atom, by which the gradient is 0.
+        Weights get no gradient; for that there is :meth:`loss`.
 
         Args:
             theta: (n, D) parameters in their units.
@@ -362,43 +426,108 @@ class Surrogate(nn.Module, abc.ABC):
             index: (n,) which x each row is, so that one x under many θ meets the same random
                 numbers; 0 … n−1 if None.
 
+        Returns:
+            (n,) float64, on the CPU; the value of :meth:`log_prob_with_error`.
+
         Raises:
             DataError: shapes that do not fit this surrogate.
             TypeError: a family without a likelihood.
+            UsageError: x that requires a gradient and is discrete; and, when it is differentiated,
+                a family whose log p autograd does not see, or a second derivative.
         """
+        theta, x = tensor_of(theta, torch.float64), tensor_of(x)
+        if not (torch.is_grad_enabled() and (theta.requires_grad or x.requires_grad)):
+            return self.log_prob_with_error(theta, x, draws=draws, seed=seed, index=index).value
         self._check(theta, x)
-        if self.symmetrise:
-            return self._symmetrised(theta, x, draws, seed, index)
+        if x.requires_grad and self.law.support in ("spins", "levels"):
+            raise UsageError(f"x: {self.law.support} are discrete and have no gradient; detach x")
         draws = draws or self.default_draws
-        index = torch.arange(len(x)) if index is None else index
-        rows = max(1, self._at_once // draws)
-        values, errors = [], []
-        for t, y, i in zip(theta.split(rows), x.split(rows), index.split(rows), strict=True):
-            c, z = self.rescale(t.to(self.device)), self.transform(y.to(self.device))
-            value, error = self._log_prob(c, z, Noise(i, seed, self.device), draws)
-            values.append((value.double() + self.transform.log_det(y.to(self.device))).cpu())
-            errors.append(error.double().cpu())
-        return LogProb(torch.cat(values), torch.cat(errors), self.likelihood)
 
-    def _symmetrised(
-        self, theta: Tensor, x: Tensor, draws: int | None, seed: int, index: Tensor | None
+        def value(index: Tensor, theta: Tensor, x: Tensor) -> Tensor:
+            if self.law.support == "nonnegative":
+                x = torch.where(x == 0, 0.0, x)  # an atom has no neighbours
+            return self._scored(theta, x, index, draws, seed)[0]
+
+        chunks = self._chunks(theta, x, index, draws)
+        return torch.cat([recomputed(t, y, partial(value, i), self.name) for t, y, i in chunks])
+
+    @final
+    @torch.no_grad()
+    def log_prob_with_error(
+        self,
+        theta: Tensor | Array,
+        x: Tensor | Array,
+        *,
+        draws: int | None = None,
+        seed: int = 0,
+        index: Tensor | None = None,
     ) -> LogProb:
-        """Log p averaged over the images of x under the point group.
+        """log p(x|θ), its standard error and its kind; arguments and errors as `log_prob`.
 
-        They share their draws, so that it is the same for all of them, and so that their errors
-        add up. Of a lower bound it is the mean, of all else the log of the mean p.
+        Args:
+            theta: (n, D) parameters in their units.
+            x: (n, *x_shape).
+            draws: random draws for each row; the family's default if None.
+            seed: seed of the draws.
+            index: (n,) which x each row is.
         """
-        one, images = self.using(symmetrise=False), Symmetries(self.law).images(x)
-        parts = [
-            one.log_prob(theta, image, draws=draws, seed=seed, index=index) for image in images
+        theta, x = tensor_of(theta, torch.float64), tensor_of(x)
+        self._check(theta, x)
+        draws = draws or self.default_draws
+        found = [
+            self._scored(t, y, i, draws, seed) for t, y, i in self._chunks(theta, x, index, draws)
         ]
-        value = torch.stack([p.value for p in parts])
-        stderr = torch.stack([p.stderr for p in parts])
+        value, error = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return LogProb(value, error, self.likelihood)
+
+    def _chunks(
+        self, theta: Tensor, x: Tensor, index: Tensor | None, draws: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Rows of θ, x and the index that are evaluated at once."""
+        index = torch.arange(len(x)) if index is None else torch.as_tensor(index)
+        rows = max(1, self._at_once // draws)
+        return zip(theta.split(rows), x.split(rows), index.split(rows), strict=True)
+
+    def _scored(
+        self, theta: Tensor, x: Tensor, index: Tensor, draws: int, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Log p and its error of one chunk, (n,) float64 each, on the CPU.
+
+        Averaged over the images of x under the point group, if that is asked for. These share
+        their draws, so that it is the same for all of them, and so that their errors add up. Of a
+        lower bound it is the mean, of all else the log of the mean p.
+        """
+        if not self.symmetrise:
+            return self._scored_plainly(theta, x, index, draws, seed)
+        parts = [
+            self._scored_plainly(theta, image, index, draws, seed)
+            for image in Symmetries(self.law).images(x)
+        ]
+        value, stderr = (torch.stack(part) for part in zip(*parts, strict=True))
         if self.likelihood is Likelihood.BOUND:
             mean, weight = value.mean(0), torch.full_like(value, 1 / len(parts))
         else:
             mean, weight = value.logsumexp(0) - math.log(len(parts)), value.softmax(0)
-        return LogProb(mean, (weight * stderr).sum(0), self.likelihood)
+        return mean, (weight * stderr).sum(0)
+
+    def _scored_plainly(
+        self, theta: Tensor, x: Tensor, index: Tensor, draws: int, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """The same of x alone."""
+        x = x.to(self.device)
+        c, z = self.rescale(theta.to(self.device)), self.transform(x)
+        value, error = self._log_prob(c, z, Noise(index, seed, self.device), draws)
+        return (value.double() + self.transform.log_det(x)).cpu(), error.double().cpu()
+
+    def _generator(self, given: torch.Generator | int | None) -> torch.Generator:
+        """The generator that was given, one of a seed, or one that no seed tells."""
+        if isinstance(given, torch.Generator):
+            return given
+        generator = torch.Generator(self.device)
+        if given is None:
+            generator.seed()
+            return generator
+        return generator.manual_seed(int(given))
 
     def _check(self, theta: Tensor, x: Tensor | None = None) -> None:
         expected = (len(theta), len(self.law.prior))
@@ -413,8 +542,18 @@ class Surrogate(nn.Module, abc.ABC):
         """The surrogate as JSON data: all that is needed to build it again, but the weights."""
         return {
             "family": self.name,
+            "class": class_path(type(self)),
             "options": asdict(self.config),
             "law": self.law.to_json(),
             "unit": self.unit,
             "keeps_last": self.keeps_last,
         }
+
+    def __repr__(self) -> str:
+        """Family, parameters → x, weights, what its log p is, and its file."""
+        weights = sum(w.numel() for w in self.parameters())
+        return (
+            f"{type(self).__name__} ({self.name}): {', '.join(self.law.prior.names)} → "
+            f"{self.law.support} {self.law.x_shape}, {weights:,} weights, "
+            f"log p: {self.likelihood}" + (f"\n  {self.path}" if self.path else "")
+        )

@@ -1,32 +1,26 @@
-"""Checkpoints: weights and data, never code.
+"""Checkpoints of surrogates: weights and data, never code (:mod:`physgen.nn.tensors`).
 
-A checkpoint is one ``torch.save`` file that loads with ``weights_only=True``. It holds the
-weights, a JSON text (format, family, options, law, how it was trained, provenance) and a SHA-256
-over both, since neither zip nor tensors notice a flipped bit.
+The JSON text says which family it is, by its name and by its class, with its options, its law, how
+it was trained and its provenance. A checkpoint is data and must not choose what code runs: a class
+outside the registry is imported on the caller's word only, never because a file names it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from physgen.dataset import read_bytes, write_bytes
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.registry import find, targets
+from physgen.nn.tensors import load_tensors, save_tensors
+from physgen.registry import class_path, find, require_own_name, targets
 from physgen.runtime.options import build
 from physgen.surrogates.base import Surrogate
 
-__all__ = ["load", "load_tensors", "save", "save_tensors"]
-
-FORMAT = "physgen/checkpoint/1"
+__all__ = ["load", "save"]
 
 
 def save(surrogate: Surrogate, path: Path, info: dict[str, Any]) -> None:
@@ -39,97 +33,97 @@ def save(surrogate: Surrogate, path: Path, info: dict[str, Any]) -> None:
 
     Raises:
         StorageError: the file cannot be written.
+        UsageError: a family that goes by the name of another one, and would be read as that.
     """
+    require_own_name(type(surrogate))
     save_tensors(path, surrogate.state_dict(), info | surrogate.describe())
 
 
-def load(path: Path, device: torch.device) -> tuple[Surrogate, dict[str, Any]]:
+def load(
+    path: Path, device: torch.device, family: str | type[Surrogate] | None = None
+) -> tuple[Surrogate, dict[str, Any]]:
     """Read a surrogate and what is known of its making.
 
     Args:
         path: a checkpoint.
         device: where to put the weights.
+        family: the class of the surrogate, or where it is, ``package.module:Class``, for one
+            outside the registry that the caller trusts.
+
+    Returns:
+        the surrogate in evaluation mode, with its `path` and `info`, and that info.
 
     Raises:
         DataError: a file that is no checkpoint, is damaged, or does not fit its own description.
-        UsageError: a family that is neither registered nor imported.
+        UsageError: a family outside the registry for which nobody vouches, or one that is not
+            that of the file.
     """
     weights, info = load_tensors(path)
     try:
-        family = family_of(path, info["family"])
-        config = build(family.Config, info["family"], info["options"])
-        surrogate = family.create(Law.from_json(info["law"]), config)
+        where = info.get("class")
+        cls = family_of(path, str(info["family"]), where and str(where), family)
+        config = build(cls.Config, info["family"], info["options"])
+        surrogate = cls.create(Law.from_json(info["law"]), config)
         surrogate.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: weights do not fit the family they name: {reason}") from error
+    surrogate.path, surrogate.info = path, info
     return surrogate.to(device).eval(), info
 
 
-def family_of(path: Path, name: str) -> type[Surrogate]:
-    """The family of a name, if it is registered or has been imported by the caller.
+def family_of(
+    path: Path, name: str, where: str | None, vouched: str | type[Surrogate] | None = None
+) -> type[Surrogate]:
+    """The family of a checkpoint: one of the registry, one that is vouched for, or one imported.
 
-    A checkpoint is data: it must not choose what code runs.
+    Args:
+        path: the checkpoint, for messages.
+        name: the family's name, as the file has it.
+        where: its ``module:Class``, as the file has it; None in files of early versions.
+        vouched: what the caller vouches for.
+
+    Raises:
+        UsageError: none of these, or another family than the file's.
     """
-    if name in targets("surrogates"):
+    if vouched is not None:
+        return _of_the_file(path, name, where, vouched)
+    registered = targets("surrogates").get(name)
+    if registered and (where is None or _top(where) == _top(registered)):
         return find("surrogates", name)
-    for family in Surrogate.__subclasses__():
-        if getattr(family, "name", None) == name:
-            return family
+    for cls in _subclasses(Surrogate):  # type: ignore[type-abstract]  # none is made of it
+        if where and class_path(cls) == where and getattr(cls, "name", None) == name:
+            return cls
+    flag = (where or "package.module:Class").replace("__main__:", "package.module:")
     raise UsageError(
-        f"{path}: unknown family {name!r}; install the package that registers it, or import it "
-        "before loading"
+        f"{path}: is of the family {where or name}, outside the registry; add --family {flag} "
+        f"(in Python family={flag.rpartition(':')[2]}) if you trust it"
     )
 
 
-def save_tensors(path: Path, tensors: Any, info: dict[str, Any]) -> None:
-    """Write nested dicts and lists of tensors and numbers beside JSON data, with their digest."""
-    text = json.dumps(info | {"format": FORMAT})
-    buffer = io.BytesIO()
-    torch.save({"tensors": tensors, "json": text, "sha256": digest(tensors, text)}, buffer)
-    write_bytes(path, buffer.getvalue(), sidecar=False)
+def _of_the_file(
+    path: Path, name: str, where: str | None, vouched: str | type[Surrogate]
+) -> type[Surrogate]:
+    """The class that is vouched for, if it is the file's."""
+    cls = find("surrogates", vouched) if isinstance(vouched, str) else vouched
+    if not (isinstance(cls, type) and issubclass(cls, Surrogate)):
+        raise UsageError(f"family: expected a subclass of Surrogate, got {vouched!r}")
+    here = class_path(cls)
+    same = where in (None, here, f"__main__:{cls.__qualname__}")  # of a script, in itself
+    if registered := targets("surrogates").get(name):  # whose class may have moved
+        same = same or (find("surrogates", name) is cls and _top(where) == _top(registered))
+    if not same or cls.name != name:
+        raise UsageError(f"{path}: is of the family {where or name}, not {here}")
+    return cls
 
 
-def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Read what `save_tensors` wrote, on the CPU.
-
-    Raises:
-        DataError: a file that is something else, or is damaged.
-    """
-    data = read_bytes(path)
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise DataError(f"{path}: not a physgen checkpoint; expected a file that fit wrote")
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        tensors, text, expected = content["tensors"], content["json"], content["sha256"]
-        info = dict(json.loads(text))
-    except Exception as error:  # torch.load raises whatever a broken archive makes it raise
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a physgen checkpoint: {reason}") from error
-    if info.get("format") != FORMAT:
-        raise DataError(f"{path}: expected format {FORMAT}, got {info.get('format')!r}")
-    if digest(tensors, text) != expected:
-        raise DataError(f"{path}: damaged: its SHA-256 differs; restore it or fit again")
-    return tensors, info
+def _top(where: str | None) -> str:
+    """The package that a ``package.module:Class`` lies in."""
+    return (where or "").partition(":")[0].partition(".")[0]
 
 
-def digest(tensors: Any, text: str) -> str:
-    """SHA-256 of the text and of all tensors, in order, with their names, types and shapes."""
-    h = hashlib.sha256(text.encode())
-
-    def add(value: Any) -> None:
-        if isinstance(value, Tensor):
-            h.update(f"{value.dtype}{tuple(value.shape)}".encode())
-            h.update(value.detach().cpu().contiguous().numpy().tobytes())
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                h.update(repr(key).encode())
-                add(item)
-        elif isinstance(value, list | tuple):
-            for item in value:
-                add(item)
-        else:
-            h.update(repr(value).encode())
-
-    add(tensors)
-    return h.hexdigest()
+def _subclasses(cls: type[Surrogate]) -> Iterator[type[Surrogate]]:
+    """All that is derived from a class, as far as it has been imported."""
+    for derived in cls.__subclasses__():
+        yield derived
+        yield from _subclasses(derived)

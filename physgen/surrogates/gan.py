@@ -119,8 +119,8 @@ class Generator(nn.Module):
 
     def forward(self, c: Tensor, generator: torch.Generator) -> Tensor:
         """c (B, D) → (B, channels, H, W)."""
-        local = normal(generator, len(c), self.local, *self.grid)
-        common = normal(generator, len(c), self.common)
+        local = normal_numbers(generator, len(c), self.local, *self.grid)
+        common = normal_numbers(generator, len(c), self.common)
         return self.trunk(local, torch.cat([c, common], 1))
 
 
@@ -211,10 +211,10 @@ class GAN(Surrogate):
         """One z for each row of c, as the discriminator sees it while training."""
         z = self.generator(c, generator).float()
         if self.law.support == "spins":
-            z = noisy(z, uniform(generator, *z.shape)) / (2 * self.config.temperature)
+            z = noisy(z, uniform_numbers(generator, *z.shape)) / (2 * self.config.temperature)
             z = SPINS[self.config.spins](z)
         if "flip" in self.law.symmetries:  # the mean of a law and its image is no further from p
-            z = z * sign(uniform(generator, len(z), 1, 1, 1) - 0.5)
+            z = z * sign(uniform_numbers(generator, len(z), 1, 1, 1) - 0.5)
         return z.reshape(len(c), *self.law.x_shape)
 
     def _contrast(self, c: Tensor, z: Tensor, drawn: Tensor) -> Tensor:
@@ -230,7 +230,7 @@ class GAN(Surrogate):
         c, z, drawn = c[::PENALISED], z[::PENALISED], drawn[::PENALISED]
         if self.config.loss != "wasserstein":
             return self.config.penalty / 2 * squared_slope(self.discriminator, z, c).mean()
-        part = uniform(generator, len(z), *[1] * (z.ndim - 1))
+        part = uniform_numbers(generator, len(z), *[1] * (z.ndim - 1))
         slope = (squared_slope(self.discriminator, z.lerp(drawn, part), c) + TINY).sqrt()
         return self.config.penalty * (slope - 1).square().mean()
 
@@ -243,27 +243,27 @@ def squared_slope(critic: Callable[[Tensor, Tensor], Tensor], z: Tensor, c: Tens
 
 
 def noisy(logit: Tensor, uniform: Tensor) -> Tensor:
-    """Logit a plus logistic noise log u/(1 − u)."""
+    """Logit a (...) plus logistic noise log u/(1 − u) of uniform u (...), (...)."""
     return logit + torch.logit(uniform, eps=TINY)
 
 
 def straight_through(z: Tensor) -> Tensor:
-    """The sign of z, with the derivative 1."""
+    """The sign of z (...), with the derivative 1."""
     return sign(z) + (z - z.detach())
 
 
 def sign(z: Tensor) -> Tensor:
-    """±1; +1 at 0."""
+    """±1 of z (...); +1 at 0."""
     return torch.where(z < 0, -1.0, 1.0)
 
 
-def normal(generator: torch.Generator, *shape: int) -> Tensor:
-    """Standard normal numbers on the generator's device."""
+def normal_numbers(generator: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal numbers (*shape) on the generator's device."""
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
-def uniform(generator: torch.Generator, *shape: int) -> Tensor:
-    """Numbers in [0, 1) on the generator's device."""
+def uniform_numbers(generator: torch.Generator, *shape: int) -> Tensor:
+    """Numbers (*shape) in [0, 1) on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device)
 
 

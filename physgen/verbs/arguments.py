@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
 from physgen.runtime.options import command_line
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from physgen.verbs.products import Scores
     from simulators.base import Array, Simulator
 
-    DataLike = Dataset | Rows | Path | str
-    ObservedLike = Dataset | Rows | Array | Tensor | Path | str
-    SurrogateLike = Surrogate | Path | str
-    ModelLike = Surrogate | Network | InferredPosterior | Dataset | Rows | Path | str
-    ScoresLike = Scores | InferredPosterior | Mapping[str, Any] | Path | str
-    AnyProduct = Dataset | Surrogate | InferredPosterior | Scores | Path | str
-    FamilyLike = type[Surrogate] | str
-    SimulatorLike = Simulator | type[Simulator] | str
+    DataLike: TypeAlias = Dataset | Rows | Path | str
+    ObservedLike: TypeAlias = Dataset | Rows | Array | Tensor | Path | str
+    SurrogateLike: TypeAlias = Surrogate | Path | str
+    ModelLike: TypeAlias = Surrogate | Network | InferredPosterior | Dataset | Rows | Path | str
+    ScoresLike: TypeAlias = Scores | InferredPosterior | Mapping[str, Any] | Path | str
+    AnyProduct: TypeAlias = Dataset | Surrogate | InferredPosterior | Scores | Path | str
+    FamilyLike: TypeAlias = type[Surrogate] | str
+    SimulatorLike: TypeAlias = Simulator | type[Simulator] | str
 else:
     DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
     FamilyLike = SimulatorLike = str

@@ -21,7 +21,15 @@ from physgen.verbs.arguments import (
 )
 from physgen.verbs.opening import name_of_simulator, open_observed, open_source
 from physgen.verbs.products import Scores
-from physgen.verbs.running import headed, judging, on_files, record, require, threaded
+from physgen.verbs.running import (
+    headed,
+    judging,
+    on_files,
+    path_of,
+    record,
+    require,
+    threaded,
+)
 
 __all__ = ["calibrate"]
 
@@ -81,7 +89,7 @@ def calibrate(
     from physgen.checks.calibration.verdicts import summary
 
     require(samples=(samples, 1), draws=(draws, 1), seed=(seed, 0))
-    path = out and Path(out)
+    path = path_of(out)
     if path:
         dataset.refuse_overwriting(path, force)
     source = open_source(model, device, like=open_observed(data), family=family, **use)

@@ -8,7 +8,15 @@ from physgen import dataset
 from physgen.verbs.arguments import ObservedLike, SimulatorLike, called
 from physgen.verbs.opening import name_of_simulator, open_observed
 from physgen.verbs.products import Scores
-from physgen.verbs.running import headed, judging, on_files, record, require, threaded
+from physgen.verbs.running import (
+    headed,
+    judging,
+    on_files,
+    path_of,
+    record,
+    require,
+    threaded,
+)
 
 __all__ = ["compare"]
 
@@ -49,7 +57,7 @@ def compare(
     from physgen.checks.two_sample.comparison import SECTIONS, comparison, comparison_summary
 
     require(seed=(seed, 0))
-    path = out and Path(out)
+    path = path_of(out)
     if path:
         dataset.refuse_overwriting(path, force)
     trusted = name_of_simulator(simulator)

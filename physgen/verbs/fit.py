@@ -16,7 +16,7 @@ from physgen.runtime.progress import bar
 from physgen.verbs.arguments import DataLike, FamilyLike, Surrogate, SurrogateLike, called
 from physgen.verbs.opening import open_surrogate
 from physgen.verbs.resume import keep, restore, resume_path, state_of
-from physgen.verbs.running import headed, on_files, plural, require, threaded
+from physgen.verbs.running import headed, on_files, path_of, plural, require, threaded
 
 __all__ = ["fit"]
 
@@ -72,7 +72,7 @@ def fit(
     theirs = {k: v for k, v in given.items() if k not in ours}
     config = build(cls.Config, name, theirs)
     require(seed=(seed, 0))
-    path, log_folder = out and Path(out), tensorboard and Path(tensorboard)
+    path, log_folder = path_of(out), path_of(tensorboard)
     if (resume or log_folder) and not path:
         raise UsageError("fit: resume and tensorboard need a file to write; add out=")
     state = state_of(path, resume, force) if path else None

@@ -97,8 +97,9 @@ def infer(
         samples=(samples, 1), draws=(draws, 1), seed=(seed, 0), epochs=(epochs, 1),
         simulations=(simulations, 1),
     )  # fmt: skip
-    for path in filter(None, (out, network)):
-        dataset.refuse_overwriting(Path(path), force)
+    for path in (out, network):
+        if path is not None:
+            dataset.refuse_overwriting(Path(path), force)
     data = open_observed(observed)
     source = open_source(model, device, like=data, at=at, family=family, **use)
     data = open_observed(observed, source.law.x_shape)
@@ -111,7 +112,7 @@ def infer(
     found = data.read(rows, whole=True)
     x = dataset.validated(Rows(x=found.x), source.law, str(data.where)).x
     start = time.monotonic()
-    where = headed(out and Path(out), "inference")
+    where = headed(out, "inference")
     with (
         interruptible(where, "nothing was written") as stop,
         bar(None, f"infer by {options.method}") as move,
@@ -127,7 +128,7 @@ def infer(
     if network and inferred.network:
         inferred.network.save(Path(network))
     for line in posterior.warnings:
-        log.warning("%s", headed(out and Path(out), line))
+        log.warning("%s", headed(out, line))
     command = called(
         "infer", model, observed,
         out=out, method=method, prior=prior, rows=rows, iid=iid, samples=samples, draws=draws,
@@ -145,5 +146,5 @@ def infer(
     )
     done, seconds = plural(len(posterior), "observation"), time.monotonic() - start
     text = f"{done} by {options.method} in {seconds:.1f} s; the first: {posterior.first}"
-    posterior = replace(posterior, summary=headed(out and Path(out), text))
+    posterior = replace(posterior, summary=headed(out, text))
     return posterior.save(out, force=force) if out else posterior

@@ -137,14 +137,14 @@ def open_source(
     path = model if isinstance(model, Path) else getattr(model, "path", None)
     name = path or Path("(in memory)")
     kind = kind_of(model) if isinstance(model, Path) else ""
-    if kind == "surrogate" or isinstance(model, Surrogate):
+    if isinstance(model, Surrogate) or (isinstance(model, Path) and kind == "surrogate"):
         surrogate = open_surrogate(model, device, like=like, at=at, family=family, **use)
         return Source(name, surrogate.law, origin_of(surrogate), surrogate=surrogate)
     given = [n for n, value in (use | {"at": at, "family": family}).items() if value]
     if given:
         raise UsageError(f"{name}: {given[0]} is an option of surrogates, and this is none")
     if kind == "network":
-        model = Network.load(Path(name), device_of(device))
+        model = Network.load(name, device_of(device))
     if isinstance(model, Network):
         return Source(name, model.law, origin_of(model, path), network=model)
     data = Dataset(model)

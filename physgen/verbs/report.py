@@ -13,7 +13,7 @@ from physgen import dataset
 from physgen.errors import DataError
 from physgen.verbs.arguments import ScoresLike
 from physgen.verbs.products import Page
-from physgen.verbs.running import headed, on_files
+from physgen.verbs.running import headed, on_files, path_of
 
 __all__ = ["report"]
 
@@ -35,7 +35,7 @@ def report(metrics: ScoresLike, *, out: Path | str | None = None, force: bool = 
     """
     from physgen.reporting import render
 
-    path = out and Path(out)
+    path = path_of(out)
     if path:
         dataset.refuse_overwriting(path, force)
     page = render(reported(metrics))

@@ -73,7 +73,7 @@ def keep(
     out: Path | None,
     tensorboard: Path | None,
 ) -> None:
-    """Keep the state and the history after an epoch, where there is a file, and say how it went."""
+    """Keep state and history after an epoch, where there is a file, and say how it went."""
     from physgen.nn.tensors import save_tensors
 
     if out:

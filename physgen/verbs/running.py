@@ -15,7 +15,7 @@ from physgen.errors import StorageError, UsageError
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.progress import bar
 
-__all__ = ["judging", "on_files", "plural", "record", "require", "threaded"]
+__all__ = ["headed", "judging", "on_files", "path_of", "plural", "record", "require", "threaded"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -105,9 +105,14 @@ def record(
     return found
 
 
-def headed(out: Path | None, text: str) -> str:
+def headed(out: Path | str | None, text: str) -> str:
     """A summary, behind the name of the file that it is of."""
     return f"{out}: {text}" if out else text
+
+
+def path_of(out: Path | str | None) -> Path | None:
+    """The path of a file, if there is to be one."""
+    return None if out is None else Path(out)
 
 
 def plural(n: int, noun: str) -> str:

@@ -19,7 +19,15 @@ from physgen.verbs.arguments import (
 )
 from physgen.verbs.opening import name_of_simulator, open_surrogate, origin_of
 from physgen.verbs.products import Scores
-from physgen.verbs.running import headed, judging, on_files, record, require, threaded
+from physgen.verbs.running import (
+    headed,
+    judging,
+    on_files,
+    path_of,
+    record,
+    require,
+    threaded,
+)
 
 __all__ = ["validate"]
 
@@ -70,7 +78,7 @@ def validate(
     from physgen.checks.validation import SECTIONS, validation
 
     require(observations=(observations, 1), draws=(draws, 1), seed=(seed, 0))
-    path = out and Path(out)
+    path = path_of(out)
     if path:
         dataset.refuse_overwriting(path, force)
     model, source = open_surrogate(surrogate, device, family=family, **use), Dataset(data)

@@ -29,7 +29,8 @@ from scipy.stats import chi2, f
 
 from physgen.checks.calibration.posteriors import NARROW, SHIFT
 from physgen.checks.calibration.uniformity import ALPHA
-from physgen.sbi.manners import single, visiting
+from physgen.sbi.lc2st import lc2st_statistic
+from physgen.sbi.manners import visiting
 from simulators.base import Array
 
 __all__ = ["DRAWS", "Pairs", "local"]
@@ -37,8 +38,6 @@ __all__ = ["DRAWS", "Pairs", "local"]
 DRAWS = 20
 """Draws of each posterior: of pairs of them the null is made."""
 TRIALS = 100
-STRENGTH = 0.1
-"""Inverse of the regression's penalty."""
 
 
 class Pairs(NamedTuple):
@@ -108,19 +107,5 @@ def _null(pairs: Pairs, shown: Array, seed: int) -> Array:
 
 def _statistic(pairs: Pairs, true: Array, drawn: Array, shown: Array) -> Array:
     """How well a classifier tells θ from a draw, at each of some x (P,)."""
-    from sbi.diagnostics import LC2ST
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
-
-    steps = [
-        ("scale", StandardScaler()),
-        ("products", PolynomialFeatures(2, include_bias=False)),
-        ("classify", LogisticRegression(C=STRENGTH, max_iter=500)),
-    ]
-    x = single(pairs.features)
-    test = LC2ST(
-        single(true), x, single(drawn), classifier=Pipeline, classifier_kwargs={"steps": steps}
-    ).train_on_observed_data(verbosity=0)
-    at = zip(single(pairs.draws[shown]), x[shown], strict=True)
-    return np.array([test.get_statistic_on_observed_data(theta, one) for theta, one in at])
+    x = pairs.features
+    return lc2st_statistic(true, drawn, x, pairs.draws[shown], x[shown])

@@ -17,13 +17,15 @@ import torch
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.posterior.grid import (
+    GRID,
     NODES,
     GridPosterior,
     LogLikelihood,
     grid_posterior,
+    of_network,
     of_surrogate,
 )
-from physgen.sbi.networks import GRID, Network
+from physgen.sbi.networks import Network
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array, Box, Simulator
 
@@ -100,7 +102,7 @@ def _of_surrogate(surrogate: Surrogate, draws: int) -> Judged:
 
 def _of_network(network: Network, simulator: Simulator | None) -> Judged:
     def log_density(x: Array, index: Array, seed: int) -> LogLikelihood:
-        return network.log_density(x)
+        return of_network(network, x)
 
     draw = simulator.sample if simulator else None
     grid = GRID[len(network.law.prior)]

@@ -45,7 +45,7 @@ def partition(
         return None
     many = theta.repeat(ROWS, axis=0)
     x = simulator.sample(many, np.random.default_rng([seed, 5]))
-    q = surrogate.log_prob(torch.as_tensor(many), torch.as_tensor(x), draws=draws, seed=seed)
+    q = surrogate.log_prob_with_error(many, x, draws=draws, seed=seed)
     gap = (log_prob(many, x) - q.value.numpy()).reshape(POINTS, ROWS)
     exact = log_z(theta)
     implied = exact + gap.mean(1)

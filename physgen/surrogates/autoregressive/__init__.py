@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.surrogates.autoregressive.chain import Part, parts
+from physgen.surrogates.autoregressive.chain import ChainPart, parts
 from physgen.surrogates.autoregressive.conditional import Stage
 from physgen.surrogates.autoregressive.site import HurdleSite, Levels, Site
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
@@ -108,7 +108,7 @@ class Autoregressive(Surrogate):
         for stage in self.stages:
             n = len(stage.sites)
             m = min(n, self.config.sites or n) if self.training else n
-            which = spread(n, m, len(z), generator) if m < n else stage.all
+            which = stratified_sites(n, m, len(z), generator) if m < n else stage.all
             log_p = stage.log_p(values, field, which, stage.net.coefficients(c))
             loss = loss - n / m * log_p.sum(1)
         return loss
@@ -165,7 +165,7 @@ def site_of(law: Law, config: AutoregressiveConfig) -> Site:
     return Levels(law.levels or 2, law.support == "spins")
 
 
-def chain_of(law: Law, config: AutoregressiveConfig) -> list[Part]:
+def chain_of(law: Law, config: AutoregressiveConfig) -> list[ChainPart]:
     """The chain that law and options ask for.
 
     Raises:
@@ -194,7 +194,7 @@ def chain_of(law: Law, config: AutoregressiveConfig) -> list[Part]:
     )
 
 
-def spread(n: int, m: int, rows: int, generator: torch.Generator) -> Tensor:
+def stratified_sites(n: int, m: int, rows: int, generator: torch.Generator) -> Tensor:
     """Random numbers below n for each row, one out of each m-th part of them, (rows, m)."""
     device = generator.device
     u = torch.rand(rows, m, generator=generator, device=device)

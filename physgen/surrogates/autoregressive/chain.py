@@ -24,11 +24,11 @@ from torch.nn import functional as F
 
 from physgen.nn.blocks import stages_of
 
-__all__ = ["Part", "earlier", "frontier", "neighbours", "parts"]
+__all__ = ["ChainPart", "earlier", "frontier", "nearest_neighbours", "parts"]
 
 
 @dataclass(frozen=True)
-class Part:
+class ChainPart:
     """Sites of a chain that share a network.
 
     Attributes:
@@ -46,7 +46,7 @@ class Part:
 
 def parts(
     rows: int, columns: int, *, checkerboard: bool, periodic: bool, whole: bool
-) -> list[Part]:
+) -> list[ChainPart]:
     """The one or two parts of a chain.
 
     Args:
@@ -60,13 +60,13 @@ def parts(
     chain = (colour == 0).nonzero().flatten()
     parents = earlier(chain, len(colour)) if whole else frontier(rows, columns, chain)
     before = torch.cat([torch.tensor([len(colour)]), chain[:-1]])
-    found = [Part(chain, parents, before)]
+    found = [ChainPart(chain, parents, before)]
     if len(chain) < len(colour):
         rest = (colour == 1).nonzero().flatten()
-        around = neighbours(rows, columns, periodic)[rest]
+        around = nearest_neighbours(rows, columns, periodic)[rest]
         early = torch.isin(around, chain)  # across an odd side two of one colour meet
         around = torch.where(early, around, len(colour))
-        found.append(Part(rest, around, around.min(1).values, at_once=True))
+        found.append(ChainPart(rest, around, around.min(1).values, at_once=True))
     return found
 
 
@@ -91,7 +91,7 @@ def earlier(chain: Tensor, none: int) -> Tensor:
     return torch.where(back >= 0, chain[back.clamp(min=0)], none)
 
 
-def neighbours(rows: int, columns: int, periodic: bool) -> Tensor:
+def nearest_neighbours(rows: int, columns: int, periodic: bool) -> Tensor:
     """Above, left, right and below each site, (rows·columns, 4)."""
     site = torch.arange(rows * columns).view(1, rows, columns)
     if periodic:

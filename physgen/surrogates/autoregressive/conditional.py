@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.nn.blocks import FiLM
-from physgen.surrogates.autoregressive.chain import Part
+from physgen.surrogates.autoregressive.chain import ChainPart
 from physgen.surrogates.autoregressive.site import Site
 
 __all__ = ["Conditional", "Stage"]
 
 FEW = 64
 """Hidden units of the slopes."""
-Coefficients = tuple[list[tuple[Tensor, Tensor]], Tensor]
+StageCoefficients = tuple[list[tuple[Tensor, Tensor]], Tensor]
 
 
 class Conditional(nn.Module):
@@ -52,12 +52,12 @@ class Conditional(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def coefficients(self, c: Tensor) -> Coefficients:
+    def coefficients(self, c: Tensor) -> StageCoefficients:
         """What depends on θ alone: gain and shift of each layer, and the slopes; c (B, D)."""
         films = [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
         return films, self.slopes(c).unflatten(1, (-1, self.outputs))
 
-    def forward(self, inputs: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+    def forward(self, inputs: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
         """Parents (B, m, I) of sites (1, m) or (B, m) of the part → (B, m, R)."""
         ((gain, shift), *films), slopes = theta
         h = (self.enter(inputs) + self.place[which]) * gain + shift
@@ -89,7 +89,7 @@ class Stage(nn.Module):
 
     def __init__(
         self,
-        part: Part,
+        part: ChainPart,
         site: Site,
         condition: int,
         hidden: int,
@@ -106,7 +106,7 @@ class Stage(nn.Module):
         self.site, self.at_once, self.flips = site, part.at_once, flips
         self.net = Conditional(n, site.inputs * inputs, site.outputs, condition, hidden, blocks)
 
-    def raw(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+    def raw(self, field: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
         """What the network gives for the laws of some sites: log odds of levels.
 
         Args:
@@ -124,7 +124,9 @@ class Stage(nn.Module):
         sign = torch.where(votes == 0, look(field, self.reference[which]), votes.sign())
         return sign * self.net(sign * inputs, which, theta)
 
-    def log_p(self, values: Tensor, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+    def log_p(
+        self, values: Tensor, field: Tensor, which: Tensor, theta: StageCoefficients
+    ) -> Tensor:
         """Log p of the values (B, N) that some sites have, (B, m)."""
         own = values.gather(1, self.sites[which].expand(len(values), -1))
         return self.site.log_p(self.raw(field, which, theta), own)

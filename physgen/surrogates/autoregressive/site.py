@@ -66,16 +66,16 @@ class Levels(Site):
         self.spins, self.inputs, self.outputs = spins, table.shape[1], levels - 1
 
     def values(self, z: Tensor) -> Tensor:
-        """The number of each value, 0 … K − 1."""
+        """The number of each value of z (B, *x_shape), 0 … K − 1, (B, N)."""
         z = z.flatten(1)
         return ((z + 1) / 2 if self.spins else z).round().long()
 
     def numbers(self, values: Tensor) -> Tensor:
-        """Spins or levels."""
+        """Spins or levels of values (B, N), (B, N)."""
         return (2 * values - 1 if self.spins else values).float()
 
     def code(self, values: Tensor) -> Tensor:
-        """A row of the table."""
+        """A row of the table for each of values (...), (..., E)."""
         return self.table[values]
 
     def log_p_of_all(self, raw: Tensor) -> Tensor:
@@ -83,11 +83,11 @@ class Levels(Site):
         return F.pad(raw.float(), (1, 0)).log_softmax(-1)
 
     def log_p(self, raw: Tensor, values: Tensor) -> Tensor:
-        """Log p of the values."""
+        """log p of values (...) by their log odds (..., K − 1), (...)."""
         return self.log_p_of_all(raw).gather(-1, values[..., None])[..., 0]
 
     def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
-        """By the inverse of the distribution function."""
+        """Values by the inverse distribution function of uniform numbers (...), (...)."""
         below = self.log_p_of_all(raw).exp().cumsum(-1)[..., :-1]
         return (uniforms[..., None] >= below).sum(-1)
 
@@ -106,23 +106,23 @@ class HurdleSite(Site):
         self.outputs = HurdleGamma.parameters(components)
 
     def values(self, z: Tensor) -> Tensor:
-        """z itself."""
+        """z (B, *x_shape) itself, (B, N)."""
         return z.flatten(1)
 
     def numbers(self, values: Tensor) -> Tensor:
-        """z itself."""
+        """Values (B, N) themselves."""
         return values
 
     def code(self, values: Tensor) -> Tensor:
-        """Whether there is a hit, and its logarithm."""
+        """Whether there is a hit, and its logarithm, of values (...), (..., 2)."""
         return shown(values[..., None], -1)
 
     def log_p(self, raw: Tensor, values: Tensor) -> Tensor:
-        """Log p of the values."""
+        """log p of values (...) under laws (..., R), (...)."""
         return HurdleGamma(raw.float()).log_prob(values)
 
     def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
-        """From the generator: Gamma numbers have no simple inverse."""
+        """A value from each law (..., R): Gamma numbers have no simple inverse."""
         if generator is None:
             raise TypeError("a hurdle is drawn from a generator")
         return HurdleGamma(raw.float()).sample(generator)

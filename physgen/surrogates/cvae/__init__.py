@@ -24,8 +24,8 @@ from torch import Tensor
 
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
-from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, Gaussian, Hurdle
-from physgen.surrogates.cvae.latents import Latents, Normal
+from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, GaussianDecoder, HurdleDecoder
+from physgen.surrogates.cvae.latents import Latents, LevelNormal
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
@@ -113,7 +113,7 @@ class CVAE(Surrogate):
         return (min(1.0, progress / warm_up) if warm_up else 1.0) * (kl + free).sum(1)
 
     def _log_weights(
-        self, c: Tensor, z: Tensor, normal: Normal, features: list[Tensor], k: int
+        self, c: Tensor, z: Tensor, normal: LevelNormal, features: list[Tensor], k: int
     ) -> Tensor:
         """Log w of k draws from q for each row, (B, k)."""
         many = [e.repeat_interleave(k, dim=0) for e in features]
@@ -163,7 +163,7 @@ class CVAE(Surrogate):
         return self.transform.inverse(self.decoder.sample(h, c, generator))
 
 
-def fresh(generator: torch.Generator) -> Normal:
+def fresh(generator: torch.Generator) -> LevelNormal:
     """Standard normal numbers for all levels, from one generator."""
 
     def normal(level: int, shape: tuple[int, ...]) -> Tensor:
@@ -177,5 +177,5 @@ def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
     if law.support == "spins":
         return CoarseToFine(law, config.channels, config.stages, config.window)
     if law.support == "nonnegative":
-        return Hurdle(law, config.channels, config.components)
-    return Gaussian(law, config.channels)
+        return HurdleDecoder(law, config.channels, config.components)
+    return GaussianDecoder(law, config.channels)

@@ -29,7 +29,7 @@ from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, stages_of
 from physgen.nn.hurdle import HurdleGamma
 
-__all__ = ["CoarseToFine", "Decoder", "Gaussian", "Hurdle"]
+__all__ = ["CoarseToFine", "Decoder", "GaussianDecoder", "HurdleDecoder"]
 
 
 class Decoder(nn.Module, abc.ABC):
@@ -117,7 +117,7 @@ class CoarseToFine(Decoder):
         return x.view(len(h), *h.shape[2:])
 
 
-class Gaussian(Decoder):
+class GaussianDecoder(Decoder):
     """Independent Gaussians, mean and log σ from h."""
 
     def __init__(self, law: Law, channels: int) -> None:
@@ -145,7 +145,7 @@ class Gaussian(Decoder):
         return mean + log_sigma.exp() * noise
 
 
-class Hurdle(Decoder):
+class HurdleDecoder(Decoder):
     """Independent hurdles of mixtures of Gamma laws, from h by a layer and a linear map."""
 
     def __init__(self, law: Law, channels: int, components: int) -> None:

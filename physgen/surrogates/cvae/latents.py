@@ -40,7 +40,7 @@ from physgen.nn.blocks import (
 __all__ = ["Latents", "Trace", "grids_of"]
 
 Grid = tuple[int, int]
-Normal = Callable[[int, tuple[int, ...]], Tensor]
+LevelNormal = Callable[[int, tuple[int, ...]], Tensor]
 
 
 class Trace(NamedTuple):
@@ -70,7 +70,7 @@ def grids_of(law: Law, levels: int) -> list[Grid]:
     return grids or [(1, 1)]
 
 
-class Level(nn.Module):
+class LatentLevel(nn.Module):
     """One level: its field, its prior, its posterior and the way down to the next grid."""
 
     def __init__(self, law: Law, grid: Grid, finer: Grid, channels: int, latent: int) -> None:
@@ -106,16 +106,16 @@ class Latents(nn.Module):
         grids = [finest, *grids_of(law, levels)]
         self.embed = convolution(seen_channels(law), channels, law)
         self.stack = nn.ModuleList(
-            Level(law, grid, finer, channels, latent) for finer, grid in pairwise(grids)
+            LatentLevel(law, grid, finer, channels, latent) for finer, grid in pairwise(grids)
         )
         self.top = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.film = FiLM(len(law.prior), channels)
         self.last = convolution(channels, channels, law)
 
     @property
-    def levels(self) -> list[Level]:
+    def levels(self) -> list[LatentLevel]:
         """The levels, fine to coarse."""
-        return cast("list[Level]", list(self.stack))
+        return cast("list[LatentLevel]", list(self.stack))
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -131,7 +131,9 @@ class Latents(nn.Module):
             features.append(h)
         return features
 
-    def descend(self, c: Tensor, normal: Normal, features: list[Tensor] | None = None) -> Trace:
+    def descend(
+        self, c: Tensor, normal: LevelNormal, features: list[Tensor] | None = None
+    ) -> Trace:
         """Draw z from q(z|x, θ) where there are features, else from p(z|θ), and follow it down.
 
         Args:
@@ -160,6 +162,6 @@ class Latents(nn.Module):
 
 
 def bounded(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log σ from a network's output, log σ kept within ±5."""
+    """Mean and log σ, kept within ±5, (B, C, H, W) each, of moments (B, 2C, H, W)."""
     mean, log_sigma = moments.chunk(2, dim=1)
     return mean, 5 * torch.tanh(log_sigma / 5)

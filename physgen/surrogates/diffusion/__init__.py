@@ -5,9 +5,9 @@ Two kernels share one network, a U-Net with attention. The *Gaussian* one blurs 
 p(x|θ) that training raises and samples at any number of steps; the first two have an unbiased
 estimate of p of their finite chain, and the Gaussian one the probability-flow density as well.
 
-`schedule` says how noise grows, `denoiser` what the network predicts, `sampler` how to come back,
-`likelihood` what x costs in nats; `gaussian`, `masked` and `hurdle` put them together on the
-network of `unet`.
+`schedule` says how noise grows, `denoiser` what the network predicts, `sampler` how to come back
+(the reverse SDE and ODE), `likelihood` what x costs in nats (the ELBO and others); `gaussian`,
+`masked`, `hurdle` and `layered` put them together on the network of `unet`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.diffusion import sampler, schedule
-from physgen.surrogates.diffusion.gaussian import Gaussian
-from physgen.surrogates.diffusion.hurdle import Hurdle
-from physgen.surrogates.diffusion.layered import Layered
-from physgen.surrogates.diffusion.masked import Masked
+from physgen.surrogates.diffusion.gaussian import GaussianKernel
+from physgen.surrogates.diffusion.hurdle import HurdleKernel
+from physgen.surrogates.diffusion.layered import LayeredKernel
+from physgen.surrogates.diffusion.masked import MaskedKernel
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -62,10 +62,10 @@ class DiffusionConfig:
     kernel: Literal["auto", "masked", "gaussian"] = "auto"
     network: Literal["auto", "small", "medium", "large", "wide"] = "auto"
     order: Literal["auto", "checkerboard", "random"] = "auto"
-    noise_schedule: schedule.Name = "learnt"
+    noise_schedule: schedule.ScheduleName = "learnt"
     timesteps: int = 0
     loss: Literal["bound", "simple"] = "bound"
-    sampler: sampler.Name = "ancestral"
+    sampler: sampler.SamplerName = "ancestral"
     steps: int = 0
     eta: float = 0.0
     estimator: Literal["bound", "path", "ode"] = "bound"
@@ -89,7 +89,9 @@ class Diffusion(Surrogate):
     name: ClassVar[str] = "diffusion"
     Config = DiffusionConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
-    late: ClassVar[tuple[str, ...]] = ("sampler", "steps", "eta", "estimator", "trace")
+    inference_options: ClassVar[tuple[str, ...]] = (
+        "sampler", "steps", "eta", "estimator", "trace",
+    )  # fmt: skip
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__(law, config)
@@ -107,7 +109,7 @@ class Diffusion(Surrogate):
 
     def _refuse(self) -> None:
         if refused := self.kernel.refuse(self.config):
-            kernel = type(self.kernel).__name__.lower()
+            kernel = type(self.kernel).__name__.removesuffix("Kernel").lower()
             raise UsageError(f"{self.name}: the {kernel} kernel has no {refused}")
 
     @property
@@ -120,7 +122,7 @@ class Diffusion(Surrogate):
         """By the estimator."""
         return KINDS[self.config.estimator]
 
-    def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
+    def samplers(self) -> Iterator[tuple[str, int, Self]]:
         """Every sampler of the kernel at 8 to 128 evaluations."""
         for name in self.kernel.samplers:
             ways = [self.using(sampler=name, steps=n) for n in (8, 16, 32, 64, 128)]
@@ -138,7 +140,9 @@ class Diffusion(Surrogate):
         return z if self.kernel.transform else z.view(len(c), *self.law.x_shape)
 
 
-def kernel_of(law: Law, config: DiffusionConfig) -> Masked | Gaussian | Hurdle | Layered:
+def kernel_of(
+    law: Law, config: DiffusionConfig
+) -> MaskedKernel | GaussianKernel | HurdleKernel | LayeredKernel:
     """The kernel that the support of x and the options ask for.
 
     Raises:
@@ -148,6 +152,6 @@ def kernel_of(law: Law, config: DiffusionConfig) -> Masked | Gaussian | Hurdle |
         raise UsageError(f"masked kernel: not for {law.support} x; expected spins")
     if law.support == "nonnegative":
         layered = len(law.x_shape) == 3 and config.stages != "one"
-        return (Layered if layered else Hurdle)(law, config)
+        return (LayeredKernel if layered else HurdleKernel)(law, config)
     masked = law.support == "spins" and config.kernel != "gaussian"
-    return Masked(law, config) if masked else Gaussian(law, config)
+    return MaskedKernel(law, config) if masked else GaussianKernel(law, config)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, field_shape
-from physgen.surrogates.diffusion.schedule import alpha_sigma, rows
+from physgen.surrogates.diffusion.schedule import alpha_sigma, rows_like
 from physgen.surrogates.diffusion.unet import Preset, UNet
 
 __all__ = ["Denoiser", "Prediction", "convert"]
@@ -91,7 +91,7 @@ class Denoiser(nn.Module):
         """x̂ of z (B, *x_shape) at λ (B,) given c (B, D), (B, *x_shape)."""
         alpha, sigma = alpha_sigma(log_snr)
         condition = torch.cat([c, torch.stack([log_snr / 8, alpha, sigma], 1)], 1)
-        alpha, sigma = rows(alpha, z), rows(sigma, z)
+        alpha, sigma = rows_like(alpha, z), rows_like(sigma, z)
         if self.spins:
             odds = alpha * z / sigma**2
             return torch.tanh(odds + self._net(torch.stack([z, odds.tanh()], 1), z, condition))

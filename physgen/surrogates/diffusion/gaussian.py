@@ -35,7 +35,7 @@ from physgen.surrogates.diffusion.unet import preset_of
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
 
-__all__ = ["Gaussian"]
+__all__ = ["GaussianKernel"]
 
 STEPS = 64
 """Evaluations for a sample, a path or a flow, where the options do not say."""
@@ -46,7 +46,7 @@ ENDS = {"spins": (5.0, -10.0), "reals": (10.0, -10.0)}
 148 for reals. At the lower one 2e-5 nats a component of unit variance are left to match."""
 
 
-class Gaussian(nn.Module):
+class GaussianKernel(nn.Module):
     """The Gaussian kernel.
 
     Attributes:
@@ -83,7 +83,7 @@ class Gaussian(nn.Module):
         epsilon = torch.randn(z.shape, generator=generator, device=device)
         diffusion, noise_error = diffusion_loss(
             self._of_rows(c), self.schedule, self.law.support, z, t, epsilon, self.timesteps,
-            part, self._moments(c),
+            part, self._moments(c, fixed=True),
         )  # fmt: skip
         if self.simple and self.training:
             return 0.5 * noise_error
@@ -126,7 +126,15 @@ class Gaussian(nn.Module):
     def bound(
         self, c: Tensor, x: Tensor, noise: Noise, draws: int, part: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The bound from evenly spread times, `draws` successive rows for each x."""
+        """The bound from evenly spread times, and its error, (B,) each.
+
+        Args:
+            c: (B · draws, D), `draws` successive rows for each x.
+            x: (B · draws, …).
+            noise: random numbers of the B rows.
+            draws: times of each.
+            part: (B · draws, …) the components that count; None for all.
+        """
         t = times(noise.uniform(1, stream=1)[:, 0], draws, self.timesteps).flatten()
         epsilon = noise.normal(draws, *x.shape[1:]).flatten(0, 1)
         nats, _ = diffusion_loss(
@@ -136,12 +144,16 @@ class Gaussian(nn.Module):
         nats = (nats + self._ends(x, epsilon, part)).view(-1, draws).double()
         return mean(-nats)
 
-    def _moments(self, c: Tensor) -> tuple[Tensor, Tensor] | None:
-        """What the denoiser knows of reals beforehand, for a control variate: of no gradient."""
+    def _moments(self, c: Tensor, *, fixed: bool = False) -> tuple[Tensor, Tensor] | None:
+        """What the denoiser knows of reals beforehand, for a control variate.
+
+        The variate's mean is 0 whatever they are, so that training may hold them *fixed*; with
+        few draws its value moves with θ, and so does a log p and its gradient.
+        """
         if self.law.support != "reals":
             return None
         m, s = self.denoiser.moments(c)
-        return m.detach(), s.detach()
+        return (m.detach(), s.detach()) if fixed else (m, s)
 
     def _ends(self, x: Tensor, epsilon: Tensor, part: Tensor | None = None) -> Tensor:
         """Reconstruction, of reals its mean over ε, and prior matching, (B,)."""
@@ -175,7 +187,7 @@ class Gaussian(nn.Module):
         return flow(self._at_one(c), z, log_snrs, signs) + extra
 
     def sample(self, c: Tensor, generator: torch.Generator, config: DiffusionConfig) -> Tensor:
-        """One x for each row of c."""
+        """One x for each row of c (B, D), (B, *x_shape)."""
 
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator, device=like.device)

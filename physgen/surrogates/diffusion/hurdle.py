@@ -1,4 +1,4 @@
-r"""The hurdle kernel, for nonnegative x: first which components are hit, then how much they hold.
+r"""The hurdle kernel of nonnegative x: first which components are hit, then how much they hold.
 
     p(x|θ) = P(hits|θ) p(log x|hits, θ)
 
@@ -19,19 +19,19 @@ from torch import Tensor, nn
 from physgen.law import Law
 from physgen.nn.hurdle import hits
 from physgen.surrogates.base import Noise
-from physgen.surrogates.diffusion.gaussian import Gaussian
-from physgen.surrogates.diffusion.masked import Masked
+from physgen.surrogates.diffusion.gaussian import GaussianKernel
+from physgen.surrogates.diffusion.masked import MaskedKernel
 
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
 
-__all__ = ["Hurdle"]
+__all__ = ["HurdleKernel"]
 
 TIMES = 64
 """Times of the Gaussian bound for each order of the hits: a chain of them costs as much."""
 
 
-class Hurdle(nn.Module):
+class HurdleKernel(nn.Module):
     """The hurdle kernel.
 
     Attributes:
@@ -44,21 +44,23 @@ class Hurdle(nn.Module):
         config: the family's options.
     """
 
-    draws: ClassVar[int] = Gaussian.draws
-    samplers: ClassVar[tuple[str, ...]] = Gaussian.samplers
+    draws: ClassVar[int] = GaussianKernel.draws
+    samplers: ClassVar[tuple[str, ...]] = GaussianKernel.samplers
     transform: ClassVar[None] = None
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__()
         flat = replace(law, x_shape=(law.size,), symmetries=())
-        self.hits = Masked(replace(flat, support="spins"), config, dense=True)
-        self.values = Gaussian(replace(flat, support="reals"), config, given=law.size, high=14.0)
+        self.hits = MaskedKernel(replace(flat, support="spins"), config, dense=True)
+        self.values = GaussianKernel(
+            replace(flat, support="reals"), config, given=law.size, high=14.0
+        )
 
     def loss(self, c: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         """The sum of both bounds, (B,)."""
-        spins, values = split(z)
+        spins, values = split_hits(z)
         loss = self.hits.loss(c, spins, generator)
-        return loss + self.values.loss(told(c, spins), values, generator, spins > 0)
+        return loss + self.values.loss(condition_on_hits(c, spins), values, generator, spins > 0)
 
     def evaluations(self, config: DiffusionConfig) -> int:
         """Evaluations of the Gaussian kernel's network for one sample."""
@@ -80,28 +82,30 @@ class Hurdle(nn.Module):
         self, c: Tensor, z: Tensor, noise: Noise, draws: int, config: DiffusionConfig
     ) -> tuple[Tensor, Tensor]:
         """The bound on log p(x|c) and its error, (B,) each."""
-        spins, values = split(z)
+        spins, values = split_hits(z)
         chain = replace(config, steps=0)
         first, first_se = self.hits.log_prob(c, spins, noise, self.orders(draws), chain)
         part = (spins > 0).repeat_interleave(draws, 0)
-        given, many = (v.repeat_interleave(draws, 0) for v in (told(c, spins), values))
+        given, many = (
+            v.repeat_interleave(draws, 0) for v in (condition_on_hits(c, spins), values)
+        )
         then, then_se = self.values.bound(given, many, noise, draws, part)
         return first + then, (first_se**2 + then_se**2).sqrt()
 
     def sample(self, c: Tensor, generator: torch.Generator, config: DiffusionConfig) -> Tensor:
         """One z for each row of c, (B, N)."""
         spins = self.hits.sample(c, generator, replace(config, steps=0))
-        values = self.values.sample(told(c, spins), generator, config)
+        values = self.values.sample(condition_on_hits(c, spins), generator, config)
         return torch.where(spins > 0, values, -math.inf)
 
 
-def split(z: Tensor) -> tuple[Tensor, Tensor]:
+def split_hits(z: Tensor) -> tuple[Tensor, Tensor]:
     """z (B, …) as hits, spins of ±1, and values, 0 without a hit, (B, N) each."""
     z = z.flatten(1)
     hit = hits(z)
     return 2.0 * hit - 1, torch.where(hit, z, 0.0)
 
 
-def told(c: Tensor, spins: Tensor) -> Tensor:
-    """The condition of the Gaussian kernel: θ and the hits."""
+def condition_on_hits(c: Tensor, spins: Tensor) -> Tensor:
+    """The condition of the Gaussian kernel: θ (B, D) and the hits (B, N), (B, D + N)."""
     return torch.cat([c, spins], 1)

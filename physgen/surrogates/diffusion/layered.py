@@ -20,20 +20,20 @@ from physgen.law import Law
 from physgen.nn.hurdle import shown
 from physgen.nn.layer_energies import Layers
 from physgen.surrogates.base import Noise
-from physgen.surrogates.diffusion.gaussian import Gaussian
-from physgen.surrogates.diffusion.hurdle import Hurdle
-from physgen.surrogates.diffusion.masked import Masked
+from physgen.surrogates.diffusion.gaussian import GaussianKernel
+from physgen.surrogates.diffusion.hurdle import HurdleKernel
+from physgen.surrogates.diffusion.masked import MaskedKernel
 
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
 
-__all__ = ["Layered"]
+__all__ = ["LayeredKernel"]
 
 STEPS = 64
 """Evaluations for the hits of one shower."""
 
 
-class Layered(nn.Module):
+class LayeredKernel(nn.Module):
     """Energies, hits and shares.
 
     Attributes:
@@ -46,8 +46,8 @@ class Layered(nn.Module):
         config: the family's options.
     """
 
-    draws: ClassVar[int] = Gaussian.draws
-    samplers: ClassVar[tuple[str, ...]] = Gaussian.samplers
+    draws: ClassVar[int] = GaussianKernel.draws
+    samplers: ClassVar[tuple[str, ...]] = GaussianKernel.samplers
     transform: ClassVar[type[Layers]] = Layers
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
@@ -55,9 +55,9 @@ class Layered(nn.Module):
         self.layers = law.x_shape[0]
         flat = replace(law, x_shape=(law.size,), symmetries=())
         told = 2 * self.layers
-        self.energies = Hurdle(replace(law, x_shape=(self.layers,), symmetries=()), config)
-        self.hits = Masked(replace(flat, support="spins"), config, dense=True, given=told)
-        self.shares = Gaussian(replace(flat, support="reals"), config, given=told + law.size)
+        self.energies = HurdleKernel(replace(law, x_shape=(self.layers,), symmetries=()), config)
+        self.hits = MaskedKernel(replace(flat, support="spins"), config, dense=True, given=told)
+        self.shares = GaussianKernel(replace(flat, support="reals"), config, given=told + law.size)
 
     def loss(self, c: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         """The sum of the three bounds, (B,)."""

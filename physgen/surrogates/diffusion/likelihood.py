@@ -1,6 +1,6 @@
-r"""log p(x|θ) of the Gaussian kernel, three ways.
+r"""log p(x|θ) of the Gaussian kernel, three ways: the ELBO, path weights, the flow.
 
-**The bound** (Kingma et al. 2021, arXiv:2107.00630): with all of its terms,
+**The bound (ELBO)** (Kingma et al. 2021, arXiv:2107.00630): with all of its terms,
 
     −log p(x) ≤ E[−log p(x|z_0)] + KL(q(z_1|x) ‖ N(0, 1)) + diffusion
     diffusion = ½ E_{t,ε} (−λ′(t)) e^λ ‖x − x̂(z_t)‖²                     (continuous time)
@@ -27,14 +27,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from physgen.surrogates.diffusion.sampler import Denoise
-from physgen.surrogates.diffusion.schedule import Schedule, alpha_sigma, rows
+from physgen.surrogates.diffusion.schedule import Schedule, alpha_sigma, rows_like
 from simulators.base import Support
 
 __all__ = [
@@ -97,7 +99,7 @@ def diffusion_loss(
         moments: mean and width of x, as for `surplus`, of reals.
     """
     log_snr, slope = (part.clone() for part in schedule.slope(t))  # `quiet` marks each by itself
-    alpha, sigma = alpha_sigma(rows(log_snr, x))
+    alpha, sigma = alpha_sigma(rows_like(log_snr, x))
     error = total((x - denoise(alpha * x + sigma * epsilon, log_snr)).square(), part)
     noise_error = log_snr.exp() * error
     if support == "reals":
@@ -162,7 +164,7 @@ def quiet(value: Tensor, *scheduled: Tensor) -> None:
 
 
 def noised(schedule: Schedule, x: Tensor, epsilon: Tensor) -> Tensor:
-    """z_0 = α x + σ ε at the data's end."""
+    """z_0 = α x + σ ε at the data's end, of x and ε (B, …), (B, …)."""
     alpha, sigma = alpha_sigma(torch.tensor(schedule.high, device=x.device))
     return alpha * x + sigma * epsilon
 
@@ -194,7 +196,7 @@ def mean_reconstruction(schedule: Schedule, x: Tensor, part: Tensor | None = Non
 
 
 def reconstruct(schedule: Schedule, support: Support, z: Tensor, normal: Tensor) -> Tensor:
-    """x from z_0: the likelier spins, or normal reals as in `reconstruction`."""
+    """x from z_0 (B, …): the likelier spins, or normal reals as in `reconstruction`."""
     if support == "spins":
         return torch.where(z >= 0, 1.0, -1.0)
     alpha, sigma = alpha_sigma(torch.tensor(schedule.high, device=z.device))
@@ -236,19 +238,26 @@ def path_log_weight(
 def flow(denoise: Denoise, z: Tensor, log_snrs: Tensor, probes: Tensor | None) -> Tensor:
     """log p(z) at the first, highest log-SNR by the probability-flow equation, Heun's rule, (B,).
 
+    Where gradients are enabled it has one, by z and by whatever the denoiser depends on; the trace
+    is then differentiated a second time.
+
     Args:
         denoise: x̂ of z (B, …) at one λ.
         z: (B, …).
         log_snrs: (n + 1,) falling.
         probes: (B, …) of ±1 for Hutchinson's trace; None for the exact one.
     """
+    kept = torch.is_grad_enabled()
 
     def velocity(z: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
         alpha, _ = alpha_sigma(log_snr)
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
+        # only the plain form of attention has second derivatives
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH) if kept else nullcontext():
+            if not (kept and z.requires_grad):
+                z = z.detach().requires_grad_()
             v = 0.5 * alpha * (denoise(z, log_snr) - alpha * z)
-            return v.detach(), trace(v, z, probes)
+            div = trace(v, z, probes, kept)
+        return (v, div) if kept else (v.detach(), div)
 
     log_det = torch.zeros(len(z), device=z.device, dtype=z.dtype)
     for now, then in pairwise(log_snrs):
@@ -274,16 +283,17 @@ def log_mean(log_w: Tensor) -> tuple[Tensor, Tensor]:
     return value, ((w - 1).square().sum(1) / (draws - 1) / draws).sqrt()
 
 
-def trace(v: Tensor, z: Tensor, probes: Tensor | None) -> Tensor:
+def trace(v: Tensor, z: Tensor, probes: Tensor | None, kept: bool = False) -> Tensor:
     """tr ∂v/∂z for each row of v(z) (B, …), (B,); rows must not mix.
 
     Args:
         v: (B, …), with a graph to z.
         z: (B, …).
         probes: (B, …) of ±1 for Hutchinson's estimate; None for the exact trace.
+        kept: whether the trace is to be differentiated in its turn.
     """
     if probes is not None:
-        (pulled,) = torch.autograd.grad(v, z, probes, retain_graph=True)
+        (pulled,) = torch.autograd.grad(v, z, probes, retain_graph=True, create_graph=kept)
         return (probes * pulled).flatten(1).sum(1)
     basis = torch.eye(z[0].numel(), device=z.device, dtype=z.dtype).view(-1, 1, *z.shape[1:])
-    return torch.stack([trace(v, z, e.expand_as(z)) for e in basis]).sum(0)
+    return torch.stack([trace(v, z, e.expand_as(z), kept) for e in basis]).sum(0)

@@ -35,10 +35,10 @@ from physgen.surrogates.diffusion.unet import UNet, preset_of
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
 
-__all__ = ["Masked"]
+__all__ = ["MaskedKernel"]
 
 
-class Masked(nn.Module):
+class MaskedKernel(nn.Module):
     """The masked kernel.
 
     Attributes:

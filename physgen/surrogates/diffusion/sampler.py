@@ -1,7 +1,8 @@
-r"""From noise to x: steps from one log-SNR λ to a higher one, given a denoiser x̂(z, λ).
+r"""From noise to x: the reverse SDE, or its probability-flow ODE, solved given a denoiser x̂(z, λ).
 
-All solve the same reverse process. With s the score (αx̂ − z)/σ², and in λ, its stochastic and its
-deterministic form are (Song et al. 2021, arXiv:2011.13456)
+A step goes from one log-SNR λ to a higher one; all solve the same reverse process. With s the
+score (αx̂ − z)/σ², and in λ, its stochastic and its deterministic form are (Song et al. 2021,
+arXiv:2011.13456)
 
     dz = σ²(z/2 + s) dλ + σ dw          dz = ½σ²(z + s) dλ = ½α(x̂ − αz) dλ
 
@@ -31,9 +32,9 @@ from torch import Tensor
 
 from physgen.surrogates.diffusion.schedule import alpha_sigma
 
-__all__ = ["SAMPLERS", "Denoise", "Name", "Sampler", "Step", "integrate", "sampler"]
+__all__ = ["SAMPLERS", "Denoise", "Sampler", "SamplerName", "Step", "integrate", "sampler"]
 
-Name = Literal["ancestral", "ddim", "euler-maruyama", "heun", "dpm-solver"]
+SamplerName = Literal["ancestral", "ddim", "euler-maruyama", "heun", "dpm-solver"]
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """z (B, …), λ () → x̂ (B, …)."""
 Normal = Callable[[Tensor], Tensor]
@@ -70,7 +71,10 @@ class Sampler(NamedTuple):
 
 
 def ddim(step: Step, eta: float) -> Tensor:
-    """z = α′x̂ + √(σ′² − η²τ²) ε̂ + ητ ξ, with τ² = σ′²(1 − e^{λ−λ′}) the posterior's variance."""
+    """z = α′x̂ + √(σ′² − η²τ²) ε̂ + ητ ξ, with τ² = σ′²(1 − e^{λ−λ′}) the posterior's variance.
+
+    All solvers go from z (B, …) of the step to the next, (B, …).
+    """
     (a, s), (a1, s1) = alpha_sigma(step.now), alpha_sigma(step.then)
     epsilon = (step.z - a * step.x) / s
     variance = eta**2 * -torch.expm1(step.now - step.then)  # of the fresh noise, in units of σ′²
@@ -79,14 +83,14 @@ def ddim(step: Step, eta: float) -> Tensor:
 
 
 def euler_maruyama(step: Step) -> Tensor:
-    """z + σ²(z/2 + s)Δλ + σ√Δλ ξ."""
+    """z + σ²(z/2 + s)Δλ + σ√Δλ ξ, (B, …)."""
     (a, s), delta = alpha_sigma(step.now), step.then - step.now
     drift = s**2 * step.z / 2 + a * step.x - step.z
     return step.z + drift * delta + s * delta.sqrt() * step.normal(step.z)
 
 
 def heun(step: Step) -> Tensor:
-    """The mean of the slopes dy/dr = (y − x̂)/r at both ends, with y = z/α and r = σ/α."""
+    """The mean of the slopes dy/dr = (y − x̂)/r at both ends, (B, …); y = z/α, r = σ/α."""
     (a, s), (a1, s1) = alpha_sigma(step.now), alpha_sigma(step.then)
     y, r, r1 = step.z / a, s / a, s1 / a1
     slope = (y - step.x) / r
@@ -96,7 +100,7 @@ def heun(step: Step) -> Tensor:
 
 
 def dpm_solver(step: Step) -> Tensor:
-    """z σ′/σ + α′(1 − e^{−h})(x̂ + (x̂ − x̂₋₁) h/2h₋₁), with h half the step in λ."""
+    """z σ′/σ + α′(1 − e^{−h})(x̂ + (x̂ − x̂₋₁) h/2h₋₁), (B, …); h is half the step in λ."""
     (_, s), (a1, s1) = alpha_sigma(step.now), alpha_sigma(step.then)
     h, x = (step.then - step.now) / 2, step.x
     if step.past:
@@ -105,7 +109,7 @@ def dpm_solver(step: Step) -> Tensor:
     return step.z * s1 / s - a1 * torch.expm1(-h) * x
 
 
-SAMPLERS: dict[Name, Sampler] = {
+SAMPLERS: dict[SamplerName, Sampler] = {
     "ancestral": Sampler(lambda step: ddim(step, 1.0)),
     "euler-maruyama": Sampler(euler_maruyama),
     "heun": Sampler(heun, 2),
@@ -113,7 +117,7 @@ SAMPLERS: dict[Name, Sampler] = {
 }
 
 
-def sampler(name: Name, eta: float) -> Sampler:
+def sampler(name: SamplerName, eta: float) -> Sampler:
     """The solver of a name; η is that of DDIM."""
     return Sampler(lambda step: ddim(step, eta)) if name == "ddim" else SAMPLERS[name]
 

@@ -24,17 +24,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["SCHEDULES", "Cosine", "Learnt", "Linear", "Schedule", "alpha_sigma", "rows"]
+__all__ = ["SCHEDULES", "Cosine", "Learnt", "Linear", "Schedule", "alpha_sigma", "rows_like"]
 
-Name = Literal["learnt", "cosine", "linear"]
+ScheduleName = Literal["learnt", "cosine", "linear"]
 
 
 def alpha_sigma(log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """α and σ of a log-SNR λ, of its shape."""
+    """α and σ of a log-SNR λ (...), (...) each."""
     return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
 
 
-def rows(value: Tensor, like: Tensor) -> Tensor:
+def rows_like(value: Tensor, like: Tensor) -> Tensor:
     """(B,) with as many axes as `like` (B, …)."""
     return value.view(-1, *[1] * (like.ndim - 1))
 
@@ -53,10 +53,10 @@ class Schedule(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def slope(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """λ and −dλ/dt > 0 at t in [0, 1], each of its shape."""
+        """λ and −dλ/dt > 0 at t (...) in [0, 1], (...) each."""
 
     def forward(self, t: Tensor) -> Tensor:
-        """t in [0, 1] → λ, of the same shape."""
+        """t (...) in [0, 1] → λ (...)."""
         return self.slope(t)[0]
 
 
@@ -69,7 +69,7 @@ class Linear(Schedule):
     B0, B1 = 0.1, 20.0
 
     def slope(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """λ and −dλ/dt."""
+        """λ and −dλ/dt at t (...), (...) each."""
         first, last = self._time(self.high), self._time(self.low)
         s = first + (last - first) * t
         h = self.B0 * s + 0.5 * (self.B1 - self.B0) * s**2
@@ -86,7 +86,7 @@ class Cosine(Schedule):
     """α = cos(s), s going from s(high) to s(low); λ = −2 log tan(s)."""
 
     def slope(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """λ and −dλ/dt."""
+        """λ and −dλ/dt at t (...), (...) each."""
         first, last = (math.atan(math.exp(-0.5 * end)) for end in (self.high, self.low))
         s = first + (last - first) * t
         return -2 * s.tan().log(), 4 * (last - first) / (2 * s).sin()
@@ -104,7 +104,7 @@ class Learnt(Schedule):
         self.logit = nn.Parameter(torch.zeros(bins))
 
     def slope(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """λ and −dλ/dt."""
+        """λ and −dλ/dt at t (...), (...) each."""
         bins = len(self.logit)
         share = 0.5 / bins + 0.5 * F.softmax(self.logit, -1)
         ends = share.cumsum(-1)
@@ -114,4 +114,8 @@ class Learnt(Schedule):
         return log_snr, rate
 
 
-SCHEDULES: dict[Name, type[Schedule]] = {"learnt": Learnt, "cosine": Cosine, "linear": Linear}
+SCHEDULES: dict[ScheduleName, type[Schedule]] = {
+    "learnt": Learnt,
+    "cosine": Cosine,
+    "linear": Linear,
+}

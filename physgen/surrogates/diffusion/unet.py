@@ -88,7 +88,7 @@ class UNet(nn.Module):
         super().__init__()
         grid = field_shape(law)[1:]
         self.enter = convolution(inputs, preset.channels[0], law)
-        self.level = Level(law, grid, condition, preset)
+        self.level = GridLevel(law, grid, condition, preset)
         self.leave = convolution(preset.channels[0], outputs, law)
         nn.init.zeros_(self.leave.weight)
         # faster on CPUs; torch's stubs do not know this call
@@ -100,7 +100,7 @@ class UNet(nn.Module):
         return self.leave(F.silu(self.level(self.enter(field), condition)))
 
 
-class Level(nn.Module):
+class GridLevel(nn.Module):
     """One grid, and through it all coarser ones."""
 
     def __init__(self, law: Law, grid: tuple[int, int], condition: int, preset: Preset) -> None:
@@ -120,7 +120,7 @@ class Level(nn.Module):
         coarser = (grid[0] // halves[0], grid[1] // halves[1])
         rest = Preset(preset.channels[1:], preset.blocks[1:])
         self.down = nn.Conv2d(channels, rest.channels[0], halves, halves)
-        self.inner = Level(law, coarser, condition, rest)
+        self.inner = GridLevel(law, coarser, condition, rest)
         self.up = nn.ConvTranspose2d(rest.channels[0], channels, halves, halves)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:

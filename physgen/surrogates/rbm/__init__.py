@@ -5,10 +5,11 @@ Torlai & Melko, arXiv:1606.02718). It learns by contrastive divergence (Hinton 2
 of log p is the mean of −∂F over the data less that over the model, and the model's part comes from
 Markov chains.
 
-`energy` is the model, `chains` how it is drawn from, `partition` its log Z, without which there
-is no log p. The loss is a difference of free energies and says nothing about quality; what
-validation looks at is the negative log-likelihood with a rough log Z. The log Z that scores x is
-made once the weights are final, and lies with them in the checkpoint.
+`energy` is the model, `gibbs` how it is drawn from, `log_z` its log Z by annealed importance
+sampling (AIS), without which there is no log p. The loss is a difference of free energies and says
+nothing about quality; what validation looks at is the negative log-likelihood with a rough log Z.
+The log Z that scores x is made once the weights are final, and lies with them in the checkpoint.
+Between its nodes it is a cubic spline in θ, and so has the gradient that log p needs.
 """
 
 from __future__ import annotations
@@ -16,21 +17,22 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from scipy.interpolate import RegularGridInterpolator
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
-from physgen.surrogates.rbm import gibbs as chains
-from physgen.surrogates.rbm import log_z as partition
+from physgen.surrogates.rbm import gibbs
+from physgen.surrogates.rbm import log_z as ais
 from physgen.surrogates.rbm.energy import Coefficients, Energy, Weights, free_energy, spins
 from physgen.surrogates.rbm.log_z import LogZ
 from simulators.base import Support
@@ -39,7 +41,7 @@ Rng = torch.Generator
 
 __all__ = ["RBM", "RBMConfig"]
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 QUICK_CHAINS, QUICK_LADDER, QUICK_NODES = 64, 300, 9
 """Of the log Z that validation looks at."""
@@ -81,7 +83,7 @@ class RBMConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        least = {"hidden": 0, "steps": 0, "sweeps": 1, "ladder": 1, "chains": 2 * partition.GROUPS}
+        least = {"hidden": 0, "steps": 0, "sweeps": 1, "ladder": 1, "chains": 2 * ais.GROUPS}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
@@ -95,10 +97,10 @@ class RBM(Surrogate):
     name: ClassVar[str] = "rbm"
     Config = RBMConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins",)
-    late: ClassVar[tuple[str, ...]] = ("sampler", "steps", "ladder")
+    inference_options: ClassVar[tuple[str, ...]] = ("sampler", "steps", "ladder")
     keeps_last: ClassVar[bool] = True
     unit = "nats a row, with a rough log Z"
-    own: ClassVar[tuple[str, ...]] = (
+    law_buffers: ClassVar[tuple[str, ...]] = (
         "chain_v", "chain_c", "settled_for", *(f"log_z_{name}" for name in LogZ._fields)
     )  # fmt: skip
 
@@ -108,7 +110,7 @@ class RBM(Surrogate):
 
     def __init__(self, law: Law, config: RBMConfig) -> None:
         super().__init__(law, config)
-        if len(law.prior) not in partition.ANNEALED:
+        if len(law.prior) not in ais.ANNEALED:
             raise UsageError(f"rbm: expected 1 to 3 parameters, got {len(law.prior)}")
         on_torus = law.periodic and len(law.x_shape) == 2
         if config.layout == "tied" and not on_torus:
@@ -126,7 +128,7 @@ class RBM(Surrogate):
         self.register_buffer("chain_c", 2 * torch.rand(m, d) - 1)
         axes = [len(a) for a in self._axes()]
         for name in LogZ._fields:
-            groups = [partition.GROUPS] if name == "groups" else []
+            groups = [ais.GROUPS] if name == "groups" else []
             empty = torch.zeros(groups + axes, dtype=torch.float64)
             self.register_buffer(f"log_z_{name}", empty)
         self.register_buffer("settled_for", torch.zeros(32, dtype=torch.uint8))
@@ -134,7 +136,7 @@ class RBM(Surrogate):
     @property
     def likelihood(self) -> Likelihood:
         """Exact where a layer is small enough to be enumerated."""
-        small = partition.can_enumerate(self.energy, len(self.law.prior))
+        small = ais.can_enumerate(self.energy, len(self.law.prior))
         return Likelihood.EXACT if small else Likelihood.ESTIMATE
 
     # --- training -----------------------------------------------------------------------------
@@ -155,7 +157,7 @@ class RBM(Surrogate):
     ) -> Tensor:
         """The model's part: spins (B, N) from chains at the c of each row."""
         if self.config.divergence == "cd":
-            model = chains.run(weights, coefficients, v, self.config.sweeps, rng)
+            model = gibbs.run_sweeps(weights, coefficients, v, self.config.sweeps, rng)
             if self.training:  # where samples will start
                 n = min(len(c), len(self.chain_c))
                 at = int(
@@ -166,12 +168,12 @@ class RBM(Surrogate):
                     c[:n],
                 )
             return model
-        which = chains.nearest(c, self.chain_c)
+        which = gibbs.nearest_chains(c, self.chain_c)
         start = self.chain_v[which].to(v.dtype)
-        model = chains.run(weights, coefficients, start, self.config.sweeps, rng)
+        model = gibbs.run_sweeps(weights, coefficients, start, self.config.sweeps, rng)
         if self.config.tempering:
-            order = chains.neighbours(c, rng)
-            model = chains.exchanged(weights, coefficients, order, model, rng)
+            order = gibbs.exchange_pairs(c, rng)
+            model = gibbs.exchanged(weights, coefficients, order, model, rng)
         if self.training:
             self.chain_v[which], self.chain_c[which] = model.to(torch.int8), c
         return model
@@ -181,7 +183,7 @@ class RBM(Surrogate):
         axes = self._axes(QUICK_NODES)
         c, v = self.rescale(theta), self.transform(x).flatten(1)
         with torch.autocast(c.device.type, enabled=False):
-            log_z, _ = partition.pilot(
+            log_z, _ = ais.pilot(
                 self.energy, axes, ladder=QUICK_LADDER, chains=QUICK_CHAINS, generator=generator
             )
             log_z = log_z.view([len(a) for a in axes])
@@ -192,9 +194,9 @@ class RBM(Surrogate):
     @property
     def _at_once(self) -> int:
         """Fewer where each row is drawn at several θ."""
-        return super()._at_once // (chains.LEVELS if self.config.sampler == "tempered" else 1)
+        return super()._at_once // (gibbs.LEVELS if self.config.sampler == "tempered" else 1)
 
-    def ways_to_draw(self) -> Iterator[tuple[str, int, Self]]:
+    def samplers(self) -> Iterator[tuple[str, int, Self]]:
         """Both samplers at 8 to 128 sweeps."""
         for name in ("gibbs", "tempered"):
             for steps in (8, 16, 32, 64, 128):
@@ -203,19 +205,19 @@ class RBM(Surrogate):
     def _sample(self, c: Tensor, generator: Rng) -> Tensor:
         weights = self.energy.weights()
         tempered = self.config.sampler == "tempered"
-        levels = chains.LEVELS if tempered else 1
+        levels = gibbs.LEVELS if tempered else 1
         if tempered:
-            c = chains.ladders(partition.weakest(self.energy, self._axes()).to(c), c)
+            c = gibbs.ladders(ais.weakest(self.energy, self._axes()).to(c), c)
         coefficients = self.energy.coefficients(c, weights)
-        v = self.chain_v[chains.nearest(c, self.chain_c)].float()
+        v = self.chain_v[gibbs.nearest_chains(c, self.chain_c)].float()
         if "flip" in self.law.symmetries:
             v = v * spins(torch.zeros(len(c), 1, device=c.device), generator)
 
         def sweep(v: Tensor) -> Tensor:
-            v = chains.run(weights, coefficients, v, 1, generator)
+            v = gibbs.run_sweeps(weights, coefficients, v, 1, generator)
             if tempered:
-                order = chains.rungs(len(v), generator)
-                v = chains.exchanged(weights, coefficients, order, v, generator)
+                order = gibbs.rungs(len(v), generator)
+                v = gibbs.exchanged(weights, coefficients, order, v, generator)
             return v
 
         def observe(v: Tensor) -> Tensor:
@@ -225,24 +227,24 @@ class RBM(Surrogate):
             for _ in range(self.config.steps):
                 v = sweep(v)
         elif len(v):
-            v, _ = chains.burnt_in(sweep, observe, v)
+            v, _ = gibbs.burnt_in(sweep, observe, v)
         return v[levels - 1 :: levels].view(-1, *self.law.x_shape)
 
     # --- log p --------------------------------------------------------------------------------
 
-    def settle(self, seed: int = 0) -> None:
+    def finalize(self, seed: int = 0) -> None:
         """Compute log Z on its grid, and keep it for these weights."""
         generator = torch.Generator(self.device).manual_seed(seed)
         axes = self._axes()
         if self.likelihood is Likelihood.EXACT:
-            log_z = partition.enumerated(self.energy, axes)
+            log_z = ais.enumerated(self.energy, axes)
         else:
             count, ladder = self.config.chains, self.config.ladder
-            log.info("rbm: log Z along theta with %d chains, %d sweeps each way", count, ladder)
-            log_z = partition.annealed(
+            _log.info("rbm: log Z along theta with %d chains, %d sweeps each way", count, ladder)
+            log_z = ais.annealed(
                 self.energy, axes, ladder=ladder, chains=count, generator=generator
             )
-            log.info(
+            _log.info(
                 "rbm: log Z to ±%.2g nats with %d chains: backward − forward %.2g nats, "
                 "effective chains %.0f %%, half the ladder off by %.2g (the worst of the grid)",
                 log_z.stderr.max(), count, (log_z.backward - log_z.forward).abs().max(),
@@ -264,7 +266,7 @@ class RBM(Surrogate):
         w = w if self.energy.tied else w.view(-1, *self.energy.shape)
         return w[w.flatten(1).norm(dim=1).argsort(descending=True)]
 
-    def replicas(self) -> Iterator[Self]:
+    def log_z_bootstrap(self) -> Iterator[Self]:
         """Surrogates whose log Z is off by as much as it may be."""
         if self.likelihood is Likelihood.EXACT:
             return
@@ -285,7 +287,7 @@ class RBM(Surrogate):
     def log_z(self) -> LogZ:
         """log Z on its grid, made anew if the weights have changed."""
         if not self.settled_for.equal(self._digest()):
-            self.settle()
+            self.finalize()
         return LogZ(*(self.get_buffer(f"log_z_{name}") for name in LogZ._fields))
 
     def _digest(self) -> Tensor:
@@ -304,11 +306,40 @@ class RBM(Surrogate):
     def _axes(self, count: int = 0) -> list[Tensor]:
         """The grid of log Z in units of c; `count` nodes on each axis, or as many as it takes."""
         exact = self.likelihood is Likelihood.EXACT
-        return partition.nodes(*self._box(), count or partition.count(len(self.law.prior), exact))
+        return ais.nodes(*self._box(), count or ais.count(len(self.law.prior), exact))
+
+
+class Spline(torch.autograd.Function):
+    """Cubic splines on a grid at c (B, D), (B,) float64, with their own derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, c: Tensor, spline: RegularGridInterpolator) -> Tensor:
+        """The values, (B,)."""
+        ctx.save_for_backward(c)
+        ctx.spline = spline
+        return torch.from_numpy(spline(c.detach().double().cpu().numpy())).to(c.device)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """∂/∂c_d, one order of derivative in each direction in turn, (B, D)."""
+        (c,) = ctx.saved_tensors
+        points = c.double().cpu().numpy()
+        slopes = [ctx.spline(points, nu=order) for order in np.eye(c.shape[1], dtype=int)]
+        slope = torch.from_numpy(np.stack(slopes, -1)).to(c.device)
+        return (gradient[:, None] * slope).to(c.dtype), None
+
+
+on_spline: Callable[[Tensor, RegularGridInterpolator], Tensor] = Spline.apply
 
 
 def interpolated(axes: list[Tensor], table: Tensor, c: Tensor) -> Tensor:
-    """A table on the nodes of a grid, by cubic splines at c (B, D), (B,) float64.
+    """A table on the nodes of a grid, by cubic splines at c (B, D), (B,) float64; differentiable.
+
+    Args:
+        axes: (m_d,) nodes of each of the D axes.
+        table: (m_1, …, m_D).
+        c: (B, D).
 
     Raises:
         DataError: c outside the grid.
@@ -317,7 +348,6 @@ def interpolated(axes: list[Tensor], table: Tensor, c: Tensor) -> Tensor:
     # the solver of its own stops at 1e-5 of log Z
     spline = RegularGridInterpolator(grid, table.cpu().numpy(), method="cubic", solver=spsolve)
     try:
-        found = spline(c.double().cpu().numpy())
+        return on_spline(c, spline)
     except ValueError as error:
         raise DataError("theta: expected values within the prior; log Z is known there") from error
-    return torch.from_numpy(found).to(c.device)

@@ -97,12 +97,12 @@ class Coefficients(NamedTuple):
         return Coefficients(change(self.g), d, b)
 
     def hidden(self, u: Tensor) -> Tensor:
-        """a, half the log odds of each hidden unit, from u = W·v."""
+        """a, half the log odds of each hidden unit, from u = W·v, (B, C, S)."""
         a = self.g * u
         return a if self.d is None else a + self.d
 
     def visible(self, u: Tensor) -> Tensor:
-        """Half the log odds of each spin, from u = Wᵀ·(g h)."""
+        """Half the log odds of each spin, from u = Wᵀ·(g h), (B, N)."""
         return u if self.b is None else u + self.b
 
 
@@ -134,7 +134,7 @@ class Energy(nn.Module):
                 0.4 * torch.randn(hidden, filter_size, filter_size) / filter_size
             )
             written = self.sites <= SMALL or min(rows, columns) < filter_size // 2
-            places = neighbours(rows, columns, filter_size) if written else None
+            places = filter_sites(rows, columns, filter_size) if written else None
             self.register_buffer("places", places, persistent=False)
         else:
             self.w = nn.Parameter(0.4 * torch.randn(hidden, self.sites) / math.sqrt(self.sites))
@@ -174,7 +174,7 @@ class Energy(nn.Module):
         return Coefficients(g, d - g * weights.up(mu), b - weights.down(pull))
 
 
-def neighbours(rows: int, columns: int, k: int) -> Tensor:
+def filter_sites(rows: int, columns: int, k: int) -> Tensor:
     """Which site lies at each place of a filter on each site: (k², N²) of 0 and 1.
 
     On a torus smaller than the filter a site may lie at several places.
@@ -199,7 +199,7 @@ class SumLogCosh(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """tanh a."""
+        """tanh a, (B, …)."""
         (a,) = ctx.saved_tensors
         return gradient.view(-1, *[1] * (a.ndim - 1)) * a.tanh()
 
@@ -214,7 +214,7 @@ def free_energy(coefficients: Coefficients, v: Tensor, u: Tensor) -> Tensor:
 
 
 def spins(a: Tensor, generator: torch.Generator) -> Tensor:
-    """Spins of mean tanh a, so of log odds 2a."""
+    """Spins of mean tanh a, so of log odds 2a, of a (...), (...)."""
     noise = torch.empty_like(a).uniform_(-1, 1, generator=generator)
     return torch.copysign(torch.ones_like(a), torch.tanh(a) - noise)
 
@@ -222,6 +222,16 @@ def spins(a: Tensor, generator: torch.Generator) -> Tensor:
 def gibbs(
     weights: Weights, coefficients: Coefficients, u: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """One sweep of block Gibbs sampling, all hidden units and then all spins, from u = W·v."""
+    """One sweep of block Gibbs sampling, all hidden units and then all spins.
+
+    Args:
+        weights: W.
+        coefficients: those of the rows.
+        u: W·v, (B, C, S).
+        generator: random numbers.
+
+    Returns:
+        spins (B, N).
+    """
     h = spins(coefficients.hidden(u), generator)
     return spins(coefficients.visible(weights.down(coefficients.g * h)), generator)

@@ -1,4 +1,4 @@
-r"""Markov chains of an RBM: persistent ones for training, and those that draw samples.
+r"""Gibbs chains of an RBM: persistent ones for training (PCD), and those that draw samples.
 
 *Persistent contrastive divergence* (Tieleman, ICML 2008) keeps its chains from step to step. Here
 p(v|θ) differs from row to row, so each chain has a θ; a batch takes the chains of nearest θ and
@@ -24,11 +24,11 @@ __all__ = [
     "LEVELS",
     "autocorrelation_time",
     "burnt_in",
+    "exchange_pairs",
     "exchanged",
     "ladders",
-    "nearest",
-    "neighbours",
-    "run",
+    "nearest_chains",
+    "run_sweeps",
     "rungs",
 ]
 
@@ -38,7 +38,7 @@ LEVELS = 8
 """Values of θ that a tempered sample is drawn at, itself included."""
 
 
-def run(
+def run_sweeps(
     weights: Weights,
     coefficients: Coefficients,
     v: Tensor,
@@ -91,7 +91,7 @@ def autocorrelation_time(series: Tensor, window: float = 5.0) -> float:
     return max(1.0, float(tau[int(enough[0]) if len(enough) else -1]))
 
 
-def nearest(c: Tensor, chain_c: Tensor) -> Tensor:
+def nearest_chains(c: Tensor, chain_c: Tensor) -> Tensor:
     """Which chain of (M, D) is nearest to each c (B, D), (B,)."""
     return torch.cdist(c, chain_c).argmin(1)
 
@@ -121,7 +121,7 @@ def exchanged(
     return out
 
 
-def neighbours(c: Tensor, rng: torch.Generator) -> Tensor:
+def exchange_pairs(c: Tensor, rng: torch.Generator) -> Tensor:
     """Rows of c (B, D) in an order of which each two are a pair, along a random direction."""
     direction = torch.randn(c.shape[1], generator=rng, device=c.device)
     first = int(torch.randint(2, (), generator=rng, device=c.device))
@@ -135,7 +135,7 @@ def ladders(weakest: Tensor, c: Tensor) -> Tensor:
 
 
 def rungs(count: int, rng: torch.Generator) -> Tensor:
-    """Neighbours on each of the ladders of `ladders`, `count` rows in all."""
+    """Neighbours on each of the ladders of `ladders`, `count` rows in all, two by two, (m,)."""
     first = int(torch.randint(2, (), generator=rng, device=rng.device))
     rows = torch.arange(count, device=rng.device).view(-1, LEVELS)
     return rows[:, first : LEVELS - first].flatten()

@@ -1,4 +1,4 @@
-r"""log Z(θ) of an RBM on a grid of θ: by enumeration of a layer, or by annealing along θ.
+r"""Annealed importance sampling (AIS) of log Z(θ) on a grid of θ, or enumeration of a layer.
 
 **Annealed importance sampling** (Neal 2001, arXiv:physics/9803008) **with resampling** (Del Moral,
 Doucet & Jasra 2006). Chains start at W = 0, where log Z = (N + H) log 2, and go a Gibbs sweep at a
@@ -35,7 +35,7 @@ from physgen.surrogates.rbm.energy import (
     spins,
     sum_log_2cosh,
 )
-from physgen.surrogates.rbm.gibbs import run
+from physgen.surrogates.rbm.gibbs import run_sweeps
 
 __all__ = [
     "GROUPS",
@@ -107,7 +107,7 @@ def nodes(low: Tensor, high: Tensor, count: int) -> list[Tensor]:
 
 @torch.no_grad()
 def enumerated(energy: Energy, axes: list[Tensor]) -> LogZ:
-    """log Z by the sum over all states of the smaller layer."""
+    """log Z by the sum over all states of the smaller layer, on axes of (m_d,) nodes."""
     weights = energy.weights()
     c = torch.cartesian_prod(*axes).view(-1, len(axes)).to(energy.w)
     value = torch.stack([_sum(energy, weights, row[None]) for row in c])
@@ -167,7 +167,7 @@ def annealed(
 
     Args:
         energy: the model.
-        axes: nodes of each parameter in units of c.
+        axes: (m_d,) nodes of each parameter in units of c.
         ladder: sweeps from W = 0 to the end of the last axis.
         chains: number of chains; a D² part of that at each node.
         generator: random numbers.
@@ -274,7 +274,7 @@ def _walk(
     if back:
         ends, start = _dealt(v[:, -1], log_w[:, -1], generator)
         ends = ends.flatten(0, 1).float()
-        ends = run(weights, _repeated(path[-1], m), ends, EQUILIBRATION, generator)
+        ends = run_sweeps(weights, _repeated(path[-1], m), ends, EQUILIBRATION, generator)
         returning = [marks[-1] - i for i in reversed(marks)]
         back_w, _ = _anneal(weights, path[::-1], returning, ends, start, generator)
         back_w = back_w.view(-1, k, m).transpose(0, 1).flip(1)

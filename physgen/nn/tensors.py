@@ -1,0 +1,92 @@
+"""Tensors: from arrays, and on disk beside JSON data: weights and data, never code.
+
+A file is one of ``torch.save`` that loads with ``weights_only=True``. It holds nested dicts and
+lists of tensors and numbers, a JSON text, and a SHA-256 over both, since neither zip nor tensors
+notice a flipped bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from physgen.dataset import read_bytes, write_bytes
+from physgen.errors import DataError
+from simulators.base import Array
+
+__all__ = ["FORMAT", "digest", "load_tensors", "save_tensors", "tensor_of"]
+
+FORMAT = "physgen/checkpoint/1"
+
+
+def tensor_of(values: Tensor | Array, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor as it is, or an array (...) as a tensor of its shape.
+
+    Args:
+        values: any shape; an array that torch could not share is copied.
+        dtype: of the tensor that an array becomes; the array's own if None.
+    """
+    if isinstance(values, Tensor):
+        return values
+    return torch.as_tensor(np.require(values, requirements=["C", "W"]), dtype=dtype)
+
+
+def save_tensors(path: Path, tensors: Any, info: dict[str, Any]) -> None:
+    """Write nested dicts and lists of tensors and numbers beside JSON data, with their digest."""
+    text = json.dumps(info | {"format": FORMAT})
+    buffer = io.BytesIO()
+    torch.save({"tensors": tensors, "json": text, "sha256": digest(tensors, text)}, buffer)
+    write_bytes(path, buffer.getvalue(), sidecar=False)
+
+
+def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Read what `save_tensors` wrote, on the CPU.
+
+    Raises:
+        DataError: a file that is something else, or is damaged.
+    """
+    data = read_bytes(path)
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise DataError(f"{path}: not a physgen checkpoint; expected a file that fit wrote")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        tensors, text, expected = content["tensors"], content["json"], content["sha256"]
+        info = dict(json.loads(text))
+    except Exception as error:  # torch.load raises whatever a broken archive makes it raise
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise DataError(f"{path}: not a physgen checkpoint: {reason}") from error
+    if info.get("format") != FORMAT:
+        raise DataError(f"{path}: expected format {FORMAT}, got {info.get('format')!r}")
+    if digest(tensors, text) != expected:
+        raise DataError(f"{path}: damaged: its SHA-256 differs; restore it or fit again")
+    return tensors, info
+
+
+def digest(tensors: Any, text: str) -> str:
+    """SHA-256 of the text and of all tensors, in order, with their names, types and shapes."""
+    h = hashlib.sha256(text.encode())
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            h.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            h.update(value.detach().cpu().contiguous().numpy().tobytes())
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                h.update(repr(key).encode())
+                add(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                add(item)
+        else:
+            h.update(repr(value).encode())
+
+    add(tensors)
+    return h.hexdigest()
