@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from physgen import dataset
-from physgen.dataset import Dataset, Meta
-from physgen.dataset.makers import Draw
+from physgen.dataset import Dataset, Meta, Rows, Shard
 from physgen.errors import UsageError
 from physgen.runtime.progress import bar
 from physgen.verbs.arguments import (
@@ -26,6 +26,7 @@ from simulators.base import Array
 
 if TYPE_CHECKING:
     from physgen.law import Law
+    from physgen.surrogates.base import Surrogate
 
 __all__ = ["sample"]
 
@@ -86,6 +87,34 @@ def sample(
         written = dataset.write(out, count, meta, make, force=force, progress=move)
     speed = f"{count / written.seconds:,.0f} a s"
     return Dataset(written.path, headed(out, f"{count:,} rows of {model.name} at {speed}"))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Makes a shard of a dataset by a surrogate.
+
+    Attributes:
+        surrogate: what draws.
+        theta: (n, D) the parameters of all rows; None to draw them from the prior.
+    """
+
+    surrogate: Surrogate
+    theta: Array | None
+
+    def __call__(self, shard: Shard) -> Rows:
+        """θ as given or from the prior, and x from the surrogate."""
+        import torch
+
+        theta_seed, x_seed = shard.seed.spawn(2)
+        prior, n = self.surrogate.law.prior, len(shard)
+        if self.theta is None:
+            theta = prior.sample(n, np.random.default_rng(theta_seed))
+        else:
+            theta = self.theta[shard.start : shard.stop]
+        generator = torch.Generator(self.surrogate.device)
+        generator.manual_seed(int(x_seed.generate_state(1, np.uint64)[0] >> 1))
+        x = self.surrogate.sample(torch.from_numpy(theta), generator)
+        return Rows(x=x.cpu().numpy(), theta=theta)
 
 
 def parameters(

@@ -10,7 +10,7 @@ import numpy as np
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Shard
-from physgen.dataset.makers import Simulate
+from physgen.dataset.simulated import Simulate
 from physgen.law import Law
 from physgen.runtime.options import command_line
 from physgen.runtime.progress import bar
