@@ -590,6 +590,7 @@ def test_draws_are_a_posterior():
 # --- examples ---------------------------------------------------------------------------------
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_run_and_are_short(path, tmp_path, monkeypatch):
     assert len(path.read_text().splitlines()) < 40
