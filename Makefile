@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint slow bench clean
+.PHONY: help demo test lint docs slow bench clean
 
 help:
 	@echo "make demo   install, and run the main job on Ising (about 5 minutes); writes demo/report.html"
-	@echo "make test   install, and run the tests (about 10 minutes)"
+	@echo "make test   install, and run the tests (3 minutes on two cores)"
 	@echo "make lint   style, types and import contracts"
-	@echo "make slow   the tests that take minutes"
+	@echo "make docs   run each block of the README and each example"
+	@echo "make slow   the tests that take minutes; PART=k/n runs the k-th of n parts of them"
 	@echo "make bench  timings beside other packages"
 	@echo "make clean  remove the environment and the demo"
 
@@ -41,8 +42,11 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto --dist worksteal -m docs
+
 slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(if $(PART),--part $(PART))
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ising.py

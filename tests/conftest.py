@@ -1,22 +1,67 @@
+import hashlib
+import os
+
 import pytest
 import torch
+from filelock import FileLock
 
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="device on which surrogates are tested")
+    parser.addoption("--part", metavar="k/n", help="of n parts of the tests the k-th alone")
 
 
 LONG = ("test_every_block_of_the_readme_runs", "test_examples_run_and_are_short")
 """Tests that take minutes begin first, so that no worker waits for them at the end."""
 
 
-def pytest_collection_modifyitems(items):
+def part_of(name, n):
+    """In which of n parts a test is, 1 … n: by its name alone, whatever others there are."""
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % n + 1
+
+
+def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: not item.name.startswith(LONG))
+    if part := config.getoption("part"):
+        k, _, n = part.partition("/")
+        if not (k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
+            raise pytest.UsageError(f"--part: expected k/n with 1 ≤ k ≤ n, got {part!r}")
+        others = [item for item in items if part_of(item.nodeid, int(n)) != int(k)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 @pytest.fixture(scope="session")
 def device(request):
     return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """A folder of files that take long to make, made once for all workers.
+
+    Nobody may write into it: what a test makes goes to its tmp_path.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def folder(name, make):
+        path = shared / f"shared-{name}"
+        with FileLock(shared / f"{name}.lock"):
+            if not path.exists():
+                made = tmp_path_factory.mktemp(name)
+                make(made)
+                made.rename(path)
+        return path
+
+    return folder
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Classifiers that hardly learn: for tests of what is done with what they say."""
+    monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,7 +12,6 @@ import pytest
 
 import physgen
 import physgen.errors
-from physgen import api
 from physgen.errors import DataError, TrainingDiverged, UsageError
 from physgen.verbs.resume import resume_path
 
@@ -23,17 +22,19 @@ TINY = {"channels": 5, "levels": 2, "stages": 3}
 def files(tmp_path_factory):
     """A data set, a test set and a surrogate, small enough for seconds."""
     folder = tmp_path_factory.mktemp("files")
-    api.simulate("ising", out=folder / "train.h5", n=600, seed=1, size=4)
-    api.simulate("ising", out=folder / "test.h5", n=130, seed=2, size=4)
-    api.fit("cvae", folder / "train.h5", out=folder / "cvae.pt", epochs=12, **TINY)
+    physgen.simulate("ising", out=folder / "train.h5", n=600, seed=1, size=4)
+    physgen.simulate("ising", out=folder / "test.h5", n=130, seed=2, size=4)
+    physgen.fit("cvae", folder / "train.h5", out=folder / "cvae.pt", epochs=12, **TINY)
     return folder
 
 
 def test_the_whole_way(files, tmp_path):
     model, test = files / "cvae.pt", files / "test.h5"
-    api.sample(model, out=tmp_path / "fake.h5", like=test)
+    physgen.sample(model, out=tmp_path / "fake.h5", like=test)
     assert np.array_equal(physgen.read(tmp_path / "fake.h5").theta, physgen.read(test).theta)
-    api.infer(model, test, out=tmp_path / "posterior.h5", rows=slice(0, 3), draws=3, samples=70)
+    physgen.infer(
+        model, test, out=tmp_path / "posterior.h5", rows=slice(0, 3), draws=3, samples=70
+    )
     arrays, about = physgen.read_arrays(tmp_path / "posterior.h5", "posterior")
     assert arrays["theta"].shape == (3, 70, 1)
     assert arrays["theta"].dtype == np.float64
@@ -43,7 +44,7 @@ def test_the_whole_way(files, tmp_path):
     assert about["likelihood"] == "lower bound"
     assert about["resolved"] is True
     metrics = tmp_path / "metrics.json"
-    api.validate(model, test, out=metrics, draws=3, observations=11)
+    physgen.validate(model, test, out=metrics, draws=3, observations=11)
     found = json.loads(metrics.read_text())
     assert {"per_dim", "floor_per_dim", "gap_per_dim", "gap_se", "gap_total", "by_theta"} <= set(
         found["nll"]
@@ -51,7 +52,7 @@ def test_the_whole_way(files, tmp_path):
     assert {"mean_error", "std_ratio", "tv", "observations"} <= set(found["posterior"])
     assert {"js", "js_null", "wasserstein"} <= set(found["observables"]["energy"])
     assert found["nll"]["gap_per_dim"] > 0
-    api.report(metrics, out=tmp_path / "report.html")
+    physgen.report(metrics, out=tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "</html>" in page
     assert "cvae.pt" in page
@@ -59,23 +60,23 @@ def test_the_whole_way(files, tmp_path):
 
 def test_a_family_without_a_likelihood_draws_and_is_judged_and_does_not_infer(files, tmp_path):
     model, test = tmp_path / "gan.pt", files / "test.h5"
-    api.fit("gan", files / "train.h5", out=model, epochs=1, channels=3, blocks=1)
+    physgen.fit("gan", files / "train.h5", out=model, epochs=1, channels=3, blocks=1)
     with pytest.raises(UsageError, match=r"gan has no likelihood; train an sbi method.* sample"):
-        api.infer(model, test, out=tmp_path / "p.h5")
+        physgen.infer(model, test, out=tmp_path / "p.h5")
     assert not (tmp_path / "p.h5").exists()
-    api.sample(model, out=tmp_path / "sims.h5", n=11)
+    physgen.sample(model, out=tmp_path / "sims.h5", n=11)
     assert len(physgen.read(tmp_path / "sims.h5").x) == 11
-    api.validate(model, test, out=tmp_path / "m.json")
+    physgen.validate(model, test, out=tmp_path / "m.json")
     found = json.loads((tmp_path / "m.json").read_text())
     assert found["nll"] is found["posterior"] is None
     assert set(found["two_sample"]["js"]) == {"value", "se", "null", "control"}
-    page = api.report(tmp_path / "m.json", out=tmp_path / "report.html").path.read_text()
+    page = physgen.report(tmp_path / "m.json", out=tmp_path / "report.html").path.read_text()
     assert "JS divergence" in page
 
 
 def test_iid_rows_are_one_observation(files, tmp_path):
     for iid in (False, True):
-        api.infer(
+        physgen.infer(
             files / "cvae.pt", files / "test.h5", out=tmp_path / f"{iid}.h5", rows=slice(0, 7),
             iid=iid, draws=3, samples=11,
         )  # fmt: skip
@@ -91,16 +92,18 @@ def test_observations_need_only_x(files, tmp_path):
 
     with h5py.File(tmp_path / "observed.h5", "w") as file:
         file["x"] = physgen.read(files / "test.h5").x[:2]
-    api.infer(files / "cvae.pt", tmp_path / "observed.h5", out=tmp_path / "p.h5", draws=2)
+    physgen.infer(files / "cvae.pt", tmp_path / "observed.h5", out=tmp_path / "p.h5", draws=2)
     with h5py.File(tmp_path / "wrong.h5", "w") as file:
         file["x"] = np.ones((2, 3, 3), np.int8)
     with pytest.raises(DataError, match=r"expected shape \(2, 4, 4\)"):
-        api.infer(files / "cvae.pt", tmp_path / "wrong.h5", out=tmp_path / "q.h5", draws=2)
+        physgen.infer(files / "cvae.pt", tmp_path / "wrong.h5", out=tmp_path / "q.h5", draws=2)
 
 
 def test_sampling_is_a_function_of_the_seed(files, tmp_path):
     def x(name, seed):
-        api.sample(files / "cvae.pt", out=tmp_path / name, n=50, theta={"beta": 0.44}, seed=seed)
+        physgen.sample(
+            files / "cvae.pt", out=tmp_path / name, n=50, theta={"beta": 0.44}, seed=seed
+        )
         return physgen.read(tmp_path / name).x
 
     assert np.array_equal(x("a.h5", 1), x("b.h5", 1))
@@ -116,19 +119,19 @@ def test_sampling_is_a_function_of_the_seed(files, tmp_path):
 )
 def test_sample_refuses(options, piece, files, tmp_path):
     with pytest.raises(UsageError, match=piece):
-        api.sample(files / "cvae.pt", out=tmp_path / "x.h5", **options)
+        physgen.sample(files / "cvae.pt", out=tmp_path / "x.h5", **options)
 
 
 def test_theta_outside_the_prior_is_refused(files, tmp_path):
     with pytest.raises(DataError, match="outside the prior"):
-        api.sample(files / "cvae.pt", out=tmp_path / "x.h5", n=3, theta={"beta": 0.9})
+        physgen.sample(files / "cvae.pt", out=tmp_path / "x.h5", n=3, theta={"beta": 0.9})
     assert not (tmp_path / "x.h5").exists()
 
 
 def test_verify_tells_a_surrogate_from_the_law(files, tmp_path):
-    assert api.inspect(files / "test.h5", verify=True).fault == ""
-    api.sample(files / "cvae.pt", out=tmp_path / "fake.h5", n=600)
-    assert "does not follow its law" in api.inspect(tmp_path / "fake.h5", verify=True).fault
+    assert physgen.inspect(files / "test.h5", verify=True).fault == ""
+    physgen.sample(files / "cvae.pt", out=tmp_path / "fake.h5", n=600)
+    assert "does not follow its law" in physgen.inspect(tmp_path / "fake.h5", verify=True).fault
 
 
 def fit_in_a_process(folder, out, *words):
@@ -163,7 +166,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(signum, whole, files, tmp
     assert code == (-9 if signum == signal.SIGKILL else 143)
     assert not killed.exists()
     with pytest.raises(UsageError, match="--resume"):
-        api.fit("cvae", files / "train.h5", out=killed, epochs=6, **TINY)
+        physgen.fit("cvae", files / "train.h5", out=killed, epochs=6, **TINY)
     resumed = fit_in_a_process(files, killed, "--resume")
     assert resumed.wait() == 0, (files / "stderr").read_text()
     assert not resume_path(killed).exists()
@@ -182,15 +185,15 @@ def test_another_training_is_not_resumed(files, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("physgen.surrogates.checkpoint.save", stopped)
         with pytest.raises(KeyboardInterrupt):
-            api.fit("cvae", files / "train.h5", out=out, epochs=1, **TINY)
+            physgen.fit("cvae", files / "train.h5", out=out, epochs=1, **TINY)
     with pytest.raises(UsageError, match="learning_rate"):
-        api.fit("cvae", files / "train.h5", out=out, resume=True, learning_rate=0.1, **TINY)
+        physgen.fit("cvae", files / "train.h5", out=out, resume=True, learning_rate=0.1, **TINY)
 
 
 def test_divergence_keeps_the_last_good_checkpoint(files, tmp_path):
     out = tmp_path / "x.pt"
     with pytest.raises(TrainingDiverged, match="learning rate below"):
-        api.fit(
+        physgen.fit(
             "cvae", files / "train.h5", out=out, learning_rate=1e30, clip=1e30, warm_up_steps=0,
             **TINY,
         )  # fmt: skip
@@ -198,12 +201,12 @@ def test_divergence_keeps_the_last_good_checkpoint(files, tmp_path):
 
 
 def test_a_checkpoint_of_another_law_is_refused(files, tmp_path):
-    api.simulate("ising", out=tmp_path / "big.h5", n=11, seed=1, size=6)
+    physgen.simulate("ising", out=tmp_path / "big.h5", n=11, seed=1, size=6)
     with pytest.raises(UsageError, match=r"trained on x of shape \(4, 4\)"):
-        api.validate(files / "cvae.pt", tmp_path / "big.h5", out=tmp_path / "m.json")
-    api.simulate("gaussian", out=tmp_path / "other.h5", n=11, seed=1)
+        physgen.validate(files / "cvae.pt", tmp_path / "big.h5", out=tmp_path / "m.json")
+    physgen.simulate("gaussian", out=tmp_path / "other.h5", n=11, seed=1)
     with pytest.raises(DataError, match="expected shape"):
-        api.validate(files / "cvae.pt", tmp_path / "other.h5", out=tmp_path / "m.json")
+        physgen.validate(files / "cvae.pt", tmp_path / "other.h5", out=tmp_path / "m.json")
 
 
 def test_truth_of_a_simulator_outside_the_registry_needs_the_callers_word(tmp_path, monkeypatch):
@@ -211,17 +214,19 @@ def test_truth_of_a_simulator_outside_the_registry_needs_the_callers_word(tmp_pa
     (tmp_path / "mine.py").write_text(
         "from simulators.gaussian import LinearGaussian\nclass Mine(LinearGaussian): pass\n"
     )
-    api.simulate("mine:Mine", out=Path("mine.h5"), n=300, size=3, parameters=1)
-    api.fit("cvae", Path("mine.h5"), out=Path("mine.pt"), epochs=1, **TINY)
-    api.validate(Path("mine.pt"), Path("mine.h5"), out=Path("no.json"), draws=2, observations=5)
+    physgen.simulate("mine:Mine", out=Path("mine.h5"), n=300, size=3, parameters=1)
+    physgen.fit("cvae", Path("mine.h5"), out=Path("mine.pt"), epochs=1, **TINY)
+    physgen.validate(
+        Path("mine.pt"), Path("mine.h5"), out=Path("no.json"), draws=2, observations=5
+    )
     assert json.loads(Path("no.json").read_text())["nll"]["gap_per_dim"] is None
-    api.validate(
+    physgen.validate(
         Path("mine.pt"), Path("mine.h5"), out=Path("yes.json"), draws=2, observations=5,
         simulator="mine:Mine",
     )  # fmt: skip
     assert json.loads(Path("yes.json").read_text())["nll"]["gap_per_dim"] > 0
     with pytest.raises(UsageError, match="expected mine:Mine"):
-        api.validate(Path("mine.pt"), Path("mine.h5"), out=Path("x.json"), simulator="ising")
+        physgen.validate(Path("mine.pt"), Path("mine.h5"), out=Path("x.json"), simulator="ising")
     sys.modules.pop("mine")
 
 
@@ -247,15 +252,17 @@ def test_text_does_for_paths_and_bad_outputs_are_refused_before_work(files, tmp_
 
 def test_rows_beyond_the_file_are_refused(files, tmp_path):
     with pytest.raises(UsageError, match="up to 131, got 130"):
-        api.infer(files / "cvae.pt", files / "test.h5", out=tmp_path / "p.h5", rows=slice(0, 131))
+        physgen.infer(
+            files / "cvae.pt", files / "test.h5", out=tmp_path / "p.h5", rows=slice(0, 131)
+        )
 
 
 def test_a_report_without_exact_truth(files, tmp_path, monkeypatch):
     """What a simulator of one's own without log_prob gets."""
     monkeypatch.setattr("physgen.law.Law.build_if_known", lambda law, trusted=None: None)
     metrics, page = tmp_path / "m.json", tmp_path / "r.html"
-    api.validate(files / "cvae.pt", files / "test.h5", out=metrics, draws=2, observations=5)
-    api.report(metrics, out=page)
+    physgen.validate(files / "cvae.pt", files / "test.h5", out=metrics, draws=2, observations=5)
+    physgen.report(metrics, out=page)
     assert "</html>" in page.read_text()
 
 
@@ -276,7 +283,7 @@ def test_what_a_users_code_raises_is_one_line(tmp_path, monkeypatch):
         ("syntax:X", "SyntaxError"),
     ):
         with pytest.raises(UsageError, match=piece):
-            api.simulate(name, out="x.h5", n=3)
+            physgen.simulate(name, out="x.h5", n=3)
     assert not Path("x.h5").exists()
     sys.modules.pop("bad")
 
@@ -295,13 +302,15 @@ def test_demo_from_end_to_end_and_again(tmp_path):
 def test_tensorboard_is_told_of_each_epoch(files, tmp_path):
     pytest.importorskip("tensorboard")
     out = tmp_path / "x.pt"
-    api.fit("cvae", files / "train.h5", out=out, epochs=1, tensorboard=tmp_path / "log", **TINY)
+    physgen.fit(
+        "cvae", files / "train.h5", out=out, epochs=1, tensorboard=tmp_path / "log", **TINY
+    )
     assert list((tmp_path / "log").glob("events.*"))
 
 
 def test_a_diffusion_model_draws_and_scores_in_every_way_it_has(files, tmp_path):
     model, small = tmp_path / "d.pt", {"network": "small", "epochs": 1}
-    api.fit("diffusion", files / "train.h5", out=model, kernel="gaussian", **small)
+    physgen.fit("diffusion", files / "train.h5", out=model, kernel="gaussian", **small)
     drawn = {}
     for name, ways in {
         "few": {"steps": 4},
@@ -310,38 +319,38 @@ def test_a_diffusion_model_draws_and_scores_in_every_way_it_has(files, tmp_path)
         "ddim": {"steps": 9, "sampler": "ddim", "eta": 0.5},
     }.items():
         out = tmp_path / f"{name}.h5"
-        api.sample(model, out=out, n=20, seed=3, **ways)
+        physgen.sample(model, out=out, n=20, seed=3, **ways)
         drawn[name] = physgen.read(out).x.tobytes()
     assert len(set(drawn.values())) == 4
     means = set()
     for ways in ({}, {"estimator": "path", "steps": 5}, {"symmetrise": True}):
         out = tmp_path / f"posterior-{len(means)}.h5"
-        api.infer(model, files / "test.h5", out=out, rows=slice(0, 2), draws=8, **ways)
+        physgen.infer(model, files / "test.h5", out=out, rows=slice(0, 2), draws=8, **ways)
         arrays, about = physgen.read_arrays(out, "posterior")
         means.add(arrays["mean"].tobytes())
     assert len(means) == 3
     assert about["likelihood"] == "lower bound"
     with pytest.raises(UsageError, match=r"expected one of .*heun"):
-        api.sample(model, out=tmp_path / "x.h5", n=2, sampler="milstein")
+        physgen.sample(model, out=tmp_path / "x.h5", n=2, sampler="milstein")
     with pytest.raises(UsageError, match="cvae: no option 'steps'"):
-        api.sample(files / "cvae.pt", out=tmp_path / "x.h5", n=2, steps=3)
+        physgen.sample(files / "cvae.pt", out=tmp_path / "x.h5", n=2, steps=3)
 
 
 def test_a_convolutional_family_moves_to_another_size(files, tmp_path, caplog):
     model = tmp_path / "d.pt"
-    api.fit("diffusion", files / "train.h5", out=model, network="small", epochs=1)
-    api.simulate("ising", out=tmp_path / "big.h5", n=60, seed=1, size=6)
-    api.sample(model, out=tmp_path / "fake.h5", n=5, at={"size": 6})
+    physgen.fit("diffusion", files / "train.h5", out=model, network="small", epochs=1)
+    physgen.simulate("ising", out=tmp_path / "big.h5", n=60, seed=1, size=6)
+    physgen.sample(model, out=tmp_path / "fake.h5", n=5, at={"size": 6})
     fake = physgen.read(tmp_path / "fake.h5")
     assert fake.x.shape == (5, 6, 6)
     assert fake.meta.law.options["size"] == 6
-    api.sample(model, out=tmp_path / "like.h5", like=tmp_path / "big.h5")
+    physgen.sample(model, out=tmp_path / "like.h5", like=tmp_path / "big.h5")
     assert physgen.read(tmp_path / "like.h5").x.shape == (60, 6, 6)
     with caplog.at_level("INFO", logger="physgen"):
-        api.infer(model, tmp_path / "big.h5", out=tmp_path / "p.h5", rows=slice(0, 2))
+        physgen.infer(model, tmp_path / "big.h5", out=tmp_path / "p.h5", rows=slice(0, 2))
     assert "trained on x of shape (4, 4)" in caplog.text
     tuned = tmp_path / "tuned.pt"
-    api.fit("diffusion", tmp_path / "big.h5", out=tuned, from_=model, epochs=1)
+    physgen.fit("diffusion", tmp_path / "big.h5", out=tuned, from_=model, epochs=1)
     after, info = physgen.load(tuned)
     assert after.law.x_shape == (6, 6)
     assert after.config.network == "small"
@@ -351,16 +360,16 @@ def test_a_convolutional_family_moves_to_another_size(files, tmp_path, caplog):
         ("diffusion", {"network": "medium"}, "do not fit x of shape"),
     ):
         with pytest.raises(UsageError, match=message):
-            api.fit(family, tmp_path / "big.h5", out=tmp_path / "n.pt", from_=model, **options)
+            physgen.fit(family, tmp_path / "big.h5", out=tmp_path / "n.pt", from_=model, **options)
 
 
 def test_starting_from_a_checkpoint_starts_at_its_loss(files, tmp_path):
     first, again, fresh = (tmp_path / f"{name}.pt" for name in ("first", "again", "fresh"))
     data = files / "train.h5"
-    api.fit("diffusion", data, out=first, epochs=8)
+    physgen.fit("diffusion", data, out=first, epochs=8)
     slow = {"epochs": 1, "learning_rate": 1e-9}
-    api.fit("diffusion", data, out=again, from_=first, **slow)
-    api.fit("diffusion", data, out=fresh, **slow)
+    physgen.fit("diffusion", data, out=again, from_=first, **slow)
+    physgen.fit("diffusion", data, out=fresh, **slow)
     ends = [physgen.load(p)[1]["history"][-1]["val"] for p in (first, again, fresh)]
     assert ends[1] == pytest.approx(ends[0], rel=0.02)
     assert ends[2] > 1.05 * ends[0]
@@ -368,14 +377,14 @@ def test_starting_from_a_checkpoint_starts_at_its_loss(files, tmp_path):
 
 def test_a_sweep_compares_samplers_in_the_report(files, tmp_path):
     model, metrics, page = (tmp_path / name for name in ("d.pt", "m.json", "r.html"))
-    api.fit("diffusion", files / "train.h5", out=model, kernel="gaussian", epochs=1)
+    physgen.fit("diffusion", files / "train.h5", out=model, kernel="gaussian", epochs=1)
     few = {"rows": slice(0, 12), "draws": 4, "observations": 3}
-    api.validate(model, files / "test.h5", out=metrics, sweep=True, **few)
+    physgen.validate(model, files / "test.h5", out=metrics, sweep=True, **few)
     ways = json.loads(metrics.read_text())["sweep"]
     assert {w["sampler"] for w in ways} == {
         "ancestral", "ddim", "euler-maruyama", "heun", "dpm-solver",
     }  # fmt: skip
     assert {w["evaluations"] for w in ways} == {8, 16, 32, 64, 128}
     assert all(0 <= w["observables"]["energy"]["js"] <= 0.84 for w in ways)
-    api.report(metrics, out=page)
+    physgen.report(metrics, out=page)
     assert "Samplers" in page.read_text()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from physgen import api
+import physgen
 from physgen.dataset import Meta, Rows, read, write
 from physgen.errors import UsageError
 from physgen.law import Law
@@ -369,8 +369,10 @@ def test_levels_of_ones_own_simulator_go_through_files(tmp_path):
         return Rows(rng.integers(3, size=(len(shard), 2, 3)), law.prior.sample(len(shard), rng))
 
     write(tmp_path / "data.h5", 300, Meta(law, {"kind": "simulator"}, 3, {}), make)
-    api.fit("autoregressive", tmp_path / "data.h5", out=tmp_path / "m.pt", device="cpu", epochs=1)
-    api.sample(tmp_path / "m.pt", out=tmp_path / "drawn.h5", n=100, device="cpu")
+    physgen.fit(
+        "autoregressive", tmp_path / "data.h5", out=tmp_path / "m.pt", device="cpu", epochs=1
+    )
+    physgen.sample(tmp_path / "m.pt", out=tmp_path / "drawn.h5", n=100, device="cpu")
     drawn = read(tmp_path / "drawn.h5")
     assert drawn.meta.law == law
     assert drawn.x.dtype == np.int8

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from physgen import api
+import physgen
 from physgen.checks.calibration.bartlett import Derivatives, derivatives, identities
 from physgen.checks.calibration.lc2st import DRAWS, Pairs, local
 from physgen.checks.calibration.posteriors import inferred, ranks, tempered
@@ -448,16 +448,16 @@ def files(tmp_path_factory):
     """A dataset and an autoregressive model of tiny lattices, hardly trained."""
     folder = tmp_path_factory.mktemp("calibrate")
     for name, n, seed in (("train", 300, 1), ("test", 60, 2)):
-        api.simulate("ising", out=folder / f"{name}.h5", n=n, seed=seed, size=2)
-    api.fit("autoregressive", folder / "train.h5", out=folder / "m.pt", epochs=1)
-    api.fit("gan", folder / "train.h5", out=folder / "gan.pt", epochs=1)
+        physgen.simulate("ising", out=folder / f"{name}.h5", n=n, seed=seed, size=2)
+    physgen.fit("autoregressive", folder / "train.h5", out=folder / "m.pt", epochs=1)
+    physgen.fit("gan", folder / "train.h5", out=folder / "gan.pt", epochs=1)
     return folder
 
 
 def test_networks_from_the_command_line(files):
     """A network of two epochs: judged and drawn, and told from a file of data."""
     net, out = files / "npe.pt", files / "npe.json"
-    api.infer(files / "train.h5", files / "test.h5", out=files / "post.h5", method="npe",
+    physgen.infer(files / "train.h5", files / "test.h5", out=files / "post.h5", method="npe",
               epochs=2, rows=slice(0, 2), network=net)  # fmt: skip
     done = run("calibrate", net, files / "test.h5", "-o", out, "--samples", "3")
     assert done.exit_code == 0, done.output
@@ -508,7 +508,7 @@ def test_equal_calls_make_equal_figures_whatever_is_held_at_once(files, monkeypa
     for held in (20, 7):
         monkeypatch.setattr("physgen.checks.calibration.posteriors.POINTS", 705 * held)
         out = files / f"{held}.json"
-        found.append(api.calibrate(files / "m.pt", files / "test.h5", out=out, samples=2).data)
+        found.append(physgen.calibrate(files / "m.pt", files / "test.h5", out=out, samples=2).data)
     timed = {"seconds", "cpu_seconds", "provenance"}
     assert len({json.dumps({k: v for k, v in f.items() if k not in timed}) for f in found}) == 1
 

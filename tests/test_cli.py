@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 import physgen
-from physgen import api
 from physgen.cli import command, main
 from physgen.registry import find, targets
 from physgen.runtime.options import REQUIRED, options
@@ -23,17 +22,17 @@ from physgen.verbs.demo import demo
 from simulators.ising import Ising
 
 VERBS = {
-    "simulate": api.simulate,
-    "inspect": api.inspect,
-    "fit": api.fit,
-    "sample": api.sample,
-    "infer": api.infer,
-    "validate": api.validate,
-    "calibrate": api.calibrate,
-    "compare": api.compare,
-    "report": api.report,
-    "import": api.import_,
-    "export": api.export,
+    "simulate": physgen.simulate,
+    "inspect": physgen.inspect,
+    "fit": physgen.fit,
+    "sample": physgen.sample,
+    "infer": physgen.infer,
+    "validate": physgen.validate,
+    "calibrate": physgen.calibrate,
+    "compare": physgen.compare,
+    "report": physgen.report,
+    "import": physgen.import_,
+    "export": physgen.export,
     "demo": demo,
 }
 SHARED = {"quiet", "verbose", "debug"}
@@ -107,7 +106,7 @@ def test_options_of_one_name_are_refused():
 
     for more in ([Twice], [Training, Training]):
         with pytest.raises(physgen.errors.UsageError, match="must not be called"):
-            command(api.fit, "x", {"family": "x"}, *more)
+            command(physgen.fit, "x", {"family": "x"}, *more)
 
 
 def test_every_public_function_is_annotated_and_documented():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from physgen import api
+import physgen
 from physgen.checks.two_sample.comparison import compare, summary
 from physgen.checks.two_sample.features import layers, logged, observables_of
 from physgen.cli import main
@@ -239,7 +239,7 @@ def test_an_observable_that_is_not_finite_is_refused(monkeypatch):
 def files(tmp_path_factory):
     """Metrics of two files that the command line made, one of them without metadata."""
     folder = tmp_path_factory.mktemp("compare")
-    api.simulate("ising", out=folder / "a.h5", n=150, seed=1, size=4)
+    physgen.simulate("ising", out=folder / "a.h5", n=150, seed=1, size=4)
     with h5py.File(folder / "b.h5", "w") as file:
         rows = drawn(ISING, 120, 3)
         file["x"], file["theta"] = rows.x, rows.theta
@@ -276,12 +276,12 @@ def test_the_command_line(files, monkeypatch):
 def test_equal_calls_make_equal_figures(files, monkeypatch):
     monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
     found = [
-        api.compare(files / "a.h5", files / "a.h5", out=files / f"{i}.json", seed=2).data
+        physgen.compare(files / "a.h5", files / "a.h5", out=files / f"{i}.json", seed=2).data
         for i in range(2)
     ]
     timed = {"seconds", "cpu_seconds", "provenance"}
     assert len({json.dumps({k: v for k, v in f.items() if k not in timed}) for f in found}) == 1
-    assert api.report(files / "0.json", out=files / "0.html").path.exists()
+    assert physgen.report(files / "0.json", out=files / "0.html").path.exists()
 
 
 def test_the_page_of_showers(showers, monkeypatch):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
 
 
+@pytest.mark.docs
 def test_every_block_of_the_readme_runs(tmp_path):
     """From the top, in an empty folder, each block in its turn."""
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -48,6 +50,25 @@ def test_the_install_commands_of_the_readme_are_those_of_make():
             for step in plain.replace("\\\n    ", "").splitlines():
                 assert step in commands
     assert {"make demo", "make test"} <= set((ROOT / ".ci" / "run").read_text().splitlines())
+
+
+def test_every_test_is_in_one_part(request):
+    """`make slow PART=k/n` for all k runs what `make slow` runs, and no part is empty."""
+    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
+    tests = [SimpleNamespace(name=f"test_{i}", nodeid=f"tests/test_x.py::test_{i}")
+             for i in range(60)]  # fmt: skip
+    found, hook = [], SimpleNamespace(pytest_deselected=lambda items: None)
+    for k in (1, 2, 3):
+        part = list(tests)
+        config = SimpleNamespace(getoption=lambda _, k=k: f"{k}/3", hook=hook)
+        conftest.pytest_collection_modifyitems(config, part)
+        assert 5 < len(part) < 40
+        found += [test.nodeid for test in part]
+    assert sorted(found) == sorted(test.nodeid for test in tests)
+    for wrong in ("0/3", "4/3", "2", "a/b"):
+        config = SimpleNamespace(getoption=lambda _, wrong=wrong: wrong, hook=hook)
+        with pytest.raises(pytest.UsageError, match="expected k/n"):
+            conftest.pytest_collection_modifyitems(config, list(tests))
 
 
 def test_nothing_is_left_to_fill_in():

@@ -11,8 +11,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+import physgen
 import physgen.reporting
-from physgen import api, dataset
+from physgen import dataset
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.reporting import render
@@ -610,7 +611,7 @@ def test_the_page_of_a_posterior(parameters, known, tmp_path):
     about |= {"warnings": ["mass lies at the edge"], "first_row": 7} if known else {}
     dataset.write_arrays(tmp_path / "p.h5", arrays, about, kind="posterior")
     out = tmp_path / "p.html"
-    assert "report of" in str(api.report(tmp_path / "p.h5", out=out))
+    assert "report of" in str(physgen.report(tmp_path / "p.h5", out=out))
     html = out.read_text()
     assert html.count("<img") == 6  # of eight
     assert f"uniform in [{number(-2.0, 3)}, {number(2.0, 3)}]" in html
@@ -623,9 +624,9 @@ def test_the_page_of_a_posterior(parameters, known, tmp_path):
 
 
 def test_only_posteriors_and_metrics_can_be_drawn(tmp_path):
-    api.simulate("gaussian", out=tmp_path / "d.h5", n=3)
+    physgen.simulate("gaussian", out=tmp_path / "d.h5", n=3)
     with pytest.raises(DataError, match="expected physgen/posterior/1"):
-        api.report(tmp_path / "d.h5", out=tmp_path / "d.html")
+        physgen.report(tmp_path / "d.h5", out=tmp_path / "d.html")
     assert not (tmp_path / "d.html").exists()
 
 

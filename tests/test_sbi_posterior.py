@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import physgen
-from physgen import api
 from physgen.errors import DataError, StorageError, UsageError
 from physgen.law import Law
 from physgen.posterior.base import Draws
@@ -358,16 +357,16 @@ def test_a_surrogate_is_a_simulator_for_sbi():
 def files(tmp_path_factory):
     """A dataset, observations and a surrogate."""
     folder = tmp_path_factory.mktemp("files")
-    api.simulate("ising", out=folder / "train.h5", n=1500, seed=1, size=4)
-    api.simulate("ising", out=folder / "test.h5", n=20, seed=2, size=4)
-    api.fit("autoregressive", folder / "train.h5", out=folder / "ar.pt", epochs=3)
+    physgen.simulate("ising", out=folder / "train.h5", n=1500, seed=1, size=4)
+    physgen.simulate("ising", out=folder / "test.h5", n=20, seed=2, size=4)
+    physgen.fit("autoregressive", folder / "train.h5", out=folder / "ar.pt", epochs=3)
     return folder
 
 
 def inferred(files, out, model="ar.pt", **options):
     """A posterior's arrays and metadata."""
     given = {"rows": slice(0, 2), "samples": 200} | options
-    result = api.infer(files / model, files / "test.h5", out=out, **given)
+    result = physgen.infer(files / model, files / "test.h5", out=out, **given)
     arrays, about = physgen.read_arrays(out, "posterior")
     assert result.path == out
     assert len(result.posterior) == len(arrays["theta"])
@@ -402,12 +401,12 @@ def test_a_dataset_trains_a_network_that_then_infers_alone(files, tmp_path):
     assert about["method"] == "npe"
     assert about["training"]["simulations"] == 1500
     assert set(about["data"]) == {"path", "sha256"}
-    api.infer(network, files / "test.h5", out=tmp_path / "b.h5", rows=slice(0, 2), samples=100)
+    physgen.infer(network, files / "test.h5", out=tmp_path / "b.h5", rows=slice(0, 2), samples=100)
     again, about = physgen.read_arrays(tmp_path / "b.h5", "posterior")
     assert np.array_equal(again["theta"], first["theta"])
     assert about["network"]["path"] == str(network)
     assert physgen.inspect(network).data["method"] == "npe"
-    api.infer(
+    physgen.infer(
         network, files / "test.h5", out=tmp_path / "d.h5", prior={"beta": (0.2, 0.4)}, iid=True
     )
     narrow, about = physgen.read_arrays(tmp_path / "d.h5", "posterior")
@@ -415,7 +414,7 @@ def test_a_dataset_trains_a_network_that_then_infers_alone(files, tmp_path):
     assert 0.2 <= narrow["theta"].min() < narrow["theta"].max() <= 0.4
     assert about["law"]["prior"][0]["low"] == 0.2
     with pytest.raises(UsageError, match="expected one of npe, got 'grid'"):
-        api.infer(network, files / "test.h5", out=tmp_path / "e.h5", method="grid")
+        physgen.infer(network, files / "test.h5", out=tmp_path / "e.h5", method="grid")
 
 
 def test_a_narrower_prior_is_that_of_the_posterior(files, tmp_path):
@@ -457,7 +456,7 @@ def test_files_of_one_seed_are_alike(files, tmp_path):
 
 def test_arviz_gets_chains_draws_and_observations(files, tmp_path):
     inferred(files, tmp_path / "p.h5", method="mcmc", samples=1000)
-    done = api.export(tmp_path / "p.h5", format="arviz", out=tmp_path / "p.nc")
+    done = physgen.export(tmp_path / "p.h5", format="arviz", out=tmp_path / "p.nc")
     assert "2 rows" in done.summary
     arrays, _ = physgen.read_arrays(tmp_path / "p.h5", "posterior")
     with h5py.File(tmp_path / "p.nc") as file:
@@ -468,9 +467,9 @@ def test_arviz_gets_chains_draws_and_observations(files, tmp_path):
         assert np.array_equal(beta[..., 1].ravel(), arrays["theta"][1, :, 0])
         assert np.array_equal(file["sample_stats/lp"][..., 0].ravel(), arrays["log_prob"][0])
     with pytest.raises(DataError, match="is a physgen/1 file"):
-        api.export(files / "test.h5", format="arviz", out=tmp_path / "q.nc")
+        physgen.export(files / "test.h5", format="arviz", out=tmp_path / "q.nc")
     with pytest.raises(UsageError, match="--binning is for showers"):
-        api.export(
+        physgen.export(
             tmp_path / "p.h5", format="arviz", out=tmp_path / "q.nc", binning=tmp_path / "b.xml"
         )
     assert not (tmp_path / "q.nc").exists()
@@ -500,7 +499,7 @@ def test_what_cannot_be_is_said_in_one_line(case, files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, options, piece = REFUSED[case]
     with pytest.raises((UsageError, StorageError), match=piece) as refused:
-        api.infer(files / model, files / "test.h5", out=tmp_path / "p.h5", **options)
+        physgen.infer(files / model, files / "test.h5", out=tmp_path / "p.h5", **options)
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -508,10 +507,10 @@ def test_what_cannot_be_is_said_in_one_line(case, files, tmp_path, monkeypatch):
 def test_what_is_no_model_is_refused(files, tmp_path):
     (tmp_path / "text").write_text("no model")
     with pytest.raises(DataError, match="expected a checkpoint or a dataset"):
-        api.infer(tmp_path / "text", files / "test.h5", out=tmp_path / "p.h5")
+        physgen.infer(tmp_path / "text", files / "test.h5", out=tmp_path / "p.h5")
     inferred(files, tmp_path / "p.h5")
     with pytest.raises(DataError, match="is a physgen/posterior/1 file"):
-        api.infer(tmp_path / "p.h5", files / "test.h5", out=tmp_path / "q.h5")
+        physgen.infer(tmp_path / "p.h5", files / "test.h5", out=tmp_path / "q.h5")
 
 
 def test_without_sbi_one_line_says_what_to_install(files, tmp_path, monkeypatch):
@@ -523,9 +522,9 @@ def test_without_sbi_one_line_says_what_to_install(files, tmp_path, monkeypatch)
 
 
 def test_a_stranger_is_named(files, tmp_path, caplog):
-    api.simulate("gaussian", out=tmp_path / "x.h5", n=2, size=16)
+    physgen.simulate("gaussian", out=tmp_path / "x.h5", n=2, size=16)
     with pytest.raises(DataError, match=r"expected shape \(2, 4, 4\)"):
-        api.infer(files / "ar.pt", tmp_path / "x.h5", out=tmp_path / "p.h5")
+        physgen.infer(files / "ar.pt", tmp_path / "x.h5", out=tmp_path / "p.h5")
     ising = physgen.read(files / "test.h5", slice(0, 2))
     meta = ising.meta
     other = replace(meta, law=replace(meta.law, options={**meta.law.options, "theta": "h"}))
@@ -538,8 +537,8 @@ def test_a_stranger_is_named(files, tmp_path, caplog):
 
 def test_mass_at_the_edge_is_named(files, tmp_path, caplog):
     cold = {"beta": (0.6, 0.7)}
-    api.simulate("ising", out=tmp_path / "x.h5", n=200, seed=2, size=4, prior=cold)
-    api.infer(
+    physgen.simulate("ising", out=tmp_path / "x.h5", n=200, seed=2, size=4, prior=cold)
+    physgen.infer(
         files / "ar.pt", tmp_path / "x.h5", out=tmp_path / "p.h5", prior={"beta": (0.1, 0.4)},
         iid=True,
     )  # fmt: skip
@@ -591,6 +590,7 @@ def test_draws_are_a_posterior():
 # --- examples ---------------------------------------------------------------------------------
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_run_and_are_short(path, tmp_path, monkeypatch):
     assert len(path.read_text().splitlines()) < 40
