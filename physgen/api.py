@@ -656,8 +656,7 @@ def validate(
     Example:
         physgen validate cvae.pt test.h5 -o metrics.json
     """
-    from physgen.checks.validation import SECTIONS
-    from physgen.checks.validation import validate as measure
+    from physgen.checks.validation import VALIDATION_SECTIONS, validation
 
     require(observations=(observations, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
@@ -673,8 +672,8 @@ def validate(
     truth = model.law.build_if_known(simulator)
     if truth is None and ":" in model.law.simulator:
         log.warning("no exact truth: to compare with it add --simulator %s", model.law.simulator)
-    with judging(out, "validation", f"validate {model.name}", SECTIONS) as progress:
-        measured = measure(
+    with judging(out, "validation", f"validate {model.name}", VALIDATION_SECTIONS) as progress:
+        measured = validation(
             model, found.labels(data), found.x, truth,
             draws=draws, sweep=sweep, observations=observations, seed=seed, progress=progress,
         )  # fmt: skip
@@ -744,9 +743,8 @@ def calibrate(
     Example:
         physgen calibrate cvae.pt test.h5 -o calibration.json
     """
-    from physgen.checks.calibration.run import MOST_ROWS, SECTIONS
-    from physgen.checks.calibration.run import calibrate as measure
-    from physgen.checks.calibration.verdicts import summary
+    from physgen.checks.calibration.run import CALIBRATION_SECTIONS, MOST_ROWS, calibration
+    from physgen.checks.calibration.verdicts import calibration_summary
 
     require(samples=(samples, 1), draws=(draws or 1, 1), seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
@@ -767,8 +765,8 @@ def calibrate(
     theirs = found.meta.law.prior if found.meta else source.law.prior
     box = narrowed(source.law.prior, theirs, prior)
     found = dataset.validated(found, replace(source.law, prior=theirs), str(data))
-    with judging(out, "calibration", f"calibrate {model.name}", SECTIONS) as progress:
-        measured = measure(
+    with judging(out, "calibration", f"calibrate {model.name}", CALIBRATION_SECTIONS) as progress:
+        measured = calibration(
             judged, found.theta, found.x, box,
             trusted=simulator, draws=draws, samples=samples, seed=seed, progress=progress,
         )  # fmt: skip
@@ -784,7 +782,7 @@ def calibrate(
         data=origin(data, found),
         **{source.kind: {"path": str(model), **source.about}},
     )  # fmt: skip
-    return Result(out, f"{out}: {summary(metrics)}", metrics)
+    return Result(out, f"{out}: {calibration_summary(metrics)}", metrics)
 
 
 @on_files
@@ -817,14 +815,17 @@ def compare(
     Example:
         physgen compare fake.h5 test.h5 -o metrics.json
     """
-    from physgen.checks.two_sample.comparison import SECTIONS, summary
-    from physgen.checks.two_sample.comparison import compare as measure
+    from physgen.checks.two_sample.comparison import (
+        COMPARISON_SECTIONS,
+        comparison,
+        comparison_summary,
+    )
 
     require(seed=(seed, 0))
     dataset.refuse_overwriting(out, force)
     theirs, ours = chosen(generated, rows), chosen(reference, rows)
-    with judging(out, "comparison", "compare", SECTIONS) as progress:
-        measured = measure(theirs, ours, trusted=simulator, seed=seed, progress=progress)
+    with judging(out, "comparison", "compare", COMPARISON_SECTIONS) as progress:
+        measured = comparison(theirs, ours, trusted=simulator, seed=seed, progress=progress)
     command = command_line(
         "compare", generated, reference, out=out, rows=rows, simulator=simulator, seed=seed
     )
@@ -833,7 +834,7 @@ def compare(
         generated=origin(generated, theirs),
         reference=origin(reference, ours),
     )  # fmt: skip
-    return Result(out, f"{out}: {summary(metrics)}", metrics)
+    return Result(out, f"{out}: {comparison_summary(metrics)}", metrics)
 
 
 @on_files

@@ -1,5 +1,9 @@
 """Names → classes: the simulators and the surrogate families that can be called by name.
 
+A third kind, ``imported``, are the laws of imported files, which no simulator here can draw: the
+class, built of the law's options, declares what is measured of their x as a simulator would
+(:mod:`simulators.base`).
+
 A name is one of the tables below, an entry point of the group ``physgen.simulators`` or
 ``physgen.surrogates`` in any installed package, or ``package.module:Class`` of anything that
 Python can import, the current folder included. Nothing is imported before it is asked for.
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find", "targets"]
 
-Kind = Literal["simulators", "surrogates"]
+Kind = Literal["simulators", "surrogates", "imported"]
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
     "simulators": {
@@ -39,6 +43,9 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "gan": "physgen.surrogates.gan:GAN",
         "rbm": "physgen.surrogates.rbm:RBM",
     },
+    "imported": {
+        "calochallenge": "simulators.shower.imported:ImportedShowers",
+    },
 }
 
 
@@ -52,7 +59,7 @@ def find(kind: Kind, name: str) -> type[Any]:
     """The class that a name stands for.
 
     Args:
-        kind: ``simulators`` or ``surrogates``.
+        kind: ``simulators``, ``surrogates`` or ``imported``.
         name: a registered name, or ``package.module:Class``.
 
     Raises:
