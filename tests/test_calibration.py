@@ -36,7 +36,7 @@ from simulators.gaussian import LinearGaussian
 
 SIMULATOR = LinearGaussian(size=3, parameters=1, noise=0.5)
 WIDTH = float(np.sqrt(SIMULATOR.posterior(np.zeros((1, 3)))[1][0, 0]))
-CHECKS = ["SBC", "coverage", "TARP", "LC2ST", "mean score", "information",
+CHECKS = ["SBC", "coverage", "TARP", "energy score", "LC2ST", "mean score", "information",
           "predictive", "misspecification"]  # fmt: skip
 
 
@@ -122,11 +122,11 @@ def test_right_posteriors_pass_and_every_control_is_caught(seed, right):
         assert check["own_p_value"] is None or check["own_p_value"] > 1e-3
         assert check["caught"]
     assert found["warnings"] == []
-    assert calibration_summary(found).startswith("passes SBC, coverage, TARP, LC2ST")
+    assert calibration_summary(found).startswith("passes SBC, coverage, TARP, energy score, LC2ST")
     assert found["misspecification"]["outside"] <= 6
 
 
-DISPERSION = {"SBC", "coverage", "TARP"}
+DISPERSION = {"SBC", "coverage", "TARP", "energy score"}
 WRONG = {  # how it errs: what must fail, of which own x must fail
     "shifted by half a width": ({"shift": 0.5}, {"SBC", "LC2ST", "mean score"}, set()),
     "30 % too narrow": ({"noise": 0.7}, DISPERSION | {"information"}, set()),

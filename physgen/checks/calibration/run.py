@@ -4,6 +4,7 @@
 :mod:`.sbc`           is the rank of θ in its posterior uniform? for each parameter
 :mod:`.coverage`      does the densest region of mass c hold θ in the part c of the cases?
 :mod:`.tarp`          is θ no nearer to a random point than its posterior's draws?
+:mod:`.energy`        is θ where draws of its posterior are, all parameters together?
 :mod:`.lc2st`         at some x, can a classifier tell θ from draws of the posterior?
 :mod:`.bartlett`      Bartlett's identities: is log q the law that the surrogate draws from, and
                       is the surrogate biased?
