@@ -4,6 +4,10 @@ A name is one of the tables below, an entry point of the group ``physgen.simulat
 ``physgen.surrogates`` or ``physgen.formats`` in any installed package, or
 ``package.module:Class`` of anything that Python can import, the current folder included. A format
 is a module rather than a class. Nothing is imported before it is asked for.
+
+A fourth kind, ``imported``, are the laws of imported files, which no simulator here can draw: the
+class, built of the law's options, declares what is measured of their x as a simulator would
+(:mod:`simulators.base`).
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "class_path", "find", "name_of", "require_own_name", "targets"]
 
-Kind = Literal["simulators", "surrogates", "formats"]
+Kind = Literal["simulators", "surrogates", "formats", "imported"]
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates", "formats")
 """What `inspect` lists."""
 
@@ -47,6 +51,9 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "arviz": "physgen.formats.arviz",
         "calochallenge": "physgen.formats.calochallenge",
     },
+    "imported": {
+        "calochallenge": "simulators.shower.imported:ImportedShowers",
+    },
 }
 
 
@@ -60,7 +67,7 @@ def find(kind: Kind, name: str) -> Any:
     """The class that a name stands for, or the module of a format.
 
     Args:
-        kind: ``simulators``, ``surrogates`` or ``formats``.
+        kind: ``simulators``, ``surrogates``, ``formats`` or ``imported``.
         name: a registered name, or ``package.module:Class``.
 
     Raises:

@@ -39,7 +39,7 @@ WRONG = {
 
 @pytest.fixture(scope="module")
 def complaints(tmp_path_factory):
-    """Line of the script → what mypy says of it, in one run over both, with `make lint`'s cache."""
+    """Line of the script → what mypy says of it; one run, with `make lint`'s cache."""
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.chdir(ROOT)
     folder = tmp_path_factory.mktemp("typed")

@@ -32,15 +32,16 @@ def render(metrics: Mapping[str, Any]) -> str:
         UsageError: matplotlib or jinja2 is not installed.
     """
     try:
-        from physgen.reporting.calibration import page as of_calibration
-        from physgen.reporting.comparison import page as of_pair
-        from physgen.reporting.page import page as of_surrogate
-        from physgen.reporting.posterior import page as of_posterior
+        from physgen.reporting.calibration import calibration_page
+        from physgen.reporting.comparison import comparison_page
+        from physgen.reporting.page import surrogate_page
+        from physgen.reporting.posterior import posterior_page
     except ModuleNotFoundError as error:
         if str(error.name).partition(".")[0] not in {"matplotlib", "jinja2"}:
             raise
         raise UsageError(
             "report needs matplotlib and jinja2: pip install 'physgen[report]'"
         ) from error
-    pages = dict(zip(SCHEMAS, (of_surrogate, of_pair, of_calibration, of_posterior), strict=True))
-    return pages.get(metrics.get("schema", ""), of_surrogate)(metrics)
+    pages = (surrogate_page, comparison_page, calibration_page, posterior_page)
+    page_of = dict(zip(SCHEMAS, pages, strict=True))
+    return page_of.get(metrics.get("schema", ""), surrogate_page)(metrics)

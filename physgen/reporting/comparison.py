@@ -8,12 +8,12 @@ from typing import Any
 from physgen.reporting import figures
 from physgen.reporting.page import grid, letter, plot, rendered
 
-__all__ = ["page"]
+__all__ = ["comparison_page"]
 
 TALL, WIDE = (4.2, 3.6), (4.2, 2.2)
 
 
-def page(metrics: Mapping[str, Any]) -> str:
+def comparison_page(metrics: Mapping[str, Any]) -> str:
     """The report as HTML; the same text for the same metrics."""
     laws = [(metrics.get(key) or {}).get("law") for key in figures.PAIR]
     law: Mapping[str, Any] = next(filter(None, laws), {})
@@ -22,11 +22,11 @@ def page(metrics: Mapping[str, Any]) -> str:
         m=metrics,
         law=law,
         names={p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []},
-        plots=plots(metrics, law),
+        plots=_plots(metrics, law),
     )
 
 
-def plots(metrics: Mapping[str, Any], law: Mapping[str, Any]) -> dict[str, Any]:
+def _plots(metrics: Mapping[str, Any], law: Mapping[str, Any]) -> dict[str, Any]:
     """Section → its figures as data URIs, one for each thing that the metrics have data for."""
     latex = {p["name"]: p.get("latex", "") for p in law.get("prior") or []}
     observables = metrics.get("observables") or {}

@@ -20,12 +20,12 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from physgen.reporting import figures
 from physgen.reporting.quantities import flat, measured, number
 
-__all__ = ["grid", "letter", "page", "plot", "rendered", "steepest"]
+__all__ = ["grid", "letter", "plot", "rendered", "steepest", "surrogate_page"]
 
 COLUMNS = 5  # lattices side by side in one panel of the gallery: each still shows its domains
 
 
-def page(metrics: Mapping[str, Any]) -> str:
+def surrogate_page(metrics: Mapping[str, Any]) -> str:
     """The report as HTML; the same text for the same metrics."""
     law = (metrics.get("surrogate") or {}).get("law") or {}
     component = "spin" if law.get("support") == "spins" else "component"
@@ -36,7 +36,7 @@ def page(metrics: Mapping[str, Any]) -> str:
         component=component,
         names={p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []},
         steepest=steepest(metrics.get("curves") or {}),
-        plots=plots(metrics, law, component),
+        plots=_plots(metrics, law, component),
     )
 
 
@@ -53,7 +53,7 @@ def rendered(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) -> dict[str, Any]:
+def _plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) -> dict[str, Any]:
     """Section → its figures as data URIs, one for each thing that the metrics have data for."""
     prior = {p["name"]: (p.get("latex", ""), p.get("unit", "")) for p in law.get("prior") or []}
 

@@ -13,13 +13,13 @@ from physgen.reporting import figures, uniform
 from physgen.reporting.page import grid, letter, rendered
 from simulators.base import Array
 
-__all__ = ["corner_of", "page"]
+__all__ = ["corner_of", "posterior_page"]
 
 SHOWN, ROWS, POINTS, TINY = 6, 50, 50, 1e-9
 SQUARE = (4.2, 3.9)
 
 
-def page(metrics: Mapping[str, Any]) -> str:
+def posterior_page(metrics: Mapping[str, Any]) -> str:
     """The report as HTML; the same text for the same arrays and metadata.
 
     Args:
@@ -42,12 +42,12 @@ def page(metrics: Mapping[str, Any]) -> str:
         law=law,
         names=[letter(p["name"], p.get("latex", "")) for p in prior],
         units=[p.get("unit", "") for p in prior],
-        rows=rows(arrays),
+        rows=_rows(arrays),
         plots={"corners": [grid(uniform.corner, corner, axes, size=size) for corner in shown]},
     )
 
 
-def rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
+def _rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
     """Mean, width and central interval of 90 % of each parameter, and what else is known."""
     low, high = np.quantile(arrays["theta"], [0.05, 0.95], axis=1)
     every = {k: arrays.get(k) for k in ("mean", "sd", "true")} | {"low": low, "high": high}

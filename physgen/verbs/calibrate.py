@@ -85,8 +85,8 @@ def calibrate(
     Example:
         physgen calibrate cvae.pt test.h5 -o calibration.json
     """
-    from physgen.checks.calibration.run import MOST_ROWS, SECTIONS, calibration
-    from physgen.checks.calibration.verdicts import summary
+    from physgen.checks.calibration.run import CALIBRATION_SECTIONS, MOST_ROWS, calibration
+    from physgen.checks.calibration.verdicts import calibration_summary
 
     require(samples=(samples, 1), draws=(draws, 1), seed=(seed, 0))
     path = path_of(out)
@@ -104,7 +104,7 @@ def calibrate(
     box = common_prior(source.law.prior, theirs, prior)
     found = dataset.validated(found, replace(source.law, prior=theirs), str(held_out.where))
     name = getattr(target, "name", None) or source.path.name
-    with judging("calibration", f"calibrate {name}", SECTIONS, path) as progress:
+    with judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress:
         measured = calibration(
             target, found.theta, found.x, box,
             trusted=name_of_simulator(simulator), draws=draws, samples=samples, seed=seed,
@@ -122,7 +122,7 @@ def calibrate(
         data=held_out.origin(found),
         **{source.kind: source.about},
     )  # fmt: skip
-    return Scores(metrics, headed(path, summary(metrics)), path)
+    return Scores(metrics, headed(path, calibration_summary(metrics)), path)
 
 
 def trained_on(data: dict[str, str], held_out: Dataset) -> bool:

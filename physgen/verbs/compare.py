@@ -54,7 +54,11 @@ def compare(
     Example:
         physgen compare fake.h5 test.h5 -o metrics.json
     """
-    from physgen.checks.two_sample.comparison import SECTIONS, comparison, comparison_summary
+    from physgen.checks.two_sample.comparison import (
+        COMPARISON_SECTIONS,
+        comparison,
+        comparison_summary,
+    )
 
     require(seed=(seed, 0))
     path = path_of(out)
@@ -63,7 +67,7 @@ def compare(
     trusted = name_of_simulator(simulator)
     theirs, ours = open_observed(generated), open_observed(reference)
     a, b = theirs.read(rows, whole=True), ours.read(rows, whole=True)
-    with judging("comparison", "compare", SECTIONS, path) as progress:
+    with judging("comparison", "compare", COMPARISON_SECTIONS, path) as progress:
         measured = comparison(a, b, trusted=trusted, seed=seed, progress=progress)
     command = called(
         "compare", generated, reference, out=out, rows=rows, simulator=trusted, seed=seed

@@ -75,7 +75,7 @@ def validate(
     Example:
         physgen validate cvae.pt test.h5 -o metrics.json
     """
-    from physgen.checks.validation import SECTIONS, validation
+    from physgen.checks.validation import VALIDATION_SECTIONS, validation
 
     require(observations=(observations, 1), draws=(draws, 1), seed=(seed, 0))
     path = path_of(out)
@@ -86,7 +86,7 @@ def validate(
     truth = model.law.build_if_known(name_of_simulator(simulator))
     if truth is None and ":" in model.law.simulator:
         log.warning("no exact truth: to compare with it add --simulator %s", model.law.simulator)
-    with judging("validation", f"validate {model.name}", SECTIONS, path) as progress:
+    with judging("validation", f"validate {model.name}", VALIDATION_SECTIONS, path) as progress:
         measured = validation(
             model, found.labels(source.where), found.x, truth,
             draws=draws, sweep=sweep, observations=observations, seed=seed, progress=progress,

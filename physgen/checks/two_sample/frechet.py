@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from physgen.checks.two_sample.samples import Tested, deals, first_of, mmd_of
+from physgen.checks.two_sample.mmd import mmd_of
+from physgen.checks.two_sample.permutations import Tested, deals, first_of
 from simulators.base import Array
 
 __all__ = ["FPD", "KPD", "at_infinity", "fpd", "frechet_distance", "kpd", "polynomial_kernel"]
