@@ -565,7 +565,8 @@ def about(found):
 def test_the_page_of_two_parameters(two, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    from physgen.reporting import figures, render
+    from physgen.reporting import figures
+    from physgen.verbs.pages import render
 
     metrics = about(two | {"corners": two["corners"][:1]})
     page = render(metrics)
@@ -582,7 +583,7 @@ def test_the_page_of_two_parameters(two, monkeypatch):
 
 def test_the_page_of_rows_without_theta():
     pytest.importorskip("matplotlib")
-    from physgen.reporting import render
+    from physgen.verbs.pages import render
 
     page = render(about(calibration(surrogate(), None, rows(30)[1], SIMULATOR.prior, samples=2)))
     assert "No ranks: the rows have no θ." in page

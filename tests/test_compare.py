@@ -287,7 +287,8 @@ def test_equal_calls_make_equal_figures(files, monkeypatch):
 def test_the_page_of_showers(showers, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    from physgen.reporting import figures, render
+    from physgen.reporting import figures
+    from physgen.verbs.pages import render
 
     attack = "<script>alert('x')</script>"
     few = {"layer_energies", "sparsity"}

@@ -16,7 +16,7 @@ import physgen.reporting
 from physgen import dataset
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.reporting import render
+from physgen.verbs.pages import render
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")

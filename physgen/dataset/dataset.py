@@ -182,10 +182,14 @@ class Dataset:
         Raises:
             UsageError: matplotlib is not installed.
         """
-        from physgen.reporting.data import picture
+        from physgen.reporting import ink
+
+        with ink():
+            from physgen.reporting.data import data_drawing
 
         first = self.read(slice(0, MARKED))
-        return picture(first.x, first.theta, self.meta.law.to_json() if self.meta else {})
+        law = self.meta.law.to_json() if self.meta else {}
+        return data_drawing(first.x, first.theta, law).figure()
 
     def __repr__(self) -> str:
         law = self.meta.law if self.meta else None

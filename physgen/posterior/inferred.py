@@ -19,6 +19,8 @@ from simulators.base import Array
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from physgen.reporting.sheet import Sheet
+
 __all__ = ["InferredPosterior"]
 
 
@@ -144,15 +146,23 @@ class InferredPosterior:
         Raises:
             UsageError: matplotlib is not installed.
         """
-        from physgen.reporting import figures_of
-
-        some = {k: v[row : row + 1] for k, v in self.arrays.items() if len(v) == len(self)}
-        return figures_of(self.report_data | {"arrays": some})["corners"][0]
+        some = {k: v[row : row + 1] for k, v in self.arrays.items()}
+        first = self.about.get("first_row", 0) + row
+        return self._sheet({"arrays": some, "first_row": first}).plots["corners"][0].figure()
 
     def _repr_html_(self) -> str:
-        from physgen.reporting import framed, render
+        from physgen.reporting import framed
 
-        return framed(render(self.report_data))
+        return framed(self._sheet({}).html())
+
+    def _sheet(self, changed: Mapping[str, Any]) -> Sheet:
+        """The page of it, with some of its data changed."""
+        from physgen.reporting import ink
+
+        with ink():
+            from physgen.reporting.posterior import posterior_sheet
+
+        return posterior_sheet({**self.report_data, **changed})
 
     @property
     def first(self) -> str:

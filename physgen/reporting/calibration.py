@@ -1,29 +1,36 @@
 """The page of a calibration: its own words in calibration.html, those of each check in the check.
 
-A check says what it has to show as a :class:`physgen.checks.calibration.view.Part`, without ink;
+A check says what it has to show as a :class:`physgen.reporting.view.Part`, without ink;
 here its pictures are drawn, by :mod:`.uniform`, and its numbers written. None is known by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from physgen.checks.calibration.check import CONTROLS
-from physgen.checks.calibration.verdicts import CHECKS
-from physgen.checks.calibration.view import Labels, Part, Picture, Table, Value, Words
 from physgen.reporting import figures, uniform
-from physgen.reporting.page import grid, letter, rendered
+from physgen.reporting.page import letter
 from physgen.reporting.quantities import measured, number
+from physgen.reporting.sheet import Drawing, Sheet, grid
+from physgen.reporting.view import CONTROLS, Labels, Part, Picture, Table, Value, Words
 
-__all__ = ["calibration_page"]
+__all__ = ["calibration_sheet"]
 
 SQUARE = (4.2, 3.9)
 
 
-def calibration_page(metrics: Mapping[str, Any]) -> str:
-    """The report as HTML; the same text for the same metrics."""
+def calibration_sheet(
+    metrics: Mapping[str, Any],
+    parts_of: Callable[[Mapping[str, Any], Labels], Iterable[Part]],
+) -> Sheet:
+    """The page of what calibrate wrote.
+
+    Args:
+        metrics: its JSON data.
+        parts_of: metrics, labels → what each check has to show.
+    """
     judged = metrics.get("surrogate") or metrics.get("network") or {}
     law = judged.get("law") or {}
     prior = law.get("prior") or []
@@ -32,20 +39,19 @@ def calibration_page(metrics: Mapping[str, Any]) -> str:
         {p["name"]: figures.label(p.get("latex", ""), "", p["name"]) for p in prior},
     )
     axes = [figures.label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
-    parts = _merged(c.part(metrics.get(c.name) or {}, metrics, labels) for c in CHECKS)
-    return rendered(
-        "calibration.html",
-        m=metrics,
-        judged=judged,
-        law=law,
-        names=labels.letters,
-        controls=CONTROLS,
-        parts=parts,
-        tables={part.key: _written(part.table) for part in parts if part.table},
-        said=_said,
-        plots={part.key: [_drawn(p) for p in part.pictures] for part in parts}
-        | {"corners": _corners(metrics, axes)},
-    )
+    parts = _merged(parts_of(metrics, labels))
+    values = {
+        "m": metrics,
+        "judged": judged,
+        "law": law,
+        "names": labels.letters,
+        "controls": CONTROLS,
+        "parts": parts,
+        "tables": {part.key: _written(part.table) for part in parts if part.table},
+        "said": _said,
+    }
+    plots = {part.key: [_drawn(p) for p in part.pictures] for part in parts}
+    return Sheet("calibration.html", values, plots | {"corners": _corners(metrics, axes)})
 
 
 def _merged(parts: Iterable[Part]) -> list[Part]:
@@ -58,15 +64,15 @@ def _merged(parts: Iterable[Part]) -> list[Part]:
     return list(found.values())
 
 
-def _drawn(picture: Picture) -> str:
-    """A picture as a data URI."""
+def _drawn(picture: Picture) -> Drawing:
+    """A picture, to be drawn."""
     draw = uniform.FIGURES[picture.figure]
     size = SQUARE if picture.square else figures.PANEL
     return grid(lambda figure: draw(figure.add_subplot(), *picture.data), size=size)
 
 
-def _corners(metrics: Mapping[str, Any], axes: list[str]) -> list[str]:
-    """Some posteriors, a data URI each."""
+def _corners(metrics: Mapping[str, Any], axes: list[str]) -> list[Drawing]:
+    """Some posteriors."""
     size = SQUARE if len(axes) > 1 else figures.PANEL
     shown = [c for c in metrics.get("corners") or [] if len(axes) == len(c["axes"])]
     return [grid(uniform.corner, corner, axes, size=size) for corner in shown]

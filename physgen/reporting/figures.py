@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "average",
     "curve",
     "events",
+    "figure_of",
     "filters",
     "gallery",
     "gap",
@@ -81,17 +83,37 @@ OPEN = DOTS | {"marker": "o", "color": INK, "markerfacecolor": "white", "markere
 FULL = DOTS | {"marker": "o", "color": SURROGATE}
 
 
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib as this house has it, whatever the user's own settings, for a block."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def figure_of(draw: Callable[[Figure], None], size: tuple[float, float] = PANEL) -> Figure:
+    """A figure in the house style, on white.
+
+    Args:
+        draw: draws on the empty figure.
+        size: width and height in inches.
+    """
+    with house_style():
+        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        draw(figure)
+    return figure
+
+
 def svg(draw: Callable[[Figure], None], size: tuple[float, float] = PANEL) -> bytes:
-    """The SVG of a figure in the house style, whatever the user's own settings; no date in it.
+    """The SVG of a figure in the house style, on nothing; no date in it.
 
     Args:
         draw: draws on the empty figure.
         size: width and height in inches.
     """
     file = io.BytesIO()
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+    with house_style():
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})

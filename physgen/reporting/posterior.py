@@ -10,17 +10,18 @@ import numpy as np
 from scipy.stats import gaussian_kde
 
 from physgen.reporting import figures, uniform
-from physgen.reporting.page import grid, letter, rendered
+from physgen.reporting.page import letter
+from physgen.reporting.sheet import Sheet, grid
 from simulators.base import Array
 
-__all__ = ["corner_of", "posterior_page"]
+__all__ = ["corner_of", "posterior_sheet"]
 
 SHOWN, ROWS, POINTS, TINY = 6, 50, 50, 1e-9
 SQUARE = (4.2, 3.9)
 
 
-def posterior_page(metrics: Mapping[str, Any]) -> str:
-    """The report as HTML; the same text for the same arrays and metadata.
+def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
+    """The page of a posterior.
 
     Args:
         metrics: metadata of a posterior file, and its arrays under "arrays".
@@ -36,15 +37,15 @@ def posterior_page(metrics: Mapping[str, Any]) -> str:
         corner_of(theta, low, high, t) | {"row": metrics.get("first_row", 0) + i}
         for i, (theta, t) in enumerate(zip(arrays["theta"][:SHOWN], truths, strict=False))
     ]
-    return rendered(
-        "posterior.html",
-        m=metrics,
-        law=law,
-        names=[letter(p["name"], p.get("latex", "")) for p in prior],
-        units=[p.get("unit", "") for p in prior],
-        rows=_rows(arrays),
-        plots={"corners": [grid(uniform.corner, corner, axes, size=size) for corner in shown]},
-    )
+    values = {
+        "m": metrics,
+        "law": law,
+        "names": [letter(p["name"], p.get("latex", "")) for p in prior],
+        "units": [p.get("unit", "") for p in prior],
+        "rows": _rows(arrays),
+    }
+    corners = [grid(uniform.corner, corner, axes, size=size) for corner in shown]
+    return Sheet("posterior.html", values, {"corners": corners})
 
 
 def _rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:

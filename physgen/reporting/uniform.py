@@ -17,8 +17,8 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from physgen.checks.calibration.check import CONTROLS
 from physgen.reporting.figures import GREY, HUES, INK, SURROGATE
+from physgen.reporting.view import CONTROLS
 
 __all__ = [
     "FIGURES",

@@ -64,7 +64,7 @@ class Scores(JsonData):
         Raises:
             UsageError: matplotlib is not installed.
         """
-        from physgen.reporting import figures_of
+        from physgen.verbs.pages import figures_of
 
         return figures_of(self.data)
 
@@ -84,7 +84,8 @@ class Scores(JsonData):
         return drawn[name][0]
 
     def _repr_html_(self) -> str:
-        from physgen.reporting import framed, render
+        from physgen.reporting import framed
+        from physgen.verbs.pages import render
 
         return framed(render(self.data))
 

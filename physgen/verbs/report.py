@@ -12,6 +12,7 @@ from h5py import is_hdf5
 from physgen import dataset
 from physgen.errors import DataError
 from physgen.verbs.arguments import ScoresLike
+from physgen.verbs.pages import SCHEMAS, render
 from physgen.verbs.products import Page
 from physgen.verbs.running import headed, on_files, path_of
 
@@ -33,8 +34,6 @@ def report(metrics: ScoresLike, *, out: Path | str | None = None, force: bool = 
     Example:
         physgen report metrics.json -o report.html
     """
-    from physgen.reporting import render
-
     path = path_of(out)
     if path:
         dataset.refuse_overwriting(path, force)
@@ -51,8 +50,6 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
     Raises:
         DataError: something that no report is made of.
     """
-    from physgen.reporting import SCHEMAS
-
     if isinstance(metrics, str | Path):
         path = Path(metrics)
         return posterior_in(path) if is_hdf5(path) else metrics_in(path)
@@ -71,8 +68,6 @@ def metrics_in(path: Path) -> dict[str, Any]:
     Raises:
         DataError: a file that holds none.
     """
-    from physgen.reporting import SCHEMAS
-
     try:
         found = loads(dataset.read_bytes(path))
         schema = found.get("schema")

@@ -37,8 +37,8 @@ from physgen.checks.calibration.check import (
     caught,
     table_row,
 )
-from physgen.checks.calibration.view import Column, Labels, Part, Table, Tile, Words
 from physgen.checks.estimate import bins, estimate
+from physgen.reporting.view import Column, Labels, Part, Table, Tile, Words
 from simulators.base import Array, Box
 
 if TYPE_CHECKING:

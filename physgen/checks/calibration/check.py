@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from physgen.checks.calibration.uniformity import ALPHA
-from physgen.checks.calibration.view import Labels, Part
+from physgen.reporting.view import CONTROLS, Labels, Part
 from simulators.base import Array, Box, Observable
 
 if TYPE_CHECKING:
@@ -40,11 +40,6 @@ __all__ = [
 
 NARROW, SHIFT = 0.7, 0.3
 """Width of a control that is too narrow, and shift of another, in widths of the posterior."""
-CONTROLS = {
-    "narrow": "30 % too narrow",
-    "shifted": "shifted by 0.3 widths",
-    "shuffled": "shuffled components",
-}
 PASSED, FAILED, NO_VERDICT = "passes", "fails", "too few rows: no verdict"
 
 Section = Mapping[str, Any]

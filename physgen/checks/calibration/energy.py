@@ -31,8 +31,8 @@ import numpy as np
 
 from physgen.checks.calibration.check import NARROW, SHIFT, Check, Run, Section, Seen, table_row
 from physgen.checks.calibration.uniformity import rank_pictures, uniform_tests
-from physgen.checks.calibration.view import Column, Labels, Part, Table, Value, Words
 from physgen.checks.estimate import estimate
+from physgen.reporting.view import Column, Labels, Part, Table, Value, Words
 from simulators.base import Array
 
 __all__ = ["ENERGY_SCORE", "EnergyScores", "energy_scores", "ranks_among"]

@@ -38,8 +38,8 @@ from physgen.checks.calibration.check import (
     caught,
     table_row,
 )
-from physgen.checks.calibration.view import Column, Labels, Part, Table, Words
 from physgen.checks.estimate import evenly_ranked
+from physgen.reporting.view import Column, Labels, Part, Table, Words
 from physgen.sbi.lc2st import lc2st_statistic
 from physgen.sbi.manners import visiting
 from simulators.base import Array

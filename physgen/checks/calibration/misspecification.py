@@ -24,7 +24,7 @@ from scipy.stats import betabinom
 
 from physgen.checks.calibration.check import Check, Run, Section, Seen, caught, table_row
 from physgen.checks.calibration.uniformity import ALPHA, alike, counted
-from physgen.checks.calibration.view import Labels, Part, Picture, Tile, Words
+from physgen.reporting.view import Labels, Part, Picture, Tile, Words
 from simulators.base import Array
 
 __all__ = ["MISSPECIFICATION", "misspecification", "residuals", "strangeness"]

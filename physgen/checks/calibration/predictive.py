@@ -20,7 +20,7 @@ import numpy as np
 import simulators.base as declared
 from physgen.checks.calibration.check import SHIFT, Check, Run, Section, caught, table_row
 from physgen.checks.calibration.uniformity import alike, counted
-from physgen.checks.calibration.view import Column, Labels, Part, Picture, Table, Words
+from physgen.reporting.view import Column, Labels, Part, Picture, Table, Words
 from simulators.base import Array, Observable
 
 __all__ = ["PREDICTIVE", "predictive", "replicated"]

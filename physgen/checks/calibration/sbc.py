@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from physgen.checks.calibration.check import Check, Run, Section, by_parameter, table_row
 from physgen.checks.calibration.uniformity import rank_pictures, uniform_tests
-from physgen.checks.calibration.view import Labels, Part
+from physgen.reporting.view import Labels, Part
 from simulators.base import Array, Box
 
 if TYPE_CHECKING:

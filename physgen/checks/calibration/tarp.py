@@ -17,7 +17,7 @@ import numpy as np
 from physgen.checks.calibration.check import Check, Run, Section, table_row
 from physgen.checks.calibration.coverage import along, mass_above, regions_part
 from physgen.checks.calibration.uniformity import uniform_tests
-from physgen.checks.calibration.view import Labels, Part
+from physgen.reporting.view import Labels, Part
 from simulators.base import Array, Box
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import binom, chisquare, ks_2samp, kstest
 
-from physgen.checks.calibration.view import Picture
+from physgen.reporting.view import Picture
 from simulators.base import Array
 
 __all__ = [

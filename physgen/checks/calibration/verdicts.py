@@ -12,7 +12,7 @@ from typing import Any
 from scipy.stats import kstest
 
 from physgen.checks.calibration.bartlett import BARTLETT
-from physgen.checks.calibration.check import CONTROLS, FAILED, NO_VERDICT, PASSED, Check
+from physgen.checks.calibration.check import FAILED, NO_VERDICT, PASSED, Check
 from physgen.checks.calibration.coverage import COVERAGE
 from physgen.checks.calibration.energy import ENERGY_SCORE
 from physgen.checks.calibration.lc2st import LC2ST
@@ -21,9 +21,16 @@ from physgen.checks.calibration.predictive import PREDICTIVE
 from physgen.checks.calibration.sbc import SBC
 from physgen.checks.calibration.tarp import TARP
 from physgen.checks.calibration.uniformity import ALPHA
+from physgen.reporting.view import CONTROLS, Labels, Part
 from simulators.base import Array, Box
 
-__all__ = ["CHECKS", "calibration_summary", "calibration_table", "calibration_warnings"]
+__all__ = [
+    "CHECKS",
+    "calibration_summary",
+    "calibration_table",
+    "calibration_warnings",
+    "parts_of",
+]
 
 CHECKS: tuple[Check, ...] = (
     SBC, COVERAGE, TARP, ENERGY_SCORE, LC2ST, BARTLETT, PREDICTIVE, MISSPECIFICATION,
@@ -36,6 +43,11 @@ def calibration_table(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for check in CHECKS:
         if section := result[check.name]:
             yield from check.rows(section, result)
+
+
+def parts_of(metrics: Mapping[str, Any], labels: Labels) -> list[Part]:
+    """What each check has to show of a calibration, older ones without it included."""
+    return [check.part(metrics.get(check.name) or {}, metrics, labels) for check in CHECKS]
 
 
 def calibration_warnings(

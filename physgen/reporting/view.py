@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Column", "Labels", "Part", "Picture", "Table", "Tile", "Value", "Words"]
+__all__ = ["CONTROLS", "Column", "Labels", "Part", "Picture", "Table", "Tile", "Value", "Words"]
+
+
+CONTROLS = {
+    "narrow": "30 % too narrow",
+    "shifted": "shifted by 0.3 widths",
+    "shuffled": "shuffled components",
+}
+"""Posteriors, or x, that are wrong on purpose: what each is called."""
 
 
 class Words(NamedTuple):
