@@ -1,7 +1,7 @@
 """The page of a calibration: its own words in calibration.html, those of each check in the check.
 
-A check says what it has to show as a :class:`physgen.checks.calibration.view.Part`, without ink;
-here its pictures are drawn, by :mod:`.uniform`, and its numbers written. None is known by name.
+A check says what it has to show as a :class:`~physgen.checks.calibration.view.PagePart`, which has
+no ink; here its pictures are drawn, by :mod:`.uniform`, and its numbers written. None is known by name.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ from typing import Any
 
 from physgen.checks.calibration.check import CONTROLS
 from physgen.checks.calibration.verdicts import CHECKS
-from physgen.checks.calibration.view import Labels, Part, Picture, Table, Value, Words
+from physgen.checks.calibration.view import Labels, PagePart, Picture, Table, Value, Words
 from physgen.reporting import figures, uniform
 from physgen.reporting.page import grid, letter, rendered
 from physgen.reporting.quantities import measured, number
 
 __all__ = ["calibration_page"]
-
-SQUARE = (4.2, 3.9)
 
 
 def calibration_page(metrics: Mapping[str, Any]) -> str:
@@ -29,9 +27,9 @@ def calibration_page(metrics: Mapping[str, Any]) -> str:
     prior = law.get("prior") or []
     labels = Labels(
         {p["name"]: letter(p["name"], p.get("latex", "")) for p in prior},
-        {p["name"]: figures.label(p.get("latex", ""), "", p["name"]) for p in prior},
+        {p["name"]: figures.axis_label(p.get("latex", ""), "", p["name"]) for p in prior},
     )
-    axes = [figures.label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
+    axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
     parts = _merged(c.part(metrics.get(c.name) or {}, metrics, labels) for c in CHECKS)
     return rendered(
         "calibration.html",
@@ -48,9 +46,9 @@ def calibration_page(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _merged(parts: Iterable[Part]) -> list[Part]:
+def _merged(parts: Iterable[PagePart]) -> list[PagePart]:
     """Parts of one key as one, with all their pictures."""
-    found: dict[str, Part] = {}
+    found: dict[str, PagePart] = {}
     for part in parts:
         first = found.get(part.key)
         more = part.pictures if first is None else first.pictures + part.pictures
@@ -61,13 +59,13 @@ def _merged(parts: Iterable[Part]) -> list[Part]:
 def _drawn(picture: Picture) -> str:
     """A picture as a data URI."""
     draw = uniform.FIGURES[picture.figure]
-    size = SQUARE if picture.square else figures.PANEL
+    size = figures.SQUARE if picture.square else figures.PANEL
     return grid(lambda figure: draw(figure.add_subplot(), *picture.data), size=size)
 
 
 def _corners(metrics: Mapping[str, Any], axes: list[str]) -> list[str]:
     """Some posteriors, a data URI each."""
-    size = SQUARE if len(axes) > 1 else figures.PANEL
+    size = figures.SQUARE if len(axes) > 1 else figures.PANEL
     shown = [c for c in metrics.get("corners") or [] if len(axes) == len(c["axes"])]
     return [grid(uniform.corner, corner, axes, size=size) for corner in shown]
 

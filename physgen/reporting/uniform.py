@@ -150,7 +150,8 @@ def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> N
         ax.contourf(axes_of[d], axes_of[e], density.T, [*levels, top], colors=shades)
         ax.contour(axes_of[d], axes_of[e], density.T, levels, colors=SURROGATE, linewidths=0.9)
         if theta is not None:
-            ax.plot(theta[d], theta[e], "+", color=INK, markersize=9, markeredgewidth=1.4)
+            ax.plot(theta[d], theta[e], "+", color=INK, markersize=9, markeredgewidth=1.4,
+                    clip_on=False)  # fmt: skip
         ax.set(xlim=axes_of[d][[0, -1]], ylim=axes_of[e][[0, -1]])
     if "row" in data:
         figure.suptitle(f"row {data['row']}", fontsize=9)

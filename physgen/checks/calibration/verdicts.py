@@ -12,7 +12,7 @@ from typing import Any
 from scipy.stats import kstest
 
 from physgen.checks.calibration.bartlett import BARTLETT
-from physgen.checks.calibration.check import CONTROLS, FAILED, NO_VERDICT, PASSED, Check
+from physgen.checks.calibration.check import CONTROLS, FAILED, NO_VERDICT, PASSED, CalibrationCheck
 from physgen.checks.calibration.coverage import COVERAGE
 from physgen.checks.calibration.energy import ENERGY_SCORE
 from physgen.checks.calibration.lc2st import LC2ST
@@ -25,7 +25,7 @@ from simulators.base import Array, Box
 
 __all__ = ["CHECKS", "calibration_summary", "calibration_table", "calibration_warnings"]
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[CalibrationCheck, ...] = (
     SBC, COVERAGE, TARP, ENERGY_SCORE, LC2ST, BARTLETT, PREDICTIVE, MISSPECIFICATION,
 )  # fmt: skip
 """All checks, in the order in which they are made and shown."""

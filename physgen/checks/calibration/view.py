@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["Column", "Labels", "Part", "Picture", "Table", "Tile", "Value", "Words"]
+__all__ = ["Column", "Labels", "PagePart", "Picture", "Table", "Tile", "Value", "Words"]
 
 
 class Words(NamedTuple):
@@ -79,7 +79,7 @@ class Tile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class PagePart:
     """A part of the page.
 
     Attributes:
