@@ -24,7 +24,7 @@ from physgen.checks.calibration.run import calibration
 from physgen.checks.calibration.sbc import rank_of_theta
 from physgen.checks.calibration.target import target_of
 from physgen.checks.calibration.tarp import mass_nearer
-from physgen.checks.calibration.uniformity import LEVELS, alike, bands, uniformity
+from physgen.checks.calibration.uniformity import ECDF_LEVELS, alike, bands, uniformity
 from physgen.checks.calibration.verdicts import calibration_summary
 from physgen.cli import main
 from physgen.errors import UsageError
@@ -386,8 +386,8 @@ def test_bands_and_tests_of_uniform_numbers(n, seed):
     assert found.counts.sum() == n
     assert found.ecdf[-1] == 1
     low, high = bands(n)["ecdf"]
-    assert (low <= LEVELS + 1e-9).all()
-    assert (high >= LEVELS - 1e-9).all()
+    assert (low <= ECDF_LEVELS + 1e-9).all()
+    assert (high >= ECDF_LEVELS - 1e-9).all()
     assert found.within == bool(((low <= found.ecdf) & (found.ecdf <= high)).all())
     assert n < 200 or uniformity(u**3).p_value < 1e-3
 

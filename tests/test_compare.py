@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import physgen
+import simulators.base as declared
 from physgen.checks.two_sample.comparison import comparison, comparison_summary
 from physgen.checks.two_sample.features import logged, parts_of, physics_of
 from physgen.cli import main
@@ -176,6 +177,23 @@ def test_imported_showers_have_the_observables_of_their_cells():
     broken = replace(a.meta.law, options={})
     with pytest.raises(DataError, match="without its cells"):
         physics_of(broken)
+
+
+@pytest.mark.parametrize("name", ["shower", "shower-energy", "shower-voxel"])
+def test_a_simulator_declares_its_quantities_of_theta_and_x(name):
+    """E_tot/E of E in GeV; of showers of a file from elsewhere, x in MeV."""
+    simulator = Law.of(name).build()
+    theta = simulator.prior.sample(3, np.random.default_rng(0))
+    x = simulator.sample(theta, np.random.default_rng(1))
+    found = declared.joint_observables(simulator)["energy_ratio"](theta, x)
+    np.testing.assert_allclose(found, x.sum(tuple(range(1, x.ndim))) / np.exp(theta[:, 0]))
+    rows = imported(5, 0)
+    joint = declared.joint_observables(physics_of(rows.meta.law))["energy_ratio"]
+    np.testing.assert_allclose(
+        joint(rows.theta, rows.x), rows.x.sum(1) / (1000 * np.exp(rows.theta[:, 0])), rtol=1e-6
+    )
+    assert joint.title
+    assert declared.joint_observables(ISING.build()) == {}
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 3), (3, 4, 2)])

@@ -123,7 +123,7 @@ def test_two_parameters(monkeypatch):
     kl = shift @ np.linalg.inv(cov) @ shift / 2
     np.testing.assert_allclose(whole.kl[inside], kl, rtol=0.01)
     np.testing.assert_allclose(whole.shift[inside], [[-0.5, 0.2]] * inside.sum(), atol=2e-3)
-    monkeypatch.setattr("physgen.checks.exact.agreement.POINTS", 1)
+    monkeypatch.setattr("physgen.checks.exact.agreement.AT_ONCE", 1)
     np.testing.assert_array_equal(agreement(exact, model).tv, whole.tv)
 
 

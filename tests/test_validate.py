@@ -187,7 +187,7 @@ def test_rows_without_exact_truth_are_left_out():
 
 @pytest.mark.usefixtures("quick")
 def test_the_nll_spends_a_bounded_number_of_draws(monkeypatch):
-    monkeypatch.setattr("physgen.checks.validation.PAIRS", 200)
+    monkeypatch.setattr("physgen.checks.validation.NLL_DRAWS", 200)
     result = validation(surrogate(), *rows(n=60), SIMULATOR, draws=10, observations=3)
     assert result["nll"]["rows"] == 20
     assert result["nll"]["draws"] == 10

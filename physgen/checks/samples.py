@@ -31,7 +31,7 @@ GALLERY, BINS, FILTERS = 8, 12, 16
 
 
 def scalars(simulator: Simulator | None, x: Array) -> dict[str, Observable]:
-    """The observables that are one number for each x."""
+    """The observables that are one number for each x (n, *x_shape)."""
     every = declared(simulator) if simulator else {}
     return {name: o for name, o in every.items() if o(x[:1]).ndim == 1}
 
@@ -39,7 +39,14 @@ def scalars(simulator: Simulator | None, x: Array) -> dict[str, Observable]:
 def observables_section(
     scalars: Mapping[str, Observable], x: Array, fake: Array, seed: int
 ) -> dict[str, Any]:
-    """Distributions over all rows: distance, its null, and the histograms themselves."""
+    """Distributions over all rows: distance, its null, and the histograms themselves.
+
+    Args:
+        scalars: name → a number of each x.
+        x: true, (n, *x_shape).
+        fake: drawn at the same θ, (n, *x_shape).
+        seed: seed of the null.
+    """
     rng = np.random.default_rng([seed, 3])
     return {
         name: labels(observable)
@@ -51,7 +58,15 @@ def observables_section(
 def curves_section(
     scalars: Mapping[str, Observable], theta: Array, x: Array, fake: Array, prior: Box
 ) -> dict[str, Any]:
-    """Means in bins of the first parameter, each at the mean θ of its rows."""
+    """Means in bins of the first parameter, each at the mean θ of its rows.
+
+    Args:
+        scalars: name → a number of each x.
+        theta: parameters of the rows, (n, D).
+        x: true, (n, *x_shape).
+        fake: drawn at the same θ, (n, *x_shape).
+        prior: whose range of the first parameter is binned.
+    """
     first = prior.parameters[0]
     parts = [r for *_, r in bins(theta[:, 0], first.low, first.high, BINS)]
     section = {}
@@ -75,7 +90,18 @@ def _means(values: Array, parts: list[Array]) -> dict[str, list[float]]:
 def two_sample_section(
     scalars: Mapping[str, Observable], theta: Array, x: Array, fake: Array, seed: int
 ) -> dict[str, Any] | None:
-    """Tests on x and its scalar observables; the classifier is told θ as well."""
+    """Tests on x and its scalar observables; the classifier is told θ as well.
+
+    Args:
+        scalars: name → a number of each x.
+        theta: parameters of the rows, (n, D).
+        x: true, (n, *x_shape).
+        fake: drawn at the same θ, (n, *x_shape).
+        seed: seed of the tests.
+
+    Returns:
+        JSON data; None of fewer than ten rows.
+    """
     if len(x) < 10:
         return None
     rng, given = np.random.default_rng([seed, 4]), (theta, theta)
@@ -96,7 +122,7 @@ def two_sample_section(
 
 
 def drawn_x(surrogate: Surrogate, theta: Array, x: Array, seed: int) -> Array:
-    """One x of the surrogate for each θ, of the type of x."""
+    """One x of the surrogate for each θ (n, D), of the type of x: (n, *x_shape)."""
     generator = torch.Generator(surrogate.device).manual_seed(seed)
     return surrogate.sample(torch.as_tensor(theta), generator).cpu().numpy().astype(x.dtype)
 
@@ -108,7 +134,15 @@ def sweep_section(
     x: Array,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Distances of observables, and samples a CPU second, for each sampler and its evaluations."""
+    """Distances of observables, and samples a CPU second, for each sampler and its evaluations.
+
+    Args:
+        ways: name of the sampler, evaluations of its network, and the surrogate that draws so.
+        scalars: name → a number of each x.
+        theta: parameters of the rows, (n, D).
+        x: true, (n, *x_shape).
+        seed: seed of the draws.
+    """
     table = []
     for name, evaluations, surrogate in ways:
         start = time.process_time()
@@ -124,7 +158,14 @@ def sweep_section(
 
 
 def gallery_section(name: str, theta: Array, x: Array, fake: Array) -> dict[str, Any]:
-    """True and drawn x at the same θ, spread over the range of its first column."""
+    """True and drawn x at the same θ, spread over the range of its first column.
+
+    Args:
+        name: of the first parameter.
+        theta: parameters of the rows, (n, D).
+        x: true, (n, *x_shape).
+        fake: drawn at the same θ, (n, *x_shape).
+    """
     rows = evenly_ranked(theta[:, 0], GALLERY)
     return {"parameter": name, "theta": theta[rows, 0], "true": x[rows], "surrogate": fake[rows]}
 
@@ -140,6 +181,6 @@ def latents_section(surrogate: Surrogate) -> list[dict[str, Any]]:
 
 
 def filters_section(surrogate: Surrogate) -> Array | None:
-    """The first of the surrogate's filters."""
+    """The first of the surrogate's filters, (k, rows, columns)."""
     found = surrogate.filters()
     return None if found is None else found[:FILTERS].cpu().numpy()

@@ -58,7 +58,7 @@ __all__ = ["VALIDATION_SECTIONS", "validation"]
 
 SET = 10
 """Independent x that one set holds."""
-PAIRS = 100_000
+NLL_DRAWS = 100_000
 """Rows × draws of log p in the NLL at most; being paired, its gap needs few rows."""
 EXAMPLES, THETA_BINS = 4, 8
 
@@ -143,7 +143,7 @@ def _nll(
         return None
     exact = truth(theta, x) if truth else np.full(len(x), np.nan)
     usable = np.isfinite(exact) if truth else np.ones(len(x), dtype=bool)
-    keep = np.flatnonzero(usable)[: max(1, PAIRS // draws)]
+    keep = np.flatnonzero(usable)[: max(1, NLL_DRAWS // draws)]
     theta, x, exact = theta[keep], x[keep], exact[keep]
 
     def scored(one: Surrogate) -> ScoredRows:

@@ -1,6 +1,6 @@
 """The page of a calibration: its own words in calibration.html, those of each check in the check.
 
-A check says what it has to show as a :class:`physgen.reporting.view.Part`, without ink;
+A check says what it has to show as a :class:`physgen.reporting.view.PagePart`, without ink;
 here its pictures are drawn, by :mod:`.uniform`, and its numbers written. None is known by name.
 """
 
@@ -14,16 +14,14 @@ from physgen.reporting import figures, uniform
 from physgen.reporting.page import letter
 from physgen.reporting.quantities import measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid
-from physgen.reporting.view import CONTROLS, Labels, Part, Picture, Table, Value, Words
+from physgen.reporting.view import CONTROLS, Labels, PagePart, Picture, Table, Value, Words
 
 __all__ = ["calibration_sheet"]
-
-SQUARE = (4.2, 3.9)
 
 
 def calibration_sheet(
     metrics: Mapping[str, Any],
-    parts_of: Callable[[Mapping[str, Any], Labels], Iterable[Part]],
+    parts_of: Callable[[Mapping[str, Any], Labels], Iterable[PagePart]],
 ) -> Sheet:
     """The page of what calibrate wrote.
 
@@ -36,9 +34,9 @@ def calibration_sheet(
     prior = law.get("prior") or []
     labels = Labels(
         {p["name"]: letter(p["name"], p.get("latex", "")) for p in prior},
-        {p["name"]: figures.label(p.get("latex", ""), "", p["name"]) for p in prior},
+        {p["name"]: figures.axis_label(p.get("latex", ""), "", p["name"]) for p in prior},
     )
-    axes = [figures.label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
+    axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
     parts = _merged(parts_of(metrics, labels))
     values = {
         "m": metrics,
@@ -54,9 +52,9 @@ def calibration_sheet(
     return Sheet("calibration.html", values, plots | {"corners": _corners(metrics, axes)})
 
 
-def _merged(parts: Iterable[Part]) -> list[Part]:
+def _merged(parts: Iterable[PagePart]) -> list[PagePart]:
     """Parts of one key as one, with all their pictures."""
-    found: dict[str, Part] = {}
+    found: dict[str, PagePart] = {}
     for part in parts:
         first = found.get(part.key)
         more = part.pictures if first is None else first.pictures + part.pictures
@@ -67,13 +65,13 @@ def _merged(parts: Iterable[Part]) -> list[Part]:
 def _drawn(picture: Picture) -> Drawing:
     """A picture, to be drawn."""
     draw = uniform.FIGURES[picture.figure]
-    size = SQUARE if picture.square else figures.PANEL
+    size = figures.SQUARE if picture.square else figures.PANEL
     return grid(lambda figure: draw(figure.add_subplot(), *picture.data), size=size)
 
 
 def _corners(metrics: Mapping[str, Any], axes: list[str]) -> list[Drawing]:
     """Some posteriors."""
-    size = SQUARE if len(axes) > 1 else figures.PANEL
+    size = figures.SQUARE if len(axes) > 1 else figures.PANEL
     shown = [c for c in metrics.get("corners") or [] if len(axes) == len(c["axes"])]
     return [grid(uniform.corner, corner, axes, size=size) for corner in shown]
 

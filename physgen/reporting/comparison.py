@@ -30,7 +30,7 @@ def _plots(metrics: Mapping[str, Any], law: Mapping[str, Any]) -> dict[str, list
     average, events, cells = (metrics.get(k) for k in ("average", "events", "cells"))
     layers = (cells or {}).get("layers")
     name = (events or {}).get("parameter") or "theta"
-    symbol = figures.label(latex.get(name, ""), "", name)
+    symbol = figures.axis_label(latex.get(name, ""), "", name)
     return {
         "events": [grid(figures.events, events, symbol, size=WIDE)] if events else [],
         "average": [grid(figures.average, average, size=WIDE)] if average else [],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from physgen.reporting.figures import HUES, INK, LATTICE, label
+from physgen.reporting.figures import HUES, INK, LATTICE, axis_label
 from physgen.reporting.sheet import Drawing, grid
 from simulators.base import Array
 
@@ -27,7 +27,7 @@ def data_drawing(x: Array, theta: Array | None, law: Mapping[str, Any]) -> Drawi
         law: as JSON data, for names and units; empty where it is not known.
     """
     first = next(iter(law.get("prior") or []), {"name": "theta"})
-    symbol = label(first.get("latex", ""), first.get("unit", ""), first["name"])
+    symbol = axis_label(first.get("latex", ""), first.get("unit", ""), first["name"])
     key = None if theta is None else theta[:, 0]
     if x[0].size <= FEW:
         return grid(_points, x.reshape(len(x), -1), key, symbol)

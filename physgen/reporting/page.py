@@ -42,7 +42,7 @@ def _plots(
     def axis(data: Mapping[str, Any], unit: bool = True) -> str:
         name = data.get("parameter") or "theta"
         latex, units = prior.get(name, ("", ""))
-        return figures.label(latex, units if unit else "", name)
+        return figures.axis_label(latex, units if unit else "", name)
 
     def section(name: str) -> Mapping[str, Any]:
         return metrics.get(name) or {}

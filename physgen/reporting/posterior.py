@@ -17,7 +17,6 @@ from simulators.base import Array
 __all__ = ["corner_of", "posterior_sheet"]
 
 SHOWN, ROWS, POINTS, TINY = 6, 50, 50, 1e-9
-SQUARE = (4.2, 3.9)
 
 
 def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
@@ -28,9 +27,9 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
     """
     law, arrays = metrics.get("law") or {}, metrics["arrays"]
     prior = law.get("prior") or []
-    axes = [figures.label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
+    axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
     low, high = (np.array([p[end] for p in prior]) for end in ("low", "high"))
-    size = SQUARE if len(prior) > 1 else figures.PANEL
+    size = figures.SQUARE if len(prior) > 1 else figures.PANEL
     true = arrays.get("true")
     truths = [None] * SHOWN if true is None else true[:SHOWN]
     shown = [

@@ -70,7 +70,7 @@ def ecdf_difference(
 def coverage_curve(
     ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any, title: str
 ) -> None:
-    """Part of the rows whose θ is in the region of a mass, against that mass."""
+    """PagePart of the rows whose θ is in the region of a mass, against that mass."""
     x, (low, high) = _floats(levels), _floats(band)
     ax.fill_between(x, low, high, color=GREY, alpha=0.35, linewidth=0, label="95 % of all")
     ax.plot(x, x, color=INK, linewidth=0.8)
@@ -150,7 +150,8 @@ def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> N
         ax.contourf(axes_of[d], axes_of[e], density.T, [*levels, top], colors=shades)
         ax.contour(axes_of[d], axes_of[e], density.T, levels, colors=SURROGATE, linewidths=0.9)
         if theta is not None:
-            ax.plot(theta[d], theta[e], "+", color=INK, markersize=9, markeredgewidth=1.4)
+            ax.plot(theta[d], theta[e], "+", color=INK, markersize=9, markeredgewidth=1.4,
+                    clip_on=False)  # fmt: skip
         ax.set(xlim=axes_of[d][[0, -1]], ylim=axes_of[e][[0, -1]])
     if "row" in data:
         figure.suptitle(f"row {data['row']}", fontsize=9)

@@ -11,7 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["CONTROLS", "Column", "Labels", "Part", "Picture", "Table", "Tile", "Value", "Words"]
+__all__ = [
+    "CONTROLS",
+    "Column",
+    "Labels",
+    "PagePart",
+    "Picture",
+    "Table",
+    "Tile",
+    "Value",
+    "Words",
+]
 
 
 CONTROLS = {
@@ -87,7 +97,7 @@ class Tile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Part:
+class PagePart:
     """A part of the page.
 
     Attributes:

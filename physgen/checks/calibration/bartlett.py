@@ -30,7 +30,7 @@ from scipy.stats import chi2, norm, skew, t
 from physgen.checks.calibration.check import (
     NARROW,
     SHIFT,
-    Check,
+    CalibrationCheck,
     Run,
     Section,
     by_parameter,
@@ -38,7 +38,7 @@ from physgen.checks.calibration.check import (
     table_row,
 )
 from physgen.checks.estimate import bins, estimate
-from physgen.reporting.view import Column, Labels, Part, Table, Tile, Words
+from physgen.reporting.view import Column, Labels, PagePart, Table, Tile, Words
 from simulators.base import Array, Box
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BARTLETT", "Derivatives", "bartlett", "derivatives", "identities"]
 
-STEP = 0.1
+WIDTHS_APART = 0.1
 """Of a posterior width: the error of a derivative is of second order in it."""
 BINS, ROWS = 5, 40
 """Bins of θ at most, and rows of each at least."""
@@ -78,11 +78,11 @@ def derivatives(
     middle = log_prob(theta) if second_too else np.nan
     first, second = [], []
     for d in range(len(width)):
-        h = np.eye(len(width))[d] * STEP * width
+        h = np.eye(len(width))[d] * WIDTHS_APART * width
         above, below = log_prob(theta + h), log_prob(theta - h)
         with np.errstate(invalid="ignore"):  # −∞ on both sides
-            first.append((above - below) / (2 * STEP))
-            second.append((above - 2 * middle + below) / STEP**2)
+            first.append((above - below) / (2 * WIDTHS_APART))
+            second.append((above - 2 * middle + below) / WIDTHS_APART**2)
     return Derivatives(np.stack(first, -1), np.stack(second, -1))
 
 
@@ -156,7 +156,9 @@ def bartlett(
         Parameter → figures of the surrogate's own x ("own"), of the data ("data"), p-values of
         the controls and whether they are caught.
     """
-    keep = prior.contains(theta - STEP * width) & prior.contains(theta + (SHIFT + STEP) * width)
+    keep = prior.contains(theta - WIDTHS_APART * width) & prior.contains(
+        theta + (SHIFT + WIDTHS_APART) * width
+    )
     theta = theta[keep]
 
     def of(rows: Array, shift: float = 0.0, second_too: bool = True) -> Derivatives:
@@ -218,7 +220,7 @@ def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
             yield table_row(by_parameter(what, name, section), about, test, (control,))
 
 
-def _part(section: Section, result: Section, labels: Labels) -> Part:
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
     columns = [
         Column(""),
         Column("x"),
@@ -239,7 +241,7 @@ def _part(section: Section, result: Section, labels: Labels) -> Part:
         for key, what in (("own", "its own"), ("data", "data"))
         if s[key]
     ]  # fmt: skip
-    return Part(
+    return PagePart(
         "score",
         "Bartlett's identities",
         "No scores in these metrics.",
@@ -265,4 +267,4 @@ def _part(section: Section, result: Section, labels: Labels) -> Part:
     )
 
 
-BARTLETT = Check("score", _measure, _rows, _part, share=0.03)
+BARTLETT = CalibrationCheck("score", _measure, _rows, _part, share=0.03)

@@ -1,6 +1,6 @@
 """One check of a calibration: what it is given, and what it yields.
 
-A check is one module with one object, a :class:`Check`, that stands in the table
+A check is one module with one object, a :class:`CalibrationCheck`, that stands in the table
 :data:`physgen.checks.calibration.verdicts.CHECKS`. It is made of functions:
 
 ``measure``
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from physgen.checks.calibration.uniformity import ALPHA
-from physgen.reporting.view import CONTROLS, Labels, Part
+from physgen.reporting.view import CONTROLS, Labels, PagePart
 from simulators.base import Array, Box, Observable
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from physgen.posterior.density import GridPosterior
 
 __all__ = [
-    "CONTROLS", "FAILED", "NARROW", "NO_VERDICT", "PASSED", "SHIFT", "Check", "Run", "Seen",
-    "by_parameter", "caught", "table_row",
+    "CONTROLS", "FAILED", "NARROW", "NO_VERDICT", "PASSED", "SHIFT", "CalibrationCheck", "Run",
+    "Seen", "by_parameter", "caught", "table_row",
 ]  # fmt: skip
 
 NARROW, SHIFT = 0.7, 0.3
@@ -129,7 +129,7 @@ def _no_words(section: Section) -> str:
 
 
 @dataclass(frozen=True)
-class Check:
+class CalibrationCheck:
     """A check of posteriors.
 
     Attributes:
@@ -148,7 +148,7 @@ class Check:
     name: str
     measure: Callable[[Run], dict[str, Any] | None]
     rows: Callable[[Section, Section], Iterator[dict[str, Any]]]
-    part: Callable[[Section, Section, Labels], Part]
+    part: Callable[[Section, Section, Labels], PagePart]
     rank: Rank | None = None
     words: Callable[[Section], str] = _no_words
     share: float = 0.0

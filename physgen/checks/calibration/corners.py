@@ -14,7 +14,7 @@ from simulators.base import Array
 
 __all__ = ["corner_densities", "corners_of"]
 
-SHOWN, POINTS = 3, 50
+SHOWN, SIDE = 3, 50
 
 
 def corners_of(run: Run) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
     low, high = posterior.quantile(np.array([1e-3, 1 - 1e-3]))[0]
     bounds = np.array([nodes[0, [0, -1]] for nodes in posterior.nodes]).T
     ends = np.clip([low - 0.1 * (high - low), high + 0.1 * (high - low)], *bounds).T
-    shown = [np.linspace(a, b, POINTS)[None] for a, b in ends]
+    shown = [np.linspace(a, b, SIDE)[None] for a, b in ends]
 
     def density(*pick: int) -> Array:
         """Of some parameters, the others integrated out."""

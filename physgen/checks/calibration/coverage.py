@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from physgen.checks.calibration.check import Check, Run, Section, table_row
+from physgen.checks.calibration.check import CalibrationCheck, Run, Section, table_row
 from physgen.checks.calibration.uniformity import coverage_picture, uniform_tests
-from physgen.reporting.view import Labels, Part
+from physgen.reporting.view import Labels, PagePart
 from simulators.base import Array, Box
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COVERAGE", "along", "credibility", "mass_above", "regions_part"]
 
-TINY = np.finfo(float).tiny
+SMALLEST = np.finfo(float).tiny
 
 
 def credibility(posterior: GridPosterior, theta: Array, around: Array, prior: Box) -> Array:
@@ -55,7 +55,7 @@ def mass_above(posterior: GridPosterior, values: Array, level: Array) -> Array:
         mass = _pairs(mass, 1 + d, np.add) / 2 * along(np.diff(axis), d, dims)
         low, high = _pairs(low, 1 + d, np.minimum), _pairs(high, 1 + d, np.maximum)
     level, span = along(level, -1, dims), high - low
-    part = np.where(low < level, (high - level).clip(0, span) / np.maximum(span, TINY), 1)
+    part = np.where(low < level, (high - level).clip(0, span) / np.maximum(span, SMALLEST), 1)
     axes = tuple(range(1, mass.ndim))
     return (mass * part).sum(axes) / mass.sum(axes)
 
@@ -79,11 +79,11 @@ def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
     yield table_row("coverage", "densest regions", section, ("narrow",))
 
 
-def _part(section: Section, result: Section, labels: Labels) -> Part:
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
     return regions_part(section, result, "densest regions")
 
 
-def regions_part(section: Section, result: Section, title: str) -> Part:
+def regions_part(section: Section, result: Section, title: str) -> PagePart:
     """Regions of a mass, under their title beside those of other checks.
 
     Args:
@@ -91,7 +91,7 @@ def regions_part(section: Section, result: Section, title: str) -> Part:
         result: all figures of the calibration.
         title: which regions.
     """
-    return Part(
+    return PagePart(
         "regions",
         "Coverage",
         "No coverage: the rows have no θ.",
@@ -103,4 +103,4 @@ def regions_part(section: Section, result: Section, title: str) -> Part:
     )
 
 
-COVERAGE = Check("coverage", _measure, _rows, _part, rank=credibility)
+COVERAGE = CalibrationCheck("coverage", _measure, _rows, _part, rank=credibility)

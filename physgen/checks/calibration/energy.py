@@ -29,10 +29,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from physgen.checks.calibration.check import NARROW, SHIFT, Check, Run, Section, Seen, table_row
+from physgen.checks.calibration.check import (
+    NARROW,
+    SHIFT,
+    CalibrationCheck,
+    Run,
+    Section,
+    Seen,
+    table_row,
+)
 from physgen.checks.calibration.uniformity import rank_pictures, uniform_tests
 from physgen.checks.estimate import estimate
-from physgen.reporting.view import Column, Labels, Part, Table, Value, Words
+from physgen.reporting.view import Column, Labels, PagePart, Table, Value, Words
 from simulators.base import Array
 
 __all__ = ["ENERGY_SCORE", "EnergyScores", "energy_scores", "ranks_among"]
@@ -116,7 +124,7 @@ def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
     yield table_row("energy score", "rank of its score among draws", section, ("narrow",))
 
 
-def _part(section: Section, result: Section, labels: Labels) -> Part:
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
     names = {
         "data": "data",
         "own": "own x",
@@ -131,10 +139,10 @@ def _part(section: Section, result: Section, labels: Labels) -> Part:
         [names[name], *((score[k]["mean"], score[k]["se"]) for k in means)]
         for name, score in scores.items()
     ]
-    return Part(
+    return PagePart(
         "energy_score",
         "Energy score",
-        "No energy score: the rows have no θ, or it was not yet a check.",
+        "No energy score in these metrics.",
         rank_pictures(section, result, "rank of the energy score of θ among draws"),
         "Rank of the energy score of the true parameter among those of draws of its posterior",
         "How far θ lies from draws of its posterior, all parameters together, ranked among draws "
@@ -148,4 +156,4 @@ def _part(section: Section, result: Section, labels: Labels) -> Part:
     )
 
 
-ENERGY_SCORE = Check("energy_score", _measure, _rows, _part, share=0.01)
+ENERGY_SCORE = CalibrationCheck("energy_score", _measure, _rows, _part, share=0.01)

@@ -31,7 +31,7 @@ from scipy.stats import chi2, f
 from physgen.checks.calibration.check import (
     NARROW,
     SHIFT,
-    Check,
+    CalibrationCheck,
     Run,
     Section,
     Seen,
@@ -39,7 +39,7 @@ from physgen.checks.calibration.check import (
     table_row,
 )
 from physgen.checks.estimate import evenly_ranked
-from physgen.reporting.view import Column, Labels, Part, Table, Words
+from physgen.reporting.view import Column, Labels, PagePart, Table, Words
 from physgen.sbi.lc2st import lc2st_statistic
 from physgen.sbi.manners import visiting
 from simulators.base import Array
@@ -142,10 +142,10 @@ def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
     yield table_row("LC2ST", "a classifier at some x", section, ("narrow", "shifted"))
 
 
-def _part(section: Section, result: Section, labels: Labels) -> Part:
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
     title, absent = "At which x?", "No local test: it needs rows with θ, and physgen[sbi]."
     if not section:
-        return Part("lc2st", title, absent)
+        return PagePart("lc2st", title, absent)
     tests = {
         Column("p, data"): section["data"],
         Column("p, own x"): section["own"],
@@ -155,7 +155,7 @@ def _part(section: Section, result: Section, labels: Labels) -> Part:
     known = {column: test["each"] for column, test in tests.items() if test}
     at = [Words(", ".join("{}" for _ in theta), tuple(theta)) for theta in section["theta"]]
     own = " Own x stand at the same θ as the data's." if section["own"] else ""
-    return Part(
+    return PagePart(
         "lc2st",
         title,
         absent,
@@ -171,4 +171,4 @@ def _part(section: Section, result: Section, labels: Labels) -> Part:
     )
 
 
-LC2ST = Check("lc2st", _measure, _rows, _part, share=0.04)
+LC2ST = CalibrationCheck("lc2st", _measure, _rows, _part, share=0.04)

@@ -22,9 +22,16 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.stats import betabinom
 
-from physgen.checks.calibration.check import Check, Run, Section, Seen, caught, table_row
+from physgen.checks.calibration.check import (
+    CalibrationCheck,
+    Run,
+    Section,
+    Seen,
+    caught,
+    table_row,
+)
 from physgen.checks.calibration.uniformity import ALPHA, alike, counted
-from physgen.reporting.view import Labels, Part, Picture, Tile, Words
+from physgen.reporting.view import Labels, PagePart, Picture, Tile, Words
 from simulators.base import Array
 
 __all__ = ["MISSPECIFICATION", "misspecification", "residuals", "strangeness"]
@@ -142,11 +149,11 @@ def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
     yield table_row("misspecification", about, test, ("shuffled",))
 
 
-def _part(section: Section, result: Section, labels: Labels) -> Part:
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
     title = "Is each x inside what it draws?"
     absent = "Not judged: nothing draws x, for the simulator is not known."
     if not section:
-        return Part("misspecification", title, absent)
+        return PagePart("misspecification", title, absent)
     what = (
         "The observables of x, held against those of simulated x with the nearest posterior means"
         if result.get("network")
@@ -155,7 +162,7 @@ def _part(section: Section, result: Section, labels: Labels) -> Part:
     )
     outside, rows, level = section["outside"], section["rows"], section["level"]
     control = section["controls"]["shuffled"]
-    return Part(
+    return PagePart(
         "misspecification",
         title,
         absent,
@@ -186,4 +193,4 @@ def _words(section: Section) -> str:
     )
 
 
-MISSPECIFICATION = Check("misspecification", _measure, _rows, _part, words=_words)
+MISSPECIFICATION = CalibrationCheck("misspecification", _measure, _rows, _part, words=_words)

@@ -18,9 +18,16 @@ from typing import Any
 import numpy as np
 
 import simulators.base as declared
-from physgen.checks.calibration.check import SHIFT, Check, Run, Section, caught, table_row
+from physgen.checks.calibration.check import (
+    SHIFT,
+    CalibrationCheck,
+    Run,
+    Section,
+    caught,
+    table_row,
+)
 from physgen.checks.calibration.uniformity import alike, counted
-from physgen.reporting.view import Column, Labels, Part, Picture, Table, Words
+from physgen.reporting.view import Column, Labels, PagePart, Picture, Table, Words
 from simulators.base import Array, Observable
 
 __all__ = ["PREDICTIVE", "predictive", "replicated"]
@@ -127,7 +134,7 @@ def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
     yield table_row("predictive", f"worst of {len(section)} observables", test, ("shifted",))
 
 
-def _part(section: Section, result: Section, labels: Labels) -> Part:
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
     drawn_by = "the simulator" if result.get("network") else "the surrogate itself"
     columns = [
         Column("observable"),
@@ -142,7 +149,7 @@ def _part(section: Section, result: Section, labels: Labels) -> Part:
          *(_control(o["controls"][k]) for k in ("shifted", "shuffled")))
         for name, o in section.items()
     ]  # fmt: skip
-    return Part(
+    return PagePart(
         "predictive",
         "Predictive checks",
         "No predictive checks: nothing draws x, for the simulator is not known.",
@@ -160,4 +167,4 @@ def _control(control: Section) -> Words:
     return Words("{}, caught" if control["caught"] else "{}", (control["p_value"],))
 
 
-PREDICTIVE = Check("predictive", _measure, _rows, _part, share=0.07)
+PREDICTIVE = CalibrationCheck("predictive", _measure, _rows, _part, share=0.07)

@@ -41,7 +41,7 @@ from physgen.checks.calibration.corners import corners_of
 from physgen.checks.calibration.lc2st import LC2ST_DRAWS
 from physgen.checks.calibration.posteriors import Posteriors, posteriors_of
 from physgen.checks.calibration.target import Target, target_of
-from physgen.checks.calibration.uniformity import ALPHA, LEVELS, bands
+from physgen.checks.calibration.uniformity import ALPHA, ECDF_LEVELS, bands
 from physgen.checks.calibration.verdicts import (
     CHECKS,
     calibration_table,
@@ -129,7 +129,7 @@ def calibration(
         "resolved": float(run.data.found.resolved.mean()),
         "evaluations": run.data.found.evaluations.mean(),
         "information": _information(run.data, simulator, prior),
-        "levels": LEVELS,
+        "levels": ECDF_LEVELS,
         "bands": bands(len((run.data if theta is not None else run.right).x)),
     }
     result |= {check.name: section(check.name, check.measure, run) for check in CHECKS}

@@ -14,9 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from physgen.checks.calibration.check import Check, Run, Section, by_parameter, table_row
+from physgen.checks.calibration.check import (
+    CalibrationCheck,
+    Run,
+    Section,
+    by_parameter,
+    table_row,
+)
 from physgen.checks.calibration.uniformity import rank_pictures, uniform_tests
-from physgen.reporting.view import Labels, Part
+from physgen.reporting.view import Labels, PagePart
 from simulators.base import Array, Box
 
 if TYPE_CHECKING:
@@ -56,8 +62,8 @@ def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
         )
 
 
-def _part(section: Section, result: Section, labels: Labels) -> Part:
-    return Part(
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
+    return PagePart(
         "sbc",
         "Ranks of the true θ",
         "No ranks: the rows have no θ.",
@@ -76,4 +82,4 @@ def _part(section: Section, result: Section, labels: Labels) -> Part:
     )
 
 
-SBC = Check("sbc", _measure, _rows, _part, rank=rank_of_theta)
+SBC = CalibrationCheck("sbc", _measure, _rows, _part, rank=rank_of_theta)

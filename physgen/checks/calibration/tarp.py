@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from physgen.checks.calibration.check import Check, Run, Section, table_row
+from physgen.checks.calibration.check import CalibrationCheck, Run, Section, table_row
 from physgen.checks.calibration.coverage import along, mass_above, regions_part
 from physgen.checks.calibration.uniformity import uniform_tests
-from physgen.reporting.view import Labels, Part
+from physgen.reporting.view import Labels, PagePart
 from simulators.base import Array, Box
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
     yield table_row("TARP", "distance from random points", section, ("narrow",))
 
 
-def _part(section: Section, result: Section, labels: Labels) -> Part:
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
     return regions_part(section, result, "TARP")
 
 
-TARP = Check("tarp", _measure, _rows, _part, rank=mass_nearer)
+TARP = CalibrationCheck("tarp", _measure, _rows, _part, rank=mass_nearer)

@@ -25,14 +25,14 @@ from physgen.reporting.view import Picture
 from simulators.base import Array
 
 __all__ = [
-    "ALPHA", "LEVELS", "Alike", "Uniformity", "alike", "bands", "counted", "coverage_picture",
+    "ALPHA", "ECDF_LEVELS", "Alike", "Uniformity", "alike", "bands", "counted", "coverage_picture",
     "rank_pictures", "uniform_tests", "uniformity",
 ]  # fmt: skip
 
 ALPHA = 1e-3
 """A check fails, and a control is caught, where the p-value is below this."""
 BINS, LEAST, EXPECTED = 20, 4, 10
-LEVELS = np.linspace(0, 1, 51)
+ECDF_LEVELS = np.linspace(0, 1, 51)
 BAND, SIMULATED = 0.95, 4000
 
 
@@ -46,7 +46,7 @@ class Uniformity(NamedTuple):
         chi2_p: of χ² over the histogram.
         mean: ½ if uniform.
         counts: the histogram.
-        ecdf: part of the numbers up to each of `LEVELS`.
+        ecdf: part of the numbers up to each of `ECDF_LEVELS`.
         within: whether it lies in the simultaneous band at all levels.
     """
 
@@ -76,7 +76,7 @@ class Alike(NamedTuple):
 
 def uniformity(u: Array) -> Uniformity:
     """Test numbers (n,) against the uniform law on [0, 1]."""
-    counts, ecdf = counted(u), (u[:, None] <= LEVELS).mean(0)
+    counts, ecdf = counted(u), (u[:, None] <= ECDF_LEVELS).mean(0)
     ks, chi2 = float(kstest(u, "uniform").pvalue), float(chisquare(counts).pvalue)
     low, high = bands(len(u))["ecdf"]
     within = bool(np.all((ecdf >= low) & (ecdf <= high)))
@@ -101,8 +101,8 @@ def counted(u: Array) -> Array:
 def _pointwise(n: int) -> float:
     """γ, the pointwise level of the simultaneous band of n numbers."""
     rng = np.random.default_rng(0)
-    steps = rng.multinomial(n, np.diff(LEVELS), SIMULATED)
-    below, p = steps.cumsum(1)[:, :-1], LEVELS[1:-1]
+    steps = rng.multinomial(n, np.diff(ECDF_LEVELS), SIMULATED)
+    below, p = steps.cumsum(1)[:, :-1], ECDF_LEVELS[1:-1]
     tail = 2 * np.minimum(binom.cdf(below, n, p), binom.sf(below - 1, n, p))
     return float(np.quantile(tail.min(1), 1 - BAND))
 
@@ -111,12 +111,12 @@ def bands(n: int) -> dict[str, Any]:
     """Where n uniform numbers lie in 95 % of the cases.
 
     Returns:
-        ``ecdf``: lower and upper ends of the distribution function at `LEVELS`, at all of them
-        at once; ``count``: those of one bin of the histogram.
+        ``ecdf``: lower and upper ends of the distribution function at `ECDF_LEVELS`, at all of
+        them at once; ``count``: those of one bin of the histogram.
     """
     gamma, bins = _pointwise(n), len(counted(np.zeros(n)))
     tails = np.array([[gamma / 2], [1 - gamma / 2]])
-    ecdf = np.clip(binom.ppf(tails, n, LEVELS), 0, n) / n
+    ecdf = np.clip(binom.ppf(tails, n, ECDF_LEVELS), 0, n) / n
     return {"ecdf": ecdf, "count": binom.ppf([(1 - BAND) / 2, (1 + BAND) / 2], n, 1 / bins)}
 
 

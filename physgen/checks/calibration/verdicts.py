@@ -12,7 +12,7 @@ from typing import Any
 from scipy.stats import kstest
 
 from physgen.checks.calibration.bartlett import BARTLETT
-from physgen.checks.calibration.check import FAILED, NO_VERDICT, PASSED, Check
+from physgen.checks.calibration.check import FAILED, NO_VERDICT, PASSED, CalibrationCheck
 from physgen.checks.calibration.coverage import COVERAGE
 from physgen.checks.calibration.energy import ENERGY_SCORE
 from physgen.checks.calibration.lc2st import LC2ST
@@ -21,7 +21,7 @@ from physgen.checks.calibration.predictive import PREDICTIVE
 from physgen.checks.calibration.sbc import SBC
 from physgen.checks.calibration.tarp import TARP
 from physgen.checks.calibration.uniformity import ALPHA
-from physgen.reporting.view import CONTROLS, Labels, Part
+from physgen.reporting.view import CONTROLS, Labels, PagePart
 from simulators.base import Array, Box
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "parts_of",
 ]
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[CalibrationCheck, ...] = (
     SBC, COVERAGE, TARP, ENERGY_SCORE, LC2ST, BARTLETT, PREDICTIVE, MISSPECIFICATION,
 )  # fmt: skip
 """All checks, in the order in which they are made and shown."""
@@ -45,7 +45,7 @@ def calibration_table(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield from check.rows(section, result)
 
 
-def parts_of(metrics: Mapping[str, Any], labels: Labels) -> list[Part]:
+def parts_of(metrics: Mapping[str, Any], labels: Labels) -> list[PagePart]:
     """What each check has to show of a calibration, older ones without it included."""
     return [check.part(metrics.get(check.name) or {}, metrics, labels) for check in CHECKS]
 

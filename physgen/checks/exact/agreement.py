@@ -17,7 +17,7 @@ from simulators.base import Array
 
 __all__ = ["Agreement", "agreement"]
 
-POINTS = 2**22
+AT_ONCE = 2**22
 """Points of the common grids that are held at once."""
 
 
@@ -51,7 +51,7 @@ def agreement(exact: GridPosterior, model: GridPosterior) -> Agreement:
     """
     width = exact.sd
     size = np.prod([a.shape[1] + b.shape[1] for a, b in zip(exact.axes, model.axes, strict=True)])
-    step = max(1, POINTS // int(size))
+    step = max(1, AT_ONCE // int(size))
     parts = [
         _divergences(exact[i : i + step], model[i : i + step]) for i in range(0, len(exact), step)
     ]

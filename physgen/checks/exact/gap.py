@@ -17,7 +17,7 @@ from simulators.base import Array, Verdict
 
 __all__ = ["log_mass", "never_above", "paired"]
 
-LEAST_ROWS = 30
+LEAST_EFFECTIVE = 30
 """Rows that an average of ratios must rest on, effectively."""
 
 
@@ -51,13 +51,18 @@ def log_mass(exact: Array, model: Array, others: Array) -> Estimate:
 
     It tells a wrong log Z, which moves the gap and is otherwise taken for the model's, if q is
     near p: with the gap κ of all nats its standard error is about √(2κ/n). NaN where few rows
-    carry all of the mean, so that it says nothing. Arguments as for :func:`paired`.
+    carry all of the mean, so that it says nothing.
+
+    Args:
+        exact: exact log p(x_i|θ_i), (n,).
+        model: the model's log p of the same rows, (n,).
+        others: the same of its replicas, (R, n).
     """
     if not len(exact):
         return estimate(exact)
     log_ratio = np.concatenate([model[None], others]) - exact
     ratio = np.exp(log_ratio - log_ratio[0].max())
-    if ratio[0].sum() ** 2 < LEAST_ROWS * (ratio[0] ** 2).sum():
+    if ratio[0].sum() ** 2 < LEAST_EFFECTIVE * (ratio[0] ** 2).sum():
         return Estimate(np.nan, np.nan)
     own, logs = estimate(ratio[0]), np.log(ratio.mean(1))
     shared = np.sqrt(((logs[1:] - logs[0]) ** 2).mean())

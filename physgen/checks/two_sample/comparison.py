@@ -62,7 +62,7 @@ COMPARISON_SECTIONS = {
     "classifiers": 6, "cells": 1,
 }  # fmt: skip
 """Those that take time, in their order, with the part of it that they take, about."""
-PAIR = ("reference", "generated")
+_PAIR = ("reference", "generated")
 See = Callable[[Array, Array], tuple[Array, Array]]
 LEAST_ROWS, MOST_ROWS = 40, 20_000
 NUMBERS = 40_000_000
@@ -70,7 +70,7 @@ NUMBERS = 40_000_000
 DIFFERENT = 4.0
 """Standard errors that make a difference: folds share rows, so areas spread 1.2 times theirs."""
 CAUGHT, SIGMAS = 0.6, 5.0
-ALPHA = 1e-3
+THETA_ALPHA = 1e-3
 BINS, EVENTS, PICTURE = 40, 4, 4096
 
 
@@ -181,7 +181,7 @@ def _told(a: Rows, b: Rows) -> bool:
 def _warnings(theta: Mapping[str, Any], reference: Rows, generated: Rows) -> list[str]:
     """What a reader must know before the figures."""
     found = []
-    off = {k: v for k, v in theta["parameters"].items() if v["p_value"] < ALPHA}
+    off = {k: v for k, v in theta["parameters"].items() if v["p_value"] < THETA_ALPHA}
     if off:
         each = ", ".join(f"{k} (KS {v['ks']:.2g}, p {v['p_value']:.1g})" for k, v in off.items())
         found.append(f"theta of the two files differ: {each}; all figures see it")
@@ -214,7 +214,7 @@ def _separations(
             "separation": tests if feature.is_curve else tests[0]
         }
         if not feature.is_curve:
-            section[name] |= histogram_distances(feature.reference, feature.generated, rng, PAIR)
+            section[name] |= histogram_distances(feature.reference, feature.generated, rng, _PAIR)
     return section, _worst(np.concatenate(every), places)
 
 
@@ -259,7 +259,7 @@ def _curves(features: Mapping[str, Feature], paired: bool) -> dict[str, Any]:
         (m, se), (mean, error) = means
         apart = (mean - m, np.hypot(se, error))
         difference = _mean(f.generated - f.reference) if paired else apart
-        both = zip((*PAIR, "difference"), (*means, difference), strict=True)
+        both = zip((*_PAIR, "difference"), (*means, difference), strict=True)
         section[name] = labels(f.observable) | {k: {"mean": v, "se": e} for k, (v, e) in both}
     return section
 
@@ -345,14 +345,14 @@ def _cells(a: Array, b: Array, parts: list[slice], first: Array) -> dict[str, An
     return {
         "histogram": {
             "edges": edges,
-            PAIR[0]: whole[: len(a)].sum(0, dtype=float),
-            PAIR[1]: whole[len(a) :].sum(0, dtype=float),
+            _PAIR[0]: whole[: len(a)].sum(0, dtype=float),
+            _PAIR[1]: whole[len(a) :].sum(0, dtype=float),
         },
         "separation": Tested.of(_dealt(whole, first))._asdict(),
         "layers": [Tested.of(_dealt(s, first))._asdict() for s in spectra]
         if len(parts) > 1
         else None,
-        "sparsity": {name: float((x == 0).mean()) for name, x in zip(PAIR, (a, b), strict=True)},
+        "sparsity": {name: float((x == 0).mean()) for name, x in zip(_PAIR, (a, b), strict=True)},
     }
 
 
@@ -370,7 +370,7 @@ def _average(a: Array, b: Array) -> dict[str, Any] | None:
     means = [_folded(x.mean(0, dtype=float)[None])[0] for x in (a, b)]
     if means[0].size > PICTURE:
         return None
-    return dict(zip(PAIR, means, strict=True)) | {"axes": _axes(a)}
+    return dict(zip(_PAIR, means, strict=True)) | {"axes": _axes(a)}
 
 
 def _folded(x: Array) -> Array:
@@ -387,7 +387,7 @@ def _events(a: Rows, b: Rows, law: Law | None) -> dict[str, Any] | None:
     if a.x[0].size > PICTURE and a.x.ndim != 4:
         return None
     shown = {}
-    for name, rows in zip(PAIR, (a, b), strict=True):
+    for name, rows in zip(_PAIR, (a, b), strict=True):
         theta = None if rows.theta is None else rows.theta[:, 0]
         chosen = np.arange(EVENTS) if theta is None else evenly_ranked(theta, EVENTS)
         shown[name] = {

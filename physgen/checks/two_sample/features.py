@@ -27,7 +27,7 @@ __all__ = [
     "standardised",
 ]  # fmt: skip
 
-FEW = 100
+FEW_COMPONENTS = 100
 """Components of a vector x that are looked at one by one."""
 LOW = 0.05
 
@@ -107,7 +107,7 @@ def _of_components(x: Array) -> dict[str, Observable]:
         found["ring_sums"] = Observable(
             lambda x: x.sum((1, 2), dtype=float), title="sums along the last axis"
         )
-    if x.ndim == 2 and x.shape[1] <= FEW:
+    if x.ndim == 2 and x.shape[1] <= FEW_COMPONENTS:
         found["components"] = Observable(flat, latex="x_i", title="components")
     return found
 
@@ -121,7 +121,7 @@ def parts_of(physics: object | None, x_shape: tuple[int, ...]) -> list[slice]:
     if physics is not None and (found := declared.parts(physics)):
         return found
     size = int(np.prod(x_shape))
-    width = size // x_shape[0] if len(x_shape) == 3 or size <= FEW else size
+    width = size // x_shape[0] if len(x_shape) == 3 or size <= FEW_COMPONENTS else size
     return [slice(i, i + width) for i in range(0, size, width)]
 
 
