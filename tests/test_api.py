@@ -12,22 +12,25 @@ import pytest
 
 import physgen
 import physgen.errors
-from physgen.errors import DataError, TrainingDiverged, UsageError
+from physgen.errors import DataError, Interrupted, TrainingDiverged, UsageError
 from physgen.verbs.resume import resume_path
 
 TINY = {"channels": 5, "levels": 2, "stages": 3}
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(once):
     """A data set, a test set and a surrogate, small enough for seconds."""
-    folder = tmp_path_factory.mktemp("files")
-    physgen.simulate("ising", out=folder / "train.h5", n=600, seed=1, size=4)
-    physgen.simulate("ising", out=folder / "test.h5", n=130, seed=2, size=4)
-    physgen.fit("cvae", folder / "train.h5", out=folder / "cvae.pt", epochs=12, **TINY)
-    return folder
+
+    def make(folder):
+        physgen.simulate("ising", out=folder / "train.h5", n=600, seed=1, size=4)
+        physgen.simulate("ising", out=folder / "test.h5", n=130, seed=2, size=4)
+        physgen.fit("cvae", folder / "train.h5", out=folder / "cvae.pt", epochs=12, **TINY)
+
+    return once("api", make)
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_whole_way(files, tmp_path):
     model, test = files / "cvae.pt", files / "test.h5"
     physgen.sample(model, out=tmp_path / "fake.h5", like=test)
@@ -58,6 +61,7 @@ def test_the_whole_way(files, tmp_path):
     assert "cvae.pt" in page
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_family_without_a_likelihood_draws_and_is_judged_and_does_not_infer(files, tmp_path):
     model, test = tmp_path / "gan.pt", files / "test.h5"
     physgen.fit("gan", files / "train.h5", out=model, epochs=1, channels=3, blocks=1)
@@ -134,12 +138,15 @@ def test_verify_tells_a_surrogate_from_the_law(files, tmp_path):
     assert "does not follow its law" in physgen.inspect(tmp_path / "fake.h5", verify=True).fault
 
 
-def fit_in_a_process(folder, out, *words):
-    call = ["fit", "cvae", str(folder / "train.h5"), "-o", str(out), "--epochs", "6",
-            "--channels", "5", "--levels", "2", "--stages", "3", *words]  # fmt: skip
+KILLED = {"epochs": 6, **TINY}
+
+
+def fit_in_a_process(folder, out):
+    call = ["fit", "cvae", str(folder / "train.h5"), "-o", str(out)]
+    for name, value in KILLED.items():
+        call += [f"--{name}", str(value)]
     code = f"import torch; torch.set_num_threads(1)\nfrom physgen.cli import main; main({call!r})"
-    with (folder / "stderr").open("w") as stderr:
-        return subprocess.Popen([sys.executable, "-c", code], stderr=stderr)
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
 
 
 def wait_for(path: Path, process, seconds=60):
@@ -149,31 +156,60 @@ def wait_for(path: Path, process, seconds=60):
 
 
 @pytest.fixture(scope="module")
-def whole(files):
+def whole(files, tmp_path_factory):
     """The checkpoint of a training that was not interrupted."""
-    process = fit_in_a_process(files, files / "whole.pt")
-    assert process.wait() == 0, (files / "stderr").read_text()
-    return files / "whole.pt"
+    out = tmp_path_factory.mktemp("whole") / "whole.pt"
+    physgen.fit("cvae", files / "train.h5", out=out, **KILLED)
+    return out
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def goes_on(whole, files, out):
+    """Without --resume it is refused; with it, it ends as the uninterrupted one did."""
+    assert not out.exists()
+    with pytest.raises(UsageError, match="--resume"):
+        physgen.fit("cvae", files / "train.h5", out=out, **KILLED)
+    physgen.fit("cvae", files / "train.h5", out=out, resume=True, **KILLED)
+    assert not resume_path(out).exists()
+    a, b = (physgen.load(p)[0].state_dict() for p in (whole, out))
+    assert all(a[k].equal(b[k]) for k in a)
+    history = [json.loads(line) for line in Path(f"{out}.jsonl").read_text().splitlines()]
+    assert [e["epoch"] for e in history] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "signum", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_killed_training_goes_on_to_the_same_weights(signum, whole, files, tmp_path):
     killed = tmp_path / "killed.pt"
     process = fit_in_a_process(files, killed)
     wait_for(resume_path(killed), process)
     process.send_signal(signum)
-    code = process.wait()
-    assert code == (-9 if signum == signal.SIGKILL else 143)
-    assert not killed.exists()
-    with pytest.raises(UsageError, match="--resume"):
-        physgen.fit("cvae", files / "train.h5", out=killed, epochs=6, **TINY)
-    resumed = fit_in_a_process(files, killed, "--resume")
-    assert resumed.wait() == 0, (files / "stderr").read_text()
-    assert not resume_path(killed).exists()
-    a, b = (physgen.load(p)[0].state_dict() for p in (whole, killed))
-    assert all(a[k].equal(b[k]) for k in a)
-    history = [json.loads(line) for line in Path(f"{killed}.jsonl").read_text().splitlines()]
-    assert [e["epoch"] for e in history] == [1, 2, 3, 4, 5, 6]
+    assert process.wait() == (-9 if signum == signal.SIGKILL else 143)
+    goes_on(whole, files, killed)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_told_to_stop_does_so_and_goes_on(
+    signum, code, whole, files, tmp_path, monkeypatch
+):
+    from physgen.training import Trainer
+
+    state, epochs = Trainer.state, []
+
+    def told(trainer):
+        epochs.append(len(trainer.history))
+        if len(epochs) == 2:
+            signal.raise_signal(signum)
+        return state(trainer)
+
+    stopped = tmp_path / "stopped.pt"
+    monkeypatch.setattr(Trainer, "state", told)
+    with pytest.raises(Interrupted, match="--resume") as caught:
+        physgen.fit("cvae", files / "train.h5", out=stopped, **KILLED)
+    monkeypatch.undo()
+    assert caught.value.exit_code == code
+    assert epochs == [1, 2]
+    goes_on(whole, files, stopped)
 
 
 def stopped(*args):
@@ -209,6 +245,7 @@ def test_a_checkpoint_of_another_law_is_refused(files, tmp_path):
         physgen.validate(files / "cvae.pt", tmp_path / "other.h5", out=tmp_path / "m.json")
 
 
+@pytest.mark.usefixtures("quick")
 def test_truth_of_a_simulator_outside_the_registry_needs_the_callers_word(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(
@@ -257,6 +294,7 @@ def test_rows_beyond_the_file_are_refused(files, tmp_path):
         )
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_report_without_exact_truth(files, tmp_path, monkeypatch):
     """What a simulator of one's own without log_prob gets."""
     monkeypatch.setattr("physgen.law.Law.build_if_known", lambda law, trusted=None: None)
@@ -288,6 +326,7 @@ def test_what_a_users_code_raises_is_one_line(tmp_path, monkeypatch):
     sys.modules.pop("bad")
 
 
+@pytest.mark.usefixtures("quick")
 def test_demo_from_end_to_end_and_again(tmp_path):
     call = {"out": str(tmp_path / "demo"), "size": 4, "n": 300, "minutes": 0.02}
     first = physgen.demo(**call)
@@ -366,18 +405,21 @@ def test_a_convolutional_family_moves_to_another_size(files, tmp_path, caplog):
 def test_starting_from_a_checkpoint_starts_at_its_loss(files, tmp_path):
     first, again, fresh = (tmp_path / f"{name}.pt" for name in ("first", "again", "fresh"))
     data = files / "train.h5"
-    physgen.fit("diffusion", data, out=first, epochs=8)
+    physgen.fit("diffusion", data, out=first, epochs=8, network="small")
     slow = {"epochs": 1, "learning_rate": 1e-9}
     physgen.fit("diffusion", data, out=again, from_=first, **slow)
-    physgen.fit("diffusion", data, out=fresh, **slow)
+    physgen.fit("diffusion", data, out=fresh, network="small", **slow)
     ends = [physgen.load(p)[1]["history"][-1]["val"] for p in (first, again, fresh)]
     assert ends[1] == pytest.approx(ends[0], rel=0.02)
     assert ends[2] > 1.05 * ends[0]
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_sweep_compares_samplers_in_the_report(files, tmp_path):
     model, metrics, page = (tmp_path / name for name in ("d.pt", "m.json", "r.html"))
-    physgen.fit("diffusion", files / "train.h5", out=model, kernel="gaussian", epochs=1)
+    physgen.fit(
+        "diffusion", files / "train.h5", out=model, kernel="gaussian", network="small", epochs=1
+    )
     few = {"rows": slice(0, 12), "draws": 4, "observations": 3}
     physgen.validate(model, files / "test.h5", out=metrics, sweep=True, **few)
     ways = json.loads(metrics.read_text())["sweep"]

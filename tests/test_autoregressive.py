@@ -189,7 +189,13 @@ def exact_table(law, sites, at=0.4):
 
 
 @pytest.mark.parametrize(
-    ("shape", "order"), [((4, 4), "checkerboard"), ((4, 4), "raster"), ((3, 5), "raster")]
+    ("shape", "order"),
+    [
+        ((4, 4), "checkerboard"),
+        ((3, 4), "raster"),
+        pytest.param((4, 4), "raster", marks=pytest.mark.slow),
+        pytest.param((3, 5), "raster", marks=pytest.mark.slow),
+    ],
 )
 def test_the_frontier_says_all_that_the_past_does(shape, order):
     """By enumeration: states of the past that share a frontier share the exact conditional."""
@@ -294,7 +300,8 @@ def test_without_it_there_is_none():
 # --- training ------------------------------------------------------------------------------------
 
 
-def test_a_step_on_some_sites_has_the_loss_of_all_of_them_as_its_mean():
+@pytest.mark.parametrize("steps", [500, pytest.param(2000, marks=pytest.mark.slow)])
+def test_a_step_on_some_sites_has_the_loss_of_all_of_them_as_its_mean(steps):
     law = ising(4, 4)
     surrogate = model(law, sites=3)
     rng = np.random.default_rng(8)
@@ -305,8 +312,8 @@ def test_a_step_on_some_sites_has_the_loss_of_all_of_them_as_its_mean():
         whole = surrogate.loss(theta, x, generator)
         torch.testing.assert_close(whole.double(), -surrogate.log_prob(theta, x))
         surrogate.train()
-        some = torch.stack([surrogate.loss(theta, x, generator) for _ in range(2000)])
-    z = (some.mean(0) - whole) / (some.std(0) / 2000**0.5)
+        some = torch.stack([surrogate.loss(theta, x, generator) for _ in range(steps)])
+    z = (some.mean(0) - whole) / (some.std(0) / steps**0.5)
     assert z.abs().max() < 4
     assert (some.std(0) > 0.1).all()
 
@@ -325,7 +332,16 @@ def trained(law, theta, x, epochs=8, **options):
     return made.eval()
 
 
-@pytest.mark.parametrize("options", [{}, {"order": "raster"}, {"context": "all"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        *(
+            pytest.param(o, marks=pytest.mark.slow)
+            for o in ({"order": "raster"}, {"context": "all"})
+        ),
+    ],
+)
 def test_it_learns_the_ising_law(options):
     law = ising(4, 4)
     simulator = law.build()

@@ -478,8 +478,9 @@ def test_priors_and_decoder_of_the_torus_do_not_know_its_origin():
     h = surrogate.hierarchy.descend(c, lambda level, shape: numbers[level]).h
     moved = [z.roll(2 // 2**level, 3) for level, z in enumerate(numbers)]
     again = surrogate.hierarchy.descend(c, lambda level, shape: moved[level]).h
-    torch.testing.assert_close(again, h.roll(4, 3))
-    assert not torch.allclose(again, h)
+    near = {"rtol": 1e-4, "atol": 1e-4}  # sums in another order, which the processor chooses
+    torch.testing.assert_close(again, h.roll(4, 3), **near)
+    assert not torch.allclose(again, h, **near)
 
 
 # --- random numbers ------------------------------------------------------------------------------

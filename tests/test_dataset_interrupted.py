@@ -84,8 +84,15 @@ def test_disk_full_is_an_error_and_resumes(small):
     assert all("File too large" in line for line in done.stderr.splitlines())
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code", "workers"),
+    [
+        (signal.SIGINT, 130, "2"),
+        (signal.SIGTERM, 143, "1"),
+        pytest.param(signal.SIGINT, 130, "1", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, "2", marks=pytest.mark.slow),
+    ],
+)
 def test_signals_stop_cleanly_and_resume(whole, tmp_path, signum, code, workers):
     path = tmp_path / "set.h5"
     with started(path, "--delay", "0.2", "--workers", workers) as process:
