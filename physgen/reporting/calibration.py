@@ -1,7 +1,8 @@
 """The page of a calibration: its own words in calibration.html, those of each check in the check.
 
 A check says what it has to show as a :class:`~physgen.checks.calibration.view.PagePart`, which has
-no ink; here its pictures are drawn, by :mod:`.uniform`, and its numbers written. None is known by name.
+no ink; here its pictures are drawn, by :mod:`.uniform`, and its numbers written. No check is known
+by name.
 """
 
 from __future__ import annotations
