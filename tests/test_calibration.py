@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from physgen.checks.calibration.view import Labels
+from physgen.reporting.view import Labels
 from scipy.stats import norm
 
 import physgen
