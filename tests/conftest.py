@@ -64,6 +64,13 @@ def quick(monkeypatch):
     monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
 
 
+@pytest.fixture
+def blank(monkeypatch):
+    """Pages without ink, for tests of words: quick."""
+    figures = pytest.importorskip("physgen.reporting.figures")
+    monkeypatch.setattr(figures, "svg", lambda draw, size: b"<svg/>")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Two workers share two cores: threads that wait for each other would take far longer."""

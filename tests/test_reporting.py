@@ -266,12 +266,6 @@ def metrics(whole):
     return m
 
 
-@pytest.fixture
-def blank(monkeypatch):
-    """Pages without ink, for tests of words: quick."""
-    monkeypatch.setattr(figures, "svg", lambda draw, size: b"<svg/>")
-
-
 class Tags(HTMLParser):
     """Balanced tags or an error; text and attributes kept."""
 
