@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from physgen.checks.calibration.run import calibrate
+from physgen.checks.calibration.run import calibration
 from physgen.checks.calibration.uniformity import ALPHA
 from physgen.law import Law
 from simulators.base import Array
@@ -48,7 +48,7 @@ def judged(law: Law, n: int, seed: int) -> dict[str, Any]:
     """A calibration of the exact posterior on n rows."""
     simulator, rng = law.build(), np.random.default_rng([n, seed])
     theta = law.prior.sample(n, rng)
-    return calibrate(Exact(law), theta, simulator.sample(theta, rng), law.prior, seed=seed)
+    return calibration(Exact(law), theta, simulator.sample(theta, rng), law.prior, seed=seed)
 
 
 def main() -> None:

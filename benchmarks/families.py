@@ -29,7 +29,7 @@ from torch import Tensor
 
 import physgen
 from benchmarks.posteriors import affordable, train_peer
-from physgen.checks.validation import validate
+from physgen.checks.validation import validation
 from physgen.law import Law
 from physgen.runtime.device import threads
 from physgen.sbi.networks import components, of_x
@@ -110,7 +110,7 @@ def measure(name: str, folder: Path, minutes: float) -> str:
     test = physgen.read(folder / "test.h5")
     ising = test.meta.law.build()
     draws = DESIGNS[name][2] if name in DESIGNS else 1
-    found = validate(model, test.theta, test.x, ising, draws=draws, seed=1)
+    found = validation(model, test.theta, test.x, ising, draws=draws, seed=1)
     theta = torch.full((4000, 1), BETA, dtype=torch.float64)
     start = time.process_time()
     x = model.sample(theta, torch.Generator().manual_seed(1)).numpy()

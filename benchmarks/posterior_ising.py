@@ -11,7 +11,7 @@ named: a continuous flow over ±1, whose loss falls while its posterior worsens.
 from __future__ import annotations
 
 from benchmarks.posteriors import PEERS, Ours, Task, tabulate
-from physgen.checks.exact.truth import Estimate
+from physgen.checks.estimate import Estimate
 
 TASK = Task(
     "ising",

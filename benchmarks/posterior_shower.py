@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.posteriors import Ours, Task, at_truth, posteriors, tabulate
 from benchmarks.shower_surrogates import AT_ONCE, LARGE, WIDE
-from physgen.checks.exact.truth import Estimate, estimate
+from physgen.checks.estimate import Estimate, estimate
 from physgen.posterior.grid import of_exact
 from simulators.shower import Shower
 

@@ -33,7 +33,9 @@ from typing import Any
 import numpy as np
 
 import physgen
-from physgen.checks.exact.truth import Agreement, Estimate, compare, estimate
+from physgen.checks.estimate import Estimate, estimate
+from physgen.checks.exact.agreement import Agreement
+from physgen.checks.exact.agreement import agreement as agreement_of
 from physgen.posterior.grid import (
     GRID,
     GridPosterior,
@@ -133,7 +135,7 @@ def posteriors(
 
 def agreement(exact: Sequence[GridPosterior], found: Sequence[GridPosterior]) -> Agreement:
     """The second against the first, of which there may be fewer."""
-    parts = [compare(e, m[: len(e)]) for e, m in zip(exact, found, strict=False)]
+    parts = [agreement_of(e, m[: len(e)]) for e, m in zip(exact, found, strict=False)]
     return Agreement(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 

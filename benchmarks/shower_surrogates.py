@@ -28,8 +28,9 @@ from scipy.stats import chisquare
 
 import physgen
 from benchmarks.posteriors import agreement, posteriors
-from physgen.checks.exact.truth import estimate, paired
-from physgen.checks.two_sample.comparison import compare
+from physgen.checks.estimate import estimate
+from physgen.checks.exact.gap import paired
+from physgen.checks.two_sample.comparison import comparison
 from physgen.dataset import Rows
 from physgen.posterior.grid import GridPosterior, of_exact, of_surrogate
 from physgen.runtime.device import threads
@@ -125,7 +126,7 @@ def against_fresh(label: str, name: str, folder: Path, model: Surrogate | None) 
     else:
         c = 0.11 if label.endswith(CONTROL) else 0.10
         x, times = SIMULATORS[name](resolution=c).sample(theta, rng), []
-    found = compare(Rows(x=x, theta=theta, meta=test.meta), test)
+    found = comparison(Rows(x=x, theta=theta, meta=test.meta), test)
     areas = [
         f"{t['auc']:.3f} ({t['null']:.3f}, {t['control']:.3f})"
         for t in (found["classifiers"]["low"], found["classifiers"]["high"])

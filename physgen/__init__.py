@@ -1,38 +1,89 @@
 """Simulation-based inference for physics simulators, scored against the exact answer.
 
 The verbs simulate, inspect, fit, sample, infer, validate, calibrate, compare, report, import,
-export and demo take files and make files; `read` and `load` bring a dataset's rows and a surrogate
-into memory, `as_simulator` makes of one a simulator for other packages. Nothing heavy is imported
-before it is used.
+export and demo take objects or files, and return what the next one takes; with ``out=`` they write
+it, too. `read` and `load` bring a dataset's rows and a surrogate into memory, `as_simulator` makes
+of one a simulator for other packages. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from physgen.dataset import Dataset, Rows, read, read_arrays
+    from physgen.posterior.inferred import InferredPosterior
+    from physgen.sbi.simulator import as_simulator
+    from physgen.surrogates.base import Surrogate
+    from physgen.verbs.calibrate import calibrate
+    from physgen.verbs.compare import compare
+    from physgen.verbs.demo import demo
+    from physgen.verbs.export import export
+    from physgen.verbs.fit import fit
+    from physgen.verbs.import_ import import_
+    from physgen.verbs.infer import infer
+    from physgen.verbs.inspect import inspect
+    from physgen.verbs.opening import load
+    from physgen.verbs.products import Page, Scores
+    from physgen.verbs.report import report
+    from physgen.verbs.sample import sample
+    from physgen.verbs.simulate import simulate
+    from physgen.verbs.validate import validate
 
 __version__ = "0.1.0"
 
-HOMES = {
-    "physgen.api": (
-        "Result", "calibrate", "compare", "export", "fit", "import_", "infer", "inspect",
-        "report", "sample", "simulate", "validate",
-    ),
-    "physgen.dataset": ("read", "read_arrays"),
-    "physgen.verbs.opening": ("load",),
-    "physgen.sbi.simulator": ("as_simulator",),
-    "physgen.verbs.demo": ("demo",),
-}  # fmt: skip
+VERBS = (
+    "simulate", "fit", "sample", "infer", "validate", "calibrate", "compare", "report", "inspect",
+    "import_", "export", "demo",
+)  # fmt: skip
+HOMES = {verb: f"physgen.verbs.{verb}" for verb in VERBS} | {
+    "Dataset": "physgen.dataset",
+    "InferredPosterior": "physgen.posterior.inferred",
+    "Page": "physgen.verbs.products",
+    "Rows": "physgen.dataset",
+    "Scores": "physgen.verbs.products",
+    "Surrogate": "physgen.surrogates.base",
+    "as_simulator": "physgen.sbi.simulator",
+    "load": "physgen.verbs.opening",
+    "read": "physgen.dataset",
+    "read_arrays": "physgen.dataset",
+}
+"""Public name → the module where it lives, imported when it is asked for."""
 
-__all__ = sorted(["__version__", *(name for names in HOMES.values() for name in names)])
+__all__ = [
+    "Dataset",
+    "InferredPosterior",
+    "Page",
+    "Rows",
+    "Scores",
+    "Surrogate",
+    "__version__",
+    "as_simulator",
+    "calibrate",
+    "compare",
+    "demo",
+    "export",
+    "fit",
+    "import_",
+    "infer",
+    "inspect",
+    "load",
+    "read",
+    "read_arrays",
+    "report",
+    "sample",
+    "simulate",
+    "validate",
+]
 
+if not TYPE_CHECKING:  # a type checker must not take every name for one of ours
 
-def __getattr__(name: str) -> Any:
-    """The public name, from where it lives."""
-    for module, names in HOMES.items():
-        if name in names:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module 'physgen' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        """The public name, from where it lives."""
+        if name in HOMES:
+            return getattr(import_module(HOMES[name]), name)
+        raise AttributeError(f"module 'physgen' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

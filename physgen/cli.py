@@ -1,4 +1,4 @@
-"""The command line: a click command for each verb of :mod:`physgen.api`, made from its signature.
+"""The command line: a click command for each verb of the package, made from its signature.
 
 Positional parameters become arguments, keyword-only ones options; types, defaults and help come
 from the annotations and the docstring. ``simulate`` and ``fit`` are groups of commands, one for
@@ -19,11 +19,10 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 import click
 
 import physgen
-from physgen import api
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
 from physgen.registry import Kind, find, targets
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
-from physgen.verbs.demo import demo
+from physgen.verbs.products import Product
 
 __all__ = ["main"]
 
@@ -74,7 +73,8 @@ def click_type(annotation: Any) -> tuple[Any, bool]:
         TypeError: an annotation that no option can have.
     """
     if get_origin(annotation) in (Union, types.UnionType):
-        annotation = next(a for a in get_args(annotation) if a is not type(None))
+        kinds = [a for a in get_args(annotation) if a is not type(None)]
+        annotation = Path if Path in kinds else kinds[0]
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation)), False
     if get_origin(annotation) is Mapping:
@@ -102,7 +102,7 @@ def parameter(option: Option, positional: bool) -> click.Parameter:
         return click.Option(
             [option.name, switch], is_flag=True, default=option.default, help=option.help
         )
-    required = option.default is REQUIRED
+    required = option.default is REQUIRED or option.name == "out"  # a command keeps what it makes
     has_default = not required and option.default not in (None, "")
     return click.Option(
         names,
@@ -117,7 +117,7 @@ def parameter(option: Option, positional: bool) -> click.Parameter:
 
 
 def command(
-    verb: Callable[..., api.Result], name: str, bound: Mapping[str, str] | None = None, *more: Any
+    verb: Callable[..., Product], name: str, bound: Mapping[str, str] | None = None, *more: Any
 ) -> click.Command:
     """The command of a verb.
 
@@ -128,7 +128,8 @@ def command(
         *more: classes whose options the command takes too.
     """
     bound = bound or {}
-    kinds = {p.name: p.kind for p in inspect.signature(verb).parameters.values()}
+    parameters = inspect.signature(verb).parameters.values()
+    positional = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
     own = [o for o in options(verb) if o.name not in bound]
     extra = [o for cls in more for o in options(cls)]
     names = [o.name for o in [*own, *extra]]
@@ -138,7 +139,7 @@ def command(
     return click.Command(
         name,
         params=[
-            *(parameter(o, kinds[o.name] is not inspect.Parameter.KEYWORD_ONLY) for o in own),
+            *(parameter(o, o.name in positional) for o in own),
             *(parameter(o, False) for o in extra),
             *shared(),
         ],
@@ -165,7 +166,7 @@ def shared() -> list[click.Parameter]:
 
 
 def guarded(
-    verb: Callable[..., api.Result], bound: Mapping[str, str], defaults: Mapping[str, Any]
+    verb: Callable[..., Product], bound: Mapping[str, str], defaults: Mapping[str, Any]
 ) -> Callable[..., None]:
     """Call a verb, print its result, and turn its errors into one line and an exit code."""
 
@@ -175,10 +176,10 @@ def guarded(
         given = {k: dict(v) if is_pairs(v) else v for k, v in given.items()}
         chosen = {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
         try:
-            result = verb(**bound, **chosen)
-            click.echo(result)
-            if result.fault:
-                raise DataError(result.fault)
+            product = verb(**bound, **chosen)
+            click.echo(product.summary)
+            if fault := getattr(product, "fault", ""):
+                raise DataError(fault)
         except (PhysgenError, OSError, KeyboardInterrupt) as error:
             if debug:
                 raise
@@ -212,7 +213,7 @@ class Named(click.Group):
     """
 
     def __init__(
-        self, verb: Callable[..., api.Result], kind: Kind, more: Callable[[Any], list[Any]]
+        self, verb: Callable[..., Product], kind: Kind, more: Callable[[Any], list[Any]]
     ) -> None:
         text = summary(verb)
         super().__init__(
@@ -261,11 +262,12 @@ def main() -> None:
 
 
 main.epilog = "\b\nExample:\n  physgen demo -o demo/"
-main.add_command(Named(api.simulate, "simulators", lambda simulator: [simulator]))
-main.add_command(Named(api.fit, "surrogates", of_family))
-OTHERS = (
-    api.inspect, api.sample, api.infer, api.validate, api.calibrate, api.compare, api.report,
-    api.import_, api.export,
-)  # fmt: skip
-for verb in (*OTHERS, demo):
-    main.add_command(command(verb, verb.__name__.removesuffix("_")))
+main.add_command(Named(physgen.simulate, "simulators", lambda simulator: [simulator]))
+main.add_command(Named(physgen.fit, "surrogates", of_family))
+for verb in physgen.VERBS:
+    if verb not in ("simulate", "fit"):
+        main.add_command(command(getattr(physgen, verb), verb.removesuffix("_")))
+
+
+if __name__ == "__main__":
+    main(prog_name="physgen")

@@ -14,8 +14,8 @@ from typing import Any
 
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
-from physgen.registry import find, targets
-from physgen.runtime.options import build, resolved
+from physgen.registry import find, name_of, targets
+from physgen.runtime.options import build, options, resolved
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Box, Simulator, Support, Symmetry
 
 __all__ = ["Law", "require_box"]
@@ -96,14 +96,15 @@ class Law:
     @classmethod
     def of(
         cls,
-        name: str,
+        what: str | type[Simulator] | Simulator,
         options: Mapping[str, Any] | None = None,
         prior: Mapping[str, tuple[float, float]] | None = None,
     ) -> Law:
         """The law of a simulator.
 
         Args:
-            name: a registered simulator, or ``package.module:Class``.
+            what: a registered simulator, ``package.module:Class``, a class, or a simulator itself,
+                whose options are read from its attributes.
             options: options of the simulator; defaults for the rest.
             prior: other bounds for some of the parameters.
 
@@ -111,6 +112,9 @@ class Law:
             UsageError: an unknown name, option or parameter, or a value that is refused.
         """
         given = dict(options or {})
+        name = what if isinstance(what, str) else name_of("simulators", class_of(what))
+        if not isinstance(what, str | type):
+            given = options_of(what) | given
         simulator = cls._build(name, given)
         try:
             declared.observables(simulator)
@@ -191,3 +195,33 @@ class Law:
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error
+
+
+def class_of(what: type[Simulator] | Simulator) -> type[Any]:
+    """The class of a simulator.
+
+    Raises:
+        UsageError: something that is none.
+    """
+    cls = what if isinstance(what, type) else type(what)
+    if not callable(getattr(cls, "sample", None)):
+        raise UsageError(
+            "simulator: expected a name, a class or an object with prior, x_shape and "
+            f"sample(theta, rng), got {what!r}"
+        )
+    return cls
+
+
+def options_of(simulator: Simulator) -> dict[str, Any]:
+    """The options that a simulator was made with, of its attributes.
+
+    Raises:
+        UsageError: one that it does not keep, so that it could not be built again.
+    """
+    names = [o.name for o in options(type(simulator))]
+    if lost := [name for name in names if not hasattr(simulator, name)]:
+        raise UsageError(
+            f"{type(simulator).__name__}: its option {lost[0]!r} cannot be read from it; keep it "
+            "as an attribute, as a dataclass does"
+        )
+    return {name: getattr(simulator, name) for name in names}

@@ -4,6 +4,10 @@ A name is one of the tables below, an entry point of the group ``physgen.simulat
 ``physgen.surrogates`` or ``physgen.formats`` in any installed package, or
 ``package.module:Class`` of anything that Python can import, the current folder included. A format
 is a module rather than a class. Nothing is imported before it is asked for.
+
+A fourth kind, ``imported``, are the laws of imported files, which no simulator here can draw: the
+class, built of the law's options, declares what is measured of their x as a simulator would
+(:mod:`simulators.base`).
 """
 
 from __future__ import annotations
@@ -21,9 +25,11 @@ from physgen.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["class_path", "find", "require_own_name", "targets"]
+__all__ = ["KINDS", "class_path", "find", "name_of", "require_own_name", "targets"]
 
-Kind = Literal["simulators", "surrogates", "formats"]
+Kind = Literal["simulators", "surrogates", "formats", "imported"]
+KINDS: tuple[Kind, ...] = ("simulators", "surrogates", "formats")
+"""What `inspect` lists."""
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
     "simulators": {
@@ -45,6 +51,9 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "arviz": "physgen.formats.arviz",
         "calochallenge": "physgen.formats.calochallenge",
     },
+    "imported": {
+        "calochallenge": "simulators.shower.imported:ImportedShowers",
+    },
 }
 
 
@@ -58,7 +67,7 @@ def find(kind: Kind, name: str) -> Any:
     """The class that a name stands for, or the module of a format.
 
     Args:
-        kind: ``simulators``, ``surrogates`` or ``formats``.
+        kind: ``simulators``, ``surrogates``, ``formats`` or ``imported``.
         name: a registered name, or ``package.module:Class``.
 
     Raises:
@@ -79,6 +88,25 @@ def find(kind: Kind, name: str) -> Any:
     except Exception as error:  # whatever importing a user's module raises is told in one line
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(f"{kind}: cannot import {target!r}: {reason}") from error
+
+
+def name_of(kind: Kind, cls: type[Any]) -> str:
+    """The name of a class: a registered one, or its ``module:Class``.
+
+    Args:
+        kind: ``simulators`` or ``surrogates``.
+        cls: a class that can be found again under that name.
+
+    Raises:
+        UsageError: a class that is not at the top of its module.
+    """
+    for name, target in targets(kind).items():
+        if target.partition(":")[2] == cls.__name__ and find(kind, name) is cls:
+            return name
+    name = class_path(cls)
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
+        raise UsageError(f"{name}: cannot be found again; define it at the top of its module")
+    return name
 
 
 def class_path(cls: type[Any]) -> str:

@@ -111,6 +111,10 @@ def samples(simulator: Simulator) -> Iterator[str]:
         value = np.asarray(observable(x))
         if value.ndim not in (1, 2) or len(value) != 7:
             yield f"observable {name}: expected shape (7,) or (7, k), got {value.shape}"
+    for name, joint in declared.joint_observables(simulator).items():
+        value = np.asarray(joint(theta, x))
+        if value.ndim not in (1, 2) or len(value) != 7:
+            yield f"joint observable {name}: expected shape (7,) or (7, k), got {value.shape}"
 
 
 def truth(simulator: Simulator) -> Iterator[str]:

@@ -15,14 +15,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physgen.dataset import Rows, Stream, read
+from physgen.dataset import Dataset, Rows, Stream
 from physgen.errors import DataError, TrainingDiverged
 from physgen.nn.transforms import Symmetries
 from physgen.surrogates.base import Objective, Surrogate
@@ -165,35 +164,36 @@ def tensors(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def split(
-    path: str | Path, validation: float, memory_gib: float, device: torch.device
+    data: Dataset, validation: float, memory_gib: float, device: torch.device
 ) -> tuple[Data, Data, Tensor]:
-    """Training rows, validation rows (the last ones of the file), and some x to standardise by.
+    """Training rows, validation rows (the last ones of the data), and some x to standardise by.
 
     Args:
-        path: a dataset.
+        data: rows of (θ, x), in memory or in a file.
         validation: part of the rows to validate on, 0 to 1.
-        memory_gib: a larger training set is streamed, GiB.
+        memory_gib: a larger training set is streamed from its file, GiB.
         device: where the rows go.
 
+    Returns:
+        Training rows, validation rows, and x (n, *x_shape) of some training rows.
+
     Raises:
-        DataError: a file without θ, or with too few rows for both.
+        DataError: data without θ, or with too few rows for both.
     """
-    stream = Stream(path, 1)
-    n_val = max(1, round(validation * stream.rows))
-    n_train = stream.rows - n_val
+    n = len(data)
+    n_val = max(1, round(validation * n))
+    n_train = n - n_val
     if n_train < 1:
-        raise DataError(
-            f"{path}: {stream.rows} rows; expected at least 2 to train and validate on"
-        )
+        raise DataError(f"{data.where}: {n} rows; expected at least 2 to train and validate on")
     rows = slice(0, n_train)
-    held_out = read(path, slice(n_train, stream.rows))
+    held_out = data.read(slice(n_train, n))
     val = InMemory(*tensors(held_out, device))
-    row_bytes = (held_out.x.nbytes + held_out.labels(path).nbytes) / n_val
-    if row_bytes * n_train > memory_gib * 2**30:
-        train: Data = Streamed(lambda size: Stream(path, size, rows=rows), n_train, device)
-        sample = read(path, slice(0, min(n_train, STANDARDISE_BY)))
+    row_bytes = (held_out.x.nbytes + held_out.labels(data.where).nbytes) / n_val
+    if not data.in_memory and row_bytes * n_train > memory_gib * 2**30:
+        train: Data = Streamed(lambda size: Stream(data.where, size, rows=rows), n_train, device)
+        sample = data.read(slice(0, min(n_train, STANDARDISE_BY)))
         return train, val, torch.from_numpy(sample.x)
-    train = InMemory(*tensors(read(path, rows), device))
+    train = InMemory(*tensors(data.read(rows), device))
     return train, val, train.x[:STANDARDISE_BY]
 
 

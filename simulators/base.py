@@ -13,6 +13,10 @@ attribute          meaning                                       absent means
 ``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
                    of :data:`SYMMETRIES`
 ``observables``    name → :class:`Observable`                    none
+``joint``          name → :class:`JointObservable`: quantities   none
+                   of θ and x together
+``parts``          slices of a flat x that belong together,      told by the shape of x
+                   as the layers of a detector do
 ``log_prob``       exact log p(x|θ): ``(theta, x) -> (n,)``      no exact truth
 ``log_z``          log of what its unnormalised p(x|θ)           no exact log Z
                    is divided by: ``(theta) -> (n,)``
@@ -178,8 +182,29 @@ class Observable:
     exact: Callable[[Array], Array] | None = None
 
     def __call__(self, x: Array) -> Array:
-        """The quantity of each x."""
+        """The quantity of each x (n, *x_shape), (n,) or (n, k)."""
         return self.function(x)
+
+
+@dataclass(frozen=True)
+class JointObservable:
+    """A physical quantity computed from θ and x together.
+
+    Attributes:
+        function: θ (n, D), x (n, *x_shape) → (n,), or (n, k) for a curve of k points.
+        unit: unit as text; empty for a pure number.
+        latex: symbol for plots, without dollar signs.
+        title: a few words for a person.
+    """
+
+    function: Callable[[Array, Array], Array]
+    unit: str = ""
+    latex: str = ""
+    title: str = ""
+
+    def __call__(self, theta: Array, x: Array) -> Array:
+        """The quantity of each pair of θ (n, D) and x (n, *x_shape), (n,) or (n, k)."""
+        return self.function(theta, x)
 
 
 @dataclass(frozen=True)
@@ -245,7 +270,7 @@ def provenance(simulator: Simulator) -> Mapping[str, Any]:
     return dict(getattr(simulator, "provenance", {}))
 
 
-def observables(simulator: Simulator) -> Mapping[str, Observable]:
+def observables(simulator: object) -> Mapping[str, Observable]:
     """Named observables; a bare function counts as one without unit and symbol.
 
     Raises:
@@ -260,6 +285,21 @@ def observables(simulator: Simulator) -> Mapping[str, Observable]:
     return {
         name: f if isinstance(f, Observable) else Observable(f) for name, f in declared.items()
     }
+
+
+def joint_observables(simulator: object) -> Mapping[str, JointObservable]:
+    """Named quantities of θ and x together."""
+    return dict(getattr(simulator, "joint", {}))
+
+
+def parts(simulator: object) -> list[slice]:
+    """Slices of a flat x that belong together; empty where nothing is said of them."""
+    return list(getattr(simulator, "parts", ()))
+
+
+def labels(quantity: Observable | JointObservable) -> dict[str, Any]:
+    """What a quantity is called, as JSON data for tables and axes."""
+    return {"title": quantity.title, "unit": quantity.unit, "latex": quantity.latex}
 
 
 def exact_log_prob(simulator: Simulator) -> LogProb | None:

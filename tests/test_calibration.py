@@ -15,18 +15,17 @@ from scipy.stats import norm
 
 import physgen
 from physgen.checks.calibration.bartlett import Derivatives, derivatives, identities
-from physgen.checks.calibration.lc2st import DRAWS, Pairs, local
-from physgen.checks.calibration.posteriors import inferred, ranks, tempered
-from physgen.checks.calibration.predictive import (
-    misspecification,
-    replicated,
-    residuals,
-    strangeness,
-)
-from physgen.checks.calibration.run import calibrate
-from physgen.checks.calibration.target import judged as judge
-from physgen.checks.calibration.uniformity import LEVELS, alike, bands, uniformity
-from physgen.checks.calibration.verdicts import summary
+from physgen.checks.calibration.coverage import credibility
+from physgen.checks.calibration.lc2st import LC2ST_DRAWS, Pairs, lc2st
+from physgen.checks.calibration.misspecification import misspecification, residuals, strangeness
+from physgen.checks.calibration.posteriors import posteriors_of, tempered
+from physgen.checks.calibration.predictive import replicated
+from physgen.checks.calibration.run import calibration
+from physgen.checks.calibration.sbc import rank_of_theta
+from physgen.checks.calibration.target import target_of
+from physgen.checks.calibration.tarp import mass_nearer
+from physgen.checks.calibration.uniformity import ECDF_LEVELS, alike, bands, uniformity
+from physgen.checks.calibration.verdicts import calibration_summary
 from physgen.cli import main
 from physgen.errors import UsageError
 from physgen.law import Law
@@ -37,8 +36,8 @@ from simulators.gaussian import LinearGaussian
 
 SIMULATOR = LinearGaussian(size=3, parameters=1, noise=0.5)
 WIDTH = float(np.sqrt(SIMULATOR.posterior(np.zeros((1, 3)))[1][0, 0]))
-CHECKS = ["SBC", "coverage", "TARP", "LC2ST", "mean score", "information", "predictive",
-          "misspecification"]  # fmt: skip
+CHECKS = ["SBC", "coverage", "TARP", "energy score", "LC2ST", "mean score", "information",
+          "predictive", "misspecification"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def few_trials():
 
 @cache
 def judged(seed=0, n=1000, prior=SIMULATOR.prior, **config):
-    return calibrate(surrogate(**config), *rows(n, seed), prior, seed=seed)
+    return calibration(surrogate(**config), *rows(n, seed), prior, seed=seed)
 
 
 def failed(found):
@@ -143,18 +142,19 @@ def test_right_posteriors_pass_and_every_control_is_caught(seed):
         assert check["own_p_value"] is None or check["own_p_value"] > 1e-3
         assert check["caught"]
     assert found["warnings"] == []
-    assert summary(found).startswith("passes SBC, coverage, TARP, LC2ST, mean score")
+    assert calibration_summary(found).startswith("passes SBC, coverage, TARP, energy score, LC2ST")
     assert found["misspecification"]["outside"] <= 6
 
 
+DISPERSION = {"SBC", "coverage", "TARP", "energy score"}
 WRONG = {  # how it errs: what must fail, of which own x must fail
     "shifted by half a width": ({"shift": 0.5}, {"SBC", "LC2ST", "mean score"}, set()),
-    "30 % too narrow": ({"noise": 0.7}, {"SBC", "coverage", "TARP", "information"}, set()),
-    "40 % too wide": ({"noise": 1.4}, {"SBC", "coverage", "TARP", "information"}, set()),
+    "30 % too narrow": ({"noise": 0.7}, DISPERSION | {"information"}, set()),
+    "40 % too wide": ({"noise": 1.4}, DISPERSION | {"information"}, set()),
     "scored too sharply": (
         {"power": 0.7**-2},
-        {"SBC", "coverage", "TARP", "LC2ST", "information"},
-        {"SBC", "coverage", "TARP", "LC2ST", "information"},
+        DISPERSION | {"LC2ST", "information"},
+        DISPERSION | {"LC2ST", "information"},
     ),
 }
 
@@ -170,7 +170,7 @@ def test_a_wrong_law_is_caught_by_the_checks_that_see_it(case):
     assert any("its log p is not that of what it draws" in w for w in found["warnings"]) == bool(
         own
     )
-    assert "fails SBC" in summary(found)
+    assert "fails SBC" in calibration_summary(found)
 
 
 def test_a_bias_is_told_in_posterior_widths():
@@ -190,13 +190,13 @@ def test_few_rows_are_no_verdict():
     assert {c["verdict"] for c in found["checks"] if not c["caught"]} == {
         "too few rows: no verdict"
     }
-    assert "40 rows are too few to catch the controls of" in summary(found)
+    assert "40 rows are too few to catch the controls of" in calibration_summary(found)
 
 
 def test_theta_that_is_not_of_the_prior_is_said():
     theta, x = rows()
     few = abs(theta[:, 0]) < 1
-    found = calibrate(surrogate(), theta[few], x[few], SIMULATOR.prior, samples=3)
+    found = calibration(surrogate(), theta[few], x[few], SIMULATOR.prior, samples=3)
     assert found["warnings"][0].startswith("theta of the rows does not follow the prior: theta1")
 
 
@@ -213,7 +213,7 @@ def test_a_narrower_prior_leaves_rows_out_and_needs_no_training():
 def test_rows_without_theta_are_judged_by_their_x():
     _, x = rows(n=50)
     x[:5] += [3, -3, 3]  # off the line that θ moves along
-    found = calibrate(surrogate(), None, x, SIMULATOR.prior, samples=3)
+    found = calibration(surrogate(), None, x, SIMULATOR.prior, samples=3)
     p = np.array(found["misspecification"]["p_values"])
     assert (p[:5] <= found["misspecification"]["level"]).all()
     assert (p[5:] > 1e-3).sum() >= 43
@@ -226,7 +226,7 @@ def test_rows_without_theta_are_judged_by_their_x():
 
 def test_what_cannot_be_checked_is_refused():
     with pytest.raises(UsageError, match="no likelihood"):
-        calibrate(surrogate(Silent), *rows(30), SIMULATOR.prior)
+        calibration(surrogate(Silent), *rows(30), SIMULATOR.prior)
 
 
 LAW = Law.of("gaussian", vars(SIMULATOR))
@@ -247,7 +247,7 @@ class Net:
 
 
 def test_a_right_network_passes_and_its_controls_are_caught():
-    found = calibrate(Net(), *rows(), SIMULATOR.prior)
+    found = calibration(Net(), *rows(), SIMULATOR.prior)
     assert [c["name"] for c in found["checks"]] == CHECKS
     for check in found["checks"]:
         assert check["verdict"] == "passes", check
@@ -261,28 +261,28 @@ def test_a_right_network_passes_and_its_controls_are_caught():
     ("wrong", "must_fail"),
     [
         ({"shift": 0.5}, {"SBC", "LC2ST", "mean score"}),
-        ({"power": 0.7**-2}, {"SBC", "coverage", "TARP", "LC2ST", "information"}),
+        ({"power": 0.7**-2}, DISPERSION | {"LC2ST", "information"}),
     ],
 )
 def test_a_wrong_network_fails(wrong, must_fail):
-    assert failed(calibrate(Net(**wrong), *rows(), SIMULATOR.prior)) >= must_fail
+    assert failed(calibration(Net(**wrong), *rows(), SIMULATOR.prior)) >= must_fail
 
 
 def test_a_network_whose_simulator_is_not_known_is_judged_by_what_needs_no_drawn_x():
     law = replace(LAW, simulator="nowhere:Toy")
     theta, x = rows(60)
-    found = calibrate(Net(law), theta, x, SIMULATOR.prior)
+    found = calibration(Net(law), theta, x, SIMULATOR.prior)
     assert {c["name"] for c in found["checks"]} == set(CHECKS[:-2])
     assert found["predictive"] is None
     assert found["misspecification"] is None
     with pytest.raises(UsageError, match="no theta, and nowhere:Toy is not known"):
-        calibrate(Net(law), None, x, SIMULATOR.prior)
+        calibration(Net(law), None, x, SIMULATOR.prior)
 
 
 def test_x_that_no_theta_makes_is_outside_for_a_network_too():
     _, x = rows(60)
     x[:5] += [3, -3, 3]
-    found = calibrate(Net(), None, x, SIMULATOR.prior, samples=3)
+    found = calibration(Net(), None, x, SIMULATOR.prior, samples=3)
     p = np.array(found["misspecification"]["p_values"])
     assert (p[:5] < 5e-3).all()
     assert (p[5:] > 1e-3).sum() >= 50
@@ -307,16 +307,16 @@ def test_posteriors_that_exclude_their_theta_are_counted():
             top = np.maximum(SIMULATOR.posterior(x)[0][:, 0] + WIDTH, -1)
             return np.where(theta[:, 0] < top, super().log_density(theta, x), -np.inf)
 
-    found = calibrate(Cut(), *rows(400), SIMULATOR.prior, samples=3)
+    found = calibration(Cut(), *rows(400), SIMULATOR.prior, samples=3)
     assert found["information"]["excluded"] > 2
     assert found["information"]["gain"] is None
-    assert "posteriors exclude their θ" in summary(found)
-    assert "fails" in summary(found)
+    assert "posteriors exclude their θ" in calibration_summary(found)
+    assert "fails" in calibration_summary(found)
 
 
 def pairs(rng, n=1000):
     """Posteriors that are right, θ and draws in widths."""
-    return Pairs(rng.standard_normal((n, 1)), rng.standard_normal((n, DRAWS, 1)),
+    return Pairs(rng.standard_normal((n, 1)), rng.standard_normal((n, LC2ST_DRAWS, 1)),
                  rng.standard_normal((n, 2)))  # fmt: skip
 
 
@@ -327,7 +327,7 @@ def test_the_local_test_sees_where_posteriors_are_wrong():
     side = np.sign(good.features[:, :1])
     bad = good._replace(true=good.true + 0.5 * side)
     shown = np.argsort(good.features[:, 0])[[50, 500, 950]]
-    found = local(bad, good, shown, 0)
+    found = lc2st(bad, good, shown, 0)
     assert found["data"]["p_value"] < 1e-4
     assert found["own"]["p_value"] > 1e-3
     assert found["data"]["each"][1] > 10 * max(found["data"]["each"][[0, 2]])
@@ -340,7 +340,7 @@ TWO = LinearGaussian(size=5, parameters=2, noise=0.5)
 @pytest.fixture(scope="module")
 def two():
     theta, x = rows(80, 3, TWO)
-    return calibrate(surrogate(simulator=TWO), theta, x, TWO.prior, samples=3)
+    return calibration(surrogate(simulator=TWO), theta, x, TWO.prior, samples=3)
 
 
 def test_two_parameters_are_ranked_one_by_one(two):
@@ -369,18 +369,21 @@ def test_ranks_are_those_of_the_gaussian():
     grid = grid_posterior(of_exact(simulator.log_prob, x), prior, len(x))
     z = (theta - mean)[:, 0] / sd
     for posterior, width in ((grid, 1.0), (tempered(grid, 0.7**-2), 0.7)):
-        found = ranks(posterior, theta, around, prior)
-        np.testing.assert_allclose(found.cdf[:, 0], norm.cdf(z / width), atol=2e-3)
-        np.testing.assert_allclose(found.credibility, 1 - 2 * norm.sf(abs(z) / width), atol=0.02)
+        cdf, mass, tarp = (
+            rank(posterior, theta, around, prior)
+            for rank in (rank_of_theta, credibility, mass_nearer)
+        )
+        np.testing.assert_allclose(cdf[:, 0], norm.cdf(z / width), atol=2e-3)
+        np.testing.assert_allclose(mass, 1 - 2 * norm.sf(abs(z) / width), atol=0.02)
         r = (around - mean)[:, 0] / sd
         low, high = r - abs(r - z), r + abs(r - z)
         expected = norm.cdf(high / width) - norm.cdf(low / width)
-        np.testing.assert_allclose(found.tarp, expected, atol=0.02)
+        np.testing.assert_allclose(tarp, expected, atol=0.02)
 
 
 def test_log_p_at_the_mean_is_that_of_the_law():
     _, x = rows(50)
-    found = inferred(judge(surrogate()), None, x, SIMULATOR.prior, samples=1, seed=0)
+    found = posteriors_of(target_of(surrogate()), None, x, SIMULATOR.prior, samples=1, seed=0)
     np.testing.assert_allclose(found.log_p, SIMULATOR.log_prob(found.mean, x), atol=1e-3)
 
 
@@ -404,8 +407,8 @@ def test_bands_and_tests_of_uniform_numbers(n, seed):
     assert found.counts.sum() == n
     assert found.ecdf[-1] == 1
     low, high = bands(n)["ecdf"]
-    assert (low <= LEVELS + 1e-9).all()
-    assert (high >= LEVELS - 1e-9).all()
+    assert (low <= ECDF_LEVELS + 1e-9).all()
+    assert (high >= ECDF_LEVELS - 1e-9).all()
     assert found.within == bool(((low <= found.ecdf) & (found.ecdf <= high)).all())
     assert n < 200 or uniformity(u**3).p_value < 1e-3
 
@@ -569,7 +572,7 @@ def test_an_interrupt_leaves_nothing(files, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         return replicated(*args, **options)
 
-    monkeypatch.setattr("physgen.checks.calibration.run.replicated", interrupted)
+    monkeypatch.setattr("physgen.checks.calibration.predictive.replicated", interrupted)
     done = run("calibrate", files / "m.pt", files / "test.h5", "-o", files / "no.json")
     assert done.exit_code == 130
     assert "nothing was written" in done.output
@@ -590,7 +593,8 @@ def about(found):
 def test_the_page_of_two_parameters(two, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    from physgen.reporting import figures, render
+    from physgen.reporting import figures
+    from physgen.verbs.pages import render
 
     metrics = about(two | {"corners": two["corners"][:1]})
     page = render(metrics)
@@ -607,8 +611,8 @@ def test_the_page_of_two_parameters(two, monkeypatch):
 
 def test_the_page_of_rows_without_theta():
     pytest.importorskip("matplotlib")
-    from physgen.reporting import render
+    from physgen.verbs.pages import render
 
-    page = render(about(calibrate(surrogate(), None, rows(30)[1], SIMULATOR.prior, samples=2)))
+    page = render(about(calibration(surrogate(), None, rows(30)[1], SIMULATOR.prior, samples=2)))
     assert "No ranks: the rows have no θ." in page
     assert "not judged" in page

@@ -35,6 +35,15 @@ VERBS = {
     "export": physgen.export,
     "demo": demo,
 }
+PRODUCTS = {
+    "Dataset",
+    "Surrogate",
+    "InferredPosterior",
+    "Scores",
+    "Page",
+    "Description",
+    "Exported",
+}
 SHARED = {"quiet", "verbose", "debug"}
 
 
@@ -68,7 +77,8 @@ def test_options_defaults_and_help_are_those_of_the_function(name):
         assert option.help, f"{key} has no help in the docstring"
         if isinstance(found[key], click.Option):
             assert found[key].help == option.help
-            assert found[key].required == (option.default is REQUIRED)
+            required = option.default is REQUIRED or key == "out"  # a command keeps what it makes
+            assert found[key].required == required
             if option.default not in (REQUIRED, None):
                 assert found[key].default == option.default
 
@@ -111,7 +121,7 @@ def test_options_of_one_name_are_refused():
 
 def test_every_public_function_is_annotated_and_documented():
     for verb in VERBS.values():
-        assert inspect.signature(verb).return_annotation == "Result"
+        assert inspect.signature(verb).return_annotation in PRODUCTS
         assert "Args:" in verb.__doc__
         assert "Example:" in verb.__doc__
 
@@ -248,12 +258,20 @@ def test_a_simulator_of_ones_own(tmp_path, monkeypatch):
     sys.modules.pop("moons")
 
 
-def test_inspect_lists_simulators_and_families():
+def test_inspect_lists_what_is_registered():
     listed = json.loads(run("inspect", "--json").output)
-    assert listed == {k: targets(k) for k in ("simulators", "surrogates")}
+    assert listed == {k: targets(k) for k in ("simulators", "surrogates", "formats")}
     for kind, names in listed.items():
         for name in names:
-            assert inspect.isclass(find(kind, name))
+            assert inspect.isclass(find(kind, name)) or kind == "formats"
+
+
+@pytest.mark.parametrize("module", ["physgen", "physgen.cli"])
+def test_the_command_is_a_module_too(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("physgen, version ")
 
 
 def test_version():

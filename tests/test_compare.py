@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 import physgen
-from physgen.checks.two_sample.comparison import compare, summary
-from physgen.checks.two_sample.features import layers, logged, observables_of
+import simulators.base as declared
+from physgen.checks.two_sample.comparison import comparison, comparison_summary
+from physgen.checks.two_sample.features import logged, parts_of, physics_of
 from physgen.cli import main
 from physgen.dataset import Meta, Rows
 from physgen.errors import DataError, UsageError
@@ -64,7 +65,7 @@ def p_values(found):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_two_samples_of_one_law_read_their_nulls(seed):
     a, b = drawn(ISING, 700, 10 + seed), drawn(ISING, 600, 20 + seed)
-    found = compare(b, a, seed=seed, steps=STEPS)
+    found = comparison(b, a, seed=seed, steps=STEPS)
     assert min(p_values(found).values()) > 0.02
     for test in found["classifiers"].values():
         assert test["verdict"] == "cannot be told apart"
@@ -77,50 +78,50 @@ def test_two_samples_of_one_law_read_their_nulls(seed):
 
 
 def test_a_wrong_law_is_seen_by_every_figure():
-    found = compare(warmer(ISING, 900, 3, by=0.5), drawn(ISING, 900, 5), steps=STEPS)
+    found = comparison(warmer(ISING, 900, 3, by=0.5), drawn(ISING, 900, 5), steps=STEPS)
     assert max(p_values(found).values()) < SEEN
     assert {t["verdict"] for t in found["classifiers"].values()} == {"told apart"}
     energy = found["observables"]["energy"]
     assert energy["separation"]["value"] > 2 * energy["separation"]["null_95"]
     assert energy["js"] > 1.5 * energy["js_null"]
-    assert "AUC low 0." in summary(found)
-    assert "worst separation" in summary(found)
+    assert "AUC low 0." in comparison_summary(found)
+    assert "worst separation" in comparison_summary(found)
 
 
 def test_one_step_of_training_is_no_verdict():
     """The false pass of an undertrained classifier: it finds nothing, in the control neither."""
-    found = compare(drawn(ISING, 300, 1), drawn(ISING, 300, 2), steps=1)
+    found = comparison(drawn(ISING, 300, 1), drawn(ISING, 300, 2), steps=1)
     assert {t["verdict"] for t in found["classifiers"].values()} == {
         "classifier too weak: no verdict"
     }
-    assert "too weak" in summary(found)
+    assert "too weak" in comparison_summary(found)
 
 
 def test_rows_of_equal_theta_are_compared_in_pairs():
     """β alone makes most of the spread of E: a null that deals freely would be too wide."""
     a = drawn(ISING, 500, 1)
     b = drawn(ISING, 500, 2, theta=a.theta)
-    found = compare(b, a, steps=STEPS)
+    found = comparison(b, a, steps=STEPS)
     assert found["theta"]["paired"]
     assert min(p_values(found).values()) > 0.02
-    free = compare(drawn(ISING, 500, 3), a, steps=1)
+    free = comparison(drawn(ISING, 500, 3), a, steps=1)
     pick = ("observables", "energy", "separation", "null_95")
     narrow, wide = found, free
     for key in pick:
         narrow, wide = narrow[key], wide[key]
     assert narrow < wide
     assert found["events"]["reference"]["theta"] == found["events"]["generated"]["theta"]
-    same = compare(a, a, steps=1)
+    same = comparison(a, a, steps=1)
     assert same["fpd"]["plain"]["value"] == pytest.approx(0, abs=1e-9)
     assert same["worst"]["value"] == 0
 
 
 def test_other_theta_is_said_first():
     law = replace(ISING, prior=Box(beta=(0.3, 0.4)))
-    found = compare(drawn(law, 200, 1), drawn(ISING, 200, 2), steps=1)
+    found = comparison(drawn(law, 200, 1), drawn(ISING, 200, 2), steps=1)
     assert found["warnings"][0].startswith("theta of the two files differ: beta (KS")
-    assert "theta of the two files differ" in summary(found)
-    blind = compare(replace(drawn(law, 200, 1), theta=None), drawn(ISING, 200, 2), steps=1)
+    assert "theta of the two files differ" in comparison_summary(found)
+    blind = comparison(replace(drawn(law, 200, 1), theta=None), drawn(ISING, 200, 2), steps=1)
     assert "only one of the files has theta" in blind["warnings"][0]
     assert not blind["classifiers"]["low"]["told_theta"]
 
@@ -131,7 +132,7 @@ def showers():
     a = drawn(VOXEL, 300, 1)
     wrong = Law.of("shower-voxel", {"resolution": 0.18})
     b = drawn(VOXEL, 300, 2, wrong=wrong)
-    return compare(b, a, steps=STEPS)
+    return comparison(b, a, steps=STEPS)
 
 
 def test_showers_of_another_resolution(showers):
@@ -168,21 +169,38 @@ def imported(n, seed):
 
 def test_imported_showers_have_the_observables_of_their_cells():
     a = imported(200, 1)
-    assert layers(a.meta.law, a.x.shape[1:]) == [slice(0, 2), slice(2, 8)]
-    found = compare(imported(200, 2), a, steps=1)
+    assert parts_of(physics_of(a.meta.law), a.x.shape[1:]) == [slice(0, 2), slice(2, 8)]
+    found = comparison(imported(200, 2), a, steps=1)
     assert {"layer_energies", "radial_width", "occupancy"} < set(found["observables"])
     assert len(found["observables"]["layer_energies"]["separation"]) == 2
     assert found["observables"]["energy_ratio"]["histogram"]["edges"][-1] == pytest.approx(1, 1e-3)
     broken = replace(a.meta.law, options={})
     with pytest.raises(DataError, match="without its cells"):
-        observables_of(broken, None, a.x)
+        physics_of(broken)
+
+
+@pytest.mark.parametrize("name", ["shower", "shower-energy", "shower-voxel"])
+def test_a_simulator_declares_its_quantities_of_theta_and_x(name):
+    """E_tot/E of E in GeV; of showers of a file from elsewhere, x in MeV."""
+    simulator = Law.of(name).build()
+    theta = simulator.prior.sample(3, np.random.default_rng(0))
+    x = simulator.sample(theta, np.random.default_rng(1))
+    found = declared.joint_observables(simulator)["energy_ratio"](theta, x)
+    np.testing.assert_allclose(found, x.sum(tuple(range(1, x.ndim))) / np.exp(theta[:, 0]))
+    rows = imported(5, 0)
+    joint = declared.joint_observables(physics_of(rows.meta.law))["energy_ratio"]
+    np.testing.assert_allclose(
+        joint(rows.theta, rows.x), rows.x.sum(1) / (1000 * np.exp(rows.theta[:, 0])), rtol=1e-6
+    )
+    assert joint.title
+    assert declared.joint_observables(ISING.build()) == {}
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 3), (3, 4, 2)])
 def test_files_of_unknown_simulators_are_compared_by_their_components(shape):
     rng = np.random.default_rng(0)
     a, b = (Rows(x=rng.exponential(size=(60, *shape)).clip(0.3) - 0.3) for _ in range(2))
-    found = compare(b, a, steps=1)
+    found = comparison(b, a, steps=1)
     assert {"mean", "norm", "total", "sparsity"} <= set(found["observables"])
     assert found["theta"] == {
         "reference": False, "generated": False, "paired": False, "parameters": {},
@@ -190,8 +208,8 @@ def test_files_of_unknown_simulators_are_compared_by_their_components(shape):
     assert found["cells"]["sparsity"]["reference"] == pytest.approx((a.x == 0).mean())
     assert found["cells"]["histogram"]["reference"] is not None
     with pytest.raises(UsageError, match="expected a file that says"):
-        compare(b, a, trusted="mine:Mine")
-    signed = compare(Rows(x=b.x - 1), Rows(x=a.x - 1), steps=1)
+        comparison(b, a, trusted="mine:Mine")
+    signed = comparison(Rows(x=b.x - 1), Rows(x=a.x - 1), steps=1)
     assert signed["cells"] is None
     assert "sparsity" not in signed["observables"]
 
@@ -222,7 +240,7 @@ def test_logged_columns_keep_zero_and_signs():
 )
 def test_files_of_different_kinds_are_refused_in_one_line(other, piece):
     with pytest.raises(UsageError, match=piece) as error:
-        compare(other, drawn(ISING, 60, 1))
+        comparison(other, drawn(ISING, 60, 1))
     assert "\n" not in str(error.value)
 
 
@@ -232,7 +250,7 @@ def test_an_observable_that_is_not_finite_is_refused(monkeypatch):
         lambda *_: {"bad": lambda x: x[:, 0, 0] / 0.0},
     )
     with np.errstate(all="ignore"), pytest.raises(DataError, match="observable bad"):
-        compare(drawn(ISING, 60, 1), drawn(ISING, 60, 2))
+        comparison(drawn(ISING, 60, 1), drawn(ISING, 60, 2))
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +269,7 @@ def run(*words):
 
 
 def test_the_command_line(files, monkeypatch):
-    monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
+    monkeypatch.setattr("physgen.checks.two_sample.c2st.STEPS", 3)
     a, b, out = (files / name for name in ("a.h5", "b.h5", "m.json"))
     done = run("compare", b, a, "-o", out, "--rows", "0:100", "--seed", "3")
     assert done.exit_code == 0, done.output
@@ -274,7 +292,7 @@ def test_the_command_line(files, monkeypatch):
 
 
 def test_equal_calls_make_equal_figures(files, monkeypatch):
-    monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
+    monkeypatch.setattr("physgen.checks.two_sample.c2st.STEPS", 3)
     found = [
         physgen.compare(files / "a.h5", files / "a.h5", out=files / f"{i}.json", seed=2).data
         for i in range(2)
@@ -287,7 +305,8 @@ def test_equal_calls_make_equal_figures(files, monkeypatch):
 def test_the_page_of_showers(showers, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    from physgen.reporting import figures, render
+    from physgen.reporting import figures
+    from physgen.verbs.pages import render
 
     attack = "<script>alert('x')</script>"
     few = {"layer_energies", "sparsity"}

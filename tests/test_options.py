@@ -16,7 +16,7 @@ from physgen.runtime.options import (
     Option,
     build,
     command_line,
-    described,
+    entries_of,
     example,
     options,
     resolved,
@@ -109,8 +109,8 @@ def test_a_docstring_with_other_sections_around():
     Raises:
         c: three.
     """
-    assert described(text) == {"a": "one.", "b_2": "two words."}
-    assert described(None) == described("Head only.") == {}
+    assert entries_of(text) == {"a": "one.", "b_2": "two words."}
+    assert entries_of(None) == entries_of("Head only.") == {}
 
 
 def test_example_and_summary_of_a_function():

@@ -45,3 +45,16 @@ def test_words_move_where_nobody_knows_how_long(said):
 
 def test_no_bar_where_there_is_no_terminal(said):
     assert said(io.StringIO(), None, [(0, "epoch 1")]) == ""
+
+
+def test_a_notebook_shows_the_bar_without_a_terminals_codes(said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    text = said(io.StringIO(), 4, [(1, "samples"), (3, "posterior")])
+    assert "75%" in text
+    assert "\r" in text
+    assert "\x1b" not in text
+
+
+def test_quiet_is_quiet(said, monkeypatch):
+    monkeypatch.setattr(log, "level", logging.WARNING)
+    assert said(Terminal(), 4, [(1, "samples")]) == ""

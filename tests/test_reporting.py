@@ -16,7 +16,7 @@ import physgen.reporting
 from physgen import dataset
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.reporting import render
+from physgen.verbs.pages import render
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -426,9 +426,9 @@ def test_broken_latex_and_dollars_are_drawn_as_text(metrics):
     metrics["surrogate"]["law"]["prior"][0]["latex"] = r"\nosuch{"
     metrics["observables"]["energy"].update(latex=r"\frac{", title="cost in $ and $")
     Tags(render(metrics))
-    assert figures.label(r"\nosuch{", "1/J", "beta") == "beta [1/J]"
-    assert figures.label(r"\beta", "1/J", "beta") == r"$\beta$ [1/J]"
-    assert figures.label("", "$", "a$b$") == r"a\$b\$ [\$]"
+    assert figures.axis_label(r"\nosuch{", "1/J", "beta") == "beta [1/J]"
+    assert figures.axis_label(r"\beta", "1/J", "beta") == r"$\beta$ [1/J]"
+    assert figures.axis_label("", "$", "a$b$") == r"a\$b\$ [\$]"
 
 
 def test_curve_draws_exact_true_surrogate_and_their_difference(whole):
@@ -541,6 +541,7 @@ def test_steepest_is_where_the_energy_falls_fastest(whole):
         (0.01234, 0.0004, "0.0123(4)"),
         (0.01234, 0.00014, "0.01234(14)"),
         (-1.4142, 0.01, "−1.414(10)"),
+        (-0.001, 0.04, "0.00(4)"),
         (12345.6, 40, "12,350(40)"),
         (1.0, 0.0, "1"),
         (None, 0.1, "–"),

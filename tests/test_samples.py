@@ -5,19 +5,15 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from physgen.checks.two_sample.samples import (
-    area,
-    c2st,
+from physgen.checks.two_sample.c2st import area, c2st, jensen_shannon
+from physgen.checks.two_sample.mmd import mmd
+from physgen.checks.two_sample.permutations import deals, first_of, shuffle_components
+from physgen.checks.two_sample.separation import (
     common_edges,
     counts,
-    deals,
-    first_of,
-    jensen_shannon,
     js_distance,
     kl_divergence,
-    mmd,
     separation_power,
-    shuffle_components,
 )
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from physgen.checks.exact.truth import bins, compare, estimate, log_mass, never_above, paired
+from physgen.checks.estimate import bins, estimate
+from physgen.checks.exact.agreement import agreement
+from physgen.checks.exact.gap import log_mass, never_above, paired
 from physgen.posterior.grid import grid_posterior, iid_sets, of_exact
 from simulators.gaussian import LinearGaussian
 
@@ -85,13 +87,13 @@ def test_a_shift_of_the_mean():
     _, x = rows(simulator, 13)
     width = np.sqrt(simulator.posterior(x)[1][0, 0])
     exact = posteriors(simulator, simulator.log_prob, x)
-    moved = compare(exact, posteriors(simulator, shifted(simulator, 0.3 * width), x))
+    moved = agreement(exact, posteriors(simulator, shifted(simulator, 0.3 * width), x))
     np.testing.assert_allclose(moved.shift, -0.3, atol=1e-3)
     np.testing.assert_allclose(moved.ratio, 1, atol=1e-3)
     np.testing.assert_allclose(moved.tv, 2 * norm.cdf(0.15) - 1, atol=1e-3)
     np.testing.assert_allclose(moved.kl, 0.3**2 / 2, atol=1e-3)
     np.testing.assert_allclose(moved.c2st, norm.cdf(0.15), atol=1e-3)
-    far = compare(exact, posteriors(simulator, shifted(simulator, 10 * width), x))
+    far = agreement(exact, posteriors(simulator, shifted(simulator, 10 * width), x))
     np.testing.assert_allclose(far.tv, 1, atol=1e-5)
     np.testing.assert_allclose(far.kl, 50, rtol=1e-3)
 
@@ -100,11 +102,11 @@ def test_a_ratio_of_widths_and_the_same_posterior():
     simulator = LinearGaussian(size=7, parameters=1, noise=0.2)
     _, x = rows(simulator, 13)
     exact = posteriors(simulator, simulator.log_prob, x)
-    wide = compare(exact, posteriors(simulator, replace(simulator, noise=0.25).log_prob, x))
+    wide = agreement(exact, posteriors(simulator, replace(simulator, noise=0.25).log_prob, x))
     np.testing.assert_allclose(wide.shift, 0, atol=1e-3)
     np.testing.assert_allclose(wide.ratio, 1.25, atol=1e-3)
     np.testing.assert_allclose(wide.kl, np.log(1.25) + 0.5 / 1.25**2 - 0.5, atol=1e-3)
-    same = compare(exact, exact)
+    same = agreement(exact, exact)
     assert abs(same.shift).max() == same.tv.max() == same.kl.max() == 0
 
 
@@ -117,12 +119,12 @@ def test_two_parameters(monkeypatch):
     shift = np.array([0.5, -0.2]) * width
     exact = posteriors(simulator, simulator.log_prob, x)
     model = posteriors(simulator, shifted(simulator, shift), x)
-    whole = compare(exact, model)
+    whole = agreement(exact, model)
     kl = shift @ np.linalg.inv(cov) @ shift / 2
     np.testing.assert_allclose(whole.kl[inside], kl, rtol=0.01)
     np.testing.assert_allclose(whole.shift[inside], [[-0.5, 0.2]] * inside.sum(), atol=2e-3)
-    monkeypatch.setattr("physgen.checks.exact.truth.POINTS", 1)
-    np.testing.assert_array_equal(compare(exact, model).tv, whole.tv)
+    monkeypatch.setattr("physgen.checks.exact.agreement.AT_ONCE", 1)
+    np.testing.assert_array_equal(agreement(exact, model).tv, whole.tv)
 
 
 def test_ten_iid_rows_feel_a_shift_more():
@@ -134,7 +136,7 @@ def test_ten_iid_rows_feel_a_shift_more():
         return grid_posterior(iid_sets(of_exact(log_prob, x), 10), simulator.prior, 2)
 
     width = np.sqrt(simulator.posterior(x)[1][0, 0])
-    moved = compare(sets(simulator.log_prob), sets(shifted(simulator, 0.1 * width)))
+    moved = agreement(sets(simulator.log_prob), sets(shifted(simulator, 0.1 * width)))
     np.testing.assert_allclose(moved.shift, -0.1 * np.sqrt(10), atol=2e-3)
 
 

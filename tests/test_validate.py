@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from physgen.checks.validation import validate
+from physgen.checks.validation import validation
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Surrogate
@@ -70,12 +70,12 @@ def rows(simulator=SIMULATOR, n=400):
 
 @pytest.fixture(scope="module")
 def right():
-    return validate(surrogate(), *rows(), SIMULATOR, observations=30)
+    return validation(surrogate(), *rows(), SIMULATOR, observations=30)
 
 
 @pytest.fixture(scope="module")
 def wrong():
-    return validate(surrogate(0.6 * WIDTH), *rows(), SIMULATOR, observations=30)
+    return validation(surrogate(0.6 * WIDTH), *rows(), SIMULATOR, observations=30)
 
 
 def test_the_right_law_has_no_gap_and_the_exact_posterior(right):
@@ -123,13 +123,13 @@ def test_observables_curves_and_tests_read_their_nulls_and_see_the_shift(right, 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
+    monkeypatch.setattr("physgen.checks.two_sample.c2st.STEPS", 3)
 
 
 @pytest.mark.usefixtures("quick")
 def test_the_result_is_plain_json_and_repeats():
     first, second = (
-        validate(surrogate(), *rows(n=60), SIMULATOR, observations=10) for _ in range(2)
+        validation(surrogate(), *rows(n=60), SIMULATOR, observations=10) for _ in range(2)
     )
     assert json.loads(json.dumps(first, allow_nan=False)) == first
     for key in set(first) - {"seconds", "cpu_seconds"}:
@@ -148,7 +148,7 @@ def test_examples_are_densities(right):
 @pytest.mark.usefixtures("quick")
 def test_without_a_simulator_there_is_no_floor_but_all_else_works():
     told = []
-    result = validate(surrogate(), *rows(n=60), None, observations=5, progress=told.append)
+    result = validation(surrogate(), *rows(n=60), None, observations=5, progress=told.append)
     assert result["nll"]["per_dim"] is not None
     assert result["nll"]["floor_per_dim"] is None
     assert result["nll"]["gap_total"] is None
@@ -164,7 +164,7 @@ def test_without_a_simulator_there_is_no_floor_but_all_else_works():
 
 @pytest.mark.usefixtures("quick")
 def test_a_family_without_a_likelihood_is_judged_by_its_draws():
-    result = validate(surrogate(family=Silent), *rows(n=60), SIMULATOR)
+    result = validation(surrogate(family=Silent), *rows(n=60), SIMULATOR)
     assert result["nll"] is None
     assert result["posterior"] is None
     assert set(result["observables"]) == {"mean", "norm"}
@@ -178,17 +178,17 @@ def test_rows_without_exact_truth_are_left_out():
 
     theta, x = rows(n=60)
     known = int((abs(x[:, 0]) < 2).sum())
-    result = validate(surrogate(), theta, x, Partial(size=7, parameters=1), observations=60)
+    result = validation(surrogate(), theta, x, Partial(size=7, parameters=1), observations=60)
     assert 0 < known < 60
     assert result["nll"]["rows"] == result["posterior"]["observations"] == known
     with pytest.raises(UsageError, match="no rows"):
-        validate(surrogate(), theta[:0], x[:0], SIMULATOR)
+        validation(surrogate(), theta[:0], x[:0], SIMULATOR)
 
 
 @pytest.mark.usefixtures("quick")
 def test_the_nll_spends_a_bounded_number_of_draws(monkeypatch):
-    monkeypatch.setattr("physgen.checks.validation.PAIRS", 200)
-    result = validate(surrogate(), *rows(n=60), SIMULATOR, draws=10, observations=3)
+    monkeypatch.setattr("physgen.checks.validation.NLL_DRAWS", 200)
+    result = validation(surrogate(), *rows(n=60), SIMULATOR, draws=10, observations=3)
     assert result["nll"]["rows"] == 20
     assert result["nll"]["draws"] == 10
     assert result["posterior"]["draws"] == 1  # the family's default
@@ -213,7 +213,7 @@ def test_pictures_of_two_dimensional_x():
 
     law = replace(Law.of("gaussian", vars(SIMULATOR)), x_shape=(1, 7))
     simulator = Square(size=7, parameters=1)
-    result = validate(Picture(law, Config()), *rows(simulator, n=30), None)
+    result = validation(Picture(law, Config()), *rows(simulator, n=30), None)
     gallery, (latent,) = result["gallery"], result["latents"]
     assert np.shape(gallery["true"]) == np.shape(gallery["surrogate"]) == (8, 1, 7)
     assert gallery["theta"] == sorted(gallery["theta"])

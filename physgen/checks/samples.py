@@ -12,76 +12,61 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import wasserstein_distance
 
-from physgen.checks.exact.truth import bins, estimate
-from physgen.checks.two_sample.samples import (
-    c2st,
-    common_edges,
-    counts,
-    js_distance,
-    mmd,
-    shuffle_components,
-)
+from physgen.checks.estimate import bins, estimate, evenly_ranked
+from physgen.checks.two_sample.c2st import c2st
+from physgen.checks.two_sample.mmd import mmd
+from physgen.checks.two_sample.permutations import shuffle_components
+from physgen.checks.two_sample.separation import histogram_distances
 from physgen.surrogates.base import Surrogate
-from simulators.base import Array, Box, Observable, Simulator
+from simulators.base import Array, Box, Observable, Simulator, labels
 from simulators.base import observables as declared
 
 __all__ = [
-    "curves",
-    "distribution",
-    "draw",
-    "drawn_by",
-    "filters",
-    "gallery",
-    "labels",
-    "latents",
-    "observables",
-    "scalars",
-    "spread",
-    "two_sample",
-]
+    "curves_section", "drawn_x", "filters_section", "gallery_section", "latents_section",
+    "observables_section", "scalars", "sweep_section", "two_sample_section",
+]  # fmt: skip
 
 GALLERY, BINS, FILTERS = 8, 12, 16
 
 
 def scalars(simulator: Simulator | None, x: Array) -> dict[str, Observable]:
-    """The observables that are one number for each x."""
+    """The observables that are one number for each x (n, *x_shape)."""
     every = declared(simulator) if simulator else {}
     return {name: o for name, o in every.items() if o(x[:1]).ndim == 1}
 
 
-def observables(
+def observables_section(
     scalars: Mapping[str, Observable], x: Array, fake: Array, seed: int
 ) -> dict[str, Any]:
-    """Distributions over all rows: distance, its null, and the histograms themselves."""
+    """Distributions over all rows: distance, its null, and the histograms themselves.
+
+    Args:
+        scalars: name → a number of each x.
+        x: true, (n, *x_shape).
+        fake: drawn at the same θ, (n, *x_shape).
+        seed: seed of the null.
+    """
     rng = np.random.default_rng([seed, 3])
     return {
         name: labels(observable)
-        | distribution(observable(x), observable(fake), rng, ("true", "surrogate"))
+        | histogram_distances(observable(x), observable(fake), rng, ("true", "surrogate"))
         for name, observable in scalars.items()
     }
 
 
-def distribution(
-    a: Array, b: Array, rng: np.random.Generator, names: tuple[str, str]
-) -> dict[str, Any]:
-    """Distances of two samples of a number, (n,) and (m,), and their histograms under `names`."""
-    edges = common_edges(a)
-    p, q = counts(a, edges), counts(b, edges)
-    js = js_distance(p, q, rng)
-    return {
-        "js": js.value,
-        "js_null": js.null,
-        "wasserstein": wasserstein_distance(a, b),
-        "histogram": {"edges": edges, names[0]: p, names[1]: q},
-    }
-
-
-def curves(
+def curves_section(
     scalars: Mapping[str, Observable], theta: Array, x: Array, fake: Array, prior: Box
 ) -> dict[str, Any]:
-    """Means in bins of the first parameter, each at the mean θ of its rows."""
+    """Means in bins of the first parameter, each at the mean θ of its rows.
+
+    Args:
+        scalars: name → a number of each x.
+        theta: parameters of the rows, (n, D).
+        x: true, (n, *x_shape).
+        fake: drawn at the same θ, (n, *x_shape).
+        prior: whose range of the first parameter is binned.
+    """
     first = prior.parameters[0]
     parts = [r for *_, r in bins(theta[:, 0], first.low, first.high, BINS)]
     section = {}
@@ -102,10 +87,21 @@ def _means(values: Array, parts: list[Array]) -> dict[str, list[float]]:
     return {"mean": [e.value for e in estimates], "se": [e.se for e in estimates]}
 
 
-def two_sample(
+def two_sample_section(
     scalars: Mapping[str, Observable], theta: Array, x: Array, fake: Array, seed: int
 ) -> dict[str, Any] | None:
-    """Tests on x and its scalar observables; the classifier is told θ as well."""
+    """Tests on x and its scalar observables; the classifier is told θ as well.
+
+    Args:
+        scalars: name → a number of each x.
+        theta: parameters of the rows, (n, D).
+        x: true, (n, *x_shape).
+        fake: drawn at the same θ, (n, *x_shape).
+        seed: seed of the tests.
+
+    Returns:
+        JSON data; None of fewer than ten rows.
+    """
     if len(x) < 10:
         return None
     rng, given = np.random.default_rng([seed, 4]), (theta, theta)
@@ -125,41 +121,56 @@ def two_sample(
     }
 
 
-def draw(surrogate: Surrogate, theta: Array, x: Array, seed: int) -> Array:
-    """One x of the surrogate for each θ, of the type of x."""
+def drawn_x(surrogate: Surrogate, theta: Array, x: Array, seed: int) -> Array:
+    """One x of the surrogate for each θ (n, D), of the type of x: (n, *x_shape)."""
     generator = torch.Generator(surrogate.device).manual_seed(seed)
     return surrogate.sample(torch.as_tensor(theta), generator).cpu().numpy().astype(x.dtype)
 
 
-def drawn_by(
+def sweep_section(
     ways: Iterable[tuple[str, int, Surrogate]],
     scalars: Mapping[str, Observable],
     theta: Array,
     x: Array,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Distances of observables, and samples a CPU second, for each sampler and its evaluations."""
+    """Distances of observables, and samples a CPU second, for each sampler and its evaluations.
+
+    Args:
+        ways: name of the sampler, evaluations of its network, and the surrogate that draws so.
+        scalars: name → a number of each x.
+        theta: parameters of the rows, (n, D).
+        x: true, (n, *x_shape).
+        seed: seed of the draws.
+    """
     table = []
     for name, evaluations, surrogate in ways:
         start = time.process_time()
-        fake = draw(surrogate, theta, x, seed)
+        fake = drawn_x(surrogate, theta, x, seed)
         rate = len(x) / max(time.process_time() - start, 1e-9)
         distances = {
             key: {k: o[k] for k in ("title", "js", "js_null")}
-            for key, o in observables(scalars, x, fake, seed).items()
+            for key, o in observables_section(scalars, x, fake, seed).items()
         }
         way = {"sampler": name, "evaluations": evaluations, "samples_per_cpu_s": rate}
         table.append(way | {"observables": distances})
     return table
 
 
-def gallery(name: str, theta: Array, x: Array, fake: Array) -> dict[str, Any]:
-    """True and drawn x at the same θ, spread over the range of its first column."""
-    rows = spread(theta[:, 0], GALLERY)
+def gallery_section(name: str, theta: Array, x: Array, fake: Array) -> dict[str, Any]:
+    """True and drawn x at the same θ, spread over the range of its first column.
+
+    Args:
+        name: of the first parameter.
+        theta: parameters of the rows, (n, D).
+        x: true, (n, *x_shape).
+        fake: drawn at the same θ, (n, *x_shape).
+    """
+    rows = evenly_ranked(theta[:, 0], GALLERY)
     return {"parameter": name, "theta": theta[rows, 0], "true": x[rows], "surrogate": fake[rows]}
 
 
-def latents(surrogate: Surrogate) -> list[dict[str, Any]]:
+def latents_section(surrogate: Surrogate) -> list[dict[str, Any]]:
     """Rows of x along latents from −2 to 2, at the centre of the prior."""
     centre = (surrogate.law.prior.low + surrogate.law.prior.high) / 2
     theta = centre[0] if len(centre) == 1 else centre
@@ -169,20 +180,7 @@ def latents(surrogate: Surrogate) -> list[dict[str, Any]]:
     ]
 
 
-def filters(surrogate: Surrogate) -> Array | None:
-    """The first of the surrogate's filters."""
+def filters_section(surrogate: Surrogate) -> Array | None:
+    """The first of the surrogate's filters, (k, rows, columns)."""
     found = surrogate.filters()
     return None if found is None else found[:FILTERS].cpu().numpy()
-
-
-def labels(observable: Observable) -> dict[str, Any]:
-    """What an observable is called, for tables and axes."""
-    return {"title": observable.title, "unit": observable.unit, "latex": observable.latex}
-
-
-def spread(values: Array, count: int) -> Array:
-    """Rows at equal steps of the ranks of their values."""
-    order = np.argsort(values, kind="stable")
-    return order[
-        np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
-    ]

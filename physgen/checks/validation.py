@@ -25,27 +25,20 @@ from typing import Any
 
 import numpy as np
 
-from physgen.checks.exact.log_z import partition
-from physgen.checks.exact.truth import (
-    Agreement,
-    bins,
-    compare,
-    estimate,
-    log_mass,
-    never_above,
-    paired,
-)
+from physgen.checks.estimate import bins, estimate, evenly_ranked
+from physgen.checks.exact.agreement import Agreement, agreement
+from physgen.checks.exact.gap import log_mass, never_above, paired
+from physgen.checks.exact.log_z import log_z_section
 from physgen.checks.samples import (
-    curves,
-    draw,
-    drawn_by,
-    filters,
-    gallery,
-    latents,
-    observables,
+    curves_section,
+    drawn_x,
+    filters_section,
+    gallery_section,
+    latents_section,
+    observables_section,
     scalars,
-    spread,
-    two_sample,
+    sweep_section,
+    two_sample_section,
 )
 from physgen.checks.timing import Sections
 from physgen.errors import UsageError
@@ -61,22 +54,22 @@ from physgen.surrogates.base import Likelihood, Surrogate
 from physgen.surrogates.base import LogProb as ScoredRows
 from simulators.base import Array, LogProb, Simulator, exact_log_prob
 
-__all__ = ["validate"]
+__all__ = ["VALIDATION_SECTIONS", "validation"]
 
 SET = 10
 """Independent x that one set holds."""
-PAIRS = 100_000
+NLL_DRAWS = 100_000
 """Rows × draws of log p in the NLL at most; being paired, its gap needs few rows."""
 EXAMPLES, THETA_BINS = 4, 8
 
-SECTIONS = {
+VALIDATION_SECTIONS = {
     "samples": 1, "nll": 4, "posterior": 8, "partition": 1, "observables": 1, "curves": 1,
     "two_sample": 4, "sweep": 4, "gallery": 0, "latents": 0, "filters": 0,
 }  # fmt: skip
 """Those that take time, with the part of it that they take, about."""
 
 
-def validate(
+def validation(
     surrogate: Surrogate,
     theta: Array,
     x: Array,
@@ -119,23 +112,27 @@ def validate(
     quantities = scalars(simulator, x)
     section = Sections(progress)
     result = section.result
-    fake = section("samples", draw, surrogate, theta, x, seed)
+    fake = section("samples", drawn_x, surrogate, theta, x, seed)
     result["nll"] = section("nll", _nll, surrogate, theta, x, truth, draws, seed)
     result["posterior"] = section(
         "posterior", _posterior, surrogate, theta, x, simulator, less, observations, seed
     )
-    result["partition"] = section("partition", partition, surrogate, simulator, draws, seed)
-    result["observables"] = section("observables", observables, quantities, x, fake, seed)
+    result["partition"] = section("partition", log_z_section, surrogate, simulator, draws, seed)
+    result["observables"] = section("observables", observables_section, quantities, x, fake, seed)
     name, law = surrogate.law.prior.names[0], surrogate.law
-    result["curves"] = section("curves", curves, quantities, theta, x, fake, law.prior)
-    result["two_sample"] = section("two_sample", two_sample, quantities, theta, x, fake, seed)
+    result["curves"] = section("curves", curves_section, quantities, theta, x, fake, law.prior)
+    result["two_sample"] = section(
+        "two_sample", two_sample_section, quantities, theta, x, fake, seed
+    )
     if sweep:
         ways = surrogate.samplers()
-        result["sweep"] = section("sweep", drawn_by, ways, quantities, theta, x, seed)
+        result["sweep"] = section("sweep", sweep_section, ways, quantities, theta, x, seed)
     pictures = len(law.x_shape) == 2
-    result["gallery"] = section("gallery", gallery, name, theta, x, fake) if pictures else None
-    result["latents"] = section("latents", latents, surrogate) if pictures else []
-    result["filters"] = section("filters", filters, surrogate) if pictures else None
+    result["gallery"] = (
+        section("gallery", gallery_section, name, theta, x, fake) if pictures else None
+    )
+    result["latents"] = section("latents", latents_section, surrogate) if pictures else []
+    result["filters"] = section("filters", filters_section, surrogate) if pictures else None
     return section.json()
 
 
@@ -146,7 +143,7 @@ def _nll(
         return None
     exact = truth(theta, x) if truth else np.full(len(x), np.nan)
     usable = np.isfinite(exact) if truth else np.ones(len(x), dtype=bool)
-    keep = np.flatnonzero(usable)[: max(1, PAIRS // draws)]
+    keep = np.flatnonzero(usable)[: max(1, NLL_DRAWS // draws)]
     theta, x, exact = theta[keep], x[keep], exact[keep]
 
     def scored(one: Surrogate) -> ScoredRows:
@@ -213,14 +210,14 @@ def _posterior(
     theta, x = theta[rows], x[rows]
     model = grid_posterior(of_surrogate(surrogate, x, draws=draws, seed=seed), prior, len(x))
     exact = grid_posterior(of_exact(truth, x), prior, len(x)) if truth else None
-    agreement = compare(exact, model) if exact else None
+    found = agreement(exact, model) if exact else None
     return {
         "likelihood": likelihood,
         "observations": len(x),
         "draws": draws,
         "evaluations": model.evaluations.mean(),
-        **_figures(agreement),
-        "by_parameter": _by_parameter(agreement, prior.names),
+        **_figures(found),
+        "by_parameter": _by_parameter(found, prior.names),
         "sets": _sets(surrogate, theta, simulator, truth, draws, seed)
         if simulator and truth
         else None,
@@ -228,25 +225,25 @@ def _posterior(
     }
 
 
-def _figures(agreement: Agreement | None) -> dict[str, float | None]:
+def _figures(found: Agreement | None) -> dict[str, float | None]:
     """Averages over observations; the errors of several parameters count alike."""
-    if agreement is None:
+    if found is None:
         return dict.fromkeys(("mean_error", "mean_error_se", "std_ratio", "tv", "c2st", "kl"))
-    error = estimate(abs(agreement.shift).mean(-1))
+    error = estimate(abs(found.shift).mean(-1))
     return {
         "mean_error": error.value,
         "mean_error_se": error.se,
-        "std_ratio": agreement.ratio.mean(),
-        "tv": agreement.tv.mean(),
-        "c2st": agreement.c2st.mean(),
-        "kl": agreement.kl.mean(),
+        "std_ratio": found.ratio.mean(),
+        "tv": found.tv.mean(),
+        "c2st": found.c2st.mean(),
+        "kl": found.kl.mean(),
     }
 
 
-def _by_parameter(agreement: Agreement | None, names: tuple[str, ...]) -> dict[str, Any]:
-    if agreement is None:
+def _by_parameter(found: Agreement | None, names: tuple[str, ...]) -> dict[str, Any]:
+    if found is None:
         return {}
-    error, ratio = abs(agreement.shift).mean(0), agreement.ratio.mean(0)
+    error, ratio = abs(found.shift).mean(0), found.ratio.mean(0)
     return {name: {"mean_error": error[d], "std_ratio": ratio[d]} for d, name in enumerate(names)}
 
 
@@ -268,7 +265,7 @@ def _sets(
         return None
     model = iid_sets(of_surrogate(surrogate, x, draws=draws, seed=seed), SET)
     exact = grid_posterior(iid_sets(of_exact(truth, x), SET), prior, n)
-    figures = _figures(compare(exact, grid_posterior(model, prior, n)))
+    figures = _figures(agreement(exact, grid_posterior(model, prior, n)))
     return {"size": SET, "observations": n, **figures}
 
 
@@ -281,7 +278,7 @@ def _examples(
     low, high = np.min(ends, 0)[:, 0], np.max(ends, 0)[:, 1]
     marginals = {"exact": exact.marginal(0) if exact else None, "surrogate": model.marginal(0)}
     examples = []
-    for i in spread(theta[:, 0], EXAMPLES):
+    for i in evenly_ranked(theta[:, 0], EXAMPLES):
         grid = np.linspace(low[i], high[i], 200)
         examples.append(
             {"theta": theta[i], "parameter": name, "grid": grid}

@@ -1,5 +1,6 @@
 """Datasets on disk: rows (θ, x) and the law they follow, written whole and read guarded."""
 
+from physgen.dataset.dataset import Dataset, as_array
 from physgen.dataset.files import file_digest, read_bytes, refuse_overwriting, write_bytes
 from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
@@ -7,18 +8,21 @@ from physgen.dataset.products import read_arrays, write_arrays
 from physgen.dataset.reader import read
 from physgen.dataset.schema import SCHEMA, Meta, Rows, provenance, validated
 from physgen.dataset.stream import Blocks, Stream
-from physgen.dataset.writer import Written, write
+from physgen.dataset.writer import Written, gather, write
 
 __all__ = [
     "SCHEMA",
     "Blocks",
+    "Dataset",
     "Meta",
     "Rows",
     "Shard",
     "Stream",
     "Written",
+    "as_array",
     "describe",
     "file_digest",
+    "gather",
     "provenance",
     "read",
     "read_arrays",

@@ -29,7 +29,7 @@ from physgen.dataset.files import refuse_overwriting, storage, write_bytes
 from physgen.dataset.schema import SCHEMA, Meta, dumps
 from physgen.errors import DataError, UsageError
 
-__all__ = ["Job", "Shard", "created_now"]
+__all__ = ["Job", "Shard", "created_now", "shards"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,15 @@ class Shard:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+
+def shards(rows: int, shard_rows: int, seed: int | None) -> list[Shard]:
+    """A dataset's rows cut into shards, each with a child of its seed."""
+    starts = range(0, rows, shard_rows)
+    return [
+        Shard(k, i, min(i + shard_rows, rows), np.random.SeedSequence(seed, spawn_key=(k,)))
+        for k, i in enumerate(starts)
+    ]
 
 
 def created_now() -> str:
@@ -96,13 +105,14 @@ class Job:
         """The configuration and the time of the first start."""
         return self.folder / "job.json"
 
+    @cached_property
+    def shards(self) -> list[Shard]:
+        """All shards, in order."""
+        return shards(self.rows, self.shard_rows, self.meta.seed)
+
     def shard(self, number: int) -> Shard:
         """One of the shards."""
-        start = number * self.shard_rows
-        stop = min(start + self.shard_rows, self.rows)
-        return Shard(
-            number, start, stop, np.random.SeedSequence(self.meta.seed, spawn_key=(number,))
-        )
+        return self.shards[number]
 
     def __len__(self) -> int:
         """Number of shards."""

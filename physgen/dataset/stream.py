@@ -8,7 +8,7 @@ but the last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,10 +25,10 @@ SEGMENT = 1024  # rows read in one go from a file without chunks
 
 
 class Blocks:
-    """All rows of a file in its order, a chunk at a time, checked as `read` checks them.
+    """All rows in their order, of a file a chunk at a time, checked as `read` checks them.
 
     Args:
-        path: the dataset; its checksum is compared once, here.
+        source: rows in memory, or a dataset's path; its checksum is compared once, here.
 
     Attributes:
         rows: number of rows.
@@ -40,17 +40,25 @@ class Blocks:
         StorageError: the file cannot be opened.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        with opened(self.path) as file:
-            found = contents(file, self.path)
-            self.step: int = (found.fields["x"].chunks or (SEGMENT,))[0]
-            self.rows: int = found.rows
-            self.meta: Meta | None = found.meta
+    def __init__(self, source: str | Path | Rows) -> None:
+        self.step: int
+        self.rows: int
+        self.meta: Meta | None
+        self.source = source if isinstance(source, Rows) else Path(source)
+        if isinstance(self.source, Rows):
+            self.step, self.rows, self.meta = SEGMENT, len(self.source), self.source.meta
+            return
+        with opened(self.source) as file:
+            found = contents(file, self.source)
+            self.step = (found.fields["x"].chunks or (SEGMENT,))[0]
+            self.rows, self.meta = found.rows, found.meta
 
     def __iter__(self) -> Iterator[Rows]:
-        with opened(self.path, checked=True) as file:
-            found = contents(file, self.path)
+        if isinstance(self.source, Rows):
+            yield from (self.source[slice(*part)] for part in segments(0, self.rows, self.step))
+            return
+        with opened(self.source, checked=True) as file:
+            found = contents(file, self.source)
             for part in segments(0, self.rows, self.step):
                 yield found.checked(*part)
 
@@ -135,7 +143,9 @@ def pairs(found: Contents) -> Contents:
     return Contents(found.path, {k: found.fields[k] for k in ("theta", "x")}, found.meta)
 
 
-def joined(parts: list[Rows]) -> Rows:
-    """Rows one after another."""
-    theta = [p.theta for p in parts if p.theta is not None]
-    return Rows(np.concatenate([p.x for p in parts]), np.concatenate(theta), {}, parts[0].meta)
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Rows (n, …) with θ, one after another."""
+    arrays = [p.arrays() for p in parts]
+    every = {name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]}
+    aux = {k.removeprefix("aux/"): v for k, v in every.items() if k.startswith("aux/")}
+    return Rows(every["x"], every["theta"], aux, parts[0].meta)

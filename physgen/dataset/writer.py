@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -27,8 +28,9 @@ from physgen.dataset.files import (
 )
 from physgen.dataset.guard import HDF5_ERRORS
 from physgen.dataset.image import Output, chunked, image, label
-from physgen.dataset.job import Job, Shard
+from physgen.dataset.job import Job, Shard, shards
 from physgen.dataset.pool import run
+from physgen.dataset.reader import read
 from physgen.dataset.schema import (
     SCHEMA,
     Meta,
@@ -39,10 +41,12 @@ from physgen.dataset.schema import (
     dumps,
     validated,
 )
+from physgen.dataset.stream import joined
 from physgen.errors import DataError, UsageError
+from physgen.law import Law
 from physgen.runtime.interrupt import Stop, interruptible
 
-__all__ = ["Written", "write"]
+__all__ = ["Written", "gather", "write"]
 
 Make = Callable[[Shard], Rows]
 
@@ -120,6 +124,41 @@ def write(
     return Written(job.path, n, *written, time.perf_counter() - begun, resumed)
 
 
+def gather(
+    n: int,
+    meta: Meta,
+    make: Make,
+    *,
+    shard_rows: int | None = None,
+    workers: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Rows:
+    """The rows that `write` would write, in memory; arguments and errors as there."""
+    if workers > 1:
+        with TemporaryDirectory(prefix="physgen-") as folder:
+            path = Path(folder) / "rows.h5"
+            write(path, n, meta, make, shard_rows=shard_rows, workers=workers, progress=progress)
+            return read(path)
+    parts = []
+    with interruptible(str(meta.source.get("name", "rows")), "nothing was kept") as stop:
+        for shard in shards(n, min(n, shard_rows or chunk_rows(meta.law)), meta.seed):
+            stop.check()
+            parts.append(checked(make(shard), shard, meta.law, "x"))
+            if progress:
+                progress(shard.stop)
+    return replace(joined(parts), meta=meta)
+
+
+def checked(rows: Rows, shard: Shard, law: Law, where: str) -> Rows:
+    """The rows of a shard as a file stores them, refused if they are others than they must be."""
+    if len(rows) != len(shard) or rows.theta is None:
+        raise DataError(
+            f"{where}: shard {shard.number}: expected {len(shard)} rows with theta, got "
+            f"{len(rows)} {'without theta' if rows.theta is None else 'rows'}"
+        )
+    return validated(rows, law, where, shard.start)
+
+
 @dataclass(frozen=True)
 class Part:
     """Makes shards and stores them: what a worker runs."""
@@ -130,13 +169,7 @@ class Part:
     def __call__(self, number: int) -> None:
         """Make one shard and store it in the work folder."""
         job, shard = self.job, self.job.shard(number)
-        rows = self.make(shard)
-        if len(rows) != len(shard) or rows.theta is None:
-            raise DataError(
-                f"{job.path}: shard {number}: expected {len(shard)} rows with theta, got "
-                f"{len(rows)} {'without theta' if rows.theta is None else 'rows'}"
-            )
-        arrays = validated(rows, job.meta.law, str(job.path), shard.start).arrays()
+        arrays = checked(self.make(shard), shard, job.meta.law, str(job.path)).arrays()
         write_bytes(job.part(number), image(arrays, job.shard_rows), sidecar=False, durable=False)
 
     def resume(self, number: int, stop: Stop) -> int:

@@ -1,76 +1,93 @@
-"""The page of a calibration: the words in calibration.html, the ink in uniform."""
+"""The page of a calibration: its own words in calibration.html, those of each check in the check.
+
+A check says what it has to show as a :class:`physgen.reporting.view.PagePart`, without ink;
+here its pictures are drawn, by :mod:`.uniform`, and its numbers written. None is known by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from physgen.reporting import figures, uniform
-from physgen.reporting.page import grid, letter, plot, rendered
+from physgen.reporting.page import letter
+from physgen.reporting.quantities import measured, number
+from physgen.reporting.sheet import Drawing, Sheet, grid
+from physgen.reporting.view import CONTROLS, Labels, PagePart, Picture, Table, Value, Words
 
-__all__ = ["page"]
-
-SQUARE = (4.2, 3.9)
+__all__ = ["calibration_sheet"]
 
 
-def page(metrics: Mapping[str, Any]) -> str:
-    """The report as HTML; the same text for the same metrics."""
+def calibration_sheet(
+    metrics: Mapping[str, Any],
+    parts_of: Callable[[Mapping[str, Any], Labels], Iterable[PagePart]],
+) -> Sheet:
+    """The page of what calibrate wrote.
+
+    Args:
+        metrics: its JSON data.
+        parts_of: metrics, labels → what each check has to show.
+    """
     judged = metrics.get("surrogate") or metrics.get("network") or {}
     law = judged.get("law") or {}
-    return rendered(
-        "calibration.html",
-        m=metrics,
-        judged=judged,
-        law=law,
-        names={p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []},
-        controls={name: control[0] for name, control in uniform.CONTROLS.items()},
-        plots=plots(metrics, law),
+    prior = law.get("prior") or []
+    labels = Labels(
+        {p["name"]: letter(p["name"], p.get("latex", "")) for p in prior},
+        {p["name"]: figures.axis_label(p.get("latex", ""), "", p["name"]) for p in prior},
     )
-
-
-def plots(metrics: Mapping[str, Any], law: Mapping[str, Any]) -> dict[str, Any]:
-    """Section → its figures as data URIs, one for each thing that the metrics have data for."""
-    prior = {p["name"]: (p.get("latex", ""), p.get("unit", "")) for p in law.get("prior") or []}
-    symbols = {n: figures.label(latex, "", n) for n, (latex, _) in prior.items()}
-    axes = [figures.label(latex, unit, n) for n, (latex, unit) in prior.items()]
-    bands, levels = metrics.get("bands") or {}, metrics.get("levels") or []
-    sbc = {n: t for n, t in (metrics.get("sbc") or {}).items() if t["data"] and bands}
-    regions = {
-        title: metrics.get(key) or {}
-        for key, title in (("coverage", "densest regions"), ("tarp", "TARP"))
+    axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
+    parts = _merged(parts_of(metrics, labels))
+    values = {
+        "m": metrics,
+        "judged": judged,
+        "law": law,
+        "names": labels.letters,
+        "controls": CONTROLS,
+        "parts": parts,
+        "tables": {part.key: _written(part.table) for part in parts if part.table},
+        "said": _said,
     }
-    corners, outside = metrics.get("corners") or [], metrics.get("misspecification")
-    return {
-        "sbc": [
-            uri
-            for name, test in sbc.items()
-            for uri in (
-                plot(uniform.ranks, test, bands["count"], _rank(symbols, name)),
-                plot(uniform.difference, test, levels, bands["ecdf"], _rank(symbols, name)),
-            )
-        ],
-        "regions": [
-            grid(_axes(uniform.curve), test, levels, bands["ecdf"], title, size=SQUARE)
-            for title, test in regions.items()
-            if test.get("data") and bands
-        ],
-        "corners": [
-            grid(uniform.corner, c, axes, size=SQUARE if len(axes) > 1 else figures.PANEL)
-            for c in corners
-            if len(axes) == len(c["axes"])
-        ],
-        "predictive": [
-            plot(uniform.predictive, o, o["title"] or name)
-            for name, o in (metrics.get("predictive") or {}).items()
-        ],
-        "misspecification": [plot(uniform.p_values, outside)] if outside else [],
-    }
+    plots = {part.key: [_drawn(p) for p in part.pictures] for part in parts}
+    return Sheet("calibration.html", values, plots | {"corners": _corners(metrics, axes)})
 
 
-def _rank(symbols: Mapping[str, str], name: str) -> str:
-    return f"posterior probability of less than the true {symbols.get(name, name)}"
+def _merged(parts: Iterable[PagePart]) -> list[PagePart]:
+    """Parts of one key as one, with all their pictures."""
+    found: dict[str, PagePart] = {}
+    for part in parts:
+        first = found.get(part.key)
+        more = part.pictures if first is None else first.pictures + part.pictures
+        found[part.key] = replace(first or part, pictures=more)
+    return list(found.values())
 
 
-def _axes(draw: Any) -> Any:
-    """A figure of one axes, of any size."""
-    return lambda figure, *data: draw(figure.add_subplot(), *data)
+def _drawn(picture: Picture) -> Drawing:
+    """A picture, to be drawn."""
+    draw = uniform.FIGURES[picture.figure]
+    size = figures.SQUARE if picture.square else figures.PANEL
+    return grid(lambda figure: draw(figure.add_subplot(), *picture.data), size=size)
+
+
+def _corners(metrics: Mapping[str, Any], axes: list[str]) -> list[Drawing]:
+    """Some posteriors."""
+    size = figures.SQUARE if len(axes) > 1 else figures.PANEL
+    shown = [c for c in metrics.get("corners") or [] if len(axes) == len(c["axes"])]
+    return [grid(uniform.corner, corner, axes, size=size) for corner in shown]
+
+
+def _written(table: Table) -> list[list[str]]:
+    """The rows of a table as text."""
+    return [
+        [_said(value, column.digits) for value, column in zip(row, table.columns, strict=True)]
+        for row in table.rows
+    ]
+
+
+def _said(value: Value, digits: int = 2) -> str:
+    """A value as text: a number, a number with its error, or words with their numbers."""
+    if isinstance(value, Words):
+        return value.text.format(*(_said(v, digits) for v in value.values))
+    if isinstance(value, str):
+        return value
+    return measured(*value) if isinstance(value, tuple) else number(value, digits)

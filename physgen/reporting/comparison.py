@@ -6,34 +6,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from physgen.reporting import figures
-from physgen.reporting.page import grid, letter, plot, rendered
+from physgen.reporting.page import letter
+from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 
-__all__ = ["page"]
+__all__ = ["comparison_sheet"]
 
 TALL, WIDE = (4.2, 3.6), (4.2, 2.2)
 
 
-def page(metrics: Mapping[str, Any]) -> str:
-    """The report as HTML; the same text for the same metrics."""
+def comparison_sheet(metrics: Mapping[str, Any]) -> Sheet:
+    """The page of what compare wrote."""
     laws = [(metrics.get(key) or {}).get("law") for key in figures.PAIR]
     law: Mapping[str, Any] = next(filter(None, laws), {})
-    return rendered(
-        "comparison.html",
-        m=metrics,
-        law=law,
-        names={p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []},
-        plots=plots(metrics, law),
-    )
+    names = {p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []}
+    values = {"m": metrics, "law": law, "names": names}
+    return Sheet("comparison.html", values, _plots(metrics, law))
 
 
-def plots(metrics: Mapping[str, Any], law: Mapping[str, Any]) -> dict[str, Any]:
-    """Section → its figures as data URIs, one for each thing that the metrics have data for."""
+def _plots(metrics: Mapping[str, Any], law: Mapping[str, Any]) -> dict[str, list[Drawing]]:
+    """Section → its figures, one for each thing that the metrics have data for."""
     latex = {p["name"]: p.get("latex", "") for p in law.get("prior") or []}
     observables = metrics.get("observables") or {}
     average, events, cells = (metrics.get(k) for k in ("average", "events", "cells"))
     layers = (cells or {}).get("layers")
     name = (events or {}).get("parameter") or "theta"
-    symbol = figures.label(latex.get(name, ""), "", name)
+    symbol = figures.axis_label(latex.get(name, ""), "", name)
     return {
         "events": [grid(figures.events, events, symbol, size=WIDE)] if events else [],
         "average": [grid(figures.average, average, size=WIDE)] if average else [],
@@ -43,9 +40,9 @@ def plots(metrics: Mapping[str, Any], law: Mapping[str, Any]) -> dict[str, Any]:
             if o.get("histogram")
         ],
         "curves": [
-            uri
+            drawing
             for name, c in (metrics.get("curves") or {}).items()
-            for uri in (
+            for drawing in (
                 grid(figures.profile, c, name, size=TALL),
                 *(
                     [

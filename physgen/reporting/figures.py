@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
 
@@ -30,13 +31,14 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "PAIR",
     "average",
+    "axis_label",
     "curve",
     "events",
+    "figure_of",
     "filters",
     "gallery",
     "gap",
     "histogram",
-    "label",
     "learning",
     "partition",
     "posterior",
@@ -51,7 +53,7 @@ INK, GREY, SURROGATE = "#222222", "#9a9a9a", "#d55e00"
 HUES = (SURROGATE, "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 LATTICE = LinearSegmentedColormap.from_list("lattice", ["#f4efe4", "#24364b"])
 PAIR = ("reference", "generated")
-PANEL = (4.2, 2.9)
+PANEL, SQUARE = (4.2, 2.9), (4.2, 3.9)
 STYLE: Any = {  # matplotlib's stubs change how they type these keys
     "svg.hashsalt": "physgen",
     "svg.fonttype": "path",
@@ -81,24 +83,44 @@ OPEN = DOTS | {"marker": "o", "color": INK, "markerfacecolor": "white", "markere
 FULL = DOTS | {"marker": "o", "color": SURROGATE}
 
 
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib as this house has it, whatever the user's own settings, for a block."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def figure_of(draw: Callable[[Figure], None], size: tuple[float, float] = PANEL) -> Figure:
+    """A figure in the house style, on white.
+
+    Args:
+        draw: draws on the empty figure.
+        size: width and height in inches.
+    """
+    with house_style():
+        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        draw(figure)
+    return figure
+
+
 def svg(draw: Callable[[Figure], None], size: tuple[float, float] = PANEL) -> bytes:
-    """The SVG of a figure in the house style, whatever the user's own settings; no date in it.
+    """The SVG of a figure in the house style, on nothing; no date in it.
 
     Args:
         draw: draws on the empty figure.
         size: width and height in inches.
     """
     file = io.BytesIO()
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+    with house_style():
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
 
-def label(latex: str, unit: str = "", name: str = "") -> str:
+def axis_label(latex: str, unit: str = "", name: str = "") -> str:
     """A symbol and its unit as an axis label; the plain name where the LaTeX does not parse."""
     symbol = _plain(name or latex)
     if latex:
@@ -113,7 +135,15 @@ def label(latex: str, unit: str = "", name: str = "") -> str:
 def gallery(
     figure: Figure, theta: Sequence[float], true: ArrayLike, surrogate: ArrayLike, symbol: str
 ) -> None:
-    """True x above surrogate x, one column for each θ, on one scale of grey."""
+    """True x above surrogate x, one column for each θ, on one scale of grey.
+
+    Args:
+        figure: empty.
+        theta: a value for each column, (k,).
+        true: lattices, (k, h, w).
+        surrogate: lattices, (k, h, w).
+        symbol: of θ.
+    """
     rows = np.asarray([true, surrogate], dtype=float)
     axes = figure.subplots(2, len(theta), squeeze=False)
     _lattices(axes, rows)
@@ -148,7 +178,7 @@ def curve(figure: Figure, data: Mapping[str, Any], symbol: str, name: str = "") 
         top.errorbar(theta, mean, se, label=_plain(key), **style)
         below.errorbar(theta, mean - reference, se, **style)
     top.set_title(_plain(data.get("title") or name))
-    top.set_ylabel(label(data.get("latex", ""), data.get("unit", ""), name))
+    top.set_ylabel(axis_label(data.get("latex", ""), data.get("unit", ""), name))
     top.legend()
     below.set(xlabel=symbol, ylabel=f"− {'true' if exact is None else 'exact'}")
     figure.align_ylabels()
@@ -236,7 +266,7 @@ def histogram(
     ax.stairs(true, edges, fill=True, color=GREY, alpha=0.5, label=pair[0])
     ax.stairs(drawn, edges, color=SURROGATE, linewidth=1.2, label=pair[1])
     ax.set_title(_plain(data.get("title") or name))
-    ax.set(xlabel=label(data.get("latex", ""), data.get("unit", ""), name), ylabel="density")
+    ax.set(xlabel=axis_label(data.get("latex", ""), data.get("unit", ""), name), ylabel="density")
     ax.locator_params(axis="x", nbins=6)
     ax.legend()
 
@@ -250,7 +280,7 @@ def profile(figure: Figure, data: Mapping[str, Any], name: str = "") -> None:
     below.axhline(0, color=INK, linewidth=0.8)
     below.errorbar(i, *(_floats(data["difference"][key]) for key in ("mean", "se")), **FULL)
     top.set_title(_plain(data.get("title") or name))
-    top.set_ylabel(label(data.get("latex", ""), data.get("unit", ""), name))
+    top.set_ylabel(axis_label(data.get("latex", ""), data.get("unit", ""), name))
     top.legend()
     below.set(xlabel="component", ylabel=f"− {PAIR[0]}")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))

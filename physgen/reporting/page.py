@@ -1,66 +1,48 @@
-"""One self-contained HTML file: the words in page.html, the look in style.css, the ink in figures.
-
-Every figure is an ``<img>`` with its SVG inside, so that no identifier, style or script of one
-can reach another; the page's own policy forbids scripts and the network. Strings from the metrics
-are never trusted: the template escapes all of them.
-"""
+"""The page of a surrogate: the words in page.html, the ink in figures."""
 
 from __future__ import annotations
 
-import base64
 import math
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
 from physgen.reporting import figures
-from physgen.reporting.quantities import flat, measured, number
+from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 
-__all__ = ["grid", "letter", "page", "plot", "rendered", "steepest"]
+__all__ = ["letter", "steepest", "surrogate_sheet"]
 
 COLUMNS = 5  # lattices side by side in one panel of the gallery: each still shows its domains
 
 
-def page(metrics: Mapping[str, Any]) -> str:
-    """The report as HTML; the same text for the same metrics."""
+def surrogate_sheet(metrics: Mapping[str, Any]) -> Sheet:
+    """The page of what validate wrote."""
     law = (metrics.get("surrogate") or {}).get("law") or {}
     component = "spin" if law.get("support") == "spins" else "component"
-    return rendered(
-        "page.html",
-        m=metrics,
-        law=law,
-        component=component,
-        names={p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []},
-        steepest=steepest(metrics.get("curves") or {}),
-        plots=plots(metrics, law, component),
-    )
+    values = {
+        "m": metrics,
+        "law": law,
+        "component": component,
+        "names": {
+            p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []
+        },
+        "steepest": steepest(metrics.get("curves") or {}),
+    }
+    return Sheet("page.html", values, _plots(metrics, law, component))
 
 
-def rendered(template: str, **values: Any) -> str:
-    """A template beside this module, filled in; it escapes all text."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "measured": measured, "flat": flat}
-    return environment.get_template(template).render(**values)
-
-
-def plots(metrics: Mapping[str, Any], law: Mapping[str, Any], component: str) -> dict[str, Any]:
-    """Section → its figures as data URIs, one for each thing that the metrics have data for."""
+def _plots(
+    metrics: Mapping[str, Any], law: Mapping[str, Any], component: str
+) -> dict[str, list[Drawing]]:
+    """Section → its figures, one for each thing that the metrics have data for."""
     prior = {p["name"]: (p.get("latex", ""), p.get("unit", "")) for p in law.get("prior") or []}
 
     def axis(data: Mapping[str, Any], unit: bool = True) -> str:
         name = data.get("parameter") or "theta"
         latex, units = prior.get(name, ("", ""))
-        return figures.label(latex, units if unit else "", name)
+        return figures.axis_label(latex, units if unit else "", name)
 
     def section(name: str) -> Mapping[str, Any]:
         return metrics.get(name) or {}
@@ -146,14 +128,3 @@ def _parts(gallery: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
     for i in range(panels):
         columns = slice(i * n // panels, (i + 1) * n // panels)
         yield tuple(gallery[key][columns] for key in ("theta", "true", "surrogate"))
-
-
-def plot(draw: Callable[..., None], *data: Any) -> str:
-    """A figure of one axes as a data URI."""
-    return grid(lambda figure: draw(figure.add_subplot(), *data))
-
-
-def grid(draw: Callable[..., None], *data: Any, size: tuple[float, float] = figures.PANEL) -> str:
-    """A figure that arranges its own axes as a data URI."""
-    ink = figures.svg(lambda figure: draw(figure, *data), size)
-    return f"data:image/svg+xml;base64,{base64.b64encode(ink).decode()}"

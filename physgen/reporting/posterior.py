@@ -10,44 +10,44 @@ import numpy as np
 from scipy.stats import gaussian_kde
 
 from physgen.reporting import figures, uniform
-from physgen.reporting.page import grid, letter, rendered
+from physgen.reporting.page import letter
+from physgen.reporting.sheet import Sheet, grid
 from simulators.base import Array
 
-__all__ = ["corner_of", "page"]
+__all__ = ["corner_of", "posterior_sheet"]
 
 SHOWN, ROWS, POINTS, TINY = 6, 50, 50, 1e-9
-SQUARE = (4.2, 3.9)
 
 
-def page(metrics: Mapping[str, Any]) -> str:
-    """The report as HTML; the same text for the same arrays and metadata.
+def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
+    """The page of a posterior.
 
     Args:
         metrics: metadata of a posterior file, and its arrays under "arrays".
     """
     law, arrays = metrics.get("law") or {}, metrics["arrays"]
     prior = law.get("prior") or []
-    axes = [figures.label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
+    axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
     low, high = (np.array([p[end] for p in prior]) for end in ("low", "high"))
-    size = SQUARE if len(prior) > 1 else figures.PANEL
+    size = figures.SQUARE if len(prior) > 1 else figures.PANEL
     true = arrays.get("true")
     truths = [None] * SHOWN if true is None else true[:SHOWN]
     shown = [
         corner_of(theta, low, high, t) | {"row": metrics.get("first_row", 0) + i}
         for i, (theta, t) in enumerate(zip(arrays["theta"][:SHOWN], truths, strict=False))
     ]
-    return rendered(
-        "posterior.html",
-        m=metrics,
-        law=law,
-        names=[letter(p["name"], p.get("latex", "")) for p in prior],
-        units=[p.get("unit", "") for p in prior],
-        rows=rows(arrays),
-        plots={"corners": [grid(uniform.corner, corner, axes, size=size) for corner in shown]},
-    )
+    values = {
+        "m": metrics,
+        "law": law,
+        "names": [letter(p["name"], p.get("latex", "")) for p in prior],
+        "units": [p.get("unit", "") for p in prior],
+        "rows": _rows(arrays),
+    }
+    corners = [grid(uniform.corner, corner, axes, size=size) for corner in shown]
+    return Sheet("posterior.html", values, {"corners": corners})
 
 
-def rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
+def _rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
     """Mean, width and central interval of 90 % of each parameter, and what else is known."""
     low, high = np.quantile(arrays["theta"], [0.05, 0.95], axis=1)
     every = {k: arrays.get(k) for k in ("mean", "sd", "true")} | {"low": low, "high": high}

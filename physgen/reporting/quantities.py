@@ -31,7 +31,7 @@ def measured(value: object, error: object) -> str:
     exponent = math.floor(math.log10(error))
     digits = (1 if error < 2 * 10.0**exponent else 0) - exponent
     last = round(error * 10.0**digits) if digits > 0 else round(error, digits)
-    return _minus(f"{round(value, digits):,.{max(digits, 0)}f}({last:,.0f})")
+    return _minus(f"{round(value, digits) + 0.0:,.{max(digits, 0)}f}({last:,.0f})")
 
 
 def flat(data: object, path: str = "") -> Iterator[tuple[str, str]]:

@@ -1,12 +1,14 @@
 """The figures of calibration: ranks, curves and corners; like :mod:`.figures`, one function each.
 
+Checks ask for a figure by its name in :data:`FIGURES`.
+
 What is measured is vermilion, what is expected of n rows a grey band; the controls, posteriors
 that are wrong on purpose, are thin lines of other hues, so that one sees what failing looks like.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,37 +18,41 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from physgen.reporting.figures import GREY, HUES, INK, SURROGATE
+from physgen.reporting.view import CONTROLS
 
-__all__ = ["corner", "curve", "difference", "p_values", "predictive", "ranks"]
+__all__ = [
+    "FIGURES",
+    "corner",
+    "coverage_curve",
+    "ecdf_difference",
+    "p_value_histogram",
+    "predictive_ranks",
+    "rank_histogram",
+]
 
-CONTROLS = {
-    "narrow": ("30 % too narrow", HUES[1], "--"),
-    "shifted": ("shifted by 0.3 widths", HUES[2], ":"),
-    "shuffled": ("shuffled components", HUES[1], "--"),
-}
+STYLES = {"narrow": (HUES[1], "--"), "shifted": (HUES[2], ":"), "shuffled": (HUES[1], "--")}
+OTHER = (HUES[3], "-.")
 MASS = LinearSegmentedColormap.from_list("mass", ["#ffffff00", SURROGATE])
 REGIONS = (0.95, 0.68)
 
 
-def ranks(ax: Axes, test: Mapping[str, Any], band: Sequence[float], what: str) -> None:
+def rank_histogram(ax: Axes, test: Mapping[str, Any], band: Sequence[float], what: str) -> None:
     """Histogram of ranks, with the band of a single bin and the controls."""
     data = _floats(test["data"]["counts"])
     edges, top = np.linspace(0, 1, len(data) + 1), data.max()
     ax.axhspan(*band, color=GREY, alpha=0.35, linewidth=0, label="95 % of each bin")
     ax.axhline(data.mean(), color=INK, linewidth=0.8)
     for name, control in test["controls"].items():
-        title, color, style = CONTROLS[name]
         counts = _floats(control["counts"])
         counts *= data.sum() / counts.sum() * len(counts) / len(data)
         top = max(top, counts.max())
-        ax.stairs(counts, np.linspace(0, 1, len(counts) + 1), color=color,
-                  linestyle=style, linewidth=1, label=f"control: {title}")  # fmt: skip
+        ax.stairs(counts, np.linspace(0, 1, len(counts) + 1), linewidth=1, **_style(name))
     ax.stairs(data, edges, color=SURROGATE, linewidth=1.8, label="measured")
     ax.set(xlabel=what, ylabel="rows", xlim=(0, 1), ylim=(0, 1.3 * top))
     ax.legend(loc="upper center", ncols=2, fontsize=7.5)
 
 
-def difference(
+def ecdf_difference(
     ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any, what: str
 ) -> None:
     """Distribution function less the uniform one, with the band of all levels at once."""
@@ -61,10 +67,10 @@ def difference(
     ax.legend(loc="upper center", ncols=2, fontsize=7.5)
 
 
-def curve(
+def coverage_curve(
     ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any, title: str
 ) -> None:
-    """Part of the rows whose θ is in the region of a mass, against that mass."""
+    """PagePart of the rows whose θ is in the region of a mass, against that mass."""
     x, (low, high) = _floats(levels), _floats(band)
     ax.fill_between(x, low, high, color=GREY, alpha=0.35, linewidth=0, label="95 % of all")
     ax.plot(x, x, color=INK, linewidth=0.8)
@@ -78,16 +84,22 @@ def curve(
 
 def _lines(test: Mapping[str, Any]) -> list[tuple[NDArray[Any], dict[str, Any]]]:
     """Distribution functions of the controls and, on top, of the data, and how to draw them."""
-    found = []
-    for name, control in test["controls"].items():
-        title, color, style = CONTROLS[name]
-        line = {"color": color, "linestyle": style, "linewidth": 1, "label": f"control: {title}"}
-        found.append((_floats(control["ecdf"]), line))
+    found = [
+        (_floats(control["ecdf"]), {"linewidth": 1, **_style(name)})
+        for name, control in test["controls"].items()
+    ]
     measured = {"color": SURROGATE, "linewidth": 1.8, "label": "measured"}
     return [*found, (_floats(test["data"]["ecdf"]), measured)]
 
 
-def predictive(ax: Axes, data: Mapping[str, Any], title: str) -> None:
+def _style(control: str) -> dict[str, Any]:
+    """How a control is drawn."""
+    color, line = STYLES.get(control, OTHER)
+    title = CONTROLS.get(control, control)
+    return {"color": color, "linestyle": line, "label": f"control: {title}"}
+
+
+def predictive_ranks(ax: Axes, data: Mapping[str, Any], title: str) -> None:
     """Ranks of an observable among x drawn from the posterior, and of x that are drawn."""
     own, seen = (_density(data["counts"][key]) for key in ("own", "data"))
     ax.stairs(*own, fill=True, color=GREY, alpha=0.5, label="x that are drawn")
@@ -98,12 +110,11 @@ def predictive(ax: Axes, data: Mapping[str, Any], title: str) -> None:
     ax.legend(loc="upper left", ncols=2)
 
 
-def p_values(ax: Axes, data: Mapping[str, Any]) -> None:
+def p_value_histogram(ax: Axes, data: Mapping[str, Any]) -> None:
     """P-values of how strange each x is at its θ̂, and those of shuffled x."""
-    title, color, style = CONTROLS["shuffled"]
     seen, wrong = (_density(data["counts"][key]) for key in ("data", "shuffled"))
     ax.stairs(*seen, fill=True, color=SURROGATE, alpha=0.55, label="x of the data")
-    ax.stairs(*wrong, color=color, linestyle=style, label=f"control: {title}")
+    ax.stairs(*wrong, **_style("shuffled"))
     ax.axhline(1, color=INK, linewidth=0.8)
     ax.set(xlabel="part of the drawn x that are stranger", ylabel="density", xlim=(0, 1))
     ax.legend()
@@ -139,7 +150,8 @@ def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> N
         ax.contourf(axes_of[d], axes_of[e], density.T, [*levels, top], colors=shades)
         ax.contour(axes_of[d], axes_of[e], density.T, levels, colors=SURROGATE, linewidths=0.9)
         if theta is not None:
-            ax.plot(theta[d], theta[e], "+", color=INK, markersize=9, markeredgewidth=1.4)
+            ax.plot(theta[d], theta[e], "+", color=INK, markersize=9, markeredgewidth=1.4,
+                    clip_on=False)  # fmt: skip
         ax.set(xlim=axes_of[d][[0, -1]], ylim=axes_of[e][[0, -1]])
     if "row" in data:
         figure.suptitle(f"row {data['row']}", fontsize=9)
@@ -159,3 +171,13 @@ def _level(density: NDArray[Any], mass: float) -> float:
 
 def _floats(values: Any) -> NDArray[Any]:
     return np.asarray(values, dtype=float)
+
+
+FIGURES: dict[str, Callable[..., None]] = {
+    "rank_histogram": rank_histogram,
+    "ecdf_difference": ecdf_difference,
+    "coverage_curve": coverage_curve,
+    "predictive_ranks": predictive_ranks,
+    "p_value_histogram": p_value_histogram,
+}
+"""What a check may ask for: figures of one axes."""

@@ -2,7 +2,9 @@
 
 One reader for every place where Python meets the command line: the fields of a simulator or of a
 family's configuration, and the parameters of a verb. The name, type and default come from the
-signature; the help text comes from the ``Args:`` or ``Attributes:`` section of the docstring.
+signature; the help text comes from the ``Args:`` or ``Attributes:`` section of the docstring. What
+several verbs take is declared once, as a TypedDict of ``Annotated[type, help]``, and taken as
+``**name: Unpack[ThatDict]``.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from physgen.errors import UsageError
 
@@ -48,7 +50,7 @@ class Option:
     help: str
 
 
-def described(docstring: str | None) -> dict[str, str]:
+def entries_of(docstring: str | None) -> dict[str, str]:
     """Name → text of the entries under ``Args:`` or ``Attributes:`` of a docstring."""
     section = re.search(
         r"^(?:Args|Attributes):\n((?:[ \t]+.*\n?|\n)+)", inspect.cleandoc(docstring or ""), re.M
@@ -77,12 +79,21 @@ def options(target: Callable[..., Any]) -> tuple[Option, ...]:
     What a class says of its options adds to what its bases say.
     """
     ancestors = reversed(target.__mro__) if inspect.isclass(target) else [target]
-    text = {name: item for a in ancestors for name, item in described(a.__doc__).items()}
-    return tuple(
-        Option(p.name, type_of(p), p.default, text.get(p.name, ""))
-        for p in inspect.signature(target, eval_str=True).parameters.values()
-        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    )
+    text = {name: item for a in ancestors for name, item in entries_of(a.__doc__).items()}
+    found: list[Option] = []
+    for p in inspect.signature(target, eval_str=True).parameters.values():
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+            found.append(Option(p.name, type_of(p), p.default, text.get(p.name, "")))
+        elif get_origin(p.annotation) is Unpack:
+            found += shared(get_args(p.annotation)[0])
+    return tuple(found)
+
+
+def shared(declared: type[Any]) -> Iterator[Option]:
+    """The options of a TypedDict, each ``Annotated[type, help]``; none of them is required."""
+    for name, hint in get_type_hints(declared, include_extras=True).items():
+        kind, text = get_args(hint)
+        yield Option(name, kind, False if kind is bool else None, text)
 
 
 def type_of(parameter: inspect.Parameter) -> Any:

@@ -1,21 +1,42 @@
-"""What long work says of itself while it runs: on stderr, and on a terminal only.
+"""What long work says of itself while it runs: on stderr, on a terminal or in a notebook.
 
 A line a stage goes to the logger ``physgen`` (shown by the command line, silent in a library); in
-between a bar moves where stderr is a terminal.
+between a bar moves where somebody looks at stderr.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO, cast
 
 import click
 
 __all__ = ["bar", "log"]
 
 log = logging.getLogger("physgen")
+CODES = re.compile(r"\x1b\[[?\d;]*[a-zA-Z]")
+"""What moves a terminal's cursor and colours its text, which a notebook would print."""
+
+
+class Notebook:
+    """stderr of a notebook: it goes back to the start of a line as a terminal does."""
+
+    def write(self, text: str) -> int:
+        """Write text without a terminal's codes."""
+        sys.stderr.write(CODES.sub("", text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Show what was written."""
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        """It moves, so a bar may."""
+        return True
 
 
 @contextmanager
@@ -29,13 +50,14 @@ def bar(length: float | None, label: str) -> Iterator[Callable[..., None]]:
     Yields:
         ``move(done, text="")``, to be called with how much is done and a few words after the bar.
     """
-    hidden = not sys.stderr.isatty() or log.getEffectiveLevel() > logging.INFO
+    in_notebook = "ipykernel" in sys.modules
+    looked_at = in_notebook or sys.stderr.isatty()
     template = "%(label)s  [%(bar)s]  %(info)s" if length else "%(label)s  %(info)s"
     with click.progressbar(
         length=1000,
         label=label,
-        file=sys.stderr,
-        hidden=hidden,
+        file=cast(TextIO, Notebook()) if in_notebook else sys.stderr,
+        hidden=not looked_at or log.level > logging.INFO,
         show_percent=bool(length),
         show_eta=bool(length),
         bar_template=template,

@@ -9,11 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from physgen import api, dataset
-from physgen.api import Result, on_files
+from physgen import dataset
 from physgen.errors import Interrupted, UsageError
 from physgen.runtime.progress import log
+from physgen.verbs.fit import fit
+from physgen.verbs.infer import infer
+from physgen.verbs.products import Page, Product
+from physgen.verbs.report import report
 from physgen.verbs.resume import resume_path
+from physgen.verbs.running import on_files
+from physgen.verbs.sample import sample
+from physgen.verbs.simulate import simulate
+from physgen.verbs.validate import validate
 
 __all__ = ["demo"]
 
@@ -26,9 +33,9 @@ PRODUCTS = (
 
 @on_files
 def demo(
-    *, out: Path, size: int = 8, n: int = 20_000, minutes: float = 2.5, seed: int = 1,
+    *, out: Path | str, size: int = 8, n: int = 20_000, minutes: float = 2.5, seed: int = 1,
     force: bool = False,
-) -> Result:  # fmt: skip
+) -> Page:  # fmt: skip
     """Run the main job on Ising: simulate, fit, sample, infer, validate, report.
 
     The same command after an interruption goes on where it stopped.
@@ -41,38 +48,41 @@ def demo(
         seed: seed of all that is random.
         force: begin again, and overwrite the products of an earlier demo.
 
+    Returns:
+        The report, and the figures in it.
+
     Example:
         physgen demo -o demo/
     """
-    begin(out, {"size": size, "n": n, "minutes": minutes, "seed": seed}, force)
+    folder = Path(out)
+    begin(folder, {"size": size, "n": n, "minutes": minutes, "seed": seed}, force)
     try:
-        run(out, size, n, minutes, seed)
+        run_verbs(folder, size, n, minutes, seed)
     except Interrupted as stopped:  # here it is the same command that resumes
         raise Interrupted(stopped.exit_code - 128, str(out)) from stopped
-    figures = json.loads((out / "metrics.json").read_bytes())
-    page = out / "report.html"
-    return Result(page, f"{told(figures)}\nreport: {page}", figures)
+    figures, page = json.loads((folder / "metrics.json").read_bytes()), folder / "report.html"
+    return Page(page.read_text(), f"{three_figures(figures)}\nreport: {page}", page, figures)
 
 
-def run(out: Path, size: int, n: int, minutes: float, seed: int) -> None:
+def run_verbs(out: Path, size: int, n: int, minutes: float, seed: int) -> None:
     """All verbs, each where its product is not there yet."""
     train, test, model = out / "train.h5", out / "test.h5", out / "cvae.pt"
     posterior, metrics, page = out / "posterior.h5", out / "metrics.json", out / "report.html"
 
-    def step(path: Path, verb: Callable[..., Result], *args: object, **options: object) -> None:
+    def step(path: Path, verb: Callable[..., Product], *args: object, **options: object) -> None:
         if path.exists():
             log.info("%s: there already", path)
             return
-        log.info("%s", verb(*args, out=path, **options))
+        log.info("%s", verb(*args, out=path, **options).summary)
 
-    step(train, api.simulate, "ising", size=size, n=n, seed=seed)
-    step(test, api.simulate, "ising", size=size, n=2000, seed=seed + 1)
+    step(train, simulate, "ising", size=size, n=n, seed=seed)
+    step(test, simulate, "ising", size=size, n=2000, seed=seed + 1)
     resume = resume_path(model).exists()
-    step(model, api.fit, "cvae", train, max_minutes=minutes, epochs=1000, seed=seed, resume=resume)
-    step(out / "fake.h5", api.sample, model, like=test, seed=seed)
-    step(posterior, api.infer, model, test, rows=slice(0, 10), draws=DRAWS, seed=seed)
-    step(metrics, api.validate, model, test, draws=DRAWS, seed=seed)
-    step(page, api.report, metrics)
+    step(model, fit, "cvae", train, max_minutes=minutes, epochs=1000, seed=seed, resume=resume)
+    step(out / "fake.h5", sample, model, like=test, seed=seed)
+    step(posterior, infer, model, test, rows=slice(0, 10), draws=DRAWS, seed=seed)
+    step(metrics, validate, model, test, draws=DRAWS, seed=seed)
+    step(page, report, metrics)
 
 
 def begin(out: Path, settings: Mapping[str, float], force: bool) -> None:
@@ -96,7 +106,7 @@ def begin(out: Path, settings: Mapping[str, float], force: bool) -> None:
     dataset.write_bytes(record, json.dumps(settings).encode(), sidecar=False)
 
 
-def told(metrics: Mapping[str, Any]) -> str:
+def three_figures(metrics: Mapping[str, Any]) -> str:
     """Three figures that a physicist would ask for."""
     nll, posterior, energy = metrics["nll"], metrics["posterior"], metrics["curves"]["energy"]
     exact = np.array(energy["exact"])

@@ -1,209 +1,204 @@
-"""The files that verbs read: surrogates, networks, datasets, and whether they fit each other."""
+"""Paths or objects: what verbs were given, opened, and whether it fits together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
+
 from physgen import dataset
-from physgen.dataset import Rows
+from physgen.dataset import Dataset, Rows
 from physgen.errors import DataError, UsageError
-from physgen.law import Law
+from physgen.registry import name_of
 from physgen.runtime.progress import log
-from simulators.base import Box
+from physgen.verbs.arguments import (
+    FamilyLike,
+    ModelLike,
+    ObservedLike,
+    SimulatorLike,
+    SurrogateLike,
+    Values,
+)
 
 if TYPE_CHECKING:
+    from physgen.posterior.methods import Source
+    from physgen.sbi.networks import Network
     from physgen.surrogates.base import Surrogate
-    from physgen.verbs.inferring import Source
 
 __all__ = [
-    "Bounds",
-    "Values",
-    "chosen",
-    "inside",
-    "law_of",
     "load",
-    "narrowed",
-    "origin",
-    "parent_of",
-    "prepared",
-    "source_of",
+    "name_of_simulator",
+    "open_observed",
+    "open_source",
+    "open_surrogate",
+    "origin_of",
 ]
 
-Bounds = Mapping[str, tuple[float, float]]
-Values = Mapping[str, float]
 
-
-def load(surrogate: Path, device: str = "auto") -> tuple[Surrogate, dict[str, Any]]:
+def load(
+    surrogate: Path | str, device: str = "auto", *, family: FamilyLike | None = None
+) -> tuple[Surrogate, dict[str, Any]]:
     """Read a surrogate for use in Python.
 
     Args:
         surrogate: checkpoint of the surrogate.
         device: auto, cpu, cuda or cuda:1.
+        family: class, or package.module:Class, of a family outside the registry; a checkpoint does
+            not import code by itself.
 
     Returns:
         the surrogate on its device, and what is known of its making.
 
     Raises:
         DataError: a file that is no checkpoint, or is damaged.
+        UsageError: a family outside the registry that is not vouched for.
     """
     from physgen.runtime.device import device_of
     from physgen.surrogates import checkpoint
 
-    model, info = checkpoint.load(Path(surrogate), device_of(device))
+    model, info = checkpoint.load(Path(surrogate), device_of(device), family)
     weights = sum(w.numel() for w in model.parameters())
-    return model, info | {"sha256": dataset.file_digest(Path(surrogate)), "weights": weights}
+    model.info = info | {"sha256": dataset.file_digest(Path(surrogate)), "weights": weights}
+    return model, model.info
 
 
-def parent_of(path: Path, family: type[Surrogate], device: str) -> Surrogate:
-    """The checkpoint to start from.
-
-    Raises:
-        UsageError: one of another family.
-    """
-    parent, _ = load(path, device)
-    if not isinstance(parent, family):
-        raise UsageError(f"{path}: expected a checkpoint of {family.name}, got {parent.name}")
-    return parent
-
-
-def prepared(
-    path: Path, device: str, data: Path | None, at: Values | None, **options: Any
-) -> tuple[Surrogate, dict[str, Any]]:
+def open_surrogate(
+    model: SurrogateLike,
+    device: str = "auto",
+    *,
+    family: FamilyLike | None = None,
+    like: Dataset | None = None,
+    at: Values | None = None,
+    **use: Any,
+) -> Surrogate:
     """A surrogate that draws or scores as asked, at the shape of x that is asked for.
 
     Args:
-        path: checkpoint.
-        device: where to put it.
-        data: dataset whose shape of x to take, if it is of the same simulator.
+        model: checkpoint, or the surrogate itself.
+        device: where to put it; one in memory stays where it is if auto.
+        family: as for `load`.
+        like: dataset whose shape of x to take, if it is of the same simulator.
         at: options of the simulator to change.
-        **options: as for `Surrogate.using`.
+        **use: as for `Surrogate.using`.
     """
-    model, info = load(path, device)
-    law = model.law.changed(at) if at else model.law
-    meta = dataset.read(data, slice(0, 1)).meta if data and not at else None
+    from physgen.runtime.device import device_of
+
+    if isinstance(model, str | Path):
+        surrogate = load(model, device, family=family)[0]
+    else:
+        surrogate = model if device == "auto" else model.to(device_of(device))
+    law = surrogate.law.changed(at) if at else surrogate.law
+    meta = like.meta if like and not at else None
     if meta and meta.law.simulator == law.simulator:
         law = replace(meta.law, prior=law.prior)
-    if law.x_shape != model.law.x_shape:
-        trained, model = model.law.x_shape, model.at(law)
-        log.info("%s: trained on x of shape %s, used on %s", path, trained, law.x_shape)
-    return model.using(**options), info
+    if law.x_shape != surrogate.law.x_shape:
+        trained, surrogate = surrogate.law.x_shape, surrogate.at(law)
+        name = getattr(model, "path", model) or surrogate.name
+        log.info("%s: trained on x of shape %s, used on %s", name, trained, law.x_shape)
+    return surrogate.using(**use) if use else surrogate
 
 
-def source_of(path: Path, rows: Path, device: str, at: Values | None, **ways: Any) -> Source:
-    """What to infer with, by the content of its file.
+def open_source(
+    model: ModelLike,
+    device: str,
+    *,
+    like: Dataset | None = None,
+    at: Values | None = None,
+    family: FamilyLike | None = None,
+    **use: Any,
+) -> Source:
+    """What to infer with, by what it is or by the content of its file.
 
     Args:
-        path: checkpoint of a surrogate, trained network, or dataset.
-        rows: dataset whose shape of x a surrogate is to take.
+        model: surrogate, trained network, posterior that has one, or dataset; or a file of these.
         device: where to put it.
+        like: dataset whose shape of x a surrogate is to take.
         at: options of a surrogate's simulator to change.
-        **ways: options of a surrogate, as for `Surrogate.using`.
+        family: as for `load`.
+        **use: options of a surrogate, as for `Surrogate.using`.
 
     Raises:
         DataError: a file that is none of these.
         UsageError: options of a surrogate for something else.
     """
+    from physgen.posterior.inferred import InferredPosterior
+    from physgen.posterior.methods import Source
     from physgen.runtime.device import device_of
     from physgen.sbi.networks import Network
-    from physgen.verbs.inferring import Source, kind_of
+    from physgen.surrogates.base import Surrogate
 
-    kind = kind_of(path)
-    if kind == "surrogate":
-        model, info = prepared(path, device, rows, at, **ways)
-        return Source(path, model.law, info, surrogate=model)
-    given = [name for name, value in ways.items() if value is not None] + ["at"] * bool(at)
+    if isinstance(model, InferredPosterior):
+        if model.network is None:
+            raise UsageError(f"model: a posterior by {model.method}, which trains no network")
+        model = model.network
+    path = model if isinstance(model, Path) else getattr(model, "path", None)
+    name = path or Path("(in memory)")
+    kind = kind_of(model) if isinstance(model, Path) else ""
+    if isinstance(model, Surrogate) or (isinstance(model, Path) and kind == "surrogate"):
+        surrogate = open_surrogate(model, device, like=like, at=at, family=family, **use)
+        return Source(name, surrogate.law, origin_of(surrogate), surrogate=surrogate)
+    given = [n for n, value in (use | {"at": at, "family": family}).items() if value]
     if given:
-        raise UsageError(f"{path}: is a {kind}; {given[0]} is an option of surrogates")
-    about: dict[str, Any] = {"sha256": dataset.file_digest(path)}
-    if kind == "dataset":
-        return Source(path, law_of(path), about, data=path)
-    network = Network.load(path, device_of(device))
-    weights = sum(w.numel() for w in network.net.parameters())
-    law = network.law.to_json()
-    about |= {"family": network.method, "law": law, "weights": weights, **network.info}
-    return Source(path, network.law, about, network=network)
+        raise UsageError(f"{name}: {given[0]} is an option of surrogates, and this is none")
+    if kind == "network":
+        model = Network.load(name, device_of(device))
+    if isinstance(model, Network):
+        return Source(name, model.law, origin_of(model, path), network=model)
+    data = Dataset(model)
+    return Source(name, data.law, data.origin(), data=data)
 
 
-def chosen(path: Path, rows: slice | None) -> Rows:
-    """The rows that were asked for.
+def origin_of(model: Surrogate | Network, path: Path | None = None) -> dict[str, Any]:
+    """What is known of the making of a surrogate or a network, for a record: JSON data."""
+    from physgen.nn.tensors import digest
+    from physgen.sbi.networks import Network
+
+    if isinstance(model, Network):
+        module, about = model.net, {"family": model.method, "law": model.law.to_json()}
+        about |= model.info
+    else:
+        module, path = model, model.path
+        about = model.info | model.describe()
+    weights = sum(w.numel() for w in module.parameters())
+    known = dataset.file_digest(path) if path else digest(dict(module.state_dict()), "")
+    return {"path": path and str(path), **about, "sha256": known, "weights": weights}
+
+
+def kind_of(path: Path) -> str:
+    """What a file is, by its content: surrogate, network or dataset.
 
     Raises:
-        UsageError: the file has fewer.
+        DataError: neither a checkpoint nor HDF5.
+        StorageError: the file cannot be opened.
     """
-    found = dataset.read(path, rows)
-    if rows and rows.stop and len(found) < rows.stop - (rows.start or 0):
-        raise UsageError(f"{path}: expected rows up to {rows.stop}, got {len(found)} of them")
-    return found
+    from physgen.nn.tensors import load_tensors
+
+    if h5py.is_hdf5(path):
+        return "dataset"
+    if zipfile.is_zipfile(path):
+        return str(load_tensors(path)[1].get("kind", "surrogate"))
+    dataset.file_digest(path)
+    raise DataError(f"{path}: expected a checkpoint or a dataset, got neither")
 
 
-def inside(known: Box, bounds: Bounds | None, who: str = "the training knows") -> Box:
-    """The prior that was asked for.
+def open_observed(observed: ObservedLike, x_shape: tuple[int, ...] | None = None) -> Dataset:
+    """Observations: a file, rows, or x (n, *x_shape), or one x (*x_shape), alone.
 
     Args:
-        known: the box outside of which nothing is known.
-        bounds: other bounds for some of the parameters.
-        who: what knows it, with its verb.
-
-    Raises:
-        UsageError: another parameter, or bounds beyond what is known.
+        observed: what was given.
+        x_shape: shape of one x, if that is known.
     """
-    try:
-        prior = known.replace(**dict(bounds or {}))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    for p, k in zip(prior.parameters, known.parameters, strict=True):
-        if p.low < k.low or p.high > k.high:
-            raise UsageError(
-                f"prior: expected {p.name} within {k.low:g}:{k.high:g}, where {who} it, "
-                f"got {p.low:g}:{p.high:g}"
-            )
-    return prior
+    if isinstance(observed, Dataset | Rows | str | Path):
+        return Dataset(observed)
+    x = dataset.as_array(observed)
+    return Dataset(Rows(x[None] if x.shape == x_shape else x))
 
 
-def narrowed(trained: Box, file: Box, bounds: Bounds | None) -> Box:
-    """The prior to judge posteriors under: what the training knew and the file has, or less.
-
-    Args:
-        trained: prior of the surrogate.
-        file: prior of the dataset.
-        bounds: what was asked for.
-
-    Raises:
-        UsageError: another parameter, bounds outside, or nothing in common.
-    """
-    if trained.names != file.names:
-        raise UsageError(
-            f"theta: expected data of {', '.join(trained.names)}, as was learnt, got "
-            f"{', '.join(file.names)}; of another simulator?"
-        )
-    pairs = zip(trained.parameters, file.parameters, strict=True)
-    try:
-        common = trained.replace(
-            **{t.name: (max(t.low, f.low), min(t.high, f.high)) for t, f in pairs}
-        )
-    except ValueError as error:
-        raise UsageError(f"surrogate and data have no prior in common: {error}") from error
-    return inside(common, bounds, "surrogate and data know")
-
-
-def origin(path: Path, rows: Rows) -> dict[str, Any]:
-    """Where rows come from, for a record."""
-    found = {"path": str(path), "sha256": dataset.file_digest(path), "rows": len(rows)}
-    if rows.meta is None:
-        return found
-    return found | {"law": rows.meta.law.to_json(), "source": dict(rows.meta.source)}
-
-
-def law_of(path: Path) -> Law:
-    """The law that a dataset follows.
-
-    Raises:
-        DataError: a file that does not say.
-    """
-    meta = dataset.read(path, slice(0, 1)).meta
-    if meta is None:
-        raise DataError(f"{path}: no metadata, so no prior; make it with physgen simulate")
-    return meta.law
+def name_of_simulator(simulator: SimulatorLike | None) -> str | None:
+    """The name of a simulator that the caller vouches for: of text, a class, or an object."""
+    if simulator is None or isinstance(simulator, str):
+        return simulator
+    return name_of("simulators", simulator if isinstance(simulator, type) else type(simulator))

@@ -67,14 +67,19 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> Non
 
 
 def keep(
-    trainer: Trainer, epoch: Epoch, info: dict[str, Any], out: Path, tensorboard: Path | None
+    trainer: Trainer,
+    epoch: Epoch,
+    info: dict[str, Any],
+    out: Path | None,
+    tensorboard: Path | None,
 ) -> None:
-    """Keep the state and the history after an epoch, and say how it went."""
+    """Keep state and history after an epoch, where there is a file, and say how it went."""
     from physgen.nn.tensors import save_tensors
 
-    save_tensors(resume_path(out), trainer.state(), info | trainer.surrogate.describe())
-    text = "".join(dumps(asdict(e)) + "\n" for e in trainer.history)
-    dataset.write_bytes(out.with_name(f"{out.name}.jsonl"), text.encode(), sidecar=False)
+    if out:
+        save_tensors(resume_path(out), trainer.state(), info | trainer.surrogate.describe())
+        text = "".join(dumps(asdict(e)) + "\n" for e in trainer.history)
+        dataset.write_bytes(out.with_name(f"{out.name}.jsonl"), text.encode(), sidecar=False)
     star = " *" if epoch.best else ""
     log.info(
         "epoch %d: train %.4f, validation %.4f %s, %.0f s%s",

@@ -12,6 +12,7 @@
 :mod:`.geometry`        layers, rings and azimuths
 :mod:`.materials`       constants of absorbers
 :mod:`.observables`     what is measured of a shower
+:mod:`.imported`        the same of showers of a file from elsewhere
 :mod:`.verification`    do showers follow the law?
 ======================  ===================================================================
 """

@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from simulators.base import Array, Box, Observable
+from simulators.base import Array, Box, JointObservable, Observable
 from simulators.shower import observables
 from simulators.shower.materials import MATERIALS, Name
 from simulators.shower.simulator import ENERGY, UPSTREAM
@@ -96,6 +96,11 @@ class Cascade:
     def observables(self) -> dict[str, Observable]:
         """Energies, depths, width and sparsity."""
         return observables.of_layers(self.thickness * (np.arange(self.layers) + 0.5))
+
+    @property
+    def joint(self) -> dict[str, JointObservable]:
+        """The part of the energy that is found."""
+        return observables.of_energies(observables.flat)
 
     @property
     def provenance(self) -> dict[str, Any]:

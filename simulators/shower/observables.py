@@ -12,10 +12,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from simulators.base import Array, Observable
+from simulators.base import Array, JointObservable, Observable
 from simulators.shower.geometry import Geometry
 
-__all__ = ["of_cells", "of_layers"]
+__all__ = ["of_cells", "of_energies", "of_layers"]
+
+GEV = {"GeV": 1.0, "MeV": 1000.0}
+"""1 GeV in a unit of energy."""
+
+
+def flat(x: Array) -> Array:
+    """Energies x (n, *x_shape) as they are, (n, cells) float64: of layers that have no cells."""
+    return np.asarray(x, dtype=float).reshape(len(x), -1)
 
 
 def of_layers(depth: Array, unit: str = "GeV", depth_unit: str = "X₀") -> dict[str, Observable]:
@@ -26,10 +34,6 @@ def of_layers(depth: Array, unit: str = "GeV", depth_unit: str = "X₀") -> dict
         unit: unit of x.
         depth_unit: unit of depth.
     """
-
-    def flat(x: Array) -> Array:
-        return np.asarray(x, dtype=float).reshape(len(x), -1)
-
     return longitudinal(flat, depth, unit, depth_unit) | {
         "sparsity": Observable(
             lambda x: (flat(x) == 0).mean(1), latex="f_0", title="part of the layers without hit"
@@ -97,6 +101,28 @@ def of_cells(
     }
 
 
+def of_energies(
+    energies: Callable[[Array], Array], unit: str = "GeV"
+) -> dict[str, JointObservable]:
+    """What is measured of θ = (ln E, …) and x together: E_tot/E, with E in GeV.
+
+    Args:
+        energies: x (n, *x_shape) → energies of the layers in `unit`, (n, L).
+        unit: unit of x, GeV or MeV.
+    """
+
+    def energy_ratio(theta: Array, x: Array) -> Array:
+        return energies(x).sum(1) / (GEV[unit] * np.exp(theta[:, 0]))
+
+    return {
+        "energy_ratio": JointObservable(
+            energy_ratio,
+            latex=r"E_\mathrm{tot}/E_\mathrm{inc}",
+            title="part of the energy that is found",
+        )
+    }
+
+
 def longitudinal(
     energies: Callable[[Array], Array], depth: Array, unit: str, depth_unit: str
 ) -> dict[str, Observable]:
@@ -130,5 +156,5 @@ def longitudinal(
 
 
 def ratio(a: Array, b: Array) -> Array:
-    """a/b, 0 where b is 0."""
+    """a/b of equal shapes (…), 0 where b is 0."""
     return np.divide(a, b, out=np.zeros_like(a), where=b > 0)

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numba import njit
 
-from simulators.base import Array, Box, Observable, Verdict
+from simulators.base import Array, Box, JointObservable, Observable, Verdict
 from simulators.shower import gflash, observables
 from simulators.shower.geometry import Geometry
 from simulators.shower.likelihood import log_likelihood
@@ -133,6 +133,11 @@ class GFlash:
     def observables(self) -> dict[str, Observable]:
         """Energies, depths, widths and sparsity."""
         return observables.of_layers(self.depth)
+
+    @property
+    def joint(self) -> dict[str, JointObservable]:
+        """The part of the energy that is found."""
+        return observables.of_energies(observables.flat)
 
     # --- θ, sampling, and the exact answer ----------------------------------------------------
 
@@ -319,6 +324,11 @@ class ShowerVoxel(GFlash):
     def observables(self) -> dict[str, Observable]:
         """Energies, depths, widths, sparsity, occupancy and centres of energy."""
         return observables.of_cells(self.geometry, "GeV", self.depth)
+
+    @property
+    def joint(self) -> dict[str, JointObservable]:
+        """The part of the energy that is found."""
+        return observables.of_energies(self.geometry.layer_energies)
 
 
 @njit(cache=True)

@@ -21,21 +21,32 @@ the second; log q(x|θ + 0.3σ) the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.stats import chi2, norm, skew, t
 
-from physgen.checks.calibration.posteriors import NARROW, SHIFT
-from physgen.checks.calibration.target import Judged
-from physgen.checks.calibration.uniformity import ALPHA
-from physgen.checks.exact.truth import bins, estimate
+from physgen.checks.calibration.check import (
+    NARROW,
+    SHIFT,
+    CalibrationCheck,
+    Run,
+    Section,
+    by_parameter,
+    caught,
+    table_row,
+)
+from physgen.checks.estimate import bins, estimate
+from physgen.reporting.view import Column, Labels, PagePart, Table, Tile, Words
 from simulators.base import Array, Box
 
-__all__ = ["STEP", "Derivatives", "derivatives", "identities", "score"]
+if TYPE_CHECKING:
+    from physgen.checks.calibration.target import Target
 
-STEP = 0.1
+__all__ = ["BARTLETT", "Derivatives", "bartlett", "derivatives", "identities"]
+
+WIDTHS_APART = 0.1
 """Of a posterior width: the error of a derivative is of second order in it."""
 BINS, ROWS = 5, 40
 """Bins of θ at most, and rows of each at least."""
@@ -67,11 +78,11 @@ def derivatives(
     middle = log_prob(theta) if second_too else np.nan
     first, second = [], []
     for d in range(len(width)):
-        h = np.eye(len(width))[d] * STEP * width
+        h = np.eye(len(width))[d] * WIDTHS_APART * width
         above, below = log_prob(theta + h), log_prob(theta - h)
         with np.errstate(invalid="ignore"):  # −∞ on both sides
-            first.append((above - below) / (2 * STEP))
-            second.append((above - 2 * middle + below) / STEP**2)
+            first.append((above - below) / (2 * WIDTHS_APART))
+            second.append((above - 2 * middle + below) / WIDTHS_APART**2)
     return Derivatives(np.stack(first, -1), np.stack(second, -1))
 
 
@@ -120,8 +131,8 @@ def _tail(values: Array) -> float:
     return float(t.sf(abs(z) * np.sqrt(n), n - 1))
 
 
-def score(
-    judged: Judged,
+def bartlett(
+    target: Target,
     theta: Array,
     own: Array | None,
     x: Array | None,
@@ -133,7 +144,7 @@ def score(
     """Bartlett's identities on x of the surrogate's own and of the data, one of them at least.
 
     Args:
-        judged: what gives log q, up to a function of x.
+        target: what gives log q, up to a function of x.
         theta: (n, D) what all x were drawn at; those near the prior's bounds are left out.
         own: one x of its own for each, (n, *x_shape), on which the controls are made.
         x: one x of the data for each.
@@ -145,11 +156,13 @@ def score(
         Parameter → figures of the surrogate's own x ("own"), of the data ("data"), p-values of
         the controls and whether they are caught.
     """
-    keep = prior.contains(theta - STEP * width) & prior.contains(theta + (SHIFT + STEP) * width)
+    keep = prior.contains(theta - WIDTHS_APART * width) & prior.contains(
+        theta + (SHIFT + WIDTHS_APART) * width
+    )
     theta = theta[keep]
 
     def of(rows: Array, shift: float = 0.0, second_too: bool = True) -> Derivatives:
-        log_density = judged.log_density(rows[keep], np.arange(len(theta)), seed)
+        log_density = target.log_density(rows[keep], np.arange(len(theta)), seed)
 
         def log_prob(at: Array) -> Array:
             return log_density(at[:, None])[:, 0]
@@ -161,7 +174,7 @@ def score(
 
     base = x if own is None else own
     if base is None:
-        raise ValueError("score: needs x")
+        raise ValueError("bartlett: needs x")
     right, shifted = of(base), table(of(base, SHIFT, False))
     narrow = table(Derivatives(right.score / NARROW**2, right.curvature / NARROW**2))
     nothing = [None] * len(prior)
@@ -174,13 +187,84 @@ def score(
             "own": ours[d],
             "data": data[d],
             "controls": {
-                "shifted": _caught(shifted[d]["mean_p"]),
-                "narrow": _caught(narrow[d]["sum_p"]),
+                "shifted": caught(shifted[d]["mean_p"]),
+                "narrow": caught(narrow[d]["sum_p"]),
             },
         }
         for d, name in enumerate(prior.names)
     }
 
 
-def _caught(p_value: float) -> dict[str, Any]:
-    return {"p_value": p_value, "caught": bool(p_value < ALPHA)}
+def _measure(run: Run) -> dict[str, Any]:
+    """Derivatives being told in widths of posteriors."""
+    right, data, own = run.right, run.data, run.own
+    return bartlett(
+        run.target,
+        np.asarray(right.theta),
+        None if own is None else own.x,
+        None if data.theta is None else data.x,
+        run.prior,
+        np.median(right.found.sd, 0),
+        seed=run.seed + 1,
+    )
+
+
+def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
+    for name, s in section.items():
+        for key, what, about, control in (
+            ("mean_p", "mean score", "E ∂ log q = 0", "shifted"),
+            ("sum_p", "information", "E ∂² log q = −Var ∂ log q", "narrow"),
+        ):
+            found = {k: {"p_value": s[k][key]} if s[k] else None for k in ("data", "own")}
+            test = found | {"controls": {control: s["controls"][control]}}
+            yield table_row(by_parameter(what, name, section), about, test, (control,))
+
+
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
+    columns = [
+        Column(""),
+        Column("x"),
+        Column("mean score", "0; in 1 / width"),
+        Column("p"),
+        Column("Var ∂ log q", digits=3),
+        Column("−E ∂² log q", digits=3),
+        Column("their difference", "0"),
+        Column("p"),
+    ]
+    rows = [
+        (
+            labels.letter(name), what, (s[key]["mean"], s[key]["mean_se"]), s[key]["mean_p"],
+            s[key]["variance"], s[key]["curvature"], (s[key]["sum"], s[key]["sum_se"]),
+            s[key]["sum_p"],
+        )
+        for name, s in section.items()
+        for key, what in (("own", "its own"), ("data", "data"))
+        if s[key]
+    ]  # fmt: skip
+    return PagePart(
+        "score",
+        "Bartlett's identities",
+        "No scores in these metrics.",
+        table=Table(columns, rows) if rows else None,
+        words=Words(
+            "On x of its own a normalised likelihood obeys both by construction: the score "
+            "∂ log q has mean 0, and its variance is the information −E ∂² log q. On x of the "
+            "data a mean score that is not 0 says that the surrogate is biased, by about that "
+            "many posterior widths; a variance above the information, that it is too sure. No "
+            "exact answer is needed for this. The mean is tested in bins of θ, so that biases of "
+            "opposite signs do not cancel."
+        ),
+        tiles=tuple(
+            Tile(
+                f"Mean score of {labels.letter(name)}",
+                (s["data"]["mean"], s["data"]["mean_se"]),
+                "1 / width",
+                Words("0 is perfect: about how many widths posteriors are off, on average."),
+            )
+            for name, s in list(section.items())[:1]
+            if s["data"]
+        ),
+    )
+
+
+BARTLETT = CalibrationCheck("score", _measure, _rows, _part, share=0.03)

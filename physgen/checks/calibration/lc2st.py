@@ -1,4 +1,4 @@
-r"""At which x is the posterior wrong? The local classifier two-sample test, by sbi.
+r"""LC2ST, the local classifier two-sample test: at which x is the posterior wrong?
 
 A classifier is asked whether θ of a pair (θ, x) is the true one or a draw of the posterior of x.
 At one x, the mean square by which its answers to that posterior's draws differ from ½ is 0 where
@@ -22,22 +22,33 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import chi2, f
 
-from physgen.checks.calibration.posteriors import NARROW, SHIFT
-from physgen.checks.calibration.uniformity import ALPHA
+from physgen.checks.calibration.check import (
+    NARROW,
+    SHIFT,
+    CalibrationCheck,
+    Run,
+    Section,
+    Seen,
+    caught,
+    table_row,
+)
+from physgen.checks.estimate import evenly_ranked
+from physgen.reporting.view import Column, Labels, PagePart, Table, Words
 from physgen.sbi.lc2st import lc2st_statistic
 from physgen.sbi.manners import visiting
 from simulators.base import Array
 
-__all__ = ["DRAWS", "Pairs", "local"]
+__all__ = ["LC2ST", "LC2ST_DRAWS", "Pairs", "lc2st"]
 
-DRAWS = 20
+LC2ST_DRAWS = 20
 """Draws of each posterior: of pairs of them the null is made."""
-TRIALS = 100
+TRIALS, PLACES = 100, 10
 
 
 class Pairs(NamedTuple):
@@ -54,7 +65,7 @@ class Pairs(NamedTuple):
     features: Array
 
 
-def local(data: Pairs | None, own: Pairs | None, shown: Array, seed: int) -> dict[str, Any] | None:
+def lc2st(data: Pairs | None, own: Pairs | None, shown: Array, seed: int) -> dict[str, Any] | None:
     """Test posteriors at some x.
 
     Args:
@@ -82,7 +93,7 @@ def local(data: Pairs | None, own: Pairs | None, shown: Array, seed: int) -> dic
             for name, pairs in (("data", data), ("own", own))
         }
     for control in controls.values():
-        control["caught"] = bool(control["p_value"] < ALPHA)
+        control |= caught(control["p_value"])
     return found | {"rows": shown, "controls": controls}
 
 
@@ -109,3 +120,55 @@ def _statistic(pairs: Pairs, true: Array, drawn: Array, shown: Array) -> Array:
     """How well a classifier tells θ from a draw, at each of some x (P,)."""
     x = pairs.features
     return lc2st_statistic(true, drawn, x, pairs.draws[shown], x[shown])
+
+
+def _measure(run: Run) -> dict[str, Any] | None:
+    """At x's spread over the first parameter."""
+
+    def pairs(seen: Seen | None) -> Pairs | None:
+        true, draws = (None, None) if seen is None else seen.in_widths
+        if seen is None or true is None or draws is None:
+            return None
+        measured = [np.asarray(o(seen.x), dtype=float) for o in run.observables.values()]
+        return Pairs(true, draws, np.column_stack([run.scaled(seen), *measured]))
+
+    theta = np.asarray(run.right.theta)
+    shown = evenly_ranked(theta[:, 0], PLACES)
+    found = lc2st(pairs(run.data), pairs(run.own), shown, run.seed)
+    return found and found | {"theta": theta[shown]}
+
+
+def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
+    yield table_row("LC2ST", "a classifier at some x", section, ("narrow", "shifted"))
+
+
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
+    title, absent = "At which x?", "No local test: it needs rows with θ, and physgen[sbi]."
+    if not section:
+        return PagePart("lc2st", title, absent)
+    tests = {
+        Column("p, data"): section["data"],
+        Column("p, own x"): section["own"],
+        Column("p, control", "30 % too narrow"): section["controls"]["narrow"],
+        Column("p, control", "shifted"): section["controls"]["shifted"],
+    }
+    known = {column: test["each"] for column, test in tests.items() if test}
+    at = [Words(", ".join("{}" for _ in theta), tuple(theta)) for theta in section["theta"]]
+    own = " Own x stand at the same θ as the data's." if section["own"] else ""
+    return PagePart(
+        "lc2st",
+        title,
+        absent,
+        table=Table(
+            [Column(", ".join(labels.letters.values()) or "θ", digits=3), *known],
+            list(zip(at, *known.values(), strict=True)),
+        ),
+        words=Words(
+            "The local classifier two-sample test (LC2ST): at each x, can a classifier tell true "
+            f"θ from draws of the posterior? Small p where it can.{own} In the table of all "
+            "checks stands the p-value of these x together, which sees more than any of them."
+        ),
+    )
+
+
+LC2ST = CalibrationCheck("lc2st", _measure, _rows, _part, share=0.04)

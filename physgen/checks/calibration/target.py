@@ -29,14 +29,11 @@ from physgen.sbi.networks import Network
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array, Box, Simulator
 
-__all__ = ["Draw", "Judged", "judged"]
-
-Density = Callable[[Array, Array, int], LogLikelihood]
-Draw = Callable[[Array, np.random.Generator], Array]
+__all__ = ["Target", "target_of"]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Target:
     """A law of θ given x, and of x given θ.
 
     Attributes:
@@ -53,21 +50,21 @@ class Judged:
 
     name: str
     law: Law
-    log_density: Density
-    draw: Draw | None
+    log_density: Callable[[Array, Array, int], LogLikelihood]
+    draw: Callable[[Array, np.random.Generator], Array] | None
     is_own: bool
     likelihood: str = ""
     draws: int | None = None
     grid: Mapping[str, Any] = field(default_factory=dict)
 
     def posterior(self, log_density: LogLikelihood, prior: Box, n: int) -> GridPosterior:
-        """The posteriors of n rows under a prior."""
+        """The posteriors of the n rows that a log density is of, under a prior."""
         return grid_posterior(log_density, prior, n, **self.grid)
 
 
-def judged(
+def target_of(
     model: Surrogate | Network, simulator: Simulator | None = None, draws: int | None = None
-) -> Judged:
+) -> Target:
     """A surrogate or a network, as calibration sees it.
 
     Args:
@@ -85,7 +82,7 @@ def judged(
     return _of_network(model, simulator)
 
 
-def _of_surrogate(surrogate: Surrogate, draws: int) -> Judged:
+def _of_surrogate(surrogate: Surrogate, draws: int) -> Target:
     if surrogate.likelihood is Likelihood.NONE:
         raise UsageError(f"calibrate: {surrogate.name} has no likelihood, so no posterior")
 
@@ -97,13 +94,13 @@ def _of_surrogate(surrogate: Surrogate, draws: int) -> Judged:
         return surrogate.sample(torch.as_tensor(theta), generator).cpu().numpy()
 
     likelihood = str(surrogate.likelihood)
-    return Judged(surrogate.name, surrogate.law, log_density, draw, True, likelihood, draws)
+    return Target(surrogate.name, surrogate.law, log_density, draw, True, likelihood, draws)
 
 
-def _of_network(network: Network, simulator: Simulator | None) -> Judged:
+def _of_network(network: Network, simulator: Simulator | None) -> Target:
     def log_density(x: Array, index: Array, seed: int) -> LogLikelihood:
         return of_network(network, x)
 
     draw = simulator.sample if simulator else None
     grid = GRID[len(network.law.prior)]
-    return Judged(network.method, network.law, log_density, draw, False, grid=grid)
+    return Target(network.method, network.law, log_density, draw, False, grid=grid)

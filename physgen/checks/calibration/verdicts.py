@@ -11,83 +11,55 @@ from typing import Any
 
 from scipy.stats import kstest
 
-from physgen.checks.calibration.posteriors import CONTROLS
+from physgen.checks.calibration.bartlett import BARTLETT
+from physgen.checks.calibration.check import FAILED, NO_VERDICT, PASSED, CalibrationCheck
+from physgen.checks.calibration.coverage import COVERAGE
+from physgen.checks.calibration.energy import ENERGY_SCORE
+from physgen.checks.calibration.lc2st import LC2ST
+from physgen.checks.calibration.misspecification import MISSPECIFICATION
+from physgen.checks.calibration.predictive import PREDICTIVE
+from physgen.checks.calibration.sbc import SBC
+from physgen.checks.calibration.tarp import TARP
 from physgen.checks.calibration.uniformity import ALPHA
+from physgen.reporting.view import CONTROLS, Labels, PagePart
 from simulators.base import Array, Box
 
-__all__ = ["checks", "summary", "warnings"]
+__all__ = [
+    "CHECKS",
+    "calibration_summary",
+    "calibration_table",
+    "calibration_warnings",
+    "parts_of",
+]
 
-PASSED, FAILED, NONE = "passes", "fails", "too few rows: no verdict"
+CHECKS: tuple[CalibrationCheck, ...] = (
+    SBC, COVERAGE, TARP, ENERGY_SCORE, LC2ST, BARTLETT, PREDICTIVE, MISSPECIFICATION,
+)  # fmt: skip
+"""All checks, in the order in which they are made and shown."""
 
 
-def checks(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def calibration_table(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """All checks on one table: p-value in the data and in own x, controls, verdict."""
-    one = len(result["sbc"]) == 1
-
-    def of(what: str, name: str) -> str:
-        return what if one else f"{what} of {name}"
-
-    for name, test in result["sbc"].items():
-        yield _check(of("SBC", name), "rank of θ", test, ("narrow", "shifted"))
-    yield _check("coverage", "densest regions", result["coverage"], ("narrow",))
-    yield _check("TARP", "distance from random points", result["tarp"], ("narrow",))
-    if result["lc2st"]:
-        yield _check("LC2ST", "a classifier at some x", result["lc2st"], ("narrow", "shifted"))
-    for name, s in result["score"].items():
-        for key, what, about, control in (
-            ("mean_p", "mean score", "E ∂ log q = 0", "shifted"),
-            ("sum_p", "information", "E ∂² log q = −Var ∂ log q", "narrow"),
-        ):
-            found = {k: {"p_value": s[k][key]} if s[k] else None for k in ("data", "own")}
-            test = found | {"controls": {control: s["controls"][control]}}
-            yield _check(of(what, name), about, test, (control,))
-    if result["predictive"]:
-        yield _predictive(result["predictive"])
-    if m := result["misspecification"]:
-        test = {"data": m, "own": None, "controls": m["controls"]}
-        about = "log q at the best θ" if result["likelihood"] else "observables at the best θ"
-        yield _check("misspecification", about, test, ("shuffled",))
+    for check in CHECKS:
+        if section := result[check.name]:
+            yield from check.rows(section, result)
 
 
-def _check(
-    name: str, about: str, test: Mapping[str, Any], controls: tuple[str, ...]
-) -> dict[str, Any]:
-    data, own = test["data"], test["own"]
-    judged = {
-        k: {"p_value": v["p_value"], "caught": v["caught"], "required": k in controls}
-        for k, v in test["controls"].items()
-    }
-    caught = all(judged[k]["caught"] for k in controls)
-    p = data["p_value"] if data else None
-    verdict = None if p is None else FAILED if p < ALPHA else PASSED if caught else NONE
-    return {
-        "name": name,
-        "about": about,
-        "p_value": p,
-        "own_p_value": own["p_value"] if own else None,
-        "controls": judged,
-        "caught": caught,
-        "verdict": verdict,
-    }
+def parts_of(metrics: Mapping[str, Any], labels: Labels) -> list[PagePart]:
+    """What each check has to show of a calibration, older ones without it included."""
+    return [check.part(metrics.get(check.name) or {}, metrics, labels) for check in CHECKS]
 
 
-def _predictive(section: Mapping[str, Any]) -> dict[str, Any]:
-    """The worst observable; a control is caught if any of them catches it."""
+def calibration_warnings(
+    result: Mapping[str, Any], theta: Array | None, prior: Box
+) -> Iterator[str]:
+    """What a reader must know before the figures.
 
-    def worst(p_values: list[float]) -> float:
-        return min(1.0, len(p_values) * min(p_values))
-
-    controls = {}
-    for name in ("shifted", "shuffled"):
-        p = worst([o["controls"][name]["p_value"] for o in section.values()])
-        controls[name] = {"p_value": p, "caught": bool(p < ALPHA)}
-    p = worst([o["p_value"] for o in section.values()])
-    test = {"data": {"p_value": p}, "own": None, "controls": controls}
-    return _check("predictive", f"worst of {len(section)} observables", test, ("shifted",))
-
-
-def warnings(result: Mapping[str, Any], theta: Array | None, prior: Box) -> Iterator[str]:
-    """What a reader must know before the figures."""
+    Args:
+        result: figures of all checks, and their table.
+        theta: of the rows, (n, D); None if that is not known.
+        prior: uniform.
+    """
     if theta is None:
         yield "the rows have no theta, so that only what their x tell is judged"
     else:
@@ -127,22 +99,18 @@ def _missed(check: Mapping[str, Any]) -> Iterator[str]:
             yield CONTROLS[name]
 
 
-def summary(result: Mapping[str, Any]) -> str:
+def calibration_summary(result: Mapping[str, Any]) -> str:
     """The verdicts in one line."""
     found = result["checks"]
-    by = {v: [c for c in found if c["verdict"] == v] for v in (PASSED, FAILED, NONE)}
+    by = {v: [c for c in found if c["verdict"] == v] for v in (PASSED, FAILED, NO_VERDICT)}
     words = []
     if by[PASSED]:
         words.append(f"passes {_named(by[PASSED])}")
     if by[FAILED]:
         words.append(f"fails {_named(by[FAILED], p=True)}")
-    if by[NONE]:
-        words.append(f"no verdict on {_named(by[NONE])}")
-    if outside := result["misspecification"]:
-        words.append(
-            f"{outside['outside']:,} of {outside['rows']:,} x outside of what is drawn "
-            f"({outside['expected']:.2g} expected)"
-        )
+    if by[NO_VERDICT]:
+        words.append(f"no verdict on {_named(by[NO_VERDICT])}")
+    words += filter(None, (c.words(s) for c in CHECKS if (s := result[c.name])))
     gained = result["information"]
     if gained and gained["excluded"]:
         words.append(f"{gained['excluded']:,} posteriors exclude their θ")

@@ -19,12 +19,12 @@ import torch
 from physgen.surrogates.base import Surrogate
 from simulators.base import Simulator, exact_log_prob, exact_log_z
 
-__all__ = ["partition"]
+__all__ = ["log_z_section"]
 
 POINTS, ROWS = 13, 200
 
 
-def partition(
+def log_z_section(
     surrogate: Surrogate, simulator: Simulator | None, draws: int, seed: int
 ) -> dict[str, Any] | None:
     """log Z in nats a component along the first parameter, the others at their middle.

@@ -3,7 +3,7 @@
 =================  =============================================================================
 ``theta``          do both files have θ, and of one distribution? row by row the same?
 ``observables``    separation power of every observable and every component of a curve
-``curves``         means of observables that are curves: the profiles of a shower
+``curves``         means of observables that are curves: profiles
 ``classifiers``    area under the ROC curve on x (low) and on the observables (high level)
 ``fpd``, ``kpd``   distances of the observables' joint distribution
 ``cells``          the spectrum of single components of x ≥ 0, in all and in each layer
@@ -11,7 +11,7 @@
 ``events``         some x of each
 =================  =============================================================================
 
-The null of each is had by dealing the pooled rows out anew (:mod:`.samples`); rows that share
+The null of each is had by dealing the pooled rows out anew (:mod:`.permutations`); rows that share
 their θ change places in pairs only. A separation is worst where it is most above its null's mean;
 its p-value is that of the *worst of all*, which is had from the same deals.
 
@@ -30,41 +30,39 @@ from typing import Any
 import numpy as np
 from scipy.stats import ks_2samp
 
-from physgen.checks.samples import distribution, labels, spread
+import simulators.base as declared
+from physgen.checks.estimate import evenly_ranked
 from physgen.checks.timing import Sections
+from physgen.checks.two_sample.c2st import C2ST, c2st
 from physgen.checks.two_sample.features import (
     Feature,
     columns,
-    layers,
+    features_of,
     logged,
-    measured,
     observables_of,
+    parts_of,
+    physics_of,
 )
 from physgen.checks.two_sample.frechet import fpd, kpd
-from physgen.checks.two_sample.samples import (
-    C2ST,
-    Tested,
-    c2st,
+from physgen.checks.two_sample.permutations import Tested, deals, first_of, shuffle_components
+from physgen.checks.two_sample.separation import (
     common_edges,
-    deals,
-    first_of,
+    histogram_distances,
     separation_power,
-    shuffle_components,
 )
 from physgen.dataset import Rows
 from physgen.errors import UsageError
 from physgen.law import Law
-from simulators.base import Array
+from simulators.base import Array, labels
 
-__all__ = ["SECTIONS", "compare", "summary"]
+__all__ = ["COMPARISON_SECTIONS", "comparison", "comparison_summary"]
 
-SECTIONS = {
+COMPARISON_SECTIONS = {
     "theta": 1, "features": 1, "observables": 1, "curves": 1, "fpd": 1, "kpd": 1,
     "classifiers": 6, "cells": 1,
 }  # fmt: skip
-"""Those that take time, with the part of it that they take, about."""
-"""Those that take time, in their order."""
-PAIR = ("reference", "generated")
+"""Those that take time, in their order, with the part of it that they take, about."""
+_PAIR = ("reference", "generated")
 See = Callable[[Array, Array], tuple[Array, Array]]
 LEAST_ROWS, MOST_ROWS = 40, 20_000
 NUMBERS = 40_000_000
@@ -72,11 +70,11 @@ NUMBERS = 40_000_000
 DIFFERENT = 4.0
 """Standard errors that make a difference: folds share rows, so areas spread 1.2 times theirs."""
 CAUGHT, SIGMAS = 0.6, 5.0
-ALPHA = 1e-3
+THETA_ALPHA = 1e-3
 BINS, EVENTS, PICTURE = 40, 4, 4096
 
 
-def compare(
+def comparison(
     generated: Rows,
     reference: Rows,
     *,
@@ -102,32 +100,33 @@ def compare(
         UsageError: samples of different kinds, or of too few rows.
         DataError: an observable that is not finite.
     """
-    law = same_kind(generated, reference)
+    law = _same_kind(generated, reference)
+    physics = physics_of(law, trusted)
     section, rng = Sections(progress), np.random.default_rng([seed, 6])
-    a, b, paired = shuffled(reference, generated, rng)
+    a, b, paired = _shuffled(reference, generated, rng)
     result = section.result
-    result["theta"] = section("theta", theta_of, a, b, law, paired)
-    result["warnings"] = warnings(result["theta"], reference, generated)
+    result["theta"] = section("theta", _theta, a, b, law, paired)
+    result["warnings"] = _warnings(result["theta"], reference, generated)
     order = deals(len(a), len(b), rng, paired=paired)
     first = first_of(order, len(a))
-    observables = observables_of(law, trusted, a.x[:1000])
-    named = law if told(a, b) else None
-    features = section("features", measured, observables, a, b, named)
-    found = section("observables", separations, features, first, rng)
+    observables = observables_of(physics, a.x[:1000])
+    joint = declared.joint_observables(physics) if physics is not None and _told(a, b) else {}
+    features = section("features", features_of, observables, joint, a, b)
+    found = section("observables", _separations, features, first, rng)
     result["observables"], result["worst"] = found
-    result["curves"] = section("curves", curves, features, paired)
+    result["curves"] = section("curves", _curves, features, paired)
     high = columns(features)
     result["features"] = high[0].shape[1]
     result["fpd"] = section("fpd", _fpd, *high, rng, paired)
     result["kpd"] = section("kpd", _kpd, *high, rng, paired)
-    result["classifiers"] = section("classifiers", classifiers, a, b, high, seed, steps)
-    result["cells"] = section("cells", cells, a.x, b.x, layers(law, a.x.shape[1:]), first)
-    result["average"] = average(a.x, b.x)
-    result["events"] = events(a, b, law)
+    result["classifiers"] = section("classifiers", _classifiers, a, b, high, seed, steps)
+    result["cells"] = section("cells", _cells, a.x, b.x, parts_of(physics, a.x.shape[1:]), first)
+    result["average"] = _average(a.x, b.x)
+    result["events"] = _events(a, b, law)
     return section.json()
 
 
-def same_kind(generated: Rows, reference: Rows) -> Law | None:
+def _same_kind(generated: Rows, reference: Rows) -> Law | None:
     """The law of both, that of the reference if they name one each.
 
     Raises:
@@ -149,22 +148,22 @@ def same_kind(generated: Rows, reference: Rows) -> Law | None:
     return laws[0] if laws else None
 
 
-def shuffled(
+def _shuffled(
     reference: Rows, generated: Rows, rng: np.random.Generator
 ) -> tuple[Rows, Rows, bool]:
     """Both in random order, and whether θ is the same in row i of both, which stays so."""
     t, u = reference.theta, generated.theta
-    paired = told(reference, generated) and t is not None and np.array_equal(t, np.asarray(u))
+    paired = _told(reference, generated) and t is not None and np.array_equal(t, np.asarray(u))
     order = rng.permutation(len(reference))
     other = order if paired else rng.permutation(len(generated))
     a, b = (replace(rows, aux={}) for rows in (reference, generated))
     return a[order], b[other], paired
 
 
-def theta_of(a: Rows, b: Rows, law: Law | None, paired: bool) -> dict[str, Any]:
+def _theta(a: Rows, b: Rows, law: Law | None, paired: bool) -> dict[str, Any]:
     """Which rows have θ, and the Kolmogorov–Smirnov distance of each parameter."""
     known, tests = [rows.theta is not None for rows in (a, b)], {}
-    if told(a, b) and a.theta is not None and b.theta is not None:
+    if _told(a, b) and a.theta is not None and b.theta is not None:
         names = law.prior.names if law else [f"theta{i}" for i in range(a.theta.shape[1])]
         for name, t, u in zip(names, a.theta.T, b.theta.T, strict=True):
             test = ks_2samp(t, u, method="asymp")
@@ -172,17 +171,17 @@ def theta_of(a: Rows, b: Rows, law: Law | None, paired: bool) -> dict[str, Any]:
     return {"reference": known[0], "generated": known[1], "paired": paired, "parameters": tests}
 
 
-def told(a: Rows, b: Rows) -> bool:
+def _told(a: Rows, b: Rows) -> bool:
     """Whether both have θ of the same parameters."""
     names = [rows.meta.law.prior.names for rows in (a, b) if rows.meta]
     shapes = {None if rows.theta is None else rows.theta.shape[1:] for rows in (a, b)}
     return None not in shapes and len(shapes) == 1 and len(set(names)) <= 1
 
 
-def warnings(theta: Mapping[str, Any], reference: Rows, generated: Rows) -> list[str]:
+def _warnings(theta: Mapping[str, Any], reference: Rows, generated: Rows) -> list[str]:
     """What a reader must know before the figures."""
     found = []
-    off = {k: v for k, v in theta["parameters"].items() if v["p_value"] < ALPHA}
+    off = {k: v for k, v in theta["parameters"].items() if v["p_value"] < THETA_ALPHA}
     if off:
         each = ", ".join(f"{k} (KS {v['ks']:.2g}, p {v['p_value']:.1g})" for k, v in off.items())
         found.append(f"theta of the two files differ: {each}; all figures see it")
@@ -196,7 +195,7 @@ def warnings(theta: Mapping[str, Any], reference: Rows, generated: Rows) -> list
     return found
 
 
-def separations(
+def _separations(
     features: Mapping[str, Feature], first: Array, rng: np.random.Generator
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Separation power of every number with its null, by observable; and the worst of them."""
@@ -215,7 +214,7 @@ def separations(
             "separation": tests if feature.is_curve else tests[0]
         }
         if not feature.is_curve:
-            section[name] |= distribution(feature.reference, feature.generated, rng, PAIR)
+            section[name] |= histogram_distances(feature.reference, feature.generated, rng, _PAIR)
     return section, _worst(np.concatenate(every), places)
 
 
@@ -250,7 +249,7 @@ def _dealt(hits: Array, first: Array) -> Array:
     return separation_power(one, hits.sum(0) - one)
 
 
-def curves(features: Mapping[str, Feature], paired: bool) -> dict[str, Any]:
+def _curves(features: Mapping[str, Feature], paired: bool) -> dict[str, Any]:
     """Mean and standard error of each component, of both and of their difference."""
     section = {}
     for name, f in features.items():
@@ -260,7 +259,7 @@ def curves(features: Mapping[str, Feature], paired: bool) -> dict[str, Any]:
         (m, se), (mean, error) = means
         apart = (mean - m, np.hypot(se, error))
         difference = _mean(f.generated - f.reference) if paired else apart
-        both = zip((*PAIR, "difference"), (*means, difference), strict=True)
+        both = zip((*_PAIR, "difference"), (*means, difference), strict=True)
         section[name] = labels(f.observable) | {k: {"mean": v, "se": e} for k, (v, e) in both}
     return section
 
@@ -280,14 +279,14 @@ def _kpd(a: Array, b: Array, rng: np.random.Generator, paired: bool) -> dict[str
     return found.median._asdict() | {"se": found.se, "batch": found.batch}
 
 
-def classifiers(
+def _classifiers(
     a: Rows, b: Rows, high: tuple[Array, Array], seed: int, steps: int | None
 ) -> dict[str, Any]:
     """The areas of classifiers that see x, and the observables; told θ where both have it."""
     n = min(len(a), len(b), MOST_ROWS)
     few = min(n, max(500, NUMBERS // a.x[0].size))
     x, y = (rows.x[:few].reshape(few, -1).astype(np.float32) for rows in (a, b))
-    theta = [rows.theta if told(a, b) else None for rows in (a, b)]
+    theta = [rows.theta if _told(a, b) else None for rows in (a, b)]
 
     def judged(ours: Array, theirs: Array, see: See) -> dict[str, Any]:
         rows = len(ours)
@@ -329,7 +328,7 @@ def _verdict(test: C2ST, control: C2ST) -> dict[str, Any]:
     }
 
 
-def cells(a: Array, b: Array, parts: list[slice], first: Array) -> dict[str, Any] | None:
+def _cells(a: Array, b: Array, parts: list[slice], first: Array) -> dict[str, Any] | None:
     """Spectra of log₁₀ x of what is hit, in all and in each part of x; None where x has signs.
 
     The rows are dealt out anew, not the components, which depend on one another.
@@ -346,14 +345,14 @@ def cells(a: Array, b: Array, parts: list[slice], first: Array) -> dict[str, Any
     return {
         "histogram": {
             "edges": edges,
-            PAIR[0]: whole[: len(a)].sum(0, dtype=float),
-            PAIR[1]: whole[len(a) :].sum(0, dtype=float),
+            _PAIR[0]: whole[: len(a)].sum(0, dtype=float),
+            _PAIR[1]: whole[len(a) :].sum(0, dtype=float),
         },
         "separation": Tested.of(_dealt(whole, first))._asdict(),
         "layers": [Tested.of(_dealt(s, first))._asdict() for s in spectra]
         if len(parts) > 1
         else None,
-        "sparsity": {name: float((x == 0).mean()) for name, x in zip(PAIR, (a, b), strict=True)},
+        "sparsity": {name: float((x == 0).mean()) for name, x in zip(_PAIR, (a, b), strict=True)},
     }
 
 
@@ -366,12 +365,12 @@ def _spectra(x: Array, edges: Array) -> Array:
     return flat.reshape(len(x), bins).astype(np.float32)
 
 
-def average(a: Array, b: Array) -> dict[str, Any] | None:
+def _average(a: Array, b: Array) -> dict[str, Any] | None:
     """The mean x of both; of a grid of cells, its sums over the azimuth. None if it is large."""
     means = [_folded(x.mean(0, dtype=float)[None])[0] for x in (a, b)]
     if means[0].size > PICTURE:
         return None
-    return dict(zip(PAIR, means, strict=True)) | {"axes": _axes(a)}
+    return dict(zip(_PAIR, means, strict=True)) | {"axes": _axes(a)}
 
 
 def _folded(x: Array) -> Array:
@@ -383,14 +382,14 @@ def _axes(x: Array) -> tuple[str, str] | None:
     return ("layer", "ring") if x.ndim == 4 else None
 
 
-def events(a: Rows, b: Rows, law: Law | None) -> dict[str, Any] | None:
+def _events(a: Rows, b: Rows, law: Law | None) -> dict[str, Any] | None:
     """Some x of each, spread over the range of θ where there is one; None if they are large."""
     if a.x[0].size > PICTURE and a.x.ndim != 4:
         return None
     shown = {}
-    for name, rows in zip(PAIR, (a, b), strict=True):
+    for name, rows in zip(_PAIR, (a, b), strict=True):
         theta = None if rows.theta is None else rows.theta[:, 0]
-        chosen = np.arange(EVENTS) if theta is None else spread(theta, EVENTS)
+        chosen = np.arange(EVENTS) if theta is None else evenly_ranked(theta, EVENTS)
         shown[name] = {
             "theta": None if theta is None else theta[chosen],
             "x": _folded(rows.x[chosen]),
@@ -398,7 +397,7 @@ def events(a: Rows, b: Rows, law: Law | None) -> dict[str, Any] | None:
     return {"parameter": law.prior.names[0] if law else "theta", "axes": _axes(a.x)} | shown
 
 
-def summary(result: Mapping[str, Any]) -> str:
+def comparison_summary(result: Mapping[str, Any]) -> str:
     """The figures of a comparison in one line."""
     return "; ".join([*_areas(result["classifiers"]), *_distances(result), *result["warnings"]])
 

@@ -1,10 +1,10 @@
 r"""What is measured of two samples: observables, and the columns that a classifier sees.
 
-The observables are the simulator's where it is known, those of a calorimeter's cells where the
-file describes the cells, and else sums and norms of x. Where θ has ln E (of GeV) and x a total,
-the part E_tot/E_inc of the energy that is found is one of them, though it is a function of (θ, x).
+The observables are those that the simulator declares, quantities of θ and x together included;
+where no simulator here can draw x, those of the class that describes the imported law; and else
+sums and norms of x.
 
-A classifier sees energies over many decades best on a logarithmic scale that has room for 0:
+A classifier sees numbers over many decades best on a logarithmic scale that has room for 0:
 log(1 + v/s), s a low quantile of what is above 0 in the reference.
 """
 
@@ -15,17 +15,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import simulators.base as declared
 from physgen.dataset import Rows
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from simulators.base import Array, Observable
-from simulators.base import observables as declared
+from physgen.registry import find, targets
+from simulators.base import Array, JointObservable, Observable
 
-__all__ = ["Feature", "columns", "layers", "logged", "measured", "observables_of"]
+__all__ = [
+    "Feature", "columns", "features_of", "logged", "observables_of", "parts_of", "physics_of",
+    "standardised",
+]  # fmt: skip
 
-IMPORTED = "calochallenge"
-"""Name of the simulator of imported showers, whose law describes the cells."""
-FEW = 100
+FEW_COMPONENTS = 100
 """Components of a vector x that are looked at one by one."""
 LOW = 0.05
 
@@ -40,7 +42,7 @@ class Feature:
         generated: its values, (m,) or (m, k).
     """
 
-    observable: Observable
+    observable: Observable | JointObservable
     reference: Array
     generated: Array
 
@@ -50,39 +52,37 @@ class Feature:
         return self.reference.ndim > 1
 
 
-def observables_of(law: Law | None, trusted: str | None, x: Array) -> dict[str, Observable]:
-    """The observables of x under a law.
+def physics_of(law: Law | None, trusted: str | None = None) -> object | None:
+    """What declares the observables of x: the simulator, or the class of an imported law.
 
     Args:
         law: what the file says; None in a foreign one.
         trusted: name of a simulator outside the registry that the caller vouches for.
-        x: some rows, (n, *x_shape).
+
+    Returns:
+        An object that the functions of :mod:`simulators.base` can be asked of; None where nothing
+        is known.
 
     Raises:
-        DataError: a law that describes no cells where it should.
+        DataError: an imported law that does not say what it should.
         UsageError: a trusted name that is not this law's simulator, or where there is no law.
     """
-    if trusted and law is None:
-        raise UsageError(f"simulator: expected a file that says it is of {trusted}, got none")
-    simulator = law.build_if_known(trusted) if law else None
-    if simulator:
-        found = dict(declared(simulator))
-    elif law and law.simulator == IMPORTED:
-        found = _of_cells(law)
-    else:
-        found = {}
-    return found or _of_components(x)
-
-
-def _of_cells(law: Law) -> dict[str, Observable]:
-    from simulators.shower.geometry import Geometry
-    from simulators.shower.observables import of_cells
-
+    if law is None:
+        if trusted:
+            raise UsageError(f"simulator: expected a file that says it is of {trusted}, got none")
+        return None
+    if (simulator := law.build_if_known(trusted)) or law.simulator not in targets("imported"):
+        return simulator
     try:
-        geometry = Geometry.from_json(law.options["binning"])
-    except (KeyError, ValueError) as error:
-        raise DataError(f"metadata: {IMPORTED} without its cells: {error!r}") from error
-    return of_cells(geometry, str(law.options.get("unit", "MeV")))
+        return find("imported", law.simulator)(law.options)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"metadata: {law.simulator} {error}") from error
+
+
+def observables_of(physics: object | None, x: Array) -> dict[str, Observable]:
+    """The observables that are declared, or else some of the components of x (n, *x_shape)."""
+    found = {} if physics is None else dict(declared.observables(physics))
+    return found or _of_components(x)
 
 
 def _of_components(x: Array) -> dict[str, Observable]:
@@ -107,47 +107,49 @@ def _of_components(x: Array) -> dict[str, Observable]:
         found["ring_sums"] = Observable(
             lambda x: x.sum((1, 2), dtype=float), title="sums along the last axis"
         )
-    if x.ndim == 2 and x.shape[1] <= FEW:
+    if x.ndim == 2 and x.shape[1] <= FEW_COMPONENTS:
         found["components"] = Observable(flat, latex="x_i", title="components")
     return found
 
 
-def layers(law: Law | None, x_shape: tuple[int, ...]) -> list[slice]:
-    """The components of each layer in a flat x: of a grid, or each of few; else all as one."""
-    if law and law.simulator == IMPORTED:
-        from simulators.shower.geometry import Geometry
+def parts_of(physics: object | None, x_shape: tuple[int, ...]) -> list[slice]:
+    """The components of a flat x that belong together, as declared or told by its shape.
 
-        return list(Geometry.from_json(law.options["binning"]).slices)
+    Of a grid with three axes the first says which, of a vector each component stands alone if they
+    are few; all else is one.
+    """
+    if physics is not None and (found := declared.parts(physics)):
+        return found
     size = int(np.prod(x_shape))
-    width = size // x_shape[0] if len(x_shape) == 3 or size <= FEW else size
+    width = size // x_shape[0] if len(x_shape) == 3 or size <= FEW_COMPONENTS else size
     return [slice(i, i + width) for i in range(0, size, width)]
 
 
-def measured(
-    observables: Mapping[str, Observable], reference: Rows, generated: Rows, law: Law | None
+def features_of(
+    observables: Mapping[str, Observable],
+    joint: Mapping[str, JointObservable],
+    reference: Rows,
+    generated: Rows,
 ) -> dict[str, Feature]:
-    """The observables of both samples, with E_tot/E_inc where θ has ln E.
+    """What is measured of both samples.
+
+    Args:
+        observables: of x.
+        joint: of θ and x together; none where the rows do not both have θ.
+        reference: rows, with θ if there are joint quantities.
+        generated: other rows.
 
     Raises:
         DataError: an observable that is not finite.
     """
+    both = (reference, generated)
     found = {
-        name: Feature(o, np.asarray(o(reference.x)), np.asarray(o(generated.x)))
-        for name, o in observables.items()
+        name: Feature(o, *(np.asarray(o(np.asarray(r.theta), r.x)) for r in both))
+        for name, o in joint.items()
     }
-    total = found.get("total_energy", found.get("total"))
-    if law and "ln_E" in law.prior.names and total:
-        column = law.prior.names.index("ln_E")
-        pairs = ((total.reference, reference.theta), (total.generated, generated.theta))
-        unit = 1000.0 if law.options.get("unit") == "MeV" else 1.0
-        parts = [e / (unit * np.exp(t[:, column])) for e, t in pairs if t is not None]
-        if len(parts) == 2:
-            ratio = Observable(
-                total.observable.function,
-                latex=r"E_\mathrm{tot}/E_\mathrm{inc}",
-                title="part of the energy that is found",
-            )
-            found = {"energy_ratio": Feature(ratio, *parts)} | found
+    found |= {
+        name: Feature(o, *(np.asarray(o(r.x)) for r in both)) for name, o in observables.items()
+    }
     for name, feature in found.items():
         if not (np.isfinite(feature.reference).all() and np.isfinite(feature.generated).all()):
             raise DataError(f"compare: observable {name}: expected finite values, got others")
@@ -155,7 +157,7 @@ def measured(
 
 
 def columns(features: Mapping[str, Feature]) -> tuple[Array, Array]:
-    """All features side by side, (n, d) and (m, d)."""
+    """All features side by side: of the reference (n, d), and of the generated sample (m, d)."""
     return (
         np.column_stack([f.reference for f in features.values()]),
         np.column_stack([f.generated for f in features.values()]),
@@ -173,3 +175,9 @@ def logged(a: Array, b: Array) -> tuple[Array, Array]:
         scale[i] = np.quantile(hits, LOW) if len(hits) else 1
     x, y = (np.where(low, np.log1p(np.where(low, v, 0) / scale), v) for v in (a, b))
     return x, y
+
+
+def standardised(x: Array) -> Array:
+    """Columns of x (n, d) with mean 0 and variance 1; a constant column is 0."""
+    sd = x.std(0)
+    return (x - x.mean(0)) / np.where(sd > 0, sd, 1)

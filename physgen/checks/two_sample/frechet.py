@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from physgen.checks.two_sample.samples import Tested, deals, first_of, mmd_of
+from physgen.checks.two_sample.mmd import mmd_of
+from physgen.checks.two_sample.permutations import Tested, deals, first_of
 from simulators.base import Array
 
 __all__ = ["FPD", "KPD", "at_infinity", "fpd", "frechet_distance", "kpd", "polynomial_kernel"]
@@ -71,7 +72,7 @@ def _gaussian(x: Array) -> tuple[Array, Array]:
 
 
 def at_infinity(a: Array, b: Array) -> tuple[float, float]:
-    """Fréchet distance as it is, and the intercept of a line through that of ever fewer rows."""
+    """Fréchet distance of (n, d) and (m, d), and its intercept in a line of ever fewer rows."""
     cuts = np.arange(1, max(2, min(CUTS, min(len(a), len(b)) // 40)) + 1)
     means = [np.mean([frechet_distance(a[i::k], b[i::k]) for i in range(k)]) for k in cuts]
     return float(means[0]), float(np.polyfit(cuts, means, 1)[1])
@@ -99,7 +100,14 @@ def fpd(a: Array, b: Array, rng: np.random.Generator, *, paired: bool = False) -
 
 
 def kpd(a: Array, b: Array, rng: np.random.Generator, *, paired: bool = False) -> KPD:
-    """Kernel physics distance; arguments as for :func:`fpd`."""
+    """Kernel physics distance.
+
+    Args:
+        a: features of the reference, (n, d), rows in random order.
+        b: features of the generated sample, (m, d), in the same order if paired.
+        rng: random numbers.
+        paired: whether row i of both has the same θ.
+    """
     n, pooled = len(a), _scaled(a, b)
     size = min(MOST, min(n, len(b)) // BATCHES)
     values = []

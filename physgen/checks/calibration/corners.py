@@ -1,0 +1,58 @@
+"""Some posteriors to look at: densities of single parameters and of pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from physgen.checks.calibration.check import Run
+from physgen.checks.estimate import evenly_ranked
+from physgen.posterior.grid import GridPosterior
+from physgen.posterior.interpolation import integral
+from simulators.base import Array
+
+__all__ = ["corner_densities", "corners_of"]
+
+SHOWN, SIDE = 3, 50
+
+
+def corners_of(run: Run) -> list[dict[str, Any]]:
+    """Posteriors of a few x of the data, spread over θ₁, or over its mean if it is not known."""
+    theta, x, posteriors = run.data
+    found = []
+    for i in evenly_ranked(posteriors.mean[:, 0] if theta is None else theta[:, 0], SHOWN):
+        some = np.array([i])
+        log_density = run.target.log_density(x[some], some, run.seed)
+        corner = corner_densities(run.target.posterior(log_density, run.prior, 1))
+        found.append({"row": i, "theta": None if theta is None else theta[i], **corner})
+    return found
+
+
+def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
+    """Densities of one posterior where there is something to see.
+
+    Returns:
+        ``axes``, D of (50,); ``marginals``, a density on each; ``planes``, the densities (50, 50)
+        of each ``pair`` of parameters.
+    """
+    dims = len(posterior.axes)
+    low, high = posterior.quantile(np.array([1e-3, 1 - 1e-3]))[0]
+    bounds = np.array([nodes[0, [0, -1]] for nodes in posterior.nodes]).T
+    ends = np.clip([low - 0.1 * (high - low), high + 0.1 * (high - low)], *bounds).T
+    shown = [np.linspace(a, b, SIDE)[None] for a, b in ends]
+
+    def density(*pick: int) -> Array:
+        """Of some parameters, the others integrated out."""
+        axes = [shown[d] if d in pick else posterior.axes[d] for d in range(dims)]
+        p = np.moveaxis(np.exp(posterior.on(tuple(axes))), [1 + d for d in pick],
+                        range(1, 1 + len(pick)))  # fmt: skip
+        return integral([a for d, a in enumerate(axes) if d not in pick], p)[0]
+
+    return {
+        "axes": [a[0] for a in shown],
+        "marginals": [density(d) for d in range(dims)],
+        "planes": [
+            {"pair": [d, e], "density": density(d, e)} for e in range(dims) for d in range(e)
+        ],
+    }

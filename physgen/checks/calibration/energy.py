@@ -1,0 +1,159 @@
+r"""Energy score: is θ where a draw of its posterior would be, all parameters taken together?
+
+With K draws θ_k of the posterior of x the energy score of a point θ,
+
+    ES(θ) = E|θ_k − θ| − ½ E|θ_k − θ_l|,
+
+is a proper score (Gneiting & Raftery, JASA 102 (2007) 359): its mean over the rows is least for
+the right posteriors. Distances are in widths of each posterior, so that all rows and parameters
+count alike. What it would be of a right posterior is told by the draws themselves, each of which
+takes θ's place among the others, θ included. Of these K + 1 points, which are exchangeable if the
+posterior is right, the score of point i against the others is
+
+    ES_i = r_i/(K − 1) − Σ_j r_j/(2K(K − 1)),      r_i = Σ_j |θ_i − θ_j|,
+
+the second term being equal for all. So the rank of ES(θ) among them is that of r: it is uniform,
+whatever the number of parameters, and needs no density (a multivariate rank histogram: Gneiting,
+Stanberry, Grimit, Held & Johnson, TEST 17 (2008) 211). It is high where θ lies too far out, which
+is to say the posterior is too narrow, or off; and it is not uniform where correlations are wrong,
+of which ranks of single parameters say nothing. Ties are made continuous at random.
+
+Controls: draws that are 30 % too close to their mean, which must be caught; or shifted by 0.3
+widths, which it hardly sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from physgen.checks.calibration.check import (
+    NARROW,
+    SHIFT,
+    CalibrationCheck,
+    Run,
+    Section,
+    Seen,
+    table_row,
+)
+from physgen.checks.calibration.uniformity import rank_pictures, uniform_tests
+from physgen.checks.estimate import estimate
+from physgen.reporting.view import Column, Labels, PagePart, Table, Value, Words
+from simulators.base import Array
+
+__all__ = ["ENERGY_SCORE", "EnergyScores", "energy_scores", "ranks_among"]
+
+HELD = 2**21
+"""Numbers of distances that are held at once."""
+
+
+class EnergyScores(NamedTuple):
+    """Of n posteriors.
+
+    Attributes:
+        true: of θ, (n,).
+        drawn: of each draw in the place of θ, (n, K).
+    """
+
+    true: Array
+    drawn: Array
+
+
+def energy_scores(true: Array, draws: Array) -> EnergyScores:
+    """Energy scores of θ and, in its place, of each draw; the less, the nearer the middle.
+
+    Args:
+        true: θ, (n, D).
+        draws: of its posterior, (n, K, D), two at least, in the same unit.
+    """
+    points = np.concatenate([true[:, None], draws], 1)
+    n, k, dims = len(points), points.shape[1] - 1, points.shape[2]
+    step = max(1, HELD // ((k + 1) ** 2 * dims))
+    r = np.concatenate([_distances(points[i : i + step]) for i in range(0, n, step)])
+    scores = r / (k - 1) - r.sum(1, keepdims=True) / (2 * k * (k - 1))
+    return EnergyScores(scores[:, 0], scores[:, 1:])
+
+
+def _distances(points: Array) -> Array:
+    """Of each of some points (n, K, D) from the others in sum, (n, K)."""
+    apart = points[:, :, None] - points[:, None]
+    return np.sqrt((apart**2).sum(-1)).sum(-1)
+
+
+def ranks_among(scores: EnergyScores, rng: np.random.Generator) -> Array:
+    """Rank of the true score (n,) among those of the draws (n, K), in (0, 1), (n,).
+
+    Exactly uniform where θ is like the draws: a rank among ties is chosen at random.
+    """
+    true, drawn = scores.true[:, None], scores.drawn
+    below, ties = (drawn < true).sum(1), (drawn == true).sum(1)
+    return (below + rng.random(len(true)) * (ties + 1)) / (drawn.shape[1] + 1)
+
+
+def _measure(run: Run) -> dict[str, Any]:
+    wrong = {"narrow": _scored(run.right, width=NARROW), "shifted": _scored(run.right, SHIFT)}
+    found = {"data": _scored(run.data), "own": _scored(run.own), **wrong}
+    rngs = np.random.default_rng([run.seed, 10]).spawn(len(found))
+    scored = {
+        name: (scores, ranks_among(scores, rng))
+        for (name, scores), rng in zip(found.items(), rngs, strict=True)
+        if scores is not None
+    }
+    ranks = {name: r for name, (_, r) in scored.items()}
+    section = uniform_tests(ranks.get("data"), ranks.get("own"), {k: ranks[k] for k in wrong})
+    return section | {"scores": {name: _means(scores) for name, (scores, _) in scored.items()}}
+
+
+def _scored(seen: Seen | None, shift: float = 0.0, width: float = 1.0) -> EnergyScores | None:
+    """Scores of rows, in draws that are moved and drawn together; None without θ."""
+    true, draws = (None, None) if seen is None else seen.in_widths
+    return None if true is None or draws is None else energy_scores(true, width * draws + shift)
+
+
+def _means(scores: EnergyScores) -> dict[str, dict[str, float]]:
+    """Mean score of θ, that of the draws in its place, and what is between them."""
+    drawn = scores.drawn.mean(1)
+    pairs = {"true": scores.true, "drawn": drawn, "excess": scores.true - drawn}
+    found = {name: estimate(values) for name, values in pairs.items()}
+    return {name: {"mean": e.value, "se": e.se} for name, e in found.items()}
+
+
+def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
+    yield table_row("energy score", "rank of its score among draws", section, ("narrow",))
+
+
+def _part(section: Section, result: Section, labels: Labels) -> PagePart:
+    names = {
+        "data": "data",
+        "own": "own x",
+        "narrow": "control: 30 % too narrow",
+        "shifted": "control: shifted",
+    }
+    columns = [Column("posteriors of"), Column("score of θ"), Column("of its draws"),
+               Column("their difference", "0")]  # fmt: skip
+    scores = section.get("scores") or {}
+    means = ("true", "drawn", "excess")
+    rows: list[list[Value]] = [
+        [names[name], *((score[k]["mean"], score[k]["se"]) for k in means)]
+        for name, score in scores.items()
+    ]
+    return PagePart(
+        "energy_score",
+        "Energy score",
+        "No energy score in these metrics.",
+        rank_pictures(section, result, "rank of the energy score of θ among draws"),
+        "Rank of the energy score of the true parameter among those of draws of its posterior",
+        "How far θ lies from draws of its posterior, all parameters together, ranked among draws "
+        "in its place. Flat if posteriors are right; a slope to the right if θ lies too far out: "
+        "posteriors are too narrow.",
+        Table(columns, rows) if rows else None,
+        Words(
+            "The energy score E|θ′ − θ| − ½ E|θ′ − θ″|, θ′ and θ″ drawn from the posterior, in "
+            "its widths. If posteriors are right, on average θ scores as draws do in its place."
+        ),
+    )
+
+
+ENERGY_SCORE = CalibrationCheck("energy_score", _measure, _rows, _part, share=0.01)

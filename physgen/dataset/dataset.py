@@ -1,0 +1,206 @@
+"""Rows (θ, x) and the law they follow, in memory or in a file: what verbs take and give."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from physgen.dataset.files import file_digest
+from physgen.dataset.guard import opened
+from physgen.dataset.reader import contents, interval, read
+from physgen.dataset.schema import Meta, Rows, block_digest
+from physgen.dataset.writer import write
+from physgen.errors import DataError, UsageError
+from physgen.law import Law
+from simulators.base import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Dataset"]
+
+MARKED = 1000
+"""Rows by which data are known again, whether they lie in a file or in memory."""
+
+
+class Dataset:
+    """Pairs (θ, x), or x alone, and the law they follow.
+
+    A file is read when its values are asked for, and only the rows that are.
+
+    Args:
+        source: a file, rows in memory, another dataset, or x (n, *x_shape) alone, as a NumPy array
+            or a torch tensor.
+        summary: how it was made, in one line.
+
+    Attributes:
+        path: its file; None in memory.
+        summary: how it was made, in one line.
+    """
+
+    def __init__(self, source: Any, summary: str = "") -> None:
+        self.path: Path | None = None
+        self.summary = summary
+        if isinstance(source, Dataset):
+            self.path, self.summary = source.path, summary or source.summary
+            source = source.path or source.rows
+        if isinstance(source, str | Path):
+            self.path = Path(source)
+        else:
+            self.rows = source if isinstance(source, Rows) else Rows(as_array(source))
+
+    @cached_property
+    def rows(self) -> Rows:
+        """All rows, in memory."""
+        return read(self.where)
+
+    @property
+    def where(self) -> Path:
+        """The file's path; a stand-in for messages where there is none."""
+        return self.path or Path("(in memory)")
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its rows are in memory."""
+        return self.path is None or "rows" in vars(self)
+
+    @property
+    def x(self) -> Array:
+        """x, (n, *x_shape)."""
+        return self.rows.x
+
+    @property
+    def theta(self) -> Array:
+        """θ, (n, D).
+
+        Raises:
+            DataError: rows without θ.
+        """
+        return self.rows.labels(self.where)
+
+    @cached_property
+    def meta(self) -> Meta | None:
+        """What it says of itself; None of rows that physgen did not make."""
+        return self.rows.meta if self.in_memory else read(self.where, slice(0, 1)).meta
+
+    @property
+    def law(self) -> Law:
+        """The law that it follows.
+
+        Raises:
+            DataError: it does not say.
+        """
+        if self.meta is None:
+            raise DataError(
+                f"{self.where}: no metadata, so no prior; make it with physgen simulate"
+            )
+        return self.meta.law
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes, or of the values in memory."""
+        return file_digest(self.path) if self.path else block_digest(self.rows.arrays())
+
+    @property
+    def mark(self) -> str:
+        """SHA-256 of the first 1000 rows: the same in a file and in memory."""
+        first = self.read(slice(0, MARKED))
+        values = [v for v in (first.theta, first.x) if v is not None]
+        return hashlib.sha256(b"".join(np.ascontiguousarray(v).data for v in values)).hexdigest()
+
+    def __len__(self) -> int:
+        if self.in_memory:
+            return len(self.rows)
+        with opened(self.where) as file:
+            return contents(file, self.where).rows
+
+    def __getitem__(self, index: slice | Array) -> Dataset:
+        """Some rows, in memory: of a slice, a mask or an array of row numbers."""
+        return Dataset(self.rows[index], self.summary)
+
+    def read(self, rows: slice | None = None, *, whole: bool = False) -> Rows:
+        """Consecutive rows, in memory; all if None.
+
+        Args:
+            rows: which.
+            whole: whether to refuse a slice that reaches beyond the last row.
+
+        Raises:
+            UsageError: no such rows.
+        """
+        if self.in_memory:
+            start, stop = interval(rows, len(self.rows))
+            found = self.rows[start:stop]
+        else:
+            found = read(self.where, rows)
+        if whole and rows and rows.stop and len(found) < rows.stop - (rows.start or 0):
+            raise UsageError(
+                f"{self.where}: expected rows up to {rows.stop}, got {len(found)} of them"
+            )
+        return found
+
+    def save(self, path: str | Path, *, force: bool = False) -> Dataset:
+        """Write it as an HDF5 file.
+
+        Args:
+            path: the file.
+            force: whether to overwrite the file if it exists.
+
+        Returns:
+            The dataset in the file.
+
+        Raises:
+            DataError: rows without θ or a law.
+            StorageError: the file system refused.
+            UsageError: the output exists.
+        """
+        rows, law = self.rows, self.law
+        meta = rows.meta or Meta(law)
+        written = write(path, len(rows), meta, lambda s: rows[s.start : s.stop], force=force)
+        return Dataset(written.path, f"{path}: {len(rows):,} rows of {law.simulator}")
+
+    def origin(self, rows: Rows | None = None) -> dict[str, Any]:
+        """Where rows come from, for a record: JSON data."""
+        known: dict[str, Any] = {
+            "path": str(self.path) if self.path else None,
+            "sha256": self.digest,
+            "mark": self.mark,
+        }
+        if rows is not None:
+            known["rows"] = len(rows)
+        if self.meta is None or rows is None:
+            return known
+        return known | {"law": self.law.to_json(), "source": dict(self.meta.source)}
+
+    def plot(self) -> Figure:
+        """Some x, spread over the range of the first parameter.
+
+        Raises:
+            UsageError: matplotlib is not installed.
+        """
+        from physgen.reporting import ink
+
+        with ink():
+            from physgen.reporting.data import data_drawing
+
+        first = self.read(slice(0, MARKED))
+        law = self.meta.law.to_json() if self.meta else {}
+        return data_drawing(first.x, first.theta, law).figure()
+
+    def __repr__(self) -> str:
+        law = self.meta.law if self.meta else None
+        what = f" of {law.simulator}, θ {law.prior}" if law else ""
+        place = f", in {self.path}" if self.path else ""
+        shape = law.x_shape if law else self.x.shape[1:]
+        return f"<Dataset: {len(self):,} rows{what}, x {shape}{place}>"
+
+
+def as_array(values: Any) -> Array:
+    """Numbers of any shape as a NumPy array, wherever a torch tensor has them."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    return np.asarray(values)

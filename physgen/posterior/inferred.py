@@ -1,0 +1,231 @@
+"""Posteriors as `physgen.infer` returns them: draws, moments, what is known of their making."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from physgen.dataset import Rows, write_arrays
+from physgen.posterior.base import Posterior
+from physgen.posterior.methods import InferenceOptions, Inferred, Source
+from physgen.posterior.warnings import posterior_warnings
+from physgen.sbi.networks import Network
+from simulators.base import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from physgen.reporting.sheet import Sheet
+
+__all__ = ["InferredPosterior"]
+
+
+@dataclass(frozen=True, repr=False)
+class InferredPosterior:
+    """p(θ|x) of n observations: what a posterior file holds, and the density itself.
+
+    Attributes:
+        arrays: as in the file, the observation first: theta (n, k, D), log_prob (n, k), mean and
+            sd (n, D), and what else the method says.
+        about: what the file says of itself: method, units, law, seed, likelihood, warnings.
+        posterior: normalised on a grid, or known by its draws.
+        bootstrap: posteriors that are off as an estimated log Z may be; else the posterior itself.
+        network: what was trained or used, if anything; `infer` takes it in place of a surrogate.
+        path: its file; None in memory.
+        summary: what to tell a person.
+    """
+
+    arrays: Mapping[str, Array]
+    about: Mapping[str, Any]
+    posterior: Posterior
+    bootstrap: list[Posterior]
+    network: Network | None = None
+    path: Path | None = None
+    summary: str = field(default="")
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        found: Inferred,
+        options: InferenceOptions,
+        rows: Rows,
+        warnings: Iterator[str],
+    ) -> InferredPosterior:
+        """Draws and moments of posteriors, with what speaks against them.
+
+        Args:
+            source: what was inferred with.
+            found: the posteriors.
+            options: how.
+            rows: the observations.
+            warnings: what speaks against the observations.
+        """
+        arrays = arrays_of(found, options.samples, options.seed) | true_of(rows, options)
+        theirs = posterior_warnings(
+            arrays["theta"], found.posterior.diagnostics, options.prior, options.method
+        )
+        about = about_of(source, found, options) | {"warnings": [*warnings, *theirs]}
+        return cls(arrays, about, found.posterior, found.others, found.network)
+
+    @property
+    def method(self) -> str:
+        """How it was made."""
+        return str(self.about["method"])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of θ's columns."""
+        return tuple(self.about["parameters"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What speaks against it, a line each; empty if nothing does."""
+        return list(self.about["warnings"])
+
+    @property
+    def theta(self) -> Array:
+        """The draws that its file holds, (n, k, D)."""
+        return self.arrays["theta"]
+
+    @property
+    def mean(self) -> Array:
+        """E[θ|x], (n, D)."""
+        return self.arrays["mean"]
+
+    @property
+    def sd(self) -> Array:
+        """Standard deviation of each parameter, (n, D)."""
+        return self.arrays["sd"]
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def interval(self, level: float) -> Array:
+        """Central credible interval of each marginal: lower and upper ends, (n, 2, D)."""
+        return self.posterior.interval(level)
+
+    def log_prob(self, theta: Array) -> Array:
+        """log p(θ|x) of k points for each observation, (n, k, D) → (n, k).
+
+        It is normalised on a grid; of chains it lacks a constant of each observation.
+        """
+        return self.posterior.log_prob(np.asarray(theta))
+
+    def sample(self, k: int = 1000, rng: np.random.Generator | int | None = None) -> Array:
+        """Draws of θ, k for each observation: (n, k, D).
+
+        Args:
+            k: how many.
+            rng: random numbers, or a seed; fresh ones if None.
+        """
+        return mixture(self.bootstrap, k, np.random.default_rng(rng))
+
+    def save(self, path: str | Path, *, force: bool = False) -> InferredPosterior:
+        """Write it as an HDF5 file.
+
+        Raises:
+            StorageError: the file system refused.
+            UsageError: the output exists.
+        """
+        write_arrays(path, self.arrays, self.about, kind="posterior", force=force)
+        return replace(self, path=Path(path))
+
+    @property
+    def report_data(self) -> dict[str, Any]:
+        """What a page shows of it."""
+        return {"schema": "physgen/posterior/1", **self.about, "arrays": dict(self.arrays)}
+
+    def plot(self, row: int = 0) -> Figure:
+        """Marginals and pairs of parameters of one observation.
+
+        Raises:
+            UsageError: matplotlib is not installed.
+        """
+        some = {k: v[row : row + 1] for k, v in self.arrays.items()}
+        first = self.about.get("first_row", 0) + row
+        return self._sheet({"arrays": some, "first_row": first}).plots["corners"][0].figure()
+
+    def _repr_html_(self) -> str:
+        from physgen.reporting import framed
+
+        return framed(self._sheet({}).html())
+
+    def _sheet(self, changed: Mapping[str, Any]) -> Sheet:
+        """The page of it, with some of its data changed."""
+        from physgen.reporting import ink
+
+        with ink():
+            from physgen.reporting.posterior import posterior_sheet
+
+        return posterior_sheet({**self.report_data, **changed})
+
+    @property
+    def first(self) -> str:
+        """Mean ± width of each parameter of the first observation, in words."""
+        each = zip(self.names, self.mean[0], self.sd[0], strict=True)
+        return ", ".join(f"{name} = {m:.4g} ± {s:.2g}" for name, m, s in each)
+
+    def __repr__(self) -> str:
+        count = f"{len(self)} observation" + "s" * (len(self) != 1)
+        return f"<Posterior of {count} by {self.method}; the first: {self.first}>"
+
+
+def mixture(parts: list[Posterior], k: int, rng: np.random.Generator) -> Array:
+    """Draws (n, k, D) that come from each of several posteriors in equal parts."""
+    theta = np.concatenate([p.sample(-(-k // len(parts)), rng) for p in parts], 1)
+    if len(parts) > 1:
+        theta = rng.permutation(theta, axis=1)
+    return theta[:, :k]
+
+
+def arrays_of(found: Inferred, samples: int, seed: int) -> dict[str, Array]:
+    """What a posterior file holds; the first axis is the observation."""
+    posterior, others = found.posterior, found.others
+    theta = mixture(others, samples, np.random.default_rng(seed))
+    told = {k: v for k, v in posterior.diagnostics.items() if v.dtype.kind == "f"}
+    if not found.likelihood:
+        told.pop("log_evidence", None)
+    every = {
+        "theta": theta,
+        "log_prob": posterior.log_prob(theta),
+        "mean": posterior.mean,
+        "sd": posterior.sd,
+        "mean_error": np.sqrt(np.mean([(p.mean - posterior.mean) ** 2 for p in others], 0)),
+        **told,
+    }
+    return {name: values for name, values in every.items() if not np.isnan(values).all()}
+
+
+def true_of(rows: Rows, options: InferenceOptions) -> dict[str, Array]:
+    """What observations were drawn at, (n, D), under "true"; nothing if that is not known."""
+    theta, meta = rows.theta, rows.meta
+    if theta is None or meta is None or meta.law.prior.names != options.prior.names:
+        return {}
+    if not options.iid:
+        return {"true": theta}
+    return {"true": theta[:1]} if (theta == theta[0]).all() else {}
+
+
+def about_of(source: Source, found: Inferred, options: InferenceOptions) -> dict[str, Any]:
+    """What a posterior file says of itself, as JSON data."""
+    prior, told = options.prior, found.posterior.diagnostics
+    return {
+        "method": options.method,
+        "parameters": list(prior.names),
+        "units": [p.unit for p in prior.parameters],
+        "latex": [p.latex or p.name for p in prior.parameters],
+        "law": replace(source.law, prior=prior).to_json(),
+        "likelihood": found.likelihood,
+        "resolved": bool(np.all(told.get("resolved", True))),
+        "normalised": "log_evidence" in told,
+        "chains": found.posterior.chains_in(options.samples) if len(found.others) == 1 else 1,
+        "iid": options.iid,
+        "seed": options.seed,
+        "draws": options.draws,
+        **found.info,
+    }

@@ -1,0 +1,75 @@
+"""Some rows of a dataset as one figure: fields as pictures, vectors as lines, numbers as dots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from physgen.reporting.figures import HUES, INK, LATTICE, axis_label
+from physgen.reporting.sheet import Drawing, grid
+from simulators.base import Array
+
+__all__ = ["data_drawing"]
+
+SHOWN, FEW = 8, 3
+"""Rows that are shown one by one; components of x that are points and no line."""
+
+
+def data_drawing(x: Array, theta: Array | None, law: Mapping[str, Any]) -> Drawing:
+    """A figure of some x, spread over the range of the first parameter.
+
+    Args:
+        x: (n, *x_shape).
+        theta: (n, D); None where it is not known.
+        law: as JSON data, for names and units; empty where it is not known.
+    """
+    first = next(iter(law.get("prior") or []), {"name": "theta"})
+    symbol = axis_label(first.get("latex", ""), first.get("unit", ""), first["name"])
+    key = None if theta is None else theta[:, 0]
+    if x[0].size <= FEW:
+        return grid(_points, x.reshape(len(x), -1), key, symbol)
+    order = np.arange(len(x)) if key is None else np.argsort(key, kind="stable")
+    rows = order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)]
+    titles = [f"row {i}" if key is None else f"{symbol} = {key[i]:.3g}" for i in rows]
+    if x.ndim == 2:
+        return grid(_lines, x[rows], titles)
+    pictures = x[rows].reshape(len(rows), -1, x.shape[-1])
+    return grid(_pictures, pictures, titles, size=(8.4, 4.4))
+
+
+def _points(figure: Figure, x: Array, key: Array | None, symbol: str) -> None:
+    """Numbers against the parameter, or their histograms where it is not known."""
+    ax = figure.add_subplot()
+    for i, values in enumerate(x.T):
+        name, color = f"$x_{i + 1}$", HUES[i % len(HUES)]
+        if key is None:
+            ax.hist(values, 40, histtype="step", color=color, label=name)
+        else:
+            ax.plot(key, values, ".", color=color, markersize=3, label=name)
+    ax.set(xlabel="x" if key is None else symbol, ylabel="rows" if key is None else "x")
+    ax.legend()
+
+
+def _lines(figure: Figure, x: Array, titles: list[str]) -> None:
+    """Vectors, one line each, from dark to light along the parameter."""
+    ax = figure.add_subplot()
+    for i, (values, title) in enumerate(zip(x, titles, strict=True)):
+        shade = 0.15 + 0.7 * i / max(1, len(x) - 1)
+        ax.plot(np.arange(1, len(values) + 1), values, color=HUES[0], alpha=shade, label=title)
+    ax.set(xlabel="component", ylabel="x")
+    ax.tick_params(colors=INK)
+    ax.legend(fontsize=7, ncols=2)
+
+
+def _pictures(figure: Figure, x: Array, titles: list[str]) -> None:
+    """Fields (n, rows, columns) side by side, on one scale of grey."""
+    axes = figure.subplots(2, -(-len(x) // 2), squeeze=False)
+    low, high = float(x.min()), float(x.max())
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, values, title in zip(axes.flat, x, titles, strict=False):
+        ax.imshow(values, cmap=LATTICE, vmin=low, vmax=high, interpolation="nearest")
+        ax.set_title(title)

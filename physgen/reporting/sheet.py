@@ -1,0 +1,87 @@
+"""A page before it is set: its template, the values in it, and its figures, not yet drawn.
+
+Every figure is an ``<img>`` with its SVG inside, so that no identifier, style or script of one
+can reach another; the page's own policy forbids scripts and the network. Strings from the metrics
+are never trusted: the template escapes all of them.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from matplotlib.figure import Figure
+
+from physgen.reporting.figures import PANEL, figure_of, svg
+from physgen.reporting.quantities import flat, measured, number
+
+__all__ = ["Drawing", "Sheet", "grid", "plot"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is drawn when it is asked for.
+
+    Attributes:
+        draw: draws on an empty figure.
+        size: width and height in inches.
+    """
+
+    draw: Callable[[Figure], None]
+    size: tuple[float, float] = PANEL
+
+    @property
+    def uri(self) -> str:
+        """The figure as a data URI, an SVG."""
+        ink = base64.b64encode(svg(self.draw, self.size)).decode()
+        return f"data:image/svg+xml;base64,{ink}"
+
+    def figure(self) -> Figure:
+        """The figure of matplotlib."""
+        return figure_of(self.draw, self.size)
+
+
+def plot(draw: Callable[..., None], *data: Any) -> Drawing:
+    """A figure of one axes."""
+    return grid(lambda figure: draw(figure.add_subplot(), *data))
+
+
+def grid(draw: Callable[..., None], *data: Any, size: tuple[float, float] = PANEL) -> Drawing:
+    """A figure that arranges its own axes."""
+    return Drawing(lambda figure: draw(figure, *data), size)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A page before it is set.
+
+    Attributes:
+        template: a file beside this module.
+        values: what goes into it.
+        plots: section → its figures.
+    """
+
+    template: str
+    values: Mapping[str, Any]
+    plots: Mapping[str, Sequence[Drawing]]
+
+    def html(self) -> str:
+        """The page; the same text for the same values."""
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=ChainableUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters |= {"number": number, "measured": measured, "flat": flat}
+        uris = {name: [drawing.uri for drawing in some] for name, some in self.plots.items()}
+        return environment.get_template(self.template).render(**self.values, plots=uris)
+
+    def figures(self) -> dict[str, list[Figure]]:
+        """Section → its figures of matplotlib."""
+        return {name: [drawing.figure() for drawing in some] for name, some in self.plots.items()}

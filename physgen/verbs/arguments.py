@@ -1,0 +1,105 @@
+"""What verbs take: paths or objects in every place, and the options that several of them share.
+
+The command line reads a verb's signature when it starts, and must not import torch for that: there
+a surrogate, a dataset or a posterior is a path, and what is returned is anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
+
+from physgen.runtime.options import command_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from physgen.dataset import Dataset, Rows
+    from physgen.posterior.inferred import InferredPosterior
+    from physgen.sbi.networks import Network
+    from physgen.surrogates.base import Surrogate
+    from physgen.verbs.products import Scores
+    from simulators.base import Array, Simulator
+
+    DataLike: TypeAlias = Dataset | Rows | Path | str
+    ObservedLike: TypeAlias = Dataset | Rows | Array | Tensor | Path | str
+    SurrogateLike: TypeAlias = Surrogate | Path | str
+    ModelLike: TypeAlias = Surrogate | Network | InferredPosterior | Dataset | Rows | Path | str
+    ScoresLike: TypeAlias = Scores | InferredPosterior | Mapping[str, Any] | Path | str
+    AnyProduct: TypeAlias = Dataset | Surrogate | InferredPosterior | Scores | Path | str
+    FamilyLike: TypeAlias = type[Surrogate] | str
+    SimulatorLike: TypeAlias = Simulator | type[Simulator] | str
+else:
+    DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
+    FamilyLike = SimulatorLike = str
+    InferredPosterior = Surrogate = Any
+
+__all__ = [
+    "AnyProduct",
+    "Bounds",
+    "DataLike",
+    "FamilyLike",
+    "InferredPosterior",
+    "LikelihoodOptions",
+    "ModelLike",
+    "ObservedLike",
+    "SamplerOptions",
+    "ScoresLike",
+    "SimulatorLike",
+    "Surrogate",
+    "SurrogateLike",
+    "UseOptions",
+    "Values",
+    "called",
+]
+
+Bounds = Mapping[str, tuple[float, float]]
+Values = Mapping[str, float]
+
+
+class StepsOption(TypedDict, total=False):
+    """Steps, whether of drawing or of scoring."""
+
+    steps: Annotated[
+        int | None,
+        "steps of the sampler, or of the estimators path and ode: evaluations of the network, or "
+        "sweeps, where that is a choice.",
+    ]
+
+
+class SamplerOptions(StepsOption, total=False):
+    """How a trained surrogate draws x."""
+
+    sampler: Annotated[
+        str | None,
+        "way to draw, where the family has several (diffusion: ancestral, ddim, euler-maruyama, "
+        "heun, dpm-solver; rbm: gibbs, tempered).",
+    ]
+    eta: Annotated[float | None, "noise of the sampler ddim, 0 to 1."]
+
+
+class LikelihoodOptions(StepsOption, total=False):
+    """How a trained surrogate's log p(x|θ) is computed."""
+
+    estimator: Annotated[
+        str | None, "way to log p, where the family has several (diffusion: bound, path, ode)."
+    ]
+    ladder: Annotated[int | None, "sweeps of the annealing that gives log Z (rbm)."]
+    symmetrise: Annotated[bool, "average log p over the simulator's reflections and flips of x."]
+
+
+class UseOptions(SamplerOptions, LikelihoodOptions, total=False):
+    """How a trained surrogate is used; what it has learnt stays as it is."""
+
+
+def called(verb: str, *arguments: object, **given: Any) -> str:
+    """A verb's call as the shell would have it; objects in memory are told as such."""
+
+    def told(value: object) -> object:
+        if isinstance(value, str | int | float | bool | slice | Mapping | tuple | None):
+            return value
+        return getattr(value, "path", value if isinstance(value, Path) else None) or "(in memory)"
+
+    words = [told(a) for a in arguments]
+    return command_line(verb, *words, **{k: told(v) for k, v in given.items()})

@@ -1,0 +1,131 @@
+"""Ask whether posteriors are right, without an exact answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Unpack
+
+from physgen import dataset
+from physgen.dataset import Dataset
+from physgen.errors import UsageError
+from physgen.priors import common_prior
+from physgen.verbs.arguments import (
+    Bounds,
+    FamilyLike,
+    ModelLike,
+    ObservedLike,
+    SimulatorLike,
+    UseOptions,
+    called,
+)
+from physgen.verbs.opening import name_of_simulator, open_observed, open_source
+from physgen.verbs.products import Scores
+from physgen.verbs.running import (
+    headed,
+    judging,
+    on_files,
+    path_of,
+    record,
+    require,
+    threaded,
+)
+
+__all__ = ["calibrate"]
+
+
+@on_files
+@threaded
+def calibrate(
+    model: ModelLike,
+    data: ObservedLike,
+    *,
+    out: Path | str | None = None,
+    rows: slice | None = None,
+    prior: Bounds | None = None,
+    draws: int | None = None,
+    samples: int = 20,
+    simulator: SimulatorLike | None = None,
+    family: FamilyLike | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+    **use: Unpack[UseOptions],
+) -> Scores:
+    """Check that posteriors are right, on the grid, without an exact answer.
+
+    Ranks of theta (SBC), coverage, TARP, energy score, LC2ST, Bartlett's identities, predictive
+    checks and misspecification. Each has controls, posteriors that are 30 % too narrow or shifted
+    by 0.3 widths, which must be caught; if they are not, the rows are too few for a verdict.
+
+    Args:
+        model: checkpoint of a surrogate with a likelihood, or trained network of infer, of one
+            to three parameters.
+        data: dataset that was not trained on, its theta drawn from its prior; of x without theta
+            only predictive checks and misspecification are judged.
+        out: calibration.json to write.
+        rows: which rows of the data, as in 0:200; the first 1000 if not given.
+        prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; rows outside
+            are left out.
+        draws: random draws for each log p(x|theta); the family's default for posteriors if not
+            given.
+        samples: draws of each posterior, and x drawn at them, for the predictive checks.
+        simulator: package.module:Class of a simulator outside the registry, for its observables;
+            files do not import code by themselves.
+        family: package.module:Class of a family outside the registry; a checkpoint does not import
+            code by itself.
+        seed: seed of all that is random.
+        device: auto, cpu, cuda or cuda:1.
+        force: overwrite the file if it exists.
+        **use: how it draws and scores.
+
+    Returns:
+        The scores: JSON data, one value a section, and all checks on one table.
+
+    Example:
+        physgen calibrate cvae.pt test.h5 -o calibration.json
+    """
+    from physgen.checks.calibration.run import CALIBRATION_SECTIONS, MOST_ROWS, calibration
+    from physgen.checks.calibration.verdicts import calibration_summary
+
+    require(samples=(samples, 1), draws=(draws, 1), seed=(seed, 0))
+    path = path_of(out)
+    if path:
+        dataset.refuse_overwriting(path, force)
+    source = open_source(model, device, like=open_observed(data), family=family, **use)
+    target = source.surrogate or source.network
+    if target is None:
+        raise UsageError(f"{source.path}: expected a surrogate or a network; this is a dataset")
+    if source.network and draws:
+        raise UsageError(f"{source.path}: draws: are of a surrogate's likelihood, not a network's")
+    held_out = open_observed(data, source.law.x_shape)
+    found = held_out.read(rows, whole=True) if rows else held_out.read(slice(0, MOST_ROWS))
+    theirs = found.meta.law.prior if found.meta else source.law.prior
+    box = common_prior(source.law.prior, theirs, prior)
+    found = dataset.validated(found, replace(source.law, prior=theirs), str(held_out.where))
+    name = getattr(target, "name", None) or source.path.name
+    with judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress:
+        measured = calibration(
+            target, found.theta, found.x, box,
+            trusted=name_of_simulator(simulator), draws=draws, samples=samples, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    if trained_on(source.about.get("data", {}), held_out):
+        measured["warnings"].insert(0, "the rows are those of the training, and prove little")
+    command = called(
+        "calibrate", model, data,
+        out=out, rows=rows, prior=prior, draws=draws, samples=samples,
+        simulator=name_of_simulator(simulator), **use, seed=seed,
+    )  # fmt: skip
+    metrics = record(
+        path, "calibration/1", command, measured,
+        data=held_out.origin(found),
+        **{source.kind: source.about},
+    )  # fmt: skip
+    return Scores(metrics, headed(path, calibration_summary(metrics)), path)
+
+
+def trained_on(data: dict[str, str], held_out: Dataset) -> bool:
+    """Whether data are those of a training, as its record knows them."""
+    known = {data.get("sha256"), data.get("mark")} - {None}
+    return bool(known & {held_out.digest, held_out.mark})

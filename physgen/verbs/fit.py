@@ -1,0 +1,142 @@
+"""Train a surrogate of p(x|θ)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from physgen import dataset
+from physgen.dataset import Dataset
+from physgen.errors import TrainingDiverged, UsageError
+from physgen.registry import find, name_of
+from physgen.runtime.interrupt import interruptible
+from physgen.runtime.options import build, options
+from physgen.runtime.progress import bar
+from physgen.verbs.arguments import DataLike, FamilyLike, Surrogate, SurrogateLike, called
+from physgen.verbs.opening import open_surrogate
+from physgen.verbs.resume import keep, restore, resume_path, state_of
+from physgen.verbs.running import headed, on_files, path_of, plural, require, threaded
+
+__all__ = ["fit"]
+
+
+@on_files
+@threaded
+def fit(
+    family: FamilyLike,
+    data: DataLike,
+    *,
+    out: Path | str | None = None,
+    from_: SurrogateLike | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    tensorboard: Path | str | None = None,
+    **given: Any,
+) -> Surrogate:
+    """Train a surrogate of p(x|theta) on a dataset.
+
+    With a file to write, the state goes to OUT.resume and the history to OUT.jsonl after each
+    epoch; the checkpoint appears when training has ended, and holds the weights of the best epoch
+    (rbm and gan: of the last).
+
+    Args:
+        family: a registered family, or package.module:Class of your own; in Python also the class.
+        data: dataset to train on.
+        out: checkpoint to write.
+        from_: checkpoint of the same family to start from, at its options; x may be of another
+            shape, if its networks are convolutions throughout.
+        seed: seed of weights, order and noise.
+        device: auto, cpu, cuda or cuda:1.
+        resume: go on with an interrupted training.
+        force: overwrite the checkpoint if it exists, and drop an interrupted training.
+        tensorboard: folder for TensorBoard logs (needs physgen[tensorboard]).
+        **given: options of the training and of the family.
+
+    Returns:
+        The surrogate: a torch module that draws x and, for most families, has a log p(x|theta).
+
+    Example:
+        physgen fit cvae ising.h5 -o cvae.pt --max-minutes 3
+    """
+    from physgen.runtime.device import device_of
+    from physgen.surrogates.checkpoint import save
+    from physgen.training import Trainer, Training, split
+
+    cls = find("surrogates", family) if isinstance(family, str) else family
+    name = name_of("surrogates", cls)
+    ours = {o.name for o in options(Training)}
+    training = build(Training, "training", {k: v for k, v in given.items() if k in ours})
+    theirs = {k: v for k, v in given.items() if k not in ours}
+    config = build(cls.Config, name, theirs)
+    require(seed=(seed, 0))
+    path, log_folder = path_of(out), path_of(tensorboard)
+    if (resume or log_folder) and not path:
+        raise UsageError("fit: resume and tensorboard need a file to write; add out=")
+    state = state_of(path, resume, force) if path else None
+    source = Dataset(data)
+    if from_:
+        surrogate = parent_of(from_, cls, device).at(source.law, **theirs).train()
+    else:
+        surrogate = cls.create(source.law, config, seed).to(device_of(device))
+    train, val, some = split(source, training.validation, training.memory_gib, surrogate.device)
+    if not from_:
+        surrogate.transform.fit(some.to(surrogate.device))
+    command = called("fit", name, data, out=out, from_=from_, **given, seed=seed)
+    info = {
+        "training": asdict(training),
+        "seed": seed,
+        "data": source.origin(),
+        "provenance": dataset.provenance(command),
+    }
+    where, hint = headed(path, "training"), "add --resume to go on" if path else "nothing is kept"
+    with interruptible(where, hint) as stop, bar(1, f"fit {name}") as move:
+
+        def on_batch(progress: float) -> None:
+            move(progress, last(trainer.history))
+            stop.check()
+
+        trainer = Trainer(surrogate, train, val, training, seed, on_batch)
+        if state and path:
+            restore(trainer, state, info | surrogate.describe(), path)
+        try:
+            for epoch in trainer:
+                keep(trainer, epoch, info, path, log_folder)
+        except TrainingDiverged:
+            if trainer.history and path:
+                save(surrogate, path, info | {"history": [asdict(e) for e in trainer.history]})
+            raise
+    surrogate.finalize(seed)
+    history = [asdict(e) for e in trainer.history]
+    surrogate.info = info | {"history": history}
+    if path:
+        save(surrogate, path, surrogate.info)
+        surrogate.path = path
+        resume_path(path).unlink(missing_ok=True)
+    kept = [e for e in trainer.history if e.best or surrogate.keeps_last][-1]
+    surrogate.summary = headed(
+        path,
+        f"{name}, {plural(len(history), 'epoch')} in {history[-1]['seconds']:.0f} s, "
+        f"validation loss {kept.val:.4f} {surrogate.unit} (epoch {kept.epoch})",
+    )
+    return surrogate.eval()
+
+
+def last(history: list[Any]) -> str:
+    """The last epoch in a few words."""
+    return f"epoch {history[-1].epoch}: {history[-1].val:.4f}" if history else ""
+
+
+def parent_of(parent: SurrogateLike, family: type[Surrogate], device: str) -> Surrogate:
+    """The surrogate to start from.
+
+    Raises:
+        UsageError: one of another family.
+    """
+    found = open_surrogate(parent, device, family=family)
+    if not isinstance(found, family):
+        name = parent if isinstance(parent, Path) else "from_"
+        raise UsageError(f"{name}: expected a checkpoint of {family.name}, got {found.name}")
+    return found

@@ -1,0 +1,150 @@
+"""Turn observations around: p(θ|x)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Unpack
+
+from physgen import dataset
+from physgen.dataset import Rows
+from physgen.priors import restrict_prior
+from physgen.runtime.interrupt import interruptible
+from physgen.runtime.progress import bar, log
+from physgen.verbs.arguments import (
+    Bounds,
+    FamilyLike,
+    InferredPosterior,
+    LikelihoodOptions,
+    ModelLike,
+    ObservedLike,
+    Values,
+    called,
+)
+from physgen.verbs.opening import open_observed, open_source
+from physgen.verbs.running import headed, on_files, plural, require, threaded
+
+__all__ = ["infer"]
+
+
+@on_files
+@threaded
+def infer(
+    model: ModelLike,
+    observed: ObservedLike,
+    *,
+    out: Path | str | None = None,
+    method: str | None = None,
+    prior: Bounds | None = None,
+    rows: slice | None = None,
+    iid: bool = False,
+    samples: int = 1000,
+    draws: int | None = None,
+    simulations: int | None = None,
+    epochs: int | None = None,
+    network: Path | str | None = None,
+    at: Values | None = None,
+    family: FamilyLike | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+    **use: Unpack[LikelihoodOptions],
+) -> InferredPosterior:
+    """Infer the posterior of theta for observed x, with a surrogate or from a dataset.
+
+    A surrogate's log p gives it on a grid (one to three parameters), by Markov chains, rejection
+    or variational inference. The methods of sbi learn from samples, of a surrogate or in a
+    dataset; the trained network may be kept, and then takes the place of the surrogate. All but
+    grid and abc need physgen[sbi].
+
+    Args:
+        model: checkpoint of a surrogate, dataset to learn from, or trained network.
+        observed: HDF5 file with /x; each row is one observation.
+        out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
+            true, where the observations say theta, and mean_error, what an estimated log Z does
+            to the mean (rbm).
+        method: grid, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse, nle, abc; grid,
+            or mcmc for more than three parameters, if not given, and npe for a dataset.
+        prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; inside those
+            of the training.
+        rows: which rows, as in 0:10.
+        iid: take all rows as one observation, drawn at one theta.
+        samples: posterior samples for each observation.
+        draws: random draws for each log p(x|theta); the family's default if not given.
+        simulations: samples of the surrogate to learn from, 10000 if not given; of a dataset the
+            first ones, all if not given.
+        epochs: epochs of a training at most, from 2 on; until it no longer improves if not given.
+        network: checkpoint to write the trained network to.
+        at: other option of the simulator, as in size=16; taken from the file if it has one.
+        family: package.module:Class of a family outside the registry; a checkpoint does not import
+            code by itself.
+        seed: seed of the draws, the training and the samples.
+        device: auto, cpu, cuda or cuda:1.
+        force: overwrite the files if they exist.
+        **use: how log p is computed.
+
+    Returns:
+        The posterior: draws, moments, intervals, its log density, and the trained network.
+
+    Example:
+        physgen infer cvae.pt observed.h5 -o posterior.h5 --rows 0:10
+    """
+    from physgen.posterior import inferred as products
+    from physgen.posterior import methods
+
+    require(
+        samples=(samples, 1), draws=(draws, 1), seed=(seed, 0), epochs=(epochs, 1),
+        simulations=(simulations, 1),
+    )  # fmt: skip
+    for path in (out, network):
+        if path is not None:
+            dataset.refuse_overwriting(Path(path), force)
+    data = open_observed(observed)
+    source = open_source(model, device, like=data, at=at, family=family, **use)
+    data = open_observed(observed, source.law.x_shape)
+    options = methods.InferenceOptions(
+        methods.choose_method(source, method),
+        restrict_prior(source.law.prior, prior),
+        samples=samples, simulations=simulations, epochs=epochs, draws=draws, iid=iid, seed=seed,
+    )  # fmt: skip
+    methods.refuse_unused(source, options, network is not None)
+    found = data.read(rows, whole=True)
+    x = dataset.validated(Rows(x=found.x), source.law, str(data.where)).x
+    start = time.monotonic()
+    where = headed(out, "inference")
+    with (
+        interruptible(where, "nothing was written") as stop,
+        bar(None, f"infer by {options.method}") as move,
+    ):
+
+        def tell(text: str) -> None:
+            stop.check()
+            move(0, text)
+
+        inferred = methods.infer_posteriors(source, x, options, tell)
+        unlike = methods.domain_warnings(source.law, found, iid)
+        posterior = products.InferredPosterior.of(source, inferred, options, found, unlike)
+    if network and inferred.network:
+        inferred.network.save(Path(network))
+    for line in posterior.warnings:
+        log.warning("%s", headed(out, line))
+    command = called(
+        "infer", model, observed,
+        out=out, method=method, prior=prior, rows=rows, iid=iid, samples=samples, draws=draws,
+        simulations=simulations, epochs=epochs, network=network, **use, at=at, seed=seed,
+    )  # fmt: skip
+    posterior = replace(
+        posterior,
+        about={
+            **posterior.about,
+            source.kind: {"path": str(source.path), "sha256": source.about["sha256"]},
+            "observed": {"path": str(data.where), "sha256": data.digest},
+            "provenance": dataset.provenance(command),
+            "first_row": max(0, rows.start or 0) if rows else 0,
+        },
+    )
+    done, seconds = plural(len(posterior), "observation"), time.monotonic() - start
+    text = f"{done} by {options.method} in {seconds:.1f} s; the first: {posterior.first}"
+    posterior = replace(posterior, summary=headed(out, text))
+    return posterior.save(out, force=force) if out else posterior

@@ -1,0 +1,126 @@
+"""Say what a file or an object holds, as JSON data and as lines for a person."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+import simulators.base as declared
+from physgen import dataset
+from physgen.dataset import Dataset
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.registry import KINDS, targets
+from physgen.verbs.arguments import AnyProduct
+from physgen.verbs.products import Description
+from physgen.verbs.running import on_files
+
+__all__ = ["inspect"]
+
+WIDE = 90  # characters of a mapping that still goes in one line
+
+
+@on_files
+def inspect(
+    path: AnyProduct | None = None, *, verify: bool = False, json: bool = False
+) -> Description:
+    """Say what a file holds; without a file, which simulators and families there are.
+
+    Args:
+        path: dataset, posterior or checkpoint.
+        verify: read and check every value, and compare a dataset with the law that it claims.
+        json: print JSON.
+
+    Returns:
+        What was found: JSON data; "fault" says what is wrong with it.
+
+    Example:
+        physgen inspect ising.h5 --verify
+    """
+    file = path if isinstance(path, Path | None) else getattr(path, "path", None)
+    if file:
+        found = described(Path(file), verify)
+    elif path is None:
+        found = {kind: targets(kind) for kind in KINDS}
+    else:
+        found = described_in_memory(path, verify)
+    failed = [v["name"] for v in found.get("verdicts", []) if not v["passed"]]
+    text = dumps(found, indent=2) if json else "\n".join(in_lines(found))
+    description = Description(found, text, Path(file) if file else None)
+    if failed:
+        description.fault = f"{path}: does not follow its law: {', '.join(failed)} failed"
+    return description
+
+
+def described(path: Path, verify: bool) -> dict[str, Any]:
+    """What a file holds, as JSON data."""
+    if zipfile.is_zipfile(path):
+        return checkpoint_described(path)
+    found = dataset.describe(path, verify)
+    if verify and found["schema"] == dataset.SCHEMA:
+        found["verdicts"] = verdicts_of(Law.from_json(found["law"]), Dataset(path))
+    return found
+
+
+def described_in_memory(product: Any, verify: bool) -> dict[str, Any]:
+    """What an object holds, as JSON data.
+
+    Raises:
+        UsageError: something that no verb returns.
+    """
+    from physgen.verbs.opening import origin_of
+
+    if isinstance(product, Dataset | dataset.Rows):
+        data = Dataset(product)
+        own = data.meta.to_json() if data.meta else {}
+        arrays = {k: [str(v.dtype), *v.shape] for k, v in data.rows.arrays().items()}
+        found = {"rows": len(data), "arrays": arrays, **own}
+        if verify and data.meta:
+            dataset.validated(data.rows, data.law, str(data.where))
+            found["verdicts"] = verdicts_of(data.law, data)
+        return found
+    if hasattr(product, "likelihood") and hasattr(product, "describe"):
+        return origin_of(product)
+    if isinstance(about := getattr(product, "about", product), Mapping):
+        return dict(about)
+    raise UsageError(f"inspect: expected a file or what a verb returned, got {product!r}")
+
+
+def verdicts_of(law: Law, data: Dataset) -> list[dict[str, Any]]:
+    """What the check of a dataset's simulator says of it; nothing where there is none."""
+    simulator = law.build_if_known()
+    check = declared.verifier(simulator) if simulator else None
+    return [vars(v) for v in check(data.theta, data.x)] if check else []
+
+
+def checkpoint_described(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, as JSON data."""
+    from physgen.nn.tensors import load_tensors
+
+    weights, info = load_tensors(path)
+    count = sum(w.numel() for w in weights.values())
+    return {"path": str(path), "sha256": dataset.file_digest(path), **info, "weights": count}
+
+
+def in_lines(value: Any, indent: str = "") -> Iterator[str]:
+    """JSON data as indented lines, ``key: value``."""
+    entries = value if isinstance(value, Mapping) else dict(enumerate(value, 1))
+    for key, item in entries.items():
+        flat = in_line(item)
+        if len(indent) + len(str(key)) + len(flat) < WIDE or not isinstance(
+            item, Mapping | list | tuple
+        ):
+            yield f"{indent}{key}: {flat}"
+        else:
+            yield f"{indent}{key}:"
+            yield from in_lines(item, indent + "  ")
+
+
+def in_line(item: Any) -> str:
+    """JSON data in one line."""
+    if isinstance(item, Mapping):
+        return ", ".join(f"{k} = {in_line(v)}" for k, v in item.items())
+    return " × ".join(map(in_line, item)) if isinstance(item, list | tuple) else str(item)

@@ -1,0 +1,62 @@
+"""Which page belongs to what: scores of validate, compare and calibrate, and posteriors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from physgen.reporting import ink
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from physgen.reporting.sheet import Sheet
+
+__all__ = ["SCHEMAS", "figures_of", "render"]
+
+SCHEMAS = (
+    "physgen/metrics/1", "physgen/comparison/1", "physgen/calibration/1", "physgen/posterior/1",
+)  # fmt: skip
+
+
+def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
+    """The page of some metrics or of a posterior, by its schema.
+
+    Raises:
+        UsageError: matplotlib or jinja2 is not installed.
+    """
+    with ink():
+        from physgen.checks.calibration.verdicts import parts_of
+        from physgen.reporting.calibration import calibration_sheet
+        from physgen.reporting.comparison import comparison_sheet
+        from physgen.reporting.page import surrogate_sheet
+        from physgen.reporting.posterior import posterior_sheet
+
+    schema = metrics.get("schema", SCHEMAS[0])
+    if schema == "physgen/calibration/1":
+        return calibration_sheet(metrics, parts_of)
+    others = {"physgen/comparison/1": comparison_sheet, "physgen/posterior/1": posterior_sheet}
+    return others.get(schema, surrogate_sheet)(metrics)
+
+
+def render(metrics: Mapping[str, Any]) -> str:
+    """The report as one HTML page, without network, scripts or dates: equal input, equal text.
+
+    Args:
+        metrics: what validate, compare or calibrate wrote, of one of the `SCHEMAS`; a section that
+            is null or absent is left out, with the reason in one line. Of a posterior its
+            metadata, and its arrays under "arrays".
+
+    Raises:
+        UsageError: matplotlib or jinja2 is not installed.
+    """
+    return sheet_of(metrics).html()
+
+
+def figures_of(metrics: Mapping[str, Any]) -> dict[str, list[Figure]]:
+    """Section of the report → its figures, of the same metrics as for `render`.
+
+    Raises:
+        UsageError: matplotlib or jinja2 is not installed.
+    """
+    return sheet_of(metrics).figures()

@@ -1,0 +1,138 @@
+"""What verbs return, besides datasets, surrogates and posteriors: scores, pages, descriptions.
+
+Each product knows its file, if it has one, and one line about itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Description", "Exported", "Page", "Product", "Scores"]
+
+
+class Product(Protocol):
+    """What every verb returns."""
+
+    @property
+    def path(self) -> Path | None:
+        """Its file; None in memory."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """What to tell a person, in a line or a few."""
+        ...
+
+
+class JsonData(Mapping[str, Any]):
+    """JSON data with a file and a summary.
+
+    Args:
+        data: name → value.
+        summary: what to tell a person.
+        path: the file that holds it; None in memory.
+    """
+
+    def __init__(self, data: Mapping[str, Any], summary: str, path: Path | None = None) -> None:
+        self.data, self.summary, self.path = dict(data), summary, path
+
+    def __getitem__(self, name: str) -> Any:
+        return self.data[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.summary}>"
+
+
+class Scores(JsonData):
+    """What validate, calibrate or compare has measured: JSON data, as in its file."""
+
+    def figures(self) -> dict[str, list[Figure]]:
+        """Section of the report → its figures.
+
+        Raises:
+            UsageError: matplotlib is not installed.
+        """
+        from physgen.verbs.pages import figures_of
+
+        return figures_of(self.data)
+
+    def plot(self, section: str | None = None) -> Figure:
+        """The first figure of a section of the report.
+
+        Args:
+            section: its name, out of `figures`; the first that has a figure if None.
+
+        Raises:
+            KeyError: no such section, or one without a figure.
+        """
+        drawn = {name: some for name, some in self.figures().items() if some}
+        name = section or next(iter(drawn))
+        if name not in drawn:
+            raise KeyError(f"no figure of {name!r}; there are {', '.join(drawn)}")
+        return drawn[name][0]
+
+    def _repr_html_(self) -> str:
+        from physgen.reporting import framed
+        from physgen.verbs.pages import render
+
+        return framed(render(self.data))
+
+
+class Description(JsonData):
+    """What `inspect` has found.
+
+    Attributes:
+        fault: what is wrong with what was looked at; empty if nothing is.
+    """
+
+    fault: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Page:
+    """A report: one self-contained HTML page.
+
+    Attributes:
+        html: its text.
+        summary: what to tell a person.
+        path: its file; None in memory.
+        data: the figures that it shows, where they were measured on the way.
+    """
+
+    html: str
+    summary: str
+    path: Path | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Page: {self.summary}>"
+
+    def _repr_html_(self) -> str:
+        from physgen.reporting import framed
+
+        return framed(self.html)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file in another format.
+
+    Attributes:
+        path: the file.
+        summary: what to tell a person.
+    """
+
+    path: Path
+    summary: str

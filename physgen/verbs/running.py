@@ -1,0 +1,127 @@
+"""How every verb runs: outputs are looked at before work begins, a signal ends it cleanly."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from inspect import signature as signature_of
+from json import dumps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from physgen import dataset
+from physgen.errors import StorageError, UsageError
+from physgen.runtime.interrupt import interruptible
+from physgen.runtime.progress import bar
+
+__all__ = ["headed", "judging", "on_files", "path_of", "plural", "record", "require", "threaded"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def on_files(verb: Callable[P, R]) -> Callable[P, R]:
+    """Take text for paths, and refuse an output that could not be written before work begins."""
+    signature = signature_of(verb, eval_str=True)
+    paths = {p.name for p in signature.parameters.values() if "Path" in str(p.annotation)}
+
+    @functools.wraps(verb)
+    def wrapped(*args: P.args, **given: P.kwargs) -> R:
+        bound = signature.bind(*args, **given)
+        values = bound.arguments
+        for name in paths & {k for k, v in values.items() if isinstance(v, str)}:
+            values[name] = Path(values[name])
+        out = values.get("out")
+        for made in (v for v in (out, values.get("network")) if isinstance(v, Path)):
+            if not made.absolute().parent.is_dir():
+                raise StorageError(f"{made}: no folder {made.parent}; make it first")
+        others = [v for k in paths - {"out"} if isinstance(v := values.get(k), Path)]
+        if out and out in others:
+            raise UsageError(f"{out}: is another file of this command; choose another output")
+        return verb(*bound.args, **bound.kwargs)
+
+    return wrapped
+
+
+def threaded(verb: Callable[P, R]) -> Callable[P, R]:
+    """Run a verb in as many threads as `physgen.runtime.device.threads` chooses."""
+
+    @functools.wraps(verb)
+    def wrapped(*args: P.args, **given: P.kwargs) -> R:
+        from physgen.runtime.device import threads
+
+        with threads():
+            return verb(*args, **given)
+
+    return wrapped
+
+
+@contextmanager
+def judging(
+    what: str, label: str, weights: Mapping[str, float], out: Path | None
+) -> Iterator[Callable[..., None]]:
+    """A bar over the sections of a judgement, which a signal ends before anything is written.
+
+    Args:
+        what: what is done.
+        label: a few words before the bar.
+        weights: section → part of the time that it takes, about.
+        out: file that will be written, if any.
+
+    Yields:
+        ``progress(section, part=0)``, to be called as sections begin and go on.
+    """
+    begun: list[str] = []
+    where = f"{out}: {what}" if out else what
+    with interruptible(where, "nothing was written") as stop, bar(1, label) as move:
+
+        def progress(section: str, part: float = 0.0) -> None:
+            stop.check()
+            if section not in begun:
+                begun.append(section)
+            done = sum(weights[name] for name in begun[: begun.index(section)])
+            move((done + part * weights[section]) / sum(weights.values()), section)
+
+        yield progress
+
+
+def record(
+    out: Path | None,
+    schema: str,
+    command: str,
+    measured: Mapping[str, Any],
+    **about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What was measured, and of what, as JSON data, written to a file if there is one."""
+    found = {
+        "schema": f"physgen/{schema}",
+        **about,
+        "provenance": dataset.provenance(command),
+        **measured,
+    }
+    if out:
+        dataset.write_bytes(out, dumps(found, allow_nan=False).encode(), sidecar=False)
+    return found
+
+
+def headed(out: Path | str | None, text: str) -> str:
+    """A summary, behind the name of the file that it is of."""
+    return f"{out}: {text}" if out else text
+
+
+def path_of(out: Path | str | None) -> Path | None:
+    """The path of a file, if there is to be one."""
+    return None if out is None else Path(out)
+
+
+def plural(n: int, noun: str) -> str:
+    """A number of things."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def require(**at_least: tuple[int | None, int]) -> None:
+    """Refuse a number that is too small: name → (value or None, least value)."""
+    for name, (value, least) in at_least.items():
+        if value is not None and value < least:
+            raise UsageError(f"{name}: expected at least {least}, got {value}")

@@ -1,0 +1,137 @@
+"""Draw (θ, x) from a surrogate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
+
+from physgen import dataset
+from physgen.dataset import Dataset, Meta, Rows, Shard
+from physgen.errors import UsageError
+from physgen.runtime.progress import bar
+from physgen.verbs.arguments import (
+    DataLike,
+    FamilyLike,
+    SamplerOptions,
+    SurrogateLike,
+    Values,
+    called,
+)
+from physgen.verbs.opening import open_surrogate, origin_of
+from physgen.verbs.running import headed, on_files, require, threaded
+from simulators.base import Array
+
+if TYPE_CHECKING:
+    from physgen.law import Law
+    from physgen.surrogates.base import Surrogate
+
+__all__ = ["sample"]
+
+
+@on_files
+@threaded
+def sample(
+    surrogate: SurrogateLike,
+    *,
+    out: Path | str | None = None,
+    n: int | None = None,
+    theta: Values | None = None,
+    like: DataLike | None = None,
+    at: Values | None = None,
+    family: FamilyLike | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+    **use: Unpack[SamplerOptions],
+) -> Dataset:
+    """Draw a dataset of (theta, x) from a surrogate: the same kind of file as of a simulator.
+
+    Args:
+        surrogate: checkpoint of the surrogate.
+        out: HDF5 file to write.
+        n: number of rows; all rows of the other file with --like.
+        theta: value of a parameter, the same in all rows, as in beta=0.44; repeat for each.
+        like: another dataset whose theta to take, row by row, and the shape of x.
+        at: other option of the simulator, as in size=16; needs a surrogate of convolutions.
+        family: package.module:Class of a family outside the registry; a checkpoint does not import
+            code by itself.
+        seed: seed of the whole dataset.
+        device: auto, cpu, cuda or cuda:1.
+        force: overwrite the file if it exists.
+        **use: how it draws.
+
+    Returns:
+        The dataset, in memory or in its file.
+
+    Example:
+        physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
+    """
+    example = None if like is None else Dataset(like)
+    model = open_surrogate(surrogate, device, family=family, like=example, at=at, **use)
+    if (n is None) == (like is None):
+        raise UsageError("sample: expected either -n or --like")
+    rows = parameters(model.law, n, theta, example)
+    count = (n or 0) if rows is None else len(rows)
+    require(n=(count, 1), seed=(seed, 0))
+    command = called("sample", surrogate, n=n, theta=theta, like=like, at=at, **use, seed=seed)
+    source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
+    meta = Meta(model.law, source, seed, dataset.provenance(command))
+    make = Draw(model, rows)
+    with bar(count, f"sample {model.name}") as move:
+        if out is None:
+            found = dataset.gather(count, meta, make, progress=move)
+            return Dataset(found, f"{count:,} rows of {model.name}")
+        written = dataset.write(out, count, meta, make, force=force, progress=move)
+    speed = f"{count / written.seconds:,.0f} a s"
+    return Dataset(written.path, headed(out, f"{count:,} rows of {model.name} at {speed}"))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Makes a shard of a dataset by a surrogate.
+
+    Attributes:
+        surrogate: what draws.
+        theta: (n, D) the parameters of all rows; None to draw them from the prior.
+    """
+
+    surrogate: Surrogate
+    theta: Array | None
+
+    def __call__(self, shard: Shard) -> Rows:
+        """θ as given or from the prior, and x from the surrogate."""
+        import torch
+
+        theta_seed, x_seed = shard.seed.spawn(2)
+        prior, n = self.surrogate.law.prior, len(shard)
+        if self.theta is None:
+            theta = prior.sample(n, np.random.default_rng(theta_seed))
+        else:
+            theta = self.theta[shard.start : shard.stop]
+        generator = torch.Generator(self.surrogate.device)
+        generator.manual_seed(int(x_seed.generate_state(1, np.uint64)[0] >> 1))
+        x = self.surrogate.sample(torch.from_numpy(theta), generator)
+        return Rows(x=x.cpu().numpy(), theta=theta)
+
+
+def parameters(
+    law: Law, n: int | None, theta: Values | None, like: Dataset | None
+) -> Array | None:
+    """The θ of all rows that were asked for, (n, D); None for the prior.
+
+    Raises:
+        UsageError: parameters that are missing or that the law does not have.
+        DataError: data without θ.
+    """
+    if like:
+        if theta:
+            raise UsageError("sample: give either --theta or --like, not both")
+        return like.theta
+    if not theta:
+        return None
+    if set(theta) != set(law.prior.names):
+        raise UsageError(f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta)}")
+    return np.tile([float(theta[name]) for name in law.prior.names], (n or 0, 1))
