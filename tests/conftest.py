@@ -61,7 +61,7 @@ def once(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Classifiers that hardly learn: for tests of what is done with what they say."""
-    monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
+    monkeypatch.setattr("physgen.checks.two_sample.c2st.STEPS", 3)
 
 
 @pytest.fixture
