@@ -67,8 +67,8 @@ def quick(monkeypatch):
 @pytest.fixture
 def blank(monkeypatch):
     """Pages without ink, for tests of words: quick."""
-    figures = pytest.importorskip("physgen.reporting.figures")
-    monkeypatch.setattr(figures, "svg", lambda draw, size: b"<svg/>")
+    sheet = pytest.importorskip("physgen.reporting.sheet")
+    monkeypatch.setattr(sheet, "svg", lambda draw, size: b"<svg/>")
 
 
 @pytest.fixture(autouse=True, scope="session")
