@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from physgen.checks.calibration.view import Labels
 from scipy.stats import norm
 
 import physgen
@@ -25,6 +26,7 @@ from physgen.checks.calibration.sbc import rank_of_theta
 from physgen.checks.calibration.target import target_of
 from physgen.checks.calibration.tarp import mass_nearer
 from physgen.checks.calibration.uniformity import ECDF_LEVELS, alike, bands, uniformity
+from physgen.checks.calibration.verdicts import CHECKS as ALL_CHECKS
 from physgen.checks.calibration.verdicts import calibration_summary
 from physgen.cli import main
 from physgen.errors import UsageError
@@ -171,6 +173,23 @@ def test_a_wrong_law_is_caught_by_the_checks_that_see_it(case, n):
         own
     )
     assert "fails SBC" in calibration_summary(found)
+
+
+@pytest.mark.parametrize("check", ALL_CHECKS, ids=lambda check: check.name)
+def test_every_check_is_told_and_shown_from_its_section_alone(check, right):
+    """The contract of a check: rows of the table, and a part of the page, empty or not."""
+    labels = Labels({}, {})
+    rows = list(check.rows(right[check.name], right))
+    assert [row in right["checks"] for row in rows] == [True] * len(rows)
+    assert rows
+    shown = check.part(right[check.name], right, labels)
+    assert shown.pictures or shown.table
+    if shown.table:
+        assert {len(row) for row in shown.table.rows} == {len(shown.table.columns)}
+    absent = check.part({}, {}, labels)
+    assert absent.absent
+    assert (absent.pictures, absent.table, absent.tiles) == ((), None, ())
+    json.dumps(right[check.name], allow_nan=False)
 
 
 def test_a_bias_is_told_in_posterior_widths():

@@ -26,7 +26,7 @@ __all__ = ["write"]
 
 
 def write(
-    data: Path,
+    data: Any,
     out: Path,
     *,
     binning: Path | None = None,
@@ -36,7 +36,7 @@ def write(
     """Write a posterior as netCDF-4.
 
     Args:
-        data: posterior, as infer wrote it.
+        data: posterior, as infer wrote or returned it.
         out: netCDF file to write.
         binning: none; for showers only.
         force: whether to overwrite the file if it exists.
@@ -53,7 +53,10 @@ def write(
     if binning:
         raise UsageError("export: arviz: --binning is for showers; leave it out")
     dataset.refuse_overwriting(out, force)
-    arrays, about = dataset.read_arrays(data, "posterior")
+    if isinstance(data, str | Path):
+        arrays, about = dataset.read_arrays(data, "posterior")
+    else:
+        arrays, about = arrays_of_object(data)
     theta, chains = arrays["theta"], int(about.get("chains", 1))
     if theta.ndim != 3 or theta.shape[1] % chains or len(about["parameters"]) != theta.shape[2]:
         raise DataError(f"{data}: expected theta (observations, samples, parameters)")
@@ -77,6 +80,18 @@ def write(
     progress(1)
     dataset.write_bytes(out, buffer.getvalue(), sidecar=False)
     return len(theta)
+
+
+def arrays_of_object(posterior: Any) -> tuple[dict[str, Array], dict[str, Any]]:
+    """What a posterior in memory would write to its file.
+
+    Raises:
+        UsageError: something else.
+    """
+    try:
+        return dict(posterior.arrays), dict(posterior.about)
+    except AttributeError as error:
+        raise UsageError(f"export: arviz: expected a posterior, got {posterior!r}") from error
 
 
 def group(

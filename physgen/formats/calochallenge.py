@@ -39,7 +39,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from physgen.dataset import Blocks, Rows, Shard, file_digest, refuse_overwriting
+from physgen.dataset import Blocks, Dataset, Rows, Shard, file_digest, refuse_overwriting
 from physgen.dataset.guard import dataset, loaded, opened
 from physgen.dataset.image import chunked, whole
 from physgen.errors import DataError, StorageError, UsageError
@@ -269,7 +269,7 @@ class Cut:
 
 
 def write(
-    data: Path,
+    data: Any,
     out: Path,
     *,
     binning: Path | None = None,
@@ -279,7 +279,7 @@ def write(
     """Write a dataset of showers as a file of the CaloChallenge.
 
     Args:
-        data: dataset whose θ has ln E and whose x are energies of cells.
+        data: dataset, in memory or a file, whose θ has ln E and whose x are energies of cells.
         out: HDF5 file to write.
         binning: XML file to write the cells to.
         force: whether to overwrite the files if they exist.
@@ -293,14 +293,15 @@ def write(
         StorageError: the file system refused; nothing is left.
         UsageError: an output that exists, or a binning that nobody knows.
     """
-    for path in (out, binning):
-        if path and not path.absolute().parent.is_dir():
-            raise StorageError(f"{path}: no folder {path.parent}; make it first")
-        if path:
-            refuse_overwriting(path, force)
-    blocks = Blocks(data)
-    law = law_of_showers(blocks, data)
-    cells = cells_of(law, data) if binning else None
+    for made in (out, binning):
+        if made and not made.absolute().parent.is_dir():
+            raise StorageError(f"{made}: no folder {made.parent}; make it first")
+        if made:
+            refuse_overwriting(made, force)
+    source = Dataset(data)
+    blocks, path = Blocks(source.path or source.rows), source.where
+    law = law_of_showers(blocks, path)
+    cells = cells_of(law, path) if binning else None
     with whole(out) as (hdf5, output):
         shape, step = (blocks.rows, law.size), min(blocks.step, blocks.rows)
         showers = chunked(hdf5, SHOWERS, shape, np.float32, step)
@@ -308,7 +309,7 @@ def write(
         for rows in blocks:
             showers[done : done + len(rows)] = in_mev(rows.x, law).reshape(len(rows), -1)
             output.check()
-            energies.append(incident(rows, law, data))
+            energies.append(incident(rows, law, path))
             done += len(rows)
             progress(done / blocks.rows)
         found = np.concatenate(energies)[:, None]

@@ -33,10 +33,11 @@ def data_drawing(x: Array, theta: Array | None, law: Mapping[str, Any]) -> Drawi
         return grid(_points, x.reshape(len(x), -1), key, symbol)
     order = np.arange(len(x)) if key is None else np.argsort(key, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)]
-    titles = [f"row {i}" if key is None else f"{symbol} = {key[i]:.3g}" for i in rows]
+    short = axis_label(first.get("latex", ""), name=first["name"])
+    titles = [f"row {i}" if key is None else f"{short} = {key[i]:.3g}" for i in rows]
     if x.ndim == 2:
         return grid(_lines, x[rows], titles)
-    pictures = x[rows].reshape(len(rows), -1, x.shape[-1])
+    pictures = x[rows].reshape(len(rows), x.shape[1], -1, x.shape[-1]).sum(2)
     return grid(_pictures, pictures, titles, size=(8.4, 4.4))
 
 
@@ -61,11 +62,11 @@ def _lines(figure: Figure, x: Array, titles: list[str]) -> None:
         ax.plot(np.arange(1, len(values) + 1), values, color=HUES[0], alpha=shade, label=title)
     ax.set(xlabel="component", ylabel="x")
     ax.tick_params(colors=INK)
-    ax.legend(fontsize=7, ncols=2)
+    figure.legend(loc="outside right upper", fontsize=7)
 
 
 def _pictures(figure: Figure, x: Array, titles: list[str]) -> None:
-    """Fields (n, rows, columns) side by side, on one scale of grey."""
+    """Fields (n, rows, columns) side by side, on one scale; of more axes, sums over the middle."""
     axes = figure.subplots(2, -(-len(x) // 2), squeeze=False)
     low, high = float(x.min()), float(x.max())
     for ax in axes.flat:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature as signature_of
-from json import dumps
+from json import dumps, loads
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -94,14 +94,18 @@ def record(
     **about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What was measured, and of what, as JSON data, written to a file if there is one."""
-    found = {
-        "schema": f"physgen/{schema}",
-        **about,
-        "provenance": dataset.provenance(command),
-        **measured,
-    }
+    text = dumps(
+        {
+            "schema": f"physgen/{schema}",
+            **about,
+            "provenance": dataset.provenance(command),
+            **measured,
+        },
+        allow_nan=False,
+    )
     if out:
-        dataset.write_bytes(out, dumps(found, allow_nan=False).encode(), sidecar=False)
+        dataset.write_bytes(out, text.encode(), sidecar=False)
+    found: dict[str, Any] = loads(text)
     return found
 
 

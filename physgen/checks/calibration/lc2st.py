@@ -40,8 +40,6 @@ from physgen.checks.calibration.check import (
 )
 from physgen.checks.estimate import evenly_ranked
 from physgen.reporting.view import Column, Labels, PagePart, Table, Words
-from physgen.sbi.lc2st import lc2st_statistic
-from physgen.sbi.manners import visiting
 from simulators.base import Array
 
 __all__ = ["LC2ST", "LC2ST_DRAWS", "Pairs", "lc2st"]
@@ -80,6 +78,8 @@ def lc2st(data: Pairs | None, own: Pairs | None, shown: Array, seed: int) -> dic
     right = own or data
     if importlib.util.find_spec("sbi") is None or right is None:
         return None
+    from physgen.sbi.manners import visiting
+
     with visiting(seed):
         null = _null(right, shown, seed)
         wrong = {"narrow": NARROW * right.draws, "shifted": right.draws + SHIFT}
@@ -118,6 +118,8 @@ def _null(pairs: Pairs, shown: Array, seed: int) -> Array:
 
 def _statistic(pairs: Pairs, true: Array, drawn: Array, shown: Array) -> Array:
     """How well a classifier tells θ from a draw, at each of some x (P,)."""
+    from physgen.sbi.lc2st import lc2st_statistic
+
     x = pairs.features
     return lc2st_statistic(true, drawn, x, pairs.draws[shown], x[shown])
 

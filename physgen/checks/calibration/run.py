@@ -1,17 +1,17 @@
 """Are the posteriors of a surrogate right? Checks that need no exact answer, with controls.
 
-====================  =========================================================================
-:mod:`.sbc`           is the rank of θ in its posterior uniform? for each parameter
-:mod:`.coverage`      does the densest region of mass c hold θ in the part c of the cases?
-:mod:`.tarp`          is θ no nearer to a random point than its posterior's draws?
-:mod:`.energy`        is θ where draws of its posterior are, all parameters together?
-:mod:`.lc2st`         at some x, can a classifier tell θ from draws of the posterior?
-:mod:`.bartlett`      Bartlett's identities: is log q the law that the surrogate draws from, and
-                      is the surrogate biased?
-:mod:`.predictive`    do observables of x stand among those of x′ drawn at the posterior's θ as
-                      they should?
+========================  =====================================================================
+:mod:`.sbc`               is the rank of θ in its posterior uniform? for each parameter
+:mod:`.coverage`          does the densest region of mass c hold θ in the part c of the cases?
+:mod:`.tarp`              is θ no nearer to a random point than its posterior's draws?
+:mod:`.energy`            is θ where draws of its posterior are, all parameters together?
+:mod:`.lc2st`             at some x, can a classifier tell θ from draws of the posterior?
+:mod:`.bartlett`          Bartlett's identities: is log q the law that the surrogate draws from,
+                          and is the surrogate biased?
+:mod:`.predictive`        do observables of x stand among those of x′ drawn at the posterior's θ
+                          as they should?
 :mod:`.misspecification`  is each x inside what the surrogate draws?
-====================  =========================================================================
+========================  =====================================================================
 
 Each check is made three times. On the *data*, which is the question. On *own* x, drawn from the
 surrogate at the same θ, for which its posterior is right if its log q is the law that it draws
