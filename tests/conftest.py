@@ -61,7 +61,14 @@ def once(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Classifiers that hardly learn: for tests of what is done with what they say."""
-    monkeypatch.setattr("physgen.checks.two_sample.samples.STEPS", 3)
+    monkeypatch.setattr("physgen.checks.two_sample.c2st.STEPS", 3)
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    """Pages without ink, for tests of words: quick."""
+    sheet = pytest.importorskip("physgen.reporting.sheet")
+    monkeypatch.setattr(sheet, "svg", lambda draw, size: b"<svg/>")
 
 
 @pytest.fixture(autouse=True, scope="session")

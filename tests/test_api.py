@@ -61,7 +61,7 @@ def test_the_whole_way(files, tmp_path):
     assert "cvae.pt" in page
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "blank")
 def test_a_family_without_a_likelihood_draws_and_is_judged_and_does_not_infer(files, tmp_path):
     model, test = tmp_path / "gan.pt", files / "test.h5"
     physgen.fit("gan", files / "train.h5", out=model, epochs=1, channels=3, blocks=1)
@@ -294,7 +294,7 @@ def test_rows_beyond_the_file_are_refused(files, tmp_path):
         )
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "blank")
 def test_a_report_without_exact_truth(files, tmp_path, monkeypatch):
     """What a simulator of one's own without log_prob gets."""
     monkeypatch.setattr("physgen.law.Law.build_if_known", lambda law, trusted=None: None)
@@ -326,7 +326,7 @@ def test_what_a_users_code_raises_is_one_line(tmp_path, monkeypatch):
     sys.modules.pop("bad")
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "blank")
 def test_demo_from_end_to_end_and_again(tmp_path):
     call = {"out": str(tmp_path / "demo"), "size": 4, "n": 300, "minutes": 0.02}
     first = physgen.demo(**call)
@@ -414,7 +414,7 @@ def test_starting_from_a_checkpoint_starts_at_its_loss(files, tmp_path):
     assert ends[2] > 1.05 * ends[0]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "blank")
 def test_a_sweep_compares_samplers_in_the_report(files, tmp_path):
     model, metrics, page = (tmp_path / name for name in ("d.pt", "m.json", "r.html"))
     physgen.fit(

@@ -95,7 +95,7 @@ def surrogate(family=Exact, simulator=SIMULATOR, **config):
     return family(Law.of("gaussian", vars(simulator)), Config(**config))
 
 
-def rows(n=1000, seed=0, simulator=SIMULATOR):
+def rows(n=600, seed=0, simulator=SIMULATOR):
     rng = np.random.default_rng([11, seed])
     theta = simulator.prior.sample(n, rng)
     return theta, simulator.sample(theta, rng)
@@ -109,8 +109,12 @@ def few_trials():
         yield
 
 
+def judged(seed=0, n=600, prior=SIMULATOR.prior, **config):
+    return judged_once(seed, n, prior, **config)
+
+
 @cache
-def judged(seed=0, n=1000, prior=SIMULATOR.prior, **config):
+def judged_once(seed, n, prior, **config):
     return calibration(surrogate(**config), *rows(n, seed), prior, seed=seed)
 
 
@@ -119,14 +123,12 @@ def failed(found):
 
 
 @pytest.fixture(params=["few", pytest.param("all", marks=pytest.mark.slow)])
-def trials(request, monkeypatch):
-    """The few of this module, or as many as users get."""
-    if request.param == "all":
-        monkeypatch.setattr("physgen.checks.calibration.lc2st.TRIALS", 100)
-        judged.cache_clear()
-    yield
-    if request.param == "all":
-        judged.cache_clear()
+def n(request, monkeypatch):
+    """A number of rows: of few with the few trials of this module, of more with all of them."""
+    if request.param == "few":
+        return 600
+    monkeypatch.setattr("physgen.checks.calibration.lc2st.TRIALS", 100)
+    return 1000
 
 
 @pytest.fixture
@@ -135,9 +137,8 @@ def right():
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
-@pytest.mark.usefixtures("trials")
-def test_right_posteriors_pass_and_every_control_is_caught(seed):
-    found = judged(seed) if seed else judged()
+def test_right_posteriors_pass_and_every_control_is_caught(seed, n):
+    found = judged(seed, n)
     assert [c["name"] for c in found["checks"]] == CHECKS
     for check in found["checks"]:
         assert check["verdict"] == "passes", check
@@ -162,10 +163,9 @@ WRONG = {  # how it errs: what must fail, of which own x must fail
 
 
 @pytest.mark.parametrize("case", WRONG)
-@pytest.mark.usefixtures("trials")
-def test_a_wrong_law_is_caught_by_the_checks_that_see_it(case):
+def test_a_wrong_law_is_caught_by_the_checks_that_see_it(case, n):
     config, must_fail, own = WRONG[case]
-    found = judged(**config)
+    found = judged(n=n, **config)
     assert failed(found) >= must_fail
     by_own = {c["name"] for c in found["checks"] if (c["own_p_value"] or 1) < 1e-3}
     assert by_own == own
@@ -221,8 +221,8 @@ def test_theta_that_is_not_of_the_prior_is_said():
 
 def test_a_narrower_prior_leaves_rows_out_and_needs_no_training():
     found = judged(prior=Box(theta1=(-1.0, 1.0)))
-    assert found["rows"] + found["left_out"] == 1000
-    assert 400 < found["left_out"] < 600
+    assert found["rows"] + found["left_out"] == 600
+    assert 240 < found["left_out"] < 360
     assert not failed(found)
     assert "rows have theta outside the prior and are left out" in found["warnings"][0]
     with pytest.raises(UsageError, match="at least 20 rows"):
@@ -266,7 +266,7 @@ class Net:
 
 
 def test_a_right_network_passes_and_its_controls_are_caught():
-    found = calibration(Net(), *rows(), SIMULATOR.prior)
+    found = calibration(Net(), *rows(1000), SIMULATOR.prior)
     assert [c["name"] for c in found["checks"]] == CHECKS
     for check in found["checks"]:
         assert check["verdict"] == "passes", check
@@ -312,7 +312,7 @@ def test_information_is_what_the_exact_posterior_gains(right):
     expected = np.log(4 / WIDTH) - 0.5 * np.log(2 * np.pi * np.e)
     found = right["information"]
     assert found["exact"] is None
-    assert found["gain"] == pytest.approx(expected, abs=0.15)
+    assert found["gain"] == pytest.approx(expected, abs=0.2)
     assert found["se"] < 0.03
     wide = judged(noise=1.4)["information"]["gain"]
     assert wide < found["gain"] - 0.05
@@ -612,7 +612,7 @@ def about(found):
 def test_the_page_of_two_parameters(two, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    from physgen.reporting import figures
+    from physgen.reporting import sheet
     from physgen.verbs.pages import render
 
     metrics = about(two | {"corners": two["corners"][:1]})
@@ -621,7 +621,7 @@ def test_the_page_of_two_parameters(two, monkeypatch):
     assert "None" not in page
     for text in ("SBC of theta1", "too few rows: no verdict", ", missed", ", caught"):
         assert text in page
-    monkeypatch.setattr(figures, "svg", lambda draw, size: b"<svg/>")
+    monkeypatch.setattr(sheet, "svg", lambda draw, size: b"<svg/>")
     for section in ("checks", "sbc", "coverage", "tarp", "score", "predictive", "warnings",
                     "misspecification", "corners", "bands"):  # fmt: skip
         assert "</html>" in render({**metrics, section: None}), section

@@ -268,8 +268,8 @@ def run(*words):
     return CliRunner().invoke(main, [str(w) for w in words])
 
 
-def test_the_command_line(files, monkeypatch):
-    monkeypatch.setattr("physgen.checks.two_sample.c2st.STEPS", 3)
+@pytest.mark.usefixtures("quick", "blank")
+def test_the_command_line(files):
     a, b, out = (files / name for name in ("a.h5", "b.h5", "m.json"))
     done = run("compare", b, a, "-o", out, "--rows", "0:100", "--seed", "3")
     assert done.exit_code == 0, done.output
@@ -291,8 +291,8 @@ def test_the_command_line(files, monkeypatch):
     assert "None" not in page
 
 
-def test_equal_calls_make_equal_figures(files, monkeypatch):
-    monkeypatch.setattr("physgen.checks.two_sample.c2st.STEPS", 3)
+@pytest.mark.usefixtures("quick", "blank")
+def test_equal_calls_make_equal_figures(files):
     found = [
         physgen.compare(files / "a.h5", files / "a.h5", out=files / f"{i}.json", seed=2).data
         for i in range(2)
@@ -305,7 +305,7 @@ def test_equal_calls_make_equal_figures(files, monkeypatch):
 def test_the_page_of_showers(showers, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    from physgen.reporting import figures
+    from physgen.reporting import sheet
     from physgen.verbs.pages import render
 
     attack = "<script>alert('x')</script>"
@@ -321,7 +321,7 @@ def test_the_page_of_showers(showers, monkeypatch):
     page = render(metrics)
     assert "<script>" not in page
     assert len(page) < 2_000_000
-    monkeypatch.setattr(figures, "svg", lambda draw, size: b"<svg/>")
+    monkeypatch.setattr(sheet, "svg", lambda draw, size: b"<svg/>")
     for section in ("classifiers", "fpd", "kpd", "worst", "observables", "curves", "cells",
                     "average", "events", "theta", "warnings"):  # fmt: skip
         assert "</html>" in render({**metrics, section: None}), section

@@ -109,20 +109,23 @@ def total(surrogate, draws):
     return float(p.sum()), float((p * log_p.stderr).norm())
 
 
+@pytest.mark.parametrize(
+    "draws", [70, pytest.param(200, marks=pytest.mark.slow)], ids=["few", "many"]
+)
 @pytest.mark.parametrize(("width", "prior"), [(4, "learnt"), (2, "standard"), (0, "learnt")])
-def test_probabilities_of_all_x_sum_to_one(width, prior, monkeypatch):
+def test_probabilities_of_all_x_sum_to_one(width, prior, draws, monkeypatch):
     """Unbiased, whatever the weights; without p(z)/q(z|x) the sum of the spins is near 2."""
     surrogate = trained(width, prior)
-    mean, error = total(surrogate, 200)
-    assert error < 0.05
+    mean, error = total(surrogate, draws)
+    assert error < 0.05 * math.sqrt(200 / draws)
     assert abs(mean - 1) < 5 * error
     drop_log_ratio(monkeypatch)
     assert total(surrogate, 30)[0] > (1.3 if width else 1.05)
 
 
 def test_weights_of_another_law_sum_to_one_too():
-    mean, error = total(model(trained(2).law, SMALL, 0.05), 500)
-    assert error < 0.05
+    mean, error = total(model(trained(2).law, SMALL, 0.05), 250)
+    assert error < 0.07
     assert abs(mean - 1) < 5 * error
 
 

@@ -82,6 +82,7 @@ METRICS = ("metrics", "calibration", "comparison")
 
 
 @pytest.mark.parametrize("name", [*METRICS, "posterior"])
+@pytest.mark.usefixtures("blank")
 def test_reports(name, tmp_path):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")

@@ -181,8 +181,9 @@ def test_a_law_with_a_flip_has_no_sign():
     assert abs(m.mean()) < 0.2
 
 
-def test_it_learns_spins_in_a_field():
-    model = train(gan(channels=16), *rows(2000), 12)
+@pytest.mark.parametrize("epochs", [5, pytest.param(12, marks=pytest.mark.slow)])
+def test_it_learns_spins_in_a_field(epochs):
+    model = train(gan(channels=16), *rows(2000), epochs)
     x = [model.sample(torch.full((3000, 1), h), generator()).flatten(1) for h in (-0.8, 0.0, 0.8)]
     low, _, high = (float(y.mean()) for y in x)  # −0.664 and 0.664; the game is noisy
     assert 0.6 < high - low < 1.9
@@ -203,6 +204,7 @@ def gaussian(epochs, **options):
     return torch.stack(drawn), torch.from_numpy(simulator.mean(ends))
 
 
+@pytest.mark.slow
 def test_it_learns_mean_and_variance_of_a_gaussian():
     """Roughly: 560 steps of a game, which differs with the last bits of a sum."""
     untrained, mean = gaussian(0)
@@ -213,7 +215,7 @@ def test_it_learns_mean_and_variance_of_a_gaussian():
     assert drawn.std(1).max() < 1
 
 
-@pytest.mark.parametrize("loss", ["minimax", "wasserstein"])
+@pytest.mark.parametrize("loss", [pytest.param("minimax", marks=pytest.mark.slow), "wasserstein"])
 def test_every_loss_learns_how_the_mean_depends_on_theta(loss):
     drawn, mean = gaussian(8, loss=loss, penalty=1.0)
     found, expected = (ends[1] - ends[0] for ends in (drawn.mean(1), mean))

@@ -267,9 +267,9 @@ def metrics(whole):
 
 
 @pytest.fixture
-def blank(monkeypatch):
-    """Pages without ink, for tests of words: quick."""
-    monkeypatch.setattr(figures, "svg", lambda draw, size: b"<svg/>")
+def few(metrics):
+    """With two figures in all, for tests that print it more than once."""
+    return metrics | dict.fromkeys(("gallery", "observables", "posterior", "latents"))
 
 
 class Tags(HTMLParser):
@@ -352,17 +352,17 @@ def test_figures_are_well_formed_and_have_no_date(page):
         assert "<dc:date>" not in svg
 
 
-def test_equal_metrics_make_equal_pages_and_others_do_not(metrics):
-    page = render(metrics)
-    assert render(copy.deepcopy(metrics)) == page
-    metrics["curves"]["energy"]["surrogate"]["mean"][0] += 0.1
-    assert render(metrics) != page
+def test_equal_metrics_make_equal_pages_and_others_do_not(few):
+    page = render(few)
+    assert render(copy.deepcopy(few)) == page
+    few["curves"]["energy"]["surrogate"]["mean"][0] += 0.1
+    assert render(few) != page
 
 
-def test_the_users_own_matplotlib_settings_change_nothing(metrics):
-    page = render(metrics)
+def test_the_users_own_matplotlib_settings_change_nothing(few):
+    page = render(few)
     with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": None}):
-        assert render(metrics) == page
+        assert render(few) == page
         assert matplotlib.rcParams["font.size"] == 20
 
 
@@ -604,7 +604,7 @@ def posterior(parameters, n, **more):
     return about, arrays | more
 
 
-@pytest.mark.parametrize("parameters", [1, 2, 3])
+@pytest.mark.parametrize("parameters", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("known", [False, True])
 def test_the_page_of_a_posterior(parameters, known, tmp_path):
     more = {"true": np.full((8, parameters), 0.45), "r_hat": np.full((8, parameters), 1.013)}

@@ -99,7 +99,7 @@ def divergence(shift):
     return np.trapezoid(f * np.log(f / m) + g * np.log(g / m), x) / 2
 
 
-@pytest.mark.parametrize("shift", [0.6, 1.5])
+@pytest.mark.parametrize("shift", [pytest.param(0.6, marks=pytest.mark.slow), 1.5])
 def test_js_of_normals_is_below_the_exact_one_and_near_it(shift):
     js = c2st(normals(2000), normals(2000, seed=1, shift=shift)).js
     exact = divergence(shift * np.sqrt(3))
@@ -108,7 +108,9 @@ def test_js_of_normals_is_below_the_exact_one_and_near_it(shift):
     assert abs(js.null) < 3e-3
 
 
-@pytest.mark.parametrize(("n", "d"), [(2000, 3), (400, 3), (1000, 67)])
+@pytest.mark.parametrize(
+    ("n", "d"), [pytest.param(2000, 3, marks=pytest.mark.slow), (400, 3), (1000, 67)]
+)
 def test_js_of_equal_laws_is_zero(n, d):
     """Also where the network learns its rows by heart: 67 numbers, 1600 rows."""
     js = c2st(normals(n, d), normals(n, d, seed=1)).js
@@ -143,6 +145,7 @@ def test_c2st_with_theta_sees_what_the_marginal_law_hides():
     assert c2st(a, b, given=(theta, theta)).accuracy > 0.9
 
 
+@pytest.mark.usefixtures("quick")
 def test_c2st_repeats_and_leaves_the_global_generator_alone():
     state = torch.random.get_rng_state()
     a, b = normals(50), normals(50, seed=1)

@@ -259,8 +259,9 @@ def ranks(data, n):
     return np.array([np.interp(*row) for row in zip(theta[:, 0], points, cdf, strict=True)])
 
 
-def test_energy_is_calibrated():
-    assert stats.kstest(ranks(ShowerEnergy(), 1000), "uniform").pvalue > 1e-3
+@pytest.mark.parametrize("n", [300, pytest.param(1000, marks=pytest.mark.slow)])
+def test_energy_is_calibrated(n):
+    assert stats.kstest(ranks(ShowerEnergy(), n), "uniform").pvalue > 1e-3
 
 
 def test_energy_of_a_wrong_resolution_is_not():

@@ -19,7 +19,9 @@ def failures(simulator, theta, x):
     return {v.name for v in simulator.verify(theta, x) if not v.passed}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 @pytest.mark.parametrize(
     "simulator", [Shower(), ShowerEnergy(particle="photon"), Shower(threshold=0.02)]
 )
@@ -65,15 +67,17 @@ def test_the_same_data_have_the_same_verdict():
     assert Shower().verify(*data) == Shower().verify(*data)
 
 
+@pytest.mark.parametrize("seeds", [6, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("n", [1, 2, 5, 30, 60])
-def test_few_showers_pass(n):
-    for seed in range(20):
+def test_few_showers_pass(n, seeds):
+    for seed in range(seeds):
         assert failures(ShowerEnergy(), *drawn(ShowerEnergy(), n, seed)) == set()
 
 
-def test_p_values_are_uniform():
-    p = [[v.p_value for v in Shower().verify(*drawn(Shower(), 100, seed))] for seed in range(60)]
-    assert np.all(np.abs(np.mean(p, axis=0) - 0.5) < 4 * 0.29 / np.sqrt(60))
+@pytest.mark.parametrize("n", [20, pytest.param(60, marks=pytest.mark.slow)])
+def test_p_values_are_uniform(n):
+    p = [[v.p_value for v in Shower().verify(*drawn(Shower(), 100, seed))] for seed in range(n)]
+    assert np.all(np.abs(np.mean(p, axis=0) - 0.5) < 4 * 0.29 / np.sqrt(n))
 
 
 def test_unequal_numbers_are_refused():

@@ -121,11 +121,6 @@ def test_observables_curves_and_tests_read_their_nulls_and_see_the_shift(right, 
     assert min(same["control"], other["control"]) > 0.2
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr("physgen.checks.two_sample.c2st.STEPS", 3)
-
-
 @pytest.mark.usefixtures("quick")
 def test_the_result_is_plain_json_and_repeats():
     first, second = (
