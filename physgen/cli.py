@@ -50,7 +50,7 @@ class Pair(click.ParamType[Any]):
         return name, found if self.numbers == 2 else found[0]
 
 
-class Rows(click.ParamType[slice]):
+class RowRange(click.ParamType[slice]):
     """``start:stop``, either of which may be left out."""
 
     name = "START:STOP"
@@ -80,7 +80,7 @@ def click_type(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) is Mapping:
         return Pair(1 if get_args(annotation)[1] is float else 2), True
     if annotation is slice:
-        return Rows(), False
+        return RowRange(), False
     if annotation is Path:
         return click.Path(path_type=Path), False
     if annotation in (int, float, str, bool):
@@ -141,9 +141,9 @@ def command(
         params=[
             *(parameter(o, o.name in positional) for o in own),
             *(parameter(o, False) for o in extra),
-            *shared(),
+            *shared_options(),
         ],
-        callback=guarded(verb, bound, {o.name: o.default for o in extra}),
+        callback=callback_of(verb, bound, {o.name: o.default for o in extra}),
         help=about,
         short_help=about.partition("\n")[0],
         epilog=f"\b\nExample:\n  {adapted(example(verb), name, bound)}",
@@ -156,7 +156,7 @@ def adapted(text: str, name: str, bound: Mapping[str, str]) -> str:
     return text.replace(text.split()[2], name, everywhere) if bound else text
 
 
-def shared() -> list[click.Parameter]:
+def shared_options() -> list[click.Parameter]:
     """The options that every command has."""
     return [
         click.Option(["quiet", "-q", "--quiet"], is_flag=True, help="Only warnings and results."),
@@ -165,7 +165,7 @@ def shared() -> list[click.Parameter]:
     ]
 
 
-def guarded(
+def callback_of(
     verb: Callable[..., Product], bound: Mapping[str, str], defaults: Mapping[str, Any]
 ) -> Callable[..., None]:
     """Call a verb, print its result, and turn its errors into one line and an exit code."""

@@ -164,6 +164,13 @@ def ratio_test(
 
     The shift is halved until the ratio's logarithm is below 1 in root mean square, so that the
     mean ratio is well measured, and none of it lost where the ratio underflows.
+
+    Args:
+        log_prob: θ (n, D), x (n, *x_shape) → (n,).
+        theta: (n, D).
+        x: (n, *x_shape), drawn at θ.
+        log_p: log_prob of them, (n,).
+        prior: within which θ is moved.
     """
     for d, parameter in enumerate(prior.parameters):
         step = SHIFT * (parameter.high - parameter.low)
@@ -216,7 +223,7 @@ def files(surrogate: Surrogate, rows: int) -> Iterator[str]:
 
     from physgen.surrogates import checkpoint
 
-    theta, x = pairs(surrogate, rows)
+    theta, x = draw_pairs(surrogate, rows)
 
     def told(one: Surrogate) -> Any:
         if one.likelihood == "none":
@@ -227,8 +234,8 @@ def files(surrogate: Surrogate, rows: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt"
         try:
-            checkpoint.save(surrogate, path, {})
-            again, _ = checkpoint.load(path, surrogate.device, type(surrogate))
+            checkpoint.save_surrogate(surrogate, path, {})
+            again, _ = checkpoint.load_surrogate(path, surrogate.device, type(surrogate))
         except (DataError, TypeError, ValueError) as error:
             yield f"save: does not load again: {error}".replace(str(path), "checkpoint")
             return
@@ -244,7 +251,7 @@ def gradients(surrogate: Surrogate, rows: int) -> Iterator[str]:
 
     if surrogate.likelihood == "none":
         return
-    prior, (theta, x) = surrogate.law.prior, pairs(surrogate, rows)
+    prior, (theta, x) = surrogate.law.prior, draw_pairs(surrogate, rows)
     middle, width = (
         torch.from_numpy(v) for v in ((prior.low + prior.high) / 2, prior.high - prior.low)
     )
@@ -285,7 +292,7 @@ def agrees(f: Callable[[Any], Any], at: Any, direction: Any) -> bool:
     return bool(((found - slope).abs() <= allowed).all())
 
 
-def pairs(surrogate: Surrogate, rows: int) -> tuple[Any, Any]:
+def draw_pairs(surrogate: Surrogate, rows: int) -> tuple[Any, Any]:
     """θ from the prior, and x from the surrogate itself."""
     import torch
 
@@ -302,7 +309,7 @@ def seeded(surrogate: Surrogate, seed: int) -> Any:
 
 def losses(surrogate: Surrogate, rows: int) -> Iterator[str]:
     """Complaints about the objectives."""
-    theta, x = pairs(surrogate, rows)
+    theta, x = draw_pairs(surrogate, rows)
     for objective in surrogate.objectives():
         loss = objective.loss(theta, x, seeded(surrogate, 3))
         if tuple(loss.shape) != (rows,) or not loss.isfinite().all():
@@ -314,7 +321,7 @@ def losses(surrogate: Surrogate, rows: int) -> Iterator[str]:
 
 def draws(surrogate: Surrogate, rows: int) -> Iterator[str]:
     """Complaints about samples."""
-    theta, x = pairs(surrogate, rows)
+    theta, x = draw_pairs(surrogate, rows)
     if tuple(x.shape) != (rows, *surrogate.law.x_shape):
         yield f"sample: expected shape {(rows, *surrogate.law.x_shape)}, got {tuple(x.shape)}"
     if not x.equal(surrogate.sample(theta, seeded(surrogate, 2))):
@@ -334,7 +341,7 @@ def likelihoods(surrogate: Surrogate, rows: int) -> Iterator[str]:
 
     if surrogate.likelihood == "none":
         return
-    theta, x = pairs(surrogate, rows)
+    theta, x = draw_pairs(surrogate, rows)
     index = torch.arange(rows)
     value, stderr, kind = surrogate.log_prob_with_error(theta, x, draws=3)
     if value.shape != (rows,) or not value.isfinite().all():

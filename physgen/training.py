@@ -115,7 +115,7 @@ class Data(Protocol):
         ...
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, in an order that is a function of rng: (θ, x) of `size` rows."""
+        """Every row once, in an order that is a function of rng: θ (size, D), x (size, *x_shape)."""
         ...
 
 
@@ -129,7 +129,7 @@ class InMemory:
         return len(self.theta)
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, in random order."""
+        """Every row once, in random order: θ (size, D), x (size, *x_shape)."""
         order = torch.from_numpy(rng.permutation(len(self))).to(self.x.device)
         for rows in order.split(size):
             yield self.theta[rows], self.x[rows]
@@ -153,13 +153,13 @@ class Streamed:
         return self.rows
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, in random order within a moving buffer."""
+        """Every row once, in random order within a moving buffer: θ (size, D), x (size, *x_shape)."""
         for rows in self.open_stream(size).batches(rng):
             yield tensors(rows, self.device)
 
 
 def tensors(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
-    """θ and x of some rows on a device."""
+    """θ (n, D) and x (n, *x_shape) of some rows, on a device."""
     return torch.from_numpy(rows.labels("rows")).to(device), torch.from_numpy(rows.x).to(device)
 
 

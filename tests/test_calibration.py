@@ -11,7 +11,6 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from physgen.reporting.view import Labels
 from scipy.stats import norm
 
 import physgen
@@ -32,6 +31,7 @@ from physgen.cli import main
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.posterior.grid import grid_posterior, of_exact
+from physgen.reporting.view import Labels
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Box
 from simulators.gaussian import LinearGaussian
@@ -558,7 +558,7 @@ def test_equal_calls_make_equal_figures_whatever_is_held_at_once(files, monkeypa
     for held in (20, 7):
         monkeypatch.setattr("physgen.checks.calibration.posteriors.POINTS", 705 * held)
         out = files / f"{held}.json"
-        found.append(physgen.calibrate(files / "m.pt", files / "test.h5", out=out, samples=2).data)
+        found.append(physgen.calibrate(files / "m.pt", files / "test.h5", out=out, samples=2))
     timed = {"seconds", "cpu_seconds", "provenance"}
     assert len({json.dumps({k: v for k, v in f.items() if k not in timed}) for f in found}) == 1
 

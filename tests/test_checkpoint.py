@@ -21,7 +21,7 @@ from physgen.law import Law
 from physgen.nn.tensors import digest, load_tensors, save_tensors
 from physgen.registry import find
 from physgen.surrogates.base import Likelihood, Surrogate
-from physgen.surrogates.checkpoint import load, save
+from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def saved(tmp_path):
     surrogate = CVAE.create(LAW, CONFIG, seed=1).eval()
     surrogate.transform.fit(rows()[1])
     path = tmp_path / "model.pt"
-    save(surrogate, path, {"history": [1.5, 2]})
+    save_surrogate(surrogate, path, {"history": [1.5, 2]})
     return surrogate, path
 
 
@@ -77,7 +77,7 @@ def rewritten(path, **changes):
 
 def test_a_loaded_surrogate_is_the_same(saved):
     surrogate, path = saved
-    again, info = load(path, CPU)
+    again, info = load_surrogate(path, CPU)
     assert info["history"] == [1.5, 2]
     assert (again.law, again.config, again.training) == (LAW, CONFIG, False)
     assert torch.equal(again.transform.mean, surrogate.transform.mean)
@@ -90,7 +90,7 @@ def test_a_loaded_surrogate_is_the_same(saved):
 
 def test_bytes_are_a_function_of_the_content(saved, tmp_path):
     surrogate, path = saved
-    save(surrogate, tmp_path / "again.pt", {"history": [1.5, 2]})
+    save_surrogate(surrogate, tmp_path / "again.pt", {"history": [1.5, 2]})
     assert (tmp_path / "again.pt").read_bytes() == path.read_bytes()
 
 
@@ -103,7 +103,7 @@ def test_flipped_bits_are_refused(saved):
         broken[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(broken)
         try:
-            again, _ = load(path, CPU)
+            again, _ = load_surrogate(path, CPU)
         except (DataError, UsageError):
             refused += 1
         else:  # a bit that means nothing, such as padding
@@ -117,7 +117,7 @@ def test_a_flipped_weight_is_told_by_the_digest_alone(saved):
     content["tensors"]["hierarchy.top"].view(-1)[0] += 1e-7
     torch.save(content, path)
     with pytest.raises(DataError, match="SHA-256 differs"):
-        load(path, CPU)
+        load_surrogate(path, CPU)
 
 
 @pytest.mark.parametrize("part", [0, 1, 100, -1])
@@ -125,12 +125,12 @@ def test_truncated_files_are_refused(saved, part):
     _, path = saved
     path.write_bytes(path.read_bytes()[:part])
     with pytest.raises(DataError, match="not a physgen checkpoint"):
-        load(path, CPU)
+        load_surrogate(path, CPU)
 
 
 def test_no_file_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError):
-        load(tmp_path / "none.pt", CPU)
+        load_surrogate(tmp_path / "none.pt", CPU)
 
 
 class Evil:
@@ -157,7 +157,7 @@ def test_an_evil_pickle_does_nothing(tmp_path, kind):
     trace, path = tmp_path / "trace", tmp_path / "evil.pt"
     path.write_bytes(archive(Evil(trace)) if kind == "archive" else pickle.dumps(Evil(trace)))
     with pytest.raises(DataError, match="not a physgen checkpoint"):
-        load(path, CPU)
+        load_surrogate(path, CPU)
     assert not trace.exists()
     if kind == "archive":  # the control: it is evil indeed
         torch.load(path, weights_only=False)
@@ -172,21 +172,21 @@ def test_a_checkpoint_does_not_choose_what_is_imported(saved, tmp_path, monkeypa
         forged = surrogate.describe() | {"class": None} | named
         save_tensors(path, surrogate.state_dict(), forged)
         with pytest.raises(UsageError, match="family intruder:Boom, outside the registry"):
-            load(path, CPU)
+            load_surrogate(path, CPU)
     assert not (tmp_path / "trace").exists()
     assert "intruder" not in sys.modules
 
 
 def test_a_family_of_ones_own_loads_where_it_is_imported(tmp_path):
     path = tmp_path / "own.pt"
-    save(Own.create(LAW, NoConfig()), path, {})
-    again, _ = load(path, CPU)
+    save_surrogate(Own.create(LAW, NoConfig()), path, {})
+    again, _ = load_surrogate(path, CPU)
     assert type(again) is Own
     code = (
         "import sys, torch, pathlib\n"
-        "from physgen.surrogates.checkpoint import load\n"
+        "from physgen.surrogates.checkpoint import load_surrogate\n"
         "from physgen.errors import UsageError\n"
-        "try: load(pathlib.Path(sys.argv[1]), torch.device('cpu'))\n"
+        "try: load_surrogate(pathlib.Path(sys.argv[1]), torch.device('cpu'))\n"
         "except UsageError as error: print(error)\n"
     )
     told = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
@@ -221,9 +221,9 @@ def home(tmp_path_factory):
     code = (
         "import pathlib, sys, torch, wide\n"
         "from physgen.law import Law\n"
-        "from physgen.surrogates.checkpoint import save\n"
+        "from physgen.surrogates.checkpoint import save_surrogate\n"
         "model = wide.Wide.create(Law.of('gaussian', {'size': 3}), wide.Wide.Config(2, 1, 5))\n"
-        "save(model, pathlib.Path('wide.pt'), {})\n"
+        "save_surrogate(model, pathlib.Path('wide.pt'), {})\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True)
     return folder
@@ -239,19 +239,21 @@ def wide(home, monkeypatch):
 
 def test_a_family_outside_the_registry_opens_on_the_callers_word(wide):
     with pytest.raises(UsageError) as caught:
-        load(wide, CPU)
+        load_surrogate(wide, CPU)
     assert str(caught.value) == (
         f"{wide}: is of the family wide:Wide, outside the registry; add --family wide:Wide "
         "(in Python family=Wide) if you trust it"
     )
     assert "wide" not in sys.modules
-    again, info = load(wide, CPU, "wide:Wide")
+    again, info = load_surrogate(wide, CPU, "wide:Wide")
     assert info["class"] == "wide:Wide"
     assert (again.path, again.info) == (wide, info)
     theta, _ = rows()
     assert again.sample(theta, 1).mean() > 5
-    assert type(load(wide, CPU, type(again))[0]) is type(again)
-    assert type(load(wide, CPU)[0]) is type(again)  # imported by now, under the same name
+    assert type(load_surrogate(wide, CPU, type(again))[0]) is type(again)
+    assert type(load_surrogate(wide, CPU)[0]) is type(
+        again
+    )  # imported by now, under the same name
 
 
 @pytest.mark.parametrize(
@@ -267,14 +269,18 @@ def test_a_family_outside_the_registry_opens_on_the_callers_word(wide):
 )
 def test_another_family_than_the_files_is_refused(wide, family, told):
     with pytest.raises(UsageError, match=told):
-        load(wide, CPU, family)
+        load_surrogate(wide, CPU, family)
 
 
 def test_a_registered_family_is_not_opened_as_another(saved):
     _, path = saved
-    assert type(load(path, CPU, "cvae")[0]) is type(load(path, CPU, CVAE)[0]) is CVAE
+    assert (
+        type(load_surrogate(path, CPU, "cvae")[0])
+        is type(load_surrogate(path, CPU, CVAE)[0])
+        is CVAE
+    )
     with pytest.raises(UsageError, match=r"is of the family physgen.surrogates.cvae:CVAE, not"):
-        load(path, CPU, "rbm")
+        load_surrogate(path, CPU, "rbm")
 
 
 def test_a_name_that_stands_for_another_class_is_refused(wide, tmp_path):
@@ -286,7 +292,7 @@ def test_a_name_that_stands_for_another_class_is_refused(wide, tmp_path):
     model = CVAE.create(LAW, CONFIG)
     model.__class__ = nameless
     with pytest.raises(UsageError, match="goes by the name 'cvae'"):
-        save(model, tmp_path / "x.pt", {})
+        save_surrogate(model, tmp_path / "x.pt", {})
     assert not (tmp_path / "x.pt").exists()
     anonymous = type("Anonymous", (Own,), {"name": ""})
     with pytest.raises(UsageError, match="Anonymous: expected a name"):
@@ -296,7 +302,7 @@ def test_a_name_that_stands_for_another_class_is_refused(wide, tmp_path):
 def test_what_is_known_of_its_making_stays_with_it(saved):
     surrogate, path = saved
     assert (surrogate.path, surrogate.summary, surrogate.info) == (None, "", {})
-    again, info = load(path, CPU)
+    again, info = load_surrogate(path, CPU)
     again.summary = "30 epochs"
     assert not {"path", "summary", "info"} & set(again.state_dict())
     for other in (again.using(symmetrise=True), again.at(LAW), copy.deepcopy(again)):
@@ -304,14 +310,14 @@ def test_what_is_known_of_its_making_stays_with_it(saved):
         other.info["history"] = "changed"
         assert again.info["history"] == [1.5, 2]
     again.info = {}
-    assert load(path, CPU)[0].info["history"] == [1.5, 2]
+    assert load_surrogate(path, CPU)[0].info["history"] == [1.5, 2]
 
 
 def test_a_surrogate_in_words(saved):
     surrogate, path = saved
     first = "CVAE (cvae): theta1, theta2 → reals (3,), 2,880 weights, log p: lower bound"
     assert repr(surrogate) == first
-    assert repr(load(path, CPU)[0]) == f"{first}\n  {path}"
+    assert repr(load_surrogate(path, CPU)[0]) == f"{first}\n  {path}"
 
 
 @pytest.mark.parametrize(
@@ -334,7 +340,7 @@ def test_what_does_not_fit_its_own_description_is_refused(saved, change, error, 
     description = info | change
     rewritten(path, json=json.dumps(description))
     with pytest.raises(error, match=told) as caught:
-        load(path, CPU)
+        load_surrogate(path, CPU)
     assert "\n" not in str(caught.value)
 
 
@@ -343,7 +349,7 @@ def test_json_of_another_kind_is_refused(saved, text):
     _, path = saved
     rewritten(path, json=text)
     with pytest.raises(DataError, match=r"not a physgen checkpoint|expected format"):
-        load(path, CPU)
+        load_surrogate(path, CPU)
 
 
 def test_the_digest_tells_names_types_shapes_and_values_apart():

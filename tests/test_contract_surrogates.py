@@ -10,7 +10,7 @@ import torch
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.registry import find, targets
-from physgen.surrogates.checkpoint import save
+from physgen.surrogates.checkpoint import save_surrogate
 from physgen.testing import check_surrogate
 from simulators.base import Box, exact_log_prob
 
@@ -182,16 +182,16 @@ def test_a_new_process_gives_the_same_log_prob(tmp_path):
         surrogate = cls.create(law, cls.Config(**options), seed=3).eval()
         theta, x = rows(surrogate)
         surrogate.transform.fit(x)
-        save(surrogate, tmp_path / f"{variant}.pt", {})
+        save_surrogate(surrogate, tmp_path / f"{variant}.pt", {})
         np.savez(tmp_path / f"{variant}.npz", theta=theta, x=x)
         expected[variant] = surrogate.log_prob(theta, x, draws=5).numpy()
     code = (
         "import sys, numpy as np, torch\n"
-        "from physgen.surrogates.checkpoint import load\n"
+        "from physgen.surrogates.checkpoint import load_surrogate\n"
         "from pathlib import Path\n"
         "found = {}\n"
         "for path in Path().glob('*.pt'):\n"
-        "    model, _ = load(path, torch.device('cpu'))\n"
+        "    model, _ = load_surrogate(path, torch.device('cpu'))\n"
         "    r = np.load(path.with_suffix('.npz'))\n"
         "    found[path.stem] = model.log_prob(r['theta'], r['x'], draws=5).numpy()\n"
         "np.savez('found.npz', **found)\n"

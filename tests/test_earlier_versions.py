@@ -10,7 +10,7 @@ import torch
 import physgen
 from physgen import dataset
 from physgen.nn.tensors import load_tensors
-from physgen.surrogates.checkpoint import load
+from physgen.surrogates.checkpoint import load_surrogate
 
 FOLDER = Path(__file__).parents[1] / "data" / "v0.1"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text())
@@ -36,7 +36,7 @@ def test_every_file_is_looked_at():
 
 @pytest.mark.parametrize("family", of_kind("surrogate"))
 def test_surrogates(family, rows):
-    surrogate, info = load(FOLDER / f"{family}.pt", CPU)
+    surrogate, info = load_surrogate(FOLDER / f"{family}.pt", CPU)
     assert (surrogate.name, "class" in info) == (family, False)
     x = surrogate.sample(rows.theta, 1)
     assert x.abs().eq(1).all()

@@ -10,7 +10,7 @@ from torch import nn
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.runtime.options import build
-from physgen.surrogates.checkpoint import load, save
+from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
 from physgen.surrogates.gan import GAN, GANConfig, noisy, squared_slope, straight_through
 from physgen.training import InMemory, Trainer, Training
 from simulators.base import Box
@@ -225,8 +225,8 @@ def test_every_loss_learns_how_the_mean_depends_on_theta(loss):
 
 def test_a_checkpoint_draws_the_same_and_at_other_sizes(tmp_path):
     model, theta = gan(spins="relaxed").eval(), rows(7)[0]
-    save(model, tmp_path / "gan.pt", {})
-    loaded, _ = load(tmp_path / "gan.pt", torch.device("cpu"))
+    save_surrogate(model, tmp_path / "gan.pt", {})
+    loaded, _ = load_surrogate(tmp_path / "gan.pt", torch.device("cpu"))
     assert torch.equal(loaded.sample(theta, generator()), model.sample(theta, generator()))
     larger = Law("none", FIELD.prior, (5, 4), "spins", ("shift",))
     assert model.at(larger).sample(theta, generator()).shape == (7, 5, 4)

@@ -17,7 +17,7 @@ from torch import nn
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood
-from physgen.surrogates.checkpoint import load, save
+from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
 from physgen.surrogates.rbm import RBM, RBMConfig, interpolated
 from physgen.surrogates.rbm import gibbs as chains
 from physgen.surrogates.rbm import log_z as partition
@@ -721,8 +721,8 @@ def test_log_z_is_made_once_for_each_set_of_weights(counted, tmp_path):
     first = model.log_prob_with_error(theta, x)
     assert (first.stderr > 0).all()
     assert torch.equal(model.log_prob(theta, x), first.value)
-    save(model, tmp_path / "model.pt", {})
-    again = load(tmp_path / "model.pt", torch.device("cpu"))[0]
+    save_surrogate(model, tmp_path / "model.pt", {})
+    again = load_surrogate(tmp_path / "model.pt", torch.device("cpu"))[0]
     assert torch.equal(again.log_prob(theta, x), first.value)
     assert counted == [150]
     finer = model.using(ladder=300)

@@ -661,7 +661,7 @@ def test_corners_keep_narrow_ridges_narrow():
 
 @pytest.mark.parametrize("extra", ["matplotlib", "jinja2"])
 def test_a_missing_extra_is_a_usage_error(monkeypatch, metrics, extra):
-    for name in ("page", "figures"):
+    for name in ("page", "sheet", "figures"):
         monkeypatch.delitem(sys.modules, f"physgen.reporting.{name}")
         monkeypatch.delattr(physgen.reporting, name)
     monkeypatch.setitem(sys.modules, extra, None)

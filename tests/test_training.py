@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from physgen import training
-from physgen.dataset import Meta, Rows, write
+from physgen.dataset import Dataset, Meta, Rows, write
 from physgen.errors import DataError, TrainingDiverged
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Objective, Surrogate
@@ -94,7 +94,7 @@ def streamed(folder):
         return Rows(x[1][shard.start : shard.stop].numpy(), x[0][shard.start : shard.stop].numpy())
 
     write(path, 101, Meta(LAW, {"kind": "simulator"}, 0, {}), make, shard_rows=16)
-    train, _, _ = split(path, 0.1, 0.0, CPU)
+    train, _, _ = split(Dataset(path), 0.1, 0.0, CPU)
     assert isinstance(train, Streamed)
     return train
 
@@ -185,7 +185,7 @@ def test_split_holds_out_the_last_rows(tmp_path):
     x = rows()[1]
     streamed(tmp_path)
     for memory in (0.0, 1.0):
-        train, val, some = split(tmp_path / "rows.h5", 0.2, memory, CPU)
+        train, val, some = split(Dataset(tmp_path / "rows.h5"), 0.2, memory, CPU)
         assert (len(train), len(val)) == (81, 20)
         assert torch.equal(val.x, x[81:])
         assert torch.equal(some, x[:81])
@@ -199,7 +199,7 @@ def test_one_row_cannot_be_split(tmp_path):
 
     write(tmp_path / "one.h5", 1, Meta(LAW, {}, 0, {}), make)
     with pytest.raises(DataError, match="at least 2"):
-        split(tmp_path / "one.h5", 0.1, 1.0, CPU)
+        split(Dataset(tmp_path / "one.h5"), 0.1, 1.0, CPU)
 
 
 def test_only_training_batches_are_augmented_and_only_if_asked(monkeypatch):

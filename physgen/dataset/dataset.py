@@ -200,7 +200,7 @@ class Dataset:
 
 
 def as_array(values: Any) -> Array:
-    """Numbers of any shape as a NumPy array, wherever a torch tensor has them."""
+    """Numbers of any shape (…) as a NumPy array, wherever a torch tensor has them."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     return np.asarray(values)

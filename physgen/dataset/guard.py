@@ -186,7 +186,7 @@ def refuse_constant(name: str) -> float:
 
 
 def loaded(data: h5py.Dataset, start: int = 0, stop: int | None = None) -> Array:
-    """Rows of an array in native byte order."""
+    """Rows (n, …) of an array in native byte order."""
     values = data[start:stop] if data.shape else data[()]
     values = np.asarray(values)
     return values.astype(values.dtype.newbyteorder("="), copy=False)

@@ -46,7 +46,8 @@ def describe(path: str | Path, verify: bool = False) -> dict[str, Any]:
 
 def verified(path: Path) -> dict[str, Any]:
     """The description of a file by a process that checks every value."""
-    code = "import sys; from physgen.dataset.inspect import main; main(sys.argv[1])"
+    name = print_description.__name__
+    code = f"import sys; from {__name__} import {name}; {name}(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, str(path)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
@@ -83,7 +84,7 @@ def description(path: Path, verify: bool) -> dict[str, Any]:
         fields, (text, meta) = arrays(file, "/"), metadata(file)
         if verify:
             values = {name: loaded(fields[name]) for name in sorted(fields)}
-            compare(path, found, content_digest(text, [block_digest(values)]))
+            refuse_other_content(path, found, content_digest(text, [block_digest(values)]))
         return found | {"arrays": table(fields), "meta": meta}
 
 
@@ -97,12 +98,12 @@ def dataset_description(found: Contents, claims: dict[str, Any], verify: bool) -
             block_digest(found.checked(*se).arrays()) for se in zip(starts, ends, strict=True)
         ]
         if found.meta:
-            compare(found.path, claims, content_digest(found.meta_json, digests))
+            refuse_other_content(found.path, claims, content_digest(found.meta_json, digests))
     own = found.meta.to_json() if found.meta else {}
     return {"rows": found.rows, "arrays": table(found.fields), **own}
 
 
-def compare(path: Path, claims: dict[str, Any], content: str) -> None:
+def refuse_other_content(path: Path, claims: dict[str, Any], content: str) -> None:
     """Refuse a file whose content is not what it says."""
     if claims["content_sha256"] != content:
         raise DataError(f"{path}: its values differ from its content_sha256; make it again")
@@ -122,7 +123,7 @@ def table(fields: dict[str, h5py.Dataset]) -> dict[str, Any]:
     }
 
 
-def main(path: str) -> None:
+def print_description(path: str) -> None:
     """Print the verified description of a file, or the objection to it, as JSON."""
     try:
         found = description(Path(path), verify=True)

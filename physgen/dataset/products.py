@@ -36,7 +36,7 @@ def write_arrays(
 
     Args:
         path: the file to write.
-        arrays: name → numbers of any shape.
+        arrays: name → numbers of any shape (…).
         meta_json: JSON data.
         kind: what the file is; its schema is ``physgen/<kind>/1``.
         force: whether to overwrite the file if it exists.
@@ -62,7 +62,7 @@ def write_arrays(
 
 
 def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and the metadata that `write_arrays` wrote.
+    """The arrays (…) and the metadata that `write_arrays` wrote.
 
     Args:
         path: the file.

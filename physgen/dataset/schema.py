@@ -145,7 +145,7 @@ class Rows:
         return self.theta
 
     def arrays(self) -> dict[str, Array]:
-        """Name in the file → values, in the file's order."""
+        """Name in the file → values (n, …), in the file's order."""
         theta = {} if self.theta is None else {"theta": self.theta}
         return theta | {"x": self.x} | {f"aux/{k}": self.aux[k] for k in sorted(self.aux)}
 
@@ -213,12 +213,12 @@ def cast(rows: Rows, law: Law, where: str) -> Rows:
 
 
 def as_type(values: Array, dtype: str | np.dtype[Any]) -> Array:
-    """Values in native byte order, not copied where they have the type already."""
+    """Values (…) in native byte order, not copied where they have the type already."""
     return values.astype(dtype, copy=False)
 
 
 def numeric(values: Any, shape: tuple[int, ...], where: str) -> Array:
-    """Values as a plain array of numbers of the given shape, booleans as int8."""
+    """Values (…) as a plain array of numbers of the given shape, booleans as int8."""
     values = np.asarray(values)
     if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
         raise DataError(f"{where}: expected real numbers of at most 64 bits, got {values.dtype}")
@@ -262,7 +262,7 @@ def per_row(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def outside(theta: Array | None, row: int, law: Law) -> str:
-    """The components of one θ that are outside the prior, with the bounds."""
+    """The components of one θ, row of (n, D), that are outside the prior, with the bounds."""
     if theta is None:
         return ""
     return "".join(
@@ -273,7 +273,7 @@ def outside(theta: Array | None, row: int, law: Law) -> str:
 
 
 def block_digest(arrays: Mapping[str, Array]) -> str:
-    """SHA-256 of one block of rows: names, types, shapes and values."""
+    """SHA-256 of one block of rows (n, …): names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, values in arrays.items():
         digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())

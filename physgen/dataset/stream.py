@@ -118,7 +118,7 @@ class Stream:
         """
         order = rng.permutation(len(self.segments))
         with opened(self.path, checked=True) as file:
-            found = pairs(contents(file, self.path))
+            found = only_pairs(contents(file, self.path))
             rest: list[Rows] = []
             for first in range(0, len(order), self.buffer_chunks):
                 chosen = [self.segments[k] for k in order[first : first + self.buffer_chunks]]
@@ -138,7 +138,7 @@ def segments(start: int, stop: int, chunk: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def pairs(found: Contents) -> Contents:
+def only_pairs(found: Contents) -> Contents:
     """Only θ and x of a file."""
     return Contents(found.path, {k: found.fields[k] for k in ("theta", "x")}, found.meta)
 

@@ -143,13 +143,13 @@ def gather(
     with interruptible(str(meta.source.get("name", "rows")), "nothing was kept") as stop:
         for shard in shards(n, min(n, shard_rows or chunk_rows(meta.law)), meta.seed):
             stop.check()
-            parts.append(checked(make(shard), shard, meta.law, "x"))
+            parts.append(checked_shard(make(shard), shard, meta.law, "x"))
             if progress:
                 progress(shard.stop)
     return replace(joined(parts), meta=meta)
 
 
-def checked(rows: Rows, shard: Shard, law: Law, where: str) -> Rows:
+def checked_shard(rows: Rows, shard: Shard, law: Law, where: str) -> Rows:
     """The rows of a shard as a file stores them, refused if they are others than they must be."""
     if len(rows) != len(shard) or rows.theta is None:
         raise DataError(
@@ -169,7 +169,7 @@ class Part:
     def __call__(self, number: int) -> None:
         """Make one shard and store it in the work folder."""
         job, shard = self.job, self.job.shard(number)
-        arrays = checked(self.make(shard), shard, job.meta.law, str(job.path)).arrays()
+        arrays = checked_shard(self.make(shard), shard, job.meta.law, str(job.path)).arrays()
         write_bytes(job.part(number), image(arrays, job.shard_rows), sidecar=False, durable=False)
 
     def resume(self, number: int, stop: Stop) -> int:

@@ -83,7 +83,7 @@ def write(
 
 
 def arrays_of_object(posterior: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    """What a posterior in memory would write to its file.
+    """What a posterior in memory would write to its file: theta (n, k, D) and so on.
 
     Raises:
         UsageError: something else.
@@ -100,7 +100,7 @@ def group(
     variables: Mapping[str, tuple[Array, dict[str, str]]],
     about: Mapping[str, Any],
 ) -> None:
-    """A group of variables that share their dimensions, each with its attributes."""
+    """A group of variables (chain, draw, …) that share their dimensions, with their attributes."""
     if not variables:
         return
     room = file.create_group(name, track_order=True)

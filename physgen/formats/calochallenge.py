@@ -63,7 +63,7 @@ SCAN_ROWS = 2**16
 
 
 @dataclass(frozen=True)
-class Source:
+class ShowerFile:
     """The arrays of a file, looked at and not yet read.
 
     Attributes:
@@ -115,9 +115,9 @@ def open_foreign(
     return Foreign(law, source.rows, about, Cut(source, law), note)
 
 
-def source_of(hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path) -> Source:
+def source_of(hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path) -> ShowerFile:
     """The arrays of an open file, each guarded, and of the shapes they must have."""
-    energies, showers = guarded(hdf5, ENERGIES, path), guarded(hdf5, SHOWERS, path)
+    energies, showers = array_of(hdf5, ENERGIES, path), array_of(hdf5, SHOWERS, path)
     rows = len(showers) if showers.ndim else 0
     if showers.ndim != 2 or rows < 1:
         raise DataError(f"{path}: /{SHOWERS}: expected (rows, cells), got {showers.shape}")
@@ -130,10 +130,10 @@ def source_of(hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path) ->
         )
     most = max(1, BAND_BYTES // (showers.shape[1] * showers.dtype.itemsize))
     depth = min(most, showers.chunks[0] if showers.chunks else most)
-    return Source(path, rows, depth, showers.dtype.name, stamp(path))
+    return ShowerFile(path, rows, depth, showers.dtype.name, stamp(path))
 
 
-def guarded(hdf5: h5py.File, name: str, path: Path) -> h5py.Dataset:
+def array_of(hdf5: h5py.File, name: str, path: Path) -> h5py.Dataset:
     """An array of an open file, fit to be read."""
     if (found := dataset(hdf5, name)) is None:
         raise DataError(f"{path}: no /{name}; expected a file of the CaloChallenge")
@@ -160,7 +160,7 @@ def prior_of(energies: h5py.Dataset, path: Path) -> tuple[Box, dict[str, Any]]:
     distinct: set[float] | None = set()
     for start in range(0, len(energies), SCAN_ROWS):
         block = loaded(energies, start, start + SCAN_ROWS)[:, 0].astype(float)
-        refuse(block > 0, block, path, ENERGIES, "above 0", start)
+        refuse_energies(block > 0, block, path, ENERGIES, "above 0", start)
         low, high = min(low, block.min()), max(high, block.max())
         if distinct is not None:
             distinct |= set(np.unique(block).tolist())
@@ -183,12 +183,14 @@ def outward(energy: float, to: Callable[[float], int]) -> float:
     return (min if to is math.floor else max)(energy, to(energy / power) * power)
 
 
-def refuse(good: Array, values: Array, path: Path, name: str, expected: str, first: int) -> None:
+def refuse_energies(
+    good: Array, values: Array, path: Path, name: str, expected: str, first: int
+) -> None:
     """Raise a DataError that names the first row with a number that is not what it must be.
 
     Args:
-        good: whether each number is in range; infinity and NaN never are.
-        values: the numbers, of the same shape.
+        good: whether each number (n, …) is in range; infinity and NaN never are.
+        values: the numbers, of the same shape (n, …).
         path: the file.
         name: the array.
         expected: the range, in words.
@@ -203,7 +205,7 @@ def refuse(good: Array, values: Array, path: Path, name: str, expected: str, fir
         )
 
 
-def band(source: Source, number: int) -> tuple[Array, Array]:
+def band(source: ShowerFile, number: int) -> tuple[Array, Array]:
     """One band of rows, checked.
 
     Returns:
@@ -225,7 +227,7 @@ def band(source: Source, number: int) -> tuple[Array, Array]:
     if wrong.any():
         row = int(np.argmax(wrong))
         value = showers[row : row + 1]
-        refuse((value >= 0) & np.isfinite(rounded[row]), value, source.path, SHOWERS,
+        refuse_energies((value >= 0) & np.isfinite(rounded[row]), value, source.path, SHOWERS,
                "of at least 0", start + row)  # fmt: skip
     return energies, rounded
 
@@ -240,7 +242,7 @@ class Cut:
         kept: the last band by its number; shards come in order.
     """
 
-    source: Source
+    source: ShowerFile
     law: Law
     kept: dict[int, tuple[Array, Array]] = field(default_factory=dict, repr=False)
 
@@ -258,7 +260,7 @@ class Cut:
         return Rows(x, theta, {KEPT: energies[:, 0]})
 
     def parts(self, shard: Shard) -> Iterator[tuple[Array, Array]]:
-        """The energies and showers of a shard, band by band."""
+        """The energies (n, 1) and showers (n, cells) of a shard, band by band."""
         depth = self.source.depth
         for number in range(shard.start // depth, -(-shard.stop // depth)):
             rows = slice(max(0, shard.start - number * depth), shard.stop - number * depth)
@@ -338,7 +340,7 @@ def unit_of(law: Law) -> str:
 
 
 def in_mev(x: Array, law: Law) -> Array:
-    """Showers in MeV, of x in the law's unit; those of an imported file as they are."""
+    """Showers (n, …) in MeV, of x in the law's unit; those of an imported file as they are."""
     return x * np.float32(MEV[unit_of(law)])
 
 

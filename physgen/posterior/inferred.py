@@ -184,7 +184,7 @@ def mixture(parts: list[Posterior], k: int, rng: np.random.Generator) -> Array:
 
 
 def arrays_of(found: Inferred, samples: int, seed: int) -> dict[str, Array]:
-    """What a posterior file holds; the first axis is the observation."""
+    """What a posterior file holds of n observations: theta (n, k, D), mean (n, D) and so on."""
     posterior, others = found.posterior, found.others
     theta = mixture(others, samples, np.random.default_rng(seed))
     told = {k: v for k, v in posterior.diagnostics.items() if v.dtype.kind == "f"}

@@ -53,7 +53,7 @@ def mcmc(
 
     def log_density(u: Array) -> Array:
         s = expit(u.reshape(n, -1, dims))
-        values = checked(log_likelihood(low + width * s))
+        values = checked_log_density(log_likelihood(low + width * s))
         with np.errstate(divide="ignore"):
             return (values + np.log(s * (1 - s)).sum(-1)).reshape(-1)
 
@@ -74,7 +74,7 @@ def mcmc(
         brackets = 2 * np.maximum(moved, 1e-3)
     return Draws(
         draws.chains,
-        lambda theta: checked(log_likelihood(theta)) + prior.log_prob(theta),
+        lambda theta: checked_log_density(log_likelihood(theta)) + prior.log_prob(theta),
         {"r_hat": draws.r_hat, "ess": draws.ess},
     )
 
@@ -89,7 +89,7 @@ def starts(
 ) -> tuple[Array, Array]:
     """Where the chains begin, (n·C, D), and the widths of the first brackets, (D,)."""
     points = np.stack([prior.sample(STARTS, rng) for _ in range(n)])
-    values = checked(log_likelihood(points))
+    values = checked_log_density(log_likelihood(points))
     peak = values.max(-1, keepdims=True)
     if not np.isfinite(peak).all():
         bad = int(np.flatnonzero(~np.isfinite(peak[:, 0]))[0])
@@ -103,7 +103,7 @@ def starts(
     return u.reshape(-1, len(prior)), np.maximum(u.std(1).mean(0), 0.05)
 
 
-def checked(values: Array) -> Array:
+def checked_log_density(values: Array) -> Array:
     """The values (...) of log p as float64, refused if one is NaN or +∞."""
     values = np.asarray(values, dtype=np.float64)
     if np.isnan(values).any() or (values == np.inf).any():

@@ -192,7 +192,7 @@ def infer_posteriors(
 def by_likelihood(
     surrogate: Surrogate, x: Array, options: InferenceOptions, tell: Tell
 ) -> Posterior:
-    """Posteriors from a surrogate's log p(x|θ)."""
+    """Posteriors of x (n, *x_shape) from a surrogate's log p(x|θ)."""
 
     def likelihood(x: Array) -> LogLikelihood:
         found = of_surrogate(surrogate, x, draws=options.draws, seed=options.seed, iid=options.iid)
@@ -218,7 +218,7 @@ def by_density(log_density: LogLikelihood, n: int, options: InferenceOptions) ->
 
 
 def by_distance(source: Source, x: Array, options: InferenceOptions, tell: Tell) -> Inferred:
-    """Posteriors from the simulations that come nearest."""
+    """Posteriors of x (n, *x_shape) from the simulations that come nearest."""
     from physgen.posterior.abc import nearest_simulations
 
     if options.iid:

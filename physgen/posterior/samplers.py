@@ -21,7 +21,7 @@ from torch import Tensor
 from physgen.nn.differences import differentiable
 from physgen.posterior.base import Draws
 from physgen.posterior.grid import LogLikelihood
-from physgen.posterior.mcmc import checked
+from physgen.posterior.mcmc import checked_log_density
 from physgen.sbi.manners import need_sbi
 from physgen.sbi.rejection import rejection_draws
 from physgen.sbi.variational import variational_draws
@@ -89,7 +89,7 @@ def potential(one: LogLikelihood, prior: Box) -> Callable[[Tensor, Any], Tensor]
         points = theta.double().numpy()
         inside = prior.contains(points)
         where = points.clip(prior.low, prior.high)
-        found = checked(one(where[None])[0]) + prior.log_prob(where)
+        found = checked_log_density(one(where[None])[0]) + prior.log_prob(where)
         return torch.as_tensor(np.where(inside, found, -np.inf))
 
     def log_density(theta: Tensor, x: Any) -> Tensor:

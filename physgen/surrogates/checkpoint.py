@@ -20,10 +20,10 @@ from physgen.registry import class_path, find, require_own_name, targets
 from physgen.runtime.options import build
 from physgen.surrogates.base import Surrogate
 
-__all__ = ["load", "save"]
+__all__ = ["load_surrogate", "save_surrogate"]
 
 
-def save(surrogate: Surrogate, path: Path, info: dict[str, Any]) -> None:
+def save_surrogate(surrogate: Surrogate, path: Path, info: dict[str, Any]) -> None:
     """Write a surrogate, with what is to be known of its making.
 
     Args:
@@ -39,7 +39,7 @@ def save(surrogate: Surrogate, path: Path, info: dict[str, Any]) -> None:
     save_tensors(path, surrogate.state_dict(), info | surrogate.describe())
 
 
-def load(
+def load_surrogate(
     path: Path, device: torch.device, family: str | type[Surrogate] | None = None
 ) -> tuple[Surrogate, dict[str, Any]]:
     """Read a surrogate and what is known of its making.

@@ -97,7 +97,9 @@ def calibrate(
     if target is None:
         raise UsageError(f"{source.path}: expected a surrogate or a network; this is a dataset")
     if source.network and draws:
-        raise UsageError(f"{source.path}: draws: are of a surrogate's likelihood, not a network's")
+        raise UsageError(
+            f"{source.path}: draws: are of a surrogate's likelihood; this is a network"
+        )
     held_out = open_observed(data, source.law.x_shape)
     found = held_out.read(rows, whole=True) if rows else held_out.read(slice(0, MOST_ROWS))
     theirs = found.meta.law.prior if found.meta else source.law.prior

@@ -62,7 +62,7 @@ def fit(
         physgen fit cvae ising.h5 -o cvae.pt --max-minutes 3
     """
     from physgen.runtime.device import device_of
-    from physgen.surrogates.checkpoint import save
+    from physgen.surrogates.checkpoint import save_surrogate
     from physgen.training import Trainer, Training, split
 
     cls = find("surrogates", family) if isinstance(family, str) else family
@@ -106,13 +106,15 @@ def fit(
                 keep(trainer, epoch, info, path, log_folder)
         except TrainingDiverged:
             if trainer.history and path:
-                save(surrogate, path, info | {"history": [asdict(e) for e in trainer.history]})
+                save_surrogate(
+                    surrogate, path, info | {"history": [asdict(e) for e in trainer.history]}
+                )
             raise
     surrogate.finalize(seed)
     history = [asdict(e) for e in trainer.history]
     surrogate.info = info | {"history": history}
     if path:
-        save(surrogate, path, surrogate.info)
+        save_surrogate(surrogate, path, surrogate.info)
         surrogate.path = path
         resume_path(path).unlink(missing_ok=True)
     kept = [e for e in trainer.history if e.best or surrogate.keeps_last][-1]
@@ -135,7 +137,8 @@ def parent_of(parent: SurrogateLike, family: type[Surrogate], device: str) -> Su
     Raises:
         UsageError: one of another family.
     """
-    found = open_surrogate(parent, device, family=family)
+    own = family if ":" in name_of("surrogates", family) else None
+    found = open_surrogate(parent, device, family=own)
     if not isinstance(found, family):
         name = parent if isinstance(parent, Path) else "from_"
         raise UsageError(f"{name}: expected a checkpoint of {family.name}, got {found.name}")

@@ -59,7 +59,7 @@ def load(
     from physgen.runtime.device import device_of
     from physgen.surrogates import checkpoint
 
-    model, info = checkpoint.load(Path(surrogate), device_of(device), family)
+    model, info = checkpoint.load_surrogate(Path(surrogate), device_of(device), family)
     weights = sum(w.numel() for w in model.parameters())
     model.info = info | {"sha256": dataset.file_digest(Path(surrogate)), "weights": weights}
     return model, model.info

@@ -26,7 +26,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         UsageError: matplotlib or jinja2 is not installed.
     """
     with ink():
-        from physgen.checks.calibration.verdicts import parts_of
+        from physgen.checks.calibration.verdicts import page_parts
         from physgen.reporting.calibration import calibration_sheet
         from physgen.reporting.comparison import comparison_sheet
         from physgen.reporting.page import surrogate_sheet
@@ -34,7 +34,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
 
     schema = metrics.get("schema", SCHEMAS[0])
     if schema == "physgen/calibration/1":
-        return calibration_sheet(metrics, parts_of)
+        return calibration_sheet(metrics, page_parts)
     others = {"physgen/comparison/1": comparison_sheet, "physgen/posterior/1": posterior_sheet}
     return others.get(schema, surrogate_sheet)(metrics)
 

@@ -81,7 +81,8 @@ def validate(
     path = path_of(out)
     if path:
         dataset.refuse_overwriting(path, force)
-    model, source = open_surrogate(surrogate, device, family=family, **use), Dataset(data)
+    source = Dataset(data)
+    model = open_surrogate(surrogate, device, family=family, like=source, **use)
     found = dataset.validated(source.read(rows, whole=True), model.law, str(source.where))
     truth = model.law.build_if_known(name_of_simulator(simulator))
     if truth is None and ":" in model.law.simulator:

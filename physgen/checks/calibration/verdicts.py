@@ -29,7 +29,7 @@ __all__ = [
     "calibration_summary",
     "calibration_table",
     "calibration_warnings",
-    "parts_of",
+    "page_parts",
 ]
 
 CHECKS: tuple[CalibrationCheck, ...] = (
@@ -45,7 +45,7 @@ def calibration_table(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield from check.rows(section, result)
 
 
-def parts_of(metrics: Mapping[str, Any], labels: Labels) -> list[PagePart]:
+def page_parts(metrics: Mapping[str, Any], labels: Labels) -> list[PagePart]:
     """What each check has to show of a calibration, older ones without it included."""
     return [check.part(metrics.get(check.name) or {}, metrics, labels) for check in CHECKS]
 
