@@ -71,6 +71,7 @@ def test_a_surrogate_has_the_weights_of_the_checkpoint(memory, files):
     assert ours.info["history"][-1]["epoch"] == 2
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, tmp_path):
     _, test, model = memory
     pt, h5 = files / "cvae.pt", files / "test.h5"
@@ -92,6 +93,7 @@ def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, 
     )
 
 
+@pytest.mark.usefixtures("quick", "blank")
 def test_products_know_their_file_and_their_line(memory, files, tmp_path):
     data, test, model = memory
     score = physgen.validate(model, test, out=tmp_path / "m.json", **FEW)
@@ -106,6 +108,7 @@ def test_products_know_their_file_and_their_line(memory, files, tmp_path):
         assert len(repr(product)) < 400
 
 
+@pytest.mark.usefixtures("quick", "blank")
 def test_pictures_and_pages_of_a_notebook(memory):
     from matplotlib.figure import Figure
 
@@ -151,6 +154,7 @@ def test_a_posterior_samples_and_has_moments(memory):
     assert post.names == ("beta",)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_network_goes_on_without_a_file(memory, tmp_path):
     pytest.importorskip("sbi")
     data, test, _ = memory
@@ -163,6 +167,7 @@ def test_a_network_goes_on_without_a_file(memory, tmp_path):
         physgen.infer(physgen.infer(memory[2], test.x[:2]), test.x)
 
 
+@pytest.mark.usefixtures("quick")
 def test_rows_of_the_training_are_known_again(memory, files):
     data, test, model = memory
     few = {"rows": slice(0, 30), "draws": 2, "samples": 2}
@@ -252,6 +257,7 @@ def test_simulators_are_objects_or_classes(findable):
     assert gaussian.law.options["size"] == 3
 
 
+@pytest.mark.usefixtures("quick")
 def test_truth_of_a_simulator_of_ones_own_is_an_object_too(findable):
     data = physgen.simulate(Mine(), n=300, seed=1)
     model = physgen.fit("cvae", data, channels=3, levels=1, stages=1, epochs=1)

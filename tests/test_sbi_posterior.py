@@ -189,10 +189,11 @@ def test_rejection_and_variational_inference_agree_with_the_grid(method):
 TOLERANCE = {"npe": 0.3, "nle": 0.2, "nre": 0.3}
 
 
+@pytest.mark.parametrize("n", [1500, pytest.param(2500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", TOLERANCE)
-def test_networks_recover_the_closed_form(method):
+def test_networks_recover_the_closed_form(method, n):
     simulator, law = LinearGaussian(size=5, parameters=1), Law.of("gaussian", {"parameters": 1})
-    theta, x = data(simulator, 2500)
+    theta, x = data(simulator, n)
     network = train(method, law, theta, x, epochs=8, seed=1)
     _, observed = data(simulator, 40, seed=7)
     exact = grid_posterior(of_exact(simulator.log_prob, observed), simulator.prior, 40)
@@ -354,13 +355,15 @@ def test_a_surrogate_is_a_simulator_for_sbi():
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(once):
     """A dataset, observations and a surrogate."""
-    folder = tmp_path_factory.mktemp("files")
-    physgen.simulate("ising", out=folder / "train.h5", n=1500, seed=1, size=4)
-    physgen.simulate("ising", out=folder / "test.h5", n=20, seed=2, size=4)
-    physgen.fit("autoregressive", folder / "train.h5", out=folder / "ar.pt", epochs=3)
-    return folder
+
+    def make(folder):
+        physgen.simulate("ising", out=folder / "train.h5", n=1500, seed=1, size=4)
+        physgen.simulate("ising", out=folder / "test.h5", n=20, seed=2, size=4)
+        physgen.fit("autoregressive", folder / "train.h5", out=folder / "ar.pt", epochs=3)
+
+    return once("sbi", make)
 
 
 def inferred(files, out, model="ar.pt", **options):
