@@ -115,7 +115,7 @@ class Data(Protocol):
         ...
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, in an order that is a function of rng: θ (size, D), x (size, *x_shape)."""
+        """Every row once, in an order of rng's: θ (size, D) and x (size, *x_shape)."""
         ...
 
 
@@ -153,7 +153,7 @@ class Streamed:
         return self.rows
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, in random order within a moving buffer: θ (size, D), x (size, *x_shape)."""
+        """Every row once, shuffled in a moving buffer: θ (size, D), x (size, *x_shape)."""
         for rows in self.open_stream(size).batches(rng):
             yield tensors(rows, self.device)
 

@@ -12,6 +12,7 @@ import torch
 import physgen
 from physgen.dataset import Rows
 from physgen.errors import DataError, UsageError
+from physgen.verbs.calibrate import trained_on
 from simulators import Box
 from simulators.gaussian import LinearGaussian
 from simulators.ising import Ising
@@ -71,8 +72,13 @@ def test_a_surrogate_has_the_weights_of_the_checkpoint(memory, files):
     assert ours.info["history"][-1]["epoch"] == 2
 
 
-@pytest.mark.usefixtures("quick")
-def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, tmp_path):
+@pytest.fixture
+def brief(quick, monkeypatch):
+    """Little of what takes long in a calibration, and is the same for objects and files."""
+    monkeypatch.setattr("physgen.checks.calibration.lc2st.TRIALS", 5)
+
+
+def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, tmp_path, brief):
     _, test, model = memory
     pt, h5 = files / "cvae.pt", files / "test.h5"
     fake = physgen.sample(model, theta={"beta": 0.44}, n=50)
@@ -85,7 +91,7 @@ def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, 
     assert all(np.array_equal(arrays[k], post.arrays[k]) for k in arrays)
     assert about["warnings"] == post.warnings
     same(physgen.validate(model, test, **FEW), physgen.validate(pt, h5, **FEW))
-    few = {"rows": slice(0, 40), "draws": 2, "samples": 3}
+    few = {"rows": slice(0, 20), "draws": 1, "samples": 2}
     same(physgen.calibrate(model, test, **few), physgen.calibrate(pt, h5, **few))
     likes = [physgen.sample(m, like=t) for m, t in ((model, test), (pt, h5))]
     same(
@@ -93,7 +99,6 @@ def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, 
     )
 
 
-@pytest.mark.usefixtures("quick", "blank")
 def test_products_know_their_file_and_their_line(memory, files, tmp_path):
     data, test, model = memory
     score = physgen.validate(model, test, out=tmp_path / "m.json", **FEW)
@@ -108,7 +113,6 @@ def test_products_know_their_file_and_their_line(memory, files, tmp_path):
         assert len(repr(product)) < 400
 
 
-@pytest.mark.usefixtures("quick", "blank")
 def test_pictures_and_pages_of_a_notebook(memory):
     from matplotlib.figure import Figure
 
@@ -154,26 +158,27 @@ def test_a_posterior_samples_and_has_moments(memory):
     assert post.names == ("beta",)
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_network_goes_on_without_a_file(memory, tmp_path):
+def test_a_network_goes_on_without_a_file(memory, tmp_path, brief):
     pytest.importorskip("sbi")
     data, test, _ = memory
     npe = physgen.infer(data, test.x[:2], method="npe", epochs=3, network=tmp_path / "npe.pt")
     for again in (npe, npe.network, tmp_path / "npe.pt"):
         assert np.allclose(physgen.infer(again, test.x[:2]).mean, npe.mean)
-    score = physgen.calibrate(npe, test, rows=slice(0, 30), samples=2)
+    score = physgen.calibrate(npe, test, rows=slice(0, 20), samples=2)
     assert score["network"]["family"] == "npe"
     with pytest.raises(UsageError, match="trains no network"):
         physgen.infer(physgen.infer(memory[2], test.x[:2]), test.x)
 
 
-@pytest.mark.usefixtures("quick")
-def test_rows_of_the_training_are_known_again(memory, files):
+def test_rows_of_the_training_are_known_again(memory, files, brief):
     data, test, model = memory
-    few = {"rows": slice(0, 30), "draws": 2, "samples": 2}
-    for rows in (data, files / "train.h5"):
-        assert "those of the training" in physgen.calibrate(model, rows, **few)["warnings"][0]
-    assert "training" not in " ".join(physgen.calibrate(model, test, **few)["warnings"])
+    few = {"rows": slice(0, 20), "draws": 1, "samples": 2}
+    found = physgen.calibrate(model, files / "train.h5", **few)
+    assert "those of the training" in found["warnings"][0]
+    for training in (model.info["data"], physgen.load(files / "cvae.pt")[1]["data"]):
+        assert trained_on(training, data)
+        assert trained_on(training, physgen.Dataset(files / "train.h5"))
+        assert not trained_on(training, test)
 
 
 def test_a_dataset_is_saved_and_exported(memory, tmp_path):
@@ -257,7 +262,6 @@ def test_simulators_are_objects_or_classes(findable):
     assert gaussian.law.options["size"] == 3
 
 
-@pytest.mark.usefixtures("quick")
 def test_truth_of_a_simulator_of_ones_own_is_an_object_too(findable):
     data = physgen.simulate(Mine(), n=300, seed=1)
     model = physgen.fit("cvae", data, channels=3, levels=1, stages=1, epochs=1)

@@ -25,7 +25,7 @@ __all__ = ["Output", "chunked", "image", "label", "whole"]
 
 
 def image(arrays: Mapping[str, Array], rows: int) -> bytes:
-    """The HDF5 file of one shard: each array (n, …) is one compressed chunk of rows, padded by 0."""
+    """The HDF5 file of one shard: each array (n, …) is one compressed chunk, zero-padded."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         for name, values in arrays.items():

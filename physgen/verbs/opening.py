@@ -142,7 +142,8 @@ def open_source(
         return Source(name, surrogate.law, origin_of(surrogate), surrogate=surrogate)
     given = [n for n, value in (use | {"at": at, "family": family}).items() if value]
     if given:
-        raise UsageError(f"{name}: {given[0]} is an option of surrogates, and this is none")
+        what = kind or type(model).__name__.lower()
+        raise UsageError(f"{name}: is a {what}; {given[0]} is an option of surrogates")
     if kind == "network":
         model = Network.load(name, device_of(device))
     if isinstance(model, Network):

@@ -42,6 +42,11 @@ class JsonData(Mapping[str, Any]):
     def __init__(self, data: Mapping[str, Any], summary: str, path: Path | None = None) -> None:
         self.data, self.summary, self.path = dict(data), summary, path
 
+    @property
+    def report_data(self) -> dict[str, Any]:
+        """What a page shows of it."""
+        return self.data
+
     def __getitem__(self, name: str) -> Any:
         return self.data[name]
 
