@@ -14,7 +14,7 @@ from typing import Any
 
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
-from physgen.registry import find, name_of, targets
+from physgen.registry import find, name_of, registered
 from physgen.runtime.options import build, options, resolved
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Box, Simulator, Support, Symmetry
 
@@ -157,7 +157,7 @@ class Law:
         """
         if trusted not in (None, self.simulator):
             raise UsageError(f"simulator: expected {self.simulator}, got {trusted}")
-        known = trusted or self.simulator in targets("simulators")
+        known = trusted or registered("simulators", self.simulator)
         return self.build() if known else None
 
     def changed(self, options: Mapping[str, float]) -> Law:
@@ -166,7 +166,7 @@ class Law:
         Raises:
             UsageError: a simulator outside the registry, or an option that it refuses.
         """
-        if self.simulator not in targets("simulators"):
+        if not registered("simulators", self.simulator):
             raise UsageError(f"{self.simulator}: not registered, so its options cannot be changed")
         whole = {k: int(v) if float(v).is_integer() else v for k, v in options.items()}
         return replace(Law.of(self.simulator, {**self.options, **whole}), prior=self.prior)

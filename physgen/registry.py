@@ -25,7 +25,7 @@ from physgen.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["KINDS", "class_path", "find", "name_of", "require_own_name", "targets"]
+__all__ = ["KINDS", "class_path", "find", "name_of", "require_own_name", "registered", "targets"]
 
 Kind = Literal["simulators", "surrogates", "formats", "imported"]
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates", "formats")
@@ -63,6 +63,11 @@ def targets(kind: Kind) -> dict[str, str]:
     return plugins | BUILT_IN[kind]
 
 
+def registered(kind: Kind, name: str) -> str | None:
+    """What a registered name stands for, or None; a search of all packages only if it must be."""
+    return BUILT_IN[kind].get(name) or targets(kind).get(name)
+
+
 def find(kind: Kind, name: str) -> Any:
     """The class that a name stands for, or the module of a format.
 
@@ -73,12 +78,12 @@ def find(kind: Kind, name: str) -> Any:
     Raises:
         UsageError: an unknown name, or a module or class that cannot be imported.
     """
-    known = targets(kind)
-    target = known.get(name, name)
+    known = registered(kind, name)
+    target = known or name
     module, colon, attribute = target.partition(":")
-    if not (colon or name in known):
+    if not (colon or known):
         raise UsageError(
-            f"{kind}: unknown {name!r}; expected one of {', '.join(sorted(known))}, "
+            f"{kind}: unknown {name!r}; expected one of {', '.join(sorted(targets(kind)))}, "
             "or package.module:Class"
         )
     try:
@@ -100,7 +105,8 @@ def name_of(kind: Kind, cls: type[Any]) -> str:
     Raises:
         UsageError: a class that is not at the top of its module.
     """
-    for name, target in targets(kind).items():
+    ours = cls.__module__.startswith(("physgen.", "simulators."))
+    for name, target in (BUILT_IN[kind] if ours else targets(kind)).items():
         if target.partition(":")[2] == cls.__name__ and find(kind, name) is cls:
             return name
     name = class_path(cls)
@@ -128,9 +134,10 @@ def require_own_name(cls: type[Any]) -> None:
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name:
         raise UsageError(f"{class_path(cls)}: expected a name, as in name = {cls.__name__!r}")
-    if name in targets("surrogates") and find("surrogates", name) is not cls:
+    known = registered("surrogates", name)
+    if known and find("surrogates", name) is not cls:
         raise UsageError(
-            f"{class_path(cls)}: goes by the name {name!r} of {targets('surrogates')[name]}, and "
+            f"{class_path(cls)}: goes by the name {name!r} of {known}, and "
             f"its files would be read as such; give it its own, as in name = "
             f"{cls.__name__.lower()!r}"
         )

@@ -16,7 +16,7 @@ import torch
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.tensors import load_tensors, save_tensors
-from physgen.registry import class_path, find, require_own_name, targets
+from physgen.registry import class_path, find, require_own_name, registered
 from physgen.runtime.options import build
 from physgen.surrogates.base import Surrogate
 
@@ -88,8 +88,8 @@ def family_of(
     """
     if vouched is not None:
         return _of_the_file(path, name, where, vouched)
-    registered = targets("surrogates").get(name)
-    if registered and (where is None or _top(where) == _top(registered)):
+    known = registered("surrogates", name)
+    if known and (where is None or _top(where) == _top(known)):
         return find("surrogates", name)
     for cls in _subclasses(Surrogate):  # type: ignore[type-abstract]  # none is made of it
         if where and class_path(cls) == where and getattr(cls, "name", None) == name:
@@ -110,8 +110,8 @@ def _of_the_file(
         raise UsageError(f"family: expected a subclass of Surrogate, got {vouched!r}")
     here = class_path(cls)
     same = where in (None, here, f"__main__:{cls.__qualname__}")  # of a script, in itself
-    if registered := targets("surrogates").get(name):  # whose class may have moved
-        same = same or (find("surrogates", name) is cls and _top(where) == _top(registered))
+    if known := registered("surrogates", name):  # whose class may have moved
+        same = same or (find("surrogates", name) is cls and _top(where) == _top(known))
     if not same or cls.name != name:
         raise UsageError(f"{path}: is of the family {where or name}, not {here}")
     return cls
