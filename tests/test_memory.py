@@ -93,6 +93,7 @@ def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, 
     )
 
 
+@pytest.mark.usefixtures("quick", "blank")
 def test_products_know_their_file_and_their_line(memory, files, tmp_path):
     data, test, model = memory
     score = physgen.validate(model, test, out=tmp_path / "m.json", **FEW)
@@ -107,6 +108,7 @@ def test_products_know_their_file_and_their_line(memory, files, tmp_path):
         assert len(repr(product)) < 400
 
 
+@pytest.mark.usefixtures("quick", "blank")
 def test_pictures_and_pages_of_a_notebook(memory):
     from matplotlib.figure import Figure
 
@@ -256,6 +258,7 @@ def test_simulators_are_objects_or_classes(findable):
     assert gaussian.law.options["size"] == 3
 
 
+@pytest.mark.usefixtures("quick")
 def test_truth_of_a_simulator_of_ones_own_is_an_object_too(findable):
     data = physgen.simulate(Mine(), n=300, seed=1)
     model = physgen.fit("cvae", data, channels=3, levels=1, stages=1, epochs=1)
