@@ -62,6 +62,8 @@ def once(tmp_path_factory):
 def quick(monkeypatch):
     """Classifiers that hardly learn: for tests of what is done with what they say."""
     monkeypatch.setattr("physgen.checks.two_sample.c2st.STEPS", 3)
+    monkeypatch.setattr("physgen.checks.two_sample.frechet.FLOPS", 0)
+    monkeypatch.setattr("physgen.checks.calibration.lc2st.TRIALS", 5)
 
 
 @pytest.fixture

@@ -328,14 +328,14 @@ def test_what_a_users_code_raises_is_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("quick", "blank")
 def test_demo_from_end_to_end_and_again(tmp_path):
-    call = {"out": str(tmp_path / "demo"), "size": 4, "n": 300, "minutes": 0.02}
+    call = {"out": str(tmp_path / "demo"), "size": 4, "n": 120, "minutes": 0.02}
     first = physgen.demo(**call)
     assert first.path.name == "report.html"
     assert [line[:2] for line in first.summary.splitlines()] == ["1.", "2.", "3.", "re"]
     before = first.path.stat().st_mtime_ns
     assert physgen.demo(**call).path.stat().st_mtime_ns == before
     with pytest.raises(UsageError, match="these settings"):
-        physgen.demo(**call | {"n": 301})
+        physgen.demo(**call | {"n": 121})
 
 
 def test_tensorboard_is_told_of_each_epoch(files, tmp_path):

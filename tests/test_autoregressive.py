@@ -333,25 +333,24 @@ def trained(law, theta, x, epochs=8, **options):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "n", "most"),
     [
-        {},
-        *(
-            pytest.param(o, marks=pytest.mark.slow)
-            for o in ({"order": "raster"}, {"context": "all"})
-        ),
+        ({}, 8000, 0.1),
+        pytest.param({}, 16_000, 0.05, marks=pytest.mark.slow),
+        pytest.param({"order": "raster"}, 16_000, 0.05, marks=pytest.mark.slow),
+        pytest.param({"context": "all"}, 16_000, 0.05, marks=pytest.mark.slow),
     ],
 )
-def test_it_learns_the_ising_law(options):
+def test_it_learns_the_ising_law(options, n, most):
     law = ising(4, 4)
     simulator = law.build()
     rng = np.random.default_rng(10)
-    theta = law.prior.sample(16_000, rng)
+    theta = law.prior.sample(n, rng)
     surrogate = trained(law, theta, simulator.sample(theta, rng), **options)
     theta = law.prior.sample(2000, rng)
     x = simulator.sample(theta, rng)
     gap = exact_log_prob(simulator)(theta, x) - scored(surrogate, theta, x)
-    assert -4 * gap.std() / 2000**0.5 < gap.mean() < 0.05, "nats in all"
+    assert -4 * gap.std() / 2000**0.5 < gap.mean() < most, "nats in all"
     blank = Autoregressive.create(law, AutoregressiveConfig())
     assert (exact_log_prob(simulator)(theta, x) - scored(blank, theta, x)).mean() > 1
 

@@ -298,7 +298,8 @@ def test_a_network_whose_simulator_is_not_known_is_judged_by_what_needs_no_drawn
         calibration(Net(law), None, x, SIMULATOR.prior)
 
 
-def test_x_that_no_theta_makes_is_outside_for_a_network_too():
+def test_x_that_no_theta_makes_is_outside_for_a_network_too(monkeypatch):
+    monkeypatch.setattr("physgen.checks.calibration.run.MOST_ROWS", 500)
     _, x = rows(60)
     x[:5] += [3, -3, 3]
     found = calibration(Net(), None, x, SIMULATOR.prior, samples=3)
@@ -504,6 +505,7 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("quick", "blank")
 def test_networks_from_the_command_line(files):
     """A network of two epochs: judged and drawn, and told from a file of data."""
     net, out = files / "npe.pt", files / "npe.json"
@@ -534,6 +536,7 @@ def run(*words):
     return CliRunner().invoke(main, [str(w) for w in words])
 
 
+@pytest.mark.usefixtures("quick", "blank")
 def test_the_command_line(files):
     out = files / "c.json"
     words = ("calibrate", files / "m.pt", files / "test.h5", "-o", out, "--seed", "3")
@@ -553,6 +556,7 @@ def test_the_command_line(files):
     assert "None" not in page
 
 
+@pytest.mark.usefixtures("quick", "blank")
 def test_equal_calls_make_equal_figures_whatever_is_held_at_once(files, monkeypatch):
     found = []
     for held in (20, 7):
@@ -628,7 +632,8 @@ def test_the_page_of_two_parameters(two, monkeypatch):
     assert "</html>" in render({"schema": "physgen/calibration/1"})
 
 
-def test_the_page_of_rows_without_theta():
+def test_the_page_of_rows_without_theta(monkeypatch):
+    monkeypatch.setattr("physgen.checks.calibration.run.MOST_ROWS", 100)
     pytest.importorskip("matplotlib")
     from physgen.verbs.pages import render
 

@@ -108,7 +108,7 @@ def test_signals_stop_cleanly_and_resume(whole, tmp_path, signum, code, workers)
     assert path.read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.parametrize("workers", ["2", "3"])
+@pytest.mark.parametrize("workers", ["2", pytest.param("3", marks=pytest.mark.slow)])
 def test_bytes_do_not_depend_on_workers(whole, tmp_path, workers):
     path = tmp_path / "set.h5"
     assert toy(path, "--workers", workers).returncode == 0
@@ -159,7 +159,7 @@ def alive_in_session(session: int) -> list[str]:
 
 def test_two_writers(whole, tmp_path):
     path = tmp_path / "set.h5"
-    with started(path, "--delay", "0.2") as first:
+    with started(path, "--delay", "0.1") as first:
         second = toy(path)
         first.communicate()
     assert second.returncode == 2

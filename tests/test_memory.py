@@ -72,13 +72,7 @@ def test_a_surrogate_has_the_weights_of_the_checkpoint(memory, files):
     assert ours.info["history"][-1]["epoch"] == 2
 
 
-@pytest.fixture
-def brief(quick, monkeypatch):
-    """Little of what takes long in a calibration, and is the same for objects and files."""
-    monkeypatch.setattr("physgen.checks.calibration.lc2st.TRIALS", 5)
-
-
-def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, tmp_path, brief):
+def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, tmp_path, quick):
     _, test, model = memory
     pt, h5 = files / "cvae.pt", files / "test.h5"
     fake = physgen.sample(model, theta={"beta": 0.44}, n=50)
@@ -159,7 +153,7 @@ def test_a_posterior_samples_and_has_moments(memory):
     assert post.names == ("beta",)
 
 
-def test_a_network_goes_on_without_a_file(memory, tmp_path, brief):
+def test_a_network_goes_on_without_a_file(memory, tmp_path, quick):
     pytest.importorskip("sbi")
     data, test, _ = memory
     npe = physgen.infer(data, test.x[:2], method="npe", epochs=3, network=tmp_path / "npe.pt")
@@ -171,7 +165,7 @@ def test_a_network_goes_on_without_a_file(memory, tmp_path, brief):
         physgen.infer(physgen.infer(memory[2], test.x[:2]), test.x)
 
 
-def test_rows_of_the_training_are_known_again(memory, files, brief):
+def test_rows_of_the_training_are_known_again(memory, files, quick):
     data, test, model = memory
     few = {"rows": slice(0, 20), "draws": 1, "samples": 2}
     found = physgen.calibrate(model, files / "train.h5", **few)

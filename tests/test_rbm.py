@@ -424,18 +424,15 @@ def taught_oracle(law, **options):
     return model
 
 
-@pytest.fixture(scope="module")
-def lattices():
-    return rows(ising(4), 12_000)
-
-
 def trained(model, theta, x, epochs=1, **options):
     config = Training(**{"epochs": epochs, "batch_size": 64, "warm_up_steps": 20} | options)
     list(Trainer(model, InMemory(theta, x), InMemory(theta[:100], x[:100]), config))
     return model.eval()
 
 
-def test_training_stays_at_the_floor(lattices, monkeypatch):
+@pytest.mark.parametrize("n", [5000, pytest.param(12_000, marks=pytest.mark.slow)])
+def test_training_stays_at_the_floor(n, monkeypatch):
+    lattices = rows(ising(4), n)
     betas = (0.15, 0.3, 0.44, 0.6)
     start = taught_oracle(ising(4), divergence="pcd")
     assert divergence(start, betas) < 1e-5
@@ -638,7 +635,7 @@ def test_a_field_is_not_turned_round_where_the_coupling_is_strong():
     law = ising(6, theta="beta-h")
     model = oracle(law)
     axes = model._axes(7)
-    found = annealed(model, axes, ladder=500, chains=512)
+    found = annealed(model, axes, ladder=500, chains=256)
     exact = on_nodes(law, axes)
     assert (found.value - exact).abs().max() < 1
     assert ((found.value - exact) / found.stderr.clamp(min=0.02)).abs().max() < SIGMAS + 1
@@ -880,10 +877,16 @@ def test_tied_filters_need_a_torus():
 # --- drawing ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sampler", ["gibbs", "tempered"])
-def test_samples_follow_the_enumerated_law(sampler, device):
+@pytest.mark.parametrize(
+    ("sampler", "n"),
+    [
+        ("gibbs", 5000),
+        ("tempered", 2000),
+        pytest.param("tempered", 5000, marks=pytest.mark.slow),
+    ],
+)
+def test_samples_follow_the_enumerated_law(sampler, n, device):
     model = oracle(ising(3), device=device)
-    n = 5000
 
     def p_value(beta, steps):
         theta = torch.full((n, 1), beta, dtype=torch.float64)

@@ -189,10 +189,11 @@ def test_rejection_and_variational_inference_agree_with_the_grid(method):
 TOLERANCE = {"npe": 0.3, "nle": 0.2, "nre": 0.3}
 
 
+@pytest.mark.parametrize("n", [2000, pytest.param(2500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", TOLERANCE)
-def test_networks_recover_the_closed_form(method):
+def test_networks_recover_the_closed_form(method, n):
     simulator, law = LinearGaussian(size=5, parameters=1), Law.of("gaussian", {"parameters": 1})
-    theta, x = data(simulator, 2500)
+    theta, x = data(simulator, n)
     network = train(method, law, theta, x, epochs=8, seed=1)
     _, observed = data(simulator, 40, seed=7)
     exact = grid_posterior(of_exact(simulator.log_prob, observed), simulator.prior, 40)
@@ -354,13 +355,15 @@ def test_a_surrogate_is_a_simulator_for_sbi():
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(once):
     """A dataset, observations and a surrogate."""
-    folder = tmp_path_factory.mktemp("files")
-    physgen.simulate("ising", out=folder / "train.h5", n=1500, seed=1, size=4)
-    physgen.simulate("ising", out=folder / "test.h5", n=20, seed=2, size=4)
-    physgen.fit("autoregressive", folder / "train.h5", out=folder / "ar.pt", epochs=3)
-    return folder
+
+    def make(folder):
+        physgen.simulate("ising", out=folder / "train.h5", n=1500, seed=1, size=4)
+        physgen.simulate("ising", out=folder / "test.h5", n=20, seed=2, size=4)
+        physgen.fit("autoregressive", folder / "train.h5", out=folder / "ar.pt", epochs=3)
+
+    return once("sbi", make)
 
 
 def inferred(files, out, model="ar.pt", **options):
@@ -437,21 +440,20 @@ def test_independent_rows_are_one_observation_for_chains_too(files, tmp_path):
     np.testing.assert_allclose((chains[0]["mean"] - grid[0]["mean"]) / grid[0]["sd"], 0, atol=0.15)
 
 
-def test_files_of_one_seed_are_alike(files, tmp_path):
-    found = [
+@pytest.mark.parametrize(
+    ("method", "few"),
+    [
+        ("nre", {"simulations": 200, "epochs": 2}),
+        pytest.param("vi", {"rows": slice(0, 1)}, marks=pytest.mark.slow),
+    ],
+)
+def test_files_of_one_seed_are_alike(method, few, files, tmp_path):
+    a, b, c = (
         inferred(files, tmp_path / f"{i}.h5", method=method, seed=seed, **few)[0]["theta"]
-        for i, (method, seed, few) in enumerate(
-            (m, s, few)
-            for m, few in (
-                ("vi", {"rows": slice(0, 1)}),
-                ("nre", {"simulations": 200, "epochs": 2}),
-            )
-            for s in (1, 1, 2)
-        )
-    ]
-    for a, b, c in (found[:3], found[3:]):
-        assert np.array_equal(a, b)
-        assert not np.array_equal(a, c)
+        for i, seed in enumerate((1, 1, 2))
+    )
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
 
 
 def test_arviz_gets_chains_draws_and_observations(files, tmp_path):

@@ -104,13 +104,13 @@ def brute(simulator, log_e, start, x, points=160, reach=8):
 
 
 CASES = [
-    (Shower(), 1.2, 0.0, 1e-4),
+    pytest.param(Shower(), 1.2, 0.0, 1e-4, marks=pytest.mark.slow),
     (Shower(), 1.2, 3.7, 1e-3),
-    (Shower(), 5.0, 0.4, 1e-5),
+    pytest.param(Shower(), 5.0, 0.4, 1e-5, marks=pytest.mark.slow),
     (Shower(), 20.0, 1.3, 1e-7),
-    (Shower(), 90.0, 2.9, 1e-7),
+    pytest.param(Shower(), 90.0, 2.9, 1e-7, marks=pytest.mark.slow),
     (Shower(threshold=0.02), 1.5, 1.1, 1e-4),
-    (Shower(threshold=0.02), 12.0, 0.6, 1e-6),
+    pytest.param(Shower(threshold=0.02), 12.0, 0.6, 1e-6, marks=pytest.mark.slow),
     (ShowerEnergy(material="Fe", resolution=0.2), 8.0, 0.0, 1e-4),
 ]
 

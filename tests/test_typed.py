@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-mypy = pytest.importorskip("mypy.api")
+pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parents[1]
 
 RIGHT = """
@@ -38,16 +38,21 @@ WRONG = {
 
 
 @pytest.fixture(scope="module")
-def complaints(tmp_path_factory):
+def complaints(once):
     """Line of the script → what mypy says of it; one run, with `make lint`'s cache."""
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.chdir(ROOT)
-    folder = tmp_path_factory.mktemp("typed")
-    script = folder / "script.py"
-    script.write_text(RIGHT + "\n" + "\n".join(WRONG.values()) + "\n")
-    out, errors, _ = mypy.run(["--config-file", str(ROOT / "pyproject.toml"), str(script)])
-    monkeypatch.undo()
-    assert not errors
+    mypy = pytest.importorskip("mypy.api")
+
+    def make(folder):
+        script = folder / "script.py"
+        script.write_text(RIGHT + "\n" + "\n".join(WRONG.values()) + "\n")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(ROOT)
+            config = str(ROOT / "pyproject.toml")
+            out, errors, _ = mypy.run(["--config-file", config, str(script)])
+        assert not errors
+        (folder / "out").write_text(out)
+
+    out = (once("typed", make) / "out").read_text()
     return {int(line): text for line, text in re.findall(r"script\.py:(\d+): error: (.*)", out)}
 
 
