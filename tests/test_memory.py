@@ -117,6 +117,7 @@ def test_pictures_and_pages_of_a_notebook(memory):
     score = physgen.validate(model, test, **FEW)
     for product in (data, post, score):
         assert isinstance(product.plot(), Figure)
+    assert data.plot()._repr_png_().startswith(b"\x89PNG")
     with pytest.raises(KeyError, match="there are"):
         score.plot("nothing")
     assert post.plot(1).get_suptitle() == "row 4"

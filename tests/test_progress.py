@@ -3,6 +3,8 @@
 import io
 import logging
 import sys
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -47,12 +49,26 @@ def test_no_bar_where_there_is_no_terminal(said):
     assert said(io.StringIO(), None, [(0, "epoch 1")]) == ""
 
 
-def test_a_notebook_shows_the_bar_without_a_terminals_codes(said, monkeypatch):
+class Handle:
+    """The display of a notebook's cell."""
+
+    lines: ClassVar[list] = []
+
+    def update(self, line):
+        self.lines.append(line)
+
+
+def test_a_notebook_writes_one_line_over_and_over(said, monkeypatch):
+    shown = SimpleNamespace(Pretty=str, display=lambda line, display_id: Handle())
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
-    text = said(io.StringIO(), 4, [(1, "samples"), (3, "posterior")])
-    assert "75%" in text
-    assert "\r" in text
-    assert "\x1b" not in text
+    monkeypatch.setitem(sys.modules, "IPython.display", shown)
+    assert said(io.StringIO(), 4, [(1, "samples"), (3, "posterior")]) == ""
+    last = Handle.lines[-1]
+    assert "75%" in last
+    assert "25%" not in last
+    assert last.endswith("posterior")
+    assert "25%" in " ".join(Handle.lines)
+    assert not any("\x1b" in line or "\r" in line for line in Handle.lines)
 
 
 def test_quiet_is_quiet(said, monkeypatch):

@@ -83,6 +83,15 @@ OPEN = DOTS | {"marker": "o", "color": INK, "markerfacecolor": "white", "markere
 FULL = DOTS | {"marker": "o", "color": SURROGATE}
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows, though nobody has set it up for pictures."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=110)
+        return file.getvalue()
+
+
 @contextmanager
 def house_style() -> Iterator[None]:
     """Matplotlib as this house has it, whatever the user's own settings, for a block."""
@@ -93,14 +102,14 @@ def house_style() -> Iterator[None]:
 
 
 def figure_of(draw: Callable[[Figure], None], size: tuple[float, float] = PANEL) -> Figure:
-    """A figure in the house style, on white.
+    """A figure in the house style, on white, as a notebook shows it.
 
     Args:
         draw: draws on the empty figure.
         size: width and height in inches.
     """
     with house_style():
-        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        figure = ShownFigure(figsize=size, layout="constrained", facecolor="white")
         draw(figure)
     return figure
 

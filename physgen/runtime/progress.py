@@ -6,6 +6,7 @@ between a bar moves where somebody looks at stderr.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 import sys
@@ -23,16 +24,22 @@ CODES = re.compile(r"\x1b\[[?\d;]*[a-zA-Z]")
 
 
 class Notebook:
-    """stderr of a notebook: it goes back to the start of a line as a terminal does."""
+    """A line of a notebook that is written over, as a terminal's is."""
+
+    def __init__(self) -> None:
+        self.shown = importlib.import_module("IPython.display")
+        self.line = ""
+        self.handle = self.shown.display(self.shown.Pretty(""), display_id=True)
 
     def write(self, text: str) -> int:
-        """Write text without a terminal's codes."""
-        sys.stderr.write(CODES.sub("", text))
+        """Write text without a terminal's codes; a carriage return begins the line again."""
+        plain = CODES.sub("", text)
+        self.line = plain.rpartition("\r")[2] if "\r" in plain else self.line + plain
         return len(text)
 
     def flush(self) -> None:
-        """Show what was written."""
-        sys.stderr.flush()
+        """Show the line."""
+        self.handle.update(self.shown.Pretty(self.line.rstrip()))
 
     def isatty(self) -> bool:
         """It moves, so a bar may."""
@@ -51,13 +58,13 @@ def bar(length: float | None, label: str) -> Iterator[Callable[..., None]]:
         ``move(done, text="")``, to be called with how much is done and a few words after the bar.
     """
     in_notebook = "ipykernel" in sys.modules
-    looked_at = in_notebook or sys.stderr.isatty()
+    quiet = log.level > logging.INFO or not (in_notebook or sys.stderr.isatty())
     template = "%(label)s  [%(bar)s]  %(info)s" if length else "%(label)s  %(info)s"
     with click.progressbar(
         length=1000,
         label=label,
-        file=cast(TextIO, Notebook()) if in_notebook else sys.stderr,
-        hidden=not looked_at or log.level > logging.INFO,
+        file=cast(TextIO, Notebook()) if in_notebook and not quiet else sys.stderr,
+        hidden=quiet,
         show_percent=bool(length),
         show_eta=bool(length),
         bar_template=template,
