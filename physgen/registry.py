@@ -25,7 +25,7 @@ from physgen.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["KINDS", "class_path", "find", "name_of", "require_own_name", "registered", "targets"]
+__all__ = ["KINDS", "class_path", "find", "name_of", "registered", "require_own_name", "targets"]
 
 Kind = Literal["simulators", "surrogates", "formats", "imported"]
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates", "formats")

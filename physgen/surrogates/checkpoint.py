@@ -16,7 +16,7 @@ import torch
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.tensors import load_tensors, save_tensors
-from physgen.registry import class_path, find, require_own_name, registered
+from physgen.registry import class_path, find, registered, require_own_name
 from physgen.runtime.options import build
 from physgen.surrogates.base import Surrogate
 
