@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from physgen.verbs.import_ import import_
     from physgen.verbs.infer import infer
     from physgen.verbs.inspect import inspect
-    from physgen.verbs.opening import load
+    from physgen.verbs.opening import load, save
     from physgen.verbs.products import Page, Scores
     from physgen.verbs.report import report
     from physgen.verbs.sample import sample
@@ -48,6 +48,7 @@ HOMES = {verb: f"physgen.verbs.{verb}" for verb in VERBS} | {
     "load": "physgen.verbs.opening",
     "read": "physgen.dataset",
     "read_arrays": "physgen.dataset",
+    "save": "physgen.verbs.opening",
 }
 """Public name → the module where it lives, imported when it is asked for."""
 
@@ -73,6 +74,7 @@ __all__ = [
     "read_arrays",
     "report",
     "sample",
+    "save",
     "simulate",
     "validate",
 ]

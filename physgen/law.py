@@ -114,6 +114,7 @@ class Law:
         given = dict(options or {})
         name = what if isinstance(what, str) else name_of("simulators", class_of(what))
         if not isinstance(what, str | type):
+            refuse_changed(what, cls._build(name, options_of(what)))
             given = options_of(what) | given
         simulator = cls._build(name, given)
         try:
@@ -210,6 +211,26 @@ def class_of(what: type[Simulator] | Simulator) -> type[Any]:
             f"sample(theta, rng), got {what!r}"
         )
     return cls
+
+
+def refuse_changed(simulator: Simulator, again: Simulator) -> None:
+    """Refuse a simulator that its options do not make again, for its files would be of another.
+
+    Args:
+        simulator: what was given.
+        again: what its options make.
+
+    Raises:
+        UsageError: they differ in an option or in what they declare.
+    """
+    names = [o.name for o in options(type(simulator))]
+    for name in (*names, "prior", "x_shape", "support", "symmetries", "levels"):
+        one, other = (getattr(s, name, None) for s in (simulator, again))
+        if one != other:
+            raise UsageError(
+                f"{type(simulator).__name__}: its {name} is {one!r}, and one that is built of its "
+                f"options has {other!r}; make it an option that is kept as an attribute"
+            )
 
 
 def options_of(simulator: Simulator) -> dict[str, Any]:

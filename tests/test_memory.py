@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import h5py
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import physgen
+import physgen.errors
 from physgen.dataset import Rows
 from physgen.errors import DataError, UsageError
 from physgen.verbs.calibrate import trained_on
@@ -286,3 +287,105 @@ def test_what_could_not_be_made_again_is_refused(findable):
         physgen.fit("cvae", Rows(np.zeros((9, 2)), np.zeros((9, 1))))
     with pytest.raises(DataError, match="expected scores of validate"):
         physgen.report({"a": 1})
+
+
+def test_rows_in_memory_are_held_to_their_law(memory):
+    data = memory[0]
+    rows = data.rows
+    for wrong, piece in (
+        (replace(rows, x=(rows.x > 0).astype("i1")), "neither -1 nor"),
+        (replace(rows, theta=rows.theta * 10), "outside the prior"),
+        (replace(rows, x=rows.x[:100]), "expected shape"),
+    ):
+        for use in (lambda r: physgen.fit("cvae", r, **TINY), physgen.Dataset):
+            with pytest.raises(DataError, match=piece):
+                use(wrong)
+    backward = physgen.Dataset(rows[::-1])
+    assert physgen.fit("cvae", backward, **TINY | {"epochs": 1}).summary
+    assert len(data[3]) == 1
+    assert np.array_equal(data[-1].x[0], data.x[-1])
+    assert len(data[:5].read(slice(0, 2))) == 2
+
+
+def test_a_record_is_of_the_weights_that_were_used(memory, tmp_path):
+    data, test, model = memory
+    physgen.save(model, tmp_path / "m.pt")
+    again, _ = physgen.load(tmp_path / "m.pt")
+    theta, x = test.theta[:3], test.x[:3]
+    assert again.log_prob(theta, x).equal(model.log_prob(theta, x))
+    first = physgen.infer(again, x).about["surrogate"]
+    assert first["path"] == str(tmp_path / "m.pt")
+    tuned = physgen.fit("cvae", data, from_=again, epochs=1)
+    assert tuned.path is None
+    assert physgen.infer(tuned, x).about["surrogate"]["sha256"] != first["sha256"]
+    (tmp_path / "m.pt").unlink()
+    assert physgen.infer(again, x).about["surrogate"] == first  # the weights are what they were
+    with torch.no_grad():
+        next(again.parameters()).mul_(1.1)
+    changed = physgen.infer(again, x).about["surrogate"]
+    assert changed["path"] is None
+    assert changed["sha256"] != first["sha256"]
+    even = physgen.infer(model.using(symmetrise=True), x).about["surrogate"]["use"]
+    assert even["symmetrise"] is True
+    assert "family" in tuned.info
+
+
+def test_products_are_saved(memory, tmp_path):
+    _, test, model = memory
+    post = physgen.infer(model, test.x[:2])
+    score = physgen.validate(model, test, **FEW)
+    for name, product in (("t.h5", test), ("p.h5", post), ("s.json", score)):
+        physgen.save(product, tmp_path / name)
+    physgen.save(physgen.report(score), tmp_path / "r.html")
+    assert physgen.report(tmp_path / "s.json").html == (tmp_path / "r.html").read_text()
+    with pytest.raises(UsageError, match="exists"):
+        physgen.save(score, tmp_path / "s.json")
+    with pytest.raises(UsageError, match="what a verb returned"):
+        physgen.save(3, tmp_path / "x")
+
+
+def test_inputs_are_not_overwritten(memory, tmp_path):
+    saved = memory[1].save(tmp_path / "t.h5")
+    for out in ({"out": saved.path}, {"network": saved.path, "method": "npe"}):
+        with pytest.raises(UsageError, match="another file of this command"):
+            physgen.infer(memory[2], saved, force=True, **out)
+
+
+WRONG = {
+    "no observations": lambda m, x: physgen.infer(m, None),
+    "a number for x": lambda m, x: physgen.infer(m, 5),
+    "a ragged list": lambda m, x: physgen.infer(m, [[1], [1, 2]]),
+    "no model": lambda m, x: physgen.infer(None, x),
+    "a pair for a model": lambda m, x: physgen.infer((m, {}), x),
+    "data for a surrogate": lambda m, x: physgen.sample(physgen.Dataset(x), n=2),
+    "a number for a family": lambda m, x: physgen.fit(5, physgen.Dataset(x)),
+    "a number for rows": lambda m, x: physgen.infer(m, x, rows=2),
+    "a pair for rows": lambda m, x: physgen.infer(m, x, rows=(0, 2)),
+    "text for a number": lambda m, x: physgen.infer(m, x, samples="10"),
+    "a part for a number": lambda m, x: physgen.sample(m, n=2.5),
+    "per cent for a level": lambda m, x: physgen.infer(m, x).interval(90),
+    "a misspelt option": lambda m, x: physgen.infer(m, x, metod="grid"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_arguments_get_one_line(what, memory):
+    with pytest.raises(physgen.errors.PhysgenError) as caught:
+        WRONG[what](memory[2], memory[1].x[:2])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+class Changed(Mine):
+    """A simulator that is not what its options say."""
+
+    def __init__(self, noise=1.0):
+        object.__setattr__(self, "noise", 2 * noise)
+
+
+def test_an_object_that_its_options_do_not_make_again_is_refused(findable):
+    with pytest.raises(UsageError, match=r"its noise is 0\.2, and one that is built"):
+        physgen.simulate(Changed(0.1), n=3)
+    other = Mine()
+    object.__setattr__(other, "prior", Box(a=(0.0, 0.5)))
+    with pytest.raises(UsageError, match="its prior is"):
+        physgen.simulate(other, n=3)

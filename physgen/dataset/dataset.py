@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from physgen.dataset.files import file_digest
 from physgen.dataset.guard import opened
 from physgen.dataset.reader import contents, interval, read
-from physgen.dataset.schema import Meta, Rows, block_digest
+from physgen.dataset.schema import Meta, Rows, block_digest, validated
 from physgen.dataset.writer import write
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
@@ -39,19 +40,26 @@ class Dataset:
 
     Attributes:
         path: its file; None in memory.
-        summary: how it was made, in one line.
+
+    Raises:
+        DataError: what is no array of numbers, or rows in memory that do not follow their law.
     """
 
     def __init__(self, source: Any, summary: str = "") -> None:
         self.path: Path | None = None
-        self.summary = summary
+        self._summary = summary
         if isinstance(source, Dataset):
-            self.path, self.summary = source.path, summary or source.summary
-            source = source.path or source.rows
-        if isinstance(source, str | Path):
+            vars(self).update(vars(source))
+            self._summary = summary or source._summary
+        elif isinstance(source, str | Path):
             self.path = Path(source)
         else:
-            self.rows = source if isinstance(source, Rows) else Rows(as_array(source))
+            self.rows = in_memory(source)
+
+    @property
+    def summary(self) -> str:
+        """How it was made, or what it is, in one line."""
+        return self._summary or repr(self)[1:-1]
 
     @cached_property
     def rows(self) -> Rows:
@@ -118,9 +126,14 @@ class Dataset:
         with opened(self.where) as file:
             return contents(file, self.where).rows
 
-    def __getitem__(self, index: slice | Array) -> Dataset:
-        """Some rows, in memory: of a slice, a mask or an array of row numbers."""
-        return Dataset(self.rows[index], self.summary)
+    def __getitem__(self, index: int | slice | Array) -> Dataset:
+        """Some rows, in memory: one, those of a slice, a mask (n,) or of row numbers (k,)."""
+        if isinstance(index, int | np.integer):
+            index = range(len(self))[int(index)]  # refuses what is beyond the end
+            index = slice(index, index + 1)
+        if isinstance(index, slice) and index.step in (None, 1):
+            return Dataset(self.read(index))
+        return Dataset(self.rows[index])
 
     def read(self, rows: slice | None = None, *, whole: bool = False) -> Rows:
         """Consecutive rows, in memory; all if None.
@@ -195,12 +208,32 @@ class Dataset:
         law = self.meta.law if self.meta else None
         what = f" of {law.simulator}, θ {law.prior}" if law else ""
         place = f", in {self.path}" if self.path else ""
-        shape = law.x_shape if law else self.x.shape[1:]
+        shape = law.x_shape if law else self.read(slice(0, 1)).x.shape[1:]
         return f"<Dataset: {len(self):,} rows{what}, x {shape}{place}>"
 
 
+def in_memory(source: Any) -> Rows:
+    """Rows as arrays, x (n, *x_shape); held to their law, if they say one."""
+    rows = source if isinstance(source, Rows) else Rows(source)
+    theta = None if rows.theta is None else as_array(rows.theta)
+    rows = replace(rows, x=as_array(rows.x), theta=theta)
+    return validated(rows, rows.meta.law, "rows") if rows.meta else rows
+
+
 def as_array(values: Any) -> Array:
-    """Numbers of any shape (…) as a NumPy array, wherever a torch tensor has them."""
+    """Numbers (n, …) as a NumPy array, wherever a torch tensor has them.
+
+    Raises:
+        DataError: something else.
+    """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-    return np.asarray(values)
+    try:
+        found = np.ascontiguousarray(values)
+    except ValueError as error:
+        raise DataError(f"expected an array of numbers, one row a sample: {error}") from error
+    if found.dtype.kind not in "biuf" or np.ndim(values) == 0:
+        raise DataError(
+            f"expected a dataset, a file or an array of numbers, got {type(values).__name__}"
+        )
+    return found

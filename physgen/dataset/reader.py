@@ -123,6 +123,8 @@ def interval(rows: slice | None, n: int) -> tuple[int, int]:
     Raises:
         UsageError: a step other than 1, or no row.
     """
+    if not isinstance(rows, slice | None):
+        raise UsageError(f"rows: expected a slice, as in slice(0, 10), got {rows!r}")
     start, stop, step = (rows or slice(None)).indices(n)
     if step != 1 or start >= stop:
         asked = f"{rows.start or 0}:{'' if rows.stop is None else rows.stop}" if rows else "none"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from physgen.dataset import Rows, write_arrays
+from physgen.errors import UsageError
 from physgen.posterior.base import Posterior
 from physgen.posterior.methods import InferenceOptions, Inferred, Source
 from physgen.posterior.warnings import posterior_warnings
@@ -106,7 +107,13 @@ class InferredPosterior:
         return len(self.mean)
 
     def interval(self, level: float) -> Array:
-        """Central credible interval of each marginal: lower and upper ends, (n, 2, D)."""
+        """Central credible interval of each marginal: lower and upper ends, (n, 2, D).
+
+        Raises:
+            UsageError: a level that is no part of the mass, as in 0.9.
+        """
+        if not 0 < level < 1:
+            raise UsageError(f"interval: expected a level between 0 and 1, got {level!r}")
         return self.posterior.interval(level)
 
     def log_prob(self, theta: Array) -> Array:
@@ -133,7 +140,8 @@ class InferredPosterior:
             UsageError: the output exists.
         """
         write_arrays(path, self.arrays, self.about, kind="posterior", force=force)
-        return replace(self, path=Path(path))
+        text = self.summary.removeprefix(f"{path}: ")
+        return replace(self, path=Path(path), summary=f"{path}: {text}")
 
     @property
     def report_data(self) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Surrogate(nn.Module, abc.ABC):
         symmetrise: whether log p is averaged over the law's reflections and flips of x.
         chunk: rows × draws that are evaluated at once on a CPU, few enough for its cache.
         path: the file it was read from or written to; None if there is none.
+        file_digests: SHA-256 of that file, and of the weights in it.
         summary: what is to be said of its training, in a line or two; may be empty.
         info: what is known of its making, as JSON data.
     """
@@ -161,6 +162,7 @@ class Surrogate(nn.Module, abc.ABC):
     symmetrise: bool = False
     chunk: ClassVar[int] = 1024
     path: Path | None = None
+    file_digests: tuple[str, str] = ("", "")
     summary: str = ""
     info: dict[str, Any]
 

@@ -14,7 +14,7 @@ from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import build, options
 from physgen.runtime.progress import bar
 from physgen.verbs.arguments import DataLike, FamilyLike, Surrogate, SurrogateLike, called
-from physgen.verbs.opening import open_surrogate
+from physgen.verbs.opening import open_surrogate, remember_file
 from physgen.verbs.resume import keep, restore, resume_path, state_of
 from physgen.verbs.running import headed, on_files, path_of, plural, require, threaded
 
@@ -62,10 +62,13 @@ def fit(
         physgen fit cvae ising.h5 -o cvae.pt --max-minutes 3
     """
     from physgen.runtime.device import device_of
+    from physgen.surrogates.base import Surrogate as Family
     from physgen.surrogates.checkpoint import save_surrogate
     from physgen.training import Trainer, Training, split
 
     cls = find("surrogates", family) if isinstance(family, str) else family
+    if not (isinstance(cls, type) and issubclass(cls, Family)):
+        raise UsageError(f"family: expected a name or a class of surrogates, got {family!r}")
     name = name_of("surrogates", cls)
     ours = {o.name for o in options(Training)}
     training = build(Training, "training", {k: v for k, v in given.items() if k in ours})
@@ -112,10 +115,10 @@ def fit(
             raise
     surrogate.finalize(seed)
     history = [asdict(e) for e in trainer.history]
-    surrogate.info = info | {"history": history}
+    surrogate.path, surrogate.info = None, info | surrogate.describe() | {"history": history}
     if path:
         save_surrogate(surrogate, path, surrogate.info)
-        surrogate.path = path
+        remember_file(surrogate, path)
         resume_path(path).unlink(missing_ok=True)
     kept = [e for e in trainer.history if e.best or surrogate.keeps_last][-1]
     surrogate.summary = headed(
@@ -139,7 +142,7 @@ def parent_of(parent: SurrogateLike, family: type[Surrogate], device: str) -> Su
     """
     own = family if ":" in name_of("surrogates", family) else None
     found = open_surrogate(parent, device, family=own)
-    if not isinstance(found, family):
+    if type(found) is not family:
         name = parent if isinstance(parent, Path) else "from_"
         raise UsageError(f"{name}: expected a checkpoint of {family.name}, got {found.name}")
     return found

@@ -138,10 +138,12 @@ def infer(
         posterior,
         about={
             **posterior.about,
-            source.kind: {"path": str(source.path), "sha256": source.about["sha256"]},
-            "observed": {"path": str(data.where), "sha256": data.digest},
+            source.kind: {
+                k: source.about[k] for k in ("path", "sha256", "use") if k in source.about
+            },
+            "observed": {"path": data.path and str(data.path), "sha256": data.digest},
             "provenance": dataset.provenance(command),
-            "first_row": max(0, rows.start or 0) if rows else 0,
+            "first_row": rows.indices(len(data))[0] if rows else 0,
         },
     )
     done, seconds = plural(len(posterior), "observation"), time.monotonic() - start

@@ -35,6 +35,8 @@ __all__ = [
     "open_source",
     "open_surrogate",
     "origin_of",
+    "remember_file",
+    "save",
 ]
 
 
@@ -59,10 +61,48 @@ def load(
     from physgen.runtime.device import device_of
     from physgen.surrogates import checkpoint
 
-    model, info = checkpoint.load_surrogate(Path(surrogate), device_of(device), family)
+    path = Path(surrogate)
+    model, info = checkpoint.load_surrogate(path, device_of(device), family)
     weights = sum(w.numel() for w in model.parameters())
-    model.info = info | {"sha256": dataset.file_digest(Path(surrogate)), "weights": weights}
+    model.info = info | {"sha256": dataset.file_digest(path), "weights": weights}
+    model.summary = f"{path}: {type(model).__name__} of {weights:,} weights"
+    remember_file(model, path)
     return model, model.info
+
+
+def save(product: Any, path: Path | str, *, force: bool = False) -> None:
+    """Write a surrogate, a dataset, a posterior, scores or a page that was made in memory.
+
+    Args:
+        product: what a verb returned.
+        path: file to write.
+        force: overwrite the file if it exists.
+
+    Raises:
+        StorageError: the file system refused.
+        UsageError: the file exists, or something that has no file of its own.
+    """
+    path = Path(path)
+    dataset.refuse_overwriting(path, force)
+    if hasattr(product, "save"):
+        product.save(path, force=force)
+    elif text := getattr(product, "html", None) or getattr(product, "as_json", None):
+        dataset.write_bytes(path, text.encode(), sidecar=False)
+    elif hasattr(product, "state_dict") and hasattr(product, "describe"):
+        from physgen.surrogates.checkpoint import save_surrogate
+
+        save_surrogate(product, path, product.info)
+        remember_file(product, path)
+    else:
+        raise UsageError(f"save: expected what a verb returned, got {type(product).__name__}")
+
+
+def remember_file(model: Surrogate, path: Path) -> None:
+    """Let a surrogate know its file, and the weights that are in it."""
+    from physgen.nn.tensors import digest
+
+    model.path = path
+    model.file_digests = dataset.file_digest(path), digest(dict(model.state_dict()), "")
 
 
 def open_surrogate(
@@ -85,9 +125,12 @@ def open_surrogate(
         **use: as for `Surrogate.using`.
     """
     from physgen.runtime.device import device_of
+    from physgen.surrogates.base import Surrogate
 
     if isinstance(model, str | Path):
         surrogate = load(model, device, family=family)[0]
+    elif not isinstance(model, Surrogate):
+        raise UsageError(f"expected a surrogate or its checkpoint, got {type(model).__name__}")
     else:
         surrogate = model if device == "auto" else model.to(device_of(device))
     law = surrogate.law.changed(at) if at else surrogate.law
@@ -148,6 +191,11 @@ def open_source(
         model = Network.load(name, device_of(device))
     if isinstance(model, Network):
         return Source(name, model.law, origin_of(model, path), network=model)
+    if not isinstance(model, Dataset | Rows | Path):
+        raise UsageError(
+            "expected a surrogate, a network, a dataset or a file of these, got "
+            f"{type(model).__name__}"
+        )
     data = Dataset(model)
     return Source(name, data.law, data.origin(), data=data)
 
@@ -163,8 +211,14 @@ def origin_of(model: Surrogate | Network, path: Path | None = None) -> dict[str,
     else:
         module, path = model, model.path
         about = model.info | model.describe()
-    weights = sum(w.numel() for w in module.parameters())
-    known = dataset.file_digest(path) if path else digest(dict(module.state_dict()), "")
+        options = {name: getattr(model.config, name) for name in model.inference_options}
+        about["use"] = options | {"symmetrise": model.symmetrise}
+    weights, known = sum(w.numel() for w in module.parameters()), digest(module.state_dict(), "")
+    file, then = getattr(model, "file_digests", ("", known))
+    if path and known == then:
+        known = file or dataset.file_digest(path)
+    elif path:  # the weights are no longer those of the file
+        path = None
     return {"path": path and str(path), **about, "sha256": known, "weights": weights}
 
 

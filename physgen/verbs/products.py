@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +42,11 @@ class JsonData(Mapping[str, Any]):
 
     def __init__(self, data: Mapping[str, Any], summary: str, path: Path | None = None) -> None:
         self.data, self.summary, self.path = dict(data), summary, path
+
+    @property
+    def as_json(self) -> str:
+        """The data as the text of a file."""
+        return dumps(self.data, allow_nan=False)
 
     @property
     def report_data(self) -> dict[str, Any]:

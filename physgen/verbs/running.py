@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature as signature_of
 from json import dumps, loads
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -32,13 +33,15 @@ def on_files(verb: Callable[P, R]) -> Callable[P, R]:
         values = bound.arguments
         for name in paths & {k for k, v in values.items() if isinstance(v, str)}:
             values[name] = Path(values[name])
-        out = values.get("out")
-        for made in (v for v in (out, values.get("network")) if isinstance(v, Path)):
+        outputs = [values[k] for k in ("out", "network") if isinstance(values.get(k), Path)]
+        used = [v for k, v in values.items() if k not in ("out", "network")]
+        known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
+        inputs = {path.resolve() for path in known if isinstance(path, Path)}
+        for made in outputs:
             if not made.absolute().parent.is_dir():
                 raise StorageError(f"{made}: no folder {made.parent}; make it first")
-        others = [v for k in paths - {"out"} if isinstance(v := values.get(k), Path)]
-        if out and out in others:
-            raise UsageError(f"{out}: is another file of this command; choose another output")
+            if made.resolve() in inputs or outputs.count(made) > 1:
+                raise UsageError(f"{made}: is another file of this command; choose another output")
         return verb(*bound.args, **bound.kwargs)
 
     return wrapped
@@ -125,7 +128,9 @@ def plural(n: int, noun: str) -> str:
 
 
 def require(**at_least: tuple[int | None, int]) -> None:
-    """Refuse a number that is too small: name → (value or None, least value)."""
+    """Refuse what is no whole number, or too small: name → (value or None, least value)."""
     for name, (value, least) in at_least.items():
+        if value is not None and not isinstance(value, Integral):
+            raise UsageError(f"{name}: expected a whole number, got {value!r}")
         if value is not None and value < least:
             raise UsageError(f"{name}: expected at least {least}, got {value}")
