@@ -136,7 +136,11 @@ def right():
     return judged()
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
+@pytest.mark.parametrize(
+    ("seed", "n"),
+    [(0, "few"), *(pytest.param(seed, "all", marks=pytest.mark.slow) for seed in (0, 1, 2))],
+    indirect=["n"],
+)
 def test_right_posteriors_pass_and_every_control_is_caught(seed, n):
     found = judged(seed, n)
     assert [c["name"] for c in found["checks"]] == CHECKS
