@@ -25,7 +25,7 @@ def files(once):
     def make(folder):
         physgen.simulate("ising", out=folder / "train.h5", n=600, seed=1, size=4)
         physgen.simulate("ising", out=folder / "test.h5", n=130, seed=2, size=4)
-        physgen.fit("cvae", folder / "train.h5", out=folder / "cvae.pt", epochs=5, **TINY)
+        physgen.fit("cvae", folder / "train.h5", out=folder / "cvae.pt", epochs=12, **TINY)
 
     return once("api", make)
 
