@@ -179,38 +179,35 @@ def test_neighbours_of_an_open_lattice_are_missing_beyond_its_edge():
     assert nearest_neighbours(2, 3, periodic=True)[0].tolist() == [3, 2, 1, 3]
 
 
-def exact_table(law, sites, at=0.4):
-    """Exact p of every state of some sites, as an array with an axis for each."""
+def exact_table(law, at=0.4):
+    """Exact p of every state, as an array with an axis for each site."""
     x = states(law)
     log_p = exact_log_prob(law.build())(np.full((len(x), 1), at), x.numpy())
-    p = np.exp(log_p).reshape([2] * law.size)
-    rest = tuple(i for i in range(law.size) if i not in sites)
-    return p.sum(rest)
+    return np.exp(log_p).reshape([2] * law.size)
+
+
+def of_sites(table, sites):
+    """p of every state of some sites alone."""
+    return table.sum(tuple(i for i in range(table.ndim) if i not in sites))
 
 
 @pytest.mark.parametrize(
-    ("shape", "order"),
-    [
-        ((4, 4), "checkerboard"),
-        ((3, 4), "raster"),
-        pytest.param((4, 4), "raster", marks=pytest.mark.slow),
-        pytest.param((3, 5), "raster", marks=pytest.mark.slow),
-    ],
+    ("shape", "order"), [((4, 4), "checkerboard"), ((4, 4), "raster"), ((3, 5), "raster")]
 )
 def test_the_frontier_says_all_that_the_past_does(shape, order):
     """By enumeration: states of the past that share a frontier share the exact conditional."""
     law = ising(*shape)
     spread, control = 0.0, 0.0
-    stages = model(law, order=order).stages
+    stages, table = model(law, order=order).stages, exact_table(law)
     past: list[int] = []
     for stage in stages:
         for site, parents in zip(stage.sites.tolist(), stage.parents.tolist(), strict=True):
             if past:
-                together = exact_table(law, [*past, site])
+                together = of_sites(table, [*past, site])
                 order_of = sorted([*past, site])
                 joint = np.moveaxis(together, order_of.index(site), -1).reshape(-1, 2)
                 odds = np.log(joint[:, 1] / joint[:, 0])
-                bits = np.array(list(itertools.product((0, 1), repeat=len(past))))
+                bits = np.arange(len(odds))[:, None] >> np.arange(len(past))[::-1] & 1
                 seen = [sorted(past).index(p) for p in set(parents) if p in past]
                 spread = max(spread, within(odds, bits[:, seen]))
                 control = max(control, within(odds, bits[:, seen[1:]]))
@@ -222,7 +219,11 @@ def test_the_frontier_says_all_that_the_past_does(shape, order):
 def within(odds, key):
     """The largest spread of values that share a key."""
     number = key @ (1 << np.arange(key.shape[1])) if key.shape[1] else np.zeros(len(key), int)
-    return max(np.ptp(odds[number == k]) for k in np.unique(number))
+    order = np.argsort(number, kind="stable")
+    first = np.flatnonzero(np.diff(number[order], prepend=-1))
+    return (
+        np.maximum.reduceat(odds[order], first) - np.minimum.reduceat(odds[order], first)
+    ).max()
 
 
 # --- samples -------------------------------------------------------------------------------------

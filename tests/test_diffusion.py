@@ -337,7 +337,7 @@ def test_standard_errors_of_noise_are_honest(spins, options, draws):
     """Evenly spread times do better than is told, but by no lot."""
     surrogate, exact = spins
     theta = torch.full((8, 1), 0.4, dtype=torch.float64)
-    spread, told = spread_and_told(surrogate.using(**options), theta, exact.x, draws)
+    spread, told = spread_and_told(surrogate.using(**options), theta, exact.x, draws, 25)
     assert (spread < 1.6 * told).all()
     assert (told < 4 * spread).all()
 

@@ -189,7 +189,7 @@ def test_rejection_and_variational_inference_agree_with_the_grid(method):
 TOLERANCE = {"npe": 0.3, "nle": 0.3, "nre": 0.3}
 
 
-@pytest.mark.parametrize("n", [2000, pytest.param(2500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [2200, pytest.param(2500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", TOLERANCE)
 def test_networks_recover_the_closed_form(method, n):
     simulator, law = LinearGaussian(size=5, parameters=1), Law.of("gaussian", {"parameters": 1})
@@ -217,12 +217,13 @@ def test_a_network_is_a_function_of_its_seed_and_survives_a_file(method, tmp_pat
     def density(network):
         return of_network(network, x[:3])(points)
 
-    assert np.isfinite(density(network)).all()
-    assert np.array_equal(density(network), density(again))
-    assert not np.array_equal(density(network), density(other))
+    found = density(network)
+    assert np.isfinite(found).all()
+    assert np.array_equal(found, density(again))
+    assert not np.array_equal(found, density(other))
     network.save(tmp_path / "net.pt")
     loaded = Network.load(tmp_path / "net.pt", torch.device("cpu"))
-    assert np.array_equal(density(loaded), density(network))
+    assert np.array_equal(density(loaded), found)
     assert loaded.info == network.info
     assert loaded.law == law
     iid = of_network(network, x[:3], iid=True)(points[:1])

@@ -227,8 +227,9 @@ def test_ratios_have_mean_1(energy, start):
     assert abs(z_of(np.exp(log_q - other).clip(0, 10))) > 4
 
 
-def test_scores_have_mean_0():
-    simulator, n = Shower(), 2000
+@pytest.mark.parametrize("n", [1000, pytest.param(2000, marks=pytest.mark.slow)])
+def test_scores_have_mean_0(n):
+    simulator = Shower()
     theta = simulator.prior.sample(n, rng()) * 0.9 + 0.05
     step = np.array([1e-3, 1e-2])
 
