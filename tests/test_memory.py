@@ -95,6 +95,7 @@ def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, 
 
 
 @pytest.mark.usefixtures("quick", "blank")
+@pytest.mark.usefixtures("quick", "blank")
 def test_products_know_their_file_and_their_line(memory, files, tmp_path):
     data, test, model = memory
     score = physgen.validate(model, test, out=tmp_path / "m.json", **FEW)
@@ -110,6 +111,7 @@ def test_products_know_their_file_and_their_line(memory, files, tmp_path):
 
 
 @pytest.mark.usefixtures("quick", "blank")
+@pytest.mark.usefixtures("quick")
 def test_pictures_and_pages_of_a_notebook(memory):
     from matplotlib.figure import Figure
 
@@ -330,6 +332,7 @@ def test_a_record_is_of_the_weights_that_were_used(memory, tmp_path):
     assert "family" in tuned.info
 
 
+@pytest.mark.usefixtures("quick", "blank")
 def test_products_are_saved(memory, tmp_path):
     _, test, model = memory
     post = physgen.infer(model, test.x[:2])
