@@ -86,7 +86,7 @@ def fit(
         surrogate = cls.create(source.law, config, seed).to(device_of(device))
     train, val, some = split(source, training.validation, training.memory_gib, surrogate.device)
     if not from_:
-        surrogate.transform.fit(some.to(surrogate.device))
+        surrogate.fit_transform(some.to(surrogate.device))
     command = called("fit", name, data, out=out, from_=from_, **given, seed=seed)
     info = {
         "training": asdict(training),
