@@ -242,7 +242,8 @@ def refuse(rows: Rows, law: Law | None, where: str, first: int = 0, mend: str = 
 def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """What can be wrong with a row → the rows that have this fault, (n,)."""
     if rows.x.dtype == np.float32:
-        yield "x is infinite, or overflows float32 (dtype = 'float64')", ~per_row(~np.isinf(rows.x))
+        infinite = ~per_row(~np.isinf(rows.x))
+        yield "x is infinite, or overflows float32 (then declare dtype = 'float64')", infinite
     for name, values in rows.arrays().items():
         yield f"{name} is not finite", ~per_row(np.isfinite(values))
     if law is None:
