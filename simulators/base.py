@@ -71,6 +71,11 @@ class Parameter:
             )
 
     @property
+    def bounds(self) -> str:
+        """Its bounds as text, as in ``--prior``: low:high."""
+        return f"{self.low:.12g}:{self.high:.12g}"
+
+    @property
     def symbol(self) -> str:
         """The parameter as an axis label: symbol and unit."""
         return f"${self.latex or self.name}$" + (f" [{self.unit}]" if self.unit else "")
@@ -125,7 +130,8 @@ class Box:
         return hash(self.parameters)
 
     def __repr__(self) -> str:
-        return f"Box({', '.join(f'{p.name}=({p.low:.12g}, {p.high:.12g})' for p in self.parameters)})"
+        each = (f"{p.name}=({p.bounds.replace(':', ', ')})" for p in self.parameters)
+        return f"Box({', '.join(each)})"
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """N draws of θ, (n, D) float64."""
@@ -145,7 +151,7 @@ class Box:
         return (self.high - self.low) / 2
 
     def to_cube(self, theta: Array) -> Array:
-        """θ (..., D) in its units → c (..., D) float64, in [−1, 1] where θ is within the bounds."""
+        """θ (..., D) in its units → c (..., D) float64, in [−1, 1] within the bounds."""
         return to_cube(np.asarray(theta, dtype=np.float64), self.low, self.high)
 
     def from_cube(self, c: Array) -> Array:

@@ -21,7 +21,7 @@ from physgen.posterior.convergence import effective_size, split_r_hat
 from physgen.posterior.grid import GRID, grid_posterior, of_exact, of_network
 from physgen.posterior.mcmc import mcmc
 from physgen.posterior.warnings import posterior_warnings
-from physgen.sbi.manners import Tracker, sbi_prior, visiting
+from physgen.sbi.manners import Tracker, visiting
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Box
@@ -37,6 +37,12 @@ def data(simulator, n, seed=0):
     rng = np.random.default_rng(seed)
     theta = simulator.prior.sample(n, rng)
     return theta, simulator.sample(theta, rng)
+
+
+def box_uniform(box):
+    from sbi.utils import BoxUniform
+
+    return BoxUniform(torch.tensor(box.low).float(), torch.tensor(box.high).float())
 
 
 @pytest.fixture(autouse=True)
@@ -319,7 +325,7 @@ def test_nle_builds_a_posterior_on_a_surrogate():
     simulator = LinearGaussian(size=5, parameters=1)
     _, x = data(simulator, 1, seed=3)
     grid = grid_posterior(of_exact(simulator.log_prob, x), simulator.prior, 1)
-    prior = sbi_prior(simulator.prior)
+    prior = box_uniform(simulator.prior)
     with visiting(1):
         trainer = NLE(prior, tracker=Tracker())
         posterior = trainer.build_posterior(
@@ -337,7 +343,7 @@ def test_a_surrogate_is_a_simulator_for_sbi():
 
     simulator = LinearGaussian(size=5, parameters=2)
     draw = physgen.as_simulator(Learnt(simulator))
-    prior = sbi_prior(simulator.prior)
+    prior = box_uniform(simulator.prior)
     found = []
     for seed in (1, 1, 2):
         with visiting(0):

@@ -8,7 +8,7 @@ its mass followed, axis by axis, by the quantile of a linear density (Rosenblatt
 continuous and independent, not points of the grid.
 
 The grid lies in the prior's own coordinates c ∈ [−1, 1]^D, whatever the size of θ. What is asked
-for by θ, or answers in it, goes through the prior's map: log p(θ|x) − log p(θ) is the same in both.
+for by θ, or answers in it, goes through the prior's map; log p(θ|x) − log p(θ) knows none.
 """
 
 from __future__ import annotations
@@ -110,10 +110,9 @@ class GridPosterior:
     @cached_property
     def _marginals(self) -> list[tuple[Array, Array]]:
         """Of each parameter points c, (n, G), and the density on them, (n, G)."""
-        return [
-            (c, integral([a for a in self.axes if a is not c], np.moveaxis(self.density, 1 + d, 1)))
-            for d, c in enumerate(self.axes)
-        ]
+        others = [[a for a in self.axes if a is not c] for c in self.axes]
+        moved = [np.moveaxis(self.density, 1 + d, 1) for d in range(len(self.axes))]
+        return [(c, integral(*rest)) for c, *rest in zip(self.axes, others, moved, strict=True)]
 
     def quantile(self, q: float | Array) -> Array:
         """Quantiles of each marginal.
