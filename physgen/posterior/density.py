@@ -110,9 +110,11 @@ class GridPosterior:
     @cached_property
     def _marginals(self) -> list[tuple[Array, Array]]:
         """Of each parameter points c, (n, G), and the density on them, (n, G)."""
-        others = [[a for a in self.axes if a is not c] for c in self.axes]
-        moved = [np.moveaxis(self.density, 1 + d, 1) for d in range(len(self.axes))]
-        return [(c, integral(*rest)) for c, *rest in zip(self.axes, others, moved, strict=True)]
+        found = []
+        for d, c in enumerate(self.axes):
+            others = [a for e, a in enumerate(self.axes) if e != d]
+            found.append((c, integral(others, np.moveaxis(self.density, 1 + d, 1))))
+        return found
 
     def quantile(self, q: float | Array) -> Array:
         """Quantiles of each marginal.

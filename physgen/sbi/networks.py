@@ -342,7 +342,7 @@ def train(
     return network
 
 
-def gain(network: Network, theta: Array, x: Array) -> tuple[float, float]:
+def gain(network: Network, theta: Array, x: Array) -> list[float]:
     r"""What a network tells of θ, of simulations held out, in nats, and its standard error.
 
     The mean of log q(θ_i|x_i) − log Σ_j q(θ_j|x_i)/K over K θ of these, θ_i among them: 0 where
@@ -358,7 +358,7 @@ def gain(network: Network, theta: Array, x: Array) -> tuple[float, float]:
     which = (np.arange(n)[:, None] + np.arange(k)) % n
     found = network.log_density(theta[which.ravel()], x.repeat(k, axis=0)).reshape(n, k)
     told = found[:, 0] - logsumexp(found, 1) + math.log(k)
-    return float(told.mean()), float(told.std() / math.sqrt(n))
+    return [float(told.mean()), float(told.std() / math.sqrt(n))]
 
 
 class Batches:
