@@ -47,6 +47,8 @@ LEAST, BATCH = 100, (50, 200)
 """Simulations to train on, at least; rows of a batch: a hundredth of them, within these."""
 HELD, AMONG = 200, 8
 """Rows held out that say what was learnt, at most, and θ among which each one's is told."""
+SCALE = "scale."
+"""In a file the names of the tensors by which x is scaled begin so."""
 CATEGORIES = 64
 """Levels that sbi's network of categories is asked to hold, at most."""
 
@@ -205,7 +207,7 @@ class Network:
             (N,) float64, in nats.
         """
         how, device = METHODS[self.method], next(self.net.parameters()).device
-        rows = seen(how, self.law, self.scale, theta, x)
+        rows = as_seen(how, self.law, self.scale, theta, x)
         parts = [
             how.density(self.net, c.to(device), z.to(device)).double().cpu()
             for c, z in zip(*(r.split(PAIRS) for r in rows), strict=True)
@@ -219,7 +221,7 @@ class Network:
         tensors = dict(self.net.state_dict())
         if self.scale:
             about["coordinates"] = "prior"
-            tensors = {"net": tensors, "scale": dict(self.scale.state_dict())}
+            tensors |= {SCALE + name: v for name, v in self.scale.state_dict().items()}
         save_tensors(path, tensors, self.info | about)
 
     @classmethod
@@ -240,8 +242,8 @@ class Network:
         try:
             if info.get("coordinates") == "prior":
                 scale = scaled_for(law, x)
-                scale.load_state_dict(weights["scale"])
-                weights = weights["net"]
+                theirs = [name for name in weights if name.startswith(SCALE)]
+                scale.load_state_dict({n.removeprefix(SCALE): weights.pop(n) for n in theirs})
             with visiting(0):
                 net = how.build(law)(single(law.prior.sample(8, rng)), how.view(law, x))
             net.load_state_dict(weights)
@@ -255,7 +257,7 @@ class Network:
         return cls(info["method"], law, net.eval().requires_grad_(False).to(device), scale, known)
 
 
-def seen(
+def as_seen(
     how: Method, law: Law, scale: Transform | None, theta: Array, x: Array
 ) -> tuple[Tensor, Tensor]:
     """θ (N, D) and x (N, *x_shape) as a network sees them: (N, D) and (N, …), float32.
@@ -323,7 +325,7 @@ def train(
         trainer.get_dataloaders = lambda *args, **given: tuple(
             Batches(loader, on_batch) for loader in loaders(*args, **given)
         )
-        trainer.append_simulations(*seen(how, law, scale, theta, x), data_device="cpu")
+        trainer.append_simulations(*as_seen(how, law, scale, theta, x), data_device="cpu")
         most = {} if epochs is None else {"max_num_epochs": max(1, epochs - 1)}
         batch = int(np.clip(len(theta) // 100, *BATCH))
         net = trainer.train(training_batch_size=batch, learning_rate=RATE, **most)
