@@ -92,10 +92,11 @@ def test_theta_of_any_size_has_the_same_posterior(name):
     box = Box(a=BOXES[name])
 
     def found(prior):
-        return grid_posterior(
-            lambda t, i: -(((prior.to_cube(t)[..., 0] - centre[i, None]) / width[i, None]) ** 2) / 2,
-            prior, 2,
-        )  # fmt: skip
+        def log_p(theta, which):
+            c = prior.to_cube(theta)[..., 0]
+            return -(((c - centre[which, None]) / width[which, None]) ** 2) / 2
+
+        return grid_posterior(log_p, prior, 2)
 
     one, other = found(unit), found(box)
     exact = truncnorm((-1 - centre) / width, (1 - centre) / width, centre, width)

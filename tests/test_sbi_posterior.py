@@ -274,12 +274,12 @@ def test_a_network_is_the_same_for_theta_of_any_size(method):
     c = np.random.default_rng(1).uniform(-0.9, 0.9, (7, 2))
     found = []
     for box in (UNIT, MIXED):
-        theta, x = noisy(box, 300)
+        theta, x = noisy(box, 150)
         network = train(method, Law("mine", box, (2,), "reals"), theta, x, epochs=2, seed=1)
         log_density = network.log_density(box.from_cube(c), x[:7])
         volume = np.log(box.scale).sum() if METHODS[method].normalised else 0
         found.append(log_density + volume)
-    np.testing.assert_allclose(found[1], found[0], atol=0.02)
+    np.testing.assert_allclose(found[1], found[0], atol=0.02)  # float32's last bit, trained on
     assert np.ptp(found[0]) > 0.1  # the control
 
 
@@ -350,7 +350,8 @@ def test_a_prior_that_float32_cannot_resolve_is_not_given_to_sbi():
         draw = physgen.as_simulator(surrogate)
         with pytest.raises(UsageError, match="as_simulator: sbi gives"):
             draw(torch.ones(3, 1))
-        assert draw(torch.full((3, 1), 0.5, dtype=torch.float64)).shape == (3, 5)
+        with visiting(0):
+            assert draw(torch.full((3, 1), 0.5, dtype=torch.float64)).shape == (3, 5)
     surrogate.law = replace(surrogate.law, prior=Box(theta1=(1e-20, 5e-20)))
     surrogate.as_sbi()
 
@@ -367,9 +368,7 @@ def test_what_learnt_nothing_is_named():
         found = grid_posterior(of_network(network, x[:3]), UNIT, 3, **GRID[2])
         draws = found.sample(500, np.random.default_rng(0))
         lines = list(posterior_warnings(draws, {"sd": found.sd}, UNIT, "nre"))
-        assert [": 3 of 3 posteriors as wide as the prior, -1:1" in one for one in lines] == (
-            [True] * n
-        )
+        assert sum("3 of 3 posteriors as wide as the prior, -1:1" in line for line in lines) == n
 
 
 def test_too_few_simulations_are_refused():

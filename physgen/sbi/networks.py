@@ -45,8 +45,8 @@ PAIRS = 2**14
 """Pairs (θ, x) that are evaluated at once."""
 LEAST, BATCH = 100, (50, 200)
 """Simulations to train on, at least; rows of a batch: a hundredth of them, within these."""
-HELD, AMONG = 200, 8
-"""Rows held out that say what was learnt, at most, and θ among which each one's is told."""
+AMONG = 8
+"""θ among which that of each row held out is to be told."""
 SCALE = "scale."
 """In a file the names of the tensors by which x is scaled begin so."""
 CATEGORIES = 64
@@ -66,6 +66,7 @@ class Method:
         build: law → builder of the network from rows of θ and of x, as it sees them.
         density: network, θ (N, D), x (N, …) → its log density, (N,).
         normalised: whether that is log p(c|x), and not only up to a function of x.
+        held: rows held out that say what was learnt, at most: an ODE is dear.
         view: law, x → x as the network sees it.
     """
 
@@ -74,6 +75,7 @@ class Method:
     build: Callable[[Law], Builder]
     density: NetworkDensity
     normalised: bool = False
+    held: int = 200
     view: Callable[[Law, Tensor], Tensor] = lambda law, x: x
 
 
@@ -171,8 +173,8 @@ METHODS = {
     "npe": Method("NPE", "density_estimator", npe, of_theta, normalised=True),
     "nle": Method("NLE", "density_estimator", nle, of_x, view=components),
     "nre": Method("NRE", "classifier", nre, of_ratio),
-    "fmpe": Method("FMPE", "vf_estimator", fmpe, of_field, normalised=True),
-    "npse": Method("NPSE", "vf_estimator", npse, of_field, normalised=True),
+    "fmpe": Method("FMPE", "vf_estimator", fmpe, of_field, normalised=True, held=20),
+    "npse": Method("NPSE", "vf_estimator", npse, of_field, normalised=True, held=20),
 }
 
 
@@ -339,7 +341,7 @@ def train(
         "seed": seed,
     }
     network = Network(method, law, net.eval().requires_grad_(False), scale, info)
-    held = np.asarray(trainer.val_indices)[:HELD]
+    held = np.asarray(trainer.val_indices)[: how.held]
     info["gain"] = gain(network, theta[held], x[held])
     return network
 
