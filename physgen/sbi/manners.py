@@ -25,7 +25,7 @@ from simulators.base import Array, Box
 
 __all__ = ["Tracker", "cube_prior", "need_sbi", "need_single", "single", "visiting"]
 
-LIMITS = np.finfo(np.float32)
+FLOAT = torch.finfo(torch.float32)
 VALUES = 1000
 """Values of float32 that a prior must hold, at least."""
 
@@ -87,8 +87,8 @@ def need_single(prior: Box, what: str) -> None:
         UsageError: fewer values than `VALUES`, or beyond the range of float32.
     """
     for p in prior.parameters:
-        size = max(abs(p.low), abs(p.high), float(LIMITS.tiny))
-        if size > LIMITS.max or p.high - p.low < VALUES * LIMITS.eps * size:
+        size = max(abs(p.low), abs(p.high), FLOAT.tiny)
+        if size > FLOAT.max or p.high - p.low < VALUES * FLOAT.eps * size:
             raise UsageError(
                 f"{what}: sbi gives θ in float32, which has too few values of {p.name} in "
                 f"{p.bounds}; take another unit or origin, or physgen infer, which maps the prior "
