@@ -30,8 +30,7 @@ def restrict_prior(
     for p, k in zip(prior.parameters, known.parameters, strict=True):
         if p.low < k.low or p.high > k.high:
             raise UsageError(
-                f"prior: expected {p.name} within {k.low:g}:{k.high:g}, where {who} it, "
-                f"got {p.low:g}:{p.high:g}"
+                f"prior: expected {p.name} within {k.bounds}, where {who} it, got {p.bounds}"
             )
     return prior
 

@@ -67,16 +67,26 @@ class Parameter:
     latex: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse bounds that are not finite or not ordered."""
-        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
+        """Refuse bounds that are not finite and ordered, or too far apart for a float64."""
+        if not 0 < self.high - self.low < np.inf:
             raise ValueError(
                 f"prior of {self.name}: expected finite low < high, got {self.low}:{self.high}"
             )
 
     @property
+    def bounds(self) -> str:
+        """Its bounds as text, as in ``--prior``: low:high."""
+        return f"{self.low:.12g}:{self.high:.12g}"
+
+    @property
     def symbol(self) -> str:
         """The parameter as an axis label: symbol and unit."""
         return f"${self.latex or self.name}$" + (f" [{self.unit}]" if self.unit else "")
+
+
+def to_cube(theta: Any, low: Any, high: Any) -> Any:
+    """θ (..., D) → c = 2 (θ − low)/(high − low) − 1, arrays or tensors, of θ's precision."""
+    return 2 * ((theta - low) / (high - low)) - 1
 
 
 class Box:
@@ -85,6 +95,9 @@ class Box:
     Each keyword is a parameter: ``name=(low, high)``, with a unit and a LaTeX symbol if wanted::
 
         Box(beta=(0.1, 0.7, "1/J", r"\beta"), h=(0.0, 0.5))
+
+    Its own *coordinates* are c in the cube [−1, 1]^D, over which it is uniform. Grids, chains and
+    networks work in them, so that they do not see of which size θ is: `to_cube`, `from_cube`.
 
     Raises:
         ValueError: no parameter, or bounds that are not finite and ordered.
@@ -120,7 +133,8 @@ class Box:
         return hash(self.parameters)
 
     def __repr__(self) -> str:
-        return f"Box({', '.join(f'{p.name}=({p.low:g}, {p.high:g})' for p in self.parameters)})"
+        each = (f"{p.name}=({p.bounds.replace(':', ', ')})" for p in self.parameters)
+        return f"Box({', '.join(each)})"
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """N draws of θ, (n, D) float64."""
@@ -133,6 +147,20 @@ class Box:
     def log_prob(self, theta: Array) -> Array:
         """Log prior density of θ (n, D), (n,); −∞ outside the bounds."""
         return np.where(self.contains(theta), -np.log(self.high - self.low).sum(), -np.inf)
+
+    @property
+    def scale(self) -> Array:
+        """How much θ changes with c, dθ/dc, (D,)."""
+        return (self.high - self.low) / 2
+
+    def to_cube(self, theta: Array) -> Array:
+        """θ (..., D) in its units → c (..., D) float64, in [−1, 1] within the bounds."""
+        return to_cube(np.asarray(theta, dtype=np.float64), self.low, self.high)
+
+    def from_cube(self, c: Array) -> Array:
+        """C in [−1, 1], (..., D), → θ (..., D) float64, within the bounds."""
+        theta = self.low + self.scale * (np.asarray(c, dtype=np.float64) + 1)
+        return theta.clip(self.low, self.high)
 
     def replace(self, **bounds: tuple[float, float]) -> Box:
         """The same parameters with other bounds.

@@ -27,7 +27,8 @@ from matplotlib.figure import Figure
 from physgen.reporting import figures
 from physgen.reporting.page import letter, steepest
 from physgen.reporting.posterior import corner_of
-from physgen.reporting.quantities import flat, measured, number
+from physgen.reporting.quantities import flat, measured, near, number
+from simulators.base import Box
 
 BETA = np.linspace(0.16, 0.64, 13)
 ATTACK = "<script>alert('x')</script>"
@@ -550,6 +551,9 @@ def test_steepest_is_where_the_energy_falls_fastest(whole):
         (-1.4142, 0.01, "−1.414(10)"),
         (-0.001, 0.04, "0.00(4)"),
         (12345.6, 40, "12,350(40)"),
+        (2459000.2971, 0.05, "2,459,000.30(5)"),
+        (4.19e-20, 4e-21, "4.2(4)×10⁻²⁰"),
+        (-2.19e44, 1.4e43, "−2.19(14)×10⁴⁴"),
         (1.0, 0.0, "1"),
         (None, 0.1, "–"),
     ],
@@ -567,10 +571,17 @@ def test_measured(value, error, text):
         (0, "0"),
         (None, "–"),
         (9.96, "10"),
+        (3e44, "3.0×10⁴⁴"),
     ],
 )
 def test_number(value, text):
     assert number(value) == text
+
+
+def test_a_number_is_told_from_its_neighbours():
+    found = [near(value, 0.05) for value in (2459000.25, 0.44, 0.0)]
+    assert found == ["2,459,000.250", "0.440", "0"]
+    assert near(3.3812e-20, 4e-21) == "3.38×10⁻²⁰"
 
 
 def test_flat_and_letter():
@@ -636,8 +647,7 @@ def test_corners_are_densities_that_keep_to_the_prior():
     """Of an exponential at a bound: normalised, highest at the bound, its mean as of the draws."""
     rng = np.random.default_rng(0)
     theta = np.column_stack([rng.exponential(0.2, 4000), rng.normal(1, 0.3, 4000)])
-    low, high = np.array([0.0, -2.0]), np.array([4.0, 2.0])
-    found = corner_of(theta, low, high, np.array([3.0, 1.0]))
+    found = corner_of(theta, Box(a=(0.0, 4.0), b=(-2.0, 2.0)), np.array([3.0, 1.0]))
     (x, y), (plane,) = found["axes"], found["planes"]
     assert x[0] == 0
     assert x[-1] > 3.0  # the true value is shown
@@ -653,7 +663,7 @@ def test_corners_are_densities_that_keep_to_the_prior():
 def test_corners_keep_narrow_ridges_narrow():
     rng = np.random.default_rng(0)
     draws = rng.multivariate_normal([0, 0], [[1, 0.95], [0.95, 1]], 4000)
-    corner = corner_of(draws, -9 * np.ones(2), 9 * np.ones(2))
+    corner = corner_of(draws, Box(a=(-9.0, 9.0), b=(-9.0, 9.0)))
     across = np.subtract.outer(*corner["axes"]) / np.sqrt(2)
     weights = corner["planes"][0]["density"]
     sd = np.sqrt((across**2 * weights).sum() / weights.sum())

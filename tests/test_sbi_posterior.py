@@ -20,8 +20,8 @@ from physgen.posterior.base import Draws
 from physgen.posterior.convergence import effective_size, split_r_hat
 from physgen.posterior.grid import GRID, grid_posterior, of_exact, of_network
 from physgen.posterior.mcmc import mcmc
-from physgen.posterior.warnings import posterior_warnings
-from physgen.sbi.manners import Tracker, sbi_prior, visiting
+from physgen.posterior.warnings import posterior_warnings, training_warnings
+from physgen.sbi.manners import Tracker, visiting
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Box
@@ -37,6 +37,12 @@ def data(simulator, n, seed=0):
     rng = np.random.default_rng(seed)
     theta = simulator.prior.sample(n, rng)
     return theta, simulator.sample(theta, rng)
+
+
+def box_uniform(box):
+    from sbi.utils import BoxUniform
+
+    return BoxUniform(torch.tensor(box.low).float(), torch.tensor(box.high).float())
 
 
 @pytest.fixture(autouse=True)
@@ -249,6 +255,122 @@ def test_every_support_has_its_networks():
             assert np.isfinite(of_network(network, x[:2])(theta[:2, None])).all()
 
 
+# --- θ and x of any size ----------------------------------------------------------------------
+
+
+UNIT = Box(a=(-1.0, 1.0), b=(-1.0, 1.0))
+MIXED = Box(a=(1e-20, 5e-20), b=(2459000.0, 2459000.5))
+
+
+def noisy(box, n, seed=0):
+    """θ of a prior, and x = c + 0.2 ε, c being its own coordinates: the same x for all."""
+    rng = np.random.default_rng(seed)
+    theta = box.sample(n, rng)
+    return theta, (box.to_cube(theta) + 0.2 * rng.standard_normal(theta.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_network_is_the_same_for_theta_of_any_size(method):
+    c = np.random.default_rng(1).uniform(-0.9, 0.9, (7, 2))
+    found = []
+    for box in (UNIT, MIXED):
+        theta, x = noisy(box, 150)
+        network = train(method, Law("mine", box, (2,), "reals"), theta, x, epochs=2, seed=1)
+        log_density = network.log_density(box.from_cube(c), x[:7])
+        volume = np.log(box.scale).sum() if METHODS[method].normalised else 0
+        found.append(log_density + volume)
+    np.testing.assert_allclose(found[1], found[0], atol=0.02)  # float32's last bit, trained on
+    assert np.ptp(found[0]) > 0.1  # the control
+
+
+@pytest.mark.parametrize("method", ["nle", "nre"])
+def test_networks_learn_theta_of_any_size(method):
+    theta, x = noisy(MIXED, 1500)
+    law = Law("mine", MIXED, (2,), "reals")
+    network = train(method, law, theta, x, epochs=10, seed=1)
+    observed = np.array([[0.1, -0.3], [0.3, 0.2]], np.float32)
+    found = grid_posterior(of_network(network, observed), MIXED, 2, **GRID[2])
+    shift = (MIXED.to_cube(found.mean) - observed) / 0.2
+    assert abs(shift).mean() < 0.3
+    assert abs(np.log(found.sd / MIXED.scale / 0.2)).mean() < 0.2
+    gain, error = network.info["gain"]
+    assert 1 < gain < np.log(8)
+    assert 0 < error < 0.2
+
+
+@pytest.mark.parametrize("method", ["mcmc", "rejection", "vi", "abc"])
+def test_draws_are_the_same_for_theta_of_any_size(method):
+    from physgen.posterior import samplers
+    from physgen.posterior.abc import nearest_simulations
+
+    def found(box):
+        if method == "abc":
+            theta, x = noisy(box, 1000)
+            return nearest_simulations(Law("mine", box, (2,), "reals"), theta, x, x[:1])
+
+        def one(theta, which=None):
+            return -(((box.to_cube(theta) - [0.1, -0.3]) / 0.2) ** 2).sum(-1) / 2
+
+        if method == "mcmc":
+            return mcmc(one, box, 1, seed=1)
+        return getattr(samplers, method)([one], box, 300, seed=1)
+
+    # powers of two, so that no bit differs and chains stay together
+    one, other = found(UNIT), found(Box(a=(-(2.0**-1000), 2.0**-1000), b=(-(2.0**150), 2.0**150)))
+    np.testing.assert_array_equal(other.theta / [2.0**-1000, 2.0**150], one.theta)
+    np.testing.assert_allclose(other.sd / [2.0**-1000, 2.0**150], one.sd)
+    mixed = found(MIXED)
+    np.testing.assert_allclose(MIXED.to_cube(mixed.mean), one.mean, atol=0.05)
+    np.testing.assert_allclose(mixed.sd / MIXED.scale, one.sd, rtol=0.1)
+    assert MIXED.contains(mixed.theta).all()
+
+
+def test_showers_of_any_unit_train_the_same_network():
+    law = Law("mine", Box(a=(0.0, 1.0)), (5,), "nonnegative")
+    rng = np.random.default_rng(0)
+    theta = law.prior.sample(200, rng)
+    x = np.where(rng.random((200, 5)) < 0.5, 0, theta * rng.gamma(2, size=(200, 5)))
+    found = [
+        train("npe", law, theta, unit * x, epochs=2).log_density(theta[:9], unit * x[:9])
+        for unit in (1.0, 2.0**-400, 2.0**-400 * (1 + (np.arange(5) == 0)))
+    ]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
+    assert abs(found[2] - found[0]).max() > 1e-3  # the control: in one column
+
+
+def test_a_prior_that_float32_cannot_resolve_is_not_given_to_sbi():
+    line = LinearGaussian(size=5, parameters=1)
+    surrogate = Learnt(line)
+    wrong = r"too few values of theta1 in 2459000:2459000.5; take another unit"
+    for bounds in ((2459000.0, 2459000.5), (1e44, 3e44), (-1e-300, 1e-300)):
+        surrogate.law = replace(surrogate.law, prior=Box(theta1=bounds))
+        match = wrong if bounds[0] == 2459000 else "too few values of theta1"
+        with pytest.raises(UsageError, match=match):
+            surrogate.as_sbi()
+        draw = physgen.as_simulator(surrogate)
+        with pytest.raises(UsageError, match="as_simulator: sbi gives"):
+            draw(torch.ones(3, 1))
+        with visiting(0):
+            assert draw(torch.full((3, 1), 0.5, dtype=torch.float64)).shape == (3, 5)
+    surrogate.law = replace(surrogate.law, prior=Box(theta1=(1e-20, 5e-20)))
+    surrogate.as_sbi()
+
+
+def test_what_learnt_nothing_is_named():
+    theta, x = noisy(UNIT, 1000)
+    law = Law("mine", UNIT, (2,), "reals")
+    wrong, right = (train("nre", law, theta, rows, epochs=6) for rows in (x[::-1].copy(), x))
+    (line,) = training_warnings(wrong.info)
+    assert "tells no more than the prior" in line
+    assert not list(training_warnings(right.info))
+    assert not list(training_warnings({}))  # of an earlier version
+    for network, n in ((wrong, 2), (right, 0)):
+        found = grid_posterior(of_network(network, x[:3]), UNIT, 3, **GRID[2])
+        draws = found.sample(500, np.random.default_rng(0))
+        lines = list(posterior_warnings(draws, {"sd": found.sd}, UNIT, "nre"))
+        assert sum("3 of 3 posteriors as wide as the prior, -1:1" in line for line in lines) == n
+
+
 def test_too_few_simulations_are_refused():
     law = Law.of("gaussian", {})
     theta, x = data(law.build(), 99)
@@ -319,7 +441,7 @@ def test_nle_builds_a_posterior_on_a_surrogate():
     simulator = LinearGaussian(size=5, parameters=1)
     _, x = data(simulator, 1, seed=3)
     grid = grid_posterior(of_exact(simulator.log_prob, x), simulator.prior, 1)
-    prior = sbi_prior(simulator.prior)
+    prior = box_uniform(simulator.prior)
     with visiting(1):
         trainer = NLE(prior, tracker=Tracker())
         posterior = trainer.build_posterior(
@@ -337,7 +459,7 @@ def test_a_surrogate_is_a_simulator_for_sbi():
 
     simulator = LinearGaussian(size=5, parameters=2)
     draw = physgen.as_simulator(Learnt(simulator))
-    prior = sbi_prior(simulator.prior)
+    prior = box_uniform(simulator.prior)
     found = []
     for seed in (1, 1, 2):
         with visiting(0):

@@ -279,10 +279,13 @@ def _examples(
     marginals = {"exact": exact.marginal(0) if exact else None, "surrogate": model.marginal(0)}
     examples = []
     for i in evenly_ranked(theta[:, 0], EXAMPLES):
-        grid = np.linspace(low[i], high[i], 200)
+        grid, width = np.linspace(low[i], high[i], 200), high[i] - low[i]
         examples.append(
             {"theta": theta[i], "parameter": name, "grid": grid}
-            | {k: np.interp(grid, m[0][i], m[1][i]) if m else None for k, m in marginals.items()}
+            | {
+                k: np.interp(grid, m[0][i], m[1][i] * width) / width if m else None
+                for k, m in marginals.items()
+            }
             | {"x": x[i] if x[i].ndim == 2 else None}
         )
     return examples

@@ -5,6 +5,9 @@ small network of each site's neighbourhood, which for nearest-neighbour coupling
 says of θ. Nonnegative x (showers) is shown as hits, as log(1 + x/s), s being the mean of each
 component, and as the logarithm of its sum; all is standardised. The scales are learnt from the
 training rows and saved with the weights.
+
+All this is done in float32, so x comes scaled: `scaled_for` fits the map that takes x, of any
+size, to numbers near 1.
 """
 
 from __future__ import annotations
@@ -14,11 +17,51 @@ from torch import Tensor, nn
 
 from physgen.law import Law
 from physgen.nn.blocks import as_field, convolution
+from physgen.nn.transforms import Transform, for_support
 
-__all__ = ["Features", "embedding"]
+__all__ = ["Features", "embedding", "scaled_for"]
 
 WIDTH, HIDDEN = 16, 64
 TINY = 1e-6
+
+
+class Relative(Transform):
+    """z = x/s, x ≥ 0, s the mean of all components in the training data: what is 0 stays 0."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones((), dtype=torch.float64))
+
+    def fit(self, x: Tensor) -> None:
+        """Take s from rows of data (n, *x_shape); 1 where all are 0."""
+        mean = x.double().mean()
+        self.mean.copy_(torch.where(mean > 0, mean, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X → z, (B, *x_shape) float32."""
+        return (x.double() / self.mean).float()
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """z (B, *x_shape) → x float64."""
+        return z.double() * self.mean
+
+    def log_det(self, x: Tensor) -> Tensor:
+        """log|det ∂z/∂x| = −N log s, ()."""
+        return -x[0].numel() * self.mean.log()
+
+
+def scaled_for(law: Law, x: Tensor) -> Transform:
+    """The map of x that embeddings and flows of float32 stand behind, fitted.
+
+    Args:
+        law: what x follows.
+        x: rows of training data, (n, *x_shape).
+    """
+    found = Relative() if law.support == "nonnegative" else for_support(law)
+    found.fit(x)
+    return found
 
 
 class Features(nn.Module):

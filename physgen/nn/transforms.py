@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from physgen.dataset.assumptions import Relation, Tails, relation
 from physgen.errors import DataError
 from physgen.law import Law
-from simulators.base import Box, Symmetry
+from simulators.base import Box, Symmetry, to_cube
 
 __all__ = [
     "Identity",
@@ -48,7 +48,7 @@ class Rescale(nn.Module):
 
     def forward(self, theta: Tensor) -> Tensor:
         """θ (B, D) in its units → c (B, D) float32; the scaling itself is done in float64."""
-        return (2 * (theta.double() - self.low) / (self.high - self.low) - 1).float()
+        return to_cube(theta.double(), self.low, self.high).float()
 
 
 class Transform(nn.Module, abc.ABC):

@@ -3,20 +3,21 @@ r"""Approximate Bayesian computation: the θ whose simulations come nearest to w
 What is compared are summaries of x, each in units of its own spread: the observables that the
 simulator declares, else the features that a network would see. The nearest part of all simulations
 is kept, and what is left of a difference is regressed away (Beaumont, Zhang & Balding, Genetics
-162 (2002) 2025), in u = logit θ, so that no draw leaves the prior. It asks for no likelihood and
-no training; it knows of x no more than its summaries do, and is too wide by what is kept.
+162 (2002) 2025), in the logit of θ's place in the prior, so that no draw leaves it. It asks for no
+likelihood and no training; it knows of x no more than its summaries do, and is too wide by what is
+kept.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from scipy.special import expit, logit
 
 import simulators.base as declared
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nn.embedding import Features
+from physgen.nn.embedding import Features, scaled_for
+from physgen.nn.tensors import tensor_of
 from physgen.posterior.base import Draws
 from simulators.base import Array
 
@@ -44,8 +45,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
     summary, seen = summaries(law, x, x), summaries(law, x, observed)
     scale = summary.std(0)
     scale = np.where(scale > 0, scale, 1.0)
-    width = law.prior.high - law.prior.low
-    u = logit(((theta - law.prior.low) / width).clip(1e-6, 1 - 1e-6))
+    u = logit(((1 + law.prior.to_cube(theta)) / 2).clip(1e-6, 1 - 1e-6))
     kept, distances = [], []
     for one in seen:
         off = (summary - one) / scale
@@ -55,7 +55,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
         weight = np.sqrt(1 - (distance[rows] / most) ** 2)[:, None]
         design = np.column_stack([np.ones(count), off[rows]])
         slope = np.linalg.lstsq(weight * design, weight * u[rows], rcond=None)[0]
-        kept.append(law.prior.low + width * expit(u[rows] - off[rows] @ slope[1:]))
+        kept.append(law.prior.from_cube(2 * expit(u[rows] - off[rows] @ slope[1:]) - 1))
         distances.append(most)
     chains = np.stack(kept)[:, None]
     return Draws(chains, unknown, {"distance": np.array(distances)[:, None]})
@@ -74,5 +74,6 @@ def summaries(law: Law, x: Array, rows: Array) -> Array:
     columns = [c for c in columns if c.ndim == 1]
     if columns:
         return np.column_stack(columns)
-    features = Features(law, torch.as_tensor(x))
-    return features(torch.as_tensor(rows)).double().numpy()
+    known, seen = tensor_of(x), tensor_of(rows)
+    scaled = scaled_for(law, known)
+    return Features(law, scaled(known))(scaled(seen)).double().numpy()

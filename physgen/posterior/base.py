@@ -8,6 +8,7 @@ distribution leaves behind.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +19,14 @@ import numpy as np
 from physgen.posterior.convergence import effective_size, split_r_hat
 from simulators.base import Array
 
-__all__ = ["Draws", "Posterior"]
+__all__ = ["Draws", "Posterior", "rms"]
+
+
+def rms(values: Array, axis: int) -> Array:
+    """Root of the mean square of values (…) along an axis, whatever their size."""
+    unit = abs(values).max(axis, keepdims=True)
+    scaled = values / np.where(unit > 0, unit, 1)
+    return unit.squeeze(axis) * np.sqrt((scaled**2).mean(axis))
 
 
 class Posterior(Protocol):
@@ -90,7 +98,10 @@ class Draws:
     @property
     def sd(self) -> Array:
         """Standard deviation of each parameter, (n, D)."""
-        return self.theta.std(1, ddof=1)
+        k = self.theta.shape[1]
+        return rms(self.theta - self.mean[:, None], 1) * math.sqrt(
+            k / (k - 1) if k > 1 else np.nan
+        )
 
     @property
     def r_hat(self) -> Array:

@@ -6,10 +6,14 @@ grid, on which p(θ|x) counts as multilinear: then a marginal is piecewise linea
 moments are Simpson's rule, its quantiles are roots of quadratics, and a draw is a cell chosen by
 its mass followed, axis by axis, by the quantile of a linear density (Rosenblatt 1952). Draws are
 continuous and independent, not points of the grid.
+
+The grid lies in the prior's own coordinates c ∈ [−1, 1]^D, whatever the size of θ. What is asked
+for by θ, or answers in it, goes through the prior's map; log p(θ|x) − log p(θ) knows none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from physgen.posterior.interpolation import cell_counts, integral, on_axes
-from simulators.base import Array
+from simulators.base import Array, Box
 
 __all__ = ["GridPosterior"]
 
@@ -34,15 +38,17 @@ class GridPosterior:
     """p(θ|x) of n observations, each on a grid of its own.
 
     Attributes:
-        nodes: one (n, m) array of increasing points for each of the D parameters, from one end of
-            the prior's box to the other; the last one is repeated where others have more.
-        values: log p(θ|x) on the product of the nodes, (n, m, …, m).
+        prior: uniform, over D parameters.
+        nodes: one (n, m) array of increasing points c for each parameter, from −1 to 1, the ends
+            of the prior; the last one is repeated where others have more.
+        values: log p(c|x) on the product of the nodes, (n, m, …, m).
         log_evidence: log ∫ p(x|θ) p(θ) dθ, (n,).
         evaluations: how often log p(x|θ) was evaluated for each observation, (n,).
         resolved: whether the nodes resolve the posterior, (n,); false also where p(x|θ) drops
             to zero inside the box, and for correlations of two parameters beyond about 0.95.
     """
 
+    prior: Box
     nodes: tuple[Array, ...]
     values: Array
     log_evidence: Array
@@ -55,6 +61,7 @@ class GridPosterior:
     def __getitem__(self, rows: slice) -> GridPosterior:
         """The posteriors of some of the observations."""
         return GridPosterior(
+            self.prior,
             tuple(x[rows] for x in self.nodes),
             self.values[rows],
             self.log_evidence[rows],
@@ -69,29 +76,45 @@ class GridPosterior:
 
     @cached_property
     def axes(self) -> tuple[Array, ...]:
-        """The fine grid's points, one (n, G) array for each parameter."""
+        """The fine grid's points c, one (n, G) array for each parameter."""
         return tuple(_subdivide(x, FINE[len(self.nodes)]) for x in self.nodes)
 
     @cached_property
     def density(self) -> Array:
-        """p(θ|x) on the product of the axes, (n, G, …, G)."""
+        """p(c|x) on the product of the axes, (n, G, …, G)."""
         return np.exp(self.on(self.axes))
 
     @property
     def mean(self) -> Array:
         """E[θ|x], (n, D)."""
-        return self._expectation(lambda theta, d: theta)
+        return self.prior.from_cube(self._mean)
 
     @property
     def sd(self) -> Array:
         """Standard deviation of each parameter, (n, D)."""
-        mean = self.mean
-        return np.sqrt(self._expectation(lambda theta, d: (theta - mean[:, d, None]) ** 2))
+        mean = self._mean
+        variance = self._expectation(lambda c, d: (c - mean[:, d, None]) ** 2)
+        return self.prior.scale * np.sqrt(variance)
 
     def marginal(self, d: int) -> tuple[Array, Array]:
-        """Points (n, G) and the density of parameter d on them, (n, G)."""
-        others = [a for e, a in enumerate(self.axes) if e != d]
-        return self.axes[d], integral(others, np.moveaxis(self.density, 1 + d, 1))
+        """Points θ_d, (n, G), and the density of parameter d on them, (n, G)."""
+        c, density = self._marginals[d]
+        theta = self.prior.from_cube(np.stack([c] * len(self.prior), -1))[..., d]
+        return theta, density / self.prior.scale[d]
+
+    @cached_property
+    def _mean(self) -> Array:
+        """E[c|x], (n, D)."""
+        return self._expectation(lambda c, d: c)
+
+    @cached_property
+    def _marginals(self) -> list[tuple[Array, Array]]:
+        """Of each parameter points c, (n, G), and the density on them, (n, G)."""
+        found = []
+        for d, c in enumerate(self.axes):
+            others = [a for e, a in enumerate(self.axes) if e != d]
+            found.append((c, integral(others, np.moveaxis(self.density, 1 + d, 1))))
+        return found
 
     def quantile(self, q: float | Array) -> Array:
         """Quantiles of each marginal.
@@ -102,9 +125,8 @@ class GridPosterior:
         Returns:
             (n, D) for one level, (n, Q, D) for several.
         """
-        marginals = [self.marginal(d) for d in range(len(self.axes))]
-        values = np.stack([_inverse_cdf(np.atleast_1d(q), *m) for m in marginals], -1)
-        return values if np.ndim(q) else values[:, 0]
+        c = np.stack([_inverse_cdf(np.atleast_1d(q), *m) for m in self._marginals], -1)
+        return self.prior.from_cube(c if np.ndim(q) else c[:, 0])
 
     def cdf(self, theta: Array) -> Array:
         """Distribution function of each marginal, the inverse of :meth:`quantile`.
@@ -115,8 +137,8 @@ class GridPosterior:
         Returns:
             The probability of less, (n, k, D); 0 below the box and 1 above.
         """
-        marginals = [self.marginal(d) for d in range(len(self.axes))]
-        return np.stack([_cdf(theta[..., d], *m) for d, m in enumerate(marginals)], -1)
+        c = self.prior.to_cube(theta)
+        return np.stack([_cdf(c[..., d], *m) for d, m in enumerate(self._marginals)], -1)
 
     def interval(self, level: float) -> Array:
         """Central credible interval of each marginal: lower and upper ends, (n, 2, D)."""
@@ -124,16 +146,12 @@ class GridPosterior:
 
     def log_prob(self, theta: Array) -> Array:
         """log p(θ|x) of k points for each observation, (n, k, D) → (n, k); −∞ outside the box."""
-        values = []
-        for i, points in enumerate(theta):
-            one, new = self[i : i + 1], tuple(points.T[..., None])
-            low, high = np.array([x[0, [0, -1]] for x in one.nodes]).T
-            inside = np.all((points >= low) & (points <= high), -1)
-            values.append(np.where(inside, one.on(new).reshape(-1), -np.inf))
-        return np.stack(values)
+        c = self.prior.to_cube(theta)
+        points = [self[i : i + 1].on(tuple(one.T[..., None])).ravel() for i, one in enumerate(c)]
+        return np.stack(points) + len(self.prior) * math.log(2) + self.prior.log_prob(theta)
 
     def on(self, axes: tuple[Array, ...]) -> Array:
-        """log p(θ|x) on the product of other axes within the box, (n, Q) each → (n, Q, …, Q)."""
+        """log p(c|x) on the product of other axes within [−1, 1], (n, Q) each → (n, Q, …, Q)."""
         values = on_axes(self.nodes, self.values, axes)
         return np.where(values > VANISHING, values, -np.inf)
 
@@ -141,17 +159,17 @@ class GridPosterior:
         """Independent draws of θ, k for each observation: (n, k, D)."""
         u = rng.random((len(self), k, len(self.axes) + 1))
         draws = [_draw([a[i] for a in self.axes], self.density[i], v) for i, v in enumerate(u)]
-        return np.stack(draws)
+        return self.prior.from_cube(np.stack(draws))
 
     def chains_in(self, k: int) -> int:
         """Draws are independent: one chain."""
         return 1
 
     def _expectation(self, function: Callable[[Array, int], Array]) -> Array:
-        """E[function(θ_d, d)|x], (n, D); exact for polynomials up to the second degree."""
+        """E[function(c_d, d)|x], (n, D); exact for polynomials up to the second degree."""
         moments = []
         for d in range(len(self.axes)):
-            x, p = self.marginal(d)
+            x, p = self._marginals[d]
             g, middle = function(x, d) * p, function((x[:, 1:] + x[:, :-1]) / 2, d)
             simpson = g[:, 1:] + g[:, :-1] + 2 * middle * (p[:, 1:] + p[:, :-1])
             moments.append((np.diff(x) * simpson).sum(-1) / 6)
@@ -171,7 +189,7 @@ def _subdivide(x: Array, parts: int) -> Array:
 
 
 def _draw(axes: list[Array], density: Array, u: Array) -> Array:
-    """θ (k, D) from uniform numbers (k, D + 1): a cell by its mass, then axis by axis."""
+    """c (k, D) from uniform numbers (k, D + 1): a cell by its mass, then axis by axis."""
     mass = density
     for d, a in enumerate(axes):
         f = np.moveaxis(mass, d, -1)
@@ -182,12 +200,12 @@ def _draw(axes: list[Array], density: Array, u: Array) -> Array:
     box = [2] * len(axes)
     corners = np.stack([density[tuple(cell + np.array(c)[:, None])] for c in np.ndindex(*box)])
     corners = corners.reshape(*box, -1)
-    theta = []
+    points = []
     for a, k, v in zip(axes, cell, u.T[:-1], strict=True):
         t = _slope_quantile(v, *corners.mean(tuple(range(1, corners.ndim - 1))))
         corners = (1 - t) * corners[0] + t * corners[1]
-        theta.append(a[k] + t * (a[k + 1] - a[k]))
-    return np.stack(theta, -1)
+        points.append(a[k] + t * (a[k + 1] - a[k]))
+    return np.stack(points, -1)
 
 
 def _masses(x: Array, p: Array) -> Array:

@@ -2,7 +2,8 @@ r"""The normalised posterior of one to three parameters on a grid, from any log 
 
 With D ≤ 3 parameters Bayes' rule needs no Markov chain: p(θ|x) = p(x|θ) p(θ)/p(x) on a product of
 node sets, with the evidence p(x) = ∫ p(x|θ) p(θ) dθ as a by-product. What is dear is log p(x|θ),
-so nodes go where the mass can be. The first are uniform over the prior's box. With f the log p
+so nodes go where the mass can be. They lie in the prior's own coordinates, so that the size of θ
+does not matter; the first are uniform over its cube. With f the log p
 less its maximum over the nodes, and s the smaller second divided difference of a cell's two ends,
 
     b(t) = (1 − t) f_k + t f_{k+1} − h² t(1 − t) s
@@ -119,10 +120,14 @@ def grid_posterior(
     m = NODES[len(prior)] if nodes is None else nodes
     if m < 5 or rounds < 1:
         raise UsageError(f"grid: expected at least 5 nodes and 1 round, got {m} and {rounds}")
-    axes = [np.tile(a, (n, 1)) for a in np.linspace(prior.low, prior.high, m).T]
+    axes = [np.tile(np.linspace(-1, 1, m), (n, 1)) for _ in prior.names]
+
+    def in_cube(c: Array, which: Array) -> Array:
+        return log_likelihood(prior.from_cube(c), which)
+
     left, evaluations, parts = np.arange(n), np.zeros(n, dtype=int), []
     for done in range(1, rounds + 1):
-        values, peak, count = _evaluate(log_likelihood, axes, left)
+        values, peak, count = _evaluate(in_cube, axes, left)
         evaluations[left] += count
         wishes, resolved = _plan(axes, values, tolerance)
         ready = resolved | (done == rounds)
@@ -133,11 +138,11 @@ def grid_posterior(
         most = m if done == 1 else max(m, MOST[len(prior)])
         axes = [_zoom(a[~ready], w[~ready], most) for a, w in zip(axes, wishes, strict=True)]
     _, axes, values, peak, resolved = _joined(parts)
-    raw = GridPosterior(tuple(axes), values, peak, evaluations, resolved)
+    raw = GridPosterior(prior, tuple(axes), values, peak, evaluations, resolved)
     log_mass = np.log(integral(list(raw.axes), raw.density))
     values -= log_mass.reshape(-1, *[1] * len(axes))
-    log_evidence = peak + log_mass - np.log(prior.high - prior.low).sum()
-    return GridPosterior(tuple(axes), values, log_evidence, evaluations, resolved)
+    log_evidence = peak + log_mass - len(prior) * math.log(2)
+    return GridPosterior(prior, tuple(axes), values, log_evidence, evaluations, resolved)
 
 
 class _Part(NamedTuple):
@@ -270,21 +275,21 @@ def _by_rows(rows: Callable[[Array, Array], Array], x: Array, iid: bool) -> LogL
 
 
 def _evaluate(
-    log_likelihood: LogLikelihood, axes: list[Array], which: Array
+    log_likelihood: Callable[[Array, Array], Array], axes: list[Array], which: Array
 ) -> tuple[Array, Array, Array]:
     """log p on the product of the axes, less its maximum (k,), that maximum, and evaluations.
 
     What repeats a node repeats its value.
     """
-    theta = np.stack(
+    c = np.stack(
         [np.stack(np.meshgrid(*rows, indexing="ij"), -1) for rows in zip(*axes, strict=True)]
     )
-    new = np.ones(theta.shape[:-1], dtype=bool)
+    new = np.ones(c.shape[:-1], dtype=bool)
     for d, x in enumerate(axes):
         new &= np.moveaxis(along_last(np.diff(x, prepend=-np.inf) > 0, new), -1, 1 + d)
     count = new.reshape(len(new), -1).sum(-1)
     values = np.empty(new.shape)
-    values[new] = log_likelihood(theta[new][:, None], which.repeat(count))[:, 0]
+    values[new] = log_likelihood(c[new][:, None], which.repeat(count))[:, 0]
     for d, x in enumerate(axes):
         known = along_last(np.minimum(np.arange(x.shape[1]), cell_counts(x)[:, None]), values)
         values = np.take_along_axis(values, np.moveaxis(known, -1, 1 + d), 1 + d)

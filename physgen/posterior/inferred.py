@@ -11,9 +11,10 @@ import numpy as np
 
 from physgen.dataset import Rows, write_arrays
 from physgen.errors import UsageError
-from physgen.posterior.base import Posterior
+from physgen.posterior.base import Posterior, rms
 from physgen.posterior.methods import InferenceOptions, Inferred, Source
-from physgen.posterior.warnings import posterior_warnings
+from physgen.posterior.warnings import posterior_warnings, training_warnings
+from physgen.reporting.quantities import digits_beside
 from physgen.sbi.networks import Network
 from simulators.base import Array
 
@@ -67,10 +68,10 @@ class InferredPosterior:
             warnings: what speaks against the observations.
         """
         arrays = arrays_of(found, options.samples, options.seed) | true_of(rows, options)
-        theirs = posterior_warnings(
-            arrays["theta"], found.posterior.diagnostics, options.prior, options.method
-        )
-        about = about_of(source, found, options) | {"warnings": [*warnings, *theirs]}
+        told = {**found.posterior.diagnostics, "sd": arrays["sd"]}
+        theirs = posterior_warnings(arrays["theta"], told, options.prior, options.method)
+        learnt = training_warnings(found.network.info) if found.network else ()
+        about = about_of(source, found, options) | {"warnings": [*warnings, *theirs, *learnt]}
         return cls(arrays, about, found.posterior, found.others, found.network)
 
     @property
@@ -176,7 +177,9 @@ class InferredPosterior:
     def first(self) -> str:
         """Mean ± width of each parameter of the first observation, in words."""
         each = zip(self.names, self.mean[0], self.sd[0], strict=True)
-        return ", ".join(f"{name} = {m:.4g} ± {s:.2g}" for name, m, s in each)
+        return ", ".join(
+            f"{name} = {m:.{digits_beside(m, s, 4)}g} ± {s:.2g}" for name, m, s in each
+        )
 
     def __repr__(self) -> str:
         count = f"{len(self)} observation" + "s" * (len(self) != 1)
@@ -203,7 +206,7 @@ def arrays_of(found: Inferred, samples: int, seed: int) -> dict[str, Array]:
         "log_prob": posterior.log_prob(theta),
         "mean": posterior.mean,
         "sd": posterior.sd,
-        "mean_error": np.sqrt(np.mean([(p.mean - posterior.mean) ** 2 for p in others], 0)),
+        "mean_error": rms(np.stack([p.mean - posterior.mean for p in others]), 0),
         **told,
     }
     return {name: values for name, values in every.items() if not np.isnan(values).all()}

@@ -1,11 +1,12 @@
 r"""Markov chains for any number of parameters, by sbi's vectorised slice sampler.
 
 The chains of all observations run side by side, so that a call of log p(x|θ) is one large batch.
-They live in u = logit((θ − low)/(high − low)), unbounded and in float64, where the uniform prior
-contributes Σ log s(1 − s). They begin at draws of the prior weighted by p(x|θ)^¼, twice as wide
-as a Gaussian posterior, so that R̂ has something to see; the first brackets are as wide as these
-draws (sbi's default, 0.01, is stepped out of one by one). Chains that do not agree go on with
-four times the thinning, twice at most; what they have drawn before counts as warm-up.
+They live in u = logit((1 + c)/2), c ∈ [−1, 1] being the prior's own coordinate of θ: unbounded and
+in float64, where the uniform prior contributes Σ log(1 − c²)/4. They begin at draws of the prior
+weighted by p(x|θ)^¼, twice as wide as a Gaussian posterior, so that R̂ has something to see; the
+first brackets are as wide as these draws (sbi's default, 0.01, is stepped out of one by one).
+Chains that do not agree go on with four times the thinning, twice at most; what they have drawn
+before counts as warm-up.
 
 log p must be a function of θ: for a simulated likelihood the same random numbers for one x under
 every θ (`physgen.posterior.grid.of_surrogate`). Neal, Ann. Statist. 31 (2003) 705.
@@ -14,7 +15,7 @@ every θ (`physgen.posterior.grid.of_surrogate`). Neal, Ann. Statist. 31 (2003) 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from physgen.errors import DataError
 from physgen.posterior.base import Draws
@@ -49,11 +50,11 @@ def mcmc(
         UsageError: sbi is not installed.
     """
     need_sbi("mcmc")
-    low, width, dims = prior.low, prior.high - prior.low, len(prior)
+    dims = len(prior)
 
     def log_density(u: Array) -> Array:
         s = expit(u.reshape(n, -1, dims))
-        values = checked_log_density(log_likelihood(low + width * s))
+        values = checked_log_density(log_likelihood(prior.from_cube(2 * s - 1)))
         with np.errstate(divide="ignore"):
             return (values + np.log(s * (1 - s)).sum(-1)).reshape(-1)
 
@@ -66,8 +67,8 @@ def mcmc(
             brackets=brackets, seed=seed, rng=rng,
         )  # fmt: skip
         u = path[:, -1]
-        chains = low + width * expit(path.reshape(n, CHAINS, -1, dims))
-        draws = Draws(chains.clip(prior.low, prior.high), log_likelihood)
+        chains = prior.from_cube(2 * expit(path.reshape(n, CHAINS, -1, dims)) - 1)
+        draws = Draws(chains, log_likelihood)
         if converged(draws).all():
             break
         moved = path.reshape(n, -1, dims).std(1).mean(0)
@@ -98,8 +99,7 @@ def starts(
     cdf = weights.cumsum(-1) / weights.sum(-1, keepdims=True)
     rows = [np.searchsorted(c, rng.random(CHAINS)).clip(max=STARTS - 1) for c in cdf]
     chosen = np.take_along_axis(points, np.stack(rows)[..., None], 1)
-    s = ((chosen - prior.low) / (prior.high - prior.low)).clip(1e-6, 1 - 1e-6)
-    u = np.log(s / (1 - s))
+    u = logit(((1 + prior.to_cube(chosen)) / 2).clip(1e-6, 1 - 1e-6))
     return u.reshape(-1, len(prior)), np.maximum(u.std(1).mean(0), 0.05)
 
 

@@ -240,8 +240,11 @@ def trained(source: Source, options: InferenceOptions, tell: Tell) -> Network:
         epochs=options.epochs, seed=options.seed, device=device,
         on_batch=lambda k: tell(f"epoch {k}"),
     )  # fmt: skip
-    epochs, loss = found.info["epochs"], found.info["validation_loss"]
-    log.info("%s: %d epochs, validation loss %.4f", options.method, epochs, loss)
+    epochs, loss, gain = (found.info[k] for k in ("epochs", "validation_loss", "gain"))
+    log.info(
+        "%s: %d epochs, validation loss %.4f, of rows held out %.2f ± %.2f nats of theta",
+        options.method, epochs, loss, *gain,
+    )  # fmt: skip
     return found
 
 

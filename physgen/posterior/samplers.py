@@ -1,7 +1,8 @@
 """Rejection and variational inference with a likelihood, by sbi, one observation at a time.
 
-Both ask for derivatives of log p by θ, which `differentiable` takes of any likelihood. *Rejection*
-has the prior as proposal: it accepts the fewer draws the narrower the posterior. *Variational*
+Both draw in the prior's own coordinates c ∈ [−1, 1]^D, for which float32 is enough, and ask for
+derivatives of log p by c, which `differentiable` takes of any likelihood. *Rejection* has the
+prior as proposal: it accepts the fewer draws the narrower the posterior. *Variational*
 inference fits a Gaussian of the unbounded parameters (reverse Kullback–Leibler; sbi's flows need
 far more steps, and come out twice too wide after 500), draws from it and weighs the draws by p/q:
 a tenth of them are kept, as the weights say. These are worth (Σw)²/Σw² draws (Kong 1992): few, if
@@ -49,11 +50,11 @@ def rejection(
         UsageError: sbi is not installed.
     """
     need_sbi("rejection")
-    theta = [
-        rejection_draws(potential(one, prior), prior, k, seed=seed + i)
+    c = [
+        rejection_draws(potential(one, prior), len(prior), k, seed=seed + i)
         for i, one in enumerate(likelihoods)
     ]
-    return independent(np.stack(theta), likelihoods, prior, {})
+    return independent(np.stack(c), likelihoods, prior, {})
 
 
 def vi(likelihoods: Sequence[LogLikelihood], prior: Box, k: int = 1000, *, seed: int = 0) -> Draws:
@@ -71,40 +72,39 @@ def vi(likelihoods: Sequence[LogLikelihood], prior: Box, k: int = 1000, *, seed:
     """
     need_sbi("vi")
     rng, many = np.random.default_rng(seed), max(SPARE * k, LEAST)
-    theta, ess = [], []
+    c, ess = [], []
     for i, one in enumerate(likelihoods):
-        found, log_w = variational_draws(potential(one, prior), prior, many, seed=seed + i)
+        found, log_w = variational_draws(potential(one, prior), len(prior), many, seed=seed + i)
         w = softmax(log_w)
         ess.append(1 / (w**2).sum())
         rows = np.searchsorted(w.cumsum() / w.sum(), (np.arange(k) + rng.random()) / k)
-        theta.append(rng.permutation(found[rows.clip(max=len(w) - 1)]))
-    return independent(np.stack(theta), likelihoods, prior, {"ess": np.array(ess)[:, None]})
+        c.append(rng.permutation(found[rows.clip(max=len(w) - 1)]))
+    return independent(np.stack(c), likelihoods, prior, {"ess": np.array(ess)[:, None]})
 
 
 def potential(one: LogLikelihood, prior: Box) -> Callable[[Tensor, Any], Tensor]:
-    """log p(x|θ) + log p(θ) of one observation as sbi calls it, with derivatives."""
-    low, high = torch.as_tensor(prior.low), torch.as_tensor(prior.high)
+    """log p(x|θ) of one observation by c, −∞ outside the cube, with derivatives."""
+    ones = torch.ones(len(prior), dtype=torch.float64)
 
-    def value(theta: Tensor) -> Tensor:
-        points = theta.double().numpy()
-        inside = prior.contains(points)
-        where = points.clip(prior.low, prior.high)
-        found = checked_log_density(one(where[None])[0]) + prior.log_prob(where)
+    def value(c: Tensor) -> Tensor:
+        points = c.double().numpy()
+        inside = (abs(points) <= 1).all(-1)
+        found = checked_log_density(one(prior.from_cube(points)[None])[0])
         return torch.as_tensor(np.where(inside, found, -np.inf))
 
-    def log_density(theta: Tensor, x: Any) -> Tensor:
-        return differentiable(theta, value, low, high)
+    def log_density(c: Tensor, x: Any) -> Tensor:
+        return differentiable(c, value, -ones, ones)
 
     return log_density
 
 
 def independent(
-    theta: Array, likelihoods: Sequence[LogLikelihood], prior: Box, told: dict[str, Array]
+    c: Array, likelihoods: Sequence[LogLikelihood], prior: Box, told: dict[str, Array]
 ) -> Draws:
-    """Independent draws (n, k, D) as a posterior."""
+    """Independent draws c (n, k, D) as a posterior."""
 
     def log_density(theta: Array) -> Array:
         rows = zip(likelihoods, theta, strict=True)
         return np.concatenate([one(t[None]) for one, t in rows]) + prior.log_prob(theta)
 
-    return Draws(theta.clip(prior.low, prior.high)[:, None], log_density, told)
+    return Draws(prior.from_cube(c)[:, None], log_density, told)

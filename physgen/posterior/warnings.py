@@ -6,17 +6,21 @@ likelihood is right is for the checks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from physgen.posterior.mcmc import LEAST_ESS, MOST_R_HAT
 from simulators.base import Array, Box
 
-__all__ = ["posterior_warnings"]
+__all__ = ["posterior_warnings", "training_warnings"]
 
 EDGE, MOST = 0.01, 0.1
 """More than MOST of a posterior in the outermost part EDGE of the prior is ten times its own."""
+WIDE = 0.9
+"""A standard deviation above this part of the prior's is no less."""
 
 
 def posterior_warnings(
@@ -26,7 +30,7 @@ def posterior_warnings(
 
     Args:
         theta: draws of each, (n, k, D).
-        told: their diagnostics, (n, …) each.
+        told: their diagnostics, (n, …) each; and their "sd", (n, D).
         prior: their uniform prior.
         method: how they were made.
     """
@@ -39,15 +43,40 @@ def posterior_warnings(
         yield f"{some(np.any(bad, -1), n)}: R-hat {told['r_hat'].max():.3g}; {remedy}"
     if "ess" in told and (bad := ~(told["ess"] >= LEAST_ESS)).any():
         yield f"{some(np.any(bad, -1), n)}: ESS {told['ess'].min():.0f}; {remedy}"
-    for p, values in zip(prior.parameters, np.moveaxis(theta, -1, 0), strict=True):
-        step = EDGE * (p.high - p.low)
-        mass = np.maximum((values < p.low + step).mean(-1), (values > p.high - step).mean(-1))
+    c = prior.to_cube(theta)
+    for p, values in zip(prior.parameters, np.moveaxis(c, -1, 0), strict=True):
+        ends = (values < 2 * EDGE - 1).mean(-1), (values > 1 - 2 * EDGE).mean(-1)
+        mass = np.maximum(*ends)
         if (mass > MOST).any():
             yield (
                 f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, n)} lies at the edge of "
-                f"the prior, {p.low:g}:{p.high:g}; the truth may lie beyond: widen the prior of "
-                "the simulations"
+                f"the prior, {p.bounds}; the truth may lie beyond: widen the prior of the "
+                "simulations"
             )
+    if "sd" in told:
+        wide = told["sd"] * math.sqrt(3) / prior.scale
+        for p, ratio in zip(prior.parameters, wide.T, strict=True):
+            if (ratio > WIDE).all():
+                yield (
+                    f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.bounds} "
+                    f"({ratio.min():.2f} of it or more): x tells nothing of it, or nothing was "
+                    "learnt"
+                )
+
+
+def training_warnings(info: Mapping[str, Any]) -> Iterator[str]:
+    """What is to be said of a network's training.
+
+    Args:
+        info: what it says of it, as JSON data; its "gain" and the standard error of that.
+    """
+    gain, error = info.get("gain", (math.inf, 0))
+    if not gain > 2 * error:
+        yield (
+            f"of simulations held out the network tells no more than the prior: {gain:.2g} ± "
+            f"{error:.1g} nats of theta; raise --epochs, or take more simulations, unless x tells "
+            "nothing of theta"
+        )
 
 
 VI = "the importance weights have collapsed; use --method mcmc or grid"

@@ -12,7 +12,7 @@ from scipy.stats import gaussian_kde
 from physgen.reporting import figures, uniform
 from physgen.reporting.page import letter
 from physgen.reporting.sheet import Sheet, grid
-from simulators.base import Array
+from simulators.base import Array, Box
 
 __all__ = ["corner_of", "posterior_sheet"]
 
@@ -28,12 +28,12 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
     law, arrays = metrics.get("law") or {}, metrics["arrays"]
     prior = law.get("prior") or []
     axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
-    low, high = (np.array([p[end] for p in prior]) for end in ("low", "high"))
+    box = Box.from_json(prior)
     size = figures.SQUARE if len(prior) > 1 else figures.PANEL
     true = arrays.get("true")
     truths = [None] * SHOWN if true is None else true[:SHOWN]
     shown = [
-        corner_of(theta, low, high, t) | {"row": metrics.get("first_row", 0) + i}
+        corner_of(theta, box, t) | {"row": metrics.get("first_row", 0) + i}
         for i, (theta, t) in enumerate(zip(arrays["theta"][:SHOWN], truths, strict=False))
     ]
     values = {
@@ -59,7 +59,7 @@ def _rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
     ]
 
 
-def corner_of(theta: Array, low: Array, high: Array, true: Array | None = None) -> dict[str, Any]:
+def corner_of(theta: Array, prior: Box, true: Array | None = None) -> dict[str, Any]:
     """Densities of parameters and of pairs from draws (k, D), by Gaussian kernels.
 
     Their covariance is that of the draws, by Scott's rule times k^(−2/(d + 4)) (Multivariate
@@ -67,31 +67,32 @@ def corner_of(theta: Array, low: Array, high: Array, true: Array | None = None) 
 
     Args:
         theta: draws.
-        low: lower bounds of the prior, (D,).
-        high: upper bounds.
+        prior: their prior, in whose own coordinates the kernels are.
         true: values to be shown, too, (D,).
     """
-    ends = np.quantile(theta, [0.001, 0.999], axis=0)
+    c = prior.to_cube(theta)
+    ends = np.quantile(c, [0.001, 0.999], axis=0)
     if true is not None:
-        ends = np.stack([np.minimum(ends[0], true), np.maximum(ends[1], true)])
-    more = 0.15 * (ends[1] - ends[0]) + TINY * (high - low)
-    axes = np.linspace(np.maximum(ends[0] - more, low), np.minimum(ends[1] + more, high), POINTS).T
+        at = prior.to_cube(true)
+        ends = np.stack([np.minimum(ends[0], at), np.maximum(ends[1], at)])
+    more = 0.15 * (ends[1] - ends[0]) + TINY
+    points = np.linspace((ends[0] - more).clip(-1), (ends[1] + more).clip(max=1), POINTS)
     apart = np.random.default_rng(0).standard_normal(theta.shape)
-    draws = theta + TINY * (high - low) * apart  # kernels need a width, even of equal draws
+    draws = c + TINY * apart  # kernels need a width, even of equal draws
 
     def density(*pick: int) -> Array:
         kernels = gaussian_kde(draws[:, pick].T)
         images = [
-            [x, *(2 * b - x for b in (low[d], high[d]) if b in (x[0], x[-1]))]
-            for d, x in ((d, axes[d]) for d in pick)
+            [x, *(2 * b - x for b in (-1, 1) if b in (x[0], x[-1]))] for x in points.T[list(pick)]
         ]
-        points = [np.stack(np.meshgrid(*some, indexing="ij")) for some in product(*images)]
-        return np.sum([kernels(p.reshape(len(pick), -1)).reshape(p.shape[1:]) for p in points], 0)
+        where = [np.stack(np.meshgrid(*some, indexing="ij")) for some in product(*images)]
+        found = [kernels(p.reshape(len(pick), -1)).reshape(p.shape[1:]) for p in where]
+        return np.sum(found, 0) / prior.scale[list(pick)].prod()
 
     dims = range(theta.shape[1])
     return {
         "theta": true,
-        "axes": list(axes),
+        "axes": list(prior.from_cube(points).T),
         "marginals": [density(d) for d in dims],
         "planes": [{"pair": [d, e], "density": density(d, e)} for d, e in combinations(dims, 2)],
     }

@@ -7,8 +7,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TypeGuard
 
-__all__ = ["flat", "measured", "number"]
+__all__ = ["digits_beside", "flat", "measured", "near", "number"]
 
+SMALL, HUGE = -6, 12
+"""Powers of ten that a measured value is written out to, and any number."""
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -17,18 +19,34 @@ def number(value: object, digits: int = 2) -> str:
     if not _is_number(value):
         return "–"
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-    if value == round(value) or int(exponent) >= digits:
+    if int(exponent) < HUGE and (value == round(value) or int(exponent) >= digits):
         return _minus(f"{value:,.0f}")
-    if int(exponent) >= -3:
-        return _minus(f"{value:.{digits - 1 - int(exponent)}f}")
-    return _minus(mantissa) + "×10" + str(int(exponent)).translate(SUPERSCRIPT)
+    if -3 <= int(exponent) < HUGE:
+        return _minus(f"{value:,.{digits - 1 - int(exponent)}f}")
+    return _minus(mantissa) + _power(int(exponent))
+
+
+def digits_beside(value: float, width: float, least: int = 3) -> int:
+    """Significant digits of a value, so many that a tenth of a width shows."""
+    if not (value and width > 0 and math.isfinite(value) and math.isfinite(width)):
+        return least
+    return max(least, _exponent(value) - _exponent(width) + 2)
+
+
+def near(value: object, width: float) -> str:
+    """A number with three digits, or as many as a tenth of a width asks for."""
+    return number(value, digits_beside(value, width) if _is_number(value) else 3)
 
 
 def measured(value: object, error: object) -> str:
     """A value and its standard error: 0.0123(4) is 0.0123 ± 0.0004."""
     if not (_is_number(value) and _is_number(error) and error > 0):
         return number(value)
-    exponent = math.floor(math.log10(error))
+    size = _exponent(max(abs(value), error))
+    if not SMALL <= size < HUGE:
+        text = measured(value / 10.0**size, error / 10.0**size)
+        return text + _power(size)
+    exponent = _exponent(error)
     digits = (1 if error < 2 * 10.0**exponent else 0) - exponent
     last = round(error * 10.0**digits) if digits > 0 else round(error, digits)
     return _minus(f"{round(value, digits) + 0.0:,.{max(digits, 0)}f}({last:,.0f})")
@@ -41,6 +59,15 @@ def flat(data: object, path: str = "") -> Iterator[tuple[str, str]]:
             yield from flat(value, f"{path}.{key}" if path else str(key))
     elif data is not None:
         yield path, data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+
+
+def _exponent(value: float) -> int:
+    """Of the power of ten below a value that is not 0."""
+    return math.floor(math.log10(abs(value)))
+
+
+def _power(exponent: int) -> str:
+    return "×10" + str(exponent).translate(SUPERSCRIPT)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

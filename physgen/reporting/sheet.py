@@ -17,7 +17,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from physgen.reporting.figures import PANEL, figure_of, svg
-from physgen.reporting.quantities import flat, measured, number
+from physgen.reporting.quantities import flat, measured, near, number
 
 __all__ = ["Drawing", "Sheet", "grid", "plot"]
 
@@ -78,7 +78,7 @@ class Sheet:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"number": number, "measured": measured, "flat": flat}
+        environment.filters |= {"number": number, "near": near, "measured": measured, "flat": flat}
         uris = {name: [drawing.uri for drawing in some] for name, some in self.plots.items()}
         return environment.get_template(self.template).render(**self.values, plots=uris)
 

@@ -15,6 +15,7 @@ from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Tensor
 
 from physgen.nn.differences import differentiable
+from physgen.sbi.manners import need_single
 from physgen.sbi.simulator import as_simulator
 
 if TYPE_CHECKING:
@@ -30,10 +31,14 @@ class SurrogateEstimator(ConditionalDensityEstimator):
         surrogate: a family with a likelihood.
         draws: random draws for each log p; the family's default for posteriors if None.
         seed: seed of the draws.
+
+    Raises:
+        UsageError: a prior that float32, in which sbi gives θ, does not resolve.
     """
 
     def __init__(self, surrogate: Surrogate, draws: int | None = None, seed: int = 0) -> None:
         law = surrogate.law
+        need_single(law.prior, "as_sbi")
         super().__init__(surrogate, torch.Size(law.x_shape), torch.Size([len(law.prior)]))
         self.draws, self.seed = draws or surrogate.posterior_draws, seed
         self.low, self.high = surrogate.rescale.low, surrogate.rescale.high

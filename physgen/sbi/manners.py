@@ -23,7 +23,11 @@ from torch import Tensor
 from physgen.errors import UsageError
 from simulators.base import Array, Box
 
-__all__ = ["Tracker", "need_sbi", "sbi_prior", "single", "visiting"]
+__all__ = ["Tracker", "cube_prior", "need_sbi", "need_single", "single", "visiting"]
+
+FLOAT = torch.finfo(torch.float32)
+VALUES = 1000
+"""Values of float32 that a prior must hold, at least."""
 
 
 def need_sbi(what: str) -> None:
@@ -65,11 +69,31 @@ def single(a: Array) -> Tensor:
     return torch.as_tensor(a, dtype=torch.float32)
 
 
-def sbi_prior(box: Box, device: torch.device | str = "cpu") -> Any:
-    """The prior as sbi wants it."""
+def cube_prior(dims: int, device: torch.device | str = "cpu") -> Any:
+    """A uniform prior of D parameters in its own coordinates, [−1, 1]^D, as sbi wants it."""
     from sbi.utils import BoxUniform
 
-    return BoxUniform(single(box.low), single(box.high), device=str(device))
+    return BoxUniform(-torch.ones(dims), torch.ones(dims), device=str(device))
+
+
+def need_single(prior: Box, what: str) -> None:
+    """Refuse a prior that θ in float32 cannot tell its own values apart in.
+
+    Args:
+        prior: uniform, of θ in its units.
+        what: what would be given such θ.
+
+    Raises:
+        UsageError: fewer values than `VALUES`, or beyond the range of float32.
+    """
+    for p in prior.parameters:
+        size = max(abs(p.low), abs(p.high), FLOAT.tiny)
+        if size > FLOAT.max or p.high - p.low < VALUES * FLOAT.eps * size:
+            raise UsageError(
+                f"{what}: sbi gives θ in float32, which has too few values of {p.name} in "
+                f"{p.bounds}; take another unit or origin, or physgen infer, which maps the prior "
+                "in float64"
+            )
 
 
 class Tracker:

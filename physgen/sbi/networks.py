@@ -7,6 +7,10 @@ to three parameters, else Markov chains. Therefore none leaks out of the prior's
 inside the one they were trained on will do, and independent rows multiply for all of them (sbi's
 own posteriors offer that for NLE and NRE only).
 
+They work in float32, and sbi takes a width below 1e-14 for that. So θ enters in its prior's own
+coordinates and x as `physgen.nn.embedding.scaled_for` maps it, both mapped in float64. What a
+network has learnt is told by what it says of simulations held out (`gain`).
+
 A network is saved as weights and JSON, and built again by name: no code is pickled. Greenberg et
 al. 2019 (NPE-C), Papamakarios et al. 2019 (NLE), Durkan et al. 2020 (NRE-B), Wildberger et al.
 2023 (FMPE), Geffner et al. 2023 (NPSE).
@@ -22,13 +26,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from torch import Tensor, nn
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.nn.embedding import embedding
-from physgen.nn.tensors import load_tensors, save_tensors
-from physgen.sbi.manners import Tracker, need_sbi, sbi_prior, single, visiting
+from physgen.nn.embedding import embedding, scaled_for
+from physgen.nn.tensors import load_tensors, save_tensors, tensor_of
+from physgen.nn.transforms import Transform
+from physgen.sbi.manners import Tracker, cube_prior, need_sbi, single, visiting
 from simulators.base import Array
 
 __all__ = ["METHODS", "Network", "train"]
@@ -39,6 +45,10 @@ PAIRS = 2**14
 """Pairs (θ, x) that are evaluated at once."""
 LEAST, BATCH = 100, (50, 200)
 """Simulations to train on, at least; rows of a batch: a hundredth of them, within these."""
+AMONG = 8
+"""θ among which that of each row held out is to be told."""
+SCALE = "scale."
+"""In a file the names of the tensors by which x is scaled begin so."""
 CATEGORIES = 64
 """Levels that sbi's network of categories is asked to hold, at most."""
 
@@ -55,6 +65,8 @@ class Method:
         network: its argument that builds the network.
         build: law → builder of the network from rows of θ and of x, as it sees them.
         density: network, θ (N, D), x (N, …) → its log density, (N,).
+        normalised: whether that is log p(c|x), and not only up to a function of x.
+        held: rows held out that say what was learnt, at most: an ODE is dear.
         view: law, x → x as the network sees it.
     """
 
@@ -62,6 +74,8 @@ class Method:
     network: str
     build: Callable[[Law], Builder]
     density: NetworkDensity
+    normalised: bool = False
+    held: int = 200
     view: Callable[[Law, Tensor], Tensor] = lambda law, x: x
 
 
@@ -156,11 +170,11 @@ def of_field(net: Any, theta: Tensor, x: Tensor) -> Tensor:
 
 
 METHODS = {
-    "npe": Method("NPE", "density_estimator", npe, of_theta),
-    "nle": Method("NLE", "density_estimator", nle, of_x, components),
+    "npe": Method("NPE", "density_estimator", npe, of_theta, normalised=True),
+    "nle": Method("NLE", "density_estimator", nle, of_x, view=components),
     "nre": Method("NRE", "classifier", nre, of_ratio),
-    "fmpe": Method("FMPE", "vf_estimator", fmpe, of_field),
-    "npse": Method("NPSE", "vf_estimator", npse, of_field),
+    "fmpe": Method("FMPE", "vf_estimator", fmpe, of_field, normalised=True, held=20),
+    "npse": Method("NPSE", "vf_estimator", npse, of_field, normalised=True, held=20),
 }
 
 
@@ -172,12 +186,15 @@ class Network:
         method: its name in `METHODS`.
         law: what its x followed; its prior is where θ was trained.
         net: the network, in evaluation mode.
-        info: JSON data: epochs, losses, simulations, data, seed.
+        scale: the map by which it sees x; None of one of version 0.1, which sees x and θ as
+            they are.
+        info: JSON data: epochs, losses, gain, simulations, data, seed.
     """
 
     method: str
     law: Law
     net: nn.Module
+    scale: Transform | None
     info: dict[str, Any]
 
     @torch.no_grad()
@@ -192,17 +209,22 @@ class Network:
             (N,) float64, in nats.
         """
         how, device = METHODS[self.method], next(self.net.parameters()).device
-        rows = single(theta).split(PAIRS), how.view(self.law, single(x)).split(PAIRS)
+        rows = as_seen(how, self.law, self.scale, theta, x)
         parts = [
-            how.density(self.net, t.to(device), y.to(device)).double().cpu()
-            for t, y in zip(*rows, strict=True)
+            how.density(self.net, c.to(device), z.to(device)).double().cpu()
+            for c, z in zip(*(r.split(PAIRS) for r in rows), strict=True)
         ]
-        return torch.cat(parts).numpy()
+        volume = np.log(self.law.prior.scale).sum() if self.scale and how.normalised else 0
+        return torch.cat(parts).numpy() - volume
 
     def save(self, path: Path) -> None:
         """Write the network: weights and JSON."""
         about = {"kind": "network", "method": self.method, "law": self.law.to_json()}
-        save_tensors(path, dict(self.net.state_dict()), self.info | about)
+        tensors = dict(self.net.state_dict())
+        if self.scale:
+            about["coordinates"] = "prior"
+            tensors |= {SCALE + name: v for name, v in self.scale.state_dict().items()}
+        save_tensors(path, tensors, self.info | about)
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> Network:
@@ -218,19 +240,40 @@ class Network:
         need_sbi(f"{path}: {info['method']}")
         law = Law.from_json(info["law"])
         rng = np.random.default_rng(0)
-        theta, x = single(law.prior.sample(8, rng)), _example(law)
-        how = METHODS[info["method"]]
+        how, x, scale = METHODS[info["method"]], _example(law), None
         try:
+            if info.get("coordinates") == "prior":
+                scale = scaled_for(law, x)
+                theirs = [name for name in weights if name.startswith(SCALE)]
+                scale.load_state_dict({n.removeprefix(SCALE): weights.pop(n) for n in theirs})
             with visiting(0):
-                net = how.build(law)(theta, how.view(law, x))
+                net = how.build(law)(single(law.prior.sample(8, rng)), how.view(law, x))
             net.load_state_dict(weights)
         except (KeyError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise DataError(
                 f"{path}: weights do not fit their own description: {reason}"
             ) from error
-        known = {k: v for k, v in info.items() if k not in ("format", "kind", "method", "law")}
-        return cls(info["method"], law, net.eval().requires_grad_(False).to(device), known)
+        ours = ("format", "kind", "method", "law", "coordinates")
+        known = {k: v for k, v in info.items() if k not in ours}
+        return cls(info["method"], law, net.eval().requires_grad_(False).to(device), scale, known)
+
+
+def as_seen(
+    how: Method, law: Law, scale: Transform | None, theta: Array, x: Array
+) -> tuple[Tensor, Tensor]:
+    """θ (N, D) and x (N, *x_shape) as a network sees them: (N, D) and (N, …), float32.
+
+    Args:
+        how: its method.
+        law: what x follows.
+        scale: its map of x; both as they are if None.
+        theta: in their units.
+        x: as the law has it.
+    """
+    if scale is None:
+        return single(theta), how.view(law, single(x))
+    return single(law.prior.to_cube(theta)), how.view(law, scale(tensor_of(x)))
 
 
 def _example(law: Law) -> Tensor:
@@ -269,12 +312,12 @@ def train(
     if len(theta) < LEAST:
         raise UsageError(f"{method}: expected at least {LEAST} simulations, got {len(theta)}")
     how, device = METHODS[method], device or torch.device("cpu")
-    build = how.build(law)
+    build, scale = how.build(law), scaled_for(law, tensor_of(x))
     with visiting(seed):
         import sbi.inference
 
         trainer = getattr(sbi.inference, how.trainer)(
-            prior=sbi_prior(law.prior, device),
+            prior=cube_prior(len(law.prior), device),
             device=str(device),
             tracker=Tracker(),
             show_progress_bars=False,
@@ -284,20 +327,42 @@ def train(
         trainer.get_dataloaders = lambda *args, **given: tuple(
             Batches(loader, on_batch) for loader in loaders(*args, **given)
         )
-        trainer.append_simulations(single(theta), how.view(law, single(x)), data_device="cpu")
+        trainer.append_simulations(*as_seen(how, law, scale, theta, x), data_device="cpu")
         most = {} if epochs is None else {"max_num_epochs": max(1, epochs - 1)}
         batch = int(np.clip(len(theta) // 100, *BATCH))
         net = trainer.train(training_batch_size=batch, learning_rate=RATE, **most)
     loss = float(trainer.summary["best_validation_loss"][-1])
     if not math.isfinite(loss):
         raise DataError(f"{method}: its loss is {loss}; look at x with physgen inspect --verify")
-    info = {
+    info: dict[str, Any] = {
         "simulations": len(theta),
         "epochs": int(trainer.summary["epochs_trained"][-1]),
         "validation_loss": loss,
         "seed": seed,
     }
-    return Network(method, law, net.eval().requires_grad_(False), info)
+    network = Network(method, law, net.eval().requires_grad_(False), scale, info)
+    held = np.asarray(trainer.val_indices)[: how.held]
+    info["gain"] = gain(network, theta[held], x[held])
+    return network
+
+
+def gain(network: Network, theta: Array, x: Array) -> list[float]:
+    r"""What a network tells of θ, of simulations held out, in nats, and its standard error.
+
+    The mean of log q(θ_i|x_i) − log Σ_j q(θ_j|x_i)/K over K θ of these, θ_i among them: 0 where
+    it knows no more than the prior, less where it misleads, and no more than I(θ; x) or log K
+    (van den Oord et al. 2018, arXiv:1807.03748). A function of x in log q drops out.
+
+    Args:
+        network: of any method.
+        theta: (N, D).
+        x: (N, *x_shape).
+    """
+    n, k = len(theta), min(AMONG, len(theta))
+    which = (np.arange(n)[:, None] + np.arange(k)) % n
+    found = network.log_density(theta[which.ravel()], x.repeat(k, axis=0)).reshape(n, k)
+    told = found[:, 0] - logsumexp(found, 1) + math.log(k)
+    return [float(told.mean()), float(told.std() / math.sqrt(n))]
 
 
 class Batches:

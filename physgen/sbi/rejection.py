@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physgen.sbi.manners import sbi_prior, visiting
-from simulators.base import Array, Box
+from physgen.sbi.manners import cube_prior, visiting
+from simulators.base import Array
 
 __all__ = ["rejection_draws"]
 
@@ -18,13 +18,13 @@ SEARCH = {"num_samples_to_find_max": 1000, "num_iter_to_find_max": 20}
 
 
 def rejection_draws(
-    potential: Callable[[Tensor, Any], Tensor], prior: Box, k: int, *, seed: int
+    potential: Callable[[Tensor, Any], Tensor], dims: int, k: int, *, seed: int
 ) -> Array:
-    """Independent draws of θ from a density.
+    """Independent draws from a density in the cube [−1, 1]^D.
 
     Args:
-        potential: θ (N, D), x → log density but for a constant, (N,), with derivatives by θ.
-        prior: uniform prior, from which is proposed.
+        potential: c (N, D), x → log density but for a constant, (N,), with derivatives by c.
+        dims: D; what is proposed is uniform.
         k: draws.
         seed: seed of the draws.
 
@@ -34,6 +34,6 @@ def rejection_draws(
     from sbi.inference import RejectionPosterior
 
     with visiting(seed):
-        sampler = RejectionPosterior(potential, sbi_prior(prior), **SEARCH)
+        sampler = RejectionPosterior(potential, cube_prior(dims), **SEARCH)
         found = sampler.sample((k,), x=torch.zeros(1, 1), show_progress_bars=False)
     return found.double().numpy()

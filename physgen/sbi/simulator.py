@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from physgen.sbi.manners import need_single
+
 if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
 
@@ -30,8 +32,14 @@ class Simulator:
     surrogate: Surrogate
 
     def __call__(self, theta: Tensor) -> Tensor:
-        """θ (n, D), or one θ (D,), → x (n, *x_shape) float32 where θ is."""
+        """θ (n, D), or one θ (D,), → x (n, *x_shape) float32 where θ is.
+
+        Raises:
+            UsageError: θ in float32, as sbi gives it, of a prior that float32 does not resolve.
+        """
         theta = torch.as_tensor(theta)
+        if theta.dtype == torch.float32:
+            need_single(self.surrogate.law.prior, "as_simulator")
         rows = theta if theta.ndim == 2 else theta[None]
         seed = int(torch.randint(2**62, ()))
         generator = torch.Generator(self.surrogate.device).manual_seed(seed)

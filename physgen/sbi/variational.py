@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physgen.sbi.manners import sbi_prior, visiting
-from simulators.base import Array, Box
+from physgen.sbi.manners import cube_prior, visiting
+from simulators.base import Array
 
 __all__ = ["variational_draws"]
 
@@ -24,23 +24,23 @@ FIT = {
 
 
 def variational_draws(
-    potential: Callable[[Tensor, Any], Tensor], prior: Box, k: int, *, seed: int
+    potential: Callable[[Tensor, Any], Tensor], dims: int, k: int, *, seed: int
 ) -> tuple[Array, Array]:
-    """Draws of θ from a Gaussian that is fitted to a density, and their log weights.
+    """Draws in the cube [−1, 1]^D from a Gaussian that is fitted to a density, and log weights.
 
     Args:
-        potential: θ (N, D), x → log density but for a constant, (N,), with derivatives by θ.
-        prior: uniform prior, whose box bounds θ.
+        potential: c (N, D), x → log density but for a constant, (N,), with derivatives by c.
+        dims: D.
         k: draws.
         seed: seed of the fit and the draws.
 
     Returns:
-        θ (k, D) and log p − log q of each, (k,), float64.
+        c (k, D) and log p − log q of each, (k,), float64.
     """
     from sbi.inference import VIPosterior
 
     with visiting(seed):
-        fitted = VIPosterior(potential, sbi_prior(prior), q="gaussian")
+        fitted = VIPosterior(potential, cube_prior(dims), q="gaussian")
         fitted.set_default_x(torch.zeros(1, 1)).train(**FIT)
         found = fitted.sample((k,), show_progress_bars=False)
         with torch.no_grad():

@@ -39,7 +39,7 @@ def _nodes(ising: Ising, prior: Box) -> tuple[Array, Array]:
     t, w = np.polynomial.legendre.leggauss(count)
     grid = np.stack(np.meshgrid(*[t] * d, indexing="ij"), axis=-1).reshape(-1, d)
     weight = np.prod(np.meshgrid(*[w / 2] * d, indexing="ij"), axis=0).ravel()
-    return prior.low + (prior.high - prior.low) * (grid + 1) / 2, weight
+    return prior.from_cube(grid), weight
 
 
 @lru_cache(maxsize=8)

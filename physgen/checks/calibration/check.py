@@ -101,8 +101,8 @@ class Run:
         return self.own or self.data
 
     def scaled(self, seen: Seen) -> Array:
-        """Posterior means in parts of the prior's box, (n, D)."""
-        return (seen.found.mean - self.prior.low) / (self.prior.high - self.prior.low)
+        """Posterior means in the prior's own coordinates, (n, D)."""
+        return self.prior.to_cube(seen.found.mean)
 
     def ranked(self, rank: str) -> tuple[Array | None, Array | None, dict[str, Array]]:
         """What a check's `rank` has kept of the posteriors, (n, …) each.

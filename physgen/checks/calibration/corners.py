@@ -36,21 +36,22 @@ def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
         ``axes``, D of (50,); ``marginals``, a density on each; ``planes``, the densities (50, 50)
         of each ``pair`` of parameters.
     """
-    dims = len(posterior.axes)
-    low, high = posterior.quantile(np.array([1e-3, 1 - 1e-3]))[0]
-    bounds = np.array([nodes[0, [0, -1]] for nodes in posterior.nodes]).T
-    ends = np.clip([low - 0.1 * (high - low), high + 0.1 * (high - low)], *bounds).T
-    shown = [np.linspace(a, b, SIDE)[None] for a, b in ends]
+    prior, dims = posterior.prior, len(posterior.axes)
+    low, high = prior.to_cube(posterior.quantile(np.array([1e-3, 1 - 1e-3]))[0])
+    more = 0.1 * (high - low)
+    c = np.linspace((low - more).clip(-1), (high + more).clip(max=1), SIDE)
+    shown = [a[None] for a in c.T]
 
     def density(*pick: int) -> Array:
         """Of some parameters, the others integrated out."""
         axes = [shown[d] if d in pick else posterior.axes[d] for d in range(dims)]
         p = np.moveaxis(np.exp(posterior.on(tuple(axes))), [1 + d for d in pick],
                         range(1, 1 + len(pick)))  # fmt: skip
-        return integral([a for d, a in enumerate(axes) if d not in pick], p)[0]
+        rest = [a for d, a in enumerate(axes) if d not in pick]
+        return integral(rest, p)[0] / prior.scale[list(pick)].prod()
 
     return {
-        "axes": [a[0] for a in shown],
+        "axes": list(prior.from_cube(c).T),
         "marginals": [density(d) for d in range(dims)],
         "planes": [
             {"pair": [d, e], "density": density(d, e)} for e in range(dims) for d in range(e)

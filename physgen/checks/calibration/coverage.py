@@ -37,7 +37,7 @@ def credibility(posterior: GridPosterior, theta: Array, around: Array, prior: Bo
         around: not needed.
         prior: uniform.
     """
-    at = np.exp(posterior.on(tuple(theta.T[..., None]))).reshape(len(theta))
+    at = np.exp(posterior.on(tuple(prior.to_cube(theta).T[..., None]))).reshape(len(theta))
     return mass_above(posterior, posterior.density, np.where(prior.contains(theta), at, 0))
 
 

@@ -12,6 +12,7 @@ to the power of 1/0.7²; and shifted by 0.3 of its widths in all parameters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ def posteriors_of(
         tick: told the part that is done.
     """
     rng = np.random.default_rng([seed, 7])
-    around = rng.uniform(prior.low, prior.high, (len(x), len(prior)))
+    around = prior.sample(len(x), rng)
     size = ((MOST[len(prior)] - 1) * FINE[len(prior)] + 1) ** len(prior)
     step, parts, flat = max(1, POINTS // size), [], prior.log_prob(prior.low[None])[0]
 
@@ -133,6 +134,4 @@ def tempered(posterior: GridPosterior, power: float) -> GridPosterior:
     """The posterior to a power, not normalised: narrower for a power above 1."""
     peak = posterior.values.max(tuple(range(1, posterior.values.ndim)), keepdims=True)
     values = power * (posterior.values - peak)
-    return GridPosterior(
-        posterior.nodes, values, posterior.log_evidence, posterior.evaluations, posterior.resolved
-    )
+    return replace(posterior, values=values)

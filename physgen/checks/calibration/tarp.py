@@ -35,11 +35,10 @@ def mass_nearer(posterior: GridPosterior, theta: Array, around: Array, prior: Bo
         around: the point of each row, (n, D).
         prior: its box is the unit of distances.
     """
-    width, dims = prior.high - prior.low, len(posterior.axes)
-    near = np.zeros(1)
+    point, dims, near = prior.to_cube(around), len(prior), np.zeros(1)
     for d, axis in enumerate(posterior.axes):
-        near = near - along(((axis - around[:, [d]]) / width[d]) ** 2, d, dims)
-    return mass_above(posterior, near, -(((theta - around) / width) ** 2).sum(-1))
+        near = near - along((axis - point[:, [d]]) ** 2, d, dims)
+    return mass_above(posterior, near, -((prior.to_cube(theta) - point) ** 2).sum(-1))
 
 
 def _measure(run: Run) -> dict[str, Any]:

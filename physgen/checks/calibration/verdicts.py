@@ -63,8 +63,7 @@ def calibration_warnings(
     if theta is None:
         yield "the rows have no theta, so that only what their x tell is judged"
     else:
-        scaled = (theta - prior.low) / (prior.high - prior.low)
-        p = [float(kstest(u, "uniform").pvalue) for u in scaled.T]
+        p = [float(kstest(c, "uniform", (-1, 2)).pvalue) for c in prior.to_cube(theta).T]
         off = [f"{n} (p {v:.1g})" for n, v in zip(prior.names, p, strict=True) if v < ALPHA]
         if off:
             yield (

@@ -290,7 +290,7 @@ def _classifiers(
 
     def judged(ours: Array, theirs: Array, see: See) -> dict[str, Any]:
         rows = len(ours)
-        t, u = (None if t is None else t[:rows].astype(np.float32) for t in theta)
+        t, u = (None if t is None else t[:rows] for t in theta)
         control = shuffle_components(ours, np.random.default_rng([seed, 4]))
         test = c2st(*see(ours, theirs), given=_both(t, u), seed=seed, steps=steps)
         caught = c2st(*see(ours, control), given=_both(t, t), seed=seed, steps=steps, null=False)

@@ -178,6 +178,8 @@ def logged(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def standardised(x: Array) -> Array:
-    """Columns of x (n, d) with mean 0 and variance 1; a constant column is 0."""
-    sd = x.std(0)
-    return (x - x.mean(0)) / np.where(sd > 0, sd, 1)
+    """Columns of x (n, d) of any size with mean 0 and variance 1; a constant column is 0."""
+    off = x - x.mean(0)
+    unit = abs(off).max(0)
+    off = off / np.where(unit > 0, unit, 1)  # squares of small numbers are none
+    return off / np.where(unit > 0, off.std(0), 1)
