@@ -724,3 +724,28 @@ def test_examples_run_and_are_short(path, tmp_path, monkeypatch):
     with visiting(0), contextlib.redirect_stdout(said):
         runpy.run_path(str(path), run_name="__main__")
     assert len(said.getvalue().splitlines()) >= 4
+
+
+class Sums:
+    """x of which one component is constant and one is the sum of two others."""
+
+    prior = Box(a=(1.0, 2.0))
+    x_shape = (4,)
+
+    def sample(self, theta, rng):
+        x = theta + 0.1 * rng.normal(size=(len(theta), 2))
+        return np.column_stack([x, x.sum(1), np.full(len(x), 7.0)])
+
+
+@pytest.mark.parametrize("method", ["npe", "nle", "nre"])
+def test_networks_leave_out_what_other_components_tell(method, tmp_path):
+    """The exact posterior of a mean of two: width 0.1/√2."""
+    data = physgen.simulate(Sums, n=1000, seed=1)
+    rows = slice(0, 10)
+    post = physgen.infer(
+        data, data, method=method, epochs=15, rows=rows, network=tmp_path / "net.pt", seed=1
+    )
+    assert np.abs(post.mean[:, 0] - data.x[:10, :2].mean(1).clip(1, 2)).mean() < 0.05
+    assert 0.04 < np.median(post.sd) < 0.11
+    again = physgen.infer(tmp_path / "net.pt", data, rows=rows, seed=1)
+    np.testing.assert_allclose(again.mean, post.mean, rtol=1e-6)

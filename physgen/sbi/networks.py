@@ -33,7 +33,7 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.embedding import embedding, scaled_for
 from physgen.nn.tensors import load_tensors, save_tensors, tensor_of
-from physgen.nn.transforms import Transform
+from physgen.nn.transforms import Related, Transform, finite_part
 from physgen.sbi.manners import Tracker, cube_prior, need_sbi, single, visiting
 from simulators.base import Array
 
@@ -76,7 +76,7 @@ class Method:
     density: NetworkDensity
     normalised: bool = False
     held: int = 200
-    view: Callable[[Law, Tensor], Tensor] = lambda law, x: x
+    view: Callable[[Law, Tensor], Tensor] = lambda law, x: finite_part(x)[0]
 
 
 def with_features(
@@ -142,8 +142,9 @@ def nle(law: Law) -> Builder:
 
 
 def components(law: Law, x: Tensor) -> Tensor:
-    """x (B, *x_shape) → (B, N): spins as 0 and 1."""
-    return (x.flatten(1) + 1) / 2 if law.support == "spins" else x.flatten(1)
+    """x (B, *x_shape) → (B, N): spins as 0 and 1, and what is told by others left out."""
+    flat = x.flatten(1)
+    return (flat + 1) / 2 if law.support == "spins" else flat[:, flat[0].isfinite()]
 
 
 def of_theta(net: Any, theta: Tensor, x: Tensor) -> Tensor:
@@ -246,6 +247,7 @@ class Network:
                 scale = scaled_for(law, x)
                 theirs = [name for name in weights if name.startswith(SCALE)]
                 scale.load_state_dict({n.removeprefix(SCALE): weights.pop(n) for n in theirs})
+                x = torch.where(scale.kept, x, torch.inf) if isinstance(scale, Related) else x
             with visiting(0):
                 net = how.build(law)(single(law.prior.sample(8, rng)), how.view(law, x))
             net.load_state_dict(weights)
