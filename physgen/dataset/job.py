@@ -216,8 +216,8 @@ class Job:
         folder = self.folder
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise UsageError(f"{folder}: expected a folder of unfinished rows; move it away")
-        for entry in os.scandir(folder) if folder.exists() else ():
-            if not OURS.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+        for entry in sorted(folder.iterdir()) if folder.exists() else ():
+            if not OURS.fullmatch(entry.name) or entry.is_symlink() or not entry.is_file():
                 raise UsageError(
                     f"{folder}: holds {entry.name!r}, which is not of unfinished rows; move it "
                     "away, or choose another output"
