@@ -218,6 +218,7 @@ def test_a_changed_figure_is_noticed(tmp_path, name):
         assert "differ from its content_sha256" in done.output
 
 
+@pytest.mark.usefixtures("quick")
 def test_scores_are_sealed_in_memory_and_in_the_file(tmp_path):
     data, rng = physgen.simulate("gaussian", n=64), np.random.default_rng(0)
     scores = physgen.compare(data, data[rng.permutation(64)], out=tmp_path / "a.json")
