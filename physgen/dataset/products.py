@@ -96,7 +96,7 @@ def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: a value that JSON does not have.
     """
-    plain = json.loads(dumps(data))
+    plain = json.loads(json.dumps(dict(data)))
     plain.pop(SEAL, None)
     return plain | {SEAL: content_digest(dumps(plain), [])}
 
