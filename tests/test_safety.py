@@ -99,6 +99,25 @@ def test_a_work_folder_that_is_not_ours_is_left_alone(tmp_path, force):
     assert not work.exists()
 
 
+def test_a_damaged_job_file_is_one_line_and_its_rows_stay(tmp_path):
+    work = tmp_path / ".a.h5.parts"
+    work.mkdir()
+    (work / "00000000.h5").write_text("a shard")
+    for text in (
+        "{",
+        "[]",
+        '{"digest": 1}',
+        "\udcff",
+        '{"created": "now", "digest": "", "config": {}}',
+    ):
+        (work / "job.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+        for flags in ([], ["--force"]):
+            done = run("simulate", "gaussian", "-n", 3, "-o", tmp_path / "a.h5", *flags)
+            assert done.exit_code == 3
+            assert "job.json: is damaged; remove its folder" in done.output
+    assert (work / "00000000.h5").exists()
+
+
 # HDF5.
 
 

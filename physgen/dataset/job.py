@@ -148,7 +148,8 @@ class Job:
         """Hold the output alone; if its rows are invalid, drop those that are finished.
 
         Raises:
-            UsageError: another process holds it, or its work folder is not one.
+            DataError: the job file is damaged.
+            UsageError: another process holds it, or the work folder is not ours.
         """
         holder = self.folder / "holder"
         with storage(self.folder):
@@ -186,12 +187,7 @@ class Job:
         Raises:
             UsageError: the output exists, or the folder holds shards of another configuration.
         """
-        try:
-            before = self.load()
-        except DataError:
-            if not force:
-                raise
-            before = None
+        before = self.load()
         if before and before["digest"] == self.digest:
             return str(before["created"])
         refuse_overwriting(self.path, force)
@@ -208,10 +204,11 @@ class Job:
         return str(job["created"])
 
     def refuse_strangers(self) -> None:
-        """Refuse a work folder that is a link, no folder, or holds what is not ours.
+        """Refuse a work folder that is a link, no folder, or not ours; nothing of it is touched.
 
         Raises:
-            UsageError: any of these; nothing of it is touched.
+            DataError: its job file is damaged.
+            UsageError: any of the others.
         """
         folder = self.folder
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -222,6 +219,7 @@ class Job:
                     f"{folder}: holds {entry.name!r}, which is not of unfinished rows; move it "
                     "away, or choose another output"
                 )
+        self.load()
 
     def load(self) -> dict[str, Any] | None:
         """What the job file says; None where there is none.
@@ -231,8 +229,7 @@ class Job:
         """
         if not self.file.exists():
             return None
-        hint = "is damaged: remove its folder, or add --force, to begin again"
-        with as_written(self.file, hint):
+        with as_written(self.file, "is damaged; remove its folder to begin again"):
             found = json.loads(read_bytes(self.file))
             return {
                 "created": datetime.fromisoformat(found["created"]).isoformat(),
