@@ -256,7 +256,10 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            raise click.UsageError(printable(error.format_message()), error.ctx) from None
+            said = error.format_message()
+            if printable(said) == said:
+                raise
+            raise click.UsageError(printable(said), error.ctx) from None
 
 
 class Line(logging.Formatter):

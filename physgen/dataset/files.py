@@ -73,6 +73,8 @@ def write_bytes(path: str | Path, data: bytes, *, sidecar: bool, durable: bool =
     path = Path(path)
     refuse_overwriting(path, force=True)
     with storage(path), beside(path) as temporary:
+        if durable:  # not for each of the many shards: their folder goes as a whole
+            clear(path)
         store(temporary, data, durable)
         publish(temporary, path, hashlib.sha256(data).hexdigest() if sidecar else "", durable)
 
@@ -81,30 +83,35 @@ def write_bytes(path: str | Path, data: bytes, *, sidecar: bool, durable: bool =
 def beside(path: Path) -> Iterator[Path]:
     """The name of a file until it is finished: in the same folder, and not to be guessed.
 
-    It says host and process, so that what dead processes have left there can go first.
+    It says host and process, so that `clear` can tell it.
     """
-    ours = f".{path.name}.{socket.gethostname()}."
-    for left in path.parent.glob(f"{glob.escape(ours)}*.tmp"):
-        made = re.fullmatch(r"(\d+)(\.[0-9a-f]{16})?\.tmp", left.name[len(ours) :])
-        if made and not running(int(made[1])) and left.is_file():
-            left.unlink(missing_ok=True)
-    temporary = path.with_name(f"{ours}{os.getpid()}.{secrets.token_hex(8)}.tmp")
+    token = f"{os.getpid()}.{secrets.token_hex(8)}"
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{token}.tmp")
     try:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def clear(path: Path) -> None:
+    """Remove what dead processes of this host have left of a file, under names of `beside`."""
+    ours = f".{path.name}.{socket.gethostname()}."
+    for left in path.parent.glob(f"{glob.escape(ours)}*.tmp"):
+        made = re.fullmatch(r"(\d+)(\.[0-9a-f]{16})?\.tmp", left.name[len(ours) :])
+        if made and not running(int(made[1])) and left.is_file():
+            left.unlink(missing_ok=True)
+
+
 def running(process: int) -> bool:
     """Whether a process of this host may be running."""
     if not 0 < process <= LARGEST_PROCESS:
-        return True  # of a stranger
+        return True  # not of ours
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
     return True
 
 

@@ -84,7 +84,10 @@ def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
 
 
 def unguarded(path: Path) -> h5py.File:
-    """An HDF5 file of ours, without a lock where the file system has none: none is written to."""
+    """An HDF5 file, open; without a lock where the file system has none.
+
+    Nothing of ours is written to under its own name, so that reading needs none.
+    """
     try:
         return h5py.File(path, "r")
     except OSError as error:

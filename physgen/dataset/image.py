@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from physgen.dataset.files import beside, file_digest, publish, storage, sync
+from physgen.dataset.files import beside, clear, file_digest, publish, storage, sync
 from physgen.dataset.schema import block_digest
 from simulators.base import Array
 
@@ -95,6 +95,7 @@ def whole(path: Path) -> Iterator[tuple[h5py.File, Output]]:
         StorageError: the file system refused; nothing is left of it.
     """
     with storage(path), beside(path) as temporary:
+        clear(path)
         with Output(temporary, "x+") as output:
             with h5py.File(output, "w") as file:
                 yield file, output

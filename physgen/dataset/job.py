@@ -41,8 +41,9 @@ from physgen.errors import DataError, UsageError, as_written
 
 __all__ = ["Job", "Shard", "created_now", "shards"]
 
-OURS = re.compile(r"(lock|soft-lock|holder|merged|job\.json|\d{8,}\.h5)|\..+\.tmp")
-"""Names of the files in a work folder."""
+NAME = r"(?:lock|soft-lock.*|holder|merged|job\.json|\d{8,}\.h5)"
+OURS = re.compile(rf"{NAME}|\.{NAME}\..+\.tmp")
+"""Names of the files in a work folder, and of those that are being written."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,8 @@ class Job:
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise UsageError(f"{folder}: expected a folder of unfinished rows; move it away")
         for entry in sorted(folder.iterdir()) if folder.exists() else ():
-            if not OURS.fullmatch(entry.name) or entry.is_symlink() or not entry.is_file():
+            plain = entry.is_file() or not entry.exists()  # a writer's temporary has gone
+            if not OURS.fullmatch(entry.name) or entry.is_symlink() or not plain:
                 raise UsageError(
                     f"{folder}: holds {entry.name!r}, which is not of unfinished rows; move it "
                     "away, or choose another output"
