@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
@@ -46,6 +46,7 @@ class Law:
         support: the values that x can take.
         symmetries: maps of x that leave p(x|θ) unchanged.
         levels: K, where the support is levels, of integers 0 … K − 1; else 0.
+        dtype: floating type in which reals and nonnegative x are kept.
     """
 
     simulator: str
@@ -55,6 +56,7 @@ class Law:
     symmetries: tuple[Symmetry, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     levels: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
         """Refuse a prior, support, levels or a symmetry that cannot be, and a shape that is none.
@@ -72,6 +74,8 @@ class Law:
             raise ValueError(
                 f"levels: expected {least} to {most} for {self.support} x, got {self.levels}"
             )
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype: expected float32 or float64, got {self.dtype!r}")
         if unknown := set(self.symmetries) - set(SYMMETRIES):
             raise ValueError(
                 f"symmetries: expected some of {', '.join(SYMMETRIES)}, got {sorted(unknown)}"
@@ -128,6 +132,7 @@ class Law:
                 support=declared.support(simulator),
                 symmetries=declared.symmetries(simulator),
                 levels=int(declared.levels(simulator)),
+                dtype=declared.dtype(simulator) or "float32",
             )
         except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(f"{name}: {error}") from error
@@ -173,9 +178,10 @@ class Law:
         return replace(Law.of(self.simulator, {**self.options, **whole}), prior=self.prior)
 
     def to_json(self) -> dict[str, Any]:
-        """The law as JSON data; levels only where the support is levels."""
+        """The law as JSON data; levels where the support is levels, dtype where it is float64."""
         data = vars(self) | {"prior": self.prior.to_json(), "options": dict(self.options)}
-        return data if self.levels else {k: v for k, v in data.items() if k != "levels"}
+        usual = {"levels": 0, "dtype": "float32"}
+        return {k: v for k, v in data.items() if k not in usual or v != usual[k]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Law:
@@ -193,6 +199,7 @@ class Law:
                 support=data["support"],
                 symmetries=tuple(data["symmetries"]),
                 levels=int(data.get("levels", 0)),
+                dtype=data.get("dtype", "float32"),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error
@@ -224,7 +231,7 @@ def refuse_changed(simulator: Simulator, again: Simulator) -> None:
         UsageError: they differ in an option or in what they declare.
     """
     names = [o.name for o in options(type(simulator))]
-    for name in (*names, "prior", "x_shape", "support", "symmetries", "levels"):
+    for name in (*names, "prior", "x_shape", "support", "symmetries", "levels", "dtype"):
         one, other = (getattr(s, name, None) for s in (simulator, again))
         if one != other:
             raise UsageError(

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import simulators.base as declared
+from physgen.dataset.assumptions import broken_assumptions, float_type
 from physgen.errors import DataError, UsageError
-from physgen.law import require_box
+from physgen.law import Law, require_box
 from physgen.registry import class_path, find, require_own_name
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Array, Box, LogProb, Simulator
 
@@ -31,6 +32,7 @@ __all__ = ["check_simulator", "check_surrogate"]
 
 SIGMAS = 5.0
 ROWS = 2000
+LOOKED_AT = 250  # rows in which real x is looked at
 SHIFT = 0.25  # of the prior's width
 STEP = 0.01  # of a central difference, in the prior's width or x's
 
@@ -107,6 +109,7 @@ def samples(simulator: Simulator) -> Iterator[str]:
         yield f"sample: support is levels, but x holds others than the integers 0 to {levels - 1}"
     if declared.support(simulator) == "nonnegative" and (x < 0).any():
         yield "sample: support is nonnegative, but x is negative"
+    yield from densities(simulator)
     for name, observable in declared.observables(simulator).items():
         value = np.asarray(observable(x))
         if value.ndim not in (1, 2) or len(value) != 7:
@@ -115,6 +118,19 @@ def samples(simulator: Simulator) -> Iterator[str]:
         value = np.asarray(joint(theta, x))
         if value.ndim not in (1, 2) or len(value) != 7:
             yield f"joint observable {name}: expected shape (7,) or (7, k), got {value.shape}"
+
+
+def densities(simulator: Simulator) -> Iterator[str]:
+    """Complaints about real x that has no density, or whose digits are lost."""
+    if declared.support(simulator) in ("spins", "levels"):
+        return
+    theta = simulator.prior.sample(LOOKED_AT, np.random.default_rng(1))
+    x = np.asarray(simulator.sample(theta, np.random.default_rng(2)))
+    law = Law(
+        type(simulator).__name__, simulator.prior, simulator.x_shape, declared.support(simulator)
+    )
+    x = x.astype(declared.dtype(simulator) or float_type(x))
+    yield from (f"sample: {line}" for line in broken_assumptions(law, x))
 
 
 def truth(simulator: Simulator) -> Iterator[str]:

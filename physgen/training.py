@@ -165,8 +165,8 @@ def tensors(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def split(
     data: Dataset, validation: float, memory_gib: float, device: torch.device
-) -> tuple[Data, Data, Tensor]:
-    """Training rows, validation rows (the last ones of the data), and some x to standardise by.
+) -> tuple[Data, InMemory, InMemory]:
+    """Training rows, validation rows (the last ones of the data), and some of the first ones.
 
     Args:
         data: rows of (θ, x), in memory or in a file.
@@ -175,7 +175,7 @@ def split(
         device: where the rows go.
 
     Returns:
-        Training rows, validation rows, and x (n, *x_shape) of some training rows.
+        Training rows, validation rows, and as many of the first as scales are told by.
 
     Raises:
         DataError: data without θ, or with too few rows for both.
@@ -185,16 +185,15 @@ def split(
     n_train = n - n_val
     if n_train < 1:
         raise DataError(f"{data.where}: {n} rows; expected at least 2 to train and validate on")
-    rows = slice(0, n_train)
+    rows, first = slice(0, n_train), min(n_train, STANDARDISE_BY)
     held_out = data.read(slice(n_train, n))
     val = InMemory(*tensors(held_out, device))
     row_bytes = (held_out.x.nbytes + held_out.labels(data.where).nbytes) / n_val
     if not data.in_memory and row_bytes * n_train > memory_gib * 2**30:
         train: Data = Streamed(lambda size: Stream(data.where, size, rows=rows), n_train, device)
-        sample = data.read(slice(0, min(n_train, STANDARDISE_BY)))
-        return train, val, torch.from_numpy(sample.x)
+        return train, val, InMemory(*tensors(data.read(slice(0, first)), device))
     train = InMemory(*tensors(data.read(rows), device))
-    return train, val, train.x[:STANDARDISE_BY]
+    return train, val, InMemory(train.theta[:first], train.x[:first])
 
 
 class Trainer:

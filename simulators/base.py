@@ -10,6 +10,9 @@ attribute          meaning                                       absent means
 ``support``        the values of x: one of :data:`SUPPORTS`      ``"reals"``
 ``levels``         K, where support is levels: x is one of the   not for levels
                    integers 0 … K − 1 (2 to 32768)
+``dtype``          type in which reals and nonnegative x are     told by the first rows:
+                   kept: ``"float32"`` or ``"float64"``          float64 where float32
+                                                                 would lose digits
 ``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
                    of :data:`SYMMETRIES`
 ``observables``    name → :class:`Observable`                    none
@@ -258,6 +261,11 @@ def exact_log_z(simulator: Simulator) -> Callable[[Array], Array] | None:
 def levels(simulator: Simulator) -> int:
     """K, where x is one of the integers 0 … K − 1; 0 where it is not."""
     return getattr(simulator, "levels", 0) if support(simulator) == "levels" else 0
+
+
+def dtype(simulator: Simulator) -> Literal["float32", "float64"] | None:
+    """The floating type in which x is to be kept; None where the data are to say."""
+    return getattr(simulator, "dtype", None)
 
 
 def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:

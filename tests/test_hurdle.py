@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -109,7 +110,7 @@ def test_the_map_has_an_inverse_and_its_volume_by_autograd():
     x = torch.rand(97, 3, generator=generator(), dtype=torch.float64) + 0.1
     x[::2, 1] = 0
     x[:, 2] = 0
-    transform = LogHurdle((3,)).double()
+    transform = LogHurdle(replace(law(3), dtype="float64"))
     transform.fit(x)
     torch.testing.assert_close(transform.inverse(transform(x)), x, rtol=1e-5, atol=0)
     assert not hits(transform(x))[:, 2].any()
@@ -122,7 +123,7 @@ def test_the_map_has_an_inverse_and_its_volume_by_autograd():
 
 
 def test_what_is_below_the_least_of_the_training_data_is_not_read_out():
-    transform = LogHurdle((2,))
+    transform = LogHurdle(law(2))
     transform.fit(torch.tensor([[0.0, 0.5], [2.0, 0.25]]))
     assert transform.read_out(torch.tensor([[0.2, 0.3]])).tolist() == [[0, pytest.approx(0.3)]]
 

@@ -188,7 +188,7 @@ def test_split_holds_out_the_last_rows(tmp_path):
         train, val, some = split(Dataset(tmp_path / "rows.h5"), 0.2, memory, CPU)
         assert (len(train), len(val)) == (81, 20)
         assert torch.equal(val.x, x[81:])
-        assert torch.equal(some, x[:81])
+        assert torch.equal(some.x, x[:81])
         seen = torch.cat([b for _, b in train.batches(7, np.random.default_rng(0))])
         assert torch.equal(seen[:, 0].sort()[0], x[:81, 0].sort()[0])
 

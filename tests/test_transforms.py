@@ -1,6 +1,7 @@
 """Maps of x and θ: autograd Jacobians, and the group that augmentation generates."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from physgen.errors import DataError
 from physgen.law import Law
 from physgen.nn.transforms import Identity, Rescale, Standardise, Symmetries, for_support
+from physgen.registry import find
 from simulators.base import Box
 from simulators.ising.observables import bonds
 
@@ -27,17 +30,17 @@ def law(shape, symmetries, support="spins"):
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=21, max_size=21), st.floats(1e-3, 1e3))
 def test_log_det_of_standardise_against_autograd(values, scale):
-    z = Standardise((3,))
+    z = Standardise(law((3,), (), "reals"))
     x = scale * torch.tensor(values).view(7, 3)
     z.fit(x)
     jacobian = torch.autograd.functional.jacobian(lambda y: z(y[None])[0], x[0])
     expected = torch.linalg.slogdet(jacobian.double())[1]
-    torch.testing.assert_close(z.log_det(x), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(z.log_det(x[:1])[0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_standardise_has_mean_zero_and_unit_spread_and_an_inverse():
     x = torch.randn(997, 2, 3, generator=generator()) * torch.tensor([1e-3, 1.0, 50.0]) + 7
-    transform = Standardise((2, 3))
+    transform = Standardise(law((2, 3), (), "reals"))
     transform.fit(x)
     z = transform(x)
     assert z.mean(0).abs().max() < 1e-2
@@ -45,12 +48,13 @@ def test_standardise_has_mean_zero_and_unit_spread_and_an_inverse():
     torch.testing.assert_close(transform.inverse(z), x)
 
 
-def test_constant_components_keep_their_unit():
-    transform = Standardise((3,))
+def test_few_rows_keep_their_unit():
+    transform = Standardise(law((3,), (), "reals"))
     transform.fit(torch.tensor([[0.1, 2.0, 3.0], [0.1, 2.0, 5.0]]))
     assert transform.std.tolist() == [1, 1, 1]
-    transform.fit(torch.tensor([[0.1, 2.0, 3.0]]))  # one row: all are constant
+    transform.fit(torch.tensor([[0.1, 2.0, 3.0]]))
     assert transform.std.tolist() == [1, 1, 1]
+    assert not transform.told()
 
 
 def test_the_support_chooses_the_map():
@@ -140,3 +144,78 @@ def test_rows_have_signs_of_their_own():
 def test_a_transpose_of_an_oblong_is_refused():
     with pytest.raises(ValueError, match="square"):
         law((2, 3), ("transpose",))
+
+
+# --- numbers of any size, tails, components that others tell -------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1.0, 0.0), (1.0, 1e9), (1e-32, 0.0), (1e45, 0.0), (1e-180, 0.0)]
+)
+def test_the_unit_and_the_origin_of_x_do_not_matter(scale, offset):
+    """z of any numbers is that of the same numbers of size 1, to the rounding of float64."""
+    plain = torch.randn(500, 4, generator=generator(), dtype=torch.float64)
+    plain[:, 3] = plain[:, 3].tan()  # heavy tails
+    reals = law((4,), (), "reals")
+    one, other = Standardise(reals), Standardise(replace(reals, dtype="float64"))
+    one.fit(plain)
+    other.fit(plain * scale + offset)
+    x = plain * scale + offset
+    torch.testing.assert_close(other(x), one(plain), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(other.inverse(other(x)), x, rtol=1e-6, atol=1e-5 * scale)
+    volume = -4 * torch.tensor(scale, dtype=torch.float64).log()
+    torch.testing.assert_close(other.log_det(x), one.log_det(plain) + volume, rtol=1e-5, atol=1e-5)
+
+
+def test_tails_are_drawn_in_and_normal_components_are_not():
+    x = torch.randn(2000, 2, generator=generator())
+    x[:, 1] /= torch.randn(2000, generator=generator(1))
+    transform = Standardise(law((2,), (), "reals"))
+    transform.fit(x)
+    assert transform.heavy.tolist() == [False, True]
+    assert transform(x)[:, 1].abs().max() < 12 < x[:, 1].abs().max()
+    assert transform(x)[:, 1].diff().sign().equal(x[:, 1].diff().sign()), "monotone"
+
+
+def test_components_that_others_tell_do_not_count_and_come_back():
+    x = torch.randn(300, 4, generator=generator())
+    x[:, 1], x[:, 3] = 0.1, 2 * x[:, 0] - x[:, 2] + 5
+    transform = Standardise(law((4,), (), "reals"))
+    transform.fit(x)
+    assert transform.told() == ["x[1] = 0.1", "x[3] = 2 x[0] + -1 x[2] + 5"]
+    z = transform(x)
+    assert z.isinf().any(0).tolist() == [False, True, False, True]
+    z[:, [1, 3]] = torch.randn(300, 2, generator=generator(1))  # what a network makes of them
+    torch.testing.assert_close(transform.inverse(z), x, rtol=1e-5, atol=1e-5)
+    alone = Standardise(law((2,), (), "reals"))
+    alone.fit(x[:, [0, 2]])
+    torch.testing.assert_close(transform.log_det(x), alone.log_det(x[:, [0, 2]]))
+
+
+@pytest.mark.parametrize("family", ["cvae", "diffusion", "gan"])
+def test_a_density_of_x_with_told_components_is_that_of_the_others(family):
+    """After a training that sees copies and constants, log p does not depend on their widths."""
+    x = torch.randn(400, 2, generator=generator())
+    more = torch.cat([x, x[:, :1], torch.full((400, 1), 3.0)], 1)
+    cls = find("surrogates", family)
+    model = cls.create(law((4,), (), "reals"), cls.Config()).eval()
+    assert model.fit_transform(more) == ["x[2] = 1 x[0]", "x[3] = 3"]
+    theta = torch.full((50, 1), 0.5, dtype=torch.float64)
+    drawn = model.sample(theta, 0)
+    torch.testing.assert_close(drawn[:, 2:], torch.stack([drawn[:, 0], 0 * drawn[:, 0] + 3], 1))
+    if family != "gan":
+        log_p = model.log_prob(theta, more[:50])
+        untrained = torch.distributions.Normal(0, 1).log_prob(x[:50]).sum(1)
+        assert (log_p - untrained).mean().abs() < 1, "two components count, not four"
+
+
+def test_a_family_without_such_densities_refuses_them(monkeypatch):
+    x = torch.randn(100, 2, generator=generator())
+    cls = find("surrogates", "cvae")
+    monkeypatch.setattr(cls, "leaves_out", False)
+    model = cls.create(law((2,), (), "reals"), cls.Config())
+    model.fit_transform(x)
+    with pytest.raises(DataError, match=r"x\[1\] = -1 x\[0\]"):
+        model.fit_transform(torch.stack([x[:, 0], -x[:, 0]], 1))
+    with pytest.raises(DataError, match="does not vary"):
+        model.fit_transform(0 * x)

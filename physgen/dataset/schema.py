@@ -5,7 +5,7 @@ Layout ``physgen/1``, one HDF5 file a dataset::
     /theta       float64 (N, D)       inside the prior, bounds included
     /x           int8 (N, …)          −1 or +1, where the law's support is spins
                  int8 or int16 (N, …) 0 … K − 1, where it is levels (int16 for K > 128)
-                 float32 (N, …)       otherwise
+                 float32 (N, …)       otherwise, or float64 where the law says so
     /aux/<name>  any number (N, …)    optional: energy, exact log p, latent truth, …
     /meta/json   UTF-8, at most 1 MiB Meta: law, source, seed, provenance
 
@@ -174,7 +174,7 @@ def x_type(law: Law) -> np.dtype[Any]:
     """The type in which a file stores x."""
     if law.support in ("spins", "levels"):
         return np.dtype("i1" if law.levels <= 128 else "i2")
-    return np.dtype("f4")
+    return np.dtype(law.dtype)
 
 
 def validated(rows: Rows, law: Law, where: str = "x", first: int = 0) -> Rows:
@@ -241,6 +241,9 @@ def refuse(rows: Rows, law: Law | None, where: str, first: int = 0, mend: str = 
 
 def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """What can be wrong with a row → the rows that have this fault, (n,)."""
+    if rows.x.dtype == np.float32:
+        infinite = ~per_row(~np.isinf(rows.x))
+        yield "x is infinite, or overflows float32 (then declare dtype = 'float64')", infinite
     for name, values in rows.arrays().items():
         yield f"{name} is not finite", ~per_row(np.isfinite(values))
     if law is None:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.hurdle import shown
+from physgen.nn.transforms import finite_part
 
 __all__ = [
     "FiLM",
@@ -51,9 +52,12 @@ def as_field(law: Law, x: Tensor) -> Tensor:
 
 
 def seen(law: Law, z: Tensor) -> Tensor:
-    """z (B, *x_shape) as networks see it: a field, of hits and logarithms where x is a hurdle."""
+    """z (B, *x_shape) as networks see it: a field, of hits and logarithms where x is a hurdle.
+
+    A component that does not count is 0.
+    """
     field = as_field(law, z)
-    return shown(field) if law.support == "nonnegative" else field
+    return shown(field) if law.support == "nonnegative" else finite_part(field)[0]
 
 
 def seen_channels(law: Law) -> int:

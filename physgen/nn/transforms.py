@@ -8,24 +8,31 @@ that every log p that leaves a surrogate is in the raw units of x.
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from physgen.dataset.assumptions import Relation, Tails, relation
+from physgen.errors import DataError
 from physgen.law import Law
 from simulators.base import Box, Symmetry
 
 __all__ = [
     "Identity",
     "LogHurdle",
+    "Related",
     "Rescale",
     "Standardise",
     "Symmetries",
     "Transform",
+    "finite_part",
     "for_support",
 ]
 
 TINY = 1e-300
+NEW = ("kept", "offset", "coefficients", "heavy")
+"""Buffers that files of earlier versions do not have."""
 
 
 class Rescale(nn.Module):
@@ -67,6 +74,81 @@ class Transform(nn.Module, abc.ABC):
         """x (B, *x_shape) as a detector would tell it: nothing changes by default."""
         return x
 
+    def told(self) -> list[str]:
+        """Components of x that are constant or that others tell, each with what tells it."""
+        return []
+
+
+def finite_part(z: Tensor) -> tuple[Tensor, Tensor]:
+    """z (B, …) with 0 for the components that do not count, and which do, (B, …)."""
+    part = z.isfinite()
+    return torch.where(part, z, 0.0), part
+
+
+class Related(Transform):
+    """A map of x some of whose components may be constant, or affine functions of others.
+
+    These have no density of their own: they are left out of it, and told by the others when x is
+    drawn.
+
+    Args:
+        law: what x is.
+    """
+
+    kept: Tensor
+    offset: Tensor
+    coefficients: Tensor
+
+    def __init__(self, law: Law) -> None:
+        super().__init__()
+        self.x_shape, self.dtype = law.x_shape, getattr(torch, law.dtype)
+        self.register_buffer("kept", torch.ones(law.x_shape, dtype=torch.bool))
+        self.register_buffer("offset", torch.zeros(0, dtype=torch.float64))
+        self.register_buffer("coefficients", torch.zeros(0, law.size, dtype=torch.float64))
+
+    def fit(self, x: Tensor) -> None:
+        """Take the relations that rows of data (n, *x_shape) obey.
+
+        Raises:
+            DataError: x that does not vary at all.
+        """
+        found, device = relation(x.cpu().numpy()), self.kept.device
+        if not found.kept.any():
+            raise DataError(
+                f"x does not vary: {', '.join(found.names(self.x_shape)[:3])}; if that is "
+                "rounded away, let the simulator subtract what is the same in all rows"
+            )
+        self.kept = torch.from_numpy(found.kept).view(self.x_shape).to(device)
+        self.offset = torch.from_numpy(found.offset).to(device)
+        self.coefficients = torch.from_numpy(found.coefficients).to(device)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *rest: Any
+    ) -> None:
+        """Take buffers of the sizes in the file; those that it does not have stay as they are."""
+        for name in NEW:
+            if (buffer := getattr(self, name, None)) is not None:
+                given = state_dict.setdefault(prefix + name, buffer)
+                if given.shape[1:] == buffer.shape[1:]:
+                    setattr(self, name, buffer.new_empty(given.shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def told(self) -> list[str]:
+        """Components that are constant or that others tell, each with what tells it."""
+        kept, offset, coefficients = (
+            b.cpu().numpy() for b in (self.kept.flatten(), self.offset, self.coefficients)
+        )
+        return Relation(kept, offset, coefficients).names(self.x_shape)
+
+    def completed(self, x: Tensor) -> Tensor:
+        """x (B, *x_shape) in its law's type, with the components that the others tell."""
+        if len(self.offset):
+            flat = torch.where(self.kept, x, 0.0).flatten(1)
+            told = self.offset + flat @ self.coefficients.T
+            flat = flat.index_copy(1, (~self.kept.flatten()).nonzero()[:, 0], told)
+            x = flat.view(x.shape)
+        return x.to(self.dtype)
+
 
 class Threshold(Transform):
     """A map of x ≥ 0 that knows the least x above 0 in its training data: what was read out."""
@@ -75,7 +157,7 @@ class Threshold(Transform):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("least", torch.zeros(()))
+        self.register_buffer("least", torch.zeros((), dtype=torch.float64))
 
     def fit(self, x: Tensor) -> None:
         """Take the least x above 0 of rows of data (n, *x_shape)."""
@@ -105,57 +187,80 @@ class Identity(Transform):
         return torch.zeros(())
 
 
-class Standardise(Transform):
-    """z = (x − μ)/σ for each component, μ and σ from the training data."""
+class Standardise(Related):
+    """z = (x − μ)/σ for each component, or the inverse hyperbolic sine of that for heavy tails.
+
+    μ and σ are mean and width of the training data; of a component with heavy tails, where these
+    say little, the median and the width of a normal law with the same quartiles. The arithmetic is
+    done in float64, so that neither a large offset nor the unit of x matters. A component that
+    others tell is +∞: it does not count.
+    """
 
     mean: Tensor
     std: Tensor
+    heavy: Tensor
 
-    def __init__(self, x_shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(x_shape))
-        self.register_buffer("std", torch.ones(x_shape))
+    def __init__(self, law: Law) -> None:
+        super().__init__(law)
+        self.register_buffer("mean", torch.zeros(law.x_shape, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(law.x_shape, dtype=torch.float64))
+        self.register_buffer("heavy", torch.zeros(law.x_shape, dtype=torch.bool))
 
     def fit(self, x: Tensor) -> None:
-        """Take μ and σ from rows of data (n, *x_shape); a constant component keeps σ = 1.
+        """Take μ, σ, tails and relations from rows of data (n, *x_shape); a constant has σ = 1."""
+        super().fit(x)
+        rows = x.double()
+        unit = rows.abs().amax(0).frexp().exponent.double().exp2()  # no square over- or underflows
+        std, mean = torch.std_mean(rows / unit, dim=0, correction=0)
+        tails = [torch.from_numpy(t).view(self.x_shape) for t in Tails.of(x.cpu().numpy())]
+        median, width, heavy = (t.to(mean.device) for t in tails)
+        self.heavy.copy_(heavy)
+        self.mean.copy_(torch.where(heavy, median, mean * unit))
+        std = torch.where(heavy, width, std * unit)
+        self.std.copy_(torch.where(self.kept & (std > 0), std, 1.0))
 
-        So does one that varies by less than float32 can divide by.
-        """
-        std, mean = torch.std_mean(x.double(), dim=0, correction=0)
-        self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 1e-30, std, 1.0))
+    def _scaled(self, x: Tensor) -> Tensor:
+        """(x − μ)/σ of x (B, *x_shape), float64."""
+        return (x.double() - self.mean) / self.std
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32."""
-        return (x.float() - self.mean) / self.std
+        z = self._scaled(x)
+        z = torch.where(self.heavy, z.asinh(), z)
+        return (torch.where(self.kept, z, torch.inf) if len(self.offset) else z).float()
 
     def inverse(self, z: Tensor) -> Tensor:
         """z (B, *x_shape) → x."""
-        return z * self.std + self.mean
+        z = z.double()
+        z = torch.where(self.heavy, z.sinh(), z)
+        return self.completed(z * self.std + self.mean)
 
     def log_det(self, x: Tensor) -> Tensor:
-        """log|det ∂z/∂x| = −Σ log σ, the same for all x, ()."""
-        return -self.std.double().log().sum()
+        """log|det ∂z/∂x| = −Σ log σ − ½ Σ log(1 + u²), u = (x − μ)/σ of heavy tails, (B,)."""
+        stretch = torch.where(self.heavy & self.kept, self._scaled(x).square().log1p(), 0.0)
+        return -self.std.log().sum() - 0.5 * stretch.flatten(1).sum(1)
 
 
-class LogHurdle(Threshold):
+class LogHurdle(Related, Threshold):
     """z = log x − μ for each component of x ≥ 0, and −∞ where x is 0; μ from the training data.
 
-    Volumes are those of the components above 0: the others are atoms.
+    Volumes are those of the components above 0: the others are atoms. A component that others tell
+    is −∞ too, as if never hit.
     """
 
     mean: Tensor
 
-    def __init__(self, x_shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(x_shape))
+    def __init__(self, law: Law) -> None:
+        super().__init__(law)
+        self.register_buffer("mean", torch.zeros(law.x_shape, dtype=torch.float64))
 
     def fit(self, x: Tensor) -> None:
         """Take μ from rows of data (n, *x_shape): the mean of log x above 0.
 
         A component that is never above 0 takes the mean of all others.
         """
-        super().fit(x)
+        Related.fit(self, x)
+        Threshold.fit(self, x)
         hit, log_x = x > 0, x.double().clamp(min=TINY).log()
         count, total = hit.sum(0), torch.where(hit, log_x, 0.0).sum(0)
         everywhere = total.sum() / count.sum().clamp(min=1)
@@ -163,25 +268,25 @@ class LogHurdle(Threshold):
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32; of no gradient where x is 0."""
-        atom = x == 0
-        return torch.where(atom, -torch.inf, torch.where(atom, 1.0, x.float()).log() - self.mean)
+        atom = (x == 0) | ~self.kept
+        log_x = torch.where(atom, 1.0, x).log()
+        return torch.where(atom, -torch.inf, log_x - self.mean).float()
 
     def inverse(self, z: Tensor) -> Tensor:
         """z (B, *x_shape) → x; −∞ → 0."""
-        return (z + self.mean).exp()
+        return self.completed((z + self.mean).exp())
 
     def log_det(self, x: Tensor) -> Tensor:
         """log|det ∂z/∂x| = −Σ log x over what is above 0, (B,)."""
         x = x.double()
-        return -torch.where(x > 0, x, 1.0).log().flatten(1).sum(1)
+        return -torch.where((x > 0) & self.kept, x, 1.0).log().flatten(1).sum(1)
 
 
 def for_support(law: Law) -> Transform:
     """The map that the support of x asks for."""
     if law.support == "nonnegative":
-        return LogHurdle(law.x_shape)
-    discrete = law.support in ("spins", "levels")
-    return Identity() if discrete else Standardise(law.x_shape)
+        return LogHurdle(law)
+    return Identity() if law.support in ("spins", "levels") else Standardise(law)
 
 
 class Symmetries:

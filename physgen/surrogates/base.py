@@ -143,6 +143,8 @@ class Surrogate(nn.Module, abc.ABC):
         unit: what validation counts in; of a family that keeps its last weights the training loss
             is something else.
         symmetrise: whether log p is averaged over the law's reflections and flips of x.
+        leaves_out: whether a component of real z that is not finite is left out of its density:
+            one that is constant or that others tell. Other families refuse such x.
         chunk: rows × draws that are evaluated at once on a CPU, few enough for its cache.
         path: the file it was read from or written to; None if there is none.
         file_digests: SHA-256 of that file, and of the weights in it.
@@ -160,6 +162,7 @@ class Surrogate(nn.Module, abc.ABC):
     keeps_last: ClassVar[bool] = False
     unit: str = "nats a row"
     symmetrise: bool = False
+    leaves_out: ClassVar[bool] = False
     chunk: ClassVar[int] = 1024
     path: Path | None = None
     file_digests: tuple[str, str] = ("", "")
@@ -234,6 +237,25 @@ class Surrogate(nn.Module, abc.ABC):
             ``half`` the work, and the effective part of the chains, ``ess``; nothing by default.
         """
         return {}
+
+    def fit_transform(self, x: Tensor) -> list[str]:
+        """Fit the map of x to rows of data (n, *x_shape).
+
+        Returns:
+            the components that are constant or that others tell, each with what tells it.
+
+        Raises:
+            DataError: there are such, and the family has no density without them; or x does not
+                vary at all.
+        """
+        self.transform.fit(x)
+        told = self.transform.told()
+        if told and self.law.support == "reals" and not self.leaves_out:
+            raise DataError(
+                f"{self.name}: has no density where components of x tell others: "
+                f"{', '.join(told[:5])}; leave them out of x, or take cvae or diffusion"
+            )
+        return told
 
     def objectives(self) -> Iterable[Objective]:
         """What training minimises: one loss over all parameters by default."""
@@ -371,10 +393,15 @@ class Surrogate(nn.Module, abc.ABC):
 
         Returns:
             (B,), with a gradient by the weights.
+
+        Raises:
+            UsageError: a family whose loss is not one value a row.
         """
         theta, x = tensor_of(theta, torch.float64), tensor_of(x)
         theta, x = theta.to(self.device), x.to(self.device)
         value = self._loss(self.rescale(theta), self.transform(x), generator, progress)
+        if value.shape != (len(x),):
+            raise UsageError(f"loss: expected {len(x)} values, got shape {tuple(value.shape)}")
         return value - self.transform.log_det(x).to(value.device, value.dtype)
 
     @final

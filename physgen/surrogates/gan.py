@@ -38,6 +38,7 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.blocks import ResidualBlock, as_field, convolution, field_shape
+from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Likelihood, Noise, Objective, Surrogate
 
 __all__ = ["GAN", "GANConfig"]
@@ -148,6 +149,7 @@ class GAN(Surrogate):
     Config = GANConfig
     keeps_last: ClassVar[bool] = True
     unit = "nats of JS by the discriminator"
+    leaves_out = True
 
     def __init__(self, law: Law, config: GANConfig) -> None:
         super().__init__(law, config)
@@ -168,7 +170,7 @@ class GAN(Surrogate):
         self, theta: Tensor, x: Tensor, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         """−V or the critic's loss, with the mean penalty on each row, (B,)."""
-        c, z = self.rescale(theta), self.transform(x)
+        c, z = self.rescale(theta), finite_part(self.transform(x))[0]
         with torch.no_grad():
             drawn = self._draw(c, generator)
         value = self._contrast(c, z, drawn)
@@ -188,7 +190,7 @@ class GAN(Surrogate):
         An estimate of the Jensen–Shannon divergence in nats, log 2 + V/2, or of the Wasserstein
         distance; the poorer the discriminator, the smaller.
         """
-        c, z = self.rescale(theta), self.transform(x)
+        c, z = self.rescale(theta), finite_part(self.transform(x))[0]
         contrast = self._contrast(c, z, self._sample(c, generator))
         return -contrast if self.config.loss == "wasserstein" else math.log(2) - contrast / 2
 

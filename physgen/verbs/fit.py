@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from physgen import dataset
 from physgen.dataset import Dataset
+from physgen.dataset.assumptions import broken_assumptions
 from physgen.errors import TrainingDiverged, UsageError
 from physgen.registry import find, name_of
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import build, options
-from physgen.runtime.progress import bar
+from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import DataLike, FamilyLike, Surrogate, SurrogateLike, called
 from physgen.verbs.opening import open_surrogate, remember_file
 from physgen.verbs.resume import keep, restore, resume_path, state_of
@@ -40,7 +42,10 @@ def fit(
 
     With a file to write, the state goes to OUT.resume and the history to OUT.jsonl after each
     epoch; the checkpoint appears when training has ended, and holds the weights of the best epoch
-    (rbm and gan: of the last).
+    (rbm and gan: of the last). The summary tells how well a classifier tells samples from the
+    held-out x, as the area under its ROC curve (0.5 is best), and in brackets that of its control:
+    held-out x whose components were dealt out anew. Warnings say what speaks against the data or
+    the training.
 
     Args:
         family: a registered family, or package.module:Class of your own; in Python also the class.
@@ -61,6 +66,7 @@ def fit(
     Example:
         physgen fit cvae ising.h5 -o cvae.pt --max-minutes 3
     """
+    from physgen.checks.held_out import held_out_warnings, plain_loss, told_apart
     from physgen.runtime.device import device_of
     from physgen.surrogates.base import Surrogate as Family
     from physgen.surrogates.checkpoint import save_surrogate
@@ -85,8 +91,9 @@ def fit(
     else:
         surrogate = cls.create(source.law, config, seed).to(device_of(device))
     train, val, some = split(source, training.validation, training.memory_gib, surrogate.device)
+    said = warned(path, broken_assumptions(source.law, some.x.cpu().numpy()))
     if not from_:
-        surrogate.transform.fit(some.to(surrogate.device))
+        surrogate.fit_transform(some.x)
     command = called("fit", name, data, out=out, from_=from_, **given, seed=seed)
     info = {
         "training": asdict(training),
@@ -115,7 +122,12 @@ def fit(
             raise
     surrogate.finalize(seed)
     history = [asdict(e) for e in trainer.history]
-    surrogate.path, surrogate.info = None, info | surrogate.describe() | {"history": history}
+    plain = plain_loss(surrogate, (some.theta, some.x), (val.theta, val.x))
+    apart = told_apart(surrogate.eval(), val.theta, val.x, seed)
+    losses = [e.val for e in trainer.history]
+    said += warned(path, held_out_warnings(surrogate, losses, plain, apart))
+    info |= {"history": history, "held_out": apart, "warnings": said}
+    surrogate.path, surrogate.info = None, info | surrogate.describe()
     if path:
         save_surrogate(surrogate, path, surrogate.info)
         remember_file(surrogate, path)
@@ -124,9 +136,22 @@ def fit(
     surrogate.summary = headed(
         path,
         f"{name}, {plural(len(history), 'epoch')} in {history[-1]['seconds']:.0f} s, "
-        f"validation loss {kept.val:.4f} {surrogate.unit} (epoch {kept.epoch})",
+        f"validation loss {kept.val:.4f} {surrogate.unit} (epoch {kept.epoch})"
+        + (
+            "; samples told from held-out x: AUC {auc:.2f} ({control:.2f})".format(**apart)
+            if apart
+            else ""
+        ),
     )
-    return surrogate.eval()
+    return surrogate
+
+
+def warned(path: Path | None, lines: Iterable[str]) -> list[str]:
+    """The lines, each said to the user."""
+    said = list(lines)
+    for line in said:
+        log.warning("%s", headed(path, line))
+    return said
 
 
 def last(history: list[Any]) -> str:

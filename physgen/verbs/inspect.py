@@ -10,6 +10,7 @@ from typing import Any
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset
+from physgen.dataset.assumptions import broken_assumptions
 from physgen.errors import UsageError, as_written
 from physgen.law import Law
 from physgen.registry import KINDS, targets
@@ -20,6 +21,7 @@ from physgen.verbs.running import on_files
 
 __all__ = ["inspect"]
 
+LOOKED_AT = 1000  # rows
 WIDE = 90  # characters of a mapping that still goes in one line
 
 
@@ -63,8 +65,8 @@ def described(path: Path, verify: bool) -> dict[str, Any]:
     if kind == "JSON":
         return scores_described(path)
     found = dataset.describe(path, verify)
-    if verify and found["schema"] == dataset.SCHEMA:
-        found["verdicts"] = verdicts_of(Law.from_json(found["law"]), Dataset(path))
+    if found["schema"] == dataset.SCHEMA:
+        found |= said_of(Law.from_json(found["law"]), Dataset(path), verify)
     return found
 
 
@@ -81,9 +83,10 @@ def described_in_memory(product: Any, verify: bool) -> dict[str, Any]:
         own = data.meta.to_json() if data.meta else {}
         arrays = {k: [str(v.dtype), *v.shape] for k, v in data.rows.arrays().items()}
         found = {"rows": len(data), "arrays": arrays, **own}
-        if verify and data.meta:
-            dataset.validated(data.rows, data.law, str(data.where))
-            found["verdicts"] = verdicts_of(data.law, data)
+        if data.meta:
+            if verify:
+                dataset.validated(data.rows, data.law, str(data.where))
+            found |= said_of(data.law, data, verify)
         return found
     if hasattr(product, "likelihood") and hasattr(product, "describe"):
         return origin_of(product)
@@ -92,11 +95,17 @@ def described_in_memory(product: Any, verify: bool) -> dict[str, Any]:
     raise UsageError(f"inspect: expected a file or what a verb returned, got {product!r}")
 
 
-def verdicts_of(law: Law, data: Dataset) -> list[dict[str, Any]]:
-    """What the check of a dataset's simulator says of it; nothing where there is none."""
-    simulator = law.build_if_known()
-    check = declared.verifier(simulator) if simulator else None
-    return [vars(v) for v in check(data.theta, data.x)] if check else []
+def said_of(law: Law, data: Dataset, verify: bool) -> dict[str, Any]:
+    """What its first rows say against a dataset, and what the check of its simulator does."""
+    x = data.read(slice(0, LOOKED_AT)).x
+    found: dict[str, Any] = {}
+    if warnings := list(broken_assumptions(law, x)):
+        found["warnings"] = warnings
+    if verify:
+        simulator = law.build_if_known()
+        check = declared.verifier(simulator) if simulator else None
+        found["verdicts"] = [vars(v) for v in check(data.theta, data.x)] if check else []
+    return found
 
 
 def checkpoint_described(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Shard
+from physgen.dataset.assumptions import float_type
 from physgen.dataset.simulated import Simulate
 from physgen.law import Law
 from physgen.runtime.options import command_line
@@ -18,6 +20,8 @@ from physgen.verbs.arguments import Bounds, SimulatorLike
 from physgen.verbs.running import on_files, require
 
 __all__ = ["simulate"]
+
+LOOK = 16  # rows by which the type of x is chosen
 
 
 @on_files
@@ -60,7 +64,7 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    law = Law.of(simulator, given, prior)
+    law = kept(Law.of(simulator, given, prior), n)
     name = law.simulator
     command = command_line("simulate", name, **given, n=n, seed=seed, prior=prior)
     source = {"kind": "simulator", "name": name, **declared.provenance(law.build())}
@@ -74,6 +78,18 @@ def simulate(
             return Dataset(dataset.gather(n, meta, make, **how), f"{n:,} rows of {name}")
         written = dataset.write(out, n, meta, make, force=force, **how)
     return Dataset(written.path, f"{out}: {n:,} rows of {name} in {written.seconds:.1f} s")
+
+
+def kept(law: Law, n: int) -> Law:
+    """The law with the floating type in which x keeps its digits, if nothing says which."""
+    if law.support in ("spins", "levels") or declared.dtype(law.build()):
+        return law
+    theta = law.prior.sample(min(n, LOOK), np.random.default_rng(1))
+    try:
+        x = np.asarray(law.build().sample(theta, np.random.default_rng(2)))
+    except Exception:  # that is for the rows themselves
+        return law
+    return replace(law, dtype=float_type(x)) if x.dtype.kind in "biuf" else law
 
 
 def rehearsed(make: Simulate, n: int, out: Path | str | None) -> Dataset:

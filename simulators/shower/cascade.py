@@ -61,6 +61,7 @@ class Cascade:
     resolution: float = 0.0
 
     support: ClassVar[Literal["nonnegative"]] = "nonnegative"
+    dtype: ClassVar[Literal["float32"]] = "float32"
 
     def __post_init__(self) -> None:
         """Refuse a configuration outside the documented ranges."""

@@ -84,6 +84,7 @@ class CVAE(Surrogate):
     Config = CVAEConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
     default_draws = 100
+    leaves_out = True
     posterior_draws = 32
 
     def __init__(self, law: Law, config: CVAEConfig) -> None:

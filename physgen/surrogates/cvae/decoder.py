@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, stages_of
 from physgen.nn.hurdle import HurdleGamma
+from physgen.nn.transforms import finite_part
 
 __all__ = ["CoarseToFine", "Decoder", "GaussianDecoder", "HurdleDecoder"]
 
@@ -134,9 +135,10 @@ class GaussianDecoder(Decoder):
     def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
         """Log p(x|h) of x (B, *x_shape) under each of h (B, K, C, H, W), (B, K)."""
         mean, log_sigma = (m.unflatten(0, h.shape[:2]) for m in self.moments(h.flatten(0, 1)))
-        r = (x[:, None] - mean) / log_sigma.exp()
+        x, part = (v[:, None] for v in finite_part(x))
+        r = (x - mean) / log_sigma.exp()
         log_p = -0.5 * r**2 - log_sigma - 0.5 * math.log(2 * math.pi)
-        return log_p.flatten(2).sum(-1)
+        return (part * log_p).flatten(2).sum(-1)
 
     def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
         """One x for each field h (B, C, H, W), (B, *x_shape)."""

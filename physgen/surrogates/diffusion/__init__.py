@@ -89,6 +89,7 @@ class Diffusion(Surrogate):
     name: ClassVar[str] = "diffusion"
     Config = DiffusionConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
+    leaves_out = True
     inference_options: ClassVar[tuple[str, ...]] = (
         "sampler", "steps", "eta", "estimator", "trace",
     )  # fmt: skip

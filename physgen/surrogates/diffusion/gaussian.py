@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion.denoiser import Denoiser
 from physgen.surrogates.diffusion.likelihood import (
@@ -79,6 +81,8 @@ class GaussianKernel(nn.Module):
     ) -> Tensor:
         """The bound at one random time for each row, or ½‖ε − ε̂‖², (B,), of some components."""
         device = z.device
+        if part is None and self.law.support == "reals":
+            z, part = finite_part(z)
         t = times(torch.rand(1, generator=generator, device=device), len(z), self.timesteps)[0]
         epsilon = torch.randn(z.shape, generator=generator, device=device)
         diffusion, noise_error = diffusion_loss(
@@ -107,12 +111,21 @@ class GaussianKernel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """log p(x|c) by the estimator of the options, and its error, (B,) each."""
         reals, steps = self.law.support == "reals", config.steps or STEPS
+        part = None
+        if reals:
+            x, part = finite_part(x)
         exact = config.trace == "exact"
         if config.estimator == "ode" and reals and exact:
             draws = 1  # nothing is random
         many, given = x.repeat_interleave(draws, 0), c.repeat_interleave(draws, 0)
         if config.estimator == "bound":
-            return self.bound(given, many, noise, draws)
+            parts = None if part is None else part.repeat_interleave(draws, 0)
+            return self.bound(given, many, noise, draws, parts)
+        if part is not None and not part.all():
+            raise UsageError(
+                f"estimator {config.estimator}: not for x with components that others tell; use "
+                "the bound"
+            )
         if config.estimator == "path":
             normal = noise.normal(draws, steps + 1, *x.shape[1:]).flatten(0, 1)
             denoise = self._of_rows(given.repeat_interleave(steps, 0))

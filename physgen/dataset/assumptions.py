@@ -1,0 +1,296 @@
+"""What surrogates assume of real x, and where data break it.
+
+A density of reals wants components that vary, that are not functions of one another, that take
+many values, and whose numbers have digits left after rounding. Where that is not so a surrogate
+may still train, and be wrong without a sign of it; so whoever looks at data says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from physgen.law import Law
+from simulators.base import Array
+
+__all__ = ["Relation", "Tails", "broken_assumptions", "float_type", "relation"]
+
+LOOKED_AT = 10_000
+"""Rows that are looked at, and as many fewer of long x as keep that many times a thousand."""
+NUMBERS = 10_000_000
+MOST = 1000
+"""Components among which affine relations are looked for; of more, only constants and copies."""
+OWN = 1e-3
+"""Of a component's width: a part of its own above which no other components tell it."""
+ROUNDING = 1e-5
+"""Of a component's spread: an error by rounding to float32 above which x is kept in float64."""
+STEPS = 1000
+"""Steps of the floating type that a spread should have at least."""
+HEAVY = 20.0
+QUARTILES = 1.3490
+"""Distance of the quartiles of a normal law of width 1."""
+TINY = 1e-300
+FEW, REPEATED = 200, 0.05
+"""Rows needed to say that values repeat; part of the rows that one value may hold of a density."""
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Which components of x are affine functions of others: x_dropped = offset + C x_kept.
+
+    Attributes:
+        kept: (d,) bool, components that no earlier ones tell.
+        offset: (k,) of the k others; the value of one that is constant.
+        coefficients: (k, d), 0 for those that are not kept.
+    """
+
+    kept: Array
+    offset: Array
+    coefficients: Array
+
+    def names(self, x_shape: tuple[int, ...]) -> list[str]:
+        """What tells each component that is not kept, as in x[3] = 2 x[0] + 5."""
+        said = []
+        for j, offset, row in zip(
+            np.flatnonzero(~self.kept), self.offset, self.coefficients, strict=True
+        ):
+            others = np.flatnonzero(row)
+            terms = [f"{row[i]:.4g} {named(int(i), x_shape)}" for i in others[:NAMED]]
+            if len(others) > NAMED:
+                terms.append("…")
+            if not terms or abs(offset) > 1e-6 * np.abs(row).sum():
+                terms.append(f"{offset:.4g}")
+            said.append(f"{named(int(j), x_shape)} = {' + '.join(terms)}")
+        return said
+
+
+def named(component: int, x_shape: tuple[int, ...]) -> str:
+    """A component of flat x by its place, as in x[3] or x[2, 0]."""
+    place = np.unravel_index(component, x_shape)
+    return f"x[{', '.join(str(int(i)) for i in place)}]"
+
+
+def looked_at(x: Array) -> Array:
+    """The first rows of x (n, …), flat and in float64, no more than a look needs: (m, d)."""
+    flat = x.reshape(len(x), -1)
+    rows = max(FEW, min(LOOKED_AT, NUMBERS // flat.shape[1]))
+    return np.asarray(flat[:rows], dtype=np.float64)
+
+
+def precision(x: Array) -> float:
+    """The relative rounding of the type of x (…); of integers that of float32."""
+    return float(np.finfo(x.dtype if x.dtype.kind == "f" else np.float32).eps)
+
+
+def relation(x: Array) -> Relation:
+    """The affine relations that rows of x (n, …) obey to within their rounding.
+
+    Each component is held against the earlier ones, by a QR factorisation of standardised x whose
+    residuals are compared with what rounding explains. Of less than ten rows, which may agree by
+    chance, nothing is said.
+    """
+    eps, flat = precision(x), looked_at(x)
+    n, d = flat.shape
+    if n < 10:
+        return Relation(np.ones(d, dtype=bool), np.zeros(0), np.zeros((0, d)))
+    largest = np.abs(flat).max(0)
+    unit = np.where(largest > 0, largest, 1.0)  # so that no square over- or underflows
+    mean = (flat / unit).mean(0) * unit
+    width = (flat / unit).std(0)
+    kept = width > 4 * eps
+    varying, noise, scale = np.flatnonzero(kept), eps / width[kept], (width * unit)[kept]
+    z = (flat - mean)[:, kept] / scale
+    told, weights = (affine if len(varying) <= min(MOST, n // 2) else copies)(z, noise)
+    kept[varying[told]] = False
+    dropped = np.flatnonzero(~kept)
+    coefficients = np.zeros((len(dropped), d))
+    places = np.searchsorted(dropped, varying[told])
+    coefficients[np.ix_(places, varying)] = weights * scale[told][:, None] / scale
+    offset = np.where(coefficients.any(1), mean[dropped] - coefficients @ mean, flat[0, dropped])
+    return Relation(kept, offset, coefficients)
+
+
+def affine(z: Array, noise: Array) -> tuple[Array, Array]:
+    """Columns that are linear in earlier ones.
+
+    Args:
+        z: (n, d), columns of mean 0 and width 1.
+        noise: rounding of each column, (d,).
+
+    Returns:
+        which, (k,), and the weights of the others, (k, d).
+    """
+    weights = np.zeros((0, z.shape[1]))
+    if not z.shape[1]:
+        return np.zeros(0, dtype=int), weights
+    own = np.abs(np.diagonal(np.linalg.qr(z, mode="r"))) / np.sqrt(len(z))
+    told, kept = np.flatnonzero(own < OWN), np.flatnonzero(own >= OWN)
+    weights = np.zeros((len(told), z.shape[1]))
+    if len(told):
+        weights[:, kept] = np.linalg.lstsq(z[:, kept], z[:, told], rcond=None)[0].T
+    left = np.abs(z[:, told] - z @ weights.T).max(0)
+    explained = left <= 4 * (noise[told] + np.abs(weights) @ noise)
+    weights[np.abs(weights) < 1e-6 * np.abs(weights).max(1, keepdims=True)] = 0.0
+    return told[explained], weights[explained]
+
+
+def copies(z: Array, noise: Array) -> tuple[Array, Array]:
+    """Columns of z (n, d) that an earlier one tells, up to its sign; as `affine`."""
+    first: dict[bytes, int] = {}
+    found: list[tuple[int, int, float]] = []
+    sign = np.sign(z[np.argmax(np.abs(z[:FEW]), 0), np.arange(z.shape[1])])
+    for j in range(z.shape[1]):
+        i = first.setdefault(np.round(sign[j] * z[:FEW, j], 3).tobytes(), j)
+        weight = sign[i] * sign[j]
+        if i != j and np.abs(z[:, j] - weight * z[:, i]).max() <= 8 * (noise[i] + noise[j]):
+            found.append((j, i, weight))
+    weights = np.zeros((len(found), z.shape[1]))
+    for k, (_, i, weight) in enumerate(found):
+        weights[k, i] = weight
+    return np.array([j for j, _, _ in found], dtype=int), weights
+
+
+class Tails(NamedTuple):
+    """How far rows of x reach, beside the width of their middle: (d,) each.
+
+    Attributes:
+        median: of each component.
+        width: of the normal law that has the same quartiles.
+        heavy: whether (q₉₉.₉ − q₀.₁)/(q₇₅ − q₂₅) is above 20: it is 4.6 of a normal law, 9 of an
+            exponential on both sides, 27 and 318 of Student's t with 2 and 1 degrees of freedom.
+    """
+
+    median: Array
+    width: Array
+    heavy: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, x: Array) -> Tails:
+        """Of rows of x (n, …); none is heavy where half of the values are equal."""
+        levels = [0.001, 0.25, 0.5, 0.75, 0.999]
+        low, quarter, median, three, high = np.quantile(looked_at(x), levels, axis=0)
+        inner = three - quarter
+        return cls(median, inner / QUARTILES, (inner > 0) & (high - low > HEAVY * inner))
+
+
+def float_type(x: Array) -> Literal["float32", "float64"]:
+    """The type in which rows of real x (n, …) keep their digits and their range.
+
+    Of few rows, whose spread nobody knows, it is that in which they come.
+    """
+    if x.dtype.kind == "f" and x.dtype.itemsize <= 4:
+        return "float32"
+    if len(x) < 2:
+        return "float64"
+    flat = looked_at(x)
+    with np.errstate(over="ignore", under="ignore"):
+        error = np.abs(flat - flat.astype(np.float32)).max(0)
+    spread = np.ptp(flat, axis=0)
+    lost = np.isinf(error) | ((spread > 0) & (error > ROUNDING * spread))
+    return "float64" if lost.any() else "float32"
+
+
+def broken_assumptions(law: Law, x: Array) -> Iterator[str]:
+    """What rows of x (n, *x_shape) break of what a density of them assumes, a line each.
+
+    Args:
+        law: what they follow.
+        x: as a file stores them.
+    """
+    if law.support not in ("reals", "nonnegative") or len(x) < 2:
+        return
+    rows, shape = looked_at(x), law.x_shape
+    found = relation(x)
+    if not found.kept.all():
+        said = found.names(shape)
+        more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
+        yield f"no density of components that others tell: {', '.join(said[:NAMED])}{more}"
+    steps = np.ptp(rows, axis=0) / (precision(x) * np.abs(rows).max(0).clip(min=TINY))
+    coarse = np.flatnonzero((steps > 0) & (steps < STEPS))
+    if len(coarse):
+        yield (
+            f"{listed(coarse, shape)} hardly varies beside its size, over "
+            f"{steps[coarse].min():.2g} steps of {x.dtype}: let the simulator subtract what is "
+            'the same in all rows, or declare dtype = "float64"'
+        )
+    repeated = values_repeated(law, rows, np.flatnonzero(found.kept))
+    yield from discrete(law, rows, **repeated)
+    smooth = found.kept.copy()
+    for columns in repeated.values():
+        smooth[columns] = False
+    heavy = np.flatnonzero(Tails.of(x).heavy & smooth)
+    if law.support == "reals" and len(heavy):
+        furthest = np.abs(rows[:, heavy] - np.median(rows[:, heavy], 0)).max()
+        yield (
+            f"{listed(heavy, shape)} has heavy tails, values up to {furthest:.2g} from the "
+            "median, which are hard to learn: check posteriors with physgen calibrate"
+        )
+
+
+def values_repeated(law: Law, rows: Array, varying: Array) -> dict[str, list[int]]:
+    """Which varying columns of rows (n, d) are no density: whole numbers, few values, an atom."""
+    found: dict[str, list[int]] = {"whole": [], "few": [], "atoms": []}
+    for j in varying:
+        column = rows[:, j]
+        if law.support == "nonnegative":
+            column = column[column > 0]  # 0 is an atom, and declared so
+        if len(column) < FEW:
+            continue
+        values, counts = np.unique(column, return_counts=True)
+        if (values == np.round(values)).all() and np.abs(values).max() < 2**24:
+            found["whole"].append(int(j))
+        elif len(values) < len(column) / 10:
+            found["few"].append(int(j))
+        elif counts.max() > REPEATED * len(column):
+            found["atoms"].append(int(j))
+    return found
+
+
+def discrete(
+    law: Law, rows: Array, whole: list[int], few: list[int], atoms: list[int]
+) -> Iterator[str]:
+    """What to declare of columns of rows (n, d) that are no density."""
+    n, shape = len(rows), law.x_shape
+    if whole:
+        numbers = np.unique(rows[:, whole])
+        yield (
+            f"{listed(whole, shape)} takes {len(numbers)} whole values ({numbers[0]:g} to "
+            f"{numbers[-1]:g}), which have no density: declare {declaration(numbers)}"
+        )
+    if few:
+        k = len(np.unique(rows[:, few]))
+        yield (
+            f"{listed(few, shape)} takes {k} values in {n} rows, which have no density: number "
+            "them from 0 and declare support = 'levels'"
+        )
+    if atoms:
+        values, counts = np.unique(rows[:, atoms[0]], return_counts=True)
+        most = counts.argmax()
+        yield (
+            f"{named(atoms[0], shape)} is {values[most]:g} in {counts[most] / n:.0%} of the rows, "
+            "an atom that no density has: declare support = 'nonnegative' if that is 0 and all "
+            "else is above, or leave it out"
+        )
+
+
+def declaration(numbers: Array) -> str:
+    """What to declare of x that takes these whole numbers, (k,) rising."""
+    low, high = numbers[0], numbers[-1]
+    if list(numbers) == [-1, 1]:
+        return "support = 'spins'"
+    shift = f" of x + {-low:g}" if low < 0 else ""
+    return f"support = 'levels' and levels = {high - min(low, 0) + 1:.0f}{shift}"
+
+
+def listed(components: Array | list[int], x_shape: tuple[int, ...]) -> str:
+    """Some components (k,) by name, or x where it is all of them."""
+    if len(components) == np.prod(x_shape):
+        return "x"
+    names = [named(int(j), x_shape) for j in components[:NAMED]]
+    more = f" and {len(components) - NAMED} more" if len(components) > NAMED else ""
+    return ", ".join(names) + more
