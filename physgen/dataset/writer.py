@@ -26,7 +26,7 @@ from physgen.dataset.files import (
     sync,
     write_bytes,
 )
-from physgen.dataset.guard import HDF5_ERRORS
+from physgen.dataset.guard import HDF5_ERRORS, unguarded
 from physgen.dataset.image import Output, chunked, image, label
 from physgen.dataset.job import Job, Shard, shards
 from physgen.dataset.pool import run
@@ -177,7 +177,7 @@ class Part:
         stop.check()
         file, shard = self.job.part(number), self.job.shard(number)
         try:
-            with h5py.File(file, "r") as part:
+            with unguarded(file) as part:
                 digest = block_digest({n: part[n][: len(shard)] for n in names(part)})
                 if digest == bytes(part.attrs["digest"]).decode():
                     return len(shard)
@@ -200,7 +200,8 @@ def merge(job: Job, created: str, stop: Stop) -> tuple[int, str, str]:
     """
     temporary = job.folder / "merged"
     with storage(job.path):
-        with Output(temporary, "w+") as output:
+        temporary.unlink(missing_ok=True)
+        with Output(temporary, "x+") as output:
             with h5py.File(output, "w") as file:
                 digests = [copy(job, k, file, output, stop) for k in range(len(job))]
                 meta_json = dumps(job.meta.to_json())
@@ -219,7 +220,7 @@ def merge(job: Job, created: str, stop: Stop) -> tuple[int, str, str]:
 def copy(job: Job, number: int, file: h5py.File, output: Output, stop: Stop) -> str:
     """Copy the chunks of one shard, unread; return the digest of its rows."""
     stop.check()
-    with h5py.File(job.part(number), "r") as part:
+    with unguarded(job.part(number)) as part:
         if number == 0:
             for n in names(part):
                 shape = (job.rows, *part[n].shape[1:])

@@ -29,7 +29,7 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor, nn
 
-from physgen.errors import DataError, UsageError
+from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.nn.embedding import embedding, scaled_for
 from physgen.nn.tensors import load_tensors, save_tensors, tensor_of
@@ -236,13 +236,12 @@ class Network:
             UsageError: sbi is not installed.
         """
         weights, info = load_tensors(path)
-        if info.get("kind") != "network" or info.get("method") not in METHODS:
+        if info.get("kind") != "network" or str(info.get("method")) not in METHODS:
             raise DataError(f"{path}: not a network of {', '.join(METHODS)}")
         need_sbi(f"{path}: {info['method']}")
-        law = Law.from_json(info["law"])
-        rng = np.random.default_rng(0)
-        how, x, scale = METHODS[info["method"]], _example(law), None
-        try:
+        with as_written(path, "weights do not fit their own description"):
+            law, how = Law.from_json(info["law"]), METHODS[info["method"]]
+            rng, x, scale = np.random.default_rng(0), _example(law), None
             if info.get("coordinates") == "prior":
                 scale = scaled_for(law, x)
                 theirs = [name for name in weights if name.startswith(SCALE)]
@@ -251,11 +250,6 @@ class Network:
             with visiting(0):
                 net = how.build(law)(single(law.prior.sample(8, rng)), how.view(law, x))
             net.load_state_dict(weights)
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"{path}: weights do not fit their own description: {reason}"
-            ) from error
         ours = ("format", "kind", "method", "law", "coordinates")
         known = {k: v for k, v in info.items() if k not in ours}
         return cls(info["method"], law, net.eval().requires_grad_(False).to(device), scale, known)
