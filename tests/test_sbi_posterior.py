@@ -749,3 +749,17 @@ def test_networks_leave_out_what_other_components_tell(method, tmp_path):
     assert 0.04 < np.median(post.sd) < 0.11
     again = physgen.infer(tmp_path / "net.pt", data, rows=rows, seed=1)
     np.testing.assert_allclose(again.mean, post.mean, rtol=1e-6)
+
+
+def test_observations_that_break_what_all_x_obeyed_are_warned_of():
+    data = physgen.simulate(Sums, n=400, seed=1)
+    model = physgen.fit("cvae", data, epochs=1)
+    told = model.info["warnings"][0]
+    assert told.startswith("no density of components that others tell: x[2] = 1 x[0] + 1 x[1]")
+    right, wrong = data.x[:3], data.x[:3].copy()
+    wrong[1, 2] += 0.1
+    wrong[2, 3] += 1
+    assert f"of the training: {told}" in physgen.infer(model, right, samples=10).warnings
+    for x, broken in ((right, False), (wrong, True)):
+        lines = physgen.infer(model, x, samples=10).warnings
+        assert any("2 of 3 rows break" in line for line in lines) is broken

@@ -149,6 +149,14 @@ class Related(Transform):
             x = flat.view(x.shape)
         return x.to(self.dtype)
 
+    def breaks(self, x: Tensor) -> Tensor:
+        """Which rows of x (n, *x_shape) break a relation by more than a thousandth, (n,) bool."""
+        x = x.double().to(self.offset.device)
+        flat = torch.where(self.kept, x, 0.0).flatten(1)
+        size = self.offset.abs() + flat.abs() @ self.coefficients.abs().T
+        off = (self.completed(x).double() - x).abs().flatten(1)[:, ~self.kept.flatten()]
+        return (off > 1e-3 * size).any(1)
+
 
 class Threshold(Transform):
     """A map of x ≥ 0 that knows the least x above 0 in its training data: what was read out."""

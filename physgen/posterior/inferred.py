@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ class InferredPosterior:
         found: Inferred,
         options: InferenceOptions,
         rows: Rows,
-        warnings: Iterator[str],
+        warnings: Iterable[str],
     ) -> InferredPosterior:
         """Draws and moments of posteriors, with what speaks against them.
 
@@ -70,7 +70,8 @@ class InferredPosterior:
         arrays = arrays_of(found, options.samples, options.seed) | true_of(rows, options)
         told = {**found.posterior.diagnostics, "sd": arrays["sd"]}
         theirs = posterior_warnings(arrays["theta"], told, options.prior, options.method)
-        learnt = training_warnings(found.network.info) if found.network else ()
+        model = found.network or source.surrogate
+        learnt = training_warnings(model.info) if model else ()
         about = about_of(source, found, options) | {"warnings": [*warnings, *theirs, *learnt]}
         return cls(arrays, about, found.posterior, found.others, found.network)
 

@@ -24,6 +24,8 @@ import torch
 from physgen.dataset import Dataset, Rows
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.tensors import tensor_of
+from physgen.nn.transforms import Related
 from physgen.posterior.base import Posterior
 from physgen.posterior.grid import (
     GRID,
@@ -43,6 +45,7 @@ __all__ = [
     "Inferred",
     "Source",
     "choose_method",
+    "contradictions",
     "domain_warnings",
     "infer_posteriors",
     "refuse_unused",
@@ -311,6 +314,16 @@ def refuse_unused(source: Source, options: InferenceOptions, keep: bool) -> None
         )
     if keep and not learns:
         raise UsageError(f"network: {options.method} trains none; use --method npe")
+
+
+def contradictions(model: Surrogate | Network | None, x: Array) -> Iterator[str]:
+    """What in observed x (n, *x_shape) breaks a relation that all x of the training obey."""
+    scale = getattr(model, "transform", None) or getattr(model, "scale", None)
+    if isinstance(scale, Related) and (broken := scale.breaks(tensor_of(x))).any():
+        yield (
+            f"{int(broken.sum())} of {len(x)} rows break what all x of the training obey: "
+            f"{', '.join(scale.told()[:3])}; these components are not looked at"
+        )
 
 
 def domain_warnings(law: Law, rows: Rows, iid: bool = False) -> Iterator[str]:

@@ -65,11 +65,13 @@ def posterior_warnings(
 
 
 def training_warnings(info: Mapping[str, Any]) -> Iterator[str]:
-    """What is to be said of a network's training.
+    """What is to be said of the training of a surrogate or a network.
 
     Args:
-        info: what it says of it, as JSON data; its "gain" and the standard error of that.
+        info: what it says of it, as JSON data: "warnings"; of a network, its "gain" and the
+            standard error of that.
     """
+    yield from (f"of the training: {line}" for line in info.get("warnings", ()))
     gain, error = info.get("gain", (math.inf, 0))
     if not gain > 2 * error:
         yield (

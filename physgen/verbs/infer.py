@@ -123,7 +123,10 @@ def infer(
             move(0, text)
 
         inferred = methods.infer_posteriors(source, x, options, tell)
-        unlike = methods.domain_warnings(source.law, found, iid)
+        unlike = [
+            *methods.domain_warnings(source.law, found, iid),
+            *methods.contradictions(inferred.network or source.surrogate, x),
+        ]
         posterior = products.InferredPosterior.of(source, inferred, options, found, unlike)
     if network and inferred.network:
         inferred.network.save(Path(network))
