@@ -14,9 +14,9 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from physgen.dataset.files import refuse_overwriting, storage, write_bytes
 from physgen.dataset.schema import SCHEMA, Meta, dumps
-from physgen.errors import DataError, UsageError
+from physgen.errors import DataError, SimulatorFailed, UsageError
 
 __all__ = ["Job", "Shard", "created_now", "shards"]
 
@@ -77,12 +77,14 @@ class Job:
         rows: number of rows.
         shard_rows: rows in a shard, and in a chunk of the file.
         meta: its metadata.
+        notes: what else the file's provenance is to say; the rows do not depend on it.
     """
 
     path: Path
     rows: int
     shard_rows: int
     meta: Meta
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -134,6 +136,8 @@ class Job:
     def locked(self) -> Iterator[None]:
         """Hold the output alone; if its rows are invalid, drop those that are finished.
 
+        Those of a simulator that failed are kept: it can be mended, or its failures be left out.
+
         Raises:
             UsageError: another process holds it.
         """
@@ -153,6 +157,8 @@ class Job:
                 holder, f"process {os.getpid()} on {socket.gethostname()}".encode(), sidecar=False
             )
             yield
+        except SimulatorFailed:
+            raise
         except DataError:  # the same rows would be refused again
             self.discard()
             raise
@@ -161,18 +167,19 @@ class Job:
                 self.discard()
             lock.release()
 
-    def begin(self, force: bool) -> str:
+    def begin(self, force: bool) -> dict[str, Any]:
         """Start the job, or take it up where it was left.
 
         Returns:
-            When it was started first.
+            What the job file says: ``created``, when it was started first, and the ``notes`` that
+            were made then.
 
         Raises:
             UsageError: the output exists, or the folder holds shards of another configuration.
         """
         before = self.load()
         if before and before["digest"] == self.digest:
-            return str(before["created"])
+            return before
         refuse_overwriting(self.path, force)
         if before and not force and self.finished():
             raise UsageError(
@@ -182,9 +189,14 @@ class Job:
             )
         for part in self.folder.glob("*.h5"):
             part.unlink()
-        job = {"created": created_now(), "digest": self.digest, "config": self.config}
+        job = {
+            "created": created_now(),
+            "digest": self.digest,
+            "config": self.config,
+            "notes": dict(self.notes),
+        }
         write_bytes(self.file, dumps(job).encode(), sidecar=False)
-        return str(job["created"])
+        return job
 
     def load(self) -> dict[str, Any] | None:
         """What the job file says; None where there is none."""

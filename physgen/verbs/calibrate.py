@@ -29,6 +29,7 @@ from physgen.verbs.running import (
     record,
     require,
     threaded,
+    warn_of_failed,
 )
 
 __all__ = ["calibrate"]
@@ -102,6 +103,7 @@ def calibrate(
         )
     held_out = open_observed(data, source.law.x_shape)
     found = held_out.read(rows, whole=True) if rows else held_out.read(slice(0, MOST_ROWS))
+    warn_of_failed(held_out.path, held_out.failures)
     theirs = found.meta.law.prior if found.meta else source.law.prior
     box = common_prior(source.law.prior, theirs, prior)
     found = dataset.validated(found, replace(source.law, prior=theirs), str(held_out.where))

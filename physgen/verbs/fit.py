@@ -16,7 +16,15 @@ from physgen.runtime.progress import bar
 from physgen.verbs.arguments import DataLike, FamilyLike, Surrogate, SurrogateLike, called
 from physgen.verbs.opening import open_surrogate, remember_file
 from physgen.verbs.resume import keep, restore, resume_path, state_of
-from physgen.verbs.running import headed, on_files, path_of, plural, require, threaded
+from physgen.verbs.running import (
+    headed,
+    on_files,
+    path_of,
+    plural,
+    require,
+    threaded,
+    warn_of_failed,
+)
 
 __all__ = ["fit"]
 
@@ -80,6 +88,7 @@ def fit(
         raise UsageError("fit: resume and tensorboard need a file to write; add out=")
     state = state_of(path, resume, force) if path else None
     source = Dataset(data)
+    warn_of_failed(source.path, source.failures)
     if from_:
         surrogate = parent_of(from_, cls, device).at(source.law, **theirs).train()
     else:

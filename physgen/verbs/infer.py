@@ -23,7 +23,7 @@ from physgen.verbs.arguments import (
     called,
 )
 from physgen.verbs.opening import open_observed, open_source
-from physgen.verbs.running import headed, on_files, plural, require, threaded
+from physgen.verbs.running import headed, on_files, plural, require, threaded, warn_of_failed
 
 __all__ = ["infer"]
 
@@ -103,6 +103,10 @@ def infer(
     data = open_observed(observed)
     source = open_source(model, device, like=data, at=at, family=family, **use)
     data = open_observed(observed, source.law.x_shape)
+    learnt = (
+        source.data.failures if source.data else source.about.get("data", {}).get("failed", {})
+    )
+    warn_of_failed(source.path, learnt)
     options = methods.InferenceOptions(
         methods.choose_method(source, method),
         restrict_prior(source.law.prior, prior),

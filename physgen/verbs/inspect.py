@@ -21,6 +21,7 @@ from physgen.verbs.running import on_files
 __all__ = ["inspect"]
 
 WIDE = 90  # characters of a mapping that still goes in one line
+FIRST = 5  # texts of a list, if there are many
 
 
 @on_files
@@ -123,4 +124,8 @@ def in_line(item: Any) -> str:
     """JSON data in one line."""
     if isinstance(item, Mapping):
         return ", ".join(f"{k} = {in_line(v)}" for k, v in item.items())
-    return " × ".join(map(in_line, item)) if isinstance(item, list | tuple) else str(item)
+    if not isinstance(item, list | tuple):
+        return str(item)
+    if len(item) > FIRST and isinstance(item[0], str):
+        return "; ".join([*item[:FIRST], f"and {len(item) - FIRST} more"])
+    return " × ".join(map(in_line, item))

@@ -14,9 +14,19 @@ from typing import Any, ParamSpec, TypeVar
 from physgen import dataset
 from physgen.errors import StorageError, UsageError
 from physgen.runtime.interrupt import interruptible
-from physgen.runtime.progress import bar
+from physgen.runtime.progress import bar, log
 
-__all__ = ["headed", "judging", "on_files", "path_of", "plural", "record", "require", "threaded"]
+__all__ = [
+    "headed",
+    "judging",
+    "on_files",
+    "path_of",
+    "plural",
+    "record",
+    "require",
+    "threaded",
+    "warn_of_failed",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,6 +120,22 @@ def record(
         dataset.write_bytes(out, text.encode(), sidecar=False)
     found: dict[str, Any] = loads(text)
     return found
+
+
+def warn_of_failed(where: Path | str | None, failed: Mapping[str, Any]) -> None:
+    """Say what it means that the simulator of a dataset has failed in some draws, if it has.
+
+    Args:
+        where: the dataset, or what was trained on it.
+        failed: what the dataset's metadata say of them.
+    """
+    if failed:
+        log.warning(
+            "%s: the simulator failed in %s (%.2g %%), the first: %s; theta of its rows follow "
+            "p(theta | success), not the prior: posteriors lack the factor p(success | theta)",
+            where or "(in memory)", plural(failed["count"], "draw"), 100 * failed["fraction"],
+            failed["messages"][0],
+        )  # fmt: skip
 
 
 def headed(out: Path | str | None, text: str) -> str:

@@ -10,14 +10,18 @@ import numpy as np
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Shard
-from physgen.dataset.simulated import Simulate
+from physgen.dataset.simulated import Manners, OnError, Simulate
+from physgen.errors import SimulatorFailed
 from physgen.law import Law
+from physgen.registry import find
 from physgen.runtime.options import command_line
-from physgen.runtime.progress import bar
+from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import Bounds, SimulatorLike
-from physgen.verbs.running import on_files, require
+from physgen.verbs.running import on_files, require, warn_of_failed
 
 __all__ = ["simulate"]
+
+LOOK = 3  # rows in which a simulator's manners are looked at
 
 
 @on_files
@@ -30,6 +34,7 @@ def simulate(
     prior: Bounds | None = None,
     workers: int = 1,
     shard_rows: int | None = None,
+    on_error: OnError = "stop",
     force: bool = False,
     dry_run: bool = False,
     **given: Any,
@@ -37,7 +42,10 @@ def simulate(
     """Draw a dataset of (theta, x): theta from the prior, x from a simulator.
 
     The same command after an interruption finishes the file. Its bytes depend on the seed and the
-    simulator's options only, not on workers, threads or restarts.
+    simulator's options only, not on workers, threads or restarts. Rows of which the simulator
+    makes no x, since it raises or x is not finite, end the command, and what is finished is kept;
+    or they are skipped or drawn again, and their theta and the reason kept in the file. What is
+    left follows p(theta | success), which is the prior only if failure does not depend on theta.
 
     Args:
         simulator: a registered simulator, or package.module:Class of your own; in Python also the
@@ -49,6 +57,8 @@ def simulate(
         workers: number of processes (at least 1).
         shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
             given.
+        on_error: what to do about rows that fail: stop; skip them; or redraw theta and x, at most
+            100 times a row.
         force: overwrite the file if it exists, and drop the unfinished rows of another command.
         dry_run: say what would be made, and make its first row, without writing.
         **given: options of the simulator.
@@ -65,15 +75,40 @@ def simulate(
     command = command_line("simulate", name, **given, n=n, seed=seed, prior=prior)
     source = {"kind": "simulator", "name": name, **declared.provenance(law.build())}
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
-    make = Simulate(law)
+    make = Simulate(law, on_error)
     if dry_run:
         return rehearsed(make, n, out)
+    how: dict[str, Any] = {"shard_rows": shard_rows, "workers": workers, "notes": manners(law, n)}
     with bar(n, f"simulate {name}") as move:
-        how: dict[str, Any] = {"shard_rows": shard_rows, "workers": workers, "progress": move}
         if out is None:
-            return Dataset(dataset.gather(n, meta, make, **how), f"{n:,} rows of {name}")
-        written = dataset.write(out, n, meta, make, force=force, **how)
-    return Dataset(written.path, f"{out}: {n:,} rows of {name} in {written.seconds:.1f} s")
+            rows = dataset.gather(n, meta, make, progress=move, **how)
+            made = Dataset(rows, f"{len(rows):,} rows of {name}")
+        else:
+            written = dataset.write(out, n, meta, make, force=force, progress=move, **how)
+            text = f"{out}: {written.rows:,} rows of {name} in {written.seconds:.1f} s"
+            made = Dataset(written.path, text)
+    warn_of_failed(out, made.failures)
+    return made
+
+
+def manners(law: Law, n: int) -> dict[str, Any]:
+    """What a simulator of somebody else's does wrong in its first rows, told, and for the file."""
+    if find("simulators", law.simulator).__module__.partition(".")[0] == "simulators":
+        return {}
+    theta = law.prior.sample(min(n, LOOK), np.random.default_rng(1))
+    try:
+        found = Manners.of(law.build(), theta)
+    except SimulatorFailed:  # that is for the rows themselves
+        return {}
+    if found.changes_theta:
+        log.warning("%s: sample changes its theta; it is given a copy", law.simulator)
+    if found.reproducible:
+        return {}
+    log.warning(
+        "%s: sample gives another x for the same theta and rng, so this file cannot be made again; "
+        "draw from rng alone", law.simulator,
+    )  # fmt: skip
+    return {"reproducible": False}
 
 
 def rehearsed(make: Simulate, n: int, out: Path | str | None) -> Dataset:
