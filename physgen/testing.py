@@ -87,7 +87,7 @@ def samples(simulator: Simulator) -> Iterator[str]:
     manners = Manners.of(simulator, theta)
 
     def draw(theta: Array, seed: int) -> Array:
-        return drawn(simulator, theta.copy(), np.random.default_rng(seed), "simulator")
+        return drawn(simulator, theta.copy(), np.random.default_rng(seed))
 
     x, other = draw(theta, 2), draw(theta, 3)
     if manners.changes_theta:
@@ -130,7 +130,7 @@ def truth(simulator: Simulator) -> Iterator[str]:
     prior = simulator.prior
     theta = prior.sample(ROWS, np.random.default_rng(5))
     theta -= SHIFT * (theta - prior.low)  # leaves room for a shift of θ within the prior
-    x = drawn(simulator, theta.copy(), np.random.default_rng(4), "simulator")
+    x = drawn(simulator, theta.copy(), np.random.default_rng(4))
     given = theta.copy(), x.copy()
     log_p = np.asarray(log_prob(theta, x))
     if log_p.shape != (ROWS,) or not np.isfinite(log_p).all():

@@ -132,10 +132,8 @@ def check_layout(found: Contents, n_rows: Any, complete: Any) -> None:
         "x": (x_type(law), law.x_shape),
     }
     if found.lost:
-        kinds = np.dtype("f8"), np.dtype("i2")
-        expected |= dict(
-            zip(FAILED, zip(kinds, ((len(law.prior),), ()), strict=True), strict=True)
-        )
+        layout = (np.dtype("f8"), (len(law.prior),)), (np.dtype("i2"), ())
+        expected |= dict(zip(FAILED, layout, strict=True))
         check_rows(found.path, found.lost)
     for name, (dtype, shape) in expected.items():
         data = (found.fields | found.lost).get(name)

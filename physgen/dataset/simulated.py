@@ -1,7 +1,7 @@
 """Rows that a simulator makes, shard by shard: pure in the shard, and picklable.
 
-A simulator may fail: raise, or give x that cannot be. A batch that raises is drawn once more, row by
-row from the same random numbers, so that the rows that raise are known; x that is not finite or
+A simulator may fail: raise, or give x that cannot be. A batch that raises is drawn once more, row
+by row from the same random numbers, so that the rows that raise are known; x that is not finite or
 outside the support is seen in the batch. What becomes of such rows is the caller's choice:
 
 - ``stop``: none of the shard is kept.
@@ -62,9 +62,10 @@ class Simulate:
             lost.append((theta[still], why[still]))
         good = why == ""
         if self.on_error == "redraw" and not good.all():
+            row = shard.start + int(np.argmin(good))
             raise SimulatorFailed(
-                f"{self.law.simulator}: row {shard.start + int(np.argmin(good))}: {why[~good][0]}, "
-                f"{ATTEMPTS} times in a row; narrow the prior, or take --on-error skip"
+                f"{self.law.simulator}: row {row}: {why[~good][0]}, {ATTEMPTS} times in a row; "
+                "narrow the prior, or take --on-error skip"
             )
         messages = np.concatenate([messages for _, messages in lost])
         rows = Rows(x[good], theta[good])
@@ -79,15 +80,13 @@ class Simulate:
         """θ (n, D), x (n, *x_shape), and why a row failed, (n,) text, empty where it did not."""
         law, simulator = self.law, self.law.build()
         theta = law.prior.sample(n, np.random.default_rng(child(seed, 0)))
-        why = np.full(n, "", dtype=object)
+        x_seed, why = child(seed, 1), np.full(n, "", dtype=object)
         try:
-            x = drawn(
-                simulator, theta.copy(), np.random.default_rng(child(seed, 1)), law.simulator
-            )
+            x = drawn(simulator, theta.copy(), np.random.default_rng(x_seed), law.simulator)
         except SimulatorFailed as error:
             if self.on_error == "stop":
                 raise SimulatorFailed(f"{error}{MEND}") from error
-            x, why = row_by_row(law, simulator, theta, np.random.default_rng(child(seed, 1)))
+            x, why = row_by_row(law, simulator, theta, np.random.default_rng(x_seed))
         stored = cast(Rows(x, theta), law, law.simulator)
         if self.on_error == "stop":
             refuse(stored, law, law.simulator, first, MEND, SimulatorFailed)
@@ -101,7 +100,9 @@ def child(seed: np.random.SeedSequence, *path: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *path))
 
 
-def drawn(simulator: Simulator, theta: Array, rng: np.random.Generator, name: str) -> Array:
+def drawn(
+    simulator: Simulator, theta: Array, rng: np.random.Generator, name: str = "simulator"
+) -> Array:
     """x (n, *x_shape) of a simulator at θ (n, D), which it may change.
 
     Raises:
@@ -113,7 +114,7 @@ def drawn(simulator: Simulator, theta: Array, rng: np.random.Generator, name: st
     except Exception as error:  # whatever a user's code raises is told in one line
         raise SimulatorFailed(f"{name}: sample raised {type(error).__name__}: {error}") from error
     if isinstance(x, np.ma.MaskedArray):
-        x = x.astype(float).filled(np.nan)
+        x = np.ma.filled(x.astype(float), np.nan)
     try:
         return as_array(x)
     except Exception as error:
@@ -152,14 +153,14 @@ class Manners:
     reproducible: bool
 
     @classmethod
-    def of(cls, simulator: Simulator, theta: Array) -> Manners:
+    def of(cls, simulator: Simulator, theta: Array, name: str = "simulator") -> Manners:
         """Those seen at some θ (n, D), which is not changed.
 
         Raises:
             DataError: what `sample` returns is no array of numbers.
             SimulatorFailed: it raises.
         """
-        given, name = theta.copy(), type(simulator).__name__
+        given = theta.copy()
         x = drawn(simulator, given, np.random.default_rng(2), name)
         again = drawn(simulator, theta.copy(), np.random.default_rng(2), name)
         return cls(not np.array_equal(given, theta), np.array_equal(x, again, equal_nan=True))

@@ -103,10 +103,8 @@ def infer(
     data = open_observed(observed)
     source = open_source(model, device, like=data, at=at, family=family, **use)
     data = open_observed(observed, source.law.x_shape)
-    learnt = (
-        source.data.failures if source.data else source.about.get("data", {}).get("failed", {})
-    )
-    warn_of_failed(source.path, learnt)
+    learnt = source.about if source.data else source.about.get("data", {})
+    warn_of_failed(source.path, learnt.get("failed", {}))
     options = methods.InferenceOptions(
         methods.choose_method(source, method),
         restrict_prior(source.law.prior, prior),

@@ -97,7 +97,7 @@ def manners(law: Law, n: int) -> dict[str, Any]:
         return {}
     theta = law.prior.sample(min(n, LOOK), np.random.default_rng(1))
     try:
-        found = Manners.of(law.build(), theta)
+        found = Manners.of(law.build(), theta, law.simulator)
     except SimulatorFailed:  # that is for the rows themselves
         return {}
     if found.changes_theta:
@@ -105,7 +105,7 @@ def manners(law: Law, n: int) -> dict[str, Any]:
     if found.reproducible:
         return {}
     log.warning(
-        "%s: sample gives another x for the same theta and rng, so this file cannot be made again; "
+        "%s: sample gives another x for the same theta and rng: this file cannot be made again; "
         "draw from rng alone", law.simulator,
     )  # fmt: skip
     return {"reproducible": False}
