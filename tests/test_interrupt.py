@@ -42,23 +42,15 @@ def test_handlers_are_restored(signum):
     assert signal.getsignal(signum) == before
 
 
-@pytest.fixture
-def heard():
-    """SIGINT as Python has it at first; a shell's background jobs are born deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_a_signal_after_the_last_check_is_not_lost(heard):
+def test_a_signal_after_the_last_check_is_not_lost():
     finished = []
 
     def work():
-        with interruptible():
+        with interruptible("set.h5", "all is there"):
             signal.raise_signal(signal.SIGINT)  # of this thread: os.kill may pick another one
             finished.append(True)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match=r"set\.h5: interrupted by SIGINT; all is there"):
         work()
     assert finished
 
@@ -101,3 +93,36 @@ def test_a_second_signal_ends_the_process(signum, code):
     )
     assert done.stdout == "one\n"
     assert done.returncode == code
+
+
+STARTS = """
+import builtins, os, signal, sys
+from physgen.__main__ import main
+sys.argv = ["physgen", *sys.argv[3:]]
+stage, signum, real = sys.argv_[1], int(sys.argv_[2]), builtins.__import__
+
+def watched(name, *args, **options):
+    if name == stage:
+        builtins.__import__ = real
+        os.kill(os.getpid(), signum)
+    return real(name, *args, **options)
+
+builtins.__import__ = watched
+main()
+"""
+
+
+@pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])
+@pytest.mark.parametrize("stage", ["click", "physgen.verbs.simulate", "simulators.gaussian"])
+def test_the_command_answers_from_its_start(stage, signum, code, tmp_path):
+    """While it is imported, while its options are read, and before its work begins."""
+    program = STARTS.replace("sys.argv_", repr(["", stage, str(signum)]))
+    words = ["simulate", "gaussian", "-n", "5", "-o", "x.h5"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, stage, str(signum), *words],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    name = {2: "SIGINT", 15: "SIGTERM"}[signum]
+    assert done.stderr == f"Error: interrupted by {name}; rerun the same command\n"
+    assert done.returncode == code
+    assert not list(tmp_path.iterdir())

@@ -35,7 +35,7 @@ from physgen.verbs.running import (
 __all__ = ["calibrate"]
 
 
-@on_files
+@on_files("out")
 @threaded
 def calibrate(
     model: ModelLike,
@@ -91,8 +91,6 @@ def calibrate(
 
     require(samples=(samples, 1), draws=(draws, 1), seed=(seed, 0))
     path = path_of(out)
-    if path:
-        dataset.refuse_overwriting(path, force)
     source = open_source(model, device, like=open_observed(data), family=family, **use)
     target = source.surrogate or source.network
     if target is None:

@@ -24,7 +24,7 @@ WIDE = 90  # characters of a mapping that still goes in one line
 FIRST = 5  # texts of a list, if there are many
 
 
-@on_files
+@on_files()
 def inspect(
     path: AnyProduct | None = None, *, verify: bool = False, json: bool = False
 ) -> Description:

@@ -19,7 +19,7 @@ from physgen.verbs.running import headed, on_files, path_of
 __all__ = ["report"]
 
 
-@on_files
+@on_files("out")
 def report(metrics: ScoresLike, *, out: Path | str | None = None, force: bool = False) -> Page:
     """Draw metrics or posteriors as one self-contained HTML page.
 
@@ -35,8 +35,6 @@ def report(metrics: ScoresLike, *, out: Path | str | None = None, force: bool = 
         physgen report metrics.json -o report.html
     """
     path = path_of(out)
-    if path:
-        dataset.refuse_overwriting(path, force)
     page = render(reported(metrics))
     if path:
         dataset.write_bytes(path, page.encode(), sidecar=False)

@@ -24,7 +24,7 @@ __all__ = ["simulate"]
 LOOK = 3  # rows in which a simulator's manners are looked at
 
 
-@on_files
+@on_files("out", resumes=True)
 def simulate(
     simulator: SimulatorLike,
     *,
