@@ -1,11 +1,11 @@
 """Kills of every verb at random times: is anything lost, halved or left behind?
 
-``python benchmarks/kills.py [KILLS] [VERB …]`` runs each verb once in peace, and then so often with
-a signal at a random time of its run: SIGKILL, SIGINT and SIGTERM in turn. After each, the outputs
-must be absent or whole; the same command must succeed (fit with ``--resume``, where it asks for
-that) and end in the same bytes, or in the same figures where a file says how long it took; and
-nothing but the products may lie there. A signal that can be answered must be, in one line. Each
-verb runs in a forked process, so that a kill costs what its work does, and no imports.
+``python benchmarks/kills.py [KILLS] [VERB …]`` runs each verb once in peace, and then so often
+with a signal at a random time of its run: SIGKILL, SIGINT and SIGTERM in turn. After each, the
+outputs must be absent or whole; the same command must succeed (fit with ``--resume``, where it
+asks for that) and end in the same bytes, or in the same figures where a file says how long it
+took; and nothing but the products may lie there. A signal that can be answered must be, in one
+line. Each verb runs in a forked process, so that a kill costs what its work does, and no imports.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import physgen
 import physgen.checks.calibration.lc2st as lc2st
 import physgen.checks.two_sample.c2st as c2st
 import physgen.checks.two_sample.frechet as frechet
-from physgen import cli  # what forked processes need is imported once
+import physgen.cli  # what forked processes need is imported once
 from physgen.__main__ import main
 from physgen.nn.tensors import digest, load_tensors
 
@@ -149,9 +149,9 @@ def killed(words: list[str], whole: dict[str, str], after: float, signum: int, t
     there = {name for name in wanted if Path(name).exists()}
     to.faults["half"] += any(content(Path(name)) != whole[name] for name in there)
     resumes = Path("out.pt.resume").exists()
-    to.faults["not rerun"] += 0 != ended(started([*words, *["--resume"] * resumes])) and (
-        "exists" not in Path("said").read_text() or there != wanted
-    )
+    again = ended(started([*words, *["--resume"] * resumes]))
+    there_already = "exists" in Path("said").read_text() and there == wanted
+    to.faults["not rerun"] += again != 0 and not there_already
     found = products()
     to.faults["left behind"] += bool(found.keys() - whole.keys())
     for name in sorted(found.keys() - whole.keys()):
@@ -193,5 +193,4 @@ def run(kills: int, verbs: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    assert cli
     sys.exit(run(int(sys.argv[1]) if sys.argv[1:] else 30, sys.argv[2:]) > 0)
