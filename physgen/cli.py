@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
+import traceback
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ import physgen
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
 from physgen.registry import Kind, find, targets
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
+from physgen.runtime.terminal import printable
 from physgen.verbs.products import Product
 
 __all__ = ["main"]
@@ -177,12 +179,12 @@ def callback_of(
         chosen = {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
         try:
             product = verb(**bound, **chosen)
-            click.echo(product.summary)
+            click.echo(printable(product.summary))
             if fault := getattr(product, "fault", ""):
                 raise DataError(fault)
         except (PhysgenError, OSError, KeyboardInterrupt) as error:
             if debug:
-                raise
+                click.echo(printable(traceback.format_exc()), err=True)
             fail(error)
 
     return callback
@@ -199,7 +201,7 @@ def fail(error: BaseException) -> NoReturn:
         error = Interrupted()
     if isinstance(error, OSError):
         error = StorageError(f"{error.filename or 'storage'}: {error.strerror or error}")
-    click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+    click.echo(printable(f"Error: {' '.join(str(error).split())}"), err=True)
     sys.exit(error.exit_code if isinstance(error, PhysgenError) else 1)
 
 
@@ -246,8 +248,28 @@ def of_family(family: Any) -> list[Any]:
     return [Training, family.Config]
 
 
+class Verbs(click.Group):
+    """All verbs."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one; what click objects to is shown as all else."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(printable(error.format_message()), error.ctx) from None
+
+
+class Line(logging.Formatter):
+    """A record as its message alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, as a terminal may have it."""
+        return printable(super().format(record))
+
+
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PHYSGEN"}
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PHYSGEN"},
 )
 @click.version_option(physgen.__version__, prog_name="physgen")
 def main() -> None:
@@ -257,7 +279,7 @@ def main() -> None:
     asks whether it did so rightly.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Line("%(message)s"))
     logging.getLogger("physgen").handlers = [handler]
 
 

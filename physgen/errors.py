@@ -13,6 +13,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "StorageError",
     "TrainingDiverged",
     "UsageError",
+    "as_written",
 ]
 
 
@@ -73,3 +77,17 @@ class Interrupted(PhysgenError):
             f"{hint}"
         )
         self.exit_code = 128 + signum
+
+
+@contextmanager
+def as_written(path: Path | str, what: str = "is not as physgen wrote it") -> Iterator[None]:
+    """Turn whatever a file's unexpected content breaks into a DataError with the path."""
+    try:
+        yield
+    except PhysgenError as error:
+        if isinstance(error, DataError) and str(path) not in str(error):
+            raise DataError(f"{path}: {error}") from error
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise DataError(f"{path}: {what}: {reason}") from error

@@ -1,10 +1,16 @@
 """Datasets on disk: rows (θ, x) and the law they follow, written whole and read guarded."""
 
 from physgen.dataset.dataset import Dataset, as_array
-from physgen.dataset.files import file_digest, read_bytes, refuse_overwriting, write_bytes
+from physgen.dataset.files import (
+    file_digest,
+    read_bytes,
+    refuse_overwriting,
+    write_bytes,
+)
+from physgen.dataset.guard import container
 from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
-from physgen.dataset.products import read_arrays, write_arrays
+from physgen.dataset.products import read_arrays, read_scores, sealed, write_arrays
 from physgen.dataset.reader import read
 from physgen.dataset.schema import SCHEMA, Failed, Meta, Rows, provenance, validated
 from physgen.dataset.stream import Blocks, Stream
@@ -21,6 +27,7 @@ __all__ = [
     "Stream",
     "Written",
     "as_array",
+    "container",
     "describe",
     "file_digest",
     "gather",
@@ -28,7 +35,9 @@ __all__ = [
     "read",
     "read_arrays",
     "read_bytes",
+    "read_scores",
     "refuse_overwriting",
+    "sealed",
     "validated",
     "write",
     "write_arrays",

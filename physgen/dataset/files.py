@@ -6,13 +6,18 @@ to it (the format of ``sha256sum -c``) is checked before anything parses the fil
 checksums cover the data, and not the structure that leads to them.
 
 An output that is a symbolic link is refused: replacing it would cut the link, and writing through
-it would change a file that nobody named.
+it would change a file that nobody named. The temporary name cannot be guessed, and is opened only
+where nothing has it, a link included. What is read is a regular file: nothing waits for a pipe.
 """
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import os
+import re
+import secrets
 import socket
 import stat
 from collections.abc import Iterator
@@ -22,7 +27,11 @@ from typing import IO, Literal
 
 from physgen.errors import DataError, StorageError, UsageError
 
-__all__ = ["read_bytes", "write_bytes"]
+__all__ = ["read_bytes", "require_file", "write_bytes"]
+
+LARGEST_PROCESS = 2**22  # that Linux gives a number to
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system says that has no locks, as NFS or Lustre without them."""
 
 
 @contextmanager
@@ -63,18 +72,40 @@ def write_bytes(path: str | Path, data: bytes, *, sidecar: bool, durable: bool =
     """
     path = Path(path)
     refuse_overwriting(path, force=True)
-    temporary = beside(path)
-    with storage(path):
-        try:
-            store(temporary, data, durable)
-            publish(temporary, path, hashlib.sha256(data).hexdigest() if sidecar else "", durable)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with storage(path), beside(path) as temporary:
+        store(temporary, data, durable)
+        publish(temporary, path, hashlib.sha256(data).hexdigest() if sidecar else "", durable)
 
 
-def beside(path: Path) -> Path:
-    """The name of a file until it is finished: in the same folder, and this process's own."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """The name of a file until it is finished: in the same folder, and not to be guessed.
+
+    It says host and process, so that what dead processes have left there can go first.
+    """
+    ours = f".{path.name}.{socket.gethostname()}."
+    for left in path.parent.glob(f"{glob.escape(ours)}*.tmp"):
+        made = re.fullmatch(r"(\d+)(\.[0-9a-f]{16})?\.tmp", left.name[len(ours) :])
+        if made and not running(int(made[1])) and left.is_file():
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{ours}{os.getpid()}.{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def running(process: int) -> bool:
+    """Whether a process of this host may be running."""
+    if not 0 < process <= LARGEST_PROCESS:
+        return True  # of a stranger
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def publish(temporary: Path, path: Path, digest: str, durable: bool = True) -> None:
@@ -89,8 +120,8 @@ def publish(temporary: Path, path: Path, digest: str, durable: bool = True) -> N
 
 
 def store(path: Path, data: bytes, durable: bool) -> None:
-    """Write a file under the name it is not known by."""
-    with path.open("wb") as file:
+    """Write a file under the name it is not known by, and that nothing has."""
+    with path.open("xb") as file:
         file.write(data)
         if durable:
             sync(file)
@@ -122,6 +153,19 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_file(path: Path) -> None:
+    """Refuse what is no regular file, before anything waits for it.
+
+    Raises:
+        DataError: a folder, a pipe, a device or a socket.
+        StorageError: the file cannot be read.
+    """
+    with storage(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: not a regular file; give a file")
+        path.open("rb").close()
+
+
 def check_seal(path: Path) -> Literal["ok", "missing"]:
     """Compare a file with its sidecar, if it has one.
 
@@ -129,14 +173,12 @@ def check_seal(path: Path) -> Literal["ok", "missing"]:
         DataError: the path is not a regular file, or its bytes are not those the sidecar says.
         StorageError: the file cannot be read.
     """
-    with storage(path):
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path}: not a regular file; give a file")
-        path.open("rb").close()
+    require_file(path)
     if not seal(path).exists():
         return "missing"
-    with storage(seal(path)):
-        expected = seal(path).read_bytes()[:64].decode("ascii", "replace")
+    require_file(seal(path))
+    with storage(seal(path)), seal(path).open("rb") as file:
+        expected = file.read(64).decode("ascii", "replace")
     if expected != file_digest(path):
         raise DataError(
             f"{path}: differs from its checksum in {seal(path).name}: damaged or changed since it "

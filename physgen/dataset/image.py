@@ -114,17 +114,13 @@ def whole(path: Path) -> Iterator[tuple[h5py.File, Output]]:
     Raises:
         StorageError: the file system refused; nothing is left of it.
     """
-    temporary = beside(path)
-    with storage(path):
-        try:
-            with Output(temporary, "w+") as output:
-                with h5py.File(output, "w") as file:
-                    yield file, output
-                output.check()
-                sync(output)
-            publish(temporary, path, file_digest(temporary))
-        finally:
-            temporary.unlink(missing_ok=True)
+    with storage(path), beside(path) as temporary:
+        with Output(temporary, "x+") as output:
+            with h5py.File(output, "w") as file:
+                yield file, output
+            output.check()
+            sync(output)
+        publish(temporary, path, file_digest(temporary))
 
 
 def label(file: h5py.File, schema: str, meta_json: str, created: str, content: str) -> None:

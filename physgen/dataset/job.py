@@ -4,7 +4,11 @@ It holds the lock, the job's configuration with the time of the first start, and
 each finished shard. Each shard appears by one rename, so what is listed is finished, whenever the
 process died; the shard's rows depend on the configuration and its number alone, so what is missing
 can be made by anyone later. The folder goes when the output is complete, its ``job.json`` first:
-that is the moment from which the output counts as finished.
+that is the moment from which the output counts as finished. A folder of this name that is a link,
+or that holds what is not ours, is left alone.
+
+The lock is the file system's, so that it ends with the process. Where there are none (NFS or
+Lustre without them) it is a file instead, which says who holds it.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,13 +27,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from physgen.dataset.files import refuse_overwriting, storage, write_bytes
+from physgen.dataset.files import (
+    NO_LOCKS,
+    read_bytes,
+    refuse_overwriting,
+    storage,
+    write_bytes,
+)
 from physgen.dataset.schema import SCHEMA, Meta, dumps
-from physgen.errors import DataError, SimulatorFailed, UsageError
+from physgen.errors import DataError, SimulatorFailed, UsageError, as_written
 
 __all__ = ["Job", "Shard", "created_now", "shards"]
+
+OURS = re.compile(r"(lock|soft-lock|holder|merged|job\.json|\d{8,}\.h5)|\..+\.tmp")
+"""Names of the files in a work folder."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +139,7 @@ class Job:
 
     def finished(self) -> list[int]:
         """Numbers of the shards that are finished."""
-        return sorted(int(p.stem) for p in self.folder.glob("[0-9]*.h5"))
+        return sorted(int(p.stem) for p in self.folder.glob("[0-9]*.h5") if OURS.fullmatch(p.name))
 
     def missing(self) -> list[int]:
         """Numbers of the shards that are not finished."""
@@ -139,18 +152,21 @@ class Job:
         Those of a simulator that failed are kept: it can be mended, or its failures be left out.
 
         Raises:
-            UsageError: another process holds it.
+            UsageError: another process holds it, or its work folder is not one.
         """
         holder = self.folder / "holder"
-        lock = FileLock(self.folder / "lock", timeout=0)
         with storage(self.folder):
+            self.refuse_strangers()
             self.folder.mkdir(exist_ok=True)
             try:
-                lock.acquire()
+                lock = locked_in(self.folder)
             except Timeout:
                 who = holder.read_text() if holder.exists() else "another process"
+                soft = self.folder / "soft-lock"
+                dead = f" (if it has ended, remove {soft})" if soft.exists() else ""
                 raise UsageError(
-                    f"{self.path}: {who} is writing it; wait for it, or choose another output"
+                    f"{self.path}: {who} is writing it{dead}; wait for it, or choose another "
+                    "output"
                 ) from None
         try:
             write_bytes(
@@ -177,7 +193,12 @@ class Job:
         Raises:
             UsageError: the output exists, or the folder holds shards of another configuration.
         """
-        before = self.load()
+        try:
+            before = self.load()
+        except DataError:
+            if not force:
+                raise
+            before = None
         if before and before["digest"] == self.digest:
             return before
         refuse_overwriting(self.path, force)
@@ -187,8 +208,8 @@ class Job:
                 f"{', '.join(self.differences(before['config']))}; rerun that command to finish "
                 "them, or --force to discard them"
             )
-        for part in self.folder.glob("*.h5"):
-            part.unlink()
+        for number in self.finished():
+            self.part(number).unlink()
         job = {
             "created": created_now(),
             "digest": self.digest,
@@ -198,17 +219,67 @@ class Job:
         write_bytes(self.file, dumps(job).encode(), sidecar=False)
         return job
 
+    def refuse_strangers(self) -> None:
+        """Refuse a work folder that is a link, no folder, or holds what is not ours.
+
+        Raises:
+            UsageError: any of these; nothing of it is touched.
+        """
+        folder = self.folder
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise UsageError(f"{folder}: expected a folder of unfinished rows; move it away")
+        for entry in sorted(folder.iterdir()) if folder.exists() else ():
+            if not OURS.fullmatch(entry.name) or entry.is_symlink() or not entry.is_file():
+                raise UsageError(
+                    f"{folder}: holds {entry.name!r}, which is not of unfinished rows; move it "
+                    "away, or choose another output"
+                )
+
     def load(self) -> dict[str, Any] | None:
-        """What the job file says; None where there is none."""
-        with storage(self.file):
-            return json.loads(self.file.read_bytes()) if self.file.exists() else None
+        """What the job file says; None where there is none.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        if not self.file.exists():
+            return None
+        hint = "is damaged: remove its folder, or add --force, to begin again"
+        with as_written(self.file, hint):
+            found = json.loads(read_bytes(self.file))
+            return {
+                "created": datetime.fromisoformat(found["created"]).isoformat(),
+                "digest": str(found["digest"]),
+                "config": dict(found["config"]),
+                "notes": dict(found["notes"]),
+            }
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Names of the parts of the configuration that another one has otherwise."""
         return sorted(k for k in self.config | other if self.config.get(k) != other.get(k))
 
     def discard(self) -> None:
-        """Remove the folder, its job file first."""
+        """Remove what is ours, the job file first, and the folder if nothing else is in it."""
         with storage(self.folder):
             self.file.unlink(missing_ok=True)
-            shutil.rmtree(self.folder)
+            for entry in sorted(self.folder.iterdir()):
+                if OURS.fullmatch(entry.name):
+                    entry.unlink(missing_ok=True)
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+
+def locked_in(folder: Path) -> BaseFileLock:
+    """A lock on a folder, held: of the file system, or a file where it has none.
+
+    Raises:
+        Timeout: another process holds it.
+    """
+    lock: BaseFileLock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        lock = SoftFileLock(folder / "soft-lock", timeout=0)
+        lock.acquire()
+    return lock

@@ -1,11 +1,13 @@
-"""Small files of named arrays: posterior samples, learning curves, scores.
+"""Small files: named arrays (posterior samples), and JSON data (scores).
 
-They share the dataset's checksums, metadata and guarded reading, and have no rows and no law.
+Those of arrays share the dataset's checksums, metadata and guarded reading, and have no rows and
+no law. Those of JSON carry the SHA-256 of their content, as ``content_sha256`` among their data.
 """
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,23 @@ from typing import Any
 import h5py
 import numpy as np
 
-from physgen.dataset.files import refuse_overwriting, write_bytes
-from physgen.dataset.guard import arrays, attribute, loaded, metadata, opened
+from physgen.dataset.files import (
+    read_bytes,
+    refuse_overwriting,
+    require_file,
+    write_bytes,
+)
+from physgen.dataset.guard import arrays, attribute, loaded, metadata, opened, refuse_constant
 from physgen.dataset.image import label
 from physgen.dataset.job import created_now
 from physgen.dataset.schema import block_digest, content_digest, dumps, numeric
-from physgen.errors import DataError
+from physgen.errors import DataError, as_written
 from simulators.base import Array
 
-__all__ = ["read_arrays", "write_arrays"]
+__all__ = ["read_arrays", "read_scores", "sealed", "write_arrays"]
+
+MAX_SCORES = 2**26  # bytes
+SEAL = "content_sha256"
 
 
 def write_arrays(
@@ -78,3 +88,32 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Array], dict[str
             raise DataError(f"{path}: is a {schema or 'foreign'} file; expected {expected}")
         values = {name: loaded(data) for name, data in arrays(file, "/").items()}
         return values, metadata(file)[1]
+
+
+def sealed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Data as JSON has them, with the SHA-256 of what they say.
+
+    Raises:
+        UsageError: a value that JSON does not have.
+    """
+    plain = json.loads(json.dumps(dict(data)))
+    plain.pop(SEAL, None)
+    return plain | {SEAL: content_digest(dumps(plain), [])}
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """JSON data that `sealed` made, or that an earlier version wrote without a digest.
+
+    Raises:
+        DataError: a file that is damaged, was changed, or holds no JSON object.
+        StorageError: the file cannot be read.
+    """
+    require_file(path)
+    if (size := path.stat().st_size) > MAX_SCORES:
+        raise DataError(f"{path}: {size} bytes; at most {MAX_SCORES} of JSON are read")
+    with as_written(path, "not the JSON of validate, calibrate or compare"):
+        found = dict(json.loads(read_bytes(path), parse_constant=refuse_constant))
+        content = sealed(found)[SEAL]
+    if found.get(SEAL, content) != content:
+        raise DataError(f"{path}: its values differ from its {SEAL}; make it again")
+    return found

@@ -26,7 +26,7 @@ from physgen.dataset.files import (
     sync,
     write_bytes,
 )
-from physgen.dataset.guard import HDF5_ERRORS
+from physgen.dataset.guard import HDF5_ERRORS, unguarded
 from physgen.dataset.image import Output, chunked, failed_arrays, failed_in, image, label
 from physgen.dataset.job import Job, Shard, shards
 from physgen.dataset.pool import end_second_round, run
@@ -204,7 +204,7 @@ class Part:
         stop.check()
         file, shard = self.job.part(number), self.job.shard(number)
         try:
-            with h5py.File(file, "r") as part:
+            with unguarded(file) as part:
                 failed = failed_in(part)
                 extra = failed_arrays(failed) if failed else {}
                 digest = block_digest({**good_rows(part), **extra})
@@ -235,7 +235,8 @@ def merge(job: Job, record: Mapping[str, Any], stop: Stop) -> tuple[int, int, st
     """
     temporary = job.folder / "merged"
     with storage(job.path):
-        with Output(temporary, "w+") as output:
+        temporary.unlink(missing_ok=True)
+        with Output(temporary, "x+") as output:
             with h5py.File(output, "w") as file:
                 rows, failed = outcome(job)
                 if failed:
@@ -264,7 +265,7 @@ def outcome(job: Job) -> tuple[int, Failed | None]:
     """
     rows, parts = 0, []
     for number in range(len(job)):
-        with h5py.File(job.part(number), "r") as part:
+        with unguarded(job.part(number)) as part:
             rows += int(part.attrs["rows"])
             parts.append(failed_in(part))
     failed = Failed.joined(parts)
@@ -297,7 +298,7 @@ def blocks(job: Job, step: int, stop: Stop) -> Iterator[dict[str, Array]]:
     rest: dict[str, Array] = {}
     for number in range(len(job)):
         stop.check()
-        with h5py.File(job.part(number), "r") as part:
+        with unguarded(job.part(number)) as part:
             fresh = good_rows(part)
         rest = {n: np.concatenate([rest[n], fresh[n]]) if rest else fresh[n] for n in fresh}
         while len(rest["x"]) >= step:
@@ -310,7 +311,7 @@ def blocks(job: Job, step: int, stop: Stop) -> Iterator[dict[str, Array]]:
 def copy(job: Job, number: int, file: h5py.File, output: Output, stop: Stop) -> str:
     """Copy the chunks of one shard, unread; return the digest of its rows."""
     stop.check()
-    with h5py.File(job.part(number), "r") as part:
+    with unguarded(job.part(number)) as part:
         if number == 0:
             for n in names(part):
                 shape = (job.rows, *part[n].shape[1:])

@@ -3,6 +3,10 @@
 A file is one of ``torch.save`` that loads with ``weights_only=True``. It holds nested dicts and
 lists of tensors and numbers, a JSON text, and a SHA-256 over both, since neither zip nor tensors
 notice a flipped bit.
+
+A file from elsewhere may claim more than it holds: entries that inflate, or tensors that repeat a
+few numbers for ever (a stride of 0). So entries must be stored as they are, as torch stores them,
+and all tensors together may take `MOST` times the file's size, before one of them is looked at.
 """
 
 from __future__ import annotations
@@ -19,12 +23,13 @@ import torch
 from torch import Tensor
 
 from physgen.dataset import read_bytes, write_bytes
-from physgen.errors import DataError
+from physgen.errors import DataError, as_written
 from simulators.base import Array
 
 __all__ = ["FORMAT", "digest", "load_tensors", "save_tensors", "tensor_of"]
 
 FORMAT = "physgen/checkpoint/1"
+MOST = 16
 
 
 def tensor_of(values: Tensor | Array, dtype: torch.dtype | None = None) -> Tensor:
@@ -56,18 +61,36 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
     data = read_bytes(path)
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise DataError(f"{path}: not a physgen checkpoint; expected a file that fit wrote")
-    try:
+    with as_written(path, "not a physgen checkpoint"):
+        entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
+        if any(e.compress_type for e in entries) or sum(e.file_size for e in entries) > len(data):
+            raise DataError(f"{path}: claims more bytes than it holds; expected plain entries")
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         tensors, text, expected = content["tensors"], content["json"], content["sha256"]
         info = dict(json.loads(text))
-    except Exception as error:  # torch.load raises whatever a broken archive makes it raise
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a physgen checkpoint: {reason}") from error
+        if (claimed := size_of(tensors)) > MOST * len(data):
+            raise DataError(f"{path}: {len(data)} bytes, and its tensors claim {claimed}")
+        found = digest(tensors, text)
     if info.get("format") != FORMAT:
         raise DataError(f"{path}: expected format {FORMAT}, got {info.get('format')!r}")
-    if digest(tensors, text) != expected:
+    if found != expected:
         raise DataError(f"{path}: damaged: its SHA-256 differs; restore it or fit again")
     return tensors, info
+
+
+def size_of(value: Any) -> int:
+    """Bytes that nested dicts and lists of tensors and numbers claim.
+
+    Raises:
+        TypeError: something else in them.
+    """
+    if type(value) is Tensor and value.layout == torch.strided and value.device.type == "cpu":
+        return value.numel() * value.element_size()
+    if isinstance(value, dict | list | tuple):
+        return sum(map(size_of, value.values() if isinstance(value, dict) else value))
+    if not isinstance(value, bool | int | float | str | None):
+        raise TypeError(f"{type(value).__name__} among tensors and numbers")
+    return 0
 
 
 def digest(tensors: Any, text: str) -> str:

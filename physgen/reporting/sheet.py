@@ -2,7 +2,7 @@
 
 Every figure is an ``<img>`` with its SVG inside, so that no identifier, style or script of one
 can reach another; the page's own policy forbids scripts and the network. Strings from the metrics
-are never trusted: the template escapes all of them.
+are never trusted: the template escapes all of them, and control characters are shown as escapes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from physgen.reporting.figures import PANEL, figure_of, svg
 from physgen.reporting.quantities import flat, measured, number
+from physgen.runtime.terminal import printable
 
 __all__ = ["Drawing", "Sheet", "grid", "plot"]
 
@@ -80,7 +81,7 @@ class Sheet:
         )
         environment.filters |= {"number": number, "measured": measured, "flat": flat}
         uris = {name: [drawing.uri for drawing in some] for name, some in self.plots.items()}
-        return environment.get_template(self.template).render(**self.values, plots=uris)
+        return printable(environment.get_template(self.template).render(**self.values, plots=uris))
 
     def figures(self) -> dict[str, list[Figure]]:
         """Section → its figures of matplotlib."""

@@ -16,6 +16,8 @@ from typing import TextIO, cast
 
 import click
 
+from physgen.runtime.terminal import printable
+
 __all__ = ["bar", "log"]
 
 log = logging.getLogger("physgen")
@@ -62,19 +64,19 @@ def bar(length: float | None, label: str) -> Iterator[Callable[..., None]]:
     template = "%(label)s  [%(bar)s]  %(info)s" if length else "%(label)s  %(info)s"
     with click.progressbar(
         length=1000,
-        label=label,
+        label=printable(label),
         file=cast(TextIO, Notebook()) if in_notebook and not quiet else sys.stderr,
         hidden=quiet,
         show_percent=bool(length),
         show_eta=bool(length),
         bar_template=template,
         item_show_func=lambda text: text,
-    ) as shown:
+    ) as line:
 
         def move(done: float, text: str = "") -> None:
-            steps = int(1000 * done / length) - shown.pos if length else 0
-            shown.update(steps, text)
+            steps = int(1000 * done / length) - line.pos if length else 0
+            line.update(steps, printable(text))
             if not steps:
-                shown.render_progress()
+                line.render_progress()
 
         yield move

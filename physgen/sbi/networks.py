@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physgen.errors import DataError, UsageError
+from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.nn.embedding import embedding
 from physgen.nn.tensors import load_tensors, save_tensors
@@ -213,22 +213,16 @@ class Network:
             UsageError: sbi is not installed.
         """
         weights, info = load_tensors(path)
-        if info.get("kind") != "network" or info.get("method") not in METHODS:
+        if info.get("kind") != "network" or str(info.get("method")) not in METHODS:
             raise DataError(f"{path}: not a network of {', '.join(METHODS)}")
         need_sbi(f"{path}: {info['method']}")
-        law = Law.from_json(info["law"])
-        rng = np.random.default_rng(0)
-        theta, x = single(law.prior.sample(8, rng)), _example(law)
-        how = METHODS[info["method"]]
-        try:
+        with as_written(path, "weights do not fit their own description"):
+            law, how = Law.from_json(info["law"]), METHODS[info["method"]]
+            rng = np.random.default_rng(0)
+            theta, x = single(law.prior.sample(8, rng)), _example(law)
             with visiting(0):
                 net = how.build(law)(theta, how.view(law, x))
             net.load_state_dict(weights)
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"{path}: weights do not fit their own description: {reason}"
-            ) from error
         known = {k: v for k, v in info.items() if k not in ("format", "kind", "method", "law")}
         return cls(info["method"], law, net.eval().requires_grad_(False).to(device), known)
 

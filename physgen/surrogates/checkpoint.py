@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from physgen.errors import DataError, UsageError
+from physgen.errors import UsageError, as_written
 from physgen.law import Law
 from physgen.nn.tensors import load_tensors, save_tensors
 from physgen.registry import class_path, find, registered, require_own_name
@@ -59,15 +59,12 @@ def load_surrogate(
             that of the file.
     """
     weights, info = load_tensors(path)
-    try:
+    with as_written(path, "weights do not fit the family they name"):
         where = info.get("class")
         cls = family_of(path, str(info["family"]), where and str(where), family)
         config = build(cls.Config, info["family"], info["options"])
         surrogate = cls.create(Law.from_json(info["law"]), config)
         surrogate.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path}: weights do not fit the family they name: {reason}") from error
     surrogate.path, surrogate.info = path, info
     return surrogate.to(device).eval(), info
 

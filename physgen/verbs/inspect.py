@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from json import dumps
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset
-from physgen.errors import UsageError
+from physgen.errors import UsageError, as_written
 from physgen.law import Law
 from physgen.registry import KINDS, targets
 from physgen.verbs.arguments import AnyProduct
 from physgen.verbs.products import Description
+from physgen.verbs.report import scores_in
 from physgen.verbs.running import on_files
 
 __all__ = ["inspect"]
@@ -31,7 +31,7 @@ def inspect(
     """Say what a file holds; without a file, which simulators and families there are.
 
     Args:
-        path: dataset, posterior or checkpoint.
+        path: dataset, posterior, checkpoint or scores.
         verify: read and check every value, and compare a dataset with the law that it claims.
         json: print JSON.
 
@@ -58,8 +58,11 @@ def inspect(
 
 def described(path: Path, verify: bool) -> dict[str, Any]:
     """What a file holds, as JSON data."""
-    if zipfile.is_zipfile(path):
+    kind = dataset.container(path)
+    if kind == "zip":
         return checkpoint_described(path)
+    if kind == "JSON":
+        return scores_described(path)
     found = dataset.describe(path, verify)
     if verify and found["schema"] == dataset.SCHEMA:
         found["verdicts"] = verdicts_of(Law.from_json(found["law"]), Dataset(path))
@@ -102,16 +105,29 @@ def checkpoint_described(path: Path) -> dict[str, Any]:
     from physgen.nn.tensors import load_tensors
 
     weights, info = load_tensors(path)
-    count = sum(w.numel() for w in weights.values())
+    with as_written(path):
+        count = sum(w.numel() for w in weights.values())
     return {"path": str(path), "sha256": dataset.file_digest(path), **info, "weights": count}
+
+
+def scores_described(path: Path) -> dict[str, Any]:
+    """What a file of scores holds, as JSON data: all but the figures themselves."""
+    found = scores_in(path)
+    known = ("schema", "provenance", "content_sha256")
+    return {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        **{name: found.get(name) for name in known},
+        "sections": [name for name in found if name not in known and found[name] is not None],
+    }
 
 
 def in_lines(value: Any, indent: str = "") -> Iterator[str]:
     """JSON data as indented lines, ``key: value``."""
     entries = value if isinstance(value, Mapping) else dict(enumerate(value, 1))
     for key, item in entries.items():
-        flat = in_line(item)
-        if len(indent) + len(str(key)) + len(flat) < WIDE or not isinstance(
+        key, flat = in_line(key), in_line(item)
+        if len(indent) + len(key) + len(flat) < WIDE or not isinstance(
             item, Mapping | list | tuple
         ):
             yield f"{indent}{key}: {flat}"
@@ -121,11 +137,11 @@ def in_lines(value: Any, indent: str = "") -> Iterator[str]:
 
 
 def in_line(item: Any) -> str:
-    """JSON data in one line."""
+    """JSON data in one line, even where there are several in it."""
     if isinstance(item, Mapping):
         return ", ".join(f"{k} = {in_line(v)}" for k, v in item.items())
-    if not isinstance(item, list | tuple):
-        return str(item)
-    if len(item) > FIRST and isinstance(item[0], str):
-        return "; ".join([*item[:FIRST], f"and {len(item) - FIRST} more"])
-    return " × ".join(map(in_line, item))
+    if isinstance(item, list | tuple):
+        if len(item) > FIRST and isinstance(item[0], str):
+            return "; ".join([*map(in_line, item[:FIRST]), f"and {len(item) - FIRST} more"])
+        return " × ".join(map(in_line, item))
+    return str(item).replace("\n", "\\n")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import h5py
 
 from physgen import dataset
 from physgen.dataset import Dataset, Rows
@@ -231,11 +228,11 @@ def kind_of(path: Path) -> str:
     """
     from physgen.nn.tensors import load_tensors
 
-    if h5py.is_hdf5(path):
+    found = dataset.container(path)
+    if found == "HDF5":
         return "dataset"
-    if zipfile.is_zipfile(path):
+    if found == "zip":
         return str(load_tensors(path)[1].get("kind", "surrogate"))
-    dataset.file_digest(path)
     raise DataError(f"{path}: expected a checkpoint or a dataset, got neither")
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from json import loads
 from pathlib import Path
 from typing import Any
 
-from h5py import is_hdf5
-
 from physgen import dataset
-from physgen.errors import DataError
+from physgen.errors import DataError, as_written
 from physgen.verbs.arguments import ScoresLike
 from physgen.verbs.pages import SCHEMAS, render
 from physgen.verbs.products import Page
@@ -35,10 +32,13 @@ def report(metrics: ScoresLike, *, out: Path | str | None = None, force: bool = 
         physgen report metrics.json -o report.html
     """
     path = path_of(out)
-    page = render(reported(metrics))
-    if path:
-        dataset.write_bytes(path, page.encode(), sidecar=False)
     name = metrics if isinstance(metrics, Path) else getattr(metrics, "path", None) or "memory"
+    found = reported(metrics)
+    with as_written(name):
+        page = render(found)
+        text = page.encode()
+    if path:
+        dataset.write_bytes(path, text, sidecar=False)
     return Page(page, headed(path, f"report of {name}"), path)
 
 
@@ -50,7 +50,7 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
     """
     if isinstance(metrics, str | Path):
         path = Path(metrics)
-        return posterior_in(path) if is_hdf5(path) else metrics_in(path)
+        return posterior_in(path) if dataset.container(path) == "HDF5" else scores_in(path)
     found = getattr(metrics, "report_data", metrics)
     if not isinstance(found, Mapping) or found.get("schema") not in SCHEMAS:
         raise DataError(
@@ -60,20 +60,14 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
     return found
 
 
-def metrics_in(path: Path) -> dict[str, Any]:
+def scores_in(path: Path) -> dict[str, Any]:
     """The metrics in a JSON file.
 
     Raises:
         DataError: a file that holds none.
     """
-    try:
-        found = loads(dataset.read_bytes(path))
-        schema = found.get("schema")
-    except (ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path}: not a posterior, nor the JSON of validate, calibrate or compare: {error}"
-        ) from error
-    if schema not in SCHEMAS:
+    found = dataset.read_scores(path)
+    if (schema := found.get("schema")) not in SCHEMAS:
         raise DataError(f"{path}: expected schema {' or '.join(SCHEMAS)}, got {schema!r}")
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from physgen import dataset
-from physgen.errors import DataError, UsageError
+from physgen.errors import DataError, UsageError, as_written
 from physgen.runtime.progress import log
 
 if TYPE_CHECKING:
@@ -81,19 +81,21 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> Non
         UsageError: other options, data, law or seed; only its length may differ.
     """
     tensors, then = state
+    path = resume_path(out)
 
     def identity(info: dict[str, Any]) -> dict[str, Any]:
         training = {k: v for k, v in info["training"].items() if k not in LENGTH}
         keys = ("family", "options", "law", "seed")
         return {k: info[k] for k in keys} | training | {"data": info["data"]["sha256"]}
 
-    ours, theirs = (loads(dumps(identity(info))) for info in (now, then))
-    if changed := [k for k in ours if ours[k] != theirs.get(k)]:
-        raise UsageError(
-            f"{resume_path(out)}: an interrupted training that differs in {', '.join(changed)}; "
-            "give the same options, or --force to drop it"
-        )
-    trainer.restore(tensors)
+    with as_written(path):
+        ours, theirs = (loads(dumps(identity(info))) for info in (now, then))
+        if changed := [k for k in ours if ours[k] != theirs.get(k)]:
+            raise UsageError(
+                f"{path}: an interrupted training that differs in {', '.join(changed)}; "
+                "give the same options, or --force to drop it"
+            )
+        trainer.restore(tensors)
     log.info("%s: resumed after epoch %d", out, len(trainer.history))
 
 

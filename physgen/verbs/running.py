@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature as signature_of
-from json import dumps, loads
+from json import dumps
 from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -178,18 +178,16 @@ def record(
     **about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What was measured, and of what, as JSON data, written to a file if there is one."""
-    text = dumps(
+    found = dataset.sealed(
         {
             "schema": f"physgen/{schema}",
             **about,
             "provenance": dataset.provenance(command),
             **measured,
-        },
-        allow_nan=False,
+        }
     )
     if out:
-        dataset.write_bytes(out, text.encode(), sidecar=False)
-    found: dict[str, Any] = loads(text)
+        dataset.write_bytes(out, dumps(found).encode(), sidecar=False)
     return found
 
 
