@@ -24,7 +24,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"SOURCE_DATE_EPOCH": "1000000000", "OMP_NUM_THREADS": "1"}
+os.environ |= {"SOURCE_DATE_EPOCH": "1000000000", "OMP_NUM_THREADS": "1", "GIT_DIR": os.devnull}
 
 import physgen
 import physgen.checks.calibration.lc2st as lc2st
