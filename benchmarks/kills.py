@@ -31,8 +31,9 @@ import physgen.checks.calibration.lc2st as lc2st
 import physgen.checks.two_sample.c2st as c2st
 import physgen.checks.two_sample.frechet as frechet
 import physgen.cli  # what forked processes need is imported once
-from physgen.__main__ import main
+from physgen.__main__ import start
 from physgen.nn.tensors import digest, load_tensors
+from physgen.runtime.interrupt import end
 
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 TIMES = {"seconds", "cpu_seconds"}
@@ -81,18 +82,24 @@ def prepare(folder: Path) -> None:
 
 def started(words: list[str]) -> int:
     """A process that runs a command, what it says in ``said``."""
-    if pid := os.fork():
-        return pid
     said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        os.close(said)
+        return pid
     os.dup2(said, 1)
     os.dup2(said, 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["physgen", *words]
     code = 1
     try:
-        main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
+        for signum in SIGNALS[1:]:  # as `start` does, before one can come
+            signal.signal(signum, end)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        start()
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else 0
     finally:
         os._exit(code)
 

@@ -5,7 +5,7 @@ import signal
 from physgen.runtime.interrupt import SIGNALS, end
 
 
-def main() -> None:
+def start() -> None:
     """Run the command line; a signal while it is still being imported ends it with one line."""
     for signum in SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
@@ -16,4 +16,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -97,7 +97,7 @@ def test_a_second_signal_ends_the_process(signum, code):
 
 STARTS = """
 import os, signal, sys
-from physgen.__main__ import main
+from physgen.__main__ import start
 
 _, stage, signum, *words = sys.argv
 sys.argv = ["physgen", *words]
@@ -111,7 +111,7 @@ class Watch:
 
 sys.meta_path.insert(0, Watch())
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf
-main()
+start()
 """
 
 

@@ -112,7 +112,7 @@ class Dataset:
 
     @property
     def failures(self) -> Mapping[str, Any]:
-        """What its metadata say of them: on_error, count, fraction, messages; empty if none."""
+        """What is known of draws that failed: on_error, count, fraction, messages; else empty."""
         return self.meta.failed if self.meta else {}
 
     @property

@@ -144,7 +144,7 @@ class Failed:
         return len(self.messages)
 
     def coded(self) -> tuple[dict[str, Array], list[str]]:
-        """Arrays for a file, and the list of distinct messages that they point into."""
+        """Arrays (F, …) for a file, and the list of distinct messages that they point into."""
         texts = list(dict.fromkeys(self.messages))
         if len(texts) > MOST_MESSAGES:
             texts = [*texts[: MOST_MESSAGES - 1], OTHER]

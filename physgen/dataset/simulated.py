@@ -20,7 +20,7 @@ import numpy as np
 
 from physgen.dataset.dataset import as_array
 from physgen.dataset.job import Shard
-from physgen.dataset.schema import Failed, Rows, cast, faults, refuse
+from physgen.dataset.schema import Failed, Rows, cast, faults, numeric, refuse
 from physgen.errors import DataError, SimulatorFailed
 from physgen.law import Law
 from simulators.base import Array, Simulator
@@ -57,7 +57,9 @@ class Simulate:
             bad = np.flatnonzero(why != "")
             if not len(bad):
                 break
-            theta[bad], x[bad], why[bad] = self.draw(len(bad), child(shard.seed, 2, attempt))
+            theta[bad], fresh, why[bad] = self.draw(len(bad), child(shard.seed, 2, attempt))
+            x = x.astype(np.result_type(x, fresh))  # a copy, wide enough
+            x[bad] = fresh
             still = bad[why[bad] != ""]
             lost.append((theta[still], why[still]))
         good = why == ""
@@ -132,8 +134,8 @@ def row_by_row(
     x, why = np.zeros((len(theta), *law.x_shape)), np.full(len(theta), "", dtype=object)
     for i in range(len(theta)):
         try:
-            one = Rows(drawn(simulator, theta[i : i + 1].copy(), rng, law.simulator))
-            x[i] = cast(one, law, law.simulator).x[0]
+            one = drawn(simulator, theta[i : i + 1].copy(), rng, law.simulator)
+            x[i] = numeric(one, (1, *law.x_shape), f"{law.simulator}: x")[0]
         except SimulatorFailed as error:
             text = f"{type(error.__cause__).__name__}: {error.__cause__}"
             why[i] = "".join(c if c.isprintable() else " " for c in text)[:LONGEST]

@@ -294,7 +294,7 @@ def repack(
 
 
 def blocks(job: Job, step: int, stop: Stop) -> Iterator[dict[str, Array]]:
-    """The rows of all shards, so many at a time; fewer in the last block."""
+    """The rows (n, …) of all shards, so many at a time; fewer in the last block."""
     rest: dict[str, Array] = {}
     for number in range(len(job)):
         stop.check()

@@ -86,7 +86,9 @@ def refuse_outputs(
     files: Sequence[Path], folders: Sequence[Path], inputs: Sequence[Path], beside: Beside
 ) -> None:
     """Refuse outputs that cannot be written, or that would cost a file that is not ours."""
-    taken = {identity(file) for path in inputs for file in (path, seal(path)) if file.exists()}
+    taken = {
+        file_identity(file) for path in inputs for file in (path, seal(path)) if file.exists()
+    }
     for folder in folders:
         require_folder(next(p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
     for path in files:
@@ -94,9 +96,9 @@ def refuse_outputs(
     for path in (*folders, *files):
         kept = {} if path in folders else {seal(path): is_seal, **beside(path)}
         for file in (path, *kept):
-            if identity(file) in taken:
+            if file_identity(file) in taken:
                 raise UsageError(f"{file}: is another file of this command; choose another output")
-            taken.add(identity(file))
+            taken.add(file_identity(file))
         for file, ours in kept.items():
             if (file.exists() or file.is_symlink()) and not (file.is_file() and ours(file)):
                 raise UsageError(
@@ -113,13 +115,13 @@ def require_folder(folder: Path, path: Path) -> None:
         pass
 
 
-def identity(path: Path) -> tuple[Any, ...]:
+def file_identity(path: Path) -> tuple[Any, ...]:
     """What all spellings of a path share: the file or, where none is, its folder and name."""
     if path.exists():
         found = path.stat()
         return found.st_dev, found.st_ino
     folder = path.absolute().parent
-    return (*(identity(folder) if folder.exists() else (str(folder),)), path.name)
+    return (*(file_identity(folder) if folder.exists() else (str(folder),)), path.name)
 
 
 def is_seal(path: Path) -> bool:
