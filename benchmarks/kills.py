@@ -150,7 +150,9 @@ def killed(words: list[str], whole: dict[str, str], after: float, signum: int, t
     to.begun += any("out." in p.name for p in Path().iterdir())
     if signum != signal.SIGKILL:
         to.faults["unanswered"] += code not in (0, 128 + signum)
-        to.faults["traceback"] += "Traceback" in said
+        if "Traceback" in said:
+            to.faults["traceback"] += 1
+            sys.stderr.write(f"{words[0]}: signal {signum} after {after:.3f} s: {said}\n")
         to.faults["no line"] += code != 0 and said.count("Error: ") != 1
     wanted = {name for name in whole if not name.endswith((".jsonl", ".sha256"))}
     there = {name for name in wanted if Path(name).exists()}

@@ -128,3 +128,18 @@ def test_the_command_answers_from_its_start(stage, signum, code, tmp_path):
     assert done.stderr == f"Error: interrupted by {name}; rerun the same command\n"
     assert done.returncode == code
     assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_that_python_would_drop_is_given_all_the_same():
+    program = (
+        "import os, signal\nfrom physgen.runtime.interrupt import end\n"
+        "signal.signal(15, end)\n"
+        "class Dropped:\n    def __del__(self):\n        os.kill(os.getpid(), 15)\n"
+        "        [None for _ in range(10**4)]\n"
+        "Dropped()\nprint('went on')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "Error: interrupted by SIGTERM; rerun the same command\n"
+    assert (done.stdout, done.returncode) == ("", 143)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,9 +92,13 @@ def interruptible(where: str = "", hint: str = RESUME) -> Iterator[Stop]:
 
 
 def end(signum: int, frame: FrameType | None) -> NoReturn:
-    """Say in one line that a signal ends the process, and end it; at once at a second signal."""
+    """Say in one line that a signal ends the process, and end it; at once at a second signal.
+
+    So it does at once where Python would drop the exception, as in a callback of a library.
+    """
     for each in SIGNALS:
         signal.signal(each, lambda signum, frame: os._exit(128 + signum))
     error = Interrupted(signum, hint="rerun the same command")
+    sys.unraisablehook = lambda dropped: os._exit(error.exit_code)
     os.write(2, f"Error: {error}\n".encode())
     raise SystemExit(error.exit_code)
