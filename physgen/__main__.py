@@ -1,5 +1,19 @@
-"""``python -m physgen`` is the command ``physgen``."""
+"""``python -m physgen``, and the command ``physgen``: signals are answered from the very start."""
 
-from physgen.cli import main
+import signal
 
-main(prog_name="physgen")
+from physgen.runtime.interrupt import SIGNALS, end
+
+
+def start() -> None:
+    """Run the command line; a signal while it is still being imported ends it with one line."""
+    for signum in SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, end)
+    from physgen.cli import main as command
+
+    command(prog_name="physgen")
+
+
+if __name__ == "__main__":
+    start()

@@ -5,6 +5,7 @@
     PhysgenError            1   expected error: what, where, how to mend
     ├── UsageError          2   the call itself is wrong
     ├── DataError           3   a file or its values are invalid
+    │   └── SimulatorFailed     a simulator gave no x for a row; what is finished is kept
     ├── TrainingDiverged    4   the loss is no longer a number; the last good checkpoint is kept
     ├── StorageError       74   the disk or the file system refused
     └── Interrupted       130   stopped by a signal (143 for SIGTERM); rerun to resume
@@ -21,6 +22,7 @@ __all__ = [
     "DataError",
     "Interrupted",
     "PhysgenError",
+    "SimulatorFailed",
     "StorageError",
     "TrainingDiverged",
     "UsageError",
@@ -44,6 +46,10 @@ class DataError(PhysgenError):
     """A file, or a value in it, is not what it must be."""
 
     exit_code = 3
+
+
+class SimulatorFailed(DataError):
+    """A simulator raised, or gave a row that cannot be; finished rows are kept."""
 
 
 class TrainingDiverged(PhysgenError):

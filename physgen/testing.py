@@ -20,6 +20,7 @@ import numpy as np
 
 import simulators.base as declared
 from physgen.dataset.assumptions import broken_assumptions, float_type
+from physgen.dataset.simulated import Manners, drawn
 from physgen.errors import DataError, UsageError
 from physgen.law import Law, require_box
 from physgen.registry import class_path, find, require_own_name
@@ -56,6 +57,8 @@ def check_simulator(simulator: Simulator) -> list[str]:
         return ["sample: expected a method sample(theta, rng)"]
     try:
         return [*declarations(simulator)] or [*samples(simulator)] or [*truth(simulator)]
+    except DataError as error:
+        return [str(error)]
     except Exception as error:  # whatever a user's code raises is a complaint
         return [f"raised {type(error).__name__}: {error}"]
 
@@ -83,22 +86,24 @@ def declarations(simulator: Simulator) -> Iterator[str]:
 def samples(simulator: Simulator) -> Iterator[str]:
     """Complaints about samples."""
     theta = simulator.prior.sample(7, np.random.default_rng(1))
-    before = theta.copy()
-    x = np.asarray(simulator.sample(theta, np.random.default_rng(2)))
-    again = np.asarray(simulator.sample(theta, np.random.default_rng(2)))
-    other = np.asarray(simulator.sample(theta, np.random.default_rng(3)))
-    if not np.array_equal(theta, before):
+    manners = Manners.of(simulator, theta)
+
+    def draw(theta: Array, seed: int) -> Array:
+        return drawn(simulator, theta.copy(), np.random.default_rng(seed))
+
+    x, other = draw(theta, 2), draw(theta, 3)
+    if manners.changes_theta:
         yield "sample: changes the caller's theta"
     if x.shape != (7, *simulator.x_shape):
         yield f"sample: expected shape {(7, *simulator.x_shape)}, got {x.shape}"
         return
-    one = np.shape(simulator.sample(theta[:1], np.random.default_rng(2)))
+    one = draw(theta[:1], 2).shape
     if one != (1, *simulator.x_shape):
         yield f"sample: of one row, expected shape {(1, *simulator.x_shape)}, got {one}"
     if not np.isfinite(x).all():
         yield "sample: x is not finite"
         return
-    if not np.array_equal(x, again):
+    if not manners.reproducible:
         yield "sample: the same theta and the same rng give another x; draw from rng alone"
     if np.array_equal(x, other):
         yield "sample: another rng gives the same x; draw from rng"
@@ -141,7 +146,7 @@ def truth(simulator: Simulator) -> Iterator[str]:
     prior = simulator.prior
     theta = prior.sample(ROWS, np.random.default_rng(5))
     theta -= SHIFT * (theta - prior.low)  # leaves room for a shift of θ within the prior
-    x = np.asarray(simulator.sample(theta, np.random.default_rng(4)))
+    x = drawn(simulator, theta.copy(), np.random.default_rng(4))
     given = theta.copy(), x.copy()
     log_p = np.asarray(log_prob(theta, x))
     if log_p.shape != (ROWS,) or not np.isfinite(log_p).all():

@@ -12,7 +12,13 @@ import pytest
 
 import physgen
 import physgen.errors
-from physgen.errors import DataError, Interrupted, TrainingDiverged, UsageError
+from physgen.errors import (
+    DataError,
+    Interrupted,
+    SimulatorFailed,
+    TrainingDiverged,
+    UsageError,
+)
 from physgen.verbs.resume import resume_path
 
 TINY = {"channels": 5, "levels": 2, "stages": 3}
@@ -320,7 +326,7 @@ def test_what_a_users_code_raises_is_one_line(tmp_path, monkeypatch):
         ("bad:Observes", "expected a mapping"),
         ("syntax:X", "SyntaxError"),
     ):
-        with pytest.raises(UsageError, match=piece):
+        with pytest.raises((UsageError, SimulatorFailed), match=piece):
             physgen.simulate(name, out="x.h5", n=3)
     assert not Path("x.h5").exists()
     sys.modules.pop("bad")

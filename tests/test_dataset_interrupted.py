@@ -159,7 +159,7 @@ def alive_in_session(session: int) -> list[str]:
 
 def test_two_writers(whole, tmp_path):
     path = tmp_path / "set.h5"
-    with started(path, "--delay", "0.1") as first:
+    with started(path, "--delay", "0.3") as first:
         second = toy(path)
         first.communicate()
     assert second.returncode == 2
@@ -212,3 +212,50 @@ def test_a_shard_that_was_spoilt_is_made_again(whole, tmp_path, spoil):
     spoil(tmp_path / ".set.h5.parts" / "00000000.h5")
     assert toy(path).returncode == 0
     assert path.read_bytes() == whole.read_bytes()
+
+
+OWN = """
+from simulators import Box
+
+
+class Own:
+    prior, x_shape = Box(a=(0.0, 1.0)), (2,)
+
+    def sample(self, theta, rng):
+        return theta + rng.normal(size=(len(theta), 2))
+"""
+CALL = "physgen.simulate({what}, n=300, shard_rows=37, workers=2, out='x.h5')"
+GUARDED = 'if __name__ == "__main__":\n    '
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("physgen.simulate('gaussian', n=9, out='y.h5')\n" + CALL.format(what="'gaussian'"), ""),
+        (OWN + GUARDED + CALL.format(what="Own"), ""),
+        (OWN + CALL.format(what="Own"), "put the call under if __name__"),
+    ],
+    ids=["unguarded", "its own class, guarded", "its own class, unguarded"],
+)
+def test_workers_of_a_script(script, told, tmp_path):
+    (tmp_path / "script.py").write_text("import physgen\n" + script)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode == 0) == (not told), done.stderr
+    if told:
+        assert told in done.stderr.splitlines()[-1]
+        assert done.stderr.count("Traceback") == 2, "that of the error alone, and of its cause"
+    else:
+        assert done.stderr == ""
+        assert len(read(tmp_path / "x.h5")) == 300
+
+
+def test_workers_of_an_interactive_session(tmp_path):
+    script = f"import physgen\n{OWN}\n{CALL.format(what='Own')}"
+    done = subprocess.run(
+        [sys.executable, "-"], input=script, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "put it into a file and import it" in done.stderr.splitlines()[-1]
+    script = f"import physgen\n{CALL.format(what=repr('gaussian'))}"
+    subprocess.run([sys.executable, "-"], input=script, cwd=tmp_path, text=True, check=True)

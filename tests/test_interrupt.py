@@ -42,23 +42,15 @@ def test_handlers_are_restored(signum):
     assert signal.getsignal(signum) == before
 
 
-@pytest.fixture
-def heard():
-    """SIGINT as Python has it at first; a shell's background jobs are born deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_a_signal_after_the_last_check_is_not_lost(heard):
+def test_a_signal_after_the_last_check_is_not_lost():
     finished = []
 
     def work():
-        with interruptible():
+        with interruptible("set.h5", "all is there"):
             signal.raise_signal(signal.SIGINT)  # of this thread: os.kill may pick another one
             finished.append(True)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match=r"set\.h5: interrupted by SIGINT; all is there"):
         work()
     assert finished
 
@@ -101,3 +93,53 @@ def test_a_second_signal_ends_the_process(signum, code):
     )
     assert done.stdout == "one\n"
     assert done.returncode == code
+
+
+STARTS = """
+import os, signal, sys
+from physgen.__main__ import start
+
+_, stage, signum, *words = sys.argv
+sys.argv = ["physgen", *words]
+
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == stage:
+            os.kill(os.getpid(), int(signum))
+
+
+sys.meta_path.insert(0, Watch())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf
+start()
+"""
+
+
+@pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])
+@pytest.mark.parametrize("stage", ["click", "physgen.verbs.simulate", "simulators.gaussian"])
+def test_the_command_answers_from_its_start(stage, signum, code, tmp_path):
+    """While it is imported, while its options are read, and before its work begins."""
+    words = ["simulate", "gaussian", "-n", "5", "-o", "x.h5"]
+    done = subprocess.run(
+        [sys.executable, "-c", STARTS, stage, str(signum), *words],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    name = {2: "SIGINT", 15: "SIGTERM"}[signum]
+    assert done.stderr == f"Error: interrupted by {name}; rerun the same command\n"
+    assert done.returncode == code
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_that_python_would_drop_is_given_all_the_same():
+    program = (
+        "import os, signal\nfrom physgen.runtime.interrupt import end\n"
+        "signal.signal(15, end)\n"
+        "class Dropped:\n    def __del__(self):\n        os.kill(os.getpid(), 15)\n"
+        "        [None for _ in range(10**4)]\n"
+        "Dropped()\nprint('went on')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "Error: interrupted by SIGTERM; rerun the same command\n"
+    assert (done.stdout, done.returncode) == ("", 143)

@@ -12,7 +12,7 @@ from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
 from physgen.dataset.products import read_arrays, read_scores, sealed, write_arrays
 from physgen.dataset.reader import read
-from physgen.dataset.schema import SCHEMA, Meta, Rows, provenance, validated
+from physgen.dataset.schema import SCHEMA, Failed, Meta, Rows, provenance, validated
 from physgen.dataset.stream import Blocks, Stream
 from physgen.dataset.writer import Written, gather, write
 
@@ -20,6 +20,7 @@ __all__ = [
     "SCHEMA",
     "Blocks",
     "Dataset",
+    "Failed",
     "Meta",
     "Rows",
     "Shard",

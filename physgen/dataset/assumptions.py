@@ -75,7 +75,7 @@ def named(component: int, x_shape: tuple[int, ...]) -> str:
     return f"x[{', '.join(str(int(i)) for i in place)}]"
 
 
-def looked_at(x: Array) -> Array:
+def first_rows(x: Array) -> Array:
     """The first rows of x (n, …), flat and in float64, no more than a look needs: (m, d)."""
     flat = x.reshape(len(x), -1)
     rows = max(FEW, min(LOOKED_AT, NUMBERS // flat.shape[1]))
@@ -94,7 +94,7 @@ def relation(x: Array) -> Relation:
     residuals are compared with what rounding explains. Of less than ten rows, which may agree by
     chance, nothing is said.
     """
-    eps, flat = precision(x), looked_at(x)
+    eps, flat = precision(x), first_rows(x)
     n, d = flat.shape
     if n < 10:
         return Relation(np.ones(d, dtype=bool), np.zeros(0), np.zeros((0, d)))
@@ -173,7 +173,7 @@ class Tails(NamedTuple):
     def of(cls, x: Array) -> Tails:
         """Of rows of x (n, …); none is heavy where half of the values are equal."""
         levels = [0.001, 0.25, 0.5, 0.75, 0.999]
-        low, quarter, median, three, high = np.quantile(looked_at(x), levels, axis=0)
+        low, quarter, median, three, high = np.quantile(first_rows(x), levels, axis=0)
         inner = three - quarter
         return cls(median, inner / QUARTILES, (inner > 0) & (high - low > HEAVY * inner))
 
@@ -185,9 +185,10 @@ def float_type(x: Array) -> Literal["float32", "float64"]:
     """
     if x.dtype.kind == "f" and x.dtype.itemsize <= 4:
         return "float32"
-    if len(x) < 2:
+    flat = first_rows(x)
+    flat = flat[np.isfinite(flat).all(1)]
+    if len(flat) < 2:
         return "float64"
-    flat = looked_at(x)
     with np.errstate(over="ignore", under="ignore"):
         error = np.abs(flat - flat.astype(np.float32)).max(0)
     spread = np.ptp(flat, axis=0)
@@ -204,7 +205,7 @@ def broken_assumptions(law: Law, x: Array) -> Iterator[str]:
     """
     if law.support not in ("reals", "nonnegative") or len(x) < 2:
         return
-    rows, shape = looked_at(x), law.x_shape
+    rows, shape = first_rows(x), law.x_shape
     found = relation(x)
     if not found.kept.all():
         said = found.names(shape)

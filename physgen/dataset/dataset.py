@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 
 from physgen.dataset.files import file_digest
 from physgen.dataset.guard import opened
+from physgen.dataset.job import Shard
 from physgen.dataset.reader import contents, interval, read
-from physgen.dataset.schema import Meta, Rows, block_digest, validated
+from physgen.dataset.schema import Failed, Meta, Rows, block_digest, validated
 from physgen.dataset.writer import write
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
@@ -109,6 +111,19 @@ class Dataset:
         return self.meta.law
 
     @property
+    def failures(self) -> Mapping[str, Any]:
+        """What is known of draws that failed: on_error, count, fraction, messages; else empty."""
+        return self.meta.failed if self.meta else {}
+
+    @property
+    def failed(self) -> Failed | None:
+        """Draws of θ for which the simulator gave no x: theta (F, D), messages; None if none."""
+        if self.in_memory:
+            return self.rows.failed
+        with opened(self.where) as file:
+            return contents(file, self.where).failed()
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the file's bytes, or of the values in memory."""
         return file_digest(self.path) if self.path else block_digest(self.rows.arrays())
@@ -173,7 +188,12 @@ class Dataset:
         """
         rows, law = self.rows, self.law
         meta = rows.meta or Meta(law)
-        written = write(path, len(rows), meta, lambda s: rows[s.start : s.stop], force=force)
+
+        def make(shard: Shard) -> Rows:
+            failed = rows.failed if shard.number == 0 else None
+            return replace(rows[shard.start : shard.stop], failed=failed)
+
+        written = write(path, len(rows), meta, make, force=force)
         return Dataset(written.path, f"{path}: {len(rows):,} rows of {law.simulator}")
 
     def origin(self, rows: Rows | None = None) -> dict[str, Any]:
@@ -183,6 +203,8 @@ class Dataset:
             "sha256": self.digest,
             "mark": self.mark,
         }
+        if failed := self.failures:
+            known["failed"] = {**failed, "messages": failed["messages"][:1]}
         if rows is not None:
             known["rows"] = len(rows)
         if self.meta is None or rows is None:

@@ -9,6 +9,7 @@ error for later and lets HDF5 believe that all is well. The time is stored nowhe
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,21 +19,40 @@ import h5py
 import numpy as np
 
 from physgen.dataset.files import beside, clear, file_digest, publish, storage, sync
-from physgen.dataset.schema import block_digest
+from physgen.dataset.schema import Failed, block_digest
 from simulators.base import Array
 
 __all__ = ["Output", "chunked", "image", "label", "whole"]
 
 
-def image(arrays: Mapping[str, Array], rows: int) -> bytes:
+def image(arrays: Mapping[str, Array], rows: int, failed: Failed | None = None) -> bytes:
     """The HDF5 file of one shard: each array (n, …) is one compressed chunk, zero-padded."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         for name, values in arrays.items():
             data = chunked(file, name, (rows, *values.shape[1:]), values.dtype, rows)
             data[: len(values)] = values
-        file.attrs["digest"] = np.bytes_(block_digest(arrays).encode())
+        extra = failed_arrays(failed) if failed else {}
+        for name, values in extra.items():
+            file.create_dataset(name, data=values, track_times=False)
+        file.attrs["rows"] = len(arrays["x"])
+        file.attrs["digest"] = np.bytes_(block_digest({**arrays, **extra}).encode())
     return buffer.getvalue()
+
+
+def failed_arrays(failed: Failed) -> dict[str, Array]:
+    """Failed draws as arrays (F, …), their messages and what was done as JSON text (k,)."""
+    arrays, texts = failed.coded()
+    text = json.dumps([failed.on_error, texts]).encode()
+    return arrays | {"failed/text": np.frombuffer(text, np.uint8)}
+
+
+def failed_in(part: h5py.File) -> Failed | None:
+    """The failed draws in the file of a shard."""
+    if "failed" not in part:
+        return None
+    on_error, texts = json.loads(part["failed/text"][:].tobytes())
+    return Failed.of(part["failed/theta"][:], part["failed/message"][:], texts, on_error)
 
 
 def chunked(

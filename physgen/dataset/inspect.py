@@ -97,10 +97,12 @@ def dataset_description(found: Contents, claims: dict[str, Any], verify: bool) -
         digests = [
             block_digest(found.checked(*se).arrays()) for se in zip(starts, ends, strict=True)
         ]
+        if (failed := found.failed()) is not None:
+            digests.append(block_digest(failed.coded()[0]))
         if found.meta:
             refuse_other_content(found.path, claims, content_digest(found.meta_json, digests))
     own = found.meta.to_json() if found.meta else {}
-    return {"rows": found.rows, "arrays": table(found.fields), **own}
+    return {"rows": found.rows, "arrays": table(found.fields | found.lost), **own}
 
 
 def refuse_other_content(path: Path, claims: dict[str, Any], content: str) -> None:

@@ -18,9 +18,9 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ from physgen.dataset.files import (
     write_bytes,
 )
 from physgen.dataset.schema import SCHEMA, Meta, dumps
-from physgen.errors import DataError, UsageError, as_written
+from physgen.errors import DataError, SimulatorFailed, UsageError, as_written
 
 __all__ = ["Job", "Shard", "created_now", "shards"]
 
@@ -91,12 +91,14 @@ class Job:
         rows: number of rows.
         shard_rows: rows in a shard, and in a chunk of the file.
         meta: its metadata.
+        notes: what else the file's provenance is to say; the rows do not depend on it.
     """
 
     path: Path
     rows: int
     shard_rows: int
     meta: Meta
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -148,6 +150,8 @@ class Job:
     def locked(self) -> Iterator[None]:
         """Hold the output alone; if its rows are invalid, drop those that are finished.
 
+        Those of a simulator that failed are kept: it can be mended, or its failures be left out.
+
         Raises:
             DataError: the job file is damaged.
             UsageError: another process holds it, or the work folder is not ours.
@@ -171,6 +175,8 @@ class Job:
                 holder, f"process {os.getpid()} on {socket.gethostname()}".encode(), sidecar=False
             )
             yield
+        except SimulatorFailed:
+            raise
         except DataError:  # the same rows would be refused again
             self.discard()
             raise
@@ -179,18 +185,19 @@ class Job:
                 self.discard()
             lock.release()
 
-    def begin(self, force: bool) -> str:
+    def begin(self, force: bool) -> dict[str, Any]:
         """Start the job, or take it up where it was left.
 
         Returns:
-            When it was started first.
+            What the job file says: ``created``, when it was started first, and the ``notes`` that
+            were made then.
 
         Raises:
             UsageError: the output exists, or the folder holds shards of another configuration.
         """
         before = self.load()
         if before and before["digest"] == self.digest:
-            return str(before["created"])
+            return before
         refuse_overwriting(self.path, force)
         if before and not force and self.finished():
             raise UsageError(
@@ -200,9 +207,14 @@ class Job:
             )
         for number in self.finished():
             self.part(number).unlink()
-        job = {"created": created_now(), "digest": self.digest, "config": self.config}
+        job = {
+            "created": created_now(),
+            "digest": self.digest,
+            "config": self.config,
+            "notes": dict(self.notes),
+        }
         write_bytes(self.file, dumps(job).encode(), sidecar=False)
-        return str(job["created"])
+        return job
 
     def refuse_strangers(self) -> None:
         """Refuse a work folder that is a link, no folder, or not ours; nothing of it is touched.
@@ -237,6 +249,7 @@ class Job:
                 "created": datetime.fromisoformat(found["created"]).isoformat(),
                 "digest": str(found["digest"]),
                 "config": dict(found["config"]),
+                "notes": dict(found["notes"]),
             }
 
     def differences(self, other: dict[str, Any]) -> list[str]:

@@ -4,25 +4,33 @@ The processes are started afresh (``spawn``), so they share no state with this o
 its share of the cores for numba's threads. One that is killed, by the system when memory is short,
 breaks the pool; the shards that are missing then run again in a new one. A process whose parent is
 gone ends itself, and Ctrl-C is the parent's to handle.
+
+A process started afresh runs the caller's script again, as far as it is not guarded by ``if
+__name__ == "__main__":``. It does so here only where the script defines what the task needs.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, current_process, get_context, parent_process
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
 
 from physgen.dataset.job import Job
-from physgen.errors import PhysgenError
+from physgen.errors import PhysgenError, UsageError
 from physgen.runtime.interrupt import Stop
 
-__all__ = ["run"]
+__all__ = ["end_second_round", "run"]
 
 Task = Callable[[int], None]
 POLL = 0.2  # seconds after which a signal is noticed
@@ -64,16 +72,44 @@ def run(
     run_processes(task, job, workers, stop, finished)
 
 
+def end_second_round() -> None:
+    """End a process that has come here by running the caller's script again, without a word."""
+    if getattr(current_process(), "_inheriting", False):
+        os._exit(1)
+
+
+def needs_script(task: Task) -> bool:
+    """Whether processes can do a task only if they run the caller's script again.
+
+    Raises:
+        UsageError: they need it, and there is none: an interactive session.
+    """
+    if b"__main__" not in pickle.dumps(task):
+        return False
+    if not Path(getattr(sys.modules["__main__"], "__file__", "<stdin>")).is_file():
+        raise UsageError(
+            "workers: the simulator is defined in a notebook or an interactive session, where "
+            "other processes do not find it; put it into a file and import it, or take one worker"
+        )
+    return True
+
+
 def run_processes(
     task: Task, job: Job, workers: int, stop: Stop, finished: Callable[[int], None]
 ) -> None:
     """Run the missing shards in processes, and again those whose process died."""
-    deaths = 0
+    deaths, script, begun = 0, needs_script(task), get_context("spawn").Event()
     while missing := job.missing():
         try:
-            run_pool(task, missing, workers, stop, finished)
+            with nullcontext() if script else script_hidden():
+                run_pool(task, begun, missing, workers, stop, finished)
         except BrokenProcessPool as error:
             stop.check()
+            if script and not begun.is_set():
+                raise UsageError(
+                    f"{job.path}: each process runs your script again: put the call under "
+                    'if __name__ == "__main__":, or the simulator into a module of its own'
+                ) from error
             deaths = 0 if len(job.missing()) < len(missing) else deaths + 1
             if deaths == 2:
                 raise PhysgenError(
@@ -82,8 +118,25 @@ def run_processes(
                 ) from error
 
 
+@contextmanager
+def script_hidden() -> Iterator[None]:
+    """Let processes that are started here not run the caller's script."""
+    main = vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {n: main.pop(n) for n in ("__file__", "__spec__") if n in main}
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(hidden)
+
+
 def run_pool(
-    task: Task, numbers: list[int], workers: int, stop: Stop, finished: Callable[[int], None]
+    task: Task,
+    begun: Event,
+    numbers: list[int],
+    workers: int,
+    stop: Stop,
+    finished: Callable[[int], None],
 ) -> None:
     """Run some shards in one pool of processes, two a process in the queue."""
     todo = iter(numbers)
@@ -91,7 +144,7 @@ def run_pool(
     with (
         numba_threads(workers),
         ProcessPoolExecutor(
-            min(workers, len(numbers)), get_context("spawn"), start_worker, (task,)
+            min(workers, len(numbers)), get_context("spawn"), start_worker, (task, begun)
         ) as pool,
     ):
         try:
@@ -123,10 +176,11 @@ def numba_threads(workers: int) -> Iterator[None]:
         del os.environ[name]
 
 
-def start_worker(task: Task) -> None:
+def start_worker(task: Task, begun: Event) -> None:
     """Prepare a process: its task, no Ctrl-C, no life without its parent."""
     global worker_task
     worker_task = task
+    begun.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ import h5py
 import numpy as np
 
 from physgen.dataset.guard import arrays, attribute, dataset, loaded, metadata, opened
-from physgen.dataset.schema import SCHEMA, Meta, Rows, faults, refuse, x_type
+from physgen.dataset.schema import SCHEMA, Failed, Meta, Rows, faults, refuse, x_type
 from physgen.errors import DataError, UsageError
 
 __all__ = ["Contents", "contents", "interval", "read"]
+
+FAILED = ("failed/theta", "failed/message")
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Contents:
         fields: name in the file → array; ``x`` is among them.
         meta: what the file says of itself; None in a foreign one.
         meta_json: the same as text; empty in a foreign file.
+        lost: name in the file → array of the draws that failed; empty where none did.
     """
 
     path: Path
     fields: dict[str, h5py.Dataset]
     meta: Meta | None
     meta_json: str = ""
+    lost: dict[str, h5py.Dataset] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -53,6 +57,25 @@ class Contents:
             aux={k.removeprefix("aux/"): v for k, v in values.items() if k.startswith("aux/")},
             meta=self.meta,
         )
+
+    def failed(self) -> Failed | None:
+        """The draws that failed; None where none did.
+
+        Raises:
+            DataError: they are not what the metadata say.
+        """
+        if not self.lost or self.meta is None:
+            return None
+        theta, codes = (loaded(self.lost[name]) for name in FAILED)
+        about, prior = self.meta.failed, self.meta.law.prior
+        if not (
+            about
+            and prior.contains(theta).all()
+            and len(codes) == about["count"]
+            and 0 <= codes.min() <= codes.max() < len(about["messages"])
+        ):
+            raise DataError(f"{self.path}: /failed differs from its metadata; make it again")
+        return Failed.of(theta, codes, about["messages"], about["on_error"])
 
     def checked(self, start: int, stop: int) -> Rows:
         """Some consecutive rows, refused if one is invalid."""
@@ -84,7 +107,8 @@ def contents(file: h5py.File, path: Path) -> Contents:
         meta = Meta.from_json(data)
     except DataError as error:
         raise DataError(f"{path}: {error}; make it again") from error
-    found = Contents(path, fields, meta, text)
+    lost = {f"failed/{name}": data for name, data in arrays(file, "failed").items()}
+    found = Contents(path, fields, meta, text, lost)
     check_layout(found, attribute(file, "n_rows"), attribute(file, "complete"))
     return found
 
@@ -92,7 +116,7 @@ def contents(file: h5py.File, path: Path) -> Contents:
 def check_rows(path: Path, fields: dict[str, h5py.Dataset]) -> None:
     """Refuse arrays that do not have the same number of rows, at least one."""
     lengths = {name: data.shape[:1] for name, data in fields.items()}
-    if len(set(lengths.values())) != 1 or lengths["x"] in ((), (0,)):
+    if len(set(lengths.values())) != 1 or {(), (0,)} & set(lengths.values()):
         raise DataError(f"{path}: expected arrays of the same number of rows, got {lengths}")
 
 
@@ -107,8 +131,12 @@ def check_layout(found: Contents, n_rows: Any, complete: Any) -> None:
         "theta": (np.dtype("f8"), (len(law.prior),)),
         "x": (x_type(law), law.x_shape),
     }
+    if found.lost:
+        layout = (np.dtype("f8"), (len(law.prior),)), (np.dtype("i2"), ())
+        expected |= dict(zip(FAILED, layout, strict=True))
+        check_rows(found.path, found.lost)
     for name, (dtype, shape) in expected.items():
-        data = found.fields.get(name)
+        data = (found.fields | found.lost).get(name)
         got = None if data is None else (data.dtype, data.shape[1:])
         if got != (dtype, shape):
             raise DataError(
@@ -150,9 +178,11 @@ def read(path: str | Path, rows: slice | None = None, *, drop_invalid: bool = Fa
         found = contents(file, path)
         start, stop = interval(rows, found.rows)
         check_memory(found, stop - start)
-        if not drop_invalid:
-            return found.checked(start, stop)
-        return without_invalid(found.load(start, stop), path)
+        if drop_invalid:
+            rows_in = without_invalid(found.load(start, stop), path)
+        else:
+            rows_in = found.checked(start, stop)
+        return replace(rows_in, failed=found.failed()) if stop - start == found.rows else rows_in
 
 
 def check_memory(found: Contents, rows: int) -> None:

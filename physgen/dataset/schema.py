@@ -7,7 +7,10 @@ Layout ``physgen/1``, one HDF5 file a dataset::
                  int8 or int16 (N, …) 0 … K − 1, where it is levels (int16 for K > 128)
                  float32 (N, …)       otherwise, or float64 where the law says so
     /aux/<name>  any number (N, …)    optional: energy, exact log p, latent truth, …
-    /meta/json   UTF-8, at most 1 MiB Meta: law, source, seed, provenance
+    /meta/json   UTF-8, at most 1 MiB Meta: law, source, seed, provenance, failed
+
+    /failed/theta    float64 (F, D)   only where the simulator failed: θ of the draws without x
+    /failed/message  int16 (F,)       why, a place in Meta's list of messages
 
 Root attributes: ``schema``, ``n_rows``, ``complete``, ``seed``, ``created``, ``content_sha256``.
 The content's hash covers the metadata and all values, block of rows by block of rows, so it is
@@ -20,7 +23,7 @@ import hashlib
 import json
 import math
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +36,12 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from simulators.base import Array
 
-__all__ = ["SCHEMA", "Meta", "Rows", "provenance", "validated"]
+__all__ = ["SCHEMA", "Failed", "Meta", "Rows", "provenance", "validated"]
 
 SCHEMA = "physgen/1"
 CHUNK_BYTES = 2**20
 MAX_CHUNK_ROWS = 4096
+MOST_MESSAGES, OTHER = 1000, "(other)"
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,15 @@ class Meta:
         source: who drew x: ``{"kind": "simulator" | "surrogate" | …, …}`` with its details.
         seed: root seed, up to 128 bits; None where the rows were not drawn here.
         provenance: package, version, git commit, command.
+        failed: of a file with draws that failed: what was done, ``on_error``, their ``count`` and
+            ``fraction`` of all draws, and their distinct ``messages``; else empty.
     """
 
     law: Law
     source: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    failed: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The metadata as JSON data; the seed as text, since it may have 128 bits."""
@@ -63,6 +70,7 @@ class Meta:
             "source": dict(self.source),
             "seed": None if self.seed is None else str(self.seed),
             "provenance": dict(self.provenance),
+            **({"failed": dict(self.failed)} if self.failed else {}),
         }
 
     @classmethod
@@ -78,9 +86,26 @@ class Meta:
                 source=dict(data["source"]),
                 seed=None if data["seed"] is None else int(data["seed"]),
                 provenance=dict(data["provenance"]),
+                failed=failed_of_json(data.get("failed", {})),
             )
         except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"metadata: not those of a dataset: {error!r}") from error
+
+
+def failed_of_json(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What metadata say of failed draws; empty where there are none.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not what it must be.
+    """
+    if not data:
+        return {}
+    return {
+        "on_error": str(data["on_error"]),
+        "count": int(data["count"]),
+        "fraction": float(data["fraction"]),
+        "messages": [str(m) for m in data["messages"]],
+    }
 
 
 def provenance(command: str) -> dict[str, Any]:
@@ -102,6 +127,56 @@ def provenance(command: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """Draws of θ for which the simulator gave no x: with the rows, data to learn failure from.
+
+    Attributes:
+        theta: (F, D).
+        messages: why, one each.
+        on_error: what was done about them, ``skip`` or ``redraw``.
+    """
+
+    theta: Array
+    messages: tuple[str, ...]
+    on_error: str
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def coded(self) -> tuple[dict[str, Array], list[str]]:
+        """Arrays (F, …) for a file, and the list of distinct messages that they point into."""
+        texts = list(dict.fromkeys(self.messages))
+        if len(texts) > MOST_MESSAGES:
+            texts = [*texts[: MOST_MESSAGES - 1], OTHER]
+        places = {text: k for k, text in enumerate(texts)}
+        codes = np.array([places.get(m, len(texts) - 1) for m in self.messages], np.int16)
+        return {"failed/theta": self.theta, "failed/message": codes}, texts
+
+    @classmethod
+    def of(cls, theta: Array, codes: Array, texts: Sequence[str], on_error: str) -> Failed:
+        """What `coded` made arrays of: θ (F, D), codes (F,)."""
+        return cls(theta, tuple(texts[k] for k in codes), on_error)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Failed | None]) -> Failed | None:
+        """Those of several shards, one after another; None if there are none."""
+        some = [part for part in parts if part]
+        if not some:
+            return None
+        messages = tuple(m for part in some for m in part.messages)
+        return cls(np.concatenate([part.theta for part in some]), messages, some[0].on_error)
+
+    def to_json(self, rows: int) -> dict[str, Any]:
+        """What metadata say of them, beside so many rows that did not fail."""
+        return {
+            "on_error": self.on_error,
+            "count": len(self),
+            "fraction": len(self) / (len(self) + rows),
+            "messages": self.coded()[1],
+        }
+
+
+@dataclass(frozen=True)
 class Rows:
     """Some rows of a dataset in memory.
 
@@ -111,6 +186,7 @@ class Rows:
         aux: name → (n, …).
         meta: the file's metadata; None in a file that physgen did not write.
         dropped: number of invalid rows that were left out in reading.
+        failed: draws for which the simulator gave no x; None of some rows of a dataset.
     """
 
     x: Array
@@ -118,6 +194,7 @@ class Rows:
     aux: Mapping[str, Array] = field(default_factory=dict)
     meta: Meta | None = None
     dropped: int = 0
+    failed: Failed | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -129,6 +206,7 @@ class Rows:
             x=self.x[index],
             theta=None if self.theta is None else self.theta[index],
             aux={name: values[index] for name, values in self.aux.items()},
+            failed=None,  # they belong to all rows together
         )
 
     def labels(self, where: str | Path) -> Array:
@@ -227,14 +305,21 @@ def numeric(values: Any, shape: tuple[int, ...], where: str) -> Array:
     return values.astype(np.int8 if values.dtype.kind == "b" else values.dtype.newbyteorder("="))
 
 
-def refuse(rows: Rows, law: Law | None, where: str, first: int = 0, mend: str = "") -> None:
-    """Raise a DataError that names the first invalid row, if there is one."""
+def refuse(
+    rows: Rows,
+    law: Law | None,
+    where: str,
+    first: int = 0,
+    mend: str = "",
+    kind: type[DataError] = DataError,
+) -> None:
+    """Raise an error that names the first invalid row, if there is one."""
     for fault, bad in faults(rows, law):
         if not bad.any():
             continue
         i = int(np.argmax(bad))
         detail = outside(rows.theta, i, law) if law else ""
-        raise DataError(
+        raise kind(
             f"{where}: row {first + i}: {fault}{detail} ({bad.sum()} of {len(rows)} rows){mend}"
         )
 
@@ -261,7 +346,7 @@ def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]
 
 def per_row(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether all components of each row are good, (n, …) → (n,)."""
-    return np.asarray(good.reshape(len(good), -1).all(axis=1))
+    return np.asarray(good.all(axis=tuple(range(1, good.ndim))))
 
 
 def outside(theta: Array | None, row: int, law: Law) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from physgen.dataset.guard import opened
 from physgen.dataset.reader import Contents, contents, interval
-from physgen.dataset.schema import Meta, Rows
+from physgen.dataset.schema import Failed, Meta, Rows
 from physgen.errors import DataError, UsageError
 
 __all__ = ["Blocks", "Stream"]
@@ -148,4 +148,5 @@ def joined(parts: Sequence[Rows]) -> Rows:
     arrays = [p.arrays() for p in parts]
     every = {name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]}
     aux = {k.removeprefix("aux/"): v for k, v in every.items() if k.startswith("aux/")}
-    return Rows(every["x"], every["theta"], aux, parts[0].meta)
+    failed = Failed.joined([p.failed for p in parts])
+    return Rows(every["x"], every["theta"], aux, parts[0].meta, failed=failed)

@@ -10,7 +10,7 @@ by one; when a job is taken up again they are read and compared with their diges
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,12 +27,13 @@ from physgen.dataset.files import (
     write_bytes,
 )
 from physgen.dataset.guard import HDF5_ERRORS, unguarded
-from physgen.dataset.image import Output, chunked, image, label
+from physgen.dataset.image import Output, chunked, failed_arrays, failed_in, image, label
 from physgen.dataset.job import Job, Shard, shards
-from physgen.dataset.pool import run
+from physgen.dataset.pool import end_second_round, run
 from physgen.dataset.reader import read
 from physgen.dataset.schema import (
     SCHEMA,
+    Failed,
     Meta,
     Rows,
     block_digest,
@@ -45,6 +46,7 @@ from physgen.dataset.stream import joined
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.runtime.interrupt import Stop, interruptible
+from simulators.base import Array
 
 __all__ = ["Written", "gather", "write"]
 
@@ -57,7 +59,7 @@ class Written:
 
     Attributes:
         path: the file.
-        rows: rows in it.
+        rows: rows in it: fewer than were asked for, where some failed and were left out.
         bytes: its size.
         sha256: SHA-256 of its bytes, as in the sidecar.
         content_sha256: SHA-256 of its metadata and values.
@@ -82,6 +84,7 @@ def write(
     *,
     shard_rows: int | None = None,
     workers: int = 1,
+    notes: Mapping[str, Any] | None = None,
     force: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Written:
@@ -94,6 +97,7 @@ def write(
         make: the rows of a shard, θ included: pure in the shard, and picklable for `workers` > 1.
         shard_rows: rows in a shard; by default about 1 MiB of x.
         workers: number of processes; the bytes do not depend on it.
+        notes: what else the file's provenance is to say; the rows do not depend on it.
         force: whether to overwrite the file if it exists, and to discard the unfinished rows of
             another configuration.
         progress: called with the number of finished rows whenever it grows.
@@ -112,16 +116,18 @@ def write(
     ):
         if value < 1:
             raise UsageError(f"{name}: expected at least 1, got {value}")
-    job = Job(Path(path), n, min(n, shard_rows or chunk_rows(meta.law)), meta)
+    if workers > 1:
+        end_second_round()
+    job = Job(Path(path), n, min(n, shard_rows or chunk_rows(meta.law)), meta, notes or {})
     with job.locked():
-        created = job.begin(force)
+        record = job.begin(force)
         part = Part(job, make)
         with interruptible(str(path)) as stop:
             resumed = sum(part.resume(k, stop) for k in job.finished())
             run(part, job, workers, stop, progress)
-            written = merge(job, created, stop)
+            written = merge(job, record, stop)
         job.discard()
-    return Written(job.path, n, *written, time.perf_counter() - begun, resumed)
+    return Written(job.path, *written, time.perf_counter() - begun, resumed)
 
 
 def gather(
@@ -131,13 +137,15 @@ def gather(
     *,
     shard_rows: int | None = None,
     workers: int = 1,
+    notes: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Rows:
     """The rows that `write` would write, in memory; arguments and errors as there."""
     if workers > 1:
+        how: dict[str, Any] = {"shard_rows": shard_rows, "workers": workers, "notes": notes}
         with TemporaryDirectory(prefix="physgen-") as folder:
             path = Path(folder) / "rows.h5"
-            write(path, n, meta, make, shard_rows=shard_rows, workers=workers, progress=progress)
+            write(path, n, meta, make, progress=progress, **how)
             return read(path)
     parts = []
     with interruptible(str(meta.source.get("name", "rows")), "nothing was kept") as stop:
@@ -146,12 +154,27 @@ def gather(
             parts.append(checked_shard(make(shard), shard, meta.law, "x"))
             if progress:
                 progress(shard.stop)
-    return replace(joined(parts), meta=meta)
+    rows = joined(parts)
+    refuse_empty(len(rows), rows.failed, str(meta.source.get("name", "rows")))
+    return replace(rows, meta=completed(meta, notes or {}, len(rows), rows.failed))
+
+
+def completed(meta: Meta, notes: Mapping[str, Any], rows: int, failed: Failed | None) -> Meta:
+    """The metadata of a dataset that is done: with what was noted, and what has failed."""
+    told = failed.to_json(rows) if failed else meta.failed
+    return replace(meta, provenance={**meta.provenance, **notes}, failed=told)
+
+
+def refuse_empty(rows: int, failed: Failed | None, where: str) -> None:
+    """Refuse a dataset all of whose rows have failed."""
+    if failed and not rows:
+        raise DataError(f"{where}: all {len(failed)} rows failed: {failed.messages[0]}")
 
 
 def checked_shard(rows: Rows, shard: Shard, law: Law, where: str) -> Rows:
     """The rows of a shard as a file stores them, refused if they are others than they must be."""
-    if len(rows) != len(shard) or rows.theta is None:
+    left_out = len(rows.failed or ())
+    if len(shard) not in (len(rows), len(rows) + left_out) or rows.theta is None:
         raise DataError(
             f"{where}: shard {shard.number}: expected {len(shard)} rows with theta, got "
             f"{len(rows)} {'without theta' if rows.theta is None else 'rows'}"
@@ -169,17 +192,24 @@ class Part:
     def __call__(self, number: int) -> None:
         """Make one shard and store it in the work folder."""
         job, shard = self.job, self.job.shard(number)
-        arrays = checked_shard(self.make(shard), shard, job.meta.law, str(job.path)).arrays()
-        write_bytes(job.part(number), image(arrays, job.shard_rows), sidecar=False, durable=False)
+        rows = checked_shard(self.make(shard), shard, job.meta.law, str(job.path))
+        data = image(rows.arrays(), job.shard_rows, rows.failed)
+        write_bytes(job.part(number), data, sidecar=False, durable=False)
 
     def resume(self, number: int, stop: Stop) -> int:
-        """Rows of a shard that an earlier start has stored; a damaged one is removed."""
+        """Rows of a shard that an earlier start has stored; a damaged one is removed.
+
+        So is one with rows that failed, of which now something else is to be made.
+        """
         stop.check()
         file, shard = self.job.part(number), self.job.shard(number)
         try:
             with unguarded(file) as part:
-                digest = block_digest({n: part[n][: len(shard)] for n in names(part)})
-                if digest == bytes(part.attrs["digest"]).decode():
+                failed = failed_in(part)
+                extra = failed_arrays(failed) if failed else {}
+                digest = block_digest({**good_rows(part), **extra})
+                as_asked = not failed or failed.on_error == getattr(self.make, "on_error", "")
+                if as_asked and digest == bytes(part.attrs["digest"]).decode():
                     return len(shard)
         except HDF5_ERRORS:  # cut short when the power failed
             pass
@@ -192,29 +222,90 @@ def names(part: h5py.File) -> list[str]:
     return ["theta", "x", *(f"aux/{name}" for name in part.get("aux", ()))]
 
 
-def merge(job: Job, created: str, stop: Stop) -> tuple[int, str, str]:
+def good_rows(part: h5py.File) -> dict[str, Array]:
+    """Name → values (n, …) of the rows in the file of a shard."""
+    return {n: part[n][: int(part.attrs["rows"])] for n in names(part)}
+
+
+def merge(job: Job, record: Mapping[str, Any], stop: Stop) -> tuple[int, int, str, str]:
     """Copy the finished shards into the output and give it its name.
 
     Returns:
-        Bytes, SHA-256 of them, SHA-256 of the content.
+        Rows, bytes, SHA-256 of them, SHA-256 of the content.
     """
     temporary = job.folder / "merged"
     with storage(job.path):
         temporary.unlink(missing_ok=True)
         with Output(temporary, "x+") as output:
             with h5py.File(output, "w") as file:
-                digests = [copy(job, k, file, output, stop) for k in range(len(job))]
-                meta_json = dumps(job.meta.to_json())
+                rows, failed = outcome(job)
+                if failed:
+                    digests = repack(job, rows, failed, file, output, stop)
+                else:
+                    digests = [copy(job, k, file, output, stop) for k in range(len(job))]
+                meta = completed(job.meta, record["notes"], rows, failed)
+                meta_json = dumps(meta.to_json())
                 content = content_digest(meta_json, digests)
-                label(file, SCHEMA, meta_json, created, content)
-                file.attrs["n_rows"] = job.rows
+                label(file, SCHEMA, meta_json, record["created"], content)
+                file.attrs["n_rows"] = rows
                 if job.meta.seed is not None:
                     file.attrs["seed"] = np.bytes_(str(job.meta.seed).encode())
             output.check()
             sync(output)
         size, digest = temporary.stat().st_size, file_digest(temporary)
         publish(temporary, job.path, digest)
-    return size, digest, content
+    return rows, size, digest, content
+
+
+def outcome(job: Job) -> tuple[int, Failed | None]:
+    """Number of rows in all shards, and the draws for which the simulator gave no x.
+
+    Raises:
+        DataError: no row is left.
+    """
+    rows, parts = 0, []
+    for number in range(len(job)):
+        with unguarded(job.part(number)) as part:
+            rows += int(part.attrs["rows"])
+            parts.append(failed_in(part))
+    failed = Failed.joined(parts)
+    refuse_empty(rows, failed, str(job.path))
+    return rows, failed
+
+
+def repack(
+    job: Job, total: int, failed: Failed, file: h5py.File, output: Output, stop: Stop
+) -> list[str]:
+    """Write the rows of all shards in full chunks, and what failed; return the blocks' digests."""
+    step, done, digests = min(job.shard_rows, total), 0, []
+    for block in blocks(job, step, stop):
+        for name, values in block.items():
+            if done == 0:
+                chunked(file, name, (total, *values.shape[1:]), values.dtype, step)
+            file[name][done : done + len(values)] = values
+        done += len(block["x"])
+        digests.append(block_digest(block))
+        output.check()
+    arrays, _ = failed.coded()
+    for name, values in arrays.items():
+        packed = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
+        file.create_dataset(name, data=values, track_times=False, **packed)
+    return [*digests, block_digest(arrays)]
+
+
+def blocks(job: Job, step: int, stop: Stop) -> Iterator[dict[str, Array]]:
+    """The rows (n, …) of all shards, so many at a time; fewer in the last block."""
+    rest: dict[str, Array] = {}
+    for number in range(len(job)):
+        stop.check()
+        with unguarded(job.part(number)) as part:
+            fresh = good_rows(part)
+        rest = {n: np.concatenate([rest[n], fresh[n]]) if rest else fresh[n] for n in fresh}
+        while len(rest["x"]) >= step:
+            yield {n: values[:step] for n, values in rest.items()}
+            rest = {n: values[step:] for n, values in rest.items()}
+    if len(rest["x"]):
+        yield rest
 
 
 def copy(job: Job, number: int, file: h5py.File, output: Output, stop: Stop) -> str:

@@ -165,7 +165,11 @@ def choose_method(source: Source, method: str | None) -> str:
 
 
 def infer_posteriors(
-    source: Source, x: Array, options: InferenceOptions, tell: Tell = lambda text: None
+    source: Source,
+    x: Array,
+    options: InferenceOptions,
+    tell: Tell = lambda text: None,
+    keep: Callable[[Network], None] = lambda network: None,
 ) -> Inferred:
     """The posteriors of rows of x.
 
@@ -174,6 +178,7 @@ def infer_posteriors(
         x: observations (n, *x_shape) that follow its law's shape and support.
         options: how.
         tell: is told often how far it is, and may raise.
+        keep: is given a network as soon as it is trained.
 
     Raises:
         UsageError: a method that cannot do what is asked, or sbi is not installed.
@@ -186,7 +191,10 @@ def infer_posteriors(
         return Inferred(posterior, others or [posterior], str(one.likelihood))
     if options.method == "abc":
         return by_distance(source, x, options, tell)
-    network = source.network or trained(source, options, tell)
+    network = source.network
+    if network is None:
+        network = trained(source, options, tell)
+        keep(network)
     n = 1 if options.iid else len(x)
     posterior = by_density(watched(of_network(network, x, options.iid), tell), n, options)
     return Inferred(posterior, [posterior], network=network, info={"training": network.info})

@@ -4,22 +4,26 @@ A KeyboardInterrupt that is raised inside HDF5's callbacks is swallowed there, a
 raised in the middle of an optimiser step leaves half a state. So a loop that must end cleanly
 runs in ``with interruptible(where) as stop`` and calls ``stop.check()`` between its steps. Batch
 systems announce the end of a job by SIGTERM, hence both signals. A second signal ends the process
-at once. A signal that arrives after the last check is delivered again on leaving the block, to
-whoever handled it before: it is never lost.
+at once. A signal that arrives after the last check stops the work on leaving the block, or is told
+to the block around it: it is never lost.
+
+Outside such blocks the command line answers by `end`, from its very start.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from physgen.errors import Interrupted
 
-__all__ = ["Stop", "interruptible"]
+__all__ = ["SIGNALS", "Stop", "end", "interruptible"]
 
 RESUME = "rerun the same command to resume"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -66,6 +70,9 @@ def interruptible(where: str = "", hint: str = RESUME) -> Iterator[Stop]:
 
     Yields:
         The flag.
+
+    Raises:
+        Interrupted: a signal has arrived that no check has told of.
     """
     stop = Stop(where, hint)
     if threading.current_thread() is not threading.main_thread():
@@ -77,5 +84,21 @@ def interruptible(where: str = "", hint: str = RESUME) -> Iterator[Stop]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-    if stop.signum is not None:
+    outer = before[signal.Signals(stop.signum)] if stop.signum else None
+    if stop.signum and isinstance(getattr(outer, "__self__", None), Stop):
         signal.raise_signal(stop.signum)
+    else:
+        stop.check()
+
+
+def end(signum: int, frame: FrameType | None) -> NoReturn:
+    """Say in one line that a signal ends the process, and end it; at once at a second signal.
+
+    So it does at once where Python would drop the exception, as in a callback of a library.
+    """
+    for each in SIGNALS:
+        signal.signal(each, lambda signum, frame: os._exit(128 + signum))
+    error = Interrupted(signum, hint="rerun the same command")
+    sys.unraisablehook = lambda dropped: os._exit(error.exit_code)
+    os.write(2, f"Error: {error}\n".encode())
+    raise SystemExit(error.exit_code)

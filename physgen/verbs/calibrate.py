@@ -29,12 +29,13 @@ from physgen.verbs.running import (
     record,
     require,
     threaded,
+    warn_of_failed,
 )
 
 __all__ = ["calibrate"]
 
 
-@on_files
+@on_files("out")
 @threaded
 def calibrate(
     model: ModelLike,
@@ -90,8 +91,6 @@ def calibrate(
 
     require(samples=(samples, 1), draws=(draws, 1), seed=(seed, 0))
     path = path_of(out)
-    if path:
-        dataset.refuse_overwriting(path, force)
     source = open_source(model, device, like=open_observed(data), family=family, **use)
     target = source.surrogate or source.network
     if target is None:
@@ -102,6 +101,7 @@ def calibrate(
         )
     held_out = open_observed(data, source.law.x_shape)
     found = held_out.read(rows, whole=True) if rows else held_out.read(slice(0, MOST_ROWS))
+    warn_of_failed(held_out.path, held_out.failures)
     theirs = found.meta.law.prior if found.meta else source.law.prior
     box = common_prior(source.law.prior, theirs, prior)
     found = dataset.validated(found, replace(source.law, prior=theirs), str(held_out.where))

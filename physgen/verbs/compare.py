@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from physgen import dataset
 from physgen.verbs.arguments import ObservedLike, SimulatorLike, called
 from physgen.verbs.opening import name_of_simulator, open_observed
 from physgen.verbs.products import Scores
@@ -21,7 +20,7 @@ from physgen.verbs.running import (
 __all__ = ["compare"]
 
 
-@on_files
+@on_files("out")
 @threaded
 def compare(
     generated: ObservedLike,
@@ -62,8 +61,6 @@ def compare(
 
     require(seed=(seed, 0))
     path = path_of(out)
-    if path:
-        dataset.refuse_overwriting(path, force)
     trusted = name_of_simulator(simulator)
     theirs, ours = open_observed(generated), open_observed(reference)
     a, b = theirs.read(rows, whole=True), ours.read(rows, whole=True)

@@ -31,7 +31,7 @@ PRODUCTS = (
 )  # fmt: skip
 
 
-@on_files
+@on_files(folders=("out",))
 def demo(
     *, out: Path | str, size: int = 8, n: int = 20_000, minutes: float = 2.5, seed: int = 1,
     force: bool = False,

@@ -15,7 +15,7 @@ from physgen.verbs.running import on_files, plural
 __all__ = ["export"]
 
 
-@on_files
+@on_files("out", "binning")
 def export(
     data: AnyProduct,
     *,

@@ -17,13 +17,23 @@ from physgen.runtime.options import build, options
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import DataLike, FamilyLike, Surrogate, SurrogateLike, called
 from physgen.verbs.opening import open_surrogate, remember_file
-from physgen.verbs.resume import keep, restore, resume_path, state_of
-from physgen.verbs.running import headed, on_files, path_of, plural, require, threaded
+from physgen.verbs.resume import keep, kept_beside, restore, resume_path, state_of
+from physgen.verbs.running import (
+    headed,
+    on_files,
+    path_of,
+    plural,
+    require,
+    threaded,
+    warn_of_failed,
+)
 
 __all__ = ["fit"]
 
+RESUME = "add --resume to go on"
 
-@on_files
+
+@on_files("out", folders=("tensorboard",), resumes=True, beside=kept_beside)
 @threaded
 def fit(
     family: FamilyLike,
@@ -86,6 +96,7 @@ def fit(
         raise UsageError("fit: resume and tensorboard need a file to write; add out=")
     state = state_of(path, resume, force) if path else None
     source = Dataset(data)
+    warn_of_failed(source.path, source.failures)
     if from_:
         surrogate = parent_of(from_, cls, device).at(source.law, **theirs).train()
     else:
@@ -101,8 +112,8 @@ def fit(
         "data": source.origin(),
         "provenance": dataset.provenance(command),
     }
-    where, hint = headed(path, "training"), "add --resume to go on" if path else "nothing is kept"
-    with interruptible(where, hint) as stop, bar(1, f"fit {name}") as move:
+    hint = RESUME if state else "nothing is kept"
+    with interruptible(headed(path, "training"), hint) as stop, bar(1, f"fit {name}") as move:
 
         def on_batch(progress: float) -> None:
             move(progress, last(trainer.history))
@@ -114,6 +125,7 @@ def fit(
         try:
             for epoch in trainer:
                 keep(trainer, epoch, info, path, log_folder)
+                stop.hint = RESUME if path else stop.hint
         except TrainingDiverged:
             if trainer.history and path:
                 save_surrogate(

@@ -13,7 +13,7 @@ from physgen.verbs.running import headed, on_files, plural, require
 __all__ = ["import_"]
 
 
-@on_files
+@on_files("out", resumes=True)
 def import_(
     format: str,
     file: Path | str,
@@ -45,8 +45,6 @@ def import_(
     """
     reader = formats.room("import", format, formats.IMPORTS)
     require(max_events=(max_events, 1))
-    if out:
-        dataset.refuse_overwriting(Path(out), force)
     found = reader.open_foreign(file, binning=binning, particle=particle)
     n = min(found.rows, max_events or found.rows)
     command = command_line(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from physgen import dataset
 from physgen.dataset import Rows
@@ -23,12 +23,23 @@ from physgen.verbs.arguments import (
     called,
 )
 from physgen.verbs.opening import open_observed, open_source
-from physgen.verbs.running import headed, on_files, plural, require, threaded
+from physgen.verbs.running import (
+    headed,
+    on_files,
+    path_of,
+    plural,
+    require,
+    threaded,
+    warn_of_failed,
+)
+
+if TYPE_CHECKING:
+    from physgen.sbi.networks import Network
 
 __all__ = ["infer"]
 
 
-@on_files
+@on_files("out", "network")
 @threaded
 def infer(
     model: ModelLike,
@@ -97,12 +108,11 @@ def infer(
         samples=(samples, 1), draws=(draws, 1), seed=(seed, 0), epochs=(epochs, 1),
         simulations=(simulations, 1),
     )  # fmt: skip
-    for path in (out, network):
-        if path is not None:
-            dataset.refuse_overwriting(Path(path), force)
     data = open_observed(observed)
     source = open_source(model, device, like=data, at=at, family=family, **use)
     data = open_observed(observed, source.law.x_shape)
+    learnt = source.about if source.data else source.about.get("data", {})
+    warn_of_failed(source.path, learnt.get("failed", {}))
     options = methods.InferenceOptions(
         methods.choose_method(source, method),
         restrict_prior(source.law.prior, prior),
@@ -122,14 +132,17 @@ def infer(
             stop.check()
             move(0, text)
 
-        inferred = methods.infer_posteriors(source, x, options, tell)
+        def keep(trained: Network) -> None:
+            if path := path_of(network):
+                trained.save(path)
+                stop.hint = f"the trained network is kept: go on with physgen infer {path}"
+
+        inferred = methods.infer_posteriors(source, x, options, tell, keep)
         unlike = [
             *methods.domain_warnings(source.law, found, iid),
             *methods.contradictions(inferred.network or source.surrogate, x),
         ]
         posterior = products.InferredPosterior.of(source, inferred, options, found, unlike)
-    if network and inferred.network:
-        inferred.network.save(Path(network))
     for line in posterior.warnings:
         log.warning("%s", headed(out, line))
     command = called(

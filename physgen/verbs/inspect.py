@@ -23,9 +23,10 @@ __all__ = ["inspect"]
 
 LOOKED_AT = 1000  # rows
 WIDE = 90  # characters of a mapping that still goes in one line
+FIRST = 5  # texts of a list, if there are many
 
 
-@on_files
+@on_files()
 def inspect(
     path: AnyProduct | None = None, *, verify: bool = False, json: bool = False
 ) -> Description:
@@ -149,5 +150,7 @@ def in_line(item: Any) -> str:
     if isinstance(item, Mapping):
         return ", ".join(f"{k} = {in_line(v)}" for k, v in item.items())
     if isinstance(item, list | tuple):
+        if len(item) > FIRST and isinstance(item[0], str):
+            return "; ".join([*map(in_line, item[:FIRST]), f"and {len(item) - FIRST} more"])
         return " × ".join(map(in_line, item))
     return str(item).replace("\n", "\\n")

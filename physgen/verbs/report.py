@@ -16,7 +16,7 @@ from physgen.verbs.running import headed, on_files, path_of
 __all__ = ["report"]
 
 
-@on_files
+@on_files("out")
 def report(metrics: ScoresLike, *, out: Path | str | None = None, force: bool = False) -> Page:
     """Draw metrics or posteriors as one self-contained HTML page.
 
@@ -32,8 +32,6 @@ def report(metrics: ScoresLike, *, out: Path | str | None = None, force: bool = 
         physgen report metrics.json -o report.html
     """
     path = path_of(out)
-    if path:
-        dataset.refuse_overwriting(path, force)
     name = metrics if isinstance(metrics, Path) else getattr(metrics, "path", None) or "memory"
     found = reported(metrics)
     with as_written(name):

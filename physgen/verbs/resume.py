@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from json import dumps, loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from physgen import dataset
-from physgen.errors import UsageError, as_written
+from physgen.errors import DataError, UsageError, as_written
 from physgen.runtime.progress import log
 
 if TYPE_CHECKING:
     from physgen.training import Epoch, Trainer
 
-__all__ = ["keep", "restore", "resume_path", "state_of"]
+__all__ = ["keep", "kept_beside", "restore", "resume_path", "state_of"]
 
 LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
 
@@ -22,6 +23,36 @@ LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a trainin
 def resume_path(out: Path) -> Path:
     """Where the state of an unfinished training lies."""
     return out.with_name(f"{out.name}.resume")
+
+
+def history_path(out: Path) -> Path:
+    """Where the history of a training lies."""
+    return out.with_name(f"{out.name}.jsonl")
+
+
+def kept_beside(out: Path) -> Mapping[Path, Callable[[Path], bool]]:
+    """What a training keeps beside its output, and whether one that exists is a training's."""
+    return {resume_path(out): is_state, history_path(out): is_history}
+
+
+def is_state(path: Path) -> bool:
+    """Whether a file is the state of a training."""
+    from physgen.nn.tensors import load_tensors
+
+    try:
+        tensors, _ = load_tensors(path)
+    except DataError:
+        return False
+    return isinstance(tensors, dict) and {"optimisers", "history"} <= tensors.keys()
+
+
+def is_history(path: Path) -> bool:
+    """Whether a file is the history of a training: a line of JSON for each epoch."""
+    try:
+        epochs = [loads(line) for line in dataset.read_bytes(path).splitlines()]
+    except (DataError, ValueError):
+        return False
+    return all(isinstance(e, dict) and {"epoch", "train", "val"} <= e.keys() for e in epochs)
 
 
 def state_of(out: Path, resume: bool, force: bool) -> Any:
@@ -81,7 +112,7 @@ def keep(
     if out:
         save_tensors(resume_path(out), trainer.state(), info | trainer.surrogate.describe())
         text = "".join(dumps(asdict(e)) + "\n" for e in trainer.history)
-        dataset.write_bytes(out.with_name(f"{out.name}.jsonl"), text.encode(), sidecar=False)
+        dataset.write_bytes(history_path(out), text.encode(), sidecar=False)
     star = " *" if epoch.best else ""
     log.info(
         "epoch %d: train %.4f, validation %.4f %s, %.0f s%s",

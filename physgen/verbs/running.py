@@ -3,48 +3,131 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature as signature_of
 from json import dumps
 from numbers import Integral
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, ParamSpec, TypeVar
 
 from physgen import dataset
+from physgen.dataset.files import seal, storage
 from physgen.errors import StorageError, UsageError
 from physgen.runtime.interrupt import interruptible
-from physgen.runtime.progress import bar
+from physgen.runtime.progress import bar, log
 
-__all__ = ["headed", "judging", "on_files", "path_of", "plural", "record", "require", "threaded"]
+__all__ = [
+    "headed",
+    "judging",
+    "on_files",
+    "path_of",
+    "plural",
+    "record",
+    "require",
+    "threaded",
+    "warn_of_failed",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Beside = Callable[[Path], Mapping[Path, Callable[[Path], bool]]]
 
 
-def on_files(verb: Callable[P, R]) -> Callable[P, R]:
-    """Take text for paths, and refuse an output that could not be written before work begins."""
-    signature = signature_of(verb, eval_str=True)
-    paths = {p.name for p in signature.parameters.values() if "Path" in str(p.annotation)}
+def on_files(
+    *outputs: str,
+    folders: Sequence[str] = (),
+    resumes: bool = False,
+    beside: Beside = lambda out: {},
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Take text for paths, and refuse outputs that could not be written, before work begins.
 
-    @functools.wraps(verb)
-    def wrapped(*args: P.args, **given: P.kwargs) -> R:
-        bound = signature.bind(*args, **given)
-        values = bound.arguments
-        for name in paths & {k for k, v in values.items() if isinstance(v, str)}:
-            values[name] = Path(values[name])
-        outputs = [values[k] for k in ("out", "network") if isinstance(values.get(k), Path)]
-        used = [v for k, v in values.items() if k not in ("out", "network")]
-        known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
-        inputs = {path.resolve() for path in known if isinstance(path, Path)}
-        for made in outputs:
-            if not made.absolute().parent.is_dir():
-                raise StorageError(f"{made}: no folder {made.parent}; make it first")
-            if made.resolve() in inputs or outputs.count(made) > 1:
-                raise UsageError(f"{made}: is another file of this command; choose another output")
-        return verb(*bound.args, **bound.kwargs)
+    Args:
+        outputs: names of the verb's parameters that are files to write.
+        folders: names of those that are folders to write into.
+        resumes: whether the verb may go on with an output of its own that exists, and so looks
+            at it itself.
+        beside: output → each file that is kept beside it, and whether one that exists is ours.
 
-    return wrapped
+    Raises:
+        StorageError: a folder that is not there, or that cannot be written to.
+        UsageError: an output that exists, or is another file of the command, however it is
+            spelt; or a file in the way of one that is kept beside it.
+    """
+
+    def decorated(verb: Callable[P, R]) -> Callable[P, R]:
+        signature = signature_of(verb, eval_str=True)
+        paths = {p.name for p in signature.parameters.values() if "Path" in str(p.annotation)}
+
+        @functools.wraps(verb)
+        def wrapped(*args: P.args, **given: P.kwargs) -> R:
+            bound = signature.bind(*args, **given)
+            values = bound.arguments
+            for name in paths & {k for k, v in values.items() if isinstance(v, str)}:
+                values[name] = Path(values[name])
+            made = [values[k] for k in outputs if isinstance(values.get(k), Path)]
+            into = [values[k] for k in folders if isinstance(values.get(k), Path)]
+            used = [v for k, v in values.items() if k not in (*outputs, *folders)]
+            known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
+            inputs = [path for path in known if isinstance(path, Path)]
+            refuse_outputs(made, into, inputs, beside)
+            for path in made:
+                dataset.refuse_overwriting(path, force=resumes or values.get("force", False))
+            return verb(*bound.args, **bound.kwargs)
+
+        return wrapped
+
+    return decorated
+
+
+def refuse_outputs(
+    files: Sequence[Path], folders: Sequence[Path], inputs: Sequence[Path], beside: Beside
+) -> None:
+    """Refuse outputs that cannot be written, or that would cost a file that is not ours."""
+    taken = {
+        file_identity(file) for path in inputs for file in (path, seal(path)) if file.exists()
+    }
+    for folder in folders:
+        require_folder(next(p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
+    for path in files:
+        require_folder(path.parent, path)
+    for path in (*folders, *files):
+        kept = {} if path in folders else {seal(path): is_seal, **beside(path)}
+        for file in (path, *kept):
+            if file_identity(file) in taken:
+                raise UsageError(f"{file}: is another file of this command; choose another output")
+            taken.add(file_identity(file))
+        for file, ours in kept.items():
+            if (file.exists() or file.is_symlink()) and not (file.is_file() and ours(file)):
+                raise UsageError(
+                    f"{file}: is in the way of what is kept beside {path.name}, and not "
+                    "physgen's; move it away, or choose another output"
+                )
+
+
+def require_folder(folder: Path, path: Path) -> None:
+    """Refuse a folder that is not there, or in which no file can be made."""
+    if not folder.is_dir():
+        raise StorageError(f"{path}: no folder {folder}; make it first")
+    with storage(path), TemporaryFile(dir=folder):
+        pass
+
+
+def file_identity(path: Path) -> tuple[Any, ...]:
+    """What all spellings of a path share: the file or, where none is, its folder and name."""
+    if path.exists():
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    folder = path.absolute().parent
+    return (*(file_identity(folder) if folder.exists() else (str(folder),)), path.name)
+
+
+def is_seal(path: Path) -> bool:
+    """Whether a file is a checksum as physgen and sha256sum write it."""
+    with storage(path), path.open("rb") as file:
+        return re.fullmatch(rb"[0-9a-f]{64} [ *][^\n]+\n?", file.read(5000)) is not None
 
 
 def threaded(verb: Callable[P, R]) -> Callable[P, R]:
@@ -108,6 +191,22 @@ def record(
     if out:
         dataset.write_bytes(out, dumps(found).encode(), sidecar=False)
     return found
+
+
+def warn_of_failed(where: Path | str | None, failed: Mapping[str, Any]) -> None:
+    """Say what it means that the simulator of a dataset has failed in some draws, if it has.
+
+    Args:
+        where: the dataset, or what was trained on it.
+        failed: what the dataset's metadata say of them.
+    """
+    if failed:
+        log.warning(
+            "%s: the simulator failed in %s (%.2g %%), the first: %s; theta of its rows follow "
+            "p(theta | success), not the prior: posteriors lack the factor p(success | theta)",
+            where or "(in memory)", plural(failed["count"], "draw"), 100 * failed["fraction"],
+            failed["messages"][0],
+        )  # fmt: skip
 
 
 def headed(out: Path | str | None, text: str) -> str:

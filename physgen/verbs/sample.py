@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["sample"]
 
 
-@on_files
+@on_files("out", resumes=True)
 @threaded
 def sample(
     surrogate: SurrogateLike,

@@ -11,20 +11,21 @@ import numpy as np
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Shard
-from physgen.dataset.assumptions import float_type
-from physgen.dataset.simulated import Simulate
+from physgen.dataset.simulated import Manners, OnError, Simulate
+from physgen.errors import SimulatorFailed
 from physgen.law import Law
+from physgen.registry import find
 from physgen.runtime.options import command_line
-from physgen.runtime.progress import bar
+from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import Bounds, SimulatorLike
-from physgen.verbs.running import on_files, require
+from physgen.verbs.running import on_files, require, warn_of_failed
 
 __all__ = ["simulate"]
 
-LOOK = 16  # rows by which the type of x is chosen
+LOOK = 4  # rows in which a simulator's manners are looked at
 
 
-@on_files
+@on_files("out", resumes=True)
 def simulate(
     simulator: SimulatorLike,
     *,
@@ -34,6 +35,7 @@ def simulate(
     prior: Bounds | None = None,
     workers: int = 1,
     shard_rows: int | None = None,
+    on_error: OnError = "stop",
     force: bool = False,
     dry_run: bool = False,
     **given: Any,
@@ -41,7 +43,10 @@ def simulate(
     """Draw a dataset of (theta, x): theta from the prior, x from a simulator.
 
     The same command after an interruption finishes the file. Its bytes depend on the seed and the
-    simulator's options only, not on workers, threads or restarts.
+    simulator's options only, not on workers, threads or restarts. Rows of which the simulator
+    makes no x, since it raises or x is not finite, end the command, and what is finished is kept;
+    or they are skipped or drawn again, and their theta and the reason kept in the file. What is
+    left follows p(theta | success), which is the prior only if failure does not depend on theta.
 
     Args:
         simulator: a registered simulator, or package.module:Class of your own; in Python also the
@@ -53,6 +58,8 @@ def simulate(
         workers: number of processes (at least 1).
         shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
             given.
+        on_error: what to do about rows that fail: stop; skip them; or redraw theta and x, at most
+            100 times a row.
         force: overwrite the file if it exists, and drop the unfinished rows of another command.
         dry_run: say what would be made, and make its first row, without writing.
         **given: options of the simulator.
@@ -64,32 +71,51 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    law = kept(Law.of(simulator, given, prior), n)
+    law, notes = looked_at(Law.of(simulator, given, prior), n)
     name = law.simulator
     command = command_line("simulate", name, **given, n=n, seed=seed, prior=prior)
     source = {"kind": "simulator", "name": name, **declared.provenance(law.build())}
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
-    make = Simulate(law)
+    make = Simulate(law, on_error)
     if dry_run:
         return rehearsed(make, n, out)
+    how: dict[str, Any] = {"shard_rows": shard_rows, "workers": workers, "notes": notes}
     with bar(n, f"simulate {name}") as move:
-        how: dict[str, Any] = {"shard_rows": shard_rows, "workers": workers, "progress": move}
         if out is None:
-            return Dataset(dataset.gather(n, meta, make, **how), f"{n:,} rows of {name}")
-        written = dataset.write(out, n, meta, make, force=force, **how)
-    return Dataset(written.path, f"{out}: {n:,} rows of {name} in {written.seconds:.1f} s")
+            rows = dataset.gather(n, meta, make, progress=move, **how)
+            made = Dataset(rows, f"{len(rows):,} rows of {name}")
+        else:
+            written = dataset.write(out, n, meta, make, force=force, progress=move, **how)
+            text = f"{out}: {written.rows:,} rows of {name} in {written.seconds:.1f} s"
+            made = Dataset(written.path, text)
+    warn_of_failed(out, made.failures)
+    return made
 
 
-def kept(law: Law, n: int) -> Law:
-    """The law with the floating type in which x keeps its digits, if nothing says which."""
-    if law.support in ("spins", "levels") or declared.dtype(law.build()):
-        return law
+def looked_at(law: Law, n: int) -> tuple[Law, dict[str, Any]]:
+    """What the first rows of a simulator tell: the type in which x is kept, and notes for the file.
+
+    What it does wrong is told. Nothing is drawn where it declares all that, and is ours.
+    """
+    ours = find("simulators", law.simulator).__module__.partition(".")[0] == "simulators"
+    typed = law.support in ("spins", "levels") or declared.dtype(law.build())
+    if ours and typed:
+        return law, {}
     theta = law.prior.sample(min(n, LOOK), np.random.default_rng(1))
     try:
-        x = np.asarray(law.build().sample(theta, np.random.default_rng(2)))
-    except Exception:  # that is for the rows themselves
-        return law
-    return replace(law, dtype=float_type(x)) if x.dtype.kind in "biuf" else law
+        found = Manners.of(law.build(), theta, law.simulator)
+    except SimulatorFailed:  # that is for the rows themselves
+        return law, {}
+    law = law if typed else replace(law, dtype=found.dtype)
+    if found.changes_theta:
+        log.warning("%s: sample changes its theta; it is given a copy", law.simulator)
+    if found.reproducible:
+        return law, {}
+    log.warning(
+        "%s: sample gives another x for the same theta and rng: this file cannot be made again; "
+        "draw from rng alone", law.simulator,
+    )  # fmt: skip
+    return law, {"reproducible": False}
 
 
 def rehearsed(make: Simulate, n: int, out: Path | str | None) -> Dataset:

@@ -32,7 +32,7 @@ from physgen.verbs.running import (
 __all__ = ["validate"]
 
 
-@on_files
+@on_files("out")
 @threaded
 def validate(
     surrogate: SurrogateLike,
@@ -79,8 +79,6 @@ def validate(
 
     require(observations=(observations, 1), draws=(draws, 1), seed=(seed, 0))
     path = path_of(out)
-    if path:
-        dataset.refuse_overwriting(path, force)
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
     found = dataset.validated(source.read(rows, whole=True), model.law, str(source.where))
