@@ -130,10 +130,9 @@ def densities(simulator: Simulator) -> Iterator[str]:
     if declared.support(simulator) in ("spins", "levels"):
         return
     theta = simulator.prior.sample(LOOKED_AT, np.random.default_rng(1))
-    x = np.asarray(simulator.sample(theta, np.random.default_rng(2)))
-    law = Law(
-        type(simulator).__name__, simulator.prior, simulator.x_shape, declared.support(simulator)
-    )
+    name, support = type(simulator).__name__, declared.support(simulator)
+    x = drawn(simulator, theta, np.random.default_rng(2), name)
+    law = Law(name, simulator.prior, simulator.x_shape, support)
     x = x.astype(declared.dtype(simulator) or float_type(x))
     yield from (f"sample: {line}" for line in broken_assumptions(law, x))
 

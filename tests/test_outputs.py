@@ -189,19 +189,19 @@ def test_an_interrupted_training_says_what_is_there(epoch, hint, monkeypatch):
 
 def test_a_trained_network_is_there_before_it_is_used(monkeypatch):
     pytest.importorskip("sbi")
-    from physgen.sbi.networks import Network
+    from physgen.posterior import methods
 
     data = physgen.simulate("gaussian", n=150, out="in.h5")
-    density = Network.log_density
+    grid = methods.grid_posterior
 
-    def interrupted(network, theta, x):
+    def interrupted(*args, **given):
         assert Path("net.pt").exists()
         signal.raise_signal(signal.SIGINT)
-        return density(network, theta, x)
+        return grid(*args, **given)
 
     options = {"method": "npe", "rows": slice(0, 1), "epochs": 2, "samples": 5}
     with monkeypatch.context() as patch:
-        patch.setattr(Network, "log_density", interrupted)
+        patch.setattr(methods, "grid_posterior", interrupted)
         with pytest.raises(Interrupted, match=r"is kept: go on with physgen infer net\.pt"):
             physgen.infer(data, data, out="p.h5", network="net.pt", **options)
     assert not Path("p.h5").exists()

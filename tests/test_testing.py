@@ -244,7 +244,7 @@ class TiltedGaussian(LinearGaussian):
         (Wide(), "log_prob: x does not follow it"),
         (Displaced(), "log_prob: x does not follow it"),
         (FirstRowOnly(), "log_prob: x does not follow it"),
-        (OneNoise(), "log_prob: x does not follow it"),
+        (OneNoise(), "sample: no density of components that others tell"),
         (ChangesTheta(), "sample: changes the caller's theta"),
         (ChangesX(), "log_prob: changes the caller's theta or x"),
         (Unseeded(), "sample: the same theta and the same rng give another x"),

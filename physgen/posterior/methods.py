@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from physgen.dataset import Dataset, Rows
+from physgen.dataset.assumptions import broken_assumptions
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.tensors import tensor_of
@@ -251,6 +252,7 @@ def trained(source: Source, options: InferenceOptions, tell: Tell) -> Network:
         epochs=options.epochs, seed=options.seed, device=device,
         on_batch=lambda k: tell(f"epoch {k}"),
     )  # fmt: skip
+    found.info["warnings"] = list(broken_assumptions(law, x)) if options.method == "nle" else []
     epochs, loss, gain = (found.info[k] for k in ("epochs", "validation_loss", "gain"))
     log.info(
         "%s: %d epochs, validation loss %.4f, of rows held out %.2f ± %.2f nats of theta",

@@ -29,7 +29,6 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor, nn
 
-from physgen.dataset.assumptions import broken_assumptions
 from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.nn.embedding import embedding, scaled_for
@@ -336,7 +335,6 @@ def train(
         "epochs": int(trainer.summary["epochs_trained"][-1]),
         "validation_loss": loss,
         "seed": seed,
-        "warnings": list(broken_assumptions(law, x)) if method == "nle" else [],
     }
     network = Network(method, law, net.eval().requires_grad_(False), scale, info)
     held = np.asarray(trainer.val_indices)[: how.held]

@@ -93,7 +93,7 @@ def simulate(
 
 
 def looked_at(law: Law, n: int) -> tuple[Law, dict[str, Any]]:
-    """What the first rows of a simulator tell: the type in which x is kept, and notes for the file.
+    """What a simulator's first rows tell: the type in which x is kept, and notes for the file.
 
     What it does wrong is told. Nothing is drawn where it declares all that, and is ours.
     """
