@@ -667,11 +667,11 @@ def test_mass_at_the_edge_is_named(files, tmp_path, caplog):
         files / "ar.pt", tmp_path / "x.h5", out=tmp_path / "p.h5", prior={"beta": (0.1, 0.4)},
         iid=True,
     )  # fmt: skip
-    assert len(caplog.records) == 2
+    assert len(caplog.records) == 3
     assert "drawn at different θ, and are taken for one observation" in caplog.text
     assert "of the posterior lies at the edge of the prior, 0.1:0.4" in caplog.text
     _, about = physgen.read_arrays(tmp_path / "p.h5", "posterior")
-    assert [w.partition(" ")[0] for w in about["warnings"]] == ["its", "beta:"]
+    assert [w.partition(" ")[0] for w in about["warnings"]] == ["its", "beta:", "of"]
     box, rng = Box(a=(0.0, 1.0)), np.random.default_rng(0)
     for inside in (rng.random((5, 1000, 1)), 0.5 + 0.1 * rng.standard_normal((5, 1000, 1))):
         assert list(posterior_warnings(inside, {}, box, "grid")) == []
