@@ -12,8 +12,8 @@ KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
 @pytest.mark.parametrize(
     ("kills", "verbs"),
     [
-        (3, ["simulate", "fit", "report", "export"]),
-        pytest.param(15, [], marks=pytest.mark.slow),
+        (1, ["simulate", "fit", "report", "export"]),
+        pytest.param(5, [], marks=pytest.mark.slow),
     ],
 )
 def test_kills_at_random_times(kills, verbs):
