@@ -51,6 +51,26 @@ class Masked(Failing):
         return np.ma.masked_array(x, np.tile(theta[:, :1] > 0.9, 3))
 
 
+class Chance:
+    # fails by x alone: where the second of two exponential numbers is above 2
+
+    prior = Box(a=(0.0, 1.0))
+    x_shape = (2,)
+
+    def sample(self, theta, rng):
+        x = rng.exponential(size=(len(theta), 2))
+        if (x[:, 1] > 2).any():
+            raise ValueError("too long")
+        return x
+
+
+class Exits(Failing):
+    def spoil(self, theta, x):
+        if (theta[:, 0] > 0.9).any():
+            raise SystemExit(7)
+        return x
+
+
 class Raises(Failing):
     def spoil(self, theta, x):
         if (theta[:, 0] > 0.9).any():
@@ -117,12 +137,29 @@ def whole():
     return simulated("Mended", out=None).rows
 
 
+@pytest.mark.parametrize("on_error", ["skip", "redraw"])
+def test_what_is_kept_is_not_picked_by_what_failed(on_error):
+    """x[0] has nothing to do with failing by x[1]; the law of x[1] is cut off, no more."""
+    x = simulated("Chance", out=None, n=6000, on_error=on_error).x
+    high = (x > 1.5).mean(0)
+    cut = (np.exp(-1.5) - np.exp(-2)) / (1 - np.exp(-2))
+    for found, exact in zip(high, (np.exp(-1.5), cut), strict=True):
+        assert abs(found - exact) < 4.5 * np.sqrt(exact * (1 - exact) / len(x))
+
+
+def test_a_simulator_that_ends_the_process_has_failed():
+    with pytest.raises(SimulatorFailed, match="SystemExit: 7"):
+        simulated("Exits")
+    assert simulated("Exits", on_error="skip").failures["messages"] == ["SystemExit: 7"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_skipped_rows_leave_the_others_as_they_are(kind, whole):
     found, bad = read(simulated(kind, on_error="skip").path), whole.theta[:, 0] > EDGE
     assert 20 < bad.sum() < 70
     assert np.array_equal(found.theta, whole.theta[~bad])
-    assert np.array_equal(found.x, whole.x[~bad])
+    if kind != "Raises":  # all rows of a batch that raises are drawn again
+        assert np.array_equal(found.x, whole.x[~bad])
     assert np.array_equal(found.failed.theta, whole.theta[bad])
     expected = "ValueError: no root found" if kind == "Raises" else "x is not finite"
     assert set(found.failed.messages) == {expected}
@@ -138,7 +175,8 @@ def test_skipped_rows_leave_the_others_as_they_are(kind, whole):
 def test_redrawn_rows_replace_those_that_failed(kind, whole):
     found, bad = read(simulated(kind, on_error="redraw").path), whole.theta[:, 0] > EDGE
     assert len(found) == 400
-    assert np.array_equal(found.x[~bad], whole.x[~bad])
+    if kind != "Raises":
+        assert np.array_equal(found.x[~bad], whole.x[~bad])
     assert (found.theta[:, 0] <= EDGE).all()
     assert not np.isin(found.theta[bad], whole.theta).any()
     assert np.isin(whole.theta[bad], found.failed.theta).all()

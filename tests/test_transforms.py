@@ -9,7 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from physgen.errors import DataError
+import physgen
+from physgen.dataset import Dataset, Meta, Rows
+from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.transforms import Identity, Rescale, Standardise, Symmetries, for_support
 from physgen.registry import find
@@ -199,7 +201,8 @@ def test_a_density_of_x_with_told_components_is_that_of_the_others(family):
     more = torch.cat([x, x[:, :1], torch.full((400, 1), 3.0)], 1)
     cls = find("surrogates", family)
     model = cls.create(law((4,), (), "reals"), cls.Config()).eval()
-    assert model.fit_transform(more) == ["x[2] = 1 x[0]", "x[3] = 3"]
+    model.fit_transform(more)
+    assert model.transform.told() == ["x[2] = 1 x[0]", "x[3] = 3"]
     theta = torch.full((50, 1), 0.5, dtype=torch.float64)
     drawn = model.sample(theta, 0)
     torch.testing.assert_close(drawn[:, 2:], torch.stack([drawn[:, 0], 0 * drawn[:, 0] + 3], 1))
@@ -219,3 +222,35 @@ def test_a_family_without_such_densities_refuses_them(monkeypatch):
         model.fit_transform(torch.stack([x[:, 0], -x[:, 0]], 1))
     with pytest.raises(DataError, match="does not vary"):
         model.fit_transform(0 * x)
+
+
+def test_shares_are_refused_and_sums_are_told_of_nonnegative_x():
+    """A difference could be below 0, where nothing is."""
+    shares = torch.rand(200, 3, generator=generator()).cumsum(1) + 0.1
+    transform = for_support(law((4,), (), "nonnegative"))
+    total = torch.cat([shares, shares.sum(1, keepdim=True)], 1)
+    transform.fit(total)
+    torch.testing.assert_close(transform.inverse(transform(total)), total)
+    with pytest.raises(DataError, match=r"tell by differences: x\[3\] = -1 x\[0\] \+ -1 x\[1\]"):
+        transform.fit(torch.cat([shares, 9 - shares[:, :2].sum(1, keepdim=True)], 1))
+
+
+def test_shifts_stay_symmetries_of_a_field():
+    x = torch.randn(500, 4, 4, generator=generator()) / torch.rand(
+        500, 4, 4, generator=generator(1)
+    )
+    transform = Standardise(law((4, 4), ("shift",), "reals"))
+    transform.fit(x)
+    torch.testing.assert_close(transform(x.roll(1, 1)), transform(x).roll(1, 1))
+    torch.testing.assert_close(transform.log_det(x.roll(1, 2)), transform.log_det(x))
+
+
+def test_a_start_from_other_relations_is_refused():
+    x = torch.randn(300, 2, generator=generator())
+    x[:, 1] = 3.0
+    theta = np.random.default_rng(0).uniform(size=(300, 1))
+    meta = Meta(law((2,), (), "reals"))
+    model = physgen.fit("cvae", Dataset(Rows(x.numpy(), theta, meta=meta)), epochs=1)
+    other = Dataset(Rows(x.numpy() + np.array([0, 1]), theta, meta=meta))
+    with pytest.raises(UsageError, match=r"270 of 270 rows break .* x\[1\] = 3; train anew"):
+        physgen.fit("cvae", other, from_=model, epochs=1)

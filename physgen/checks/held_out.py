@@ -26,17 +26,19 @@ from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array
 
-__all__ = ["held_out_warnings", "plain_loss", "told_apart"]
+__all__ = ["held_out_warnings", "in_words", "plain_loss", "told_apart"]
 
 ROWS, FEWEST, SECONDS, STEPS = 500, 100, 3.0, 100
 """Held-out rows that the classifier sees, and that it needs; CPU time after which no more are
 drawn, s; steps of its training, which tell as much of so few rows as more do."""
 PLAIN_ROWS, DIRECTIONS = 10_000, 200
 """Training rows that the plain model is fitted to; components that it has room for."""
+SPINS = np.array([-1, 1])
 WORSE = 0.3
 """Nats a row: what is told of the plain model, and of a validation loss that rises."""
-TOLD = 0.65
-"""Area under the ROC curve above which a classifier is believed to tell samples from x."""
+TOLD, CAUGHT = 0.65, 0.6
+"""Areas under the ROC curve above which a classifier is believed to tell samples from x, and to
+have caught its control."""
 EPOCH_COUNT, LATE = 5, 0.8
 
 
@@ -79,6 +81,14 @@ def told_apart(surrogate: Surrogate, theta: Tensor, x: Tensor, seed: int) -> dic
     return {"auc": found.value, "se": found.se, "control": caught.value, "rows": len(x)}
 
 
+def in_words(told: dict[str, Any]) -> str:
+    """What `told_apart` found, and whether its control was caught."""
+    control = f"({told['control']:.2f})"
+    return f"AUC {told['auc']:.2f} {control}" + (
+        "" if told["control"] > CAUGHT else ", no verdict: the control was not caught"
+    )
+
+
 def plain_loss(
     surrogate: Surrogate, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]
 ) -> float | None:
@@ -95,23 +105,21 @@ def plain_loss(
     law, rows = surrogate.law, [(t[:PLAIN_ROWS], x[:PLAIN_ROWS]) for t, x in (train, held_out)]
     if law.support in ("spins", "levels"):
         first, last = (x.flatten(1).cpu().numpy() for _, x in rows)
-        return independent_loss(first, last, law.levels or 2)
-    if law.support != "reals" or not len(train[0]) > 4 * min(law.size, DIRECTIONS):
+        return independent_loss(first, last, np.arange(law.levels) if law.levels else SPINS)
+    kept = law.size - len(surrogate.transform.told())
+    if law.support != "reals" or kept > DIRECTIONS or len(train[0]) <= 4 * kept:
         return None
     pairs = []
     for theta, x in rows:
         z, part = finite_part(surrogate.transform(x).flatten(1))
         features = quadratic(surrogate.rescale(theta))
         pairs.append((features.double().cpu(), z[:, part[0]].double().cpu()))
-    if pairs[0][1].shape[1] > DIRECTIONS:
-        return None
     log_det = surrogate.transform.log_det(rows[1][1]).mean()
     return normal_loss(*pairs) - float(log_det)
 
 
-def independent_loss(first: Array, last: Array, levels: int) -> float:
-    """Mean −log p of rows (m, d) of discrete x by the frequencies of others (n, d), in nats."""
-    values = np.unique(first) if levels == 2 else np.arange(levels)
+def independent_loss(first: Array, last: Array, values: Array) -> float:
+    """Mean −log p of rows (m, d) of K values (K,) by their frequencies in others (n, d), nats."""
     counts = np.stack([(first == v).sum(0) for v in values]) + 1
     log_p = np.log(counts / counts.sum(0))
     right = last[None] == values[:, None, None]
@@ -164,7 +172,8 @@ def held_out_warnings(
     if nats and len(losses) >= EPOCH_COUNT and epoch <= LATE * len(losses) and rise > WORSE:
         yield (
             f"its validation loss was lowest after epoch {epoch} of {len(losses)} and rose by "
-            f"{rise:.2g} nats a row since: it overfits; more simulations would help"
+            f"{rise:.2g} nats a row since: it overfits, or ended in its warm-up; take more "
+            "simulations, or epochs"
         )
     if told and told["auc"] > TOLD:
         yield (

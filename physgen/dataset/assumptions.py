@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from physgen.law import Law
-from simulators.base import Array
+from simulators.base import Array, Support
 
 __all__ = ["Relation", "Tails", "broken_assumptions", "float_type", "relation"]
 
@@ -34,6 +34,10 @@ HEAVY = 20.0
 QUARTILES = 1.3490
 """Distance of the quartiles of a normal law of width 1."""
 TINY = 1e-300
+LEAST = 10
+"""Rows, and distinct values of a component, of which a relation may be said."""
+SEEN = float(np.finfo(np.float32).eps)
+"""Rounding of standardised x as networks see it."""
 FEW, REPEATED = 200, 0.05
 """Rows needed to say that values repeat; part of the rows that one value may hold of a density."""
 NAMED = 5
@@ -87,32 +91,68 @@ def precision(x: Array) -> float:
     return float(np.finfo(x.dtype if x.dtype.kind == "f" else np.float32).eps)
 
 
-def relation(x: Array) -> Relation:
-    """The affine relations that rows of x (n, …) obey to within their rounding.
+def relation(x: Array, support: Support = "reals") -> Relation:
+    """The affine relations that rows of x (n, …) obey to within rounding: theirs and float32's.
+
+    Networks see standardised x in float32, so what differs by less is the same to them.
 
     Each component is held against the earlier ones, by a QR factorisation of standardised x whose
-    residuals are compared with what rounding explains. Of less than ten rows, which may agree by
-    chance, nothing is said.
+    residuals are compared with what rounding explains. It is found in the first rows, and holds in
+    all of them. What few rows or few values may obey by chance is none. Nor is the 0 of a
+    nonnegative component that was never above, which has a probability of its own.
     """
     eps, flat = precision(x), first_rows(x)
     n, d = flat.shape
-    if n < 10:
+    if n < LEAST:
         return Relation(np.ones(d, dtype=bool), np.zeros(0), np.zeros((0, d)))
     largest = np.abs(flat).max(0)
     unit = np.where(largest > 0, largest, 1.0)  # so that no square over- or underflows
     mean = (flat / unit).mean(0) * unit
     width = (flat / unit).std(0)
     kept = width > 4 * eps
-    varying, noise, scale = np.flatnonzero(kept), eps / width[kept], (width * unit)[kept]
+    varying, scale = np.flatnonzero(kept), (width * unit)[kept]
+    noise = eps / width[kept] + SEEN
     z = (flat - mean)[:, kept] / scale
     told, weights = (affine if len(varying) <= min(MOST, n // 2) else copies)(z, noise)
+    many = np.array([len(np.unique(z[:, j])) >= LEAST for j in told], dtype=bool)
+    told, weights = told[many], weights[many]
     kept[varying[told]] = False
+    if support == "nonnegative":
+        kept |= largest == 0
     dropped = np.flatnonzero(~kept)
     coefficients = np.zeros((len(dropped), d))
     places = np.searchsorted(dropped, varying[told])
     coefficients[np.ix_(places, varying)] = weights * scale[told][:, None] / scale
     offset = np.where(coefficients.any(1), mean[dropped] - coefficients @ mean, flat[0, dropped])
-    return Relation(kept, offset, coefficients)
+    slack = 8 * SEEN * (width * unit)[dropped]
+    holds = held(x.reshape(len(x), -1), dropped, offset, coefficients, 8 * eps, slack)
+    kept[dropped[~holds]] = True
+    return Relation(kept, offset[holds], coefficients[holds])
+
+
+def held(
+    x: Array, dropped: Array, offset: Array, coefficients: Array, eps: float, slack: Array
+) -> Array:
+    """Which relations all rows of x (n, d) obey, (k,) bool.
+
+    Args:
+        x: rows.
+        dropped: components that are told, (k,).
+        offset: as in `Relation`.
+        coefficients: as in `Relation`.
+        eps: relative to the largest term, what a residual may be.
+        slack: what it may be beside that, (k,).
+    """
+    used = np.flatnonzero(coefficients.any(0))
+    off, size = np.zeros(len(dropped)), np.abs(offset)
+    for start in range(0, len(x), LOOKED_AT):
+        rows = x[start : start + LOOKED_AT]
+        own, others = rows[:, dropped].astype(np.float64), rows[:, used].astype(np.float64)
+        residual = np.abs(own - offset - others @ coefficients[:, used].T).max(0)
+        terms = np.abs(coefficients[:, used]) @ np.abs(others).max(0)
+        off = np.maximum(off, residual)
+        size = np.maximum(size, np.maximum(terms, np.abs(own).max(0)))
+    return off <= eps * size + slack
 
 
 def affine(z: Array, noise: Array) -> tuple[Array, Array]:
@@ -125,18 +165,20 @@ def affine(z: Array, noise: Array) -> tuple[Array, Array]:
     Returns:
         which, (k,), and the weights of the others, (k, d).
     """
-    weights = np.zeros((0, z.shape[1]))
     if not z.shape[1]:
-        return np.zeros(0, dtype=int), weights
-    own = np.abs(np.diagonal(np.linalg.qr(z, mode="r"))) / np.sqrt(len(z))
-    told, kept = np.flatnonzero(own < OWN), np.flatnonzero(own >= OWN)
-    weights = np.zeros((len(told), z.shape[1]))
-    if len(told):
+        return np.zeros(0, dtype=int), np.zeros((0, 0))
+    kept = np.abs(np.diagonal(np.linalg.qr(z, mode="r"))) / np.sqrt(len(z)) >= OWN
+    while True:  # until what is left is explained by what is kept
+        told = np.flatnonzero(~kept)
+        weights = np.zeros((len(told), z.shape[1]))
         weights[:, kept] = np.linalg.lstsq(z[:, kept], z[:, told], rcond=None)[0].T
-    left = np.abs(z[:, told] - z @ weights.T).max(0)
-    explained = left <= 4 * (noise[told] + np.abs(weights) @ noise)
-    weights[np.abs(weights) < 1e-6 * np.abs(weights).max(1, keepdims=True)] = 0.0
-    return told[explained], weights[explained]
+        left = np.abs(z[:, told] - z @ weights.T).max(0)
+        explained = left <= 4 * (noise[told] + np.abs(weights) @ noise)
+        if explained.all():
+            break
+        kept[told[~explained][0]] = True
+    weights[np.abs(weights) < 1e-6 * np.abs(weights).max(1, keepdims=True, initial=0)] = 0.0
+    return told, weights
 
 
 def copies(z: Array, noise: Array) -> tuple[Array, Array]:
@@ -206,11 +248,14 @@ def broken_assumptions(law: Law, x: Array) -> Iterator[str]:
     if law.support not in ("reals", "nonnegative") or len(x) < 2:
         return
     rows, shape = first_rows(x), law.x_shape
-    found = relation(x)
+    found = relation(x, law.support)
     if not found.kept.all():
         said = found.names(shape)
         more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
-        yield f"no density of components that others tell: {', '.join(said[:NAMED])}{more}"
+        yield (
+            f"no density of components that others tell: {', '.join(said[:NAMED])}{more} "
+            "(to within float32; where a difference matters, make it a component)"
+        )
     steps = np.ptp(rows, axis=0) / (precision(x) * np.abs(rows).max(0).clip(min=TINY))
     coarse = np.flatnonzero((steps > 0) & (steps < STEPS))
     if len(coarse):

@@ -1,8 +1,9 @@
 """Rows that a simulator makes, shard by shard: pure in the shard, and picklable.
 
 A simulator may fail: raise, or give x that cannot be. A batch that raises is drawn once more, row
-by row from the same random numbers, so that the rows that raise are known; x that is not finite or
-outside the support is seen in the batch. What becomes of such rows is the caller's choice:
+by row at the same θ from other random numbers, so that the rows that raise are known and the x
+that are kept are not picked. x that is not finite or outside the support is seen in the batch.
+What becomes of such rows is the caller's choice:
 
 - ``stop``: none of the shard is kept.
 - ``skip``: they are left out, and their θ and the reason kept beside the rows.
@@ -83,13 +84,14 @@ class Simulate:
         """θ (n, D), x (n, *x_shape), and why a row failed, (n,) text, empty where it did not."""
         law, simulator = self.law, self.law.build()
         theta = law.prior.sample(n, np.random.default_rng(child(seed, 0)))
-        x_seed, why = child(seed, 1), np.full(n, "", dtype=object)
+        why = np.full(n, "", dtype=object)
         try:
-            x = drawn(simulator, theta.copy(), np.random.default_rng(x_seed), law.simulator)
+            rng = np.random.default_rng(child(seed, 1))
+            x = drawn(simulator, theta.copy(), rng, law.simulator)
         except SimulatorFailed as error:
             if self.on_error == "stop":
                 raise SimulatorFailed(f"{error}{MEND}") from error
-            x, why = row_by_row(law, simulator, theta, np.random.default_rng(x_seed))
+            x, why = row_by_row(law, simulator, theta, np.random.default_rng(child(seed, 3)))
         stored = cast(Rows(x, theta), law, law.simulator)
         if self.on_error == "stop":
             refuse(stored, law, law.simulator, first, MEND, SimulatorFailed)
@@ -114,7 +116,7 @@ def drawn(
     """
     try:
         x: Any = simulator.sample(theta, rng)
-    except Exception as error:  # whatever a user's code raises is told in one line
+    except (Exception, SystemExit) as error:  # whatever a user's code raises is told in one line
         raise SimulatorFailed(f"{name}: sample raised {type(error).__name__}: {error}") from error
     if isinstance(x, np.ma.MaskedArray):
         x = np.ma.filled(x.astype(float), np.nan)

@@ -78,6 +78,10 @@ class Transform(nn.Module, abc.ABC):
         """Components of x that are constant or that others tell, each with what tells it."""
         return []
 
+    def breaks(self, x: Tensor) -> Tensor:
+        """Which rows of x (n, *x_shape) break what tells a component, (n,) bool."""
+        return torch.zeros(len(x), dtype=torch.bool)
+
 
 def finite_part(z: Tensor) -> tuple[Tensor, Tensor]:
     """z (B, …) with 0 for the components that do not count, and which do, (B, …)."""
@@ -101,7 +105,8 @@ class Related(Transform):
 
     def __init__(self, law: Law) -> None:
         super().__init__()
-        self.x_shape, self.dtype = law.x_shape, getattr(torch, law.dtype)
+        self.x_shape, self.support = law.x_shape, law.support
+        self.dtype = getattr(torch, law.dtype)
         self.register_buffer("kept", torch.ones(law.x_shape, dtype=torch.bool))
         self.register_buffer("offset", torch.zeros(0, dtype=torch.float64))
         self.register_buffer("coefficients", torch.zeros(0, law.size, dtype=torch.float64))
@@ -112,7 +117,7 @@ class Related(Transform):
         Raises:
             DataError: x that does not vary at all.
         """
-        found, device = relation(x.cpu().numpy()), self.kept.device
+        found, device = relation(x.cpu().numpy(), self.support), self.kept.device
         if not found.kept.any():
             raise DataError(
                 f"x does not vary: {', '.join(found.names(self.x_shape)[:3])}; if that is "
@@ -199,9 +204,10 @@ class Standardise(Related):
     """z = (x − μ)/σ for each component, or the inverse hyperbolic sine of that for heavy tails.
 
     μ and σ are mean and width of the training data; of a component with heavy tails, where these
-    say little, the median and the width of a normal law with the same quartiles. The arithmetic is
-    done in float64, so that neither a large offset nor the unit of x matters. A component that
-    others tell is +∞: it does not count.
+    say little, the median and the width of a normal law with the same quartiles. On a torus all
+    components have one μ and one σ, so that shifts stay symmetries. The arithmetic is done in
+    float64, so that neither a large offset nor the unit of x matters. A component that others tell
+    is +∞: it does not count.
     """
 
     mean: Tensor
@@ -210,6 +216,7 @@ class Standardise(Related):
 
     def __init__(self, law: Law) -> None:
         super().__init__(law)
+        self.alike = law.periodic
         self.register_buffer("mean", torch.zeros(law.x_shape, dtype=torch.float64))
         self.register_buffer("std", torch.ones(law.x_shape, dtype=torch.float64))
         self.register_buffer("heavy", torch.zeros(law.x_shape, dtype=torch.bool))
@@ -218,9 +225,11 @@ class Standardise(Related):
         """Take μ, σ, tails and relations from rows of data (n, *x_shape); a constant has σ = 1."""
         super().fit(x)
         rows = x.double()
+        if self.alike:  # all sites of a torus
+            rows = rows.reshape(-1, *[1] * len(self.x_shape))
         unit = rows.abs().amax(0).frexp().exponent.double().exp2()  # no square over- or underflows
         std, mean = torch.std_mean(rows / unit, dim=0, correction=0)
-        tails = [torch.from_numpy(t).view(self.x_shape) for t in Tails.of(x.cpu().numpy())]
+        tails = [torch.from_numpy(t).view(mean.shape) for t in Tails.of(rows.cpu().numpy())]
         median, width, heavy = (t.to(mean.device) for t in tails)
         self.heavy.copy_(heavy)
         self.mean.copy_(torch.where(heavy, median, mean * unit))
@@ -269,6 +278,11 @@ class LogHurdle(Related, Threshold):
         """
         Related.fit(self, x)
         Threshold.fit(self, x)
+        if (self.coefficients < 0).any() or (self.offset < -TINY).any():
+            raise DataError(
+                f"x >= 0 with components that others tell by differences: "
+                f"{', '.join(self.told()[:3])}; leave them out of x"
+            )
         hit, log_x = x > 0, x.double().clamp(min=TINY).log()
         count, total = hit.sum(0), torch.where(hit, log_x, 0.0).sum(0)
         everywhere = total.sum() / count.sum().clamp(min=1)

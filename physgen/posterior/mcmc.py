@@ -2,7 +2,7 @@ r"""Markov chains for any number of parameters, by sbi's vectorised slice sample
 
 The chains of all observations run side by side, so that a call of log p(x|θ) is one large batch.
 They live in u = logit((1 + c)/2), c ∈ [−1, 1] being the prior's own coordinate of θ: unbounded and
-in float64, where the uniform prior contributes Σ log(1 − c²)/4. They begin at draws of the prior
+in float64, where the uniform prior contributes Σ log[(1 − c²)/4]. They begin at draws of the prior
 weighted by p(x|θ)^¼, twice as wide as a Gaussian posterior, so that R̂ has something to see; the
 first brackets are as wide as these draws (sbi's default, 0.01, is stepped out of one by one).
 Chains that do not agree go on with four times the thinning, twice at most; what they have drawn

@@ -26,7 +26,7 @@ from physgen.dataset.assumptions import broken_assumptions
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.tensors import tensor_of
-from physgen.nn.transforms import Related
+from physgen.nn.transforms import Standardise, Transform
 from physgen.posterior.base import Posterior
 from physgen.posterior.grid import (
     GRID,
@@ -58,6 +58,9 @@ SIMULATIONS = 10_000
 SAMPLING = ("sampler", "sweeps")
 """Options that say how x is drawn, not from what."""
 STEP = 1000
+COARSE = 0.01
+"""Of a component's width in training: steps of the type of observed x above which digits are
+lost."""
 """Simulations that are drawn at once."""
 
 Tell = Callable[[str], None]
@@ -252,6 +255,9 @@ def trained(source: Source, options: InferenceOptions, tell: Tell) -> Network:
         epochs=options.epochs, seed=options.seed, device=device,
         on_batch=lambda k: tell(f"epoch {k}"),
     )  # fmt: skip
+    learnt = source.about if source.data else source.about.get("data", {})
+    if "failed" in learnt:
+        found.info["data"] = {"failed": learnt["failed"]}
     found.info["warnings"] = list(broken_assumptions(law, x)) if options.method == "nle" else []
     epochs, loss, gain = (found.info[k] for k in ("epochs", "validation_loss", "gain"))
     log.info(
@@ -327,13 +333,22 @@ def refuse_unused(source: Source, options: InferenceOptions, keep: bool) -> None
 
 
 def contradictions(model: Surrogate | Network | None, x: Array) -> Iterator[str]:
-    """What in observed x (n, *x_shape) breaks a relation that all x of the training obey."""
+    """What in observed x (n, *x_shape), in the type it came in, is unlike that of the training."""
     scale = getattr(model, "transform", None) or getattr(model, "scale", None)
-    if isinstance(scale, Related) and (broken := scale.breaks(tensor_of(x))).any():
+    if not isinstance(scale, Transform):
+        return
+    if (broken := scale.breaks(tensor_of(x))).any():
         yield (
             f"{int(broken.sum())} of {len(x)} rows break what all x of the training obey: "
             f"{', '.join(scale.told()[:3])}; these components are not looked at"
         )
+    if isinstance(scale, Standardise) and x.dtype.kind == "f":
+        steps = np.spacing(np.abs(x).max(0)) / scale.std.cpu().numpy()
+        if (steps > COARSE).any():
+            yield (
+                f"x is {x.dtype}, with steps of {steps.max():.2g} widths of the x of the training:"
+                " its digits are lost; store it in float64"
+            )
 
 
 def domain_warnings(law: Law, rows: Rows, iid: bool = False) -> Iterator[str]:

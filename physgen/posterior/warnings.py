@@ -75,9 +75,9 @@ def training_warnings(info: Mapping[str, Any]) -> Iterator[str]:
     gain, error = info.get("gain", (math.inf, 0))
     if not gain > 2 * error:
         yield (
-            f"of simulations held out the network tells no more than the prior: {gain:.2g} ± "
-            f"{error:.1g} nats of theta; raise --epochs, or take more simulations, unless x tells "
-            "nothing of theta"
+            f"of simulations held out the network tells {gain:.2g} ± {error:.1g} nats of theta, "
+            "which may be no more than the prior: raise --epochs, or take more simulations, "
+            "unless x tells nothing of theta"
         )
 
 

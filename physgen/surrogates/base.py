@@ -238,11 +238,8 @@ class Surrogate(nn.Module, abc.ABC):
         """
         return {}
 
-    def fit_transform(self, x: Tensor) -> list[str]:
+    def fit_transform(self, x: Tensor) -> None:
         """Fit the map of x to rows of data (n, *x_shape).
-
-        Returns:
-            the components that are constant or that others tell, each with what tells it.
 
         Raises:
             DataError: there are such, and the family has no density without them; or x does not
@@ -255,7 +252,6 @@ class Surrogate(nn.Module, abc.ABC):
                 f"{self.name}: has no density where components of x tell others: "
                 f"{', '.join(told[:5])}; leave them out of x, or take cvae or diffusion"
             )
-        return told
 
     def objectives(self) -> Iterable[Objective]:
         """What training minimises: one loss over all parameters by default."""

@@ -38,7 +38,7 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.blocks import ResidualBlock, as_field, convolution, field_shape
-from physgen.nn.transforms import finite_part
+from physgen.nn.transforms import Related, finite_part
 from physgen.surrogates.base import Likelihood, Noise, Objective, Surrogate
 
 __all__ = ["GAN", "GANConfig"]
@@ -217,7 +217,8 @@ class GAN(Surrogate):
             z = SPINS[self.config.spins](z)
         if "flip" in self.law.symmetries:  # the mean of a law and its image is no further from p
             z = z * sign(uniform_numbers(generator, len(z), 1, 1, 1) - 0.5)
-        return z.reshape(len(c), *self.law.x_shape)
+        z = z.reshape(len(c), *self.law.x_shape)
+        return z * self.transform.kept if isinstance(self.transform, Related) else z
 
     def _contrast(self, c: Tensor, z: Tensor, drawn: Tensor) -> Tensor:
         """−log D(z) − log(1 − D(drawn)), or f(drawn) − f(z), (B,)."""

@@ -76,7 +76,7 @@ def fit(
     Example:
         physgen fit cvae ising.h5 -o cvae.pt --max-minutes 3
     """
-    from physgen.checks.held_out import held_out_warnings, plain_loss, told_apart
+    from physgen.checks.held_out import held_out_warnings, in_words, plain_loss, told_apart
     from physgen.runtime.device import device_of
     from physgen.surrogates.base import Surrogate as Family
     from physgen.surrogates.checkpoint import save_surrogate
@@ -105,6 +105,11 @@ def fit(
     said = warned(path, broken_assumptions(source.law, some.x.cpu().numpy()))
     if not from_:
         surrogate.fit_transform(some.x)
+    elif (broken := surrogate.transform.breaks(some.x)).any():
+        raise UsageError(
+            f"from_: {int(broken.sum())} of {len(broken)} rows break what all x of its training "
+            f"obeyed: {', '.join(surrogate.transform.told()[:3])}; train anew"
+        )
     command = called("fit", name, data, out=out, from_=from_, **given, seed=seed)
     info = {
         "training": asdict(training),
@@ -149,11 +154,7 @@ def fit(
         path,
         f"{name}, {plural(len(history), 'epoch')} in {history[-1]['seconds']:.0f} s, "
         f"validation loss {kept.val:.4f} {surrogate.unit} (epoch {kept.epoch})"
-        + (
-            "; samples told from held-out x: AUC {auc:.2f} ({control:.2f})".format(**apart)
-            if apart
-            else ""
-        ),
+        + (f"; samples told from held-out x: {in_words(apart)}" if apart else ""),
     )
     return surrogate
 

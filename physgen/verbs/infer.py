@@ -140,7 +140,7 @@ def infer(
         inferred = methods.infer_posteriors(source, x, options, tell, keep)
         unlike = [
             *methods.domain_warnings(source.law, found, iid),
-            *methods.contradictions(inferred.network or source.surrogate, x),
+            *methods.contradictions(inferred.network or source.surrogate, found.x),
         ]
         posterior = products.InferredPosterior.of(source, inferred, options, found, unlike)
     for line in posterior.warnings:

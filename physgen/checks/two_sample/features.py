@@ -182,4 +182,5 @@ def standardised(x: Array) -> Array:
     off = x - x.mean(0)
     unit = abs(off).max(0)
     off = off / np.where(unit > 0, unit, 1)  # squares of small numbers are none
-    return off / np.where(unit > 0, off.std(0), 1)
+    width = off.std(0)
+    return off / np.where(width > 0, width, 1)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.transforms import Related
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.diffusion import sampler, schedule
 from physgen.surrogates.diffusion.gaussian import GaussianKernel
@@ -137,7 +138,10 @@ class Diffusion(Surrogate):
         return self.kernel.log_prob(c, z, noise, draws, self.config)
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        z = self.kernel.sample(c, generator, self.config)
+        kept = {}
+        if isinstance(self.kernel, GaussianKernel) and isinstance(self.transform, Related):
+            kept = {"kept": self.transform.kept}
+        z = self.kernel.sample(c, generator, self.config, **kept)
         return z if self.kernel.transform else z.view(len(c), *self.law.x_shape)
 
 

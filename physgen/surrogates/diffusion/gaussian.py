@@ -81,12 +81,14 @@ class GaussianKernel(nn.Module):
     ) -> Tensor:
         """The bound at one random time for each row, or ½‖ε − ε̂‖², (B,), of some components."""
         device = z.device
+        kept = None
         if part is None and self.law.support == "reals":
             z, part = finite_part(z)
+            kept = part
         t = times(torch.rand(1, generator=generator, device=device), len(z), self.timesteps)[0]
         epsilon = torch.randn(z.shape, generator=generator, device=device)
         diffusion, noise_error = diffusion_loss(
-            self._of_rows(c), self.schedule, self.law.support, z, t, epsilon, self.timesteps,
+            self._of_rows(c, kept), self.schedule, self.law.support, z, t, epsilon, self.timesteps,
             part, self._moments(c, fixed=True),
         )  # fmt: skip
         if self.simple and self.training:
@@ -120,7 +122,7 @@ class GaussianKernel(nn.Module):
         many, given = x.repeat_interleave(draws, 0), c.repeat_interleave(draws, 0)
         if config.estimator == "bound":
             parts = None if part is None else part.repeat_interleave(draws, 0)
-            return self.bound(given, many, noise, draws, parts)
+            return self.bound(given, many, noise, draws, parts, parts)
         if part is not None and not part.all():
             raise UsageError(
                 f"estimator {config.estimator}: not for x with components that others tell; use "
@@ -137,7 +139,13 @@ class GaussianKernel(nn.Module):
         return log_mean(log_w)
 
     def bound(
-        self, c: Tensor, x: Tensor, noise: Noise, draws: int, part: Tensor | None = None
+        self,
+        c: Tensor,
+        x: Tensor,
+        noise: Noise,
+        draws: int,
+        part: Tensor | None = None,
+        kept: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The bound from evenly spread times, and its error, (B,) each.
 
@@ -147,11 +155,12 @@ class GaussianKernel(nn.Module):
             noise: random numbers of the B rows.
             draws: times of each.
             part: (B · draws, …) the components that count; None for all.
+            kept: (B · draws, …) those that the network sees, the others being 0; None for all.
         """
         t = times(noise.uniform(1, stream=1)[:, 0], draws, self.timesteps).flatten()
         epsilon = noise.normal(draws, *x.shape[1:]).flatten(0, 1)
         nats, _ = diffusion_loss(
-            self._of_rows(c), self.schedule, self.law.support, x, t, epsilon, self.timesteps,
+            self._of_rows(c, kept), self.schedule, self.law.support, x, t, epsilon, self.timesteps,
             part, self._moments(c),
         )  # fmt: skip
         nats = (nats + self._ends(x, epsilon, part)).view(-1, draws).double()
@@ -199,8 +208,14 @@ class GaussianKernel(nn.Module):
         signs = None if exact else 2.0 * probes - 1
         return flow(self._at_one(c), z, log_snrs, signs) + extra
 
-    def sample(self, c: Tensor, generator: torch.Generator, config: DiffusionConfig) -> Tensor:
-        """One x for each row of c (B, D), (B, *x_shape)."""
+    def sample(
+        self,
+        c: Tensor,
+        generator: torch.Generator,
+        config: DiffusionConfig,
+        kept: Tensor | None = None,
+    ) -> Tensor:
+        """One x for each row of c (B, D), (B, *x_shape); `kept` (*x_shape) as for `bound`."""
 
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator, device=like.device)
@@ -208,22 +223,24 @@ class GaussianKernel(nn.Module):
         solver = sampler(config.sampler, config.eta)
         log_snrs = self._log_snrs(self.evaluations(config) // solver.evaluations, c.device)
         start = normal(torch.empty(len(c), *self.law.x_shape, device=c.device))
-        z = integrate(solver, self._at_one(c), start, log_snrs, normal)
+        z = integrate(solver, self._at_one(c, kept), start, log_snrs, normal)
         return reconstruct(self.schedule, self.law.support, z, normal(z))
 
     def _log_snrs(self, steps: int, device: torch.device) -> Tensor:
         """λ at steps + 1 equal times, rising."""
         return self.schedule(torch.linspace(1, 0, steps + 1, device=device)).detach()
 
-    def _of_rows(self, c: Tensor) -> RowDenoise:
+    def _of_rows(self, c: Tensor, kept: Tensor | None = None) -> RowDenoise:
         """The denoiser with a λ for each row, `BATCH` rows at once."""
 
         def denoise(z: Tensor, log_snr: Tensor) -> Tensor:
+            z = z if kept is None else z * kept
             parts = zip(z.split(BATCH), log_snr.split(BATCH), c.split(BATCH), strict=True)
             return torch.cat([self.denoiser(*part) for part in parts])
 
         return denoise
 
-    def _at_one(self, c: Tensor) -> Denoise:
+    def _at_one(self, c: Tensor, kept: Tensor | None = None) -> Denoise:
         """The denoiser with one λ for all rows."""
-        return lambda z, log_snr: self.denoiser(z, log_snr.expand(len(z)), c)
+        seen = 1 if kept is None else kept
+        return lambda z, log_snr: self.denoiser(z * seen, log_snr.expand(len(z)), c)
