@@ -26,7 +26,7 @@ from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array
 
-__all__ = ["held_out_warnings", "in_words", "plain_loss", "told_apart"]
+__all__ = ["auc_in_words", "held_out_warnings", "plain_loss", "told_apart"]
 
 ROWS, FEWEST, SECONDS, STEPS = 500, 100, 3.0, 100
 """Held-out rows that the classifier sees, and that it needs; CPU time after which no more are
@@ -81,7 +81,7 @@ def told_apart(surrogate: Surrogate, theta: Tensor, x: Tensor, seed: int) -> dic
     return {"auc": found.value, "se": found.se, "control": caught.value, "rows": len(x)}
 
 
-def in_words(told: dict[str, Any]) -> str:
+def auc_in_words(told: dict[str, Any]) -> str:
     """What `told_apart` found, and whether its control was caught."""
     control = f"({told['control']:.2f})"
     return f"AUC {told['auc']:.2f} {control}" + (

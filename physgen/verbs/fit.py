@@ -76,7 +76,7 @@ def fit(
     Example:
         physgen fit cvae ising.h5 -o cvae.pt --max-minutes 3
     """
-    from physgen.checks.held_out import held_out_warnings, in_words, plain_loss, told_apart
+    from physgen.checks.held_out import auc_in_words, held_out_warnings, plain_loss, told_apart
     from physgen.runtime.device import device_of
     from physgen.surrogates.base import Surrogate as Family
     from physgen.surrogates.checkpoint import save_surrogate
@@ -154,7 +154,7 @@ def fit(
         path,
         f"{name}, {plural(len(history), 'epoch')} in {history[-1]['seconds']:.0f} s, "
         f"validation loss {kept.val:.4f} {surrogate.unit} (epoch {kept.epoch})"
-        + (f"; samples told from held-out x: {in_words(apart)}" if apart else ""),
+        + (f"; samples told from held-out x: {auc_in_words(apart)}" if apart else ""),
     )
     return surrogate
 
