@@ -22,6 +22,7 @@ from physgen.errors import DataError, UsageError
 
 __all__ = ["Contents", "contents", "interval", "read"]
 
+MEND = "; take other rows, or in Python read(path, drop_invalid=True), which leaves such out"
 FAILED = ("failed/theta", "failed/message")
 
 
@@ -81,7 +82,7 @@ class Contents:
         """Some consecutive rows, refused if one is invalid."""
         rows = self.load(start, stop)
         law = self.meta.law if self.meta else None
-        refuse(rows, law, str(self.path), start, "; drop_invalid leaves such rows out")
+        refuse(rows, law, str(self.path), start, MEND)
         return rows
 
 
