@@ -16,18 +16,19 @@ import simulators.base as declared
 from physgen.errors import DataError, UsageError
 from physgen.registry import find, name_of, registered
 from physgen.runtime.options import build, options, resolved
-from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Box, Simulator, Support, Symmetry
+from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Simulator, Support, Symmetry
+from simulators.prior import Prior
 
 __all__ = ["Law", "require_box"]
 
 
 def require_box(prior: Any) -> None:
-    """Refuse a prior that is not exactly a Box: files keep its bounds alone.
+    """Refuse a prior that is not exactly a Prior: files keep its bounds alone.
 
     Raises:
-        ValueError: something else, a class derived from Box included.
+        ValueError: something else, a class derived from Prior included.
     """
-    if type(prior) is not Box:
+    if type(prior) is not Prior:
         raise ValueError(
             f"prior: expected a simulators.Box, got {type(prior).__name__}; files keep bounds "
             "alone, so that a prior of another law would be replaced by a uniform one"
@@ -50,7 +51,7 @@ class Law:
     """
 
     simulator: str
-    prior: Box
+    prior: Prior
     x_shape: tuple[int, ...]
     support: Support = "reals"
     symmetries: tuple[Symmetry, ...] = ()
@@ -194,7 +195,7 @@ class Law:
             return cls(
                 simulator=str(data["simulator"]),
                 options=dict(data["options"]),
-                prior=Box.from_json(data["prior"]),
+                prior=Prior.from_json(data["prior"]),
                 x_shape=tuple(int(n) for n in data["x_shape"]),
                 support=data["support"],
                 symmetries=tuple(data["symmetries"]),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from physgen.errors import UsageError
-from simulators.base import Box
+from simulators.prior import Prior
 
 __all__ = ["common_prior", "restrict_prior"]
 
 
 def restrict_prior(
-    known: Box, bounds: Mapping[str, tuple[float, float]] | None, who: str = "the training knows"
-) -> Box:
+    known: Prior, bounds: Mapping[str, tuple[float, float]] | None, who: str = "the training knows"
+) -> Prior:
     """The prior that was asked for, inside what is known.
 
     Args:
@@ -35,7 +35,9 @@ def restrict_prior(
     return prior
 
 
-def common_prior(trained: Box, data: Box, bounds: Mapping[str, tuple[float, float]] | None) -> Box:
+def common_prior(
+    trained: Prior, data: Prior, bounds: Mapping[str, tuple[float, float]] | None
+) -> Prior:
     """The prior to judge posteriors under: what the training knew and the data have, or less.
 
     Args:

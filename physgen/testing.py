@@ -24,7 +24,8 @@ from physgen.dataset.simulated import Manners, drawn
 from physgen.errors import DataError, UsageError
 from physgen.law import Law, require_box
 from physgen.registry import class_path, find, require_own_name
-from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Array, Box, LogProb, Simulator
+from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Array, LogProb, Simulator
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
@@ -178,7 +179,7 @@ def moves(names: tuple[str, ...], ndim: int) -> Iterator[tuple[str, Callable[[Ar
 
 
 def ratio_test(
-    log_prob: LogProb, theta: Array, x: Array, log_p: Array, prior: Box
+    log_prob: LogProb, theta: Array, x: Array, log_p: Array, prior: Prior
 ) -> Iterator[tuple[str, float]]:
     """E_x[p(x|θ′)/p(x|θ)] = 1 if x follows p(x|θ): its z-score for a shift of each parameter.
 

@@ -1,5 +1,6 @@
 """Physics simulators: θ in, x out. Usable alone with numpy, scipy and numba."""
 
-from simulators.base import Box, Observable, Parameter, Simulator, Verdict
+from simulators.base import Observable, Simulator, Verdict
+from simulators.prior import Box, Parameter, Prior
 
-__all__ = ["Box", "Observable", "Parameter", "Simulator", "Verdict"]
+__all__ = ["Box", "Observable", "Parameter", "Prior", "Simulator", "Verdict"]

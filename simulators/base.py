@@ -38,160 +38,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from simulators.prior import Array, Prior
+
 Support = Literal["spins", "levels", "nonnegative", "reals"]
 Symmetry = Literal["shift", "reflect", "transpose", "flip"]
 SUPPORTS: tuple[Support, ...] = get_args(Support)
 SYMMETRIES: tuple[Symmetry, ...] = get_args(Symmetry)
 MOST_LEVELS = 2**15
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a simulator, uniform on [low, high].
-
-    Attributes:
-        name: an identifier, as in ``--theta name=0.44``.
-        low: lower bound, in `unit`.
-        high: upper bound, in `unit`.
-        unit: unit as text; empty for a pure number.
-        latex: symbol for plots, without dollar signs; the name if empty.
-    """
-
-    name: str
-    low: float
-    high: float
-    unit: str = ""
-    latex: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse bounds that are not finite and ordered, or too far apart for a float64."""
-        if not 0 < self.high - self.low < np.inf:
-            raise ValueError(
-                f"prior of {self.name}: expected finite low < high, got {self.low}:{self.high}"
-            )
-
-    @property
-    def bounds(self) -> str:
-        """Its bounds as text, as in ``--prior``: low:high."""
-        return f"{self.low:.12g}:{self.high:.12g}"
-
-    @property
-    def symbol(self) -> str:
-        """The parameter as an axis label: symbol and unit."""
-        return f"${self.latex or self.name}$" + (f" [{self.unit}]" if self.unit else "")
-
-
-def to_cube(theta: Any, low: Any, high: Any) -> Any:
-    """θ (..., D) → c = 2 (θ − low)/(high − low) − 1, arrays or tensors, of θ's precision."""
-    return 2 * ((theta - low) / (high - low)) - 1
-
-
-class Box:
-    r"""Independent uniform prior over named parameters.
-
-    Each keyword is a parameter: ``name=(low, high)``, with a unit and a LaTeX symbol if wanted::
-
-        Box(beta=(0.1, 0.7, "1/J", r"\beta"), h=(0.0, 0.5))
-
-    Its own *coordinates* are c in the cube [−1, 1]^D, over which it is uniform. Grids, chains and
-    networks work in them, so that they do not see of which size θ is: `to_cube`, `from_cube`.
-
-    Raises:
-        ValueError: no parameter, or bounds that are not finite and ordered.
-    """
-
-    def __init__(self, **bounds: tuple[Any, ...]) -> None:
-        if not bounds:
-            raise ValueError("a prior needs at least one parameter, for example Box(beta=(0, 1))")
-        self.parameters = tuple(Parameter(name, *b) for name, b in bounds.items())
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the parameters, in the order of θ's columns."""
-        return tuple(p.name for p in self.parameters)
-
-    @property
-    def low(self) -> Array:
-        """Lower bounds, (D,)."""
-        return np.array([p.low for p in self.parameters])
-
-    @property
-    def high(self) -> Array:
-        """Upper bounds, (D,)."""
-        return np.array([p.high for p in self.parameters])
-
-    def __len__(self) -> int:
-        return len(self.parameters)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Box) and self.parameters == other.parameters
-
-    def __hash__(self) -> int:
-        return hash(self.parameters)
-
-    def __repr__(self) -> str:
-        each = (f"{p.name}=({p.bounds.replace(':', ', ')})" for p in self.parameters)
-        return f"Box({', '.join(each)})"
-
-    def sample(self, n: int, rng: np.random.Generator) -> Array:
-        """N draws of θ, (n, D) float64."""
-        return rng.uniform(self.low, self.high, (n, len(self)))
-
-    def contains(self, theta: Array) -> NDArray[np.bool_]:
-        """Whether each row of θ (n, D) lies within the bounds, (n,); NaN does not."""
-        return np.all((theta >= self.low) & (theta <= self.high), axis=-1)
-
-    def log_prob(self, theta: Array) -> Array:
-        """Log prior density of θ (n, D), (n,); −∞ outside the bounds."""
-        return np.where(self.contains(theta), -np.log(self.high - self.low).sum(), -np.inf)
-
-    @property
-    def scale(self) -> Array:
-        """How much θ changes with c, dθ/dc, (D,)."""
-        return (self.high - self.low) / 2
-
-    def to_cube(self, theta: Array) -> Array:
-        """θ (..., D) in its units → c (..., D) float64, in [−1, 1] within the bounds."""
-        return to_cube(np.asarray(theta, dtype=np.float64), self.low, self.high)
-
-    def from_cube(self, c: Array) -> Array:
-        """C in [−1, 1], (..., D), → θ (..., D) float64, within the bounds."""
-        theta = self.low + self.scale * (np.asarray(c, dtype=np.float64) + 1)
-        return theta.clip(self.low, self.high)
-
-    def replace(self, **bounds: tuple[float, float]) -> Box:
-        """The same parameters with other bounds.
-
-        Raises:
-            ValueError: a name that this prior does not have.
-        """
-        if unknown := set(bounds) - set(self.names):
-            raise ValueError(
-                f"prior: unknown {', '.join(sorted(unknown))}; has {', '.join(self.names)}"
-            )
-        return Box(
-            **{
-                p.name: (*bounds.get(p.name, (p.low, p.high)), p.unit, p.latex)
-                for p in self.parameters
-            }
-        )
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """The prior as data: one mapping a parameter."""
-        return [vars(p) for p in self.parameters]
-
-    @classmethod
-    def from_json(cls, data: list[dict[str, Any]]) -> Box:
-        """The prior that `to_json` wrote."""
-        return cls(
-            **{
-                p["name"]: (p["low"], p["high"], p.get("unit", ""), p.get("latex", ""))
-                for p in data
-            }
-        )
 
 
 @dataclass(frozen=True)
@@ -259,7 +113,7 @@ class Simulator(Protocol):
     """What every simulator has; see the head of this module for what it may have."""
 
     @property
-    def prior(self) -> Box:
+    def prior(self) -> Prior:
         """Prior over θ, with D named parameters."""
         ...
 
@@ -345,7 +199,7 @@ def exact_log_prob(simulator: Simulator) -> LogProb | None:
     return getattr(simulator, "log_prob", None)
 
 
-def mutual_information(simulator: Simulator, prior: Box) -> float | None:
+def mutual_information(simulator: Simulator, prior: Prior) -> float | None:
     """I(θ; x) in nats under a prior, or None where it is not known."""
     found = getattr(simulator, "mutual_information", None)
     try:

@@ -12,7 +12,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from simulators.base import Array, Box, Observable
+from simulators.base import Array, Observable
+from simulators.prior import Box
 
 
 @dataclass(frozen=True)

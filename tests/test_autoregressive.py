@@ -17,7 +17,8 @@ from physgen.surrogates.autoregressive.chain import frontier, nearest_neighbours
 from physgen.surrogates.base import Likelihood
 from physgen.testing import check_surrogate
 from physgen.training import InMemory, Trainer, Training
-from simulators.base import Box, exact_log_prob
+from simulators.base import exact_log_prob
+from simulators.prior import Box
 
 BETA = Box(beta=(0.1, 0.7))
 

@@ -33,8 +33,8 @@ from physgen.law import Law
 from physgen.posterior.grid import grid_posterior, of_exact
 from physgen.reporting.view import Labels
 from physgen.surrogates.base import Likelihood, Surrogate
-from simulators.base import Box
 from simulators.gaussian import LinearGaussian
+from simulators.prior import Box
 
 SIMULATOR = LinearGaussian(size=3, parameters=1, noise=0.5)
 WIDTH = float(np.sqrt(SIMULATOR.posterior(np.zeros((1, 3)))[1][0, 0]))

@@ -25,7 +25,7 @@ from physgen.errors import DataError, UsageError
 from physgen.formats import calochallenge
 from physgen.formats.binning import read_binning, write_binning
 from physgen.law import Law
-from simulators.base import Box
+from simulators.prior import Box
 from simulators.shower.geometry import Geometry, Layer
 
 

@@ -17,7 +17,7 @@ from physgen.cli import main
 from physgen.dataset import Meta, Rows
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from simulators.base import Box
+from simulators.prior import Box
 from simulators.shower.geometry import Geometry, Layer
 
 ISING = Law.of("ising", {"size": 4}, {"beta": (0.2, 0.5)})

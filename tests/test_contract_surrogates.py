@@ -12,7 +12,8 @@ from physgen.law import Law
 from physgen.registry import find, targets
 from physgen.surrogates.checkpoint import save_surrogate
 from physgen.testing import check_surrogate
-from simulators.base import Box, exact_log_prob
+from simulators.base import exact_log_prob
+from simulators.prior import Box
 
 
 class Dice:

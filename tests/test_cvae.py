@@ -18,7 +18,7 @@ from physgen.surrogates.base import Noise
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 from physgen.surrogates.cvae.decoder import CoarseToFine, GaussianDecoder, windows
 from physgen.surrogates.cvae.latents import Latents, Trace, grids_of
-from simulators.base import Box
+from simulators.prior import Box
 
 BETA = Law.of("ising", {"size": 2, "width": 4})  # two levels of latents, 256 states
 SMALL = CVAEConfig(latent_dim=2, levels=2, channels=5, stages=3, window=3)

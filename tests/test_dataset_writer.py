@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from physgen.dataset import Meta, Rows, describe, provenance, read, validated, write, write_arrays
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from simulators.base import Box
+from simulators.prior import Box
 
 GAUSSIAN = Law.of("gaussian", {"size": 7})
 SPINS = Law("spins", Box(beta=(0.1, 0.7, "1/J"), h=(0, 0.5)), (3, 5), "spins")

@@ -11,7 +11,7 @@ from physgen.surrogates.diffusion.denoiser import Denoiser, convert
 from physgen.surrogates.diffusion.sampler import SAMPLERS, Sampler, Step, integrate, sampler
 from physgen.surrogates.diffusion.schedule import SCHEDULES, alpha_sigma, rows_like
 from physgen.surrogates.diffusion.unet import PRESETS
-from simulators.base import Box
+from simulators.prior import Box
 
 HIGH, LOW = 7.0, -9.0
 MEAN = torch.tensor([0.3, -1.1], dtype=torch.float64)

@@ -13,7 +13,7 @@ from physgen.runtime.options import build
 from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
 from physgen.surrogates.gan import GAN, GANConfig, noisy, squared_slope, straight_through
 from physgen.training import InMemory, Trainer, Training
-from simulators.base import Box
+from simulators.prior import Box
 
 SMALL = {"channels": 8, "latent": 3}
 FIELD = Law("none", Box(h=(-1.0, 1.0)), (2, 3), "spins", ("shift",))

@@ -10,7 +10,7 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.registry import find
 from physgen.surrogates.base import Likelihood
-from simulators.base import Box
+from simulators.prior import Box
 
 SPINS = Law.of("ising", {"size": 4, "width": 2})
 FIELD = Law.of("ising", {"size": 3, "theta": "beta-h"})  # two parameters, no flip

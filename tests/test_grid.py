@@ -15,8 +15,8 @@ from physgen.law import Law
 from physgen.posterior.grid import grid_posterior, iid_sets, of_exact, of_surrogate
 from physgen.posterior.interpolation import interpolate
 from physgen.surrogates.base import Likelihood, Surrogate
-from simulators.base import Box
 from simulators.gaussian import LinearGaussian
+from simulators.prior import Box
 
 LINE = Box(theta=(-2.0, 2.0))
 
@@ -93,7 +93,7 @@ def test_theta_of_any_size_has_the_same_posterior(name):
 
     def found(prior):
         def log_p(theta, which):
-            c = prior.to_cube(theta)[..., 0]
+            c = prior.to_coordinates(theta)[..., 0]
             return -(((c - centre[which, None]) / width[which, None]) ** 2) / 2
 
         return grid_posterior(log_p, prior, 2)
@@ -101,23 +101,23 @@ def test_theta_of_any_size_has_the_same_posterior(name):
     one, other = found(unit), found(box)
     exact = truncnorm((-1 - centre) / width, (1 - centre) / width, centre, width)
     tight = {"rtol": 1e-6, "atol": 1e-7}
-    np.testing.assert_allclose(box.to_cube(other.mean)[:, 0], exact.mean(), atol=1e-3)
+    np.testing.assert_allclose(box.to_coordinates(other.mean)[:, 0], exact.mean(), atol=1e-3)
     np.testing.assert_allclose((other.sd / box.scale)[:, 0], exact.std(), rtol=0.01)
-    np.testing.assert_allclose(box.to_cube(other.mean), one.mean, **tight)
+    np.testing.assert_allclose(box.to_coordinates(other.mean), one.mean, **tight)
     np.testing.assert_allclose(other.sd / box.scale, one.sd, **tight)
     np.testing.assert_allclose(other.log_evidence, one.log_evidence, atol=1e-6)
-    np.testing.assert_allclose(box.to_cube(other.interval(0.9)), one.interval(0.9), **tight)
+    np.testing.assert_allclose(box.to_coordinates(other.interval(0.9)), one.interval(0.9), **tight)
     c = np.random.default_rng(1).uniform(-0.9, 0.9, (2, 5, 1))
-    theta = box.from_cube(c)
+    theta = box.from_coordinates(c)
     np.testing.assert_allclose(other.cdf(theta), one.cdf(c), atol=1e-6)
     density = other.log_prob(theta) - box.log_prob(theta)
     np.testing.assert_allclose(density, one.log_prob(c) - unit.log_prob(c), rtol=1e-5, atol=1e-5)
     axis, marginal = other.marginal(0)
     np.testing.assert_allclose(marginal * box.scale, one.marginal(0)[1], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(box.to_cube(axis[..., None])[..., 0], one.axes[0], atol=1e-7)
+    np.testing.assert_allclose(box.to_coordinates(axis[..., None])[..., 0], one.axes[0], atol=1e-7)
     draws = [p.sample(50, np.random.default_rng(0)) for p in (other, one)]
     assert box.contains(draws[0]).all()
-    np.testing.assert_allclose(box.to_cube(draws[0]), draws[1], atol=1e-6)
+    np.testing.assert_allclose(box.to_coordinates(draws[0]), draws[1], atol=1e-6)
 
 
 def test_evidence_of_a_truncated_posterior_agrees_with_quadrature():

@@ -14,7 +14,7 @@ from physgen.nn.transforms import LogHurdle, for_support
 from physgen.surrogates.autoregressive import Autoregressive
 from physgen.surrogates.diffusion import Diffusion
 from physgen.surrogates.diffusion.hurdle import split_hits
-from simulators.base import Box
+from simulators.prior import Box
 
 INF = math.inf
 PRIOR = Box(a=(0.0, 1.0))

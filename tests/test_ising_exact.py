@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 
-from simulators.base import Box
 from simulators.ising import Ising
 from simulators.ising.counting import energy_levels, joint_levels
 from simulators.ising.ensemble import cumulants
 from simulators.ising.exact import CRITICAL_BETA, log_z_complex, log_z_jet, thermal
 from simulators.ising.observables import bonds
 from simulators.ising.transfer import log_z_field
+from simulators.prior import Box
 
 SHAPES = [(2, 2), (2, 3), (3, 2), (3, 3), (3, 4), (5, 3), (4, 4)]
 

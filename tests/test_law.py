@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from simulators.base import SUPPORTS, SYMMETRIES, Box
+from simulators.base import SUPPORTS, SYMMETRIES
 from simulators.gaussian import LinearGaussian
+from simulators.prior import Box
 
 names = st.text("abcxyz_", min_size=1, max_size=9)
 numbers = st.floats(-1e300, 1e300)

@@ -9,7 +9,7 @@ import torch
 from physgen.law import Law
 from physgen.nn.layer_energies import Layers
 from physgen.surrogates.diffusion import Diffusion
-from simulators.base import Box
+from simulators.prior import Box
 
 INF = math.inf
 

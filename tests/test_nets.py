@@ -5,7 +5,7 @@ import torch
 
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, Refine, ResidualBlock, as_field, convolution, field_shape, wrap
-from simulators.base import Box
+from simulators.prior import Box
 
 
 def generator(seed=0):

@@ -32,9 +32,9 @@ from physgen.surrogates.rbm.energy import (
     sum_log_2cosh,
 )
 from physgen.training import InMemory, Trainer, Training
-from simulators.base import Box
 from simulators.ising.ensemble import cumulants
 from simulators.ising.exact import CRITICAL_BETA
+from simulators.prior import Box
 
 SIGMAS = 5.0
 SPINS = {"support": "spins", "symmetries": ("shift", "flip")}

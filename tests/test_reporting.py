@@ -28,7 +28,7 @@ from physgen.reporting import figures
 from physgen.reporting.page import letter, steepest
 from physgen.reporting.posterior import corner_of
 from physgen.reporting.quantities import flat, measured, near, number
-from simulators.base import Box
+from simulators.prior import Box
 
 BETA = np.linspace(0.16, 0.64, 13)
 ATTACK = "<script>alert('x')</script>"

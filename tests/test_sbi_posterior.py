@@ -25,9 +25,9 @@ from physgen.posterior.warnings import posterior_warnings, training_warnings
 from physgen.sbi.manners import Tracker, visiting
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
-from simulators.base import Box
 from simulators.gaussian import LinearGaussian
 from simulators.ising import Ising
+from simulators.prior import Box
 
 pytest.importorskip("sbi")
 
@@ -267,7 +267,9 @@ def noisy(box, n, seed=0):
     """θ of a prior, and x = c + 0.2 ε, c being its own coordinates: the same x for all."""
     rng = np.random.default_rng(seed)
     theta = box.sample(n, rng)
-    return theta, (box.to_cube(theta) + 0.2 * rng.standard_normal(theta.shape)).astype(np.float32)
+    return theta, (box.to_coordinates(theta) + 0.2 * rng.standard_normal(theta.shape)).astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -277,7 +279,7 @@ def test_a_network_is_the_same_for_theta_of_any_size(method):
     for box in (UNIT, MIXED):
         theta, x = noisy(box, 150)
         network = train(method, Law("mine", box, (2,), "reals"), theta, x, epochs=2, seed=1)
-        log_density = network.log_density(box.from_cube(c), x[:7])
+        log_density = network.log_density(box.from_coordinates(c), x[:7])
         volume = np.log(box.scale).sum() if METHODS[method].normalised else 0
         found.append(log_density + volume)
     np.testing.assert_allclose(found[1], found[0], atol=0.02)  # float32's last bit, trained on
@@ -291,7 +293,7 @@ def test_networks_learn_theta_of_any_size(method):
     network = train(method, law, theta, x, epochs=10, seed=1)
     observed = np.array([[0.1, -0.3], [0.3, 0.2]], np.float32)
     found = grid_posterior(of_network(network, observed), MIXED, 2, **GRID[2])
-    shift = (MIXED.to_cube(found.mean) - observed) / 0.2
+    shift = (MIXED.to_coordinates(found.mean) - observed) / 0.2
     assert abs(shift).mean() < 0.3
     assert abs(np.log(found.sd / MIXED.scale / 0.2)).mean() < 0.2
     gain, error = network.info["gain"]
@@ -310,7 +312,7 @@ def test_draws_are_the_same_for_theta_of_any_size(method):
             return nearest_simulations(Law("mine", box, (2,), "reals"), theta, x, x[:1])
 
         def one(theta, which=None):
-            return -(((box.to_cube(theta) - [0.1, -0.3]) / 0.2) ** 2).sum(-1) / 2
+            return -(((box.to_coordinates(theta) - [0.1, -0.3]) / 0.2) ** 2).sum(-1) / 2
 
         if method == "mcmc":
             return mcmc(one, box, 1, seed=1)
@@ -321,7 +323,7 @@ def test_draws_are_the_same_for_theta_of_any_size(method):
     np.testing.assert_array_equal(other.theta / [2.0**-1000, 2.0**150], one.theta)
     np.testing.assert_allclose(other.sd / [2.0**-1000, 2.0**150], one.sd)
     mixed = found(MIXED)
-    np.testing.assert_allclose(MIXED.to_cube(mixed.mean), one.mean, atol=0.05)
+    np.testing.assert_allclose(MIXED.to_coordinates(mixed.mean), one.mean, atol=0.05)
     np.testing.assert_allclose(mixed.sd / MIXED.scale, one.sd, rtol=0.1)
     assert MIXED.contains(mixed.theta).all()
 

@@ -12,9 +12,9 @@ from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Objective, Surrogate
 from physgen.surrogates.cvae import CVAE
 from physgen.testing import check_simulator, check_surrogate
-from simulators.base import Box
 from simulators.gaussian import LinearGaussian
 from simulators.ising import Ising
+from simulators.prior import Box
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.transforms import Identity, Rescale, Standardise, Symmetries, for_support
 from physgen.registry import find
-from simulators.base import Box
 from simulators.ising.observables import bonds
+from simulators.prior import Box
 
 BOX = Box(a=(0.0, 1.0))
 

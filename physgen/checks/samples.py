@@ -19,8 +19,9 @@ from physgen.checks.two_sample.mmd import mmd
 from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.checks.two_sample.separation import histogram_distances
 from physgen.surrogates.base import Surrogate
-from simulators.base import Array, Box, Observable, Simulator, labels
+from simulators.base import Array, Observable, Simulator, labels
 from simulators.base import observables as declared
+from simulators.prior import Prior
 
 __all__ = [
     "curves_section", "drawn_x", "filters_section", "gallery_section", "latents_section",
@@ -56,7 +57,7 @@ def observables_section(
 
 
 def curves_section(
-    scalars: Mapping[str, Observable], theta: Array, x: Array, fake: Array, prior: Box
+    scalars: Mapping[str, Observable], theta: Array, x: Array, fake: Array, prior: Prior
 ) -> dict[str, Any]:
     """Means in bins of the first parameter, each at the mean θ of its rows.
 

@@ -46,7 +46,8 @@ from physgen.errors import DataError, StorageError, UsageError
 from physgen.formats import Foreign
 from physgen.formats.binning import read_binning, write_binning
 from physgen.law import Law
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Box
 from simulators.shower.geometry import Geometry
 from simulators.shower.materials import MATERIALS
 

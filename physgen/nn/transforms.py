@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from physgen.dataset.assumptions import Relation, Tails, relation
 from physgen.errors import DataError
 from physgen.law import Law
-from simulators.base import Box, Symmetry, to_cube
+from simulators.base import Symmetry
+from simulators.prior import Prior
 
 __all__ = [
     "Identity",
@@ -30,25 +31,54 @@ __all__ = [
     "for_support",
 ]
 
-TINY = 1e-300
+TINY, KNOWN = 1e-300, 5.0
 NEW = ("kept", "offset", "coefficients", "heavy")
 """Buffers that files of earlier versions do not have."""
 
 
+class Coordinates(torch.autograd.Function):
+    """θ (B, D) float64 → the prior's own coordinates c (B, D), with their derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, prior: Prior) -> Tensor:
+        """The coordinates, (B, D)."""
+        c = prior.to_coordinates(theta.detach().cpu().numpy())
+        ctx.slope = prior.slope(c)
+        return torch.from_numpy(c).to(theta.device)
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
+        """∂c/∂θ times what comes from above, (B, D)."""
+        return gradient[0] / torch.from_numpy(ctx.slope).to(gradient[0].device), None
+
+
+coordinates: Callable[[Tensor, Prior], Tensor] = Coordinates.apply
+"""θ (B, D) float64, prior → c (B, D), with a derivative."""
+
+
 class Rescale(nn.Module):
-    """c = 2 (θ − low)/(high − low) − 1: the prior's box onto [−1, 1]^D."""
+    """θ → the prior's own coordinates c, as networks see them.
+
+    Of normal coordinates what lies beyond 5, where there is nothing to train on, counts as 5.
+    """
 
     low: Tensor
     high: Tensor
 
-    def __init__(self, prior: Box) -> None:
+    def __init__(self, prior: Prior) -> None:
         super().__init__()
-        self.register_buffer("low", torch.tensor(prior.low, dtype=torch.float64))
-        self.register_buffer("high", torch.tensor(prior.high, dtype=torch.float64))
+        self.prior = prior
+        self.ends = prior.ends.clip(-KNOWN, KNOWN)
+        if prior.uniform:
+            self.register_buffer("low", torch.tensor(prior.low, dtype=torch.float64))
+            self.register_buffer("high", torch.tensor(prior.high, dtype=torch.float64))
 
     def forward(self, theta: Tensor) -> Tensor:
-        """θ (B, D) in its units → c (B, D) float32; the scaling itself is done in float64."""
-        return to_cube(theta.double(), self.low, self.high).float()
+        """θ (B, D) in its units → c (B, D) float32; the map itself is made in float64."""
+        theta = theta.double()
+        if self.prior.uniform:
+            return (2 * ((theta - self.low) / (self.high - self.low)) - 1).float()
+        return coordinates(theta, self.prior).clamp(-KNOWN, KNOWN).float()
 
 
 class Transform(nn.Module, abc.ABC):

@@ -45,7 +45,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
     summary, seen = summaries(law, x, x), summaries(law, x, observed)
     scale = summary.std(0)
     scale = np.where(scale > 0, scale, 1.0)
-    u = logit(((1 + law.prior.to_cube(theta)) / 2).clip(1e-6, 1 - 1e-6))
+    u = logit(((1 + law.prior.to_coordinates(theta)) / 2).clip(1e-6, 1 - 1e-6))
     kept, distances = [], []
     for one in seen:
         off = (summary - one) / scale
@@ -55,7 +55,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
         weight = np.sqrt(1 - (distance[rows] / most) ** 2)[:, None]
         design = np.column_stack([np.ones(count), off[rows]])
         slope = np.linalg.lstsq(weight * design, weight * u[rows], rcond=None)[0]
-        kept.append(law.prior.from_cube(2 * expit(u[rows] - off[rows] @ slope[1:]) - 1))
+        kept.append(law.prior.from_coordinates(2 * expit(u[rows] - off[rows] @ slope[1:]) - 1))
         distances.append(most)
     chains = np.stack(kept)[:, None]
     return Draws(chains, unknown, {"distance": np.array(distances)[:, None]})

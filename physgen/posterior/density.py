@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from physgen.posterior.interpolation import cell_counts, integral, on_axes
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["GridPosterior"]
 
@@ -48,7 +49,7 @@ class GridPosterior:
             to zero inside the box, and for correlations of two parameters beyond about 0.95.
     """
 
-    prior: Box
+    prior: Prior
     nodes: tuple[Array, ...]
     values: Array
     log_evidence: Array
@@ -87,7 +88,7 @@ class GridPosterior:
     @property
     def mean(self) -> Array:
         """E[θ|x], (n, D)."""
-        return self.prior.from_cube(self._mean)
+        return self.prior.from_coordinates(self._mean)
 
     @property
     def sd(self) -> Array:
@@ -99,7 +100,7 @@ class GridPosterior:
     def marginal(self, d: int) -> tuple[Array, Array]:
         """Points θ_d, (n, G), and the density of parameter d on them, (n, G)."""
         c, density = self._marginals[d]
-        theta = self.prior.from_cube(np.stack([c] * len(self.prior), -1))[..., d]
+        theta = self.prior.from_coordinates(np.stack([c] * len(self.prior), -1))[..., d]
         return theta, density / self.prior.scale[d]
 
     @cached_property
@@ -126,7 +127,7 @@ class GridPosterior:
             (n, D) for one level, (n, Q, D) for several.
         """
         c = np.stack([_inverse_cdf(np.atleast_1d(q), *m) for m in self._marginals], -1)
-        return self.prior.from_cube(c if np.ndim(q) else c[:, 0])
+        return self.prior.from_coordinates(c if np.ndim(q) else c[:, 0])
 
     def cdf(self, theta: Array) -> Array:
         """Distribution function of each marginal, the inverse of :meth:`quantile`.
@@ -137,7 +138,7 @@ class GridPosterior:
         Returns:
             The probability of less, (n, k, D); 0 below the box and 1 above.
         """
-        c = self.prior.to_cube(theta)
+        c = self.prior.to_coordinates(theta)
         return np.stack([_cdf(c[..., d], *m) for d, m in enumerate(self._marginals)], -1)
 
     def interval(self, level: float) -> Array:
@@ -146,7 +147,7 @@ class GridPosterior:
 
     def log_prob(self, theta: Array) -> Array:
         """log p(θ|x) of k points for each observation, (n, k, D) → (n, k); −∞ outside the box."""
-        c = self.prior.to_cube(theta)
+        c = self.prior.to_coordinates(theta)
         points = [self[i : i + 1].on(tuple(one.T[..., None])).ravel() for i, one in enumerate(c)]
         return np.stack(points) + len(self.prior) * math.log(2) + self.prior.log_prob(theta)
 
@@ -159,7 +160,7 @@ class GridPosterior:
         """Independent draws of θ, k for each observation: (n, k, D)."""
         u = rng.random((len(self), k, len(self.axes) + 1))
         draws = [_draw([a[i] for a in self.axes], self.density[i], v) for i, v in enumerate(u)]
-        return self.prior.from_cube(np.stack(draws))
+        return self.prior.from_coordinates(np.stack(draws))
 
     def chains_in(self, k: int) -> int:
         """Draws are independent: one chain."""

@@ -40,7 +40,8 @@ from physgen.errors import DataError, UsageError
 from physgen.nn.tensors import tensor_of
 from physgen.posterior.density import GridPosterior
 from physgen.posterior.interpolation import along_last, cell_counts, curvatures, integral
-from simulators.base import Array, Box, LogProb
+from simulators.base import Array, LogProb
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from physgen.sbi.networks import Network
@@ -94,7 +95,7 @@ VALUES = 2**24
 
 def grid_posterior(
     log_likelihood: LogLikelihood,
-    prior: Box,
+    prior: Prior,
     n: int,
     *,
     nodes: int | None = None,
@@ -123,7 +124,7 @@ def grid_posterior(
     axes = [np.tile(np.linspace(-1, 1, m), (n, 1)) for _ in prior.names]
 
     def in_cube(c: Array, which: Array) -> Array:
-        return log_likelihood(prior.from_cube(c), which)
+        return log_likelihood(prior.from_coordinates(c), which)
 
     left, evaluations, parts = np.arange(n), np.zeros(n, dtype=int), []
     for done in range(1, rounds + 1):

@@ -22,7 +22,8 @@ from physgen.posterior.base import Draws
 from physgen.posterior.grid import LogLikelihood
 from physgen.sbi.manners import need_sbi
 from physgen.sbi.slice_sampler import slice_chains
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["LEAST_ESS", "MOST_R_HAT", "mcmc"]
 
@@ -34,7 +35,7 @@ THINNING = (1, 4, 16)
 
 
 def mcmc(
-    log_likelihood: LogLikelihood, prior: Box, n: int, k: int = 1000, *, seed: int = 0
+    log_likelihood: LogLikelihood, prior: Prior, n: int, k: int = 1000, *, seed: int = 0
 ) -> Draws:
     """Draws from the posterior of n observations.
 
@@ -54,7 +55,7 @@ def mcmc(
 
     def log_density(u: Array) -> Array:
         s = expit(u.reshape(n, -1, dims))
-        values = checked_log_density(log_likelihood(prior.from_cube(2 * s - 1)))
+        values = checked_log_density(log_likelihood(prior.from_coordinates(2 * s - 1)))
         with np.errstate(divide="ignore"):
             return (values + np.log(s * (1 - s)).sum(-1)).reshape(-1)
 
@@ -67,7 +68,7 @@ def mcmc(
             brackets=brackets, seed=seed, rng=rng,
         )  # fmt: skip
         u = path[:, -1]
-        chains = prior.from_cube(2 * expit(path.reshape(n, CHAINS, -1, dims)) - 1)
+        chains = prior.from_coordinates(2 * expit(path.reshape(n, CHAINS, -1, dims)) - 1)
         draws = Draws(chains, log_likelihood)
         if converged(draws).all():
             break
@@ -86,7 +87,7 @@ def converged(draws: Draws) -> Array:
 
 
 def starts(
-    log_likelihood: LogLikelihood, prior: Box, n: int, rng: np.random.Generator
+    log_likelihood: LogLikelihood, prior: Prior, n: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Where the chains begin, (n·C, D), and the widths of the first brackets, (D,)."""
     points = np.stack([prior.sample(STARTS, rng) for _ in range(n)])
@@ -99,7 +100,7 @@ def starts(
     cdf = weights.cumsum(-1) / weights.sum(-1, keepdims=True)
     rows = [np.searchsorted(c, rng.random(CHAINS)).clip(max=STARTS - 1) for c in cdf]
     chosen = np.take_along_axis(points, np.stack(rows)[..., None], 1)
-    u = logit(((1 + prior.to_cube(chosen)) / 2).clip(1e-6, 1 - 1e-6))
+    u = logit(((1 + prior.to_coordinates(chosen)) / 2).clip(1e-6, 1 - 1e-6))
     return u.reshape(-1, len(prior)), np.maximum(u.std(1).mean(0), 0.05)
 
 

@@ -39,7 +39,8 @@ from physgen.posterior.mcmc import mcmc
 from physgen.runtime.progress import log
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Surrogate
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = [
     "InferenceOptions",
@@ -121,7 +122,7 @@ class InferenceOptions:
     """
 
     method: str
-    prior: Box
+    prior: Prior
     samples: int = 1000
     simulations: int | None = None
     epochs: int | None = None

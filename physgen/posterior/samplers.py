@@ -26,7 +26,8 @@ from physgen.posterior.mcmc import checked_log_density
 from physgen.sbi.manners import need_sbi
 from physgen.sbi.rejection import rejection_draws
 from physgen.sbi.variational import variational_draws
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["rejection", "vi"]
 
@@ -35,7 +36,7 @@ SPARE, LEAST = 10, 5000
 
 
 def rejection(
-    likelihoods: Sequence[LogLikelihood], prior: Box, k: int = 1000, *, seed: int = 0
+    likelihoods: Sequence[LogLikelihood], prior: Prior, k: int = 1000, *, seed: int = 0
 ) -> Draws:
     """Independent draws from the posterior of each observation.
 
@@ -57,7 +58,9 @@ def rejection(
     return independent(np.stack(c), likelihoods, prior, {})
 
 
-def vi(likelihoods: Sequence[LogLikelihood], prior: Box, k: int = 1000, *, seed: int = 0) -> Draws:
+def vi(
+    likelihoods: Sequence[LogLikelihood], prior: Prior, k: int = 1000, *, seed: int = 0
+) -> Draws:
     """Draws from a Gaussian that is fitted to the posterior of each observation, and weighted.
 
     Args:
@@ -82,14 +85,14 @@ def vi(likelihoods: Sequence[LogLikelihood], prior: Box, k: int = 1000, *, seed:
     return independent(np.stack(c), likelihoods, prior, {"ess": np.array(ess)[:, None]})
 
 
-def potential(one: LogLikelihood, prior: Box) -> Callable[[Tensor, Any], Tensor]:
+def potential(one: LogLikelihood, prior: Prior) -> Callable[[Tensor, Any], Tensor]:
     """log p(x|θ) of one observation by c, −∞ outside the cube, with derivatives."""
     ones = torch.ones(len(prior), dtype=torch.float64)
 
     def value(c: Tensor) -> Tensor:
         points = c.double().numpy()
         inside = (abs(points) <= 1).all(-1)
-        found = checked_log_density(one(prior.from_cube(points)[None])[0])
+        found = checked_log_density(one(prior.from_coordinates(points)[None])[0])
         return torch.as_tensor(np.where(inside, found, -np.inf))
 
     def log_density(c: Tensor, x: Any) -> Tensor:
@@ -99,7 +102,7 @@ def potential(one: LogLikelihood, prior: Box) -> Callable[[Tensor, Any], Tensor]
 
 
 def independent(
-    c: Array, likelihoods: Sequence[LogLikelihood], prior: Box, told: dict[str, Array]
+    c: Array, likelihoods: Sequence[LogLikelihood], prior: Prior, told: dict[str, Array]
 ) -> Draws:
     """Independent draws c (n, k, D) as a posterior."""
 
@@ -107,4 +110,4 @@ def independent(
         rows = zip(likelihoods, theta, strict=True)
         return np.concatenate([one(t[None]) for one, t in rows]) + prior.log_prob(theta)
 
-    return Draws(prior.from_cube(c)[:, None], log_density, told)
+    return Draws(prior.from_coordinates(c)[:, None], log_density, told)

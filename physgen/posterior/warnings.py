@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from physgen.posterior.mcmc import LEAST_ESS, MOST_R_HAT
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["posterior_warnings", "training_warnings"]
 
@@ -24,7 +25,7 @@ WIDE = 0.9
 
 
 def posterior_warnings(
-    theta: Array, told: Mapping[str, Array], prior: Box, method: str
+    theta: Array, told: Mapping[str, Array], prior: Prior, method: str
 ) -> Iterator[str]:
     """What is to be said of posteriors.
 
@@ -43,7 +44,7 @@ def posterior_warnings(
         yield f"{some(np.any(bad, -1), n)}: R-hat {told['r_hat'].max():.3g}; {remedy}"
     if "ess" in told and (bad := ~(told["ess"] >= LEAST_ESS)).any():
         yield f"{some(np.any(bad, -1), n)}: ESS {told['ess'].min():.0f}; {remedy}"
-    c = prior.to_cube(theta)
+    c = prior.to_coordinates(theta)
     for p, values in zip(prior.parameters, np.moveaxis(c, -1, 0), strict=True):
         ends = (values < 2 * EDGE - 1).mean(-1), (values > 1 - 2 * EDGE).mean(-1)
         mass = np.maximum(*ends)

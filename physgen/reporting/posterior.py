@@ -12,7 +12,8 @@ from scipy.stats import gaussian_kde
 from physgen.reporting import figures, uniform
 from physgen.reporting.page import letter
 from physgen.reporting.sheet import Sheet, grid
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["corner_of", "posterior_sheet"]
 
@@ -28,7 +29,7 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
     law, arrays = metrics.get("law") or {}, metrics["arrays"]
     prior = law.get("prior") or []
     axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
-    box = Box.from_json(prior)
+    box = Prior.from_json(prior)
     size = figures.SQUARE if len(prior) > 1 else figures.PANEL
     true = arrays.get("true")
     truths = [None] * SHOWN if true is None else true[:SHOWN]
@@ -59,7 +60,7 @@ def _rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
     ]
 
 
-def corner_of(theta: Array, prior: Box, true: Array | None = None) -> dict[str, Any]:
+def corner_of(theta: Array, prior: Prior, true: Array | None = None) -> dict[str, Any]:
     """Densities of parameters and of pairs from draws (k, D), by Gaussian kernels.
 
     Their covariance is that of the draws, by Scott's rule times k^(−2/(d + 4)) (Multivariate
@@ -70,10 +71,10 @@ def corner_of(theta: Array, prior: Box, true: Array | None = None) -> dict[str, 
         prior: their prior, in whose own coordinates the kernels are.
         true: values to be shown, too, (D,).
     """
-    c = prior.to_cube(theta)
+    c = prior.to_coordinates(theta)
     ends = np.quantile(c, [0.001, 0.999], axis=0)
     if true is not None:
-        at = prior.to_cube(true)
+        at = prior.to_coordinates(true)
         ends = np.stack([np.minimum(ends[0], at), np.maximum(ends[1], at)])
     more = 0.15 * (ends[1] - ends[0]) + TINY
     points = np.linspace((ends[0] - more).clip(-1), (ends[1] + more).clip(max=1), POINTS)
@@ -92,7 +93,7 @@ def corner_of(theta: Array, prior: Box, true: Array | None = None) -> dict[str, 
     dims = range(theta.shape[1])
     return {
         "theta": true,
-        "axes": list(prior.from_cube(points).T),
+        "axes": list(prior.from_coordinates(points).T),
         "marginals": [density(d) for d in dims],
         "planes": [{"pair": [d, e], "density": density(d, e)} for d, e in combinations(dims, 2)],
     }

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from physgen.errors import UsageError
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["Tracker", "cube_prior", "need_sbi", "need_single", "single", "visiting"]
 
@@ -76,7 +77,7 @@ def cube_prior(dims: int, device: torch.device | str = "cpu") -> Any:
     return BoxUniform(-torch.ones(dims), torch.ones(dims), device=str(device))
 
 
-def need_single(prior: Box, what: str) -> None:
+def need_single(prior: Prior, what: str) -> None:
     """Refuse a prior that θ in float32 cannot tell its own values apart in.
 
     Args:

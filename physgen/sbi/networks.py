@@ -269,7 +269,7 @@ def as_seen(
     """
     if scale is None:
         return single(theta), how.view(law, single(x))
-    return single(law.prior.to_cube(theta)), how.view(law, scale(tensor_of(x)))
+    return single(law.prior.to_coordinates(theta)), how.view(law, scale(tensor_of(x)))
 
 
 def _example(law: Law) -> Tensor:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import logsumexp, xlogy
 
-from simulators.base import Array, Box
+from simulators.base import Array
 from simulators.ising import observables
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from simulators.ising.counting import Energies, JointLevels
@@ -32,23 +33,23 @@ ROWS = 512  # θ whose law is held at once
 
 
 @lru_cache(maxsize=8)
-def _nodes(ising: Ising, prior: Box) -> tuple[Array, Array]:
+def _nodes(ising: Ising, prior: Prior) -> tuple[Array, Array]:
     """θ (k, D) and weights (k,), which sum to 1, of the quadrature over the prior."""
     d = len(prior)
     count = 256 + 16 * max(ising.x_shape) if d == 1 else 128
     t, w = np.polynomial.legendre.leggauss(count)
     grid = np.stack(np.meshgrid(*[t] * d, indexing="ij"), axis=-1).reshape(-1, d)
     weight = np.prod(np.meshgrid(*[w / 2] * d, indexing="ij"), axis=0).ravel()
-    return prior.from_cube(grid), weight
+    return prior.from_coordinates(grid), weight
 
 
 @lru_cache(maxsize=8)
-def _log_z_nodes(ising: Ising, prior: Box) -> Array:
+def _log_z_nodes(ising: Ising, prior: Prior) -> Array:
     """Log Z at the nodes, (k,)."""
     return ising.log_z(_nodes(ising, prior)[0])
 
 
-def log_evidence(ising: Ising, x: Array, prior: Box) -> Array:
+def log_evidence(ising: Ising, x: Array, prior: Prior) -> Array:
     """Log p(x) in nats a lattice, (n,): x (n, rows, columns) under the prior."""
     theta, weight = _nodes(ising, prior)
     offset = np.log(weight) - _log_z_nodes(ising, prior)
@@ -58,19 +59,19 @@ def log_evidence(ising: Ising, x: Array, prior: Box) -> Array:
     return np.concatenate([np.zeros(0), *parts])
 
 
-def log_posterior(ising: Ising, theta: Array, x: Array, prior: Box) -> Array:
+def log_posterior(ising: Ising, theta: Array, x: Array, prior: Prior) -> Array:
     """Log p(θ|x) at each θ (k, D) for each x (n, rows, columns), (n, k)."""
     joint = observables.bonds(x) @ ising.couplings(theta).T - ising.log_z(theta)
     return prior.log_prob(theta) + joint - log_evidence(ising, x, prior)[:, None]
 
 
-def mean_entropy(ising: Ising, prior: Box) -> float:
+def mean_entropy(ising: Ising, prior: Prior) -> float:
     """Entropy in nats a lattice, mean over the prior."""
     theta, weight = _nodes(ising, prior)
     return float(weight @ ising.entropy(theta))
 
 
-def mutual_information(ising: Ising, prior: Box) -> float:
+def mutual_information(ising: Ising, prior: Prior) -> float:
     """I(θ; x) in nats.
 
     Raises:

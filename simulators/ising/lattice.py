@@ -26,8 +26,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from simulators.base import Array, Box, Observable, Symmetry, Verdict
+from simulators.base import Array, Observable, Symmetry, Verdict
 from simulators.ising import ensemble, inference, observables
+from simulators.prior import Box
 
 __all__ = ["Ising"]
 

@@ -27,7 +27,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from simulators.base import Array, Box, JointObservable, Observable
+from simulators.base import Array, JointObservable, Observable
+from simulators.prior import Box
 from simulators.shower import observables
 from simulators.shower.materials import MATERIALS, Name
 from simulators.shower.simulator import ENERGY, UPSTREAM

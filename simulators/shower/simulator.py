@@ -23,7 +23,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numba import njit
 
-from simulators.base import Array, Box, JointObservable, Observable, Verdict
+from simulators.base import Array, JointObservable, Observable, Verdict
+from simulators.prior import Box
 from simulators.shower import gflash, observables
 from simulators.shower.geometry import Geometry
 from simulators.shower.likelihood import log_likelihood

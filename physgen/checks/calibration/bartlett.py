@@ -39,7 +39,8 @@ from physgen.checks.calibration.check import (
 )
 from physgen.checks.estimate import bins, estimate
 from physgen.reporting.view import Column, Labels, PagePart, Table, Tile, Words
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from physgen.checks.calibration.target import Target
@@ -86,7 +87,7 @@ def derivatives(
     return Derivatives(np.stack(first, -1), np.stack(second, -1))
 
 
-def identities(found: Derivatives, theta: Array, prior: Box) -> list[dict[str, Any]]:
+def identities(found: Derivatives, theta: Array, prior: Prior) -> list[dict[str, Any]]:
     """Mean score, information and p-values of both identities, for each parameter.
 
     Args:
@@ -136,7 +137,7 @@ def bartlett(
     theta: Array,
     own: Array | None,
     x: Array | None,
-    prior: Box,
+    prior: Prior,
     width: Array,
     *,
     seed: int = 0,

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from physgen.checks.calibration.uniformity import ALPHA
 from physgen.reporting.view import CONTROLS, Labels, PagePart
-from simulators.base import Array, Box, Observable
+from simulators.base import Array, Observable
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from physgen.checks.calibration.posteriors import Posteriors
@@ -43,7 +44,7 @@ NARROW, SHIFT = 0.7, 0.3
 PASSED, FAILED, NO_VERDICT = "passes", "fails", "too few rows: no verdict"
 
 Section = Mapping[str, Any]
-Rank = Callable[["GridPosterior", Array, Array, Box], Array]
+Rank = Callable[["GridPosterior", Array, Array, Prior], Array]
 
 
 class Seen(NamedTuple):
@@ -86,7 +87,7 @@ class Run:
     """
 
     target: Target
-    prior: Box
+    prior: Prior
     observables: Mapping[str, Observable]
     samples: int
     seed: int
@@ -102,7 +103,7 @@ class Run:
 
     def scaled(self, seen: Seen) -> Array:
         """Posterior means in the prior's own coordinates, (n, D)."""
-        return self.prior.to_cube(seen.found.mean)
+        return self.prior.to_coordinates(seen.found.mean)
 
     def ranked(self, rank: str) -> tuple[Array | None, Array | None, dict[str, Array]]:
         """What a check's `rank` has kept of the posteriors, (n, …) each.

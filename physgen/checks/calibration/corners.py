@@ -37,7 +37,7 @@ def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
         of each ``pair`` of parameters.
     """
     prior, dims = posterior.prior, len(posterior.axes)
-    low, high = prior.to_cube(posterior.quantile(np.array([1e-3, 1 - 1e-3]))[0])
+    low, high = prior.to_coordinates(posterior.quantile(np.array([1e-3, 1 - 1e-3]))[0])
     more = 0.1 * (high - low)
     c = np.linspace((low - more).clip(-1), (high + more).clip(max=1), SIDE)
     shown = [a[None] for a in c.T]
@@ -51,7 +51,7 @@ def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
         return integral(rest, p)[0] / prior.scale[list(pick)].prod()
 
     return {
-        "axes": list(prior.from_cube(c).T),
+        "axes": list(prior.from_coordinates(c).T),
         "marginals": [density(d) for d in range(dims)],
         "planes": [
             {"pair": [d, e], "density": density(d, e)} for e in range(dims) for d in range(e)

@@ -18,7 +18,8 @@ import numpy as np
 from physgen.checks.calibration.check import CalibrationCheck, Run, Section, table_row
 from physgen.checks.calibration.uniformity import coverage_picture, uniform_tests
 from physgen.reporting.view import Labels, PagePart
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from physgen.posterior.density import GridPosterior
@@ -28,7 +29,7 @@ __all__ = ["COVERAGE", "along", "credibility", "mass_above", "regions_part"]
 SMALLEST = np.finfo(float).tiny
 
 
-def credibility(posterior: GridPosterior, theta: Array, around: Array, prior: Box) -> Array:
+def credibility(posterior: GridPosterior, theta: Array, around: Array, prior: Prior) -> Array:
     """Mass of what is denser than θ (n, D) in its posterior, (n,).
 
     Args:
@@ -37,7 +38,7 @@ def credibility(posterior: GridPosterior, theta: Array, around: Array, prior: Bo
         around: not needed.
         prior: uniform.
     """
-    at = np.exp(posterior.on(tuple(prior.to_cube(theta).T[..., None]))).reshape(len(theta))
+    at = np.exp(posterior.on(tuple(prior.to_coordinates(theta).T[..., None]))).reshape(len(theta))
     return mass_above(posterior, posterior.density, np.where(prior.contains(theta), at, 0))
 
 

@@ -22,7 +22,8 @@ from physgen.checks.calibration.check import NARROW, SHIFT, Rank
 from physgen.checks.calibration.target import Target
 from physgen.posterior.density import FINE
 from physgen.posterior.grid import MOST, GridPosterior
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["Posteriors", "posteriors_of", "tempered"]
 
@@ -59,7 +60,7 @@ def posteriors_of(
     target: Target,
     theta: Array | None,
     x: Array,
-    prior: Box,
+    prior: Prior,
     *,
     samples: int,
     seed: int,

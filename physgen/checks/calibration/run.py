@@ -54,7 +54,8 @@ from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.errors import UsageError
 from physgen.sbi.networks import Network
 from physgen.surrogates.base import Surrogate
-from simulators.base import Array, Box, Observable, Simulator
+from simulators.base import Array, Observable, Simulator
+from simulators.prior import Prior
 
 __all__ = ["CALIBRATION_SECTIONS", "MOST_ROWS", "calibration"]
 
@@ -75,7 +76,7 @@ def calibration(
     model: Surrogate | Network,
     theta: Array | None,
     x: Array,
-    prior: Box,
+    prior: Prior,
     *,
     trusted: str | None = None,
     draws: int | None = None,
@@ -152,7 +153,7 @@ class _Inference:
     """
 
     target: Target
-    prior: Box
+    prior: Prior
     samples: int
     seed: int
     progress: Progress
@@ -206,7 +207,7 @@ class _Inference:
         }
 
 
-def _within(prior: Box, theta: Array | None, x: Array) -> tuple[Array | None, Array]:
+def _within(prior: Prior, theta: Array | None, x: Array) -> tuple[Array | None, Array]:
     """The rows whose θ is in the prior's box; all if θ is not known.
 
     Raises:
@@ -229,7 +230,7 @@ def _scalars(physics: object | None, x: Array) -> dict[str, Observable]:
     return {name: o for name, o in every.items() if np.ndim(o(x[:1])) == 1}
 
 
-def _information(data: Seen, simulator: Simulator | None, prior: Box) -> dict[str, Any] | None:
+def _information(data: Seen, simulator: Simulator | None, prior: Prior) -> dict[str, Any] | None:
     """What x tells of θ, on average, in nats, and the most that it could where that is known.
 
     It is −∞, told as None, where a posterior excludes the θ of its x; "excluded" counts these.

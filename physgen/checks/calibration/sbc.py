@@ -23,7 +23,8 @@ from physgen.checks.calibration.check import (
 )
 from physgen.checks.calibration.uniformity import rank_pictures, uniform_tests
 from physgen.reporting.view import Labels, PagePart
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from physgen.posterior.density import GridPosterior
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SBC", "rank_of_theta"]
 
 
-def rank_of_theta(posterior: GridPosterior, theta: Array, around: Array, prior: Box) -> Array:
+def rank_of_theta(posterior: GridPosterior, theta: Array, around: Array, prior: Prior) -> Array:
     """Posterior probability of less than θ (n, D), parameter by parameter, (n, D).
 
     Args:

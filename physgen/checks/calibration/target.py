@@ -27,7 +27,8 @@ from physgen.posterior.grid import (
 )
 from physgen.sbi.networks import Network
 from physgen.surrogates.base import Likelihood, Surrogate
-from simulators.base import Array, Box, Simulator
+from simulators.base import Array, Simulator
+from simulators.prior import Prior
 
 __all__ = ["Target", "target_of"]
 
@@ -57,7 +58,7 @@ class Target:
     draws: int | None = None
     grid: Mapping[str, Any] = field(default_factory=dict)
 
-    def posterior(self, log_density: LogLikelihood, prior: Box, n: int) -> GridPosterior:
+    def posterior(self, log_density: LogLikelihood, prior: Prior, n: int) -> GridPosterior:
         """The posteriors of the n rows that a log density is of, under a prior."""
         return grid_posterior(log_density, prior, n, **self.grid)
 

@@ -18,7 +18,8 @@ from physgen.checks.calibration.check import CalibrationCheck, Run, Section, tab
 from physgen.checks.calibration.coverage import along, mass_above, regions_part
 from physgen.checks.calibration.uniformity import uniform_tests
 from physgen.reporting.view import Labels, PagePart
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from physgen.posterior.density import GridPosterior
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["TARP", "mass_nearer"]
 
 
-def mass_nearer(posterior: GridPosterior, theta: Array, around: Array, prior: Box) -> Array:
+def mass_nearer(posterior: GridPosterior, theta: Array, around: Array, prior: Prior) -> Array:
     """Mass of what is nearer to a point than θ is, (n,).
 
     Args:
@@ -35,10 +36,10 @@ def mass_nearer(posterior: GridPosterior, theta: Array, around: Array, prior: Bo
         around: the point of each row, (n, D).
         prior: its box is the unit of distances.
     """
-    point, dims, near = prior.to_cube(around), len(prior), np.zeros(1)
+    point, dims, near = prior.to_coordinates(around), len(prior), np.zeros(1)
     for d, axis in enumerate(posterior.axes):
         near = near - along((axis - point[:, [d]]) ** 2, d, dims)
-    return mass_above(posterior, near, -((prior.to_cube(theta) - point) ** 2).sum(-1))
+    return mass_above(posterior, near, -((prior.to_coordinates(theta) - point) ** 2).sum(-1))
 
 
 def _measure(run: Run) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from physgen.checks.calibration.sbc import SBC
 from physgen.checks.calibration.tarp import TARP
 from physgen.checks.calibration.uniformity import ALPHA
 from physgen.reporting.view import CONTROLS, Labels, PagePart
-from simulators.base import Array, Box
+from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = [
     "CHECKS",
@@ -51,7 +52,7 @@ def page_parts(metrics: Mapping[str, Any], labels: Labels) -> list[PagePart]:
 
 
 def calibration_warnings(
-    result: Mapping[str, Any], theta: Array | None, prior: Box
+    result: Mapping[str, Any], theta: Array | None, prior: Prior
 ) -> Iterator[str]:
     """What a reader must know before the figures.
 
@@ -63,7 +64,7 @@ def calibration_warnings(
     if theta is None:
         yield "the rows have no theta, so that only what their x tell is judged"
     else:
-        p = [float(kstest(c, "uniform", (-1, 2)).pvalue) for c in prior.to_cube(theta).T]
+        p = [float(kstest(c, "uniform", (-1, 2)).pvalue) for c in prior.to_coordinates(theta).T]
         off = [f"{n} (p {v:.1g})" for n, v in zip(prior.names, p, strict=True) if v < ALPHA]
         if off:
             yield (
