@@ -39,9 +39,9 @@ class Exact:
     law: Law
     method: str = "exact"
 
-    def log_density(self, theta: Array, x: Array) -> Array:
-        """Log p(x|θ) of rows, (N,), as a network would give it."""
-        return self.law.build().log_prob(theta, x)
+    def log_density(self, theta: Array, x: Array, which: Array) -> Array:
+        """Log p(x|θ) of the rows of x that are named, (N,), as a network would give it."""
+        return self.law.build().log_prob(theta, x[which])
 
 
 def judged(law: Law, n: int, seed: int) -> dict[str, Any]:
