@@ -117,7 +117,7 @@ class InferenceOptions:
 
     Attributes:
         method: one of the source's methods.
-        prior: uniform prior inside the source's.
+        prior: inside the support of the source's; what it fixes is known, and no part of θ.
         samples: draws of each posterior.
         simulations: to draw from a surrogate for a method that learns from samples.
         epochs: of a training at most; sbi's early stopping if None.
@@ -245,7 +245,7 @@ def by_likelihood(
 
     def likelihood(x: Array) -> LogLikelihood:
         found = of_surrogate(surrogate, x, draws=options.draws, seed=options.seed, iid=options.iid)
-        return watched(found, tell)
+        return watched(given(found, options.prior, surrogate.law), tell)
 
     n, k, seed = 1 if options.iid else len(x), options.samples, options.seed
     if options.refine:
@@ -266,10 +266,11 @@ def by_likelihood(
 
 def by_network(network: Network, x: Array, options: InferenceOptions, tell: Tell) -> Posterior:
     """Posteriors of x (n, *x_shape) from a trained network: its draws, or its density."""
-    prior, single = options.prior, len(x) == 1 or not options.iid
+    prior, known = options.prior, network.law.prior
+    single = prior.names == known.names and (len(x) == 1 or not options.iid)
     if network.draws and single and (options.direct or len(prior) not in GRID):
         return network_draws(network, x, prior, options.samples, seed=options.seed, tell=tell)
-    found = watched(of_network(network, x, options.iid), tell)
+    found = watched(given(of_network(network, x, options.iid), prior, network.law), tell)
     return by_density(found, 1 if options.iid else len(x), options)
 
 
@@ -287,7 +288,7 @@ def by_distance(source: Source, x: Array, options: InferenceOptions, tell: Tell)
     if options.iid:
         raise UsageError("abc: compares single rows; use another method with --iid")
     law, theta, simulated = simulations(source, options, tell)
-    inner = options.prior.contains(theta)
+    inner = followers(theta, law.prior, options)
     law = replace(law, prior=options.prior)
     posterior = nearest_simulations(law, theta[inner], simulated[inner], x)
     return Inferred(posterior, [posterior], info={"simulations": int(inner.sum())})
@@ -335,11 +336,35 @@ def simulations(source: Source, options: InferenceOptions, tell: Tell) -> tuple[
         options.simulations or SIMULATIONS, np.random.default_rng([options.seed, 1])
     )
     generator = torch.Generator(surrogate.device).manual_seed(options.seed)
+    every = options.prior.complete(theta, source.law.prior.names)
     x: list[Array] = []
-    for part in torch.from_numpy(theta).split(STEP):
+    for part in torch.from_numpy(every).split(STEP):
         tell(f"{len(x) * STEP:,} samples")
         x.append(surrogate.sample(part, generator).cpu().numpy())
     return replace(surrogate.law, prior=options.prior), theta, np.concatenate(x)
+
+
+def given(log_likelihood: LogLikelihood, prior: Prior, law: Law) -> LogLikelihood:
+    """log p(x|θ) as a function of what a prior leaves free of the parameters of a law."""
+    if prior.names == law.prior.names:
+        return log_likelihood
+    return lambda theta, which=None: log_likelihood(prior.complete(theta, law.prior.names), which)
+
+
+def followers(theta: Array, prior: Prior, options: InferenceOptions) -> Array:
+    """Which rows of θ (N, D), drawn from a prior, to keep so that they follow the one asked for.
+
+    Raises:
+        UsageError: a parameter is fixed, which none of the rows obeys.
+    """
+    if options.prior.names != prior.names:
+        fixed = ", ".join(options.prior.fixed)
+        raise UsageError(f"fix: the simulations have {fixed} of all values; use a surrogate")
+    if options.prior == prior:
+        return np.ones(len(theta), dtype=bool)
+    log_w = options.prior.log_prob(theta) - prior.log_prob(theta)
+    rng = np.random.default_rng([options.seed, 2])
+    return rng.random(len(theta)) < np.exp(log_w - log_w.max())
 
 
 def watched(log_density: LogLikelihood, tell: Tell) -> LogLikelihood:
@@ -385,6 +410,9 @@ def refuse_unused(source: Source, options: InferenceOptions, keep: bool) -> None
             f"{name}: a network draws for single rows; leave out one of --{name} and --iid, of "
             "which densities of rows multiply"
         )
+    if (options.direct or options.refine) and options.prior.names != source.law.prior.names:
+        fixed = ", ".join(options.prior.fixed)
+        raise UsageError(f"fix: a network's draws have {fixed} of all values; its density has one")
     if options.refine and not options.prior.within(options.refine.law.prior):
         raise UsageError(
             f"refine: its prior, {options.refine.law.prior}, ends inside of the prior"

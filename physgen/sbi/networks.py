@@ -268,9 +268,7 @@ class Network:
         used, rows = np.unique(np.arange(len(x)) if which is None else which, return_inverse=True)
         seen, c = self.features(x[used]), theta_as_seen(self.law, self.scale, theta)
         pairs = zip(c.split(PAIRS), torch.as_tensor(rows).split(PAIRS), strict=True)
-        parts = [
-            how.density(net, some.to(self.device), seen[i]).double().cpu() for some, i in pairs
-        ]
+        parts = [how.density(net, some.to(seen), seen[i]).double().cpu() for some, i in pairs]
         found = torch.cat(parts).numpy()
         return found - self._prior_density(theta) if self.draws else found
 
