@@ -13,8 +13,8 @@ answers in it, goes through the prior's map.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -46,6 +46,7 @@ class GridPosterior:
         evaluations: how often log p(x|θ) was evaluated for each observation, (n,).
         resolved: whether the nodes resolve the posterior, (n,); false also where p(x|θ) drops
             to zero inside the prior, and for correlations of two parameters beyond about 0.95.
+        told: what else there is to say of each, (n,).
     """
 
     prior: Prior
@@ -54,6 +55,7 @@ class GridPosterior:
     log_evidence: Array
     evaluations: Array
     resolved: NDArray[np.bool_]
+    told: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -67,12 +69,13 @@ class GridPosterior:
             self.log_evidence[rows],
             self.evaluations[rows],
             self.resolved[rows],
+            {name: values[rows] for name, values in self.told.items()},
         )
 
     @property
     def diagnostics(self) -> dict[str, Array]:
-        """The evidence, and whether the nodes resolve the posterior, (n,) each."""
-        return {"log_evidence": self.log_evidence, "resolved": self.resolved}
+        """The evidence, whether the nodes resolve the posterior, and what is told, (n,) each."""
+        return {"log_evidence": self.log_evidence, "resolved": self.resolved, **self.told}
 
     @cached_property
     def axes(self) -> tuple[Array, ...]:

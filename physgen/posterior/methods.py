@@ -38,10 +38,11 @@ from physgen.posterior.grid import (
     of_network,
     of_surrogate,
 )
+from physgen.posterior.iid import MANY, iid_posterior
 from physgen.posterior.mcmc import mcmc
 from physgen.runtime.progress import log
 from physgen.sbi.networks import METHODS, Network, train
-from physgen.surrogates.base import Surrogate
+from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -243,8 +244,8 @@ def by_likelihood(
 ) -> Posterior:
     """Posteriors of x (n, *x_shape) from a surrogate's log p(x|θ)."""
 
-    def likelihood(x: Array) -> LogLikelihood:
-        found = of_surrogate(surrogate, x, draws=options.draws, seed=options.seed, iid=options.iid)
+    def likelihood(x: Array, iid: bool = options.iid, seed: int = options.seed) -> LogLikelihood:
+        found = of_surrogate(surrogate, x, draws=options.draws, seed=seed, iid=iid)
         return watched(given(found, options.prior, surrogate.law), tell)
 
     n, k, seed = 1 if options.iid else len(x), options.samples, options.seed
@@ -253,6 +254,10 @@ def by_likelihood(
             options.refine, x, options.prior, k,
             log_likelihood=likelihood(x), seed=seed, tell=tell,
         )  # fmt: skip
+    if options.method == "grid" and options.iid and len(x) >= MANY:
+        random = surrogate.likelihood is not Likelihood.EXACT
+        again = likelihood(x, False, seed + 1) if random else None
+        return iid_posterior(likelihood(x, False), options.prior, len(x), again=again)
     if options.method == "grid":
         return grid_posterior(likelihood(x), options.prior, n)
     if options.method == "mcmc":
@@ -270,7 +275,11 @@ def by_network(network: Network, x: Array, options: InferenceOptions, tell: Tell
     single = prior.names == known.names and (len(x) == 1 or not options.iid)
     if network.draws and single and (options.direct or len(prior) not in GRID):
         return network_draws(network, x, prior, options.samples, seed=options.seed, tell=tell)
-    found = watched(given(of_network(network, x, options.iid), prior, network.law), tell)
+    many = options.iid and len(x) >= MANY and len(prior) in GRID
+    rows = of_network(network, x, options.iid and not many)
+    found = watched(given(rows, prior, network.law), tell)
+    if many:
+        return iid_posterior(found, prior, len(x), **GRID[len(prior)])
     return by_density(found, 1 if options.iid else len(x), options)
 
 

@@ -28,6 +28,8 @@ PILED = 0.9
 it is cut two widths out, 1 for an exponential. A right posterior is rarely cut so far out."""
 FAR = 4.0
 """Normal coordinates beyond this hold 6e-5 of the prior: a training has next to nothing there."""
+MOST_NOISE = 0.1
+"""Widths by which random draws may move the mean without a word."""
 WIDE = 0.9
 """A standard deviation above this part of the prior's is no less."""
 
@@ -87,15 +89,21 @@ def far_out(c: Array) -> Array:
 
 
 def weight_warnings(told: Mapping[str, Array]) -> Iterator[str]:
-    """What is to be said of a network's draws, and of their weights.
+    """What is to be said of a network's draws and their weights, and of random draws of log p.
 
     Args:
-        told: of each posterior its "leak", "effective_sample" and "pareto_k", (n,) each.
+        told: of each posterior its "leak", "effective_sample", "pareto_k" and "draws_error", (n,)
+            each.
     """
     if "leak" in told and (bad := told["leak"] > MOST_LEAK).any():
         yield (
             f"{some(bad, len(bad))}: up to {told['leak'].max():.0%} of the network's draws lay "
             "outside of the prior and were left out: train it longer, or on more simulations"
+        )
+    if "draws_error" in told and (error := told["draws_error"].max()) > MOST_NOISE:
+        yield (
+            f"the random draws of log p move the mean by {error:.2g} of its width, over so many "
+            "rows: raise --draws"
         )
     if "pareto_k" in told and (bad := told["pareto_k"] > MOST_K).any():
         yield (

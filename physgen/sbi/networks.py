@@ -57,7 +57,7 @@ AMONG = 8
 SCALE = "scale."
 """In a file the names of the tensors by which x is scaled begin so."""
 TOLERANCES = {"atol": 1e-5, "rtol": 1e-4}
-"""Of an ODE: ten times sbi's own, and within 1e-4 widths and 4e-3 nats of what a hundredth says."""
+"""Of an ODE: ten times sbi's own, and within 1e-4 widths and 4e-3 nats of a hundredth of them."""
 CATEGORIES = 64
 """Levels that sbi's network of categories is asked to hold, at most."""
 
