@@ -97,7 +97,7 @@ def test_sbi_infers_with_it():
     with visiting(1):
         posterior = MCMCPosterior(
             Potential(prior), prior, mcmc_transform(prior), method="slice_np_vectorized",
-            num_chains=20, warmup_steps=20, thin=1,
+            num_chains=50, warmup_steps=10, thin=1,
         )  # fmt: skip
         draws = posterior.sample((1000,), x=torch.tensor([[1.0, 0.1]]), show_progress_bars=False)
     np.testing.assert_allclose(draws.mean(0), [3 - 2 * 0.8, 0.05], atol=0.2 * 0.07 + 0.1)
@@ -113,7 +113,7 @@ def test_sbi_trains_with_it():
         theta = prior.sample((300,))
         trainer = NPE(prior, density_estimator="mdn", tracker=Tracker(), show_progress_bars=False)
         trainer.append_simulations(theta, theta + torch.randn_like(theta))
-        trainer.train(max_num_epochs=20)
+        trainer.train(max_num_epochs=40, learning_rate=5e-3)
         draws = trainer.build_posterior().sample(
             (300,), x=torch.tensor([[3.0]]), show_progress_bars=False
         )

@@ -68,5 +68,6 @@ def by_coordinates(theta: Tensor, f: Callable[[Tensor], Tensor], prior: Prior) -
         return f(torch.from_numpy(prior.from_coordinates(c.cpu().numpy())))
 
     low, high = torch.from_numpy(prior.ends)
-    c = coordinates(theta.double(), prior)
+    least, most = torch.from_numpy(prior.from_coordinates(prior.ends)).to(theta.device)
+    c = coordinates(theta.double().clamp(least, most), prior)
     return differentiable(c, of_coordinates, low, high).to(theta)
