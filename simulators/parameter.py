@@ -19,7 +19,7 @@ __all__ = ["Distribution", "Parameter", "Uniform", "law_of"]
 Array = NDArray[Any]
 LOGARITHMIC = ("loguniform", "reciprocal")
 """Laws that are uniform in the logarithm."""
-LEAST = 2.0**-54
+LEAST = 2.0**-53
 HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
 
@@ -167,7 +167,7 @@ def _parsed(text: str) -> Any:
 def _arguments(law: Distribution) -> dict[str, float] | None:
     """Arguments of a distribution of scipy by their names; None of another object."""
     dist: Any = getattr(law, "dist", None)
-    if type(_of_scipy(getattr(dist, "name", ""))) is not type(dist):
+    if dist is None or type(_of_scipy(getattr(dist, "name", ""))) is not type(dist):
         return None
     names = [*(dist.shapes or "").replace(",", " ").split(), "loc", "scale"]
     frozen: Any = law
@@ -328,7 +328,7 @@ class Parameter:
         if not isinstance(name, str):
             raise TypeError(f"name: expected text, got {name!r}")
         if "value" in data:
-            law: Any = data["value"]
+            law: Any = float(data["value"]) if _is_number(data["value"]) else None
         elif "law" in data:
             known = _of_scipy(str(data["law"]))
             if known is None:

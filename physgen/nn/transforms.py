@@ -45,7 +45,7 @@ class Coordinates(torch.autograd.Function):
     def forward(ctx: Any, theta: Tensor, prior: Prior) -> Tensor:
         """The coordinates, (B, D)."""
         c = prior.to_coordinates(theta.detach().cpu().numpy())
-        ctx.slope = prior.slope(c)
+        ctx.slope = prior.slope(c.clip(*prior.ends))
         return torch.from_numpy(c).to(theta.device)
 
     @staticmethod

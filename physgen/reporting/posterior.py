@@ -11,6 +11,7 @@ from scipy.stats import gaussian_kde
 
 from physgen.reporting import figures, uniform
 from physgen.reporting.page import letter
+from physgen.reporting.quantities import free
 from physgen.reporting.sheet import Sheet, grid
 from simulators.base import Array
 from simulators.prior import Prior
@@ -27,9 +28,10 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
         metrics: metadata of a posterior file, and its arrays under "arrays".
     """
     law, arrays = metrics.get("law") or {}, metrics["arrays"]
-    prior = law.get("prior") or []
+    every = law.get("prior") or []
+    prior = free(every)
     axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
-    box = Prior.from_json(prior)
+    box = Prior.from_json(every)
     size = figures.SQUARE if len(prior) > 1 else figures.PANEL
     true = arrays.get("true")
     truths = [None] * SHOWN if true is None else true[:SHOWN]
@@ -40,6 +42,7 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
     values = {
         "m": metrics,
         "law": law,
+        "letters": {p["name"]: letter(p["name"], p.get("latex", "")) for p in every},
         "names": [letter(p["name"], p.get("latex", "")) for p in prior],
         "units": [p.get("unit", "") for p in prior],
         "rows": _rows(arrays),
