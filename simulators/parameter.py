@@ -12,7 +12,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 __all__ = ["Distribution", "Parameter", "Uniform", "law_of"]
 
@@ -257,6 +256,8 @@ class Parameter:
         below = law.cdf(theta)
         if flat:
             return 2 * below - 1
+        from scipy.special import ndtri  # slow to import, and boxes need none of it
+
         above = law.sf(theta) if hasattr(law, "sf") else 1 - below
         return np.where(below < 0.5, ndtri(below), -ndtri(above))
 
@@ -268,6 +269,8 @@ class Parameter:
         elif flat:
             theta = law.ppf(((1 + c) / 2).clip(0, 1))
         else:
+            from scipy.special import ndtr
+
             q = ndtr(-abs(c))
             above = law.isf(q) if hasattr(law, "isf") else law.ppf(1 - q)
             theta = np.where(c < 0, law.ppf(q), above)
