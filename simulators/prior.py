@@ -332,8 +332,9 @@ class Prior:
         Raises:
             ValueError: a law that is not known.
         """
+        every = [Parameter.from_json(p) for p in data]
         ties = {(p["name"], b): r for p in data for b, r in p.get("correlation", {}).items()}
-        return Prior._of([Parameter.from_json(p) for p in data], ties)
+        return Prior._of(every, ties)
 
 
 class Box(Prior):

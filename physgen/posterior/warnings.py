@@ -59,10 +59,10 @@ def posterior_warnings(
                 f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, n)} lies {where}: widen "
                 "the prior of the simulations"
             )
-    for d, p in enumerate(prior.parameters):
-        spread = told["sd"][:, d] if prior.affine[d] and "sd" in told else c[..., d].std(-1)
-        scale = prior.column_slope(d, np.zeros(1)) if prior.affine[d] and "sd" in told else 1
-        ratio = spread / scale * (math.sqrt(3) if prior.flat[d] else 1)
+    for d, p in enumerate(prior.parameters if "sd" in told else ()):
+        in_units = prior.column_slope(d, np.zeros(1))
+        spread = told["sd"][:, d] / in_units if prior.affine[d] else c[..., d].std(-1)
+        ratio = spread * (math.sqrt(3) if prior.flat[d] else 1)
         if (ratio > WIDE).all():
             yield (
                 f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.bounds} "
