@@ -47,9 +47,10 @@ from simulators.prior import Prior
 
 __all__ = ["smc"]
 
-POINTS, LEFT, MOVED, MOVES = 1000, 0.5, 0.7, 5
+POINTS, LEFT, MOVED, MOVES = 1500, 0.4, 0.6, 5
 """Points of a population, the part of them that each next β leaves in effect, the part that must
 have moved, and the moves of each at most."""
+FAR = 0.8
 TRIES = 20
 """Populations of the prior that are drawn at most, to find one where log p is finite."""
 PILOT, PRIOR, TRUST = 2000, 0.05, 200
@@ -151,7 +152,7 @@ def side_by_side(
 def _posterior(prior: Prior, k: int, rng: np.random.Generator) -> Asking[Sampled]:
     """One observation from the prior to k draws of equal weight."""
     z, log_l, log_evidence = yield from _population(prior, rng)
-    q, part = yield from _proposal(prior, z, rng)
+    q, part = yield from _proposal(prior, z, log_l, rng)
     count = int(min(k / max(part, 0.1), MOST))
     drawn, log_w = yield from _weighted(q, prior, count, rng)
     ess, shape = float(effective_sample(log_w[None])[0]), float(pareto_k(log_w[None])[0])
@@ -160,24 +161,26 @@ def _posterior(prior: Prior, k: int, rng: np.random.Generator) -> Asking[Sampled
         log_evidence = float(logsumexp(smooth)) - math.log(count)
         return Sampled(resampled(drawn[None], smooth, k, rng)[0], log_evidence, ess, shape)
     for _ in range(POLISH):
-        z, log_l = yield from _moved(prior, q, z, log_l, 1.0, rng)
+        z, log_l, _ = yield from _moved(prior, q, z, log_l, 1.0, rng)
     return Sampled(z[rng.permutation(k) % len(z)], log_evidence, ess, shape)
 
 
 def _population(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array, float]]:
     """Points that follow the posterior, z (N, D), their log p (N,), and the log evidence."""
     z, log_l, log_evidence = yield from _start(prior, rng)
-    beta = 0.0
+    beta, known = 0.0, np.zeros(len(z))
     while beta < 1:
-        step = _step(log_l, 1 - beta)
-        log_w = step * log_l
-        log_evidence += float(logsumexp(log_w)) - math.log(len(z))
-        q = fitted_mixture(z, softmax(log_w), rng)
-        both = resampled(np.column_stack([z, log_l])[None], log_w[None], len(z), rng)[0]
-        z, log_l = both[:, :-1], both[:, -1]
+        step = _step(log_l, known, 1 - beta)
+        log_w = step * log_l - known
         beta = 1.0 if step == 1 - beta else beta + step
-        z, log_l = yield from _moved(prior, q, z, log_l, beta, rng)
-    return z, log_l, log_evidence
+        q = fitted_mixture(z, softmax(log_w), beta * log_l + scores_density(prior, z), rng)
+        log_w = log_w + q.log_levelling(z)
+        log_evidence += float(logsumexp(log_w)) - math.log(len(z))
+        both = resampled(np.column_stack([z, log_l])[None], log_w[None], len(z), rng)[0]
+        z, log_l, known = yield from _moved(prior, q, both[:, :-1], both[:, -1], beta, rng)
+    log_evidence += float(logsumexp(-known)) - math.log(len(z))
+    both = resampled(np.column_stack([z, log_l])[None], -known[None], len(z), rng)[0]
+    return both[:, :-1], both[:, -1], log_evidence
 
 
 def _start(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array, float]]:
@@ -196,11 +199,12 @@ def _start(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array,
     return z[rows], log_l[rows], math.log(len(z) / (tries * POINTS))
 
 
-def _step(log_l: Array, most: float) -> float:
+def _step(log_l: Array, known: Array, most: float) -> float:
     """By how much β may grow, `most` at most, until so many of the points (N,) are left."""
 
     def left(log_step: float) -> float:
-        return float(effective_sample(math.exp(log_step) * log_l[None])[0]) - LEFT * len(log_l)
+        log_w = math.exp(log_step) * log_l - known
+        return float(effective_sample(log_w[None])[0] - LEFT * effective_sample(-known[None])[0])
 
     if left(math.log(most)) >= 0:
         return most
@@ -215,25 +219,28 @@ def _moved(
     log_l: Array,
     beta: float,
     rng: np.random.Generator,
-) -> Asking[tuple[Array, Array]]:
+) -> Asking[tuple[Array, Array, Array]]:
     """Points z (N, D) of p(x|θ)^β p(θ) and their log p (N,) after moves of nearly all of them."""
     moved = np.zeros(len(z), dtype=bool)
+    level = q.log_levelling(z)
     for _ in range(MOVES):
         new, log_ratio = _proposed(q, z, rng)
         values = yield new
+        new_level = q.log_levelling(new)
         gain = beta * (values - log_l) + scores_density(prior, new) - scores_density(prior, z)
-        better = np.log(rng.random(len(z))) < gain + log_ratio
+        better = np.log(rng.random(len(z))) < gain + log_ratio + new_level - level
         z, log_l = np.where(better[:, None], new, z), np.where(better, values, log_l)
+        level = np.where(better, new_level, level)
         moved |= better
         if moved.mean() > MOVED:
             break
-    return z, log_l
+    return z, log_l, level
 
 
 def _proposed(q: StudentMixture, z: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """A new place for each of z (N, D), and the log odds of the way back over the way there, (N,).
 
-    Half of them are draws of the mixture, the others steps with the shape of a component that
+    FAR of them are draws of the mixture, the others steps with the shape of a component that
     is drawn for each z by how likely it is to be of it.
     """
     n, dims = z.shape
@@ -241,7 +248,7 @@ def _proposed(q: StudentMixture, z: Array, rng: np.random.Generator) -> tuple[Ar
     which = (own + rng.gumbel(size=own.shape)).argmax(0)
     steps = (q.roots[which] @ rng.standard_normal((n, dims, 1)))[..., 0]
     near = z + 2.38 / math.sqrt(dims) * rng.uniform(0.3, 1.0, (n, 1)) * steps
-    far = rng.random(n) < 0.5
+    far = rng.random(n) < FAR
     new = np.where(far[:, None], q.sample(n, rng), near)
     theirs = q.log_components(q.distances(new))
     here, there = logsumexp(own, axis=0), logsumexp(theirs, axis=0)
@@ -251,20 +258,29 @@ def _proposed(q: StudentMixture, z: Array, rng: np.random.Generator) -> tuple[Ar
 
 
 def _proposal(
-    prior: Prior, z: Array, rng: np.random.Generator
+    prior: Prior, z: Array, log_l: Array, rng: np.random.Generator
 ) -> Asking[tuple[StudentMixture, float]]:
-    """A mixture fitted to the population z (N, D), and what part of its draws is in effect."""
-    points, weights, part = z, np.ones(len(z)), 0.0
+    """A mixture fitted to points z (N, D), and what part of its draws is in effect."""
+    weights, target, part = np.ones(len(z)), log_l + scores_density(prior, z), 0.0
     for _ in range(ROUNDS):
-        q = fitted_mixture(points, weights, rng)
+        q = fitted_mixture(z, weights, target, rng)
         drawn, log_w = yield from _weighted(q, prior, PILOT, rng)
-        ess = float(effective_sample(log_w[None])[0])
-        points = np.concatenate([points, drawn])
-        weights = np.concatenate([weights, ess / TRUST * softmax(smoothed(log_w[None])[0]) * len(z)])
-        part = ess / PILOT
+        smooth = softmax(smoothed(log_w[None])[0])
+        part = float(effective_sample(log_w[None])[0]) / PILOT
+        z = np.concatenate([z, drawn])
+        target = np.concatenate([target, log_w + _log_proposal(q, prior, drawn)])
+        weights = np.concatenate([weights, part * PILOT / TRUST * POINTS * smooth])
         if part > GOOD:
             break
-    return fitted_mixture(points, weights, rng), part
+    alive = np.isfinite(target)
+    return fitted_mixture(z[alive], weights[alive], target[alive], rng), part
+
+
+def _log_proposal(q: StudentMixture, prior: Prior, z: Array) -> Array:
+    """Log density of a mixture with the prior, at z (N, D), (N,)."""
+    return np.logaddexp(
+        math.log1p(-PRIOR) + q.log_density(z), math.log(PRIOR) + scores_density(prior, z)
+    )
 
 
 def _weighted(
@@ -275,8 +291,4 @@ def _weighted(
     some = round(PRIOR * n)
     z[:some] = unbounded(prior, prior.to_coordinates(prior.sample(some, rng)))
     values = yield z
-    log_prior = scores_density(prior, z)
-    log_q = np.logaddexp(
-        math.log1p(-PRIOR) + q.log_density(z), math.log(PRIOR) + log_prior
-    )
-    return z, values + log_prior - log_q
+    return z, values + scores_density(prior, z) - _log_proposal(q, prior, z)

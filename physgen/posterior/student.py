@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln, logsumexp, softmax
 
 from simulators.base import Array
 
@@ -27,6 +27,8 @@ FREEDOM = 8.0
 MOST, STEPS, TOLERANCE, GAIN = 32, 40, 1e-3, 0.02
 """Components and steps of EM at most; nats a point by which a step, or twice the components, must
 better it."""
+MORE, MISSED = 8, 4.0
+"""Components that are added at most where points are missed, and by how many nats they must be."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ class StudentMixture:
         """Log density at z (N, D), (N,)."""
         return logsumexp(self.log_components(self.distances(z)), axis=0)
 
+    def log_levelling(self, z: Array) -> Array:
+        """Log of what lifts small components of a density like it, at z (N, D), (N,)."""
+        each = self.log_components(self.distances(z))
+        level = logsumexp(each - self.log_weights[:, None], axis=0) - math.log(len(each))
+        return np.logaddexp(0, level - logsumexp(each, axis=0)) - math.log(2)
+
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draws, (n, D)."""
         weights = np.exp(self.log_weights - logsumexp(self.log_weights))
@@ -72,31 +80,61 @@ class StudentMixture:
         return self.means[which] + scale * (self.roots[which] @ normal)[..., 0]
 
 
-def fitted_mixture(z: Array, weights: Array, rng: np.random.Generator) -> StudentMixture:
+def fitted_mixture(
+    z: Array, weights: Array, log_target: Array, rng: np.random.Generator
+) -> StudentMixture:
     """A mixture fitted to weighted points, with as many components as they ask for.
 
     Args:
         z: (N, D).
         weights: (N,), not negative.
+        log_target: log density that the weighted points follow, up to a constant, (N,).
         rng: random numbers.
     """
+    z, first, rows = np.unique(z, axis=0, return_index=True, return_inverse=True)
+    weights, log_target = np.bincount(rows.reshape(-1), weights), log_target[first]
+    weights /= weights.sum()
     held_out = rng.random(len(z)) < 0.25
     known, theirs = z[~held_out], weights[held_out] / weights[held_out].sum()
     count, best = 1, -math.inf
     while count <= MOST:
-        tried = _em(known, weights[~held_out], count, rng)
+        parts = _clusters(known, weights[~held_out], count, rng)
+        tried = _em(known, weights[~held_out], parts)
         value = float(theirs @ tried.log_density(z[held_out]))
         if value < best + GAIN:
             break
         best, count = value, 2 * count
-    return _em(z, weights, count // 2, rng)
+    found = _em(z, weights, _clusters(z, weights, count // 2, rng))
+    return _completed(found, z, weights, log_target)
 
 
-def _em(z: Array, weights: Array, count: int, rng: np.random.Generator) -> StudentMixture:
-    """A mixture of `count` components, fitted to points z (N, D) of weights (N,)."""
-    size = weights.sum() ** 2 / (weights**2).sum()
+def _completed(q: StudentMixture, z: Array, weights: Array, log_target: Array) -> StudentMixture:
+    """The mixture with a component more where points (N, D) lie that it does not cover.
+
+    These are where the target is far higher over q than in the median (Raftery & Bao, Biometrics
+    66 (2010) 1162).
+    """
+    scale = z.std(0) + 1e-300
+    for _ in range(MORE):
+        each = q.log_components(q.distances(z))
+        missed = log_target - logsumexp(each, axis=0)
+        missed = missed - np.median(missed)
+        worst = missed.argmax()
+        if missed[worst] < MISSED:
+            break
+        distance = (((z - z[worst]) / scale) ** 2).sum(1)
+        distance[missed < MISSED / 2] = math.inf
+        alike = distance.argsort()[: max(2 * z.shape[1], (missed > MISSED / 2).sum() // 2)]
+        parts = np.vstack([softmax(each, axis=0), np.zeros(len(z))])
+        parts[:, alike] = np.arange(len(parts))[:, None] == len(each)
+        q = _em(z, weights, parts)
+    return q
+
+
+def _em(z: Array, weights: Array, parts: Array) -> StudentMixture:
+    """A mixture fitted to points z (N, D) of weights (N,), from what components they are (K, N)."""
+    size, best = 1 / (weights**2).sum() * weights.sum() ** 2, -math.inf
     weights = weights / weights.sum()
-    parts, best = _clusters(z, weights, count, rng), -math.inf
     found = _maximised(z, weights * parts, weights * parts, size)
     for _ in range(STEPS):
         distances = found.distances(z)
@@ -127,9 +165,9 @@ def _maximised(z: Array, parts: Array, pulls: Array, size: float) -> StudentMixt
 
 def _clusters(z: Array, weights: Array, count: int, rng: np.random.Generator) -> Array:
     """To which of `count` clusters each of z (N, D) belongs, 0 or 1, (count, N)."""
+    weights = weights / weights.sum()
     mean = weights @ z
-    scale = np.sqrt(weights @ (z - mean) ** 2) + 1e-300
-    y = (z - mean) / scale
+    y = (z - mean) / (np.sqrt(weights @ (z - mean) ** 2) + 1e-300)
     centres = y[rng.choice(len(y), 1, p=weights)]
     nearest = ((y - centres) ** 2).sum(1)
     for _ in range(1, count):
@@ -140,6 +178,6 @@ def _clusters(z: Array, weights: Array, count: int, rng: np.random.Generator) ->
         centres, nearest = np.vstack([centres, tries[best]]), nearer[best]
     for _ in range(3):
         which = ((y - centres[:, None]) ** 2).sum(-1).argmin(0)
-        belongs = (which == np.arange(count)[:, None]) * 1.0
+        belongs = (which == np.arange(count)[:, None]).astype(float)
         centres = (belongs * weights) @ y / ((belongs @ weights)[:, None] + 1e-300)
     return belongs
