@@ -1,6 +1,6 @@
 """Invertible maps between data space and the standardised space in which networks live.
 
-θ is mapped from the prior's box to [−1, 1]^D, x by a map that its support asks for. Where the map
+θ is mapped to its prior's own coordinates, x by a map that its support asks for. Where the map
 of x is not volume-preserving, log p(x) = log p(z) + log|det ∂z/∂x|: the maps carry that term, so
 that every log p that leaves a surrogate is in the raw units of x.
 """
@@ -8,6 +8,7 @@ that every log p that leaves a surrogate is in the raw units of x.
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ __all__ = [
     "Standardise",
     "Symmetries",
     "Transform",
+    "coordinates",
     "finite_part",
     "for_support",
 ]
@@ -42,14 +44,14 @@ class Coordinates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, theta: Tensor, prior: Prior) -> Tensor:
         """The coordinates, (B, D)."""
-        c = prior.to_coordinates(theta.detach().cpu().numpy())
-        ctx.slope = prior.slope(c)
-        return torch.from_numpy(c).to(theta.device)
+        ctx.prior, ctx.c = prior, prior.to_coordinates(theta.detach().cpu().numpy())
+        return torch.from_numpy(ctx.c).to(theta.device)
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
         """∂c/∂θ times what comes from above, (B, D)."""
-        return gradient[0] / torch.from_numpy(ctx.slope).to(gradient[0].device), None
+        slope = torch.from_numpy(ctx.prior.slope(ctx.c.clip(*ctx.prior.ends)))
+        return gradient[0] / slope.to(gradient[0].device), None
 
 
 coordinates: Callable[[Tensor, Prior], Tensor] = Coordinates.apply

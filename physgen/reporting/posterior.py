@@ -11,6 +11,7 @@ from scipy.stats import gaussian_kde
 
 from physgen.reporting import figures, uniform
 from physgen.reporting.page import letter
+from physgen.reporting.quantities import free
 from physgen.reporting.sheet import Sheet, grid
 from simulators.base import Array
 from simulators.prior import Prior
@@ -27,9 +28,10 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
         metrics: metadata of a posterior file, and its arrays under "arrays".
     """
     law, arrays = metrics.get("law") or {}, metrics["arrays"]
-    prior = law.get("prior") or []
+    every = law.get("prior") or []
+    prior = free(every)
     axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
-    box = Prior.from_json(prior)
+    box = Prior.from_json(every)
     size = figures.SQUARE if len(prior) > 1 else figures.PANEL
     true = arrays.get("true")
     truths = [None] * SHOWN if true is None else true[:SHOWN]
@@ -40,6 +42,7 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
     values = {
         "m": metrics,
         "law": law,
+        "letters": {p["name"]: letter(p["name"], p.get("latex", "")) for p in every},
         "names": [letter(p["name"], p.get("latex", "")) for p in prior],
         "units": [p.get("unit", "") for p in prior],
         "rows": _rows(arrays),
@@ -77,7 +80,12 @@ def corner_of(theta: Array, prior: Prior, true: Array | None = None) -> dict[str
         at = prior.to_coordinates(true)
         ends = np.stack([np.minimum(ends[0], at), np.maximum(ends[1], at)])
     more = 0.15 * (ends[1] - ends[0]) + TINY
-    points = np.linspace((ends[0] - more).clip(-1), (ends[1] + more).clip(max=1), POINTS)
+    points = np.linspace(
+        np.maximum(ends[0] - more, prior.ends[0]),
+        np.minimum(ends[1] + more, prior.ends[1]),
+        POINTS,
+    )
+    slope = prior.slope(points)
     apart = np.random.default_rng(0).standard_normal(theta.shape)
     draws = c + TINY * apart  # kernels need a width, even of equal draws
 
@@ -88,7 +96,8 @@ def corner_of(theta: Array, prior: Prior, true: Array | None = None) -> dict[str
         ]
         where = [np.stack(np.meshgrid(*some, indexing="ij")) for some in product(*images)]
         found = [kernels(p.reshape(len(pick), -1)).reshape(p.shape[1:]) for p in where]
-        return np.sum(found, 0) / prior.scale[list(pick)].prod()
+        volume = np.prod(np.meshgrid(*slope.T[list(pick)], indexing="ij"), 0)
+        return np.sum(found, 0) / volume
 
     dims = range(theta.shape[1])
     return {

@@ -39,7 +39,10 @@ def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
     prior, dims = posterior.prior, len(posterior.axes)
     low, high = prior.to_coordinates(posterior.quantile(np.array([1e-3, 1 - 1e-3]))[0])
     more = 0.1 * (high - low)
-    c = np.linspace((low - more).clip(-1), (high + more).clip(max=1), SIDE)
+    c = np.linspace(
+        np.maximum(low - more, prior.ends[0]), np.minimum(high + more, prior.ends[1]), SIDE
+    )
+    slope = prior.slope(c)
     shown = [a[None] for a in c.T]
 
     def density(*pick: int) -> Array:
@@ -48,7 +51,8 @@ def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
         p = np.moveaxis(np.exp(posterior.on(tuple(axes))), [1 + d for d in pick],
                         range(1, 1 + len(pick)))  # fmt: skip
         rest = [a for d, a in enumerate(axes) if d not in pick]
-        return integral(rest, p)[0] / prior.scale[list(pick)].prod()
+        volume = np.prod(np.meshgrid(*slope.T[list(pick)], indexing="ij"), 0)
+        return integral(rest, p)[0] / volume
 
     return {
         "axes": list(prior.from_coordinates(c).T),
