@@ -4,10 +4,10 @@ Each of K components has a place m_k, a matrix C_k = L_k L_kᵀ and ν = 8 degre
 
     t(z) ∝ |C|^−½ (1 + δ/ν)^−(ν + D)/2,      δ = |L⁻¹(z − m)|²,
 
-which costs a tenth of the draws where the posterior is normal, and keeps weights bounded where its
-tails are longer. EM (Peel & McLachlan, Stat. Comput. 10 (2000) 339) starts from k-means++ (Arthur &
-Vassilvitskii, SODA 2007); each C_k is drawn a little to the mean of all. The number of components
-is doubled as long as points that were held out become likelier.
+which costs a tenth of the draws where the posterior is normal, and keeps weights bounded where
+its tails are longer. EM (Peel & McLachlan, Stat. Comput. 10 (2000) 339) starts from k-means++
+(Arthur & Vassilvitskii, SODA 2007); each C_k is drawn a little to the mean of all. The number of
+components is doubled as long as points that were held out become likelier.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class StudentMixture:
         half = (FREEDOM + dims) / 2
         constant = gammaln(half) - gammaln(FREEDOM / 2) - dims / 2 * math.log(FREEDOM * math.pi)
         log_det = np.log(np.diagonal(self.roots, axis1=1, axis2=2)).sum(1)
-        return (self.log_weights - log_det)[:, None] + constant - half * np.log1p(
-            distances / FREEDOM
+        return (
+            (self.log_weights - log_det)[:, None] + constant - half * np.log1p(distances / FREEDOM)
         )
 
     def log_density(self, z: Array) -> Array:
@@ -93,7 +93,6 @@ def fitted_mixture(
     """
     z, first, rows = np.unique(z, axis=0, return_index=True, return_inverse=True)
     weights, log_target = np.bincount(rows.reshape(-1), weights), log_target[first]
-    weights /= weights.sum()
     held_out = rng.random(len(z)) < 0.25
     known, theirs = z[~held_out], weights[held_out] / weights[held_out].sum()
     count, best = 1, -math.inf
@@ -132,9 +131,9 @@ def _completed(q: StudentMixture, z: Array, weights: Array, log_target: Array) -
 
 
 def _em(z: Array, weights: Array, parts: Array) -> StudentMixture:
-    """A mixture fitted to points z (N, D) of weights (N,), from what components they are (K, N)."""
-    size, best = 1 / (weights**2).sum() * weights.sum() ** 2, -math.inf
+    """A mixture fitted to points z (N, D) of weights (N,), that begins with its parts (K, N)."""
     weights = weights / weights.sum()
+    size, best = 1 / float((weights**2).sum()), -math.inf
     found = _maximised(z, weights * parts, weights * parts, size)
     for _ in range(STEPS):
         distances = found.distances(z)
