@@ -254,7 +254,7 @@ def _proposed(q: StudentMixture, z: Array, rng: np.random.Generator) -> tuple[Ar
     which = (own + rng.gumbel(size=own.shape)).argmax(0)
     steps = (q.roots[which] @ rng.standard_normal((n, dims, 1)))[..., 0]
     near = z + 2.38 / math.sqrt(dims) * rng.uniform(0.3, 1.0, (n, 1)) * steps
-    far = rng.random(n) < FAR
+    far = rng.random((n,)) < FAR
     new = np.where(far[:, None], q.sample(n, rng), near)
     theirs = q.log_components(q.distances(new))
     here, there = logsumexp(own, axis=0), logsumexp(theirs, axis=0)
