@@ -1,14 +1,15 @@
 """From a source and observations to posteriors: which methods there are, and what each needs.
 
 ===========  ==================================================================================
-surrogate    ``grid``, ``mcmc``, ``rejection``, ``vi``: with its log p(x|θ)
+surrogate    ``grid``, ``smc``, ``nested``, ``mcmc``, ``rejection``, ``vi``: with its log p(x|θ)
 surrogate    ``npe``, ``nre``, ``fmpe``, ``npse``, ``nle``, ``abc``: with samples drawn from it
 dataset      the same six, with its rows
 network      what it was trained for
 ===========  ==================================================================================
 
 What comes out of a trained network is a log density of θ given x up to a function of x, like a
-log p(x|θ): both become posteriors on the grid for one to three parameters, else by Markov chains.
+log p(x|θ): both become posteriors on the grid for one to three parameters, else by a tempered
+population.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from physgen.posterior.grid import (
     of_surrogate,
 )
 from physgen.posterior.mcmc import mcmc
+from physgen.posterior.smc import smc
 from physgen.runtime.progress import log
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Surrogate
@@ -53,7 +55,7 @@ __all__ = [
     "refuse_unused",
 ]
 
-LIKELIHOOD = ("grid", "mcmc", "rejection", "vi")
+LIKELIHOOD = ("grid", "smc", "nested", "mcmc", "rejection", "vi")
 SIMULATED = (*METHODS, "abc")
 SIMULATIONS = 10_000
 SAMPLING = ("sampler", "sweeps")
@@ -218,11 +220,15 @@ def by_likelihood(
     n = 1 if options.iid else len(x)
     if options.method == "grid":
         return grid_posterior(likelihood(x), options.prior, n)
-    if options.method == "mcmc":
-        return mcmc(likelihood(x), options.prior, n, options.samples, seed=options.seed)
+    if options.method in ("smc", "mcmc"):
+        together = {"smc": smc, "mcmc": mcmc}[options.method]
+        return together(likelihood(x), options.prior, n, options.samples, seed=options.seed)
     from physgen.posterior import samplers
+    from physgen.posterior.nested import nested
 
-    sampler = {"rejection": samplers.rejection, "vi": samplers.vi}[options.method]
+    sampler = {"nested": nested, "rejection": samplers.rejection, "vi": samplers.vi}[
+        options.method
+    ]
     apart = [likelihood(x if options.iid else x[i : i + 1]) for i in range(n)]
     return sampler(apart, options.prior, options.samples, seed=options.seed)
 
@@ -231,7 +237,7 @@ def by_density(log_density: LogLikelihood, n: int, options: InferenceOptions) ->
     """Posteriors from a log density of θ given x, up to a function of x."""
     if len(options.prior) in GRID:
         return grid_posterior(log_density, options.prior, n, **GRID[len(options.prior)])
-    return mcmc(log_density, options.prior, n, options.samples, seed=options.seed)
+    return smc(log_density, options.prior, n, options.samples, seed=options.seed)
 
 
 def by_distance(source: Source, x: Array, options: InferenceOptions, tell: Tell) -> Inferred:

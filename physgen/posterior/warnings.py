@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from physgen.posterior.importance import MOST_K
 from physgen.posterior.mcmc import LEAST_ESS, MOST_R_HAT
 from simulators.base import Array
 from simulators.prior import Prior
@@ -44,11 +45,18 @@ def posterior_warnings(
     if "resolved" in told and not np.all(told["resolved"]):
         hint = "; look again with --method mcmc" if method == "grid" else " by per cents"
         yield f"the grid does not resolve {some(~told['resolved'], n)}; widths may be off{hint}"
-    remedy = VI if method == "vi" else MCMC
+    remedy = MCMC if method == "mcmc" else WEIGHTS
     if "r_hat" in told and (bad := ~(told["r_hat"] <= MOST_R_HAT)).any():
         yield f"{some(np.any(bad, -1), n)}: R-hat {told['r_hat'].max():.3g}; {remedy}"
     if "ess" in told and (bad := ~(told["ess"] >= LEAST_ESS)).any():
         yield f"{some(np.any(bad, -1), n)}: ESS {told['ess'].min():.0f}; {remedy}"
+    if "pareto_k" in told and (bad := ~(told["pareto_k"] < MOST_K)).any():
+        which, instead = some(bad, n), "; its draws are a population that no weights have checked"
+        yield (
+            f"{which}: Pareto k {told['pareto_k'].max():.2g} of the importance weights, above "
+            f"{MOST_K}{instead if method == 'smc' else ''}; widths and modes may be off: look "
+            "again with another --seed, --method nested or mcmc"
+        )
     c = prior.to_coordinates(theta)
     for p, flat, values in zip(prior.parameters, prior.flat, np.moveaxis(c, -1, 0), strict=True):
         mass = np.maximum(*(piled_up(s * values) for s in (1, -1))) if flat else far_out(values)
@@ -99,7 +107,7 @@ def training_warnings(info: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-VI = "the importance weights have collapsed; use --method mcmc or grid"
+WEIGHTS = "the importance weights have collapsed; use --method mcmc or grid"
 MCMC = "the chains have not converged; raise --samples, or use --method grid"
 
 

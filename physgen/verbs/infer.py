@@ -65,10 +65,11 @@ def infer(
 ) -> InferredPosterior:
     """Infer the posterior of theta for observed x, with a surrogate or from a dataset.
 
-    A surrogate's log p gives it on a grid (one to three parameters), by Markov chains, rejection
-    or variational inference. The methods of sbi learn from samples, of a surrogate or in a
+    A surrogate's log p gives it on a grid (one to three parameters), by a tempered population
+    (smc), which tells the evidence too, nested sampling, Markov chains, rejection or variational
+    inference. The methods of sbi learn from samples, of a surrogate or in a
     dataset; the trained network may be kept, and then takes the place of the surrogate. All but
-    grid and abc need physgen[sbi].
+    grid, smc and abc need physgen[sbi], nested needs physgen[nested].
 
     Args:
         model: checkpoint of a surrogate, dataset to learn from, or trained network.
@@ -76,8 +77,9 @@ def infer(
         out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
             true, where the observations say theta, and mean_error, what an estimated log Z does
             to the mean (rbm).
-        method: grid, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse, nle, abc; grid,
-            or mcmc for more than three parameters, if not given, and npe for a dataset.
+        method: grid, smc, nested, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse,
+            nle, abc; grid, or smc for more than three parameters, if not given, and npe for a
+            dataset.
         prior: other law of a parameter, inside the support of the training's: bounds, as in
             beta=0.2:0.6, or a distribution of scipy.stats, as in h=norm:0:0.1; may be repeated.
         fix: value of a parameter that is known, as in h=0; the posterior is of the others; may be
