@@ -65,6 +65,10 @@ def _merged(parts: Iterable[PagePart]) -> list[PagePart]:
 def _drawn(picture: Picture) -> Drawing:
     """A picture, to be drawn."""
     draw = uniform.FIGURES[picture.figure]
+    if picture.panels:
+        wide = figures.PANEL[0]
+        rows = -(-picture.panels // uniform.PANELS)
+        return grid(draw, *picture.data, size=(wide, 0.7 + rows * wide / uniform.PANELS))
     size = figures.SQUARE if picture.square else figures.PANEL
     return grid(lambda figure: draw(figure.add_subplot(), *picture.data), size=size)
 

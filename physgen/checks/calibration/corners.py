@@ -14,17 +14,23 @@ from simulators.base import Array
 
 __all__ = ["corner_densities", "corners_of"]
 
-SHOWN, SIDE = 3, 50
+SHOWN, SIDE, DRAWN = 3, 50, 1000
 
 
 def corners_of(run: Run) -> list[dict[str, Any]]:
-    """Posteriors of a few x of the data, spread over θ₁, or over its mean if it is not known."""
-    theta, x, posteriors = run.data
+    """Posteriors of a few x of the data, spread over θ₁, or over its mean if it is not known.
+
+    On a grid densities, else draws.
+    """
+    _, theta, x, posteriors = run.data
     found = []
     for i in evenly_ranked(posteriors.mean[:, 0] if theta is None else theta[:, 0], SHOWN):
         some = np.array([i])
-        log_density = run.target.log_density(x[some], some, run.seed)
-        corner = corner_densities(run.target.posterior(log_density, run.prior, 1))
+        posterior = run.target.posterior(x[some], some, run.prior, DRAWN, run.seed)
+        if isinstance(posterior, GridPosterior):
+            corner = corner_densities(posterior)
+        else:
+            corner = {"draws": posterior.sample(DRAWN, np.random.default_rng(run.seed))[0]}
         found.append({"row": i, "theta": None if theta is None else theta[i], **corner})
     return found
 
@@ -39,7 +45,10 @@ def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
     prior, dims = posterior.prior, len(posterior.axes)
     low, high = prior.to_coordinates(posterior.quantile(np.array([1e-3, 1 - 1e-3]))[0])
     more = 0.1 * (high - low)
-    c = np.linspace((low - more).clip(-1), (high + more).clip(max=1), SIDE)
+    c = np.linspace(
+        np.maximum(low - more, prior.ends[0]), np.minimum(high + more, prior.ends[1]), SIDE
+    )
+    slope = prior.slope(c)
     shown = [a[None] for a in c.T]
 
     def density(*pick: int) -> Array:
@@ -48,7 +57,8 @@ def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
         p = np.moveaxis(np.exp(posterior.on(tuple(axes))), [1 + d for d in pick],
                         range(1, 1 + len(pick)))  # fmt: skip
         rest = [a for d, a in enumerate(axes) if d not in pick]
-        return integral(rest, p)[0] / prior.scale[list(pick)].prod()
+        volume = np.prod(np.meshgrid(*slope.T[list(pick)], indexing="ij"), 0)
+        return integral(rest, p)[0] / volume
 
     return {
         "axes": list(prior.from_coordinates(c).T),

@@ -64,6 +64,7 @@ MOST_ROWS = 1000
 LEAST_ROWS = 20
 SHUFFLED = {1: 200, 2: 40, 3: 20}
 """Rows of the control of shuffled components at most, for D parameters: odd x are dear."""
+MOST_SHUFFLED = 20
 SAMPLES = 20
 CALIBRATION_SECTIONS = {"posteriors": 0.38, "own": 0.43, "shuffled": 0.05} | {
     check.name: check.share for check in CHECKS
@@ -87,11 +88,11 @@ def calibration(
     """Check the posteriors of a surrogate or a network on held-out rows, by checks with controls.
 
     Args:
-        model: what gives posteriors of one to three parameters.
+        model: what gives posteriors.
         theta: (n, D) parameters of the rows, from the prior; None where they are not known, so
             that only predictive checks and misspecification are judged.
         x: (n, *x_shape), one draw of p(x|θ) for each.
-        prior: uniform, within that of the training; other rows are left out.
+        prior: what θ follow, within the training's; other rows are left out.
         trusted: name of a simulator outside the registry that the caller vouches for.
         draws: random draws of each log p(x|θ); the family's default for posteriors if None.
         samples: draws of each posterior for the predictive checks.
@@ -102,8 +103,8 @@ def calibration(
         JSON data: one value a check, "checks" (all on one table), "warnings", "seconds".
 
     Raises:
-        UsageError: no likelihood, more parameters, too few rows under this prior, or rows
-            without θ for a network whose simulator is not known.
+        UsageError: no likelihood, too few rows under this prior, or rows without θ for a network
+            whose simulator is not known.
     """
     simulator = model.law.build_if_known(trusted)
     target = target_of(model, simulator, draws)
@@ -127,6 +128,7 @@ def calibration(
         "draws": target.draws,
         "samples": samples,
         "alpha": ALPHA,
+        "posteriors": target.posteriors,
         "resolved": float(run.data.found.resolved.mean()),
         "evaluations": run.data.found.evaluations.mean(),
         "information": _information(run.data, simulator, prior),
@@ -146,7 +148,7 @@ class _Inference:
 
     Attributes:
         target: what gives posteriors.
-        prior: uniform prior.
+        prior: of θ.
         samples: draws of each posterior for the predictive checks.
         seed: seed of everything that is random.
         progress: told the name of each section and the part of it that is done.
@@ -187,11 +189,10 @@ class _Inference:
             return posteriors_of(
                 self.target, theta, x, self.prior,
                 samples=max(self.samples, LC2ST_DRAWS), seed=self.seed + offset,
-                ranks={check.name: check.rank for check in CHECKS if check.rank},
-                controls=controls, tick=lambda part: self.progress(name, part),
+                checks=CHECKS, controls=controls, tick=lambda part: self.progress(name, part),
             )  # fmt: skip
 
-        return Seen(theta, x, section(name, found))
+        return Seen(self.prior, theta, x, section(name, found))
 
     def drawn(self, section: Sections, data: Seen, controls: bool) -> dict[str, Seen]:
         """Its own x at the θ of the data, or at others, and such x shuffled; or nothing."""
@@ -200,7 +201,7 @@ class _Inference:
         rng = np.random.default_rng([self.seed, 9])
         theta = self.prior.sample(MOST_ROWS, rng) if data.theta is None else data.theta
         x = self.target.draw(theta, rng).astype(data.x.dtype)
-        mixed = shuffle_components(x, rng)[: SHUFFLED[len(self.prior)]]
+        mixed = shuffle_components(x, rng)[: SHUFFLED.get(len(self.prior), MOST_SHUFFLED)]
         return {
             "own": self.seen(section, "own", theta, x, 1, controls),
             "shuffled": self.seen(section, "shuffled", None, mixed, 2),
@@ -233,11 +234,15 @@ def _scalars(physics: object | None, x: Array) -> dict[str, Observable]:
 def _information(data: Seen, simulator: Simulator | None, prior: Prior) -> dict[str, Any] | None:
     """What x tells of θ, on average, in nats, and the most that it could where that is known.
 
+    None where θ, or the evidence of a posterior, is not known.
+
     It is −∞, told as None, where a posterior excludes the θ of its x; "excluded" counts these.
     """
     if data.theta is None:
         return None
     gain, excluded = data.found.gain, int(np.isneginf(data.found.gain).sum())
+    if np.isnan(gain).any():
+        return None
     value, se = (None, None) if excluded else estimate(gain)
     exact = declared.mutual_information(simulator, prior) if simulator else None
     return {"gain": value, "se": se, "exact": exact, "excluded": excluded}

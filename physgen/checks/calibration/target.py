@@ -16,6 +16,7 @@ import torch
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.posterior.base import Draws
 from physgen.posterior.grid import (
     GRID,
     NODES,
@@ -25,6 +26,7 @@ from physgen.posterior.grid import (
     of_network,
     of_surrogate,
 )
+from physgen.posterior.smc import smc
 from physgen.sbi.networks import Network
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array, Simulator
@@ -40,13 +42,15 @@ class Target:
     Attributes:
         name: what it is called.
         law: what its x follow.
-        log_density: x (n, *x_shape), which rows they are (n,), seed → log density of θ, as
-            `grid_posterior` wants it; equal for equal x, row and seed.
+        log_density: x (n, *x_shape), which rows they are (n,), seed → log p(x|θ), up to a
+            function of x, as `grid_posterior` wants it; equal for equal x, row and seed.
         draw: θ (n, D) → one x for each; None where nothing can be drawn.
         is_own: whether x is drawn by the very law that log_density is of.
         likelihood: kind of the log p(x|θ); empty if it is a density of θ.
         draws: random draws of each log p(x|θ); None where there are none.
         grid: options of the grid that resolves its posteriors.
+        network: what draws θ by itself, of more parameters than a grid is for; None where
+            nothing does.
     """
 
     name: str
@@ -57,10 +61,61 @@ class Target:
     likelihood: str = ""
     draws: int | None = None
     grid: Mapping[str, Any] = field(default_factory=dict)
+    network: Network | None = None
 
-    def posterior(self, log_density: LogLikelihood, prior: Prior, n: int) -> GridPosterior:
-        """The posteriors of the n rows that a log density is of, under a prior."""
-        return grid_posterior(log_density, prior, n, **self.grid)
+    @property
+    def posteriors(self) -> str:
+        """What its posteriors are made by: grid, network or smc."""
+        return "grid" if len(self.law.prior) in NODES else "network" if self.network else "smc"
+
+    def posterior(
+        self, x: Array, index: Array, prior: Prior, k: int, seed: int
+    ) -> GridPosterior | Draws:
+        """Posteriors of observations under a prior, on the grid or as draws.
+
+        Args:
+            x: (n, *x_shape).
+            index: which rows of all they are, (n,).
+            prior: of θ.
+            k: draws of each, at least, where there are draws.
+            seed: seed of all that is random.
+        """
+        log_density = self.log_density(x, index, seed)
+        if self.posteriors == "grid":
+            return grid_posterior(log_density, prior, len(x), **self.grid)
+        if self.network:
+            return network_draws(self.network, x, index, prior, k, seed)
+        return smc(log_density, prior, len(x), k, seed=seed + int(index[0]))
+
+    def log_joint(
+        self, x: Array, index: Array, prior: Prior, seed: int
+    ) -> Callable[[Array], Array]:
+        """Log p(x, c) of points c (n, k, D) in the prior's coordinates, (n, k); −∞ beyond."""
+        log_density = self.log_density(x, index, seed)
+
+        def log_joint(c: Array) -> Array:
+            theta = prior.from_coordinates(c.clip(*prior.ends))
+            return log_density(theta) + prior.log_density(c)
+
+        return log_joint
+
+
+def network_draws(
+    network: Network, x: Array, index: Array, prior: Prior, k: int, seed: int
+) -> Draws:
+    """What a network draws itself under its own prior.
+
+    Args:
+        network: of a method that draws.
+        x: (n, *x_shape).
+        index: which rows of all they are, (n,).
+        prior: of θ.
+        k: draws of each.
+        seed: seed of the draws.
+    """
+    c, leak = network.draw(x, k, seed, index)
+    return Draws(prior.from_coordinates(c)[:, None], of_network(network, x),
+                 {"log_evidence": np.log1p(-leak)})  # fmt: skip
 
 
 def target_of(
@@ -69,15 +124,13 @@ def target_of(
     """A surrogate or a network, as calibration sees it.
 
     Args:
-        model: what gives posteriors of one to three parameters.
+        model: what gives posteriors.
         simulator: the law that a network's x follow, if that is known.
         draws: random draws of each log p(x|θ); the family's default for posteriors if None.
 
     Raises:
-        UsageError: no likelihood, or more parameters.
+        UsageError: no likelihood.
     """
-    if len(model.law.prior) not in NODES:
-        raise UsageError(f"calibrate: expected 1 to 3 parameters, got {len(model.law.prior)}")
     if isinstance(model, Surrogate):
         return _of_surrogate(model, draws or model.posterior_draws)
     return _of_network(model, simulator)
@@ -103,5 +156,9 @@ def _of_network(network: Network, simulator: Simulator | None) -> Target:
         return of_network(network, x)
 
     draw = simulator.sample if simulator else None
-    grid = GRID[len(network.law.prior)]
-    return Target(network.method, network.law, log_density, draw, False, grid=grid)
+    many = len(network.law.prior) not in NODES
+    return Target(
+        network.method, network.law, log_density, draw, False,
+        grid=GRID.get(len(network.law.prior), {}),
+        network=network if many and network.draws else None,
+    )  # fmt: skip
