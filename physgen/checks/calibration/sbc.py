@@ -79,10 +79,10 @@ def _part(section: Section, result: Section, labels: Labels) -> PagePart:
         "No ranks: the rows have no θ.",
         _pictures(section, result, labels),
         "Ranks of the true parameter in its posterior",
-        "Simulation-based calibration. Left: posterior probability of less than the true value, a "
-        "histogram; flat if posteriors are right, a bowl if they are too narrow, a slope if they "
-        "are shifted. Right: the same as a distribution function less the uniform one, with the "
-        "band that 95 % of uniform samples keep within at all levels at once.",
+        "Simulation-based calibration. First: posterior probability of less than the true value, "
+        "a histogram; flat if posteriors are right, a bowl if they are too narrow, a slope if "
+        "they are shifted. Then: the same as a distribution function less the uniform one, with "
+        "the band that 95 % of uniform samples keep within at all levels at once.",
     )
 
 
