@@ -25,6 +25,7 @@ from physgen.registry import Kind, find, targets
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
 from physgen.runtime.terminal import printable
 from physgen.verbs.products import Product
+from simulators.parameter import law_of
 
 __all__ = ["main"]
 
@@ -32,24 +33,35 @@ SHORT = {"out": "-o", "n": "-n"}
 
 
 class Pair(click.ParamType[Any]):
-    """``name=value`` or ``name=low:high``."""
+    """``name=value``, or ``name=law``."""
 
-    def __init__(self, numbers: int) -> None:
-        self.numbers = numbers
-        self.name = "NAME=LOW:HIGH" if numbers == 2 else "NAME=VALUE"
+    def __init__(self, of: Callable[[str], Any], name: str) -> None:
+        self.of, self.name = of, name
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, Any]:
-        """The name and its number, or pair of numbers."""
+        """The name, and its number or law."""
         name, _, text = str(value).partition("=")
         try:
-            found = tuple(float(v) for v in text.split(":"))
-        except ValueError:
-            found = ()
-        if not name or len(found) != self.numbers:
+            found = self.of(text)
+        except ValueError as error:
+            self.fail(f"expected {self.name}, got {value!r}: {error}", param, ctx)
+        if not name:
             self.fail(f"expected {self.name}, got {value!r}", param, ctx)
-        return name, found if self.numbers == 2 else found[0]
+        return name, found
+
+
+def law(text: str) -> Any:
+    """A law of a parameter, as text has it.
+
+    Raises:
+        ValueError: none, or a number.
+    """
+    found = law_of(text)
+    if isinstance(found, float):
+        raise ValueError("one value is not LOW:HIGH; see --fix")
+    return found
 
 
 class RowRange(click.ParamType[slice]):
@@ -80,7 +92,8 @@ def click_type(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation)), False
     if get_origin(annotation) is Mapping:
-        return Pair(1 if get_args(annotation)[1] is float else 2), True
+        number = get_args(annotation)[1] is float
+        return Pair(float, "NAME=VALUE") if number else Pair(law, "NAME=LOW:HIGH"), True
     if annotation is slice:
         return RowRange(), False
     if annotation is Path:

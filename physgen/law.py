@@ -17,21 +17,21 @@ from physgen.errors import DataError, UsageError
 from physgen.registry import find, name_of, registered
 from physgen.runtime.options import build, options, resolved
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Simulator, Support, Symmetry
-from simulators.prior import Prior
+from simulators.prior import Box, Prior
 
-__all__ = ["Law", "require_box"]
+__all__ = ["Law", "require_prior"]
 
 
-def require_box(prior: Any) -> None:
-    """Refuse a prior that is not exactly a Prior: files keep its bounds alone.
+def require_prior(prior: Any) -> None:
+    """Refuse what is no `Prior`, or is a class of one's own, of which files would keep less.
 
     Raises:
         ValueError: something else, a class derived from Prior included.
     """
-    if type(prior) is not Prior:
+    if type(prior) not in (Prior, Box):
         raise ValueError(
-            f"prior: expected a simulators.Box, got {type(prior).__name__}; files keep bounds "
-            "alone, so that a prior of another law would be replaced by a uniform one"
+            f"prior: expected a simulators.Prior or Box, got {type(prior).__name__}; files keep "
+            "the law of each parameter, and nothing that a class adds to it"
         )
 
 
@@ -42,7 +42,7 @@ class Law:
     Attributes:
         simulator: name of the simulator, as the registry knows it.
         options: all its options, defaults included.
-        prior: prior over θ (the simulator's own, or narrower or wider bounds).
+        prior: prior over θ (the simulator's own, or one with other laws of some parameters).
         x_shape: shape of one x.
         support: the values that x can take.
         symmetries: maps of x that leave p(x|θ) unchanged.
@@ -65,7 +65,7 @@ class Law:
         Raises:
             ValueError: any of these.
         """
-        require_box(self.prior)
+        require_prior(self.prior)
         if self.support not in SUPPORTS:
             raise ValueError(
                 f"support: expected one of {', '.join(SUPPORTS)}, got {self.support!r}"
@@ -103,7 +103,7 @@ class Law:
         cls,
         what: str | type[Simulator] | Simulator,
         options: Mapping[str, Any] | None = None,
-        prior: Mapping[str, tuple[float, float]] | None = None,
+        prior: Prior | Mapping[str, Any] | None = None,
     ) -> Law:
         """The law of a simulator.
 
@@ -111,7 +111,8 @@ class Law:
             what: a registered simulator, ``package.module:Class``, a class, or a simulator itself,
                 whose options are read from its attributes.
             options: options of the simulator; defaults for the rest.
-            prior: other bounds for some of the parameters.
+            prior: other laws for some of the parameters: bounds, distributions or values; or a
+                prior over all of them.
 
         Raises:
             UsageError: an unknown name, option or parameter, or a value that is refused.
@@ -124,11 +125,11 @@ class Law:
         simulator = cls._build(name, given)
         try:
             declared.observables(simulator)
-            require_box(simulator.prior)
+            require_prior(simulator.prior)
             return cls(
                 simulator=name,
                 options=resolved(find("simulators", name), given),
-                prior=simulator.prior.replace(**dict(prior or {})),
+                prior=simulator.prior.with_laws(prior),
                 x_shape=tuple(simulator.x_shape),
                 support=declared.support(simulator),
                 symmetries=declared.symmetries(simulator),
@@ -145,10 +146,13 @@ class Law:
     def build(self) -> Simulator:
         """The simulator itself, for a caller who vouches for its name.
 
+        What the prior fixes is no part of the θ that it takes.
+
         Raises:
             UsageError: a simulator that cannot be found or built.
         """
-        return self._build(self.simulator, self.options)
+        made = self._build(self.simulator, self.options)
+        return declared.Fixed(made, self.prior) if self.prior.fixed else made
 
     def build_if_known(self, trusted: str | None = None) -> Simulator | None:
         """The simulator itself, or None where it may not be imported.

@@ -1,33 +1,68 @@
-"""Priors between what was learnt and what is asked for: a part of one, and what two share."""
+"""Priors between what was learnt and what is asked for: one inside another, and what two share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from physgen.errors import UsageError
+from simulators.parameter import Uniform
 from simulators.prior import Prior
 
-__all__ = ["common_prior", "restrict_prior"]
+__all__ = ["asked_for", "common_prior", "correlated", "laws_in_words", "restrict_prior"]
+
+
+def asked_for(
+    prior: Prior | Mapping[str, Any] | None, fix: Mapping[str, float] | None
+) -> Prior | Mapping[str, Any]:
+    """Laws of some parameters, and values of others, together.
+
+    Raises:
+        UsageError: a parameter in both, or one that the prior does not have.
+    """
+    values = {name: float(value) for name, value in (fix or {}).items()}
+    if isinstance(prior, Prior):
+        return restrict_prior(prior, values, "the prior has") if values else prior
+    if twice := set(prior or {}) & set(values):
+        raise UsageError(f"prior: {', '.join(sorted(twice))} is both given a law and fixed")
+    return {**(prior or {}), **values}
+
+
+def correlated(prior: Prior, correlation: Mapping[str, float] | None) -> Prior:
+    """A prior with correlations of pairs, as in ``beta:h``, besides its own.
+
+    Raises:
+        UsageError: no pair of its parameters, or a correlation that cannot be.
+    """
+    pairs = {tuple(key.split(":")): float(r) for key, r in (correlation or {}).items()}
+    try:
+        return prior.correlate(pairs)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def restrict_prior(
-    known: Prior, bounds: Mapping[str, tuple[float, float]] | None, who: str = "the training knows"
+    known: Prior,
+    laws: Prior | Mapping[str, Any] | None,
+    who: str = "the training knows",
 ) -> Prior:
     """The prior that was asked for, inside what is known.
 
     Args:
-        known: the box outside of which nothing is known.
-        bounds: other bounds for some of the parameters.
+        known: the prior outside of whose support nothing is known.
+        laws: other laws, or values, of some of the parameters.
         who: what knows it, with its verb.
 
     Raises:
-        UsageError: another parameter, or bounds beyond what is known.
+        UsageError: another parameter, or support beyond what is known.
     """
     try:
-        prior = known.replace(**dict(bounds or {}))
+        prior = known.with_laws(laws)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    for p, k in zip(prior.parameters, known.parameters, strict=True):
+    support = {p.name: p for p in known.parameters}
+    for p in prior.every:
+        k = support.get(p.name, p)
         if p.low < k.low or p.high > k.high:
             raise UsageError(
                 f"prior: expected {p.name} within {k.bounds}, where {who} it, got {p.bounds}"
@@ -35,29 +70,58 @@ def restrict_prior(
     return prior
 
 
-def common_prior(
-    trained: Prior, data: Prior, bounds: Mapping[str, tuple[float, float]] | None
-) -> Prior:
-    """The prior to judge posteriors under: what the training knew and the data have, or less.
+def common_prior(trained: Prior, data: Prior, bounds: Prior | Mapping[str, Any] | None) -> Prior:
+    """The prior to judge posteriors under: that of the data, in what the training knew, or less.
 
     Args:
         trained: prior of the surrogate.
-        data: prior of the dataset.
-        bounds: what was asked for.
+        data: prior of the dataset, which its θ follow.
+        bounds: what was asked for: bounds of what is uniform, so that the θ inside follow it too.
 
     Raises:
-        UsageError: another parameter, bounds outside, or nothing in common.
+        UsageError: another parameter, bounds outside, nothing in common, or a prior that no part
+            of the rows follows.
     """
     if trained.names != data.names:
         raise UsageError(
             f"theta: expected data of {', '.join(trained.names)}, as was learnt, got "
             f"{', '.join(data.names)}; of another simulator?"
         )
-    pairs = zip(trained.parameters, data.parameters, strict=True)
+    cut = {
+        d.name: (max(t.low, d.low), min(t.high, d.high))
+        for t, d in zip(trained.parameters, data.parameters, strict=True)
+        if t.low > d.low or t.high < d.high
+    }
+    return _cut(_cut(data, cut, "surrogate and data know"), bounds, "surrogate and data know")
+
+
+def _cut(data: Prior, bounds: Prior | Mapping[str, Any] | None, who: str) -> Prior:
+    """The law of those θ of a dataset that lie inside of bounds.
+
+    Raises:
+        UsageError: bounds of what is not uniform, or nothing inside.
+    """
     try:
-        common = trained.replace(
-            **{t.name: (max(t.low, d.low), min(t.high, d.high)) for t, d in pairs}
-        )
+        prior = data.with_laws(bounds)
     except ValueError as error:
         raise UsageError(f"surrogate and data have no prior in common: {error}") from error
-    return restrict_prior(common, bounds, "surrogate and data know")
+    changed = [(p, q) for p, q in zip(data.every, prior.every, strict=True) if p != q]
+    for p, q in changed:
+        if not (isinstance(p.law, Uniform) and isinstance(q.law, Uniform)) or data.correlation:
+            raise UsageError(
+                f"prior: theta of the data follow {p.name} = {p.bounds}, and no part of them "
+                f"{q.bounds}; judge data that were drawn from the prior of the posteriors"
+            )
+    return restrict_prior(data, bounds, who)
+
+
+def laws_in_words(prior: Prior | Mapping[str, Any] | None) -> dict[str, str]:
+    """Laws that were given, as the command line spells them.
+
+    Raises:
+        UsageError: what is no law.
+    """
+    try:
+        return Prior.words(prior)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -22,7 +22,7 @@ import simulators.base as declared
 from physgen.dataset.assumptions import broken_assumptions, float_type
 from physgen.dataset.simulated import Manners, drawn
 from physgen.errors import DataError, UsageError
-from physgen.law import Law, require_box
+from physgen.law import Law, require_prior
 from physgen.registry import class_path, find, require_own_name
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Array, LogProb, Simulator
 from simulators.prior import Prior
@@ -51,7 +51,7 @@ def check_simulator(simulator: Simulator) -> list[str]:
     if isinstance(simulator, type):
         return [f"expected a simulator, got the class {simulator.__name__}; call it first"]
     try:
-        require_box(getattr(simulator, "prior", None))
+        require_prior(getattr(simulator, "prior", None))
     except ValueError as error:
         return [str(error)]
     if not callable(getattr(simulator, "sample", None)):
@@ -145,7 +145,7 @@ def truth(simulator: Simulator) -> Iterator[str]:
         return
     prior = simulator.prior
     theta = prior.sample(ROWS, np.random.default_rng(5))
-    theta -= SHIFT * (theta - prior.low)  # leaves room for a shift of θ within the prior
+    theta -= SHIFT * (theta - prior.bulk[0])  # leaves room for a shift of θ within the prior
     x = drawn(simulator, theta.copy(), np.random.default_rng(4))
     given = theta.copy(), x.copy()
     log_p = np.asarray(log_prob(theta, x))
@@ -193,8 +193,9 @@ def ratio_test(
         log_p: log_prob of them, (n,).
         prior: within which θ is moved.
     """
+    low, high = prior.bulk
     for d, parameter in enumerate(prior.parameters):
-        step = SHIFT * (parameter.high - parameter.low)
+        step = SHIFT * (high - low)[d]
         for _ in range(30):
             moved = theta.copy()
             moved[:, d] += step
@@ -274,7 +275,7 @@ def gradients(surrogate: Surrogate, rows: int) -> Iterator[str]:
         return
     prior, (theta, x) = surrogate.law.prior, draw_pairs(surrogate, rows)
     middle, width = (
-        torch.from_numpy(v) for v in ((prior.low + prior.high) / 2, prior.high - prior.low)
+        torch.from_numpy(v) for v in (prior.bulk.mean(0), np.diff(prior.bulk, axis=0)[0])
     )
     theta, x = middle + 0.9 * (theta - middle), x.double()  # leaves room for a step
 

@@ -34,13 +34,15 @@ attribute          meaning                                       absent means
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from simulators.prior import Array, Prior
+from simulators.prior import Prior
 
+Array = NDArray[Any]
 Support = Literal["spins", "levels", "nonnegative", "reals"]
 Symmetry = Literal["shift", "reflect", "transpose", "flip"]
 SUPPORTS: tuple[Support, ...] = get_args(Support)
@@ -128,6 +130,38 @@ class Simulator(Protocol):
 
 
 LogProb = Callable[[Array, Array], Array]
+OF_THETA = ("log_prob", "log_z", "sample", "verify")
+"""What of a simulator takes θ before anything else."""
+
+
+class Fixed:
+    """A simulator some of whose parameters are fixed: θ is of the others alone.
+
+    Args:
+        simulator: of all parameters.
+        prior: over the free ones, with the values of the others.
+    """
+
+    def __init__(self, simulator: Simulator, prior: Prior) -> None:
+        self._simulator, self._complete = simulator, prior.complete
+        self.prior = prior
+        self.observables = {
+            name: replace(o, exact=o.exact and self._of_theta(o.exact))
+            for name, o in observables(simulator).items()
+        }
+        self.joint = {
+            name: replace(o, function=self._of_theta(o.function))
+            for name, o in joint_observables(simulator).items()
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "mutual_information":  # it takes the whole prior
+            raise AttributeError(name)
+        found = getattr(self._simulator, name)
+        return self._of_theta(found) if name in OF_THETA else found
+
+    def _of_theta(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda theta, *args, **given: function(self._complete(theta), *args, **given)
 
 
 def support(simulator: Simulator) -> Support:

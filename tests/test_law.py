@@ -187,7 +187,7 @@ class Tilted(Box):
 
 
 def test_a_prior_that_files_do_not_keep_is_refused(tmp_path, monkeypatch):
-    told = "prior: expected a simulators.Box, got Tilted; files keep bounds alone"
+    told = "prior: expected a simulators.Prior or Box, got Tilted; files keep the law"
     with pytest.raises(ValueError, match=told):
         Law("toy", Tilted(a=(0, 1)), (3,))
     (tmp_path / "tilted.py").write_text(

@@ -69,7 +69,8 @@ def curves_section(
         prior: whose range of the first parameter is binned.
     """
     first = prior.parameters[0]
-    parts = [r for *_, r in bins(theta[:, 0], first.low, first.high, BINS)]
+    low, high = prior.bulk[:, 0]
+    parts = [r for *_, r in bins(theta[:, 0], low, high, BINS)]
     section = {}
     for name, observable in scalars.items():
         exact = observable.exact(theta) if observable.exact else None
@@ -173,7 +174,7 @@ def gallery_section(name: str, theta: Array, x: Array, fake: Array) -> dict[str,
 
 def latents_section(surrogate: Surrogate) -> list[dict[str, Any]]:
     """Rows of x along latents from −2 to 2, at the centre of the prior."""
-    centre = (surrogate.law.prior.low + surrogate.law.prior.high) / 2
+    centre = surrogate.law.prior.median
     theta = centre[0] if len(centre) == 1 else centre
     return [
         {"name": name, "theta": theta, "values": np.linspace(-2, 2, len(x)), "x": x.cpu().numpy()}

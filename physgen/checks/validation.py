@@ -153,8 +153,9 @@ def _nll(
     model, dims = log_p.value.numpy(), surrogate.law.size
     bootstrap = [scored(one).value.numpy() for one in surrogate.log_z_bootstrap()]
     others = np.array(bootstrap or [model])
-    first = surrogate.law.prior.parameters[0]
-    parts = bins(theta[:, 0], first.low, first.high, THETA_BINS)
+    prior = surrogate.law.prior
+    low, high = prior.bulk[:, 0]
+    parts = bins(theta[:, 0], low, high, THETA_BINS)
     gap, mass = paired(exact, model, others), log_mass(exact, model, others)
     verdict = never_above(gap) if truth else None
     return {
@@ -170,7 +171,7 @@ def _nll(
         "log_mass_se": mass.se,
         "draw_stderr": log_p.stderr.double().mean().item() if len(x) else None,
         "verdict": vars(verdict) if verdict else None,
-        "parameter": first.name,
+        "parameter": prior.names[0],
         "by_theta": [
             {"low": low, "high": high, "rows": len(rows)}
             | _per_dim(exact[rows], model[rows], others[:, rows], dims)

@@ -1,6 +1,6 @@
 """Invertible maps between data space and the standardised space in which networks live.
 
-θ is mapped from the prior's box to [−1, 1]^D, x by a map that its support asks for. Where the map
+θ is mapped to its prior's own coordinates, x by a map that its support asks for. Where the map
 of x is not volume-preserving, log p(x) = log p(z) + log|det ∂z/∂x|: the maps carry that term, so
 that every log p that leaves a surrogate is in the raw units of x.
 """
@@ -8,6 +8,7 @@ that every log p that leaves a surrogate is in the raw units of x.
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ __all__ = [
     "Standardise",
     "Symmetries",
     "Transform",
+    "coordinates",
     "finite_part",
     "for_support",
 ]

@@ -7,13 +7,12 @@ moments are Simpson's rule, its quantiles are roots of quadratics, and a draw is
 its mass followed, axis by axis, by the quantile of a linear density (Rosenblatt 1952). Draws are
 continuous and independent, not points of the grid.
 
-The grid lies in the prior's own coordinates c ∈ [−1, 1]^D, whatever the size of θ. What is asked
-for by θ, or answers in it, goes through the prior's map; log p(θ|x) − log p(θ) knows none.
+The grid lies in the prior's own coordinates c, whatever the size of θ. What is asked for by θ, or
+answers in it, goes through the prior's map.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,14 +38,14 @@ class GridPosterior:
     """p(θ|x) of n observations, each on a grid of its own.
 
     Attributes:
-        prior: uniform, over D parameters.
-        nodes: one (n, m) array of increasing points c for each parameter, from −1 to 1, the ends
-            of the prior; the last one is repeated where others have more.
+        prior: over D parameters.
+        nodes: one (n, m) array of increasing points c for each parameter, between the ends of the
+            prior; the last one is repeated where others have more.
         values: log p(c|x) on the product of the nodes, (n, m, …, m).
         log_evidence: log ∫ p(x|θ) p(θ) dθ, (n,).
         evaluations: how often log p(x|θ) was evaluated for each observation, (n,).
         resolved: whether the nodes resolve the posterior, (n,); false also where p(x|θ) drops
-            to zero inside the box, and for correlations of two parameters beyond about 0.95.
+            to zero inside the prior, and for correlations of two parameters beyond about 0.95.
     """
 
     prior: Prior
@@ -88,25 +87,34 @@ class GridPosterior:
     @property
     def mean(self) -> Array:
         """E[θ|x], (n, D)."""
-        return self.prior.from_coordinates(self._mean)
+        middle, unit, mean = self._moments[:3]
+        return middle + unit * mean
 
     @property
     def sd(self) -> Array:
         """Standard deviation of each parameter, (n, D)."""
-        mean = self._mean
-        variance = self._expectation(lambda c, d: (c - mean[:, d, None]) ** 2)
-        return self.prior.scale * np.sqrt(variance)
+        *_, unit, _, sd = self._moments
+        return unit * sd
+
+    @cached_property
+    def _moments(self) -> tuple[Array, Array, Array, Array]:
+        """θ where c has its mean, dθ/dc there, and mean and width of θ in their units, (n, D)."""
+        c_mean = self._expectation(lambda c, d: c)
+        middle, unit = self.prior.from_coordinates(c_mean), self.prior.slope(c_mean)
+
+        def off(c: Array, d: int) -> Array:
+            if self.prior.affine[d]:
+                return c - c_mean[:, [d]]
+            return (self.prior.column(d, c) - middle[:, [d]]) / unit[:, [d]]
+
+        mean = self._expectation(off)
+        variance = self._expectation(lambda c, d: (off(c, d) - mean[:, [d]]) ** 2)
+        return middle, unit, mean, np.sqrt(variance)
 
     def marginal(self, d: int) -> tuple[Array, Array]:
         """Points θ_d, (n, G), and the density of parameter d on them, (n, G)."""
         c, density = self._marginals[d]
-        theta = self.prior.from_coordinates(np.stack([c] * len(self.prior), -1))[..., d]
-        return theta, density / self.prior.scale[d]
-
-    @cached_property
-    def _mean(self) -> Array:
-        """E[c|x], (n, D)."""
-        return self._expectation(lambda c, d: c)
+        return self.prior.column(d, c), density / self.prior.column_slope(d, c)
 
     @cached_property
     def _marginals(self) -> list[tuple[Array, Array]]:
@@ -136,7 +144,7 @@ class GridPosterior:
             theta: k points for each observation, (n, k, D).
 
         Returns:
-            The probability of less, (n, k, D); 0 below the box and 1 above.
+            The probability of less, (n, k, D); 0 below the prior's bounds and 1 above.
         """
         c = self.prior.to_coordinates(theta)
         return np.stack([_cdf(c[..., d], *m) for d, m in enumerate(self._marginals)], -1)
@@ -146,13 +154,15 @@ class GridPosterior:
         return self.quantile(np.array([0.5 - level / 2, 0.5 + level / 2]))
 
     def log_prob(self, theta: Array) -> Array:
-        """log p(θ|x) of k points for each observation, (n, k, D) → (n, k); −∞ outside the box."""
+        """log p(θ|x) of k points for each, (n, k, D) → (n, k); −∞ outside of the prior."""
         c = self.prior.to_coordinates(theta)
         points = [self[i : i + 1].on(tuple(one.T[..., None])).ravel() for i, one in enumerate(c)]
-        return np.stack(points) + len(self.prior) * math.log(2) + self.prior.log_prob(theta)
+        inside = self.prior.contains(theta) & (abs(c) <= self.prior.ends[1]).all(-1)
+        volume = np.log(self.prior.slope(np.where(inside[..., None], c, 0))).sum(-1)
+        return np.where(inside, np.stack(points) - volume, -np.inf)
 
     def on(self, axes: tuple[Array, ...]) -> Array:
-        """log p(c|x) on the product of other axes within [−1, 1], (n, Q) each → (n, Q, …, Q)."""
+        """log p(c|x) on the product of other axes within the ends, (n, Q) each → (n, Q, …, Q)."""
         values = on_axes(self.nodes, self.values, axes)
         return np.where(values > VANISHING, values, -np.inf)
 

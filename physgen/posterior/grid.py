@@ -3,15 +3,16 @@ r"""The normalised posterior of one to three parameters on a grid, from any log 
 With D ≤ 3 parameters Bayes' rule needs no Markov chain: p(θ|x) = p(x|θ) p(θ)/p(x) on a product of
 node sets, with the evidence p(x) = ∫ p(x|θ) p(θ) dθ as a by-product. What is dear is log p(x|θ),
 so nodes go where the mass can be. They lie in the prior's own coordinates, so that the size of θ
-does not matter; the first are uniform over its cube. With f the log p
-less its maximum over the nodes, and s the smaller second divided difference of a cell's two ends,
+does not matter; the first are uniform between their ends. With f the log of p(x|θ) times the
+prior's density there, less its maximum over the nodes, and s the smaller second divided difference
+of a cell's two ends,
 
     b(t) = (1 − t) f_k + t f_{k+1} − h² t(1 − t) s
 
 tells how high f may go between two nodes h apart: exactly for a Gaussian, even where all nodes
-lie in its flanks. The next nodes are the box's ends and the edges of the parts where b > −18, and
-within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number for each
-width of a mode, fewer in tails. Each observation has nodes of its own, where and as many as it
+lie in its flanks. The next nodes are the prior's ends and the edges of the parts where b > −18,
+and within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number for
+each width of a mode, fewer in tails. Each observation has nodes of its own, where and as many as it
 wants them, so that a posterior may be hundreds of times narrower than the prior, piled up at a
 bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a Gaussian, is below
 `tolerance` in all cells where b > −4.5, and is evaluated no more from then on; a mode that no
@@ -106,7 +107,7 @@ def grid_posterior(
 
     Args:
         log_likelihood: of n observations, the same value for the same θ.
-        prior: uniform prior over one to three parameters.
+        prior: over one to three parameters.
         n: number of observations.
         nodes: nodes per axis in each round, at least 5; by the number of parameters if None.
         rounds: rounds of evaluation at most; 1 does not zoom.
@@ -121,14 +122,14 @@ def grid_posterior(
     m = NODES[len(prior)] if nodes is None else nodes
     if m < 5 or rounds < 1:
         raise UsageError(f"grid: expected at least 5 nodes and 1 round, got {m} and {rounds}")
-    axes = [np.tile(np.linspace(-1, 1, m), (n, 1)) for _ in prior.names]
+    axes = [np.tile(np.linspace(-end, end, m), (n, 1)) for end in prior.ends[1].tolist()]
 
-    def in_cube(c: Array, which: Array) -> Array:
-        return log_likelihood(prior.from_coordinates(c), which)
+    def joint(c: Array, which: Array) -> Array:
+        return log_likelihood(prior.from_coordinates(c), which) + prior.log_density(c)
 
     left, evaluations, parts = np.arange(n), np.zeros(n, dtype=int), []
     for done in range(1, rounds + 1):
-        values, peak, count = _evaluate(in_cube, axes, left)
+        values, peak, count = _evaluate(joint, axes, left)
         evaluations[left] += count
         wishes, resolved = _plan(axes, values, tolerance)
         ready = resolved | (done == rounds)
@@ -142,8 +143,7 @@ def grid_posterior(
     raw = GridPosterior(prior, tuple(axes), values, peak, evaluations, resolved)
     log_mass = np.log(integral(list(raw.axes), raw.density))
     values -= log_mass.reshape(-1, *[1] * len(axes))
-    log_evidence = peak + log_mass - len(prior) * math.log(2)
-    return GridPosterior(prior, tuple(axes), values, log_evidence, evaluations, resolved)
+    return GridPosterior(prior, tuple(axes), values, peak + log_mass, evaluations, resolved)
 
 
 class _Part(NamedTuple):
@@ -276,9 +276,9 @@ def _by_rows(rows: Callable[[Array, Array], Array], x: Array, iid: bool) -> LogL
 
 
 def _evaluate(
-    log_likelihood: Callable[[Array, Array], Array], axes: list[Array], which: Array
+    joint: Callable[[Array, Array], Array], axes: list[Array], which: Array
 ) -> tuple[Array, Array, Array]:
-    """log p on the product of the axes, less its maximum (k,), that maximum, and evaluations.
+    """log p(x, c) on the product of the axes less its maximum, that maximum, and evaluations.
 
     What repeats a node repeats its value.
     """
@@ -290,7 +290,7 @@ def _evaluate(
         new &= np.moveaxis(along_last(np.diff(x, prepend=-np.inf) > 0, new), -1, 1 + d)
     count = new.reshape(len(new), -1).sum(-1)
     values = np.empty(new.shape)
-    values[new] = log_likelihood(c[new][:, None], which.repeat(count))[:, 0]
+    values[new] = joint(c[new][:, None], which.repeat(count))[:, 0]
     for d, x in enumerate(axes):
         known = along_last(np.minimum(np.arange(x.shape[1]), cell_counts(x)[:, None]), values)
         values = np.take_along_axis(values, np.moveaxis(known, -1, 1 + d), 1 + d)
@@ -299,7 +299,7 @@ def _evaluate(
         bad = int(np.flatnonzero(~np.isfinite(peak))[0])
         raise DataError(
             f"observation {which[bad]}: expected a log p(x|θ) that is NaN nowhere and finite "
-            f"somewhere in the prior's box, got a maximum of {peak[bad]}"
+            f"somewhere under the prior, got a maximum of {peak[bad]}"
         )
     return np.maximum(values - along_last(peak, values), -FLOOR), peak, count
 
@@ -333,7 +333,7 @@ def _plan(
 
 
 def _zoom(x: Array, wish: Array, most: int) -> Array:
-    """New nodes (n, m): the box's ends, the rest by the wish (n, m − 1, P) for them.
+    """New nodes (n, m): the prior's ends, the rest by the wish (n, m − 1, P) for them.
 
     Each row gets as many as it wishes for, within limits, and its last one again up to m.
     An edge of the parts that are wished for becomes a node, so that no wide cell reaches into

@@ -215,9 +215,10 @@ def arrays_of(found: Inferred, samples: int, seed: int) -> dict[str, Array]:
 
 def true_of(rows: Rows, options: InferenceOptions) -> dict[str, Array]:
     """What observations were drawn at, (n, D), under "true"; nothing if that is not known."""
-    theta, meta = rows.theta, rows.meta
-    if theta is None or meta is None or meta.law.prior.names != options.prior.names:
+    theta, meta, names = rows.theta, rows.meta, options.prior.names
+    if theta is None or meta is None or not set(names) <= set(meta.law.prior.names):
         return {}
+    theta = theta[:, [meta.law.prior.names.index(name) for name in names]]
     if not options.iid:
         return {"true": theta}
     return {"true": theta[:1]} if (theta == theta[0]).all() else {}

@@ -112,7 +112,7 @@ class InferenceOptions:
 
     Attributes:
         method: one of the source's methods.
-        prior: uniform prior inside the source's.
+        prior: inside the support of the source's; what it fixes is known, and no part of θ.
         samples: draws of each posterior.
         simulations: to draw from a surrogate for a method that learns from samples.
         epochs: of a training at most; sbi's early stopping if None.
@@ -201,7 +201,8 @@ def infer_posteriors(
         network = trained(source, options, tell)
         keep(network)
     n = 1 if options.iid else len(x)
-    posterior = by_density(watched(of_network(network, x, options.iid), tell), n, options)
+    density = given(of_network(network, x, options.iid), options.prior, network.law)
+    posterior = by_density(watched(density, tell), n, options)
     return Inferred(posterior, [posterior], network=network, info={"training": network.info})
 
 
@@ -212,7 +213,7 @@ def by_likelihood(
 
     def likelihood(x: Array) -> LogLikelihood:
         found = of_surrogate(surrogate, x, draws=options.draws, seed=options.seed, iid=options.iid)
-        return watched(found, tell)
+        return watched(given(found, options.prior, surrogate.law), tell)
 
     n = 1 if options.iid else len(x)
     if options.method == "grid":
@@ -240,7 +241,7 @@ def by_distance(source: Source, x: Array, options: InferenceOptions, tell: Tell)
     if options.iid:
         raise UsageError("abc: compares single rows; use another method with --iid")
     law, theta, simulated = simulations(source, options, tell)
-    inner = options.prior.contains(theta)
+    inner = followers(theta, law.prior, options)
     law = replace(law, prior=options.prior)
     posterior = nearest_simulations(law, theta[inner], simulated[inner], x)
     return Inferred(posterior, [posterior], info={"simulations": int(inner.sum())})
@@ -288,11 +289,35 @@ def simulations(source: Source, options: InferenceOptions, tell: Tell) -> tuple[
         options.simulations or SIMULATIONS, np.random.default_rng([options.seed, 1])
     )
     generator = torch.Generator(surrogate.device).manual_seed(options.seed)
+    every = options.prior.complete(theta, source.law.prior.names)
     x: list[Array] = []
-    for part in torch.from_numpy(theta).split(STEP):
+    for part in torch.from_numpy(every).split(STEP):
         tell(f"{len(x) * STEP:,} samples")
         x.append(surrogate.sample(part, generator).cpu().numpy())
     return replace(surrogate.law, prior=options.prior), theta, np.concatenate(x)
+
+
+def given(log_likelihood: LogLikelihood, prior: Prior, law: Law) -> LogLikelihood:
+    """log p(x|θ) as a function of what a prior leaves free of the parameters of a law."""
+    if prior.names == law.prior.names:
+        return log_likelihood
+    return lambda theta, which=None: log_likelihood(prior.complete(theta, law.prior.names), which)
+
+
+def followers(theta: Array, prior: Prior, options: InferenceOptions) -> Array:
+    """Which rows of θ (N, D), drawn from a prior, to keep so that they follow the one asked for.
+
+    Raises:
+        UsageError: a parameter is fixed, which none of the rows obeys.
+    """
+    if options.prior.names != prior.names:
+        fixed = ", ".join(options.prior.fixed)
+        raise UsageError(f"fix: the simulations have {fixed} of all values; use a surrogate")
+    if options.prior == prior:
+        return np.ones(len(theta), dtype=bool)
+    log_w = options.prior.log_prob(theta) - prior.log_prob(theta)
+    rng = np.random.default_rng([options.seed, 2])
+    return rng.random(len(theta)) < np.exp(log_w - log_w.max())
 
 
 def watched(log_density: LogLikelihood, tell: Tell) -> LogLikelihood:

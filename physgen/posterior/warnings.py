@@ -20,6 +20,11 @@ __all__ = ["posterior_warnings", "training_warnings"]
 
 EDGE, MOST = 0.01, 0.1
 """More than MOST of a posterior in the outermost part EDGE of the prior is ten times its own."""
+PILED = 0.9
+"""Width over mean of the distance from a bound: 0.76 for a Gaussian cut at its centre, 0.91 where
+it is cut two widths out, 1 for an exponential. A right posterior is rarely cut so far out."""
+FAR = 4.0
+"""Normal coordinates beyond this hold 6e-5 of the prior: a training has next to nothing there."""
 WIDE = 0.9
 """A standard deviation above this part of the prior's is no less."""
 
@@ -32,7 +37,7 @@ def posterior_warnings(
     Args:
         theta: draws of each, (n, k, D).
         told: their diagnostics, (n, …) each; and their "sd", (n, D).
-        prior: their uniform prior.
+        prior: their prior.
         method: how they were made.
     """
     n = len(theta)
@@ -45,24 +50,36 @@ def posterior_warnings(
     if "ess" in told and (bad := ~(told["ess"] >= LEAST_ESS)).any():
         yield f"{some(np.any(bad, -1), n)}: ESS {told['ess'].min():.0f}; {remedy}"
     c = prior.to_coordinates(theta)
-    for p, values in zip(prior.parameters, np.moveaxis(c, -1, 0), strict=True):
-        ends = (values < 2 * EDGE - 1).mean(-1), (values > 1 - 2 * EDGE).mean(-1)
-        mass = np.maximum(*ends)
+    for p, flat, values in zip(prior.parameters, prior.flat, np.moveaxis(c, -1, 0), strict=True):
+        mass = np.maximum(*(piled_up(s * values) for s in (1, -1))) if flat else far_out(values)
         if (mass > MOST).any():
+            where = f"at the edge of the prior, {p.bounds}; the truth may lie beyond"
+            where = where if flat else f"in the far tail of the prior, {p.bounds}"
             yield (
-                f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, n)} lies at the edge of "
-                f"the prior, {p.bounds}; the truth may lie beyond: widen the prior of the "
-                "simulations"
+                f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, n)} lies {where}: widen "
+                "the prior of the simulations"
             )
-    if "sd" in told:
-        wide = told["sd"] * math.sqrt(3) / prior.scale
-        for p, ratio in zip(prior.parameters, wide.T, strict=True):
-            if (ratio > WIDE).all():
-                yield (
-                    f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.bounds} "
-                    f"({ratio.min():.2f} of it or more): x tells nothing of it, or nothing was "
-                    "learnt"
-                )
+    for d, p in enumerate(prior.parameters):
+        spread = told["sd"][:, d] if prior.affine[d] and "sd" in told else c[..., d].std(-1)
+        scale = prior.column_slope(d, np.zeros(1)) if prior.affine[d] and "sd" in told else 1
+        ratio = spread / scale * (math.sqrt(3) if prior.flat[d] else 1)
+        if (ratio > WIDE).all():
+            yield (
+                f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.bounds} "
+                f"({ratio.min():.2f} of it or more): x tells nothing of it, or nothing was learnt"
+            )
+
+
+def piled_up(c: Array) -> Array:
+    """Part of draws (n, k) in the outermost part of [−1, 1] below, if they pile up there, (n,)."""
+    distance = c + 1
+    mean, mass = distance.mean(-1), (distance < 2 * EDGE).mean(-1)
+    return np.where(distance.std(-1) > PILED * mean, mass, 0)
+
+
+def far_out(c: Array) -> Array:
+    """Part of draws (n, k) of a normal coordinate that the prior has next to nothing of, (n,)."""
+    return (abs(c) > FAR).mean(-1)
 
 
 def training_warnings(info: Mapping[str, Any]) -> Iterator[str]:

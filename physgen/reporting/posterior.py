@@ -77,7 +77,12 @@ def corner_of(theta: Array, prior: Prior, true: Array | None = None) -> dict[str
         at = prior.to_coordinates(true)
         ends = np.stack([np.minimum(ends[0], at), np.maximum(ends[1], at)])
     more = 0.15 * (ends[1] - ends[0]) + TINY
-    points = np.linspace((ends[0] - more).clip(-1), (ends[1] + more).clip(max=1), POINTS)
+    points = np.linspace(
+        np.maximum(ends[0] - more, prior.ends[0]),
+        np.minimum(ends[1] + more, prior.ends[1]),
+        POINTS,
+    )
+    slope = prior.slope(points)
     apart = np.random.default_rng(0).standard_normal(theta.shape)
     draws = c + TINY * apart  # kernels need a width, even of equal draws
 
@@ -88,7 +93,8 @@ def corner_of(theta: Array, prior: Prior, true: Array | None = None) -> dict[str
         ]
         where = [np.stack(np.meshgrid(*some, indexing="ij")) for some in product(*images)]
         found = [kernels(p.reshape(len(pick), -1)).reshape(p.shape[1:]) for p in where]
-        return np.sum(found, 0) / prior.scale[list(pick)].prod()
+        volume = np.prod(np.meshgrid(*slope.T[list(pick)], indexing="ij"), 0)
+        return np.sum(found, 0) / volume
 
     dims = range(theta.shape[1])
     return {

@@ -215,8 +215,11 @@ class Network:
             how.density(self.net, c.to(device), z.to(device)).double().cpu()
             for c, z in zip(*(r.split(PAIRS) for r in rows), strict=True)
         ]
-        volume = np.log(self.law.prior.scale).sum() if self.scale and how.normalised else 0
-        return torch.cat(parts).numpy() - volume
+        prior = self.law.prior
+        known = (
+            prior.log_density(prior.to_coordinates(theta)) if self.scale and how.normalised else 0
+        )
+        return torch.cat(parts).numpy() - known
 
     def save(self, path: Path) -> None:
         """Write the network: weights and JSON."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
     from physgen.verbs.products import Scores
     from simulators.base import Array, Simulator
+    from simulators.prior import Prior
 
     DataLike: TypeAlias = Dataset | Rows | Path | str
     ObservedLike: TypeAlias = Dataset | Rows | Array | Tensor | Path | str
@@ -30,20 +31,22 @@ if TYPE_CHECKING:
     AnyProduct: TypeAlias = Dataset | Surrogate | InferredPosterior | Scores | Path | str
     FamilyLike: TypeAlias = type[Surrogate] | str
     SimulatorLike: TypeAlias = Simulator | type[Simulator] | str
+    PriorLike: TypeAlias = Prior | Mapping[str, Any]
 else:
+    PriorLike = Mapping[str, Any]
     DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
     FamilyLike = SimulatorLike = str
     InferredPosterior = Surrogate = Any
 
 __all__ = [
     "AnyProduct",
-    "Bounds",
     "DataLike",
     "FamilyLike",
     "InferredPosterior",
     "LikelihoodOptions",
     "ModelLike",
     "ObservedLike",
+    "PriorLike",
     "SamplerOptions",
     "ScoresLike",
     "SimulatorLike",
@@ -54,7 +57,6 @@ __all__ = [
     "called",
 ]
 
-Bounds = Mapping[str, tuple[float, float]]
 Values = Mapping[str, float]
 
 

@@ -9,12 +9,12 @@ from typing import Unpack
 from physgen import dataset
 from physgen.dataset import Dataset
 from physgen.errors import UsageError
-from physgen.priors import common_prior
+from physgen.priors import common_prior, laws_in_words
 from physgen.verbs.arguments import (
-    Bounds,
     FamilyLike,
     ModelLike,
     ObservedLike,
+    PriorLike,
     SimulatorLike,
     UseOptions,
     called,
@@ -43,7 +43,7 @@ def calibrate(
     *,
     out: Path | str | None = None,
     rows: slice | None = None,
-    prior: Bounds | None = None,
+    prior: PriorLike | None = None,
     draws: int | None = None,
     samples: int = 20,
     simulator: SimulatorLike | None = None,
@@ -66,8 +66,8 @@ def calibrate(
             only predictive checks and misspecification are judged.
         out: calibration.json to write.
         rows: which rows of the data, as in 0:200; the first 1000 if not given.
-        prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; rows outside
-            are left out.
+        prior: narrower bounds of a parameter that is uniform, as in beta=0.2:0.6; may be repeated;
+            rows outside are left out.
         draws: random draws for each log p(x|theta); the family's default for posteriors if not
             given.
         samples: draws of each posterior, and x drawn at them, for the predictive checks.
@@ -116,7 +116,7 @@ def calibrate(
         measured["warnings"].insert(0, "the rows are those of the training, and prove little")
     command = called(
         "calibrate", model, data,
-        out=out, rows=rows, prior=prior, draws=draws, samples=samples,
+        out=out, rows=rows, prior=laws_in_words(prior), draws=draws, samples=samples,
         simulator=name_of_simulator(simulator), **use, seed=seed,
     )  # fmt: skip
     metrics = record(

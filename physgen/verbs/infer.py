@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Unpack
 
 from physgen import dataset
 from physgen.dataset import Rows
-from physgen.priors import restrict_prior
+from physgen.priors import asked_for, laws_in_words, restrict_prior
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import (
-    Bounds,
     FamilyLike,
     InferredPosterior,
     LikelihoodOptions,
     ModelLike,
     ObservedLike,
+    PriorLike,
     Values,
     called,
 )
@@ -47,7 +47,8 @@ def infer(
     *,
     out: Path | str | None = None,
     method: str | None = None,
-    prior: Bounds | None = None,
+    prior: PriorLike | None = None,
+    fix: Values | None = None,
     rows: slice | None = None,
     iid: bool = False,
     samples: int = 1000,
@@ -77,8 +78,10 @@ def infer(
             to the mean (rbm).
         method: grid, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse, nle, abc; grid,
             or mcmc for more than three parameters, if not given, and npe for a dataset.
-        prior: narrower bounds for a parameter, as in beta=0.2:0.6; may be repeated; inside those
-            of the training.
+        prior: other law of a parameter, inside the support of the training's: bounds, as in
+            beta=0.2:0.6, or a distribution of scipy.stats, as in h=norm:0:0.1; may be repeated.
+        fix: value of a parameter that is known, as in h=0; the posterior is of the others; may be
+            repeated.
         rows: which rows, as in 0:10.
         iid: take all rows as one observation, drawn at one theta.
         samples: posterior samples for each observation.
@@ -115,7 +118,7 @@ def infer(
     warn_of_failed(source.path, learnt.get("failed", {}))
     options = methods.InferenceOptions(
         methods.choose_method(source, method),
-        restrict_prior(source.law.prior, prior),
+        restrict_prior(source.law.prior, asked_for(prior, fix)),
         samples=samples, simulations=simulations, epochs=epochs, draws=draws, iid=iid, seed=seed,
     )  # fmt: skip
     methods.refuse_unused(source, options, network is not None)
@@ -147,8 +150,9 @@ def infer(
         log.warning("%s", headed(out, line))
     command = called(
         "infer", model, observed,
-        out=out, method=method, prior=prior, rows=rows, iid=iid, samples=samples, draws=draws,
-        simulations=simulations, epochs=epochs, network=network, **use, at=at, seed=seed,
+        out=out, method=method, prior=laws_in_words(prior), fix=fix, rows=rows, iid=iid,
+        samples=samples, draws=draws, simulations=simulations, epochs=epochs, network=network,
+        **use, at=at, seed=seed,
     )  # fmt: skip
     posterior = replace(
         posterior,

@@ -14,10 +14,11 @@ from physgen.dataset import Dataset, Meta, Shard
 from physgen.dataset.simulated import Manners, OnError, Simulate
 from physgen.errors import SimulatorFailed
 from physgen.law import Law
+from physgen.priors import asked_for, correlated, laws_in_words
 from physgen.registry import find
 from physgen.runtime.options import command_line
 from physgen.runtime.progress import bar, log
-from physgen.verbs.arguments import Bounds, SimulatorLike
+from physgen.verbs.arguments import PriorLike, SimulatorLike, Values
 from physgen.verbs.running import on_files, require, warn_of_failed
 
 __all__ = ["simulate"]
@@ -32,7 +33,9 @@ def simulate(
     n: int,
     out: Path | str | None = None,
     seed: int = 0,
-    prior: Bounds | None = None,
+    prior: PriorLike | None = None,
+    fix: Values | None = None,
+    correlation: Values | None = None,
     workers: int = 1,
     shard_rows: int | None = None,
     on_error: OnError = "stop",
@@ -54,7 +57,11 @@ def simulate(
         n: number of rows (at least 1).
         out: HDF5 file to write.
         seed: seed of the whole dataset (at least 0).
-        prior: other bounds for a parameter, as in beta=0.2:0.6; may be repeated.
+        prior: other law of a parameter: bounds, as in beta=0.2:0.6, or a continuous distribution
+            of scipy.stats with its arguments, as in tau=loguniform:1e-3:1 or h=norm:0:0.1; may be
+            repeated. In Python also a Prior.
+        fix: value of a parameter that is no part of theta, as in t_up=1; may be repeated.
+        correlation: of the normal scores of two parameters, as in beta:h=0.5; may be repeated.
         workers: number of processes (at least 1).
         shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
             given.
@@ -71,9 +78,13 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    law, notes = looked_at(Law.of(simulator, given, prior), n)
+    law = Law.of(simulator, given, asked_for(prior, fix))
+    law, notes = looked_at(replace(law, prior=correlated(law.prior, correlation)), n)
     name = law.simulator
-    command = command_line("simulate", name, **given, n=n, seed=seed, prior=prior)
+    command = command_line(
+        "simulate", name, **given, n=n, seed=seed, prior=laws_in_words(prior), fix=fix,
+        correlation=correlation or {":".join(k): r for k, r in law.prior.correlation.items()},
+    )  # fmt: skip
     source = {"kind": "simulator", "name": name, **declared.provenance(law.build())}
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
     make = Simulate(law, on_error)

@@ -38,9 +38,10 @@ def _nodes(ising: Ising, prior: Prior) -> tuple[Array, Array]:
     d = len(prior)
     count = 256 + 16 * max(ising.x_shape) if d == 1 else 128
     t, w = np.polynomial.legendre.leggauss(count)
-    grid = np.stack(np.meshgrid(*[t] * d, indexing="ij"), axis=-1).reshape(-1, d)
-    weight = np.prod(np.meshgrid(*[w / 2] * d, indexing="ij"), axis=0).ravel()
-    return prior.from_coordinates(grid), weight
+    grid = prior.ends[1] * np.stack(np.meshgrid(*[t] * d, indexing="ij"), axis=-1).reshape(-1, d)
+    weight = np.prod(np.meshgrid(*[w] * d, indexing="ij"), axis=0).ravel()
+    weight = weight * prior.ends[1].prod() * np.exp(prior.log_density(grid))
+    return prior.from_coordinates(grid), weight / weight.sum()
 
 
 @lru_cache(maxsize=8)

@@ -38,8 +38,9 @@ def log_z_section(
     log_z = exact_log_z(simulator) if simulator else None
     log_prob = exact_log_prob(simulator) if simulator else None
     prior, n = surrogate.law.prior, surrogate.law.size
-    theta = np.tile((prior.low + prior.high) / 2, (POINTS, 1))
-    theta[:, 0] = np.linspace(prior.low[0], prior.high[0], POINTS)
+    theta = np.tile(prior.median, (POINTS, 1))
+    low, high = prior.bulk[:, 0]
+    theta[:, 0] = np.linspace(low, high, POINTS)
     known = {k: v.cpu().numpy() for k, v in surrogate.normaliser(torch.as_tensor(theta)).items()}
     if not known or simulator is None or log_z is None or log_prob is None:
         return None

@@ -298,9 +298,8 @@ class RBM(Surrogate):
         return torch.tensor(list(h.digest()), dtype=torch.uint8, device=self.device)
 
     def _box(self) -> tuple[Tensor, Tensor]:
-        """The prior's lower and upper bounds in units of c, (D,) each."""
-        ends = torch.tensor(np.array([self.law.prior.low, self.law.prior.high]))
-        low, high = self.rescale(ends.to(self.device)).double().cpu()
+        """The least and greatest c that the energy sees, (D,) each."""
+        low, high = torch.from_numpy(self.rescale.ends)
         return low, high
 
     def _axes(self, count: int = 0) -> list[Tensor]:
