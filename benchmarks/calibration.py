@@ -60,10 +60,10 @@ class CorrelatedGaussian:
 
     @property
     def observables(self) -> dict[str, Observable]:
-        """Two components of x, and its norm."""
+        """What tells of all θ together, a component of x, and its norm."""
         return {
+            "all": Observable(lambda x: x @ self.matrix.sum(1)),
             "first": Observable(lambda x: x[:, 0]),
-            "last": Observable(lambda x: x[:, -1]),
             "norm": Observable(lambda x: np.linalg.norm(x, axis=1)),
         }
 
@@ -138,8 +138,11 @@ class Exact:
     def log_density(self, theta: Array, x: Array, which: Array | None = None) -> Array:
         """Log p(x|θ), (N,), over p(x) where that is known."""
         rows = x if which is None else x[which]
-        known = self.simulator.log_evidence(rows) if self.draws else 0
-        return self.simulator.log_prob(theta, rows) - known
+        found = self.simulator.log_prob(theta, rows)
+        if not self.draws:
+            return found
+        known = self.simulator.log_evidence(x)
+        return found - (known if which is None else known[which])
 
     def draw(
         self, x: Array, k: int, seed: int = 0, index: Array | None = None

@@ -76,9 +76,8 @@ class Posteriors(NamedTuple):
         sd: likewise, (n, D).
         correlation: of the coordinates, (n, D, D).
         draws: draws of each posterior, θ in its units, (n, K, D).
-        log_p: log p(x|θ) at the posterior mean, (n,).
-        gain: log p(θ|x) − log p(θ), what x tells of θ in nats, (n,); NaN without θ, or where the
-            evidence is not known.
+        log_p: log p(x|θ) at the posterior mean, (n,), but for a function of x of a network.
+        gain: log p(θ|x) − log p(θ), what x tells of θ in nats, (n,); NaN without θ.
         resolved: whether the grid resolves each, or its draws can be trusted, (n,).
         evaluations: of log p(x|θ) for each, (n,).
     """
@@ -140,8 +139,7 @@ def posteriors_of(
         if isinstance(posterior, GridPosterior):
             parts.append(keeper.of_grid(posterior, c, around[some]))
         else:
-            log_density = target.log_joint(x[some], some, prior, seed)
-            parts.append(keeper.of_draws(posterior, log_density, c, around[some]))
+            parts.append(keeper.of_draws(posterior, c, around[some]))
     return _joined(parts)
 
 
@@ -215,36 +213,38 @@ class _Keeper:
             "shifted": self._on_grid(posterior, c - shift, around - shift),
         }
 
-    def of_draws(
-        self,
-        posterior: Draws,
-        log_joint: Callable[[Array], Array],
-        c: Array | None,
-        around: Array,
-    ) -> Posteriors:
-        """Of some posteriors by their draws, given log p(x, c) of points (n, k, D), (n, k)."""
+    def of_draws(self, posterior: Draws, c: Array | None, around: Array) -> Posteriors:
+        """Of some posteriors by their draws and their density; as for `of_grid`."""
         ranked, others = np.split(self._shuffled(posterior), [self.ranked], axis=1)
         mean, covariance = _moments(others)
         sd, correlation = _split(covariance)
         told, n, found, gain = posterior.diagnostics, len(mean), {}, np.full(len(mean), np.nan)
         if c is not None:
-            drawn = Points(ranked, log_joint(ranked), around[:, None])
-            true = Points(c[:, None], log_joint(c[:, None]), around[:, None])
+            drawn, true = (
+                Points(p, self._density(posterior, p), around[:, None])
+                for p in (ranked, c[:, None])
+            )
             gain = true.log_density[:, 0] - self.prior.log_density(c)
-            gain = gain - told.get("log_evidence", np.nan)
             found["right"] = self._among(true, drawn)
             for name, wrong in (controls_of(correlation) if self.controls else {}).items():
                 back = Frame(mean, sd).through(wrong.preimage, true.c)
                 image = Frame(mean, sd).through(wrong.image, ranked)
                 found[name] = self._among(
-                    true._replace(log_density=log_joint(back)), drawn._replace(c=image)
+                    true._replace(log_density=self._density(posterior, back)), drawn._replace(c=image)
                 )
+        log_p = self._density(posterior, mean[:, None])[:, 0] + told.get("log_evidence", 0.0)
         return Posteriors(
             found, mean, sd, correlation,
             self.prior.from_coordinates(ranked[:, : self.samples]),
-            log_joint(mean[:, None])[:, 0] - self.prior.log_density(mean), gain,
-            _trusted(told, n), np.broadcast_to(told.get("evaluations", 0), n),
+            log_p - self.prior.log_density(mean), gain, _trusted(told, n), np.broadcast_to(told.get("evaluations", 0), n),
         )  # fmt: skip
+
+    def _density(self, posterior: Draws, c: Array) -> Array:
+        """log p(c|x) of points (n, k, D), (n, k); −∞ beyond the prior's ends."""
+        low, high = self.prior.ends
+        inside, c = ((c >= low) & (c <= high)).all(-1), c.clip(low, high)
+        value = posterior.log_prob(self.prior.from_coordinates(c))
+        return np.where(inside, value + np.log(self.prior.slope(c)).sum(-1), -np.inf)
 
     def _shuffled(self, posterior: Draws) -> Array:
         """Draws in the prior's coordinates, in random order, (n, K, D)."""

@@ -51,20 +51,23 @@ from physgen.checks.estimate import estimate
 from physgen.checks.timing import Sections
 from physgen.checks.two_sample.features import observables_of, physics_of
 from physgen.checks.two_sample.permutations import shuffle_components
-from physgen.errors import UsageError
+from physgen.errors import DataError, UsageError
 from physgen.sbi.networks import Network
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Observable, Simulator
 from simulators.prior import Prior
 
-__all__ = ["CALIBRATION_SECTIONS", "MOST_ROWS", "calibration"]
+__all__ = ["CALIBRATION_SECTIONS", "calibration", "default_rows"]
 
 MOST_ROWS = 1000
-"""Rows that are looked at where the caller does not choose."""
+"""Rows that are looked at, at most, where the caller does not choose."""
 LEAST_ROWS = 20
+MANY_ROWS = 500
+"""The same of a surrogate of more than three parameters, whose posteriors are dear."""
 SHUFFLED = {1: 200, 2: 40, 3: 20}
 """Rows of the control of shuffled components at most, for D parameters: odd x are dear."""
-MOST_SHUFFLED = 20
+SHUFFLED_DRAWN, FEW_DRAWS = {"network": 200, "smc": 20}, 10
+"""Likewise where posteriors are drawn; draws that tell whether a network has any for odd x."""
 SAMPLES = 20
 CALIBRATION_SECTIONS = {"posteriors": 0.38, "own": 0.43, "shuffled": 0.05} | {
     check.name: check.share for check in CHECKS
@@ -142,6 +145,12 @@ def calibration(
     return section.json()
 
 
+def default_rows(model: Surrogate | Network) -> int:
+    """How many rows are looked at where the caller does not choose."""
+    dear = isinstance(model, Surrogate) and len(model.law.prior) not in SHUFFLED
+    return MANY_ROWS if dear else MOST_ROWS
+
+
 @dataclass(frozen=True)
 class _Inference:
     """The posteriors of all rows that a calibration looks at, each under the clock.
@@ -194,6 +203,26 @@ class _Inference:
 
         return Seen(self.prior, theta, x, section(name, found))
 
+    def possible(self, x: Array) -> Array:
+        """The x (n, *x_shape) for which a network draws any θ of the prior: odd x may have none.
+
+        Raises:
+            DataError: of no x.
+        """
+        if self.target.posteriors != "network":
+            return x
+        good, last = [], None
+        for i in range(len(x)):
+            try:
+                one = np.array([i])
+                self.target.posterior(x[one], one, self.prior, FEW_DRAWS, self.seed)
+                good.append(i)
+            except DataError as error:
+                last = error
+        if last and not good:
+            raise last
+        return x[good]
+
     def drawn(self, section: Sections, data: Seen, controls: bool) -> dict[str, Seen]:
         """Its own x at the θ of the data, or at others, and such x shuffled; or nothing."""
         if self.target.draw is None:
@@ -201,7 +230,8 @@ class _Inference:
         rng = np.random.default_rng([self.seed, 9])
         theta = self.prior.sample(MOST_ROWS, rng) if data.theta is None else data.theta
         x = self.target.draw(theta, rng).astype(data.x.dtype)
-        mixed = shuffle_components(x, rng)[: SHUFFLED.get(len(self.prior), MOST_SHUFFLED)]
+        most = SHUFFLED.get(len(self.prior)) or SHUFFLED_DRAWN[self.target.posteriors]
+        mixed = self.possible(shuffle_components(x, rng)[:most])
         return {
             "own": self.seen(section, "own", theta, x, 1, controls),
             "shuffled": self.seen(section, "shuffled", None, mixed, 2),
@@ -234,15 +264,11 @@ def _scalars(physics: object | None, x: Array) -> dict[str, Observable]:
 def _information(data: Seen, simulator: Simulator | None, prior: Prior) -> dict[str, Any] | None:
     """What x tells of θ, on average, in nats, and the most that it could where that is known.
 
-    None where θ, or the evidence of a posterior, is not known.
-
     It is −∞, told as None, where a posterior excludes the θ of its x; "excluded" counts these.
     """
     if data.theta is None:
         return None
     gain, excluded = data.found.gain, int(np.isneginf(data.found.gain).sum())
-    if np.isnan(gain).any():
-        return None
     value, se = (None, None) if excluded else estimate(gain)
     exact = declared.mutual_information(simulator, prior) if simulator else None
     return {"gain": value, "se": se, "exact": exact, "excluded": excluded}

@@ -16,6 +16,7 @@ import torch
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.posterior.amortised import network_draws
 from physgen.posterior.base import Draws
 from physgen.posterior.grid import (
     GRID,
@@ -83,39 +84,10 @@ class Target:
         log_density = self.log_density(x, index, seed)
         if self.posteriors == "grid":
             return grid_posterior(log_density, prior, len(x), **self.grid)
+        own = seed + int(index[0])
         if self.network:
-            return network_draws(self.network, x, index, prior, k, seed)
-        return smc(log_density, prior, len(x), k, seed=seed + int(index[0]))
-
-    def log_joint(
-        self, x: Array, index: Array, prior: Prior, seed: int
-    ) -> Callable[[Array], Array]:
-        """Log p(x, c) of points c (n, k, D) in the prior's coordinates, (n, k); −∞ beyond."""
-        log_density = self.log_density(x, index, seed)
-
-        def log_joint(c: Array) -> Array:
-            theta = prior.from_coordinates(c.clip(*prior.ends))
-            return log_density(theta) + prior.log_density(c)
-
-        return log_joint
-
-
-def network_draws(
-    network: Network, x: Array, index: Array, prior: Prior, k: int, seed: int
-) -> Draws:
-    """What a network draws itself under its own prior.
-
-    Args:
-        network: of a method that draws.
-        x: (n, *x_shape).
-        index: which rows of all they are, (n,).
-        prior: of θ.
-        k: draws of each.
-        seed: seed of the draws.
-    """
-    c, leak = network.draw(x, k, seed, index)
-    return Draws(prior.from_coordinates(c)[:, None], of_network(network, x),
-                 {"log_evidence": np.log1p(-leak)})  # fmt: skip
+            return network_draws(self.network, x, prior, k, seed=own)
+        return smc(log_density, prior, len(x), k, seed=own)
 
 
 def target_of(
