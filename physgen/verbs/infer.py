@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from physgen import dataset
 from physgen.dataset import Rows
+from physgen.errors import UsageError
 from physgen.priors import asked_for, laws_in_words, restrict_prior
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.progress import bar, log
@@ -51,6 +52,8 @@ def infer(
     fix: Values | None = None,
     rows: slice | None = None,
     iid: bool = False,
+    direct: bool = False,
+    refine: ModelLike | None = None,
     samples: int = 1000,
     draws: int | None = None,
     simulations: int | None = None,
@@ -86,6 +89,9 @@ def infer(
             repeated.
         rows: which rows, as in 0:10.
         iid: take all rows as one observation, drawn at one theta.
+        direct: draw from the network itself (npe, fmpe, npse), not from its density on a grid; so
+            it is done anyway beyond three parameters.
+        refine: trained network (npe, fmpe, npse) whose draws the surrogate's log p weighs.
         samples: posterior samples for each observation.
         draws: random draws for each log p(x|theta); the family's default if not given.
         simulations: samples of the surrogate to learn from, 10000 if not given; of a dataset the
@@ -118,10 +124,14 @@ def infer(
     data = open_observed(observed, source.law.x_shape)
     learnt = source.about if source.data else source.about.get("data", {})
     warn_of_failed(source.path, learnt.get("failed", {}))
+    proposal = open_source(refine, device).network if refine else None
+    if refine and proposal is None:
+        raise UsageError("refine: expected a trained network, as infer --network writes it")
     options = methods.InferenceOptions(
-        methods.choose_method(source, method),
+        methods.choose_method(source, method, proposal),
         restrict_prior(source.law.prior, asked_for(prior, fix)),
         samples=samples, simulations=simulations, epochs=epochs, draws=draws, iid=iid, seed=seed,
+        direct=direct, refine=proposal,
     )  # fmt: skip
     methods.refuse_unused(source, options, network is not None)
     found = data.read(rows, whole=True)
@@ -153,6 +163,7 @@ def infer(
     command = called(
         "infer", model, observed,
         out=out, method=method, prior=laws_in_words(prior), fix=fix, rows=rows, iid=iid,
+        direct=direct, refine=refine,
         samples=samples, draws=draws, simulations=simulations, epochs=epochs, network=network,
         **use, at=at, seed=seed,
     )  # fmt: skip
