@@ -55,6 +55,8 @@ __all__ = [
 
 LIKELIHOOD = ("grid", "mcmc", "rejection", "vi")
 SIMULATED = (*METHODS, "abc")
+OF_ANY_THETA = ("nle", "nre")
+"""Methods that learn p(x|θ), or its ratio to a function of x, whatever law θ follow."""
 SIMULATIONS = 10_000
 SAMPLING = ("sampler", "sweeps")
 """Options that say how x is drawn, not from what."""
@@ -275,9 +277,15 @@ def simulations(source: Source, options: InferenceOptions, tell: Tell) -> tuple[
     A surrogate draws from the prior that is asked for, a dataset has its own.
 
     Raises:
-        UsageError: more simulations than a dataset has.
+        UsageError: more simulations than a dataset has, or θ of another law than the prior for a
+            method that takes them for its draws.
     """
     if source.data:
+        if options.method not in OF_ANY_THETA:
+            source.data.require_prior(
+                f"{options.method} learns from theta of the prior: simulate some with --truncate, "
+                f"or take --method {' or '.join(OF_ANY_THETA)}, or fit a surrogate"
+            )
         rows = source.data.read(slice(0, options.simulations))
         if options.simulations and len(rows) < options.simulations:
             raise UsageError(f"{source.path}: has {len(rows)} rows, not {options.simulations}")
