@@ -148,7 +148,9 @@ def truncated_prior(prior: Prior, box: Array) -> Prior:
         if low <= p.low and high >= p.high:
             continue
         if p.name in tied:
-            raise UsageError(f"truncate: {p.name} is correlated, and a part of its law has no name")
+            raise UsageError(
+                f"truncate: {p.name} is correlated, and a part of its law has no name"
+            )
         laws[p.name] = _truncated(p, max(low, p.low), min(high, p.high))
     return prior.replace(**laws)
 

@@ -333,12 +333,12 @@ def open_draws(posterior: PosteriorLike, row: int | None = None) -> PosteriorDra
         DataError: a file that is damaged, or no posterior.
         UsageError: no such row.
     """
+    path = Path(posterior) if isinstance(posterior, str | Path) else posterior.path
     if isinstance(posterior, str | Path):
         arrays, about = dataset.read_arrays(posterior, "posterior")
-        path, sha256 = Path(posterior), dataset.file_digest(Path(posterior))
     else:
-        arrays, about, path = dict(posterior.arrays), dict(posterior.about), posterior.path
-        sha256 = dataset.file_digest(path) if path else dataset.block_digest(arrays)
+        arrays, about = dict(posterior.arrays), dict(posterior.about)
+    sha256 = dataset.file_digest(path) if path else dataset.block_digest(arrays)
     theta, first = arrays["theta"], int(about.get("first_row", 0))
     last = first + len(theta) - 1
     if row is not None and not first <= row <= last:
