@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,15 @@ import numpy as np
 
 from physgen.dataset import Rows, write_arrays
 from physgen.errors import UsageError
+from physgen.law import Law
 from physgen.posterior.base import Posterior, rms
 from physgen.posterior.methods import InferenceOptions, Inferred, Source
+from physgen.posterior.profiles import Curve, best_point, profile_of, slice_of
 from physgen.posterior.warnings import posterior_warnings, training_warnings
 from physgen.reporting.quantities import digits_beside
 from physgen.sbi.networks import Network
 from simulators.base import Array
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -134,6 +137,58 @@ class InferredPosterior:
         """
         return mixture(self.bootstrap, k, np.random.default_rng(rng))
 
+    def profile(self, name: str, *, points: int = 41, prior: bool = False) -> Curve:
+        """The greatest likelihood at each value of a parameter, over all others.
+
+        Args:
+            name: of the parameter.
+            points: number of values.
+            prior: whether of the density of the posterior, in the units of θ, instead.
+
+        Raises:
+            UsageError: no such parameter, or a method that knows no density.
+        """
+        log_density, known, d = self._curve(name, prior)
+        return profile_of(log_density, known, self.theta, d, points)
+
+    def slice(
+        self,
+        name: str,
+        *,
+        at: Mapping[str, float] | None = None,
+        points: int = 41,
+        prior: bool = False,
+    ) -> Curve:
+        """The likelihood along one parameter, where the others stand still.
+
+        Args:
+            name: of the parameter.
+            at: values of others; those of the best point for the rest.
+            points: number of values.
+            prior: whether of the density of the posterior, in the units of θ, instead.
+
+        Raises:
+            UsageError: no such parameter, or a method that knows no density.
+        """
+        log_density, known, d = self._curve(name, prior)
+        point = best_point(log_density, known, self.theta)
+        for other, value in (at or {}).items():
+            point[:, column_of(self.names, other)] = value
+        if not known.contains(point).all():
+            raise UsageError(f"slice: expected values inside {known}, got {dict(at or {})}")
+        return slice_of(log_density, known, self.theta, d, point, points)
+
+    def _curve(self, name: str, prior: bool) -> tuple[Callable[[Array], Array], Prior, int]:
+        """A log density of θ, the prior that it is inside of, and a parameter's column."""
+        known, d = Law.from_json(self.about["law"]).prior, column_of(self.names, name)
+        if np.isnan(self.log_prob(self.theta[:, :1])).all():
+            raise UsageError(f"{self.method}: knows no density, so no profile and no slice")
+
+        def log_density(theta: Array) -> Array:
+            return self.log_prob(theta) - (0 if prior else known.log_prob(theta))
+
+        return log_density, known, d
+
     def save(self, path: str | Path, *, force: bool = False) -> InferredPosterior:
         """Write it as an HDF5 file.
 
@@ -185,6 +240,17 @@ class InferredPosterior:
     def __repr__(self) -> str:
         count = f"{len(self)} observation" + "s" * (len(self) != 1)
         return f"<Posterior of {count} by {self.method}; the first: {self.first}>"
+
+
+def column_of(names: Sequence[str], name: str) -> int:
+    """Which column of θ a parameter is.
+
+    Raises:
+        UsageError: none.
+    """
+    if name not in names:
+        raise UsageError(f"expected one of {', '.join(names)}, got {name!r}")
+    return list(names).index(name)
 
 
 def mixture(parts: list[Posterior], k: int, rng: np.random.Generator) -> Array:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import gaussian_kde
 
 from physgen.reporting import figures, uniform
+from physgen.reporting.kernels import kernel_density
 from physgen.reporting.page import letter
 from physgen.reporting.sheet import Sheet, grid
 from simulators.base import Array
@@ -18,6 +18,12 @@ from simulators.prior import Prior
 __all__ = ["corner_of", "posterior_sheet"]
 
 SHOWN, ROWS, POINTS, TINY = 6, 50, 50, 1e-9
+DECADE = 10.0
+"""A parameter that is uniform in its logarithm over more than this is shown on that scale."""
+MANY, FINE = 20_000, 2
+"""Draws that a picture is made of, at most; nodes of its densities for each that is shown."""
+PLANES, MOST = 60, 10
+"""Pairs of parameters that a page shows in all, and parameters of one corner, at most."""
 
 
 def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
@@ -63,43 +69,34 @@ def _rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
 def corner_of(theta: Array, prior: Prior, true: Array | None = None) -> dict[str, Any]:
     """Densities of parameters and of pairs from draws (k, D), by Gaussian kernels.
 
-    Their covariance is that of the draws, by Scott's rule times k^(−2/(d + 4)) (Multivariate
-    Density Estimation, 1992); what they put beyond a bound of the prior is reflected there.
-
     Args:
-        theta: draws.
-        prior: their prior, in whose own coordinates the kernels are.
+        theta: draws; of very many, some at equal distances are enough for a picture.
+        prior: their prior, in whose own coordinates the kernels are, and which may have bounds.
         true: values to be shown, too, (D,).
     """
-    c = prior.to_coordinates(theta)
+    c = prior.to_coordinates(theta[:: -(-len(theta) // MANY)])
     ends = np.quantile(c, [0.001, 0.999], axis=0)
     if true is not None:
         at = prior.to_coordinates(true)
         ends = np.stack([np.minimum(ends[0], at), np.maximum(ends[1], at)])
-    more = 0.15 * (ends[1] - ends[0]) + TINY
-    points = np.linspace(
-        np.maximum(ends[0] - more, prior.ends[0]),
-        np.minimum(ends[1] + more, prior.ends[1]),
-        POINTS,
-    )
-    slope = prior.slope(points)
-    apart = np.random.default_rng(0).standard_normal(theta.shape)
-    draws = c + TINY * apart  # kernels need a width, even of equal draws
+    more = np.array([[-0.15], [0.15]]) * (ends[1] - ends[0]) + np.array([[-TINY], [TINY]])
+    points = np.linspace(*(ends + more).clip(*prior.ends), FINE * (POINTS - 1) + 1)
+    bounds = (points[[0, -1]] == prior.ends) & prior.flat
+    shown = prior.from_coordinates(points[::FINE])
+    log = ~prior.affine & prior.flat & (shown[-1] > DECADE * shown[0])
+    slope = prior.slope(points[::FINE]) / np.where(log, shown, 1)
 
     def density(*pick: int) -> Array:
-        kernels = gaussian_kde(draws[:, pick].T)
-        images = [
-            [x, *(2 * b - x for b in (-1, 1) if b in (x[0], x[-1]))] for x in points.T[list(pick)]
-        ]
-        where = [np.stack(np.meshgrid(*some, indexing="ij")) for some in product(*images)]
-        found = [kernels(p.reshape(len(pick), -1)).reshape(p.shape[1:]) for p in where]
-        volume = np.prod(np.meshgrid(*slope.T[list(pick)], indexing="ij"), 0)
-        return np.sum(found, 0) / volume
+        some = list(pick)
+        found = kernel_density(c[:, some], points[:, some], bounds[:, some], TINY)
+        volume = np.prod(np.meshgrid(*slope.T[some], indexing="ij"), 0)
+        return found[(slice(None, None, FINE),) * len(some)] / volume
 
     dims = range(theta.shape[1])
     return {
         "theta": true,
-        "axes": list(prior.from_coordinates(points).T),
+        "axes": list(shown.T),
+        "log": np.flatnonzero(log).tolist(),
         "marginals": [density(d) for d in dims],
         "planes": [{"pair": [d, e], "density": density(d, e)} for d, e in combinations(dims, 2)],
     }
