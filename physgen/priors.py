@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scipy import stats
@@ -13,7 +13,8 @@ from simulators.parameter import LOGARITHMIC, Parameter, Uniform
 from simulators.prior import Prior
 
 __all__ = [
-    "asked_for", "common_prior", "correlated", "laws_in_words", "restrict_prior", "truncated_prior",
+    "asked_for", "common_prior", "correlated", "laws_in_words", "parameters_in", "restrict_prior",
+    "truncated_prior",
 ]  # fmt: skip
 
 
@@ -170,3 +171,16 @@ def _truncated(p: Parameter, low: float, high: float) -> Any:
         f"truncate: scipy has no part of {p.bounds}, the law of {p.name}; give it with "
         f"--prior {p.name}=..., between {low:.6g} and {high:.6g}"
     )
+
+
+def parameters_in(text: str, names: Sequence[str]) -> list[str]:
+    """Names of parameters, as in ``beta,h``.
+
+    Raises:
+        UsageError: one that is none of the names, or twice there.
+    """
+    found = [name.strip() for name in text.split(",")]
+    for name in found:
+        if name not in names or found.count(name) > 1:
+            raise UsageError(f"interest: expected some of {', '.join(names)}, got {text!r}")
+    return found

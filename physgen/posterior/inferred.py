@@ -16,6 +16,7 @@ from physgen.posterior.base import Posterior, rms
 from physgen.posterior.methods import InferenceOptions, Inferred, Source
 from physgen.posterior.profiles import Curve, best_point, profile_of, slice_of
 from physgen.posterior.warnings import posterior_warnings, training_warnings
+from physgen.priors import parameters_in
 from physgen.reporting.quantities import digits_beside
 from physgen.sbi.networks import Network
 from simulators.base import Array
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["InferredPosterior"]
 
+CURVES = 6
+"""Observations whose profiles and slices are kept with them, at most."""
+
 
 @dataclass(frozen=True, repr=False)
 class InferredPosterior:
@@ -35,7 +39,8 @@ class InferredPosterior:
 
     Attributes:
         arrays: as in the file, the observation first: theta (n, k, D), log_prob (n, k), mean and
-            sd (n, D), and what else the method says.
+            sd (n, D), and what else the method says; of the P parameters of interest log
+            likelihoods less their greatest, profile and slice, at along, (n, P, m) each.
         about: what the file says of itself: method, units, law, seed, likelihood, warnings.
         posterior: normalised on a grid, or known by its draws.
         bootstrap: posteriors that are off as an estimated log Z may be; else the posterior itself.
@@ -230,11 +235,39 @@ class InferredPosterior:
         return posterior_sheet({**self.report_data, **changed})
 
     @property
+    def interest(self) -> list[str]:
+        """Names of the parameters that it is shown of; all if nothing was said."""
+        return list(self.about.get("interest") or self.names)
+
+    def concerning(self, interest: str) -> InferredPosterior:
+        """The same with parameters of interest, and profiles and slices of few observations.
+
+        Args:
+            interest: their names, as in ``beta,h``.
+
+        Raises:
+            UsageError: no such parameters.
+        """
+        names = parameters_in(interest, self.names)
+        found = replace(self, about={**self.about, "interest": names})
+        if len(self) > CURVES or np.isnan(self.log_prob(self.theta[:, :1])).all():
+            return found
+        pairs = [(self.profile(name), self.slice(name)) for name in names]
+        curves = {
+            "along": np.stack([p.theta for p, _ in pairs], 1),
+            "profile": np.stack([p.log_density for p, _ in pairs], 1),
+            "slice": np.stack([s.log_density for _, s in pairs], 1),
+        }
+        return replace(found, arrays={**self.arrays, **curves})
+
+    @property
     def first(self) -> str:
-        """Mean ± width of each parameter of the first observation, in words."""
+        """Mean ± width of parameters of the first observation, in words."""
         each = zip(self.names, self.mean[0], self.sd[0], strict=True)
         return ", ".join(
-            f"{name} = {m:.{digits_beside(m, s, 4)}g} ± {s:.2g}" for name, m, s in each
+            f"{name} = {m:.{digits_beside(m, s, 4)}g} ± {s:.2g}"
+            for name, m, s in each
+            if name in self.interest
         )
 
     def __repr__(self) -> str:

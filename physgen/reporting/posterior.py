@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 from physgen.reporting import figures, uniform
 from physgen.reporting.kernels import kernel_density
 from physgen.reporting.page import letter
-from physgen.reporting.sheet import Sheet, grid
+from physgen.reporting.quantities import near, number
+from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from simulators.base import Array
+from simulators.parameter import Parameter, Uniform
 from simulators.prior import Prior
 
 __all__ = ["corner_of", "posterior_sheet"]
@@ -22,6 +24,8 @@ DECADE = 10.0
 """A parameter that is uniform in its logarithm over more than this is shown on that scale."""
 MANY, FINE = 20_000, 2
 """Draws that a picture is made of, at most; nodes of its densities for each that is shown."""
+WIDE, FULL = (9.0, 3.2), (10.0, 9.6)
+"""Sizes of what is as wide as the page, inches."""
 PLANES, MOST = 60, 10
 """Pairs of parameters that a page shows in all, and parameters of one corner, at most."""
 
@@ -30,50 +34,105 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
     """The page of a posterior.
 
     Args:
-        metrics: metadata of a posterior file, and its arrays under "arrays".
+        metrics: metadata of a posterior file, and its arrays under "arrays"; under "predictive"
+            what it predicts, if that was drawn.
     """
     law, arrays = metrics.get("law") or {}, metrics["arrays"]
-    prior = law.get("prior") or []
-    axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
-    box = Prior.from_json(prior)
-    size = figures.SQUARE if len(prior) > 1 else figures.PANEL
-    true = arrays.get("true")
-    truths = [None] * SHOWN if true is None else true[:SHOWN]
-    shown = [
-        corner_of(theta, box, t) | {"row": metrics.get("first_row", 0) + i}
-        for i, (theta, t) in enumerate(zip(arrays["theta"][:SHOWN], truths, strict=False))
-    ]
+    prior = Prior.from_json(law.get("prior") or [])
+    names = list(metrics.get("interest") or prior.names)
+    pick = [prior.names.index(name) for name in names]
+    shown = [prior.parameters[d] for d in pick]
+    letters = {p.name: letter(p.name, p.latex) for p in prior.every}
     values = {
         "m": metrics,
         "law": law,
-        "names": [letter(p["name"], p.get("latex", "")) for p in prior],
-        "units": [p.get("unit", "") for p in prior],
-        "rows": _rows(arrays),
+        "names": [letters[name] for name in names],
+        "units": [p.unit for p in shown],
+        "others": [letters[name] for name in prior.names if name not in names],
+        "priors": [_told(letters[p.name], p) for p in prior.every],
+        "ties": _ties(prior, letters),
+        "rows": _rows(arrays, pick),
+        "in_corner": min(len(pick), MOST),
     }
-    corners = [grid(uniform.corner, corner, axes, size=size) for corner in shown]
-    return Sheet("posterior.html", values, {"corners": corners})
+    symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in shown[:MOST]]
+    size = FULL if len(symbols) >= uniform.CROWDED else figures.SQUARE
+    drawings = [
+        grid(uniform.corner, corner, symbols, size=size if len(symbols) > 1 else figures.PANEL)
+        for corner in _corners(metrics, prior, pick[:MOST])
+    ]
+    plots = {"corners": drawings, **_predictive(metrics.get("predictive") or {})}
+    return Sheet("posterior.html", values, plots)
 
 
-def _rows(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
-    """Mean, width and central interval of 90 % of each parameter, and what else is known."""
-    low, high = np.quantile(arrays["theta"], [0.05, 0.95], axis=1)
-    every = {k: arrays.get(k) for k in ("mean", "sd", "true")} | {"low": low, "high": high}
+def _corners(
+    metrics: Mapping[str, Any], prior: Prior, pick: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """The corners of the first observations: fewer, the more parameters there are."""
+    arrays, planes = metrics["arrays"], len(pick) * (len(pick) - 1) // 2
+    true = arrays.get("true")
+    for i, theta in enumerate(arrays["theta"][: max(1, min(SHOWN, PLANES // max(planes, 1)))]):
+        found = corner_of(theta, prior, None if true is None else true[i], pick)
+        found["row"] = metrics.get("first_row", 0) + i
+        if "along" in arrays and len(arrays["along"]) > i:
+            found["curves"] = {key: arrays[key][i] for key in ("along", "profile", "slice")}
+        yield found
+
+
+def _predictive(data: Mapping[str, Any]) -> dict[str, list[Drawing]]:
+    """What a posterior predicts: curves, wide where they have many components, and numbers."""
+    bands = [
+        grid(lambda figure, b, name: figures.band(figure.add_subplot(), b, name), b, name, size=WIDE)
+        for name, b in (data.get("bands") or {}).items()
+    ]
+    numbers = [
+        plot(figures.predicted, n, name) for name, n in (data.get("numbers") or {}).items()
+    ]
+    return {"bands": bands, "numbers": numbers}
+
+
+def _told(name: str, p: Parameter) -> str:
+    """The law of a parameter in words."""
+    if p.fixed:
+        return f"{name} = {number(p.law, 4)}"
+    if not p.flat:
+        return f"{name} ~ {p.bounds}"
+    how = "uniform" if isinstance(p.law, Uniform) else "log-uniform"
+    width = p.high - p.low
+    return f"{name} {how} in [{near(p.low, width)}, {near(p.high, width)}]"
+
+
+def _ties(prior: Prior, letters: Mapping[str, str]) -> list[str]:
+    """Correlations of the prior in words."""
+    return [f"{letters[a]} and {letters[b]} {r:.2g}" for (a, b), r in prior.correlation.items()]
+
+
+def _rows(arrays: Mapping[str, Array], pick: Sequence[int]) -> list[dict[str, Any]]:
+    """Mean, width and central interval of 90 % of some parameters, and what else is known."""
+    some, columns = arrays["theta"][:ROWS], list(pick)
+    low, high = np.quantile(some[..., columns], [0.05, 0.95], axis=1)
+    every: dict[str, Any] = {"low": low, "high": high}
+    for k in ("mean", "sd", "true"):
+        every[k] = arrays[k][:ROWS, columns] if k in arrays else None
     for name, worst in (("r_hat", np.max), ("ess", np.min)):
         every[name] = worst(arrays[name], 1) if name in arrays else None
     return [
         {k: None if v is None else v[i].tolist() for k, v in every.items()}
-        for i in range(min(ROWS, len(low)))
+        for i in range(len(some))
     ]
 
 
-def corner_of(theta: Array, prior: Prior, true: Array | None = None) -> dict[str, Any]:
+def corner_of(
+    theta: Array, prior: Prior, true: Array | None = None, pick: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Densities of parameters and of pairs from draws (k, D), by Gaussian kernels.
 
     Args:
         theta: draws; of very many, some at equal distances are enough for a picture.
         prior: their prior, in whose own coordinates the kernels are, and which may have bounds.
         true: values to be shown, too, (D,).
+        pick: columns of the parameters that are shown; all if None.
     """
+    columns = list(range(len(prior)) if pick is None else pick)
     c = prior.to_coordinates(theta[:: -(-len(theta) // MANY)])
     ends = np.quantile(c, [0.001, 0.999], axis=0)
     if true is not None:
@@ -92,11 +151,13 @@ def corner_of(theta: Array, prior: Prior, true: Array | None = None) -> dict[str
         volume = np.prod(np.meshgrid(*slope.T[some], indexing="ij"), 0)
         return found[(slice(None, None, FINE),) * len(some)] / volume
 
-    dims = range(theta.shape[1])
+    pairs = combinations(range(len(columns)), 2)
     return {
-        "theta": true,
-        "axes": list(shown.T),
-        "log": np.flatnonzero(log).tolist(),
-        "marginals": [density(d) for d in dims],
-        "planes": [{"pair": [d, e], "density": density(d, e)} for d, e in combinations(dims, 2)],
+        "theta": None if true is None else true[columns],
+        "axes": list(shown.T[columns]),
+        "log": [i for i, d in enumerate(columns) if log[d]],
+        "marginals": [density(d) for d in columns],
+        "planes": [
+            {"pair": [d, e], "density": density(columns[d], columns[e])} for d, e in pairs
+        ],
     }

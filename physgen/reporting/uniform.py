@@ -147,6 +147,8 @@ def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> N
     axes = {(e, d): figure.add_subplot(cells[e, d]) for e in range(dims) for d in range(e + 1)}
     for d, density in enumerate(data["marginals"]):
         _marginal(axes[d, d], points[d], _floats(density), None if theta is None else theta[d])
+        if "curves" in data:
+            _curves(axes[d, d], data["curves"], d, float(np.max(density)))
         if dims >= CROWDED:
             axes[d, d].set_title(symbols[d].partition(" [")[0], loc="center", fontsize=9)
     for plane in data["planes"]:
@@ -175,6 +177,13 @@ def _marginal(ax: Axes, x: NDArray[Any], density: NDArray[Any], true: float | No
     ax.spines["left"].set_visible(False)
     if true is not None:
         ax.axvline(true, color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
+
+
+def _curves(ax: Axes, curves: Mapping[str, Any], d: int, top: float) -> None:
+    """Profile and slice of the likelihood of one parameter, as high as the marginal."""
+    x = _floats(curves["along"])[d]
+    for key, hue, style in (("profile", HUES[1], "--"), ("slice", HUES[2], ":")):
+        ax.plot(x, top * np.exp(_floats(curves[key])[d]), color=hue, linestyle=style, linewidth=1)
 
 
 def _plane(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from physgen import dataset
 from physgen.dataset import Rows
-from physgen.priors import asked_for, laws_in_words, restrict_prior
+from physgen.priors import asked_for, laws_in_words, parameters_in, restrict_prior
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import (
@@ -51,6 +51,7 @@ def infer(
     fix: Values | None = None,
     rows: slice | None = None,
     iid: bool = False,
+    interest: str | None = None,
     samples: int = 1000,
     draws: int | None = None,
     simulations: int | None = None,
@@ -84,6 +85,9 @@ def infer(
             repeated.
         rows: which rows, as in 0:10.
         iid: take all rows as one observation, drawn at one theta.
+        interest: parameters that the summary and the page show, as in beta,h; all if not given. Of
+            up to six observations with their profiles (log p at the best of all others) and slices
+            (others where all are best).
         samples: posterior samples for each observation.
         draws: random draws for each log p(x|theta); the family's default if not given.
         simulations: samples of the surrogate to learn from, 10000 if not given; of a dataset the
@@ -116,6 +120,8 @@ def infer(
     data = open_observed(observed, source.law.x_shape)
     learnt = source.about if source.data else source.about.get("data", {})
     warn_of_failed(source.path, learnt.get("failed", {}))
+    if interest:
+        parameters_in(interest, source.law.prior.names)
     options = methods.InferenceOptions(
         methods.choose_method(source, method),
         restrict_prior(source.law.prior, asked_for(prior, fix)),
@@ -146,13 +152,14 @@ def infer(
             *methods.contradictions(inferred.network or source.surrogate, found.x),
         ]
         posterior = products.InferredPosterior.of(source, inferred, options, found, unlike)
+        posterior = posterior.concerning(interest) if interest else posterior
     for line in posterior.warnings:
         log.warning("%s", headed(out, line))
     command = called(
         "infer", model, observed,
         out=out, method=method, prior=laws_in_words(prior), fix=fix, rows=rows, iid=iid,
-        samples=samples, draws=draws, simulations=simulations, epochs=epochs, network=network,
-        **use, at=at, seed=seed,
+        interest=interest, samples=samples, draws=draws, simulations=simulations, epochs=epochs,
+        network=network, **use, at=at, seed=seed,
     )  # fmt: skip
     posterior = replace(
         posterior,
@@ -161,7 +168,11 @@ def infer(
             source.kind: {
                 k: source.about[k] for k in ("path", "sha256", "use") if k in source.about
             },
-            "observed": {"path": data.path and str(data.path), "sha256": data.digest},
+            "observed": {
+                "path": data.path and str(data.path),
+                "sha256": data.digest,
+                "rows": list((rows or slice(None)).indices(len(data))[:2]),
+            },
             "provenance": dataset.provenance(command),
             "first_row": rows.indices(len(data))[0] if rows else 0,
         },
