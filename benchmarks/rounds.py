@@ -1,4 +1,4 @@
-r"""Do rounds of simulations pay? One round from the prior against two, at the same posterior error.
+r"""Do rounds of simulations pay? One round from the prior against two, at the same error.
 
 Six parameters, uniform on [−1, 1]⁶, are bent by a map of unit volume,
 
@@ -115,7 +115,7 @@ def one_round(n: int, observed: physgen.Dataset, steps: int, seed: int) -> Way:
 
 
 def two_rounds(n: int, observed: physgen.Dataset, steps: int, seed: int, folder: Path) -> Way:
-    """A surrogate of n simulations, half of them at the posteriors of a surrogate of the others."""
+    """A surrogate of n simulations, half of them at the posteriors of one of the others."""
     begun = time.process_time()
     first = physgen.simulate(Bent(), n=n // 2, seed=seed)
     rough = physgen.infer(fitted([first], steps, seed), observed, seed=seed, samples=1000)

@@ -78,7 +78,9 @@ def test_profiles_choose_the_higher_of_two_modes():
 
     rng = np.random.default_rng(2)
     side = rng.choice([-1, 1], 2000)
-    theta = np.stack([-0.5 * side + rng.normal(0, 0.25, 2000), side + rng.normal(0, 0.1, 2000)], -1)
+    theta = np.stack(
+        [-0.5 * side + rng.normal(0, 0.25, 2000), side + rng.normal(0, 0.1, 2000)], -1
+    )
     found = profile_of(two, Box(a=(-3, 3), b=(-3, 3)), theta[None], 0)
     a = found.theta[0]
     np.testing.assert_allclose(found.log_density[0], -8 * (abs(a) - 0.5) ** 2, atol=0.02)

@@ -46,8 +46,7 @@ def posterior_predictive(
         if drawn.ndim == 1:
             numbers[name] = declared.labels(observable) | _number(drawn, seen)
         else:
-            flat = [None if v is None else v.reshape(len(v), -1) for v in (drawn, seen)]
-            bands[name] = declared.labels(observable) | _band(*flat)
+            bands[name] = declared.labels(observable) | _band(drawn, seen)
     return {"draws": len(x), "observed": observed is not None, "bands": bands, "numbers": numbers}
 
 
@@ -60,11 +59,12 @@ def _each(components: int) -> dict[str, Observable]:
     return {f"x{i + 1}": component(i) for i in range(components)}
 
 
-def _band(drawn: Array | None, seen: Array | None) -> dict[str, Any]:
-    """Quantiles of each component of drawn (k, S), and how many of those seen (m, S) they hold."""
-    q = np.quantile(drawn, LEVELS, axis=0)
+def _band(drawn: Array, seen: Array | None) -> dict[str, Any]:
+    """Quantiles of each component of drawn (k, …), and how many of those seen (m, …) they hold."""
+    q = np.quantile(drawn.reshape(len(drawn), -1), LEVELS, axis=0)
     found: dict[str, Any] = {"levels": LEVELS, "quantiles": q.tolist()}
     if seen is not None:
+        seen = seen.reshape(len(seen), -1)
         inside = {0.5: (q[1], q[3]), 0.9: (q[0], q[4])}
         found["inside"] = {
             f"{level:g}": float(((seen >= low) & (seen <= high)).mean())

@@ -1,12 +1,12 @@
 r"""θ that follow the draws of a posterior: for another round of simulations, or for predictive x.
 
-Simulations are wanted where the posterior is. A *proposal* are its draws, to which normal noise of
-their own covariance Σ is added, √(w² − 1) times as wide: so the covariance is w² Σ, the mean stays,
-and two modes stay where they are, which a stretching about the mean would push apart. What falls
-outside of the prior is drawn again. A likelihood p(x|θ) is learnt alike from any θ (Papamakarios,
-Sterratt & Murray, AISTATS 2019, arXiv:1805.07226); what is learnt of p(θ|x) is not, and wants the
-*truncated prior*, the prior itself within a box that holds all of the posterior (Deistler,
-Goncalves & Macke, NeurIPS 2022, arXiv:2210.04815).
+Simulations are wanted where the posterior is. A *proposal* are its draws, to which normal noise
+of their own covariance Σ is added, √(w² − 1) times as wide: so the covariance is w² Σ, the mean
+stays, and two modes stay where they are, which a stretching about the mean would push apart. What
+falls outside of the prior is drawn again. A likelihood p(x|θ) is learnt alike from any θ
+(Papamakarios, Sterratt & Murray, AISTATS 2019, arXiv:1805.07226); what is learnt of p(θ|x) is not,
+and wants the *truncated prior*, the prior itself within a box that holds all of the posterior
+(Deistler, Goncalves & Macke, NeurIPS 2022, arXiv:2210.04815).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 r"""Profiles and slices of a log density: what is known of one parameter without integrating.
 
 The *profile* of θ_d is the greatest value over all other parameters at each θ_d (Murphy & van der
-Vaart, J. Am. Stat. Assoc. 95 (2000) 449); the *slice* is the value along a line on which the others
-stand still, at the best point if nothing else is said. Both are less their greatest value. Of a
-likelihood they do not depend on the prior, nor on how a parameter is written; the marginal, which
-integrates, does. All three agree where the posterior is normal, but for the slice, which is as
+Vaart, J. Am. Stat. Assoc. 95 (2000) 449); the *slice* is the value along a line on which the
+others stand still, at the best point if nothing else is said. Both are less their greatest value.
+Of a likelihood they do not depend on the prior, nor on how a parameter is written; the marginal,
+which integrates, does. Profile and marginal agree where the posterior is normal; the slice is as
 narrow as if the others were known.
 
 The greatest value is climbed to in the prior's coordinates, all points of all observations side by
@@ -86,7 +86,7 @@ def best_point(log_density: LogDensity, prior: Prior, draws: Array) -> Array:
     """Where a log density is greatest, (n, D); arguments as above."""
     climb = _Climb(log_density, prior, draws, None)
     c = climb.draws[:, :: -(-draws.shape[1] // NEAR**2)]
-    c, f = climb.up(*_first(c, climb.value(c)))
+    c, _ = climb.up(*_first(c, climb.value(c)))
     return prior.from_coordinates(c[:, 0])
 
 

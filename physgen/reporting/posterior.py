@@ -81,12 +81,12 @@ def _corners(
 def _predictive(data: Mapping[str, Any]) -> dict[str, list[Drawing]]:
     """What a posterior predicts: curves, wide where they have many components, and numbers."""
     bands = [
-        grid(lambda figure, b, name: figures.band(figure.add_subplot(), b, name), b, name, size=WIDE)
+        grid(
+            lambda figure, b, name: figures.band(figure.add_subplot(), b, name), b, name, size=WIDE
+        )
         for name, b in (data.get("bands") or {}).items()
     ]
-    numbers = [
-        plot(figures.predicted, n, name) for name, n in (data.get("numbers") or {}).items()
-    ]
+    numbers = [plot(figures.predicted, n, name) for name, n in (data.get("numbers") or {}).items()]
     return {"bands": bands, "numbers": numbers}
 
 
@@ -139,7 +139,8 @@ def corner_of(
         at = prior.to_coordinates(true)
         ends = np.stack([np.minimum(ends[0], at), np.maximum(ends[1], at)])
     more = np.array([[-0.15], [0.15]]) * (ends[1] - ends[0]) + np.array([[-TINY], [TINY]])
-    points = np.linspace(*(ends + more).clip(*prior.ends), FINE * (POINTS - 1) + 1)
+    low, high = (ends + more).clip(*prior.ends)
+    points = np.linspace(low, high, FINE * (POINTS - 1) + 1)
     bounds = (points[[0, -1]] == prior.ends) & prior.flat
     shown = prior.from_coordinates(points[::FINE])
     log = ~prior.affine & prior.flat & (shown[-1] > DECADE * shown[0])
@@ -157,7 +158,5 @@ def corner_of(
         "axes": list(shown.T[columns]),
         "log": [i for i, d in enumerate(columns) if log[d]],
         "marginals": [density(d) for d in columns],
-        "planes": [
-            {"pair": [d, e], "density": density(columns[d], columns[e])} for d, e in pairs
-        ],
+        "planes": [{"pair": [d, e], "density": density(columns[d], columns[e])} for d, e in pairs],
     }

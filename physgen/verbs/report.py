@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from physgen import dataset
 from physgen.checks.posterior_predictive import posterior_predictive
@@ -12,7 +12,13 @@ from physgen.checks.two_sample.features import physics_of
 from physgen.dataset import Dataset
 from physgen.errors import DataError, PhysgenError, UsageError, as_written
 from physgen.priors import parameters_in
-from physgen.verbs.arguments import DataLike, ObservedLike, ScoresLike, SimulatorLike
+from physgen.verbs.arguments import (
+    DataLike,
+    ObservedLike,
+    PosteriorLike,
+    ScoresLike,
+    SimulatorLike,
+)
 from physgen.verbs.opening import name_of_simulator, open_draws, open_observed
 from physgen.verbs.pages import SCHEMAS, render
 from physgen.verbs.products import Page
@@ -71,7 +77,7 @@ def report(
     if predictive is None:
         refuse_unused(observed=observed, simulator=simulator)
     else:
-        origin = open_draws(metrics).origin
+        origin = open_draws(cast("PosteriorLike", metrics)).origin
         found = predicted(found, origin, Dataset(predictive), observed, simulator)
     with as_written(name):
         page = render(found)
@@ -121,12 +127,13 @@ def predicted(
         DataError: x that are not of the law.
         UsageError: x that were drawn at other θ.
     """
-    about = (data.meta.source if data.meta else {}).get("theta")
-    drawn = about.get("posterior", {}) if isinstance(about, Mapping) else {}
+    source = data.meta.source if data.meta else {}
+    about: Any = source.get("theta") or {}
+    drawn = about.get("posterior", {})
     if drawn.get("sha256") != posterior["sha256"] or about.get("widened", 1) != 1:
         raise UsageError(
-            f"{data.name}: expected x at the draws of {posterior['path'] or 'this posterior'}, got "
-            f"theta of {data.proposal or 'the prior'}; draw some with physgen sample --theta-from"
+            f"{data.name}: expected x at draws of {posterior['path'] or 'this posterior'}, its theta "
+            f"follow {data.proposal or 'the prior'}; draw some with physgen sample --theta-from"
         )
     row, first, iid = drawn.get("row"), found.get("first_row", 0), found.get("iid")
     if row is None:
@@ -143,7 +150,6 @@ def predicted(
         absent = str(error)
     law, some = data.law, slice(row - first, row - first + 1)
     measured = posterior_predictive(x, seen, physics_of(law, name_of_simulator(simulator)))
-    source = data.meta.source if data.meta else {}
     told = {"by": source.get("name", "someone"), "absent": absent}
     arrays = found["arrays"] if iid else {k: v[some] for k, v in found["arrays"].items()}
     return {**found, "arrays": arrays, "first_row": row, "predictive": measured | told}

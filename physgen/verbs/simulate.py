@@ -94,7 +94,7 @@ def simulate(
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
     draws = proposed(theta_from, row, widen, truncate)
-    theirs = draws.law.prior if draws else {}
+    theirs = draws.law.prior if draws else None
     law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
     law = replace(law, prior=correlated(law.prior, correlation))
     law, proposal, about = law_and_proposal(law, draws, widen, truncate)
