@@ -32,7 +32,6 @@ __all__ = [
     "PAIR",
     "average",
     "axis_label",
-    "band",
     "curve",
     "events",
     "figure_of",
@@ -43,7 +42,8 @@ __all__ = [
     "learning",
     "partition",
     "posterior",
-    "predicted",
+    "predictive_band",
+    "predictive_number",
     "profile",
     "separations",
     "svg",
@@ -300,7 +300,7 @@ def profile(figure: Figure, data: Mapping[str, Any], name: str = "") -> None:
     figure.align_ylabels()
 
 
-def band(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
+def predictive_band(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
     """Bands of 50 % and 90 % of x drawn at draws of a posterior, and what was observed."""
     low, lower, middle, upper, high = _floats(data["quantiles"])
     i = np.arange(1, len(middle) + 1)
@@ -318,7 +318,7 @@ def band(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
     ax.legend()
 
 
-def predicted(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
+def predictive_number(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
     """Density of a number of x drawn at draws of a posterior, and what was observed."""
     edges = _floats(data["histogram"]["edges"])
     density = _density(data["histogram"]["predicted"], edges)

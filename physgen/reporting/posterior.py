@@ -82,11 +82,16 @@ def _predictive(data: Mapping[str, Any]) -> dict[str, list[Drawing]]:
     """What a posterior predicts: curves, wide where they have many components, and numbers."""
     bands = [
         grid(
-            lambda figure, b, name: figures.band(figure.add_subplot(), b, name), b, name, size=WIDE
+            lambda figure, b, name: figures.predictive_band(figure.add_subplot(), b, name),
+            b,
+            name,
+            size=WIDE,
         )
         for name, b in (data.get("bands") or {}).items()
     ]
-    numbers = [plot(figures.predicted, n, name) for name, n in (data.get("numbers") or {}).items()]
+    numbers = [
+        plot(figures.predictive_number, n, name) for name, n in (data.get("numbers") or {}).items()
+    ]
     return {"bands": bands, "numbers": numbers}
 
 

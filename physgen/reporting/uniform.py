@@ -9,11 +9,10 @@ that are wrong on purpose, are thin lines of other hues, so that one sees what f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -156,9 +155,9 @@ def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> N
         at, area = None if theta is None else (theta[d], theta[e]), np.outer(steps[d], steps[e])
         _plane(axes[e, d], points[d], points[e], _floats(plane["density"]), area, at)
     for (e, d), ax in axes.items():
-        _ticked(ax.xaxis, symbols[d] if e == dims - 1 else None, dims, d in logs)
+        _ticked(ax, "x", symbols[d] if e == dims - 1 else None, dims, d in logs)
         if e > d:
-            _ticked(ax.yaxis, symbols[e] if d == 0 else None, dims, e in logs)
+            _ticked(ax, "y", symbols[e] if d == 0 else None, dims, e in logs)
         if dims >= CROWDED:
             page = figure.transFigure
             ax.yaxis.set_label_coords(0.035, 0.5, blended_transform_factory(page, ax.transAxes))
@@ -205,15 +204,16 @@ def _plane(
     ax.set(xlim=x[[0, -1]], ylim=y[[0, -1]])
 
 
-def _ticked(axis: Axis, label: str | None, dims: int, log: bool) -> None:
+def _ticked(ax: Axes, which: Literal["x", "y"], label: str | None, dims: int, log: bool) -> None:
     """A few ticks; numbers and a symbol where there is one, a common factor beside it."""
-    few, turned = dims >= CROWDED, dims >= CROWDED and axis.axis_name == "x"
+    axis, few = {"x": ax.xaxis, "y": ax.yaxis}[which], dims >= CROWDED
+    turned = few and which == "x"
     if log:
-        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+        ax.set(**{f"{which}scale": "log"})
         axis.set_major_locator(LogLocator(numticks=4))
         axis.set_minor_locator(NullLocator())
     else:
-        axis.set_major_locator(MaxNLocator(3 if few else 4, prune="both" if few else None))
+        axis.set_major_locator(MaxNLocator(3 if dims > 2 else 4, prune="both" if few else None))
     axis.set_tick_params(labelsize=7.5 if few else 9, rotation=45 if turned else 0)
     if label is None:
         axis.set_major_formatter(NullFormatter())

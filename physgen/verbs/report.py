@@ -75,10 +75,10 @@ def report(
         found = {**found, "interest": parameters_in(interest, names)}
         found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
     if predictive is None:
-        refuse_unused(observed=observed, simulator=simulator)
+        refuse_idle(observed=observed, simulator=simulator)
     else:
         origin = open_draws(cast("PosteriorLike", metrics)).origin
-        found = predicted(found, origin, Dataset(predictive), observed, simulator)
+        found = with_prediction(found, origin, Dataset(predictive), observed, simulator)
     with as_written(name):
         page = render(found)
         text = page.encode()
@@ -94,10 +94,10 @@ def refuse_unless_posterior(found: Mapping[str, Any], **given: object) -> None:
         UsageError: one of them.
     """
     if found["schema"] != "physgen/posterior/1":
-        refuse_unused(" of a posterior", **given)
+        refuse_idle(" of a posterior", **given)
 
 
-def refuse_unused(what: str = " of --predictive", **given: object) -> None:
+def refuse_idle(what: str = " of --predictive", **given: object) -> None:
     """Refuse options that were given without what they are of.
 
     Raises:
@@ -107,7 +107,7 @@ def refuse_unused(what: str = " of --predictive", **given: object) -> None:
         raise UsageError(f"{name}: is an option{what}, which was not given; leave it out")
 
 
-def predicted(
+def with_prediction(
     found: Mapping[str, Any],
     posterior: Mapping[str, Any],
     data: Dataset,
@@ -128,12 +128,14 @@ def predicted(
         UsageError: x that were drawn at other θ.
     """
     source = data.meta.source if data.meta else {}
-    about: Any = source.get("theta") or {}
+    told = source.get("theta")
+    about: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
     drawn = about.get("posterior", {})
     if drawn.get("sha256") != posterior["sha256"] or about.get("widened", 1) != 1:
         raise UsageError(
-            f"{data.name}: expected x at draws of {posterior['path'] or 'this posterior'}, its theta "
-            f"follow {data.proposal or 'the prior'}; draw some with physgen sample --theta-from"
+            f"{data.name}: expected x at draws of {posterior['path'] or 'this posterior'}, its "
+            f"theta follow {data.proposal or 'the prior'}; draw some with physgen sample "
+            "--theta-from"
         )
     row, first, iid = drawn.get("row"), found.get("first_row", 0), found.get("iid")
     if row is None:
@@ -150,9 +152,9 @@ def predicted(
         absent = str(error)
     law, some = data.law, slice(row - first, row - first + 1)
     measured = posterior_predictive(x, seen, physics_of(law, name_of_simulator(simulator)))
-    told = {"by": source.get("name", "someone"), "absent": absent}
+    by = {"by": source.get("name", "someone"), "absent": absent}
     arrays = found["arrays"] if iid else {k: v[some] for k, v in found["arrays"].items()}
-    return {**found, "arrays": arrays, "first_row": row, "predictive": measured | told}
+    return {**found, "arrays": arrays, "first_row": row, "predictive": measured | by}
 
 
 def observed_rows(
