@@ -80,19 +80,12 @@ def _corners(
 
 def _predictive(data: Mapping[str, Any]) -> dict[str, list[Drawing]]:
     """What a posterior predicts: curves, wide where they have many components, and numbers."""
-    bands = [
-        grid(
-            lambda figure, b, name: figures.predictive_band(figure.add_subplot(), b, name),
-            b,
-            name,
-            size=WIDE,
-        )
-        for name, b in (data.get("bands") or {}).items()
-    ]
-    numbers = [
-        plot(figures.predictive_number, n, name) for name, n in (data.get("numbers") or {}).items()
-    ]
-    return {"bands": bands, "numbers": numbers}
+    bands, numbers = (data.get(key) or {} for key in ("bands", "numbers"))
+    band, number_of = figures.predictive_band, figures.predictive_number
+    return {
+        "bands": [plot(band, b, name, size=WIDE) for name, b in bands.items()],
+        "numbers": [plot(number_of, n, name) for name, n in numbers.items()],
+    }
 
 
 def _told(name: str, p: Parameter) -> str:
