@@ -93,7 +93,7 @@ def click_type(annotation: Any) -> tuple[Any, bool]:
         return click.Choice(get_args(annotation)), False
     if get_origin(annotation) is Mapping:
         number = get_args(annotation)[1] is float
-        return Pair(float, "NAME=VALUE") if number else Pair(law, "NAME=LOW:HIGH"), True
+        return Pair(float, "NAME=VALUE") if number else Pair(law, "NAME=LAW"), True
     if annotation == Sequence[Path]:
         return click.Path(path_type=Path), True
     if annotation is slice:

@@ -36,6 +36,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "cascade": "simulators.shower:Cascade",
         "gaussian": "simulators.gaussian:LinearGaussian",
         "ising": "simulators.ising:Ising",
+        "oscillator": "simulators.oscillator:Oscillator",
         "shower": "simulators.shower:Shower",
         "shower-energy": "simulators.shower:ShowerEnergy",
         "shower-voxel": "simulators.shower:ShowerVoxel",

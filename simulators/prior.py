@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from simulators.parameter import HALF_LOG_2PI, LEAST, Parameter, Uniform
 
@@ -221,12 +220,18 @@ class Prior:
     def from_cube(self, u: Array) -> Array:
         """Independent uniform numbers u in [0, 1], (…, D), → θ (…, D) that follow the prior."""
         u = np.asarray(u, dtype=np.float64)
-        z: Any = ndtri(u.clip(LEAST, 1 - LEAST)) @ self._root.T if self.correlation else None
+        z: Any = self._tied(u) if self.correlation else None
         found = []
         for d, p in enumerate(self.parameters):
             tied = z is not None and np.count_nonzero(self._matrix[d]) > 1
             found.append(p.from_coordinate(z[..., d], False) if tied else p.quantile(u[..., d]))
         return np.stack(found, -1).clip(self.low, self.high)
+
+    def _tied(self, u: Array) -> Array:
+        """Correlated normal scores of uniform numbers u (…, D), (…, D)."""
+        from scipy.special import ndtri
+
+        return ndtri(u.clip(LEAST, 1 - LEAST)) @ self._root.T
 
     def complete(self, theta: Array, names: Sequence[str] | None = None) -> Array:
         """θ with what is fixed put back.

@@ -44,14 +44,14 @@ class Coordinates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, theta: Tensor, prior: Prior) -> Tensor:
         """The coordinates, (B, D)."""
-        c = prior.to_coordinates(theta.detach().cpu().numpy())
-        ctx.slope = prior.slope(c)
-        return torch.from_numpy(c).to(theta.device)
+        ctx.prior, ctx.c = prior, prior.to_coordinates(theta.detach().cpu().numpy())
+        return torch.from_numpy(ctx.c).to(theta.device)
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
         """∂c/∂θ times what comes from above, (B, D)."""
-        return gradient[0] / torch.from_numpy(ctx.slope).to(gradient[0].device), None
+        slope = torch.from_numpy(ctx.prior.slope(ctx.c.clip(*ctx.prior.ends)))
+        return gradient[0] / slope.to(gradient[0].device), None
 
 
 coordinates: Callable[[Tensor, Prior], Tensor] = Coordinates.apply

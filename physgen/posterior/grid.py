@@ -11,10 +11,10 @@ of a cell's two ends,
 
 tells how high f may go between two nodes h apart: exactly for a Gaussian, even where all nodes
 lie in its flanks. The next nodes are the prior's ends and the edges of the parts where b > −18,
-and within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number for
-each width of a mode, fewer in tails. Each observation has nodes of its own, where and as many as it
-wants them, so that a posterior may be hundreds of times narrower than the prior, piled up at a
-bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a Gaussian, is below
+and within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number
+for each width of a mode, fewer in tails. Each observation has nodes of its own, where and as many
+as it wants them, so that a posterior may be hundreds of times narrower than the prior, piled up at
+a bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a Gaussian, is below
 `tolerance` in all cells where b > −4.5, and is evaluated no more from then on; a mode that no
 flank announces on the first nodes is missed.
 

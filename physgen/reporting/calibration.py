@@ -12,7 +12,7 @@ from typing import Any
 
 from physgen.reporting import figures, uniform
 from physgen.reporting.page import letter
-from physgen.reporting.quantities import measured, number
+from physgen.reporting.quantities import free, measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid
 from physgen.reporting.view import CONTROLS, Labels, PagePart, Picture, Table, Value, Words
 
@@ -36,7 +36,9 @@ def calibration_sheet(
         {p["name"]: letter(p["name"], p.get("latex", "")) for p in prior},
         {p["name"]: figures.axis_label(p.get("latex", ""), "", p["name"]) for p in prior},
     )
-    axes = [figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in prior]
+    axes = [
+        figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in free(prior)
+    ]
     parts = _merged(parts_of(metrics, labels))
     values = {
         "m": metrics,

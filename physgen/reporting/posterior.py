@@ -11,10 +11,8 @@ import numpy as np
 from physgen.reporting import figures, uniform
 from physgen.reporting.kernels import kernel_density
 from physgen.reporting.page import letter
-from physgen.reporting.quantities import near, number
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from simulators.base import Array
-from simulators.parameter import Parameter, Uniform
 from simulators.prior import Prior
 
 __all__ = ["corner_of", "posterior_sheet"]
@@ -46,11 +44,10 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
     values = {
         "m": metrics,
         "law": law,
+        "letters": letters,
         "names": [letters[name] for name in names],
         "units": [p.unit for p in shown],
         "others": [letters[name] for name in prior.names if name not in names],
-        "priors": [_told(letters[p.name], p) for p in prior.every],
-        "ties": _ties(prior, letters),
         "rows": _rows(arrays, pick),
         "in_corner": min(len(pick), MOST),
     }
@@ -86,22 +83,6 @@ def _predictive(data: Mapping[str, Any]) -> dict[str, list[Drawing]]:
         "bands": [plot(band, b, name, size=WIDE) for name, b in bands.items()],
         "numbers": [plot(number_of, n, name) for name, n in numbers.items()],
     }
-
-
-def _told(name: str, p: Parameter) -> str:
-    """The law of a parameter in words."""
-    if p.fixed:
-        return f"{name} = {number(p.law, 4)}"
-    if not p.flat:
-        return f"{name} ~ {p.bounds}"
-    how = "uniform" if isinstance(p.law, Uniform) else "log-uniform"
-    width = p.high - p.low
-    return f"{name} {how} in [{near(p.low, width)}, {near(p.high, width)}]"
-
-
-def _ties(prior: Prior, letters: Mapping[str, str]) -> list[str]:
-    """Correlations of the prior in words."""
-    return [f"{letters[a]} and {letters[b]} {r:.2g}" for (a, b), r in prior.correlation.items()]
 
 
 def _rows(arrays: Mapping[str, Array], pick: Sequence[int]) -> list[dict[str, Any]]:
