@@ -357,3 +357,22 @@ def test_too_few_rows_are_refused_by_name(tmp_path):
     a, b = parts(tmp_path)
     with pytest.raises(DataError, match="expected at least 2"):
         split(JoinedDataset([a[:1], b]), 0.9, 4.0, torch.device("cpu"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["nle", "nre"])
+def test_methods_of_any_theta_are_not_drawn_to_it(method):
+    """θ lie 1.2 widths beside the posterior: taken for a prior, they would draw it 0.37 aside."""
+    law = Law.of("gaussian", {"size": 2, "parameters": 1})
+    simulator, rng = law.build(), np.random.default_rng(0)
+    x = simulator.sample(np.array([[0.3]]), rng)
+    mean, cov = simulator.posterior(x)
+    sd = float(np.sqrt(cov[0, 0]))
+    theta = (mean + 1.2 * sd + 1.5 * sd * rng.standard_normal((4000, 1))).clip(-2, 2)
+    meta = Meta(law, {"theta": {"follow": "a law of its own"}})
+    data = Dataset(Rows(simulator.sample(theta, rng), theta, meta=meta))
+    box = {"theta1": (float(mean[0, 0]) - 3 * sd, float(mean[0, 0]) + 3 * sd)}
+    found = physgen.infer(data, x, method=method, epochs=20, prior=box)
+    drawn = 1.2 / 1.5**2 / (1 + 1 / 1.5**2)  # the control
+    assert abs(found.mean - mean)[0, 0] / sd < 0.2 < drawn
+    assert found.sd[0, 0] / sd == pytest.approx(1, abs=0.1)
