@@ -248,6 +248,10 @@ class Prior:
         every |= {name: np.full(theta.shape[:-1], v) for name, v in self.fixed.items()}
         return np.stack([every[n] for n in names or [p.name for p in self.every]], -1)
 
+    def within(self, other: Prior) -> bool:
+        """Whether its support is a part of that of another prior over the same parameters."""
+        return bool(np.all(self.low >= other.low) and np.all(self.high <= other.high))
+
     def with_laws(self, laws: Prior | Mapping[str, Any] | None) -> Prior:
         """This prior with the laws, or values, that are given for some parameters, or for all.
 

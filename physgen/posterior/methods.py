@@ -9,8 +9,8 @@ network      what it was trained for
 
 What comes out of a trained network is a log density of θ given x up to a function of x, like a
 log p(x|θ): both become posteriors on the grid for one to three parameters, else by a tempered
-population. NPE, FMPE and NPSE draw by themselves where there is no grid, or where that is asked for; what they
-draw may be weighted with a surrogate's log p(x|θ), which is the method ``importance``.
+population. NPE, FMPE and NPSE draw by themselves where there is no grid, or where that is asked
+for; what they draw may be weighted with a surrogate's log p(x|θ), the method ``importance``.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ LIKELIHOOD = ("grid", "smc", "nested", "mcmc", "rejection", "vi")
 IMPORTANCE = "importance"
 """A network's draws, weighted with a surrogate's likelihood."""
 SIMULATED = (*METHODS, "abc")
+OF_ANY_THETA = ("nle", "nre")
+"""Methods that learn p(x|θ), or its ratio to a function of x, whatever law θ follow."""
 SIMULATIONS = 10_000
 SAMPLING = ("sampler", "sweeps")
 """Options that say how x is drawn, not from what."""
@@ -327,9 +329,15 @@ def simulations(source: Source, options: InferenceOptions, tell: Tell) -> tuple[
     A surrogate draws from the prior that is asked for, a dataset has its own.
 
     Raises:
-        UsageError: more simulations than a dataset has.
+        UsageError: more simulations than a dataset has, or θ of another law than the prior for a
+            method that takes them for its draws.
     """
     if source.data:
+        if options.method not in OF_ANY_THETA:
+            source.data.require_prior(
+                f"{options.method} learns from theta of the prior: simulate some with --truncate, "
+                f"or take --method {' or '.join(OF_ANY_THETA)}, or fit a surrogate"
+            )
         rows = source.data.read(slice(0, options.simulations))
         if options.simulations and len(rows) < options.simulations:
             raise UsageError(f"{source.path}: has {len(rows)} rows, not {options.simulations}")

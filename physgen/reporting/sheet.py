@@ -46,9 +46,9 @@ class Drawing:
         return figure_of(self.draw, self.size)
 
 
-def plot(draw: Callable[..., None], *data: Any) -> Drawing:
+def plot(draw: Callable[..., None], *data: Any, size: tuple[float, float] = PANEL) -> Drawing:
     """A figure of one axes."""
-    return grid(lambda figure: draw(figure.add_subplot(), *data))
+    return grid(lambda figure: draw(figure.add_subplot(), *data), size=size)
 
 
 def grid(draw: Callable[..., None], *data: Any, size: tuple[float, float] = PANEL) -> Drawing:
