@@ -3,8 +3,8 @@ r"""Damped oscillator: a displacement seen at many times, six parameters, exact 
     x_i = c + A exp(−γ t_i) cos(ω t_i + φ) + σ ε_i,      ε_i ~ N(0, 1), i = 1 … size,
 
 t_i equally spaced from 0 to `duration`. θ = (ω, γ, A, φ, σ, c), each with a prior of its own kind:
-ω and σ log-uniform, γ of a gamma law, A and c normal, φ uniform. A and φ are told only up to
-(A, φ) → (−A, φ + π), so that the prior of A, which is far from 0, matters: it is what tells the sign.
+ω and σ log-uniform, γ of a gamma law, A and c normal, φ uniform over half a turn, for (A, φ) and
+(−A, φ + π) are one wave.
 """
 
 from __future__ import annotations

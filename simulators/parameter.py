@@ -12,14 +12,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 __all__ = ["Distribution", "Parameter", "Uniform", "law_of"]
 
 Array = NDArray[Any]
 LOGARITHMIC = ("loguniform", "reciprocal")
 """Laws that are uniform in the logarithm."""
-LEAST = 2.0**-54
+LEAST = 2.0**-53
 HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
 
@@ -167,7 +166,7 @@ def _parsed(text: str) -> Any:
 def _arguments(law: Distribution) -> dict[str, float] | None:
     """Arguments of a distribution of scipy by their names; None of another object."""
     dist: Any = getattr(law, "dist", None)
-    if type(_of_scipy(getattr(dist, "name", ""))) is not type(dist):
+    if dist is None or type(_of_scipy(getattr(dist, "name", ""))) is not type(dist):
         return None
     names = [*(dist.shapes or "").replace(",", " ").split(), "loc", "scale"]
     frozen: Any = law
@@ -257,6 +256,8 @@ class Parameter:
         below = law.cdf(theta)
         if flat:
             return 2 * below - 1
+        from scipy.special import ndtri  # slow to import, and boxes need none of it
+
         above = law.sf(theta) if hasattr(law, "sf") else 1 - below
         return np.where(below < 0.5, ndtri(below), -ndtri(above))
 
@@ -268,6 +269,8 @@ class Parameter:
         elif flat:
             theta = law.ppf(((1 + c) / 2).clip(0, 1))
         else:
+            from scipy.special import ndtr
+
             q = ndtr(-abs(c))
             above = law.isf(q) if hasattr(law, "isf") else law.ppf(1 - q)
             theta = np.where(c < 0, law.ppf(q), above)
@@ -324,11 +327,11 @@ class Parameter:
         Raises:
             ValueError: a law that is not known.
         """
+        if not isinstance(data, Mapping) or not isinstance(data["name"], str):
+            raise TypeError(f"expected a parameter with a name, got {data!r}")
         name = data["name"]
-        if not isinstance(name, str):
-            raise TypeError(f"name: expected text, got {name!r}")
         if "value" in data:
-            law: Any = data["value"]
+            law: Any = float(data["value"]) if _is_number(data["value"]) else None
         elif "law" in data:
             known = _of_scipy(str(data["law"]))
             if known is None:

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from simulators.parameter import HALF_LOG_2PI, LEAST, Parameter, Uniform
 
@@ -221,12 +220,18 @@ class Prior:
     def from_cube(self, u: Array) -> Array:
         """Independent uniform numbers u in [0, 1], (…, D), → θ (…, D) that follow the prior."""
         u = np.asarray(u, dtype=np.float64)
-        z: Any = ndtri(u.clip(LEAST, 1 - LEAST)) @ self._root.T if self.correlation else None
+        z: Any = self._tied(u) if self.correlation else None
         found = []
         for d, p in enumerate(self.parameters):
             tied = z is not None and np.count_nonzero(self._matrix[d]) > 1
             found.append(p.from_coordinate(z[..., d], False) if tied else p.quantile(u[..., d]))
         return np.stack(found, -1).clip(self.low, self.high)
+
+    def _tied(self, u: Array) -> Array:
+        """Correlated normal scores of uniform numbers u (…, D), (…, D)."""
+        from scipy.special import ndtri
+
+        return ndtri(u.clip(LEAST, 1 - LEAST)) @ self._root.T
 
     def complete(self, theta: Array, names: Sequence[str] | None = None) -> Array:
         """θ with what is fixed put back.
@@ -242,6 +247,10 @@ class Prior:
         every = dict(zip(self.names, np.moveaxis(theta, -1, 0), strict=True))
         every |= {name: np.full(theta.shape[:-1], v) for name, v in self.fixed.items()}
         return np.stack([every[n] for n in names or [p.name for p in self.every]], -1)
+
+    def within(self, other: Prior) -> bool:
+        """Whether its support is a part of that of another prior over the same parameters."""
+        return bool(np.all(self.low >= other.low) and np.all(self.high <= other.high))
 
     def with_laws(self, laws: Prior | Mapping[str, Any] | None) -> Prior:
         """This prior with the laws, or values, that are given for some parameters, or for all.
@@ -327,8 +336,9 @@ class Prior:
         Raises:
             ValueError: a law that is not known.
         """
+        every = [Parameter.from_json(p) for p in data]
         ties = {(p["name"], b): r for p in data for b, r in p.get("correlation", {}).items()}
-        return Prior._of([Parameter.from_json(p) for p in data], ties)
+        return Prior._of(every, ties)
 
 
 class Box(Prior):

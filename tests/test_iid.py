@@ -132,10 +132,10 @@ def test_the_error_by_random_draws_is_told():
     told = [p.diagnostics["draws_error"][0] for p in found]
     np.testing.assert_allclose(np.mean(told), noise, rtol=0.15)
     assert 0.6 < scatter / np.mean(told) < 1.5
-    (line,) = weight_warnings(found[0].diagnostics)
+    (line,) = weight_warnings(found[0].diagnostics, "grid")
     assert line.startswith("the random draws of log p move the mean by 0.3")
     quiet = iid_posterior(of(0), box, n, again=of(0)).diagnostics
-    assert not list(weight_warnings(quiet))
+    assert not list(weight_warnings(quiet, "grid"))
     assert quiet["draws_error"] == 0
 
 

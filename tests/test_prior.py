@@ -93,9 +93,7 @@ def test_correlated_normals_are_the_multivariate_normal(rng):
 def test_the_cube_gives_the_prior(rng):
     """What nested sampling asks for: uniform numbers become draws, tied ones with their ties."""
     theta = MIXED.from_cube(rng.random((50_000, len(MIXED))))
-    scores = stats.norm.ppf(stats.uniform.cdf(MIXED.to_coordinates(theta[:, :])[:, 2] * 0 + 0.5))
     assert np.isfinite(theta).all()
-    assert scores.shape == (50_000,)
     z = MIXED.to_coordinates(theta)
     np.testing.assert_allclose(np.corrcoef(z[:, [0, 3]].T)[0, 1], 0.6, atol=0.02)
     np.testing.assert_allclose(np.corrcoef(z[:, [2, 3]].T)[0, 1], -0.3, atol=0.02)
@@ -132,7 +130,7 @@ def test_it_is_data():
         ({"law": "norm", "arguments": {"a": 1}}, "a"),
         ({"law": "norm"}, "arguments"),
         ({"value": float("nan")}, "finite"),
-        ({"value": "1"}, "expected"),
+        ({"value": "1"}, "low, high"),
     ],
 )
 def test_data_that_are_no_law_are_refused(data, told):
@@ -148,7 +146,7 @@ def test_data_that_are_no_law_are_refused(data, told):
         ("norm:x", "loc:scale"), ("foo:1:2", "scipy.stats"), ("1:2:3", "low:high"),
         ("truncnorm", "a:b:loc:scale"), ((1, 0), "low < high"), ("2", None), (None, "low, high"),
         (stats.poisson(3), "scipy.stats"), (float("inf"), "finite"), (True, "low, high"),
-        ((0, "m"), "no free"),
+        ((0, "m"), None),
     ],
 )  # fmt: skip
 def test_what_is_no_law_is_refused(given, told):
@@ -325,7 +323,7 @@ def test_a_surrogate_learns_under_any_prior(normal, tmp_path):
     off = abs(found.mean - exact.mean) / exact.sd
     assert off.mean() < 0.3
     assert 0.8 < np.median(found.sd / exact.sd) < 1.25
-    assert "norm:0.4:0.1" in physgen.report(tmp_path / "posterior.h5").html
+    assert "~ norm(loc = 0.40, scale = 0.10)" in physgen.report(tmp_path / "posterior.h5").html
     other = physgen.infer(model, observed, prior={"beta": (0.2, 0.6)})
     box = grid_posterior(of_exact(ising.log_prob, observed.x), Box(beta=(0.2, 0.6)), 20)
     assert (abs(other.mean - box.mean) / box.sd).mean() < 0.4

@@ -21,6 +21,7 @@ from simulators.base import Symmetry
 from simulators.prior import Prior
 
 __all__ = [
+    "KNOWN",
     "Identity",
     "LogHurdle",
     "Related",
@@ -33,7 +34,9 @@ __all__ = [
     "for_support",
 ]
 
-TINY, KNOWN = 1e-300, 5.0
+TINY = 1e-300
+KNOWN = 5.0
+"""Normal coordinates beyond which there is nothing to train on."""
 NEW = ("kept", "offset", "coefficients", "heavy")
 """Buffers that files of earlier versions do not have."""
 
@@ -44,14 +47,14 @@ class Coordinates(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, theta: Tensor, prior: Prior) -> Tensor:
         """The coordinates, (B, D)."""
-        c = prior.to_coordinates(theta.detach().cpu().numpy())
-        ctx.slope = prior.slope(c)
-        return torch.from_numpy(c).to(theta.device)
+        ctx.prior, ctx.c = prior, prior.to_coordinates(theta.detach().cpu().numpy())
+        return torch.from_numpy(ctx.c).to(theta.device)
 
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
         """∂c/∂θ times what comes from above, (B, D)."""
-        return gradient[0] / torch.from_numpy(ctx.slope).to(gradient[0].device), None
+        slope = torch.from_numpy(ctx.prior.slope(ctx.c.clip(*ctx.prior.ends)))
+        return gradient[0] / slope.to(gradient[0].device), None
 
 
 coordinates: Callable[[Tensor, Prior], Tensor] = Coordinates.apply
@@ -61,7 +64,7 @@ coordinates: Callable[[Tensor, Prior], Tensor] = Coordinates.apply
 class Rescale(nn.Module):
     """θ → the prior's own coordinates c, as networks see them.
 
-    Of normal coordinates what lies beyond 5, where there is nothing to train on, counts as 5.
+    Of normal coordinates what lies beyond `KNOWN` counts as that.
     """
 
     low: Tensor
@@ -70,7 +73,6 @@ class Rescale(nn.Module):
     def __init__(self, prior: Prior) -> None:
         super().__init__()
         self.prior = prior
-        self.ends = prior.ends.clip(-KNOWN, KNOWN)
         if prior.uniform:
             self.register_buffer("low", torch.tensor(prior.low, dtype=torch.float64))
             self.register_buffer("high", torch.tensor(prior.high, dtype=torch.float64))

@@ -3,11 +3,11 @@ r"""Importance weights: what draws from another law than the posterior are worth
 Draws θ_j of a proposal q stand for a posterior p with weights w_j = p(θ_j)/q(θ_j), of which only
 the logarithms up to a constant are needed. They are worth (Σw)²/Σw² draws of p itself (Kong, Liu &
 Wong, J. Am. Stat. Assoc. 89 (1994) 278), if the largest weights are not so rare that none has
-been met. That is what the shape k of a generalised Pareto law of the tail of the weights tells: for
-k < 0.7 means of weighted draws are right as their scatter says, beyond it they are not, whatever
-the effective number is (Vehtari, Simpson, Gelman, Yao & Gabry, J. Mach. Learn. Res. 25 (2024) 72,
-arXiv:1507.02646). Weights of the tail are replaced by the quantiles of that law, which takes the
-luck out of the largest.
+been met. That is what the shape k of a generalised Pareto law of the tail of the weights tells:
+for k < 0.7 means of weighted draws are right as their scatter says, beyond it they are not,
+whatever the effective number is (Vehtari, Simpson, Gelman, Yao & Gabry, J. Mach. Learn. Res. 25
+(2024) 72, arXiv:1507.02646). Weights of the tail are replaced by the quantiles of that law, which
+takes the luck out of the largest.
 """
 
 from __future__ import annotations

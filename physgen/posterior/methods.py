@@ -1,16 +1,16 @@
 """From a source and observations to posteriors: which methods there are, and what each needs.
 
 ===========  ==================================================================================
-surrogate    ``grid``, ``mcmc``, ``rejection``, ``vi``: with its log p(x|θ)
+surrogate    ``grid``, ``smc``, ``nested``, ``mcmc``, ``rejection``, ``vi``: with its log p(x|θ)
 surrogate    ``npe``, ``nre``, ``fmpe``, ``npse``, ``nle``, ``abc``: with samples drawn from it
 dataset      the same six, with its rows
 network      what it was trained for
 ===========  ==================================================================================
 
 What comes out of a trained network is a log density of θ given x up to a function of x, like a
-log p(x|θ): both become posteriors on the grid for one to three parameters, else by Markov chains.
-NPE, FMPE and NPSE draw by themselves where there is no grid, or where that is asked for; what they
-draw may be weighted with a surrogate's log p(x|θ), which is the method ``importance``.
+log p(x|θ): both become posteriors on the grid for one to three parameters, else by a tempered
+population. NPE, FMPE and NPSE draw by themselves where there is no grid, or where that is asked
+for; what they draw may be weighted with a surrogate's log p(x|θ), the method ``importance``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from physgen.posterior.grid import (
 )
 from physgen.posterior.iid import MANY, iid_posterior
 from physgen.posterior.mcmc import mcmc
+from physgen.posterior.smc import smc
 from physgen.runtime.progress import log
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
@@ -57,18 +58,20 @@ __all__ = [
     "refuse_unused",
 ]
 
-LIKELIHOOD = ("grid", "mcmc", "rejection", "vi")
+LIKELIHOOD = ("grid", "smc", "nested", "mcmc", "rejection", "vi")
 IMPORTANCE = "importance"
 """A network's draws, weighted with a surrogate's likelihood."""
 SIMULATED = (*METHODS, "abc")
+OF_ANY_THETA = ("nle", "nre")
+"""Methods that learn p(x|θ), or its ratio to a function of x, whatever law θ follow."""
 SIMULATIONS = 10_000
 SAMPLING = ("sampler", "sweeps")
 """Options that say how x is drawn, not from what."""
 STEP = 1000
+"""Simulations that are drawn at once."""
 COARSE = 0.01
 """Of a component's width in training: steps of the type of observed x above which digits are
 lost."""
-"""Simulations that are drawn at once."""
 
 Tell = Callable[[str], None]
 """Told what is being done; may raise, to stop."""
@@ -260,11 +263,15 @@ def by_likelihood(
         return iid_posterior(likelihood(x, False), options.prior, len(x), again=again)
     if options.method == "grid":
         return grid_posterior(likelihood(x), options.prior, n)
-    if options.method == "mcmc":
-        return mcmc(likelihood(x), options.prior, n, k, seed=seed)
+    if options.method in ("smc", "mcmc"):
+        together = {"smc": smc, "mcmc": mcmc}[options.method]
+        return together(likelihood(x), options.prior, n, k, seed=seed)
     from physgen.posterior import samplers
+    from physgen.posterior.nested import nested
 
-    sampler = {"rejection": samplers.rejection, "vi": samplers.vi}[options.method]
+    sampler = {"nested": nested, "rejection": samplers.rejection, "vi": samplers.vi}[
+        options.method
+    ]
     apart = [likelihood(x if options.iid else x[i : i + 1]) for i in range(n)]
     return sampler(apart, options.prior, k, seed=seed)
 
@@ -287,7 +294,7 @@ def by_density(log_density: LogLikelihood, n: int, options: InferenceOptions) ->
     """Posteriors from a log density of θ given x, up to a function of x."""
     if len(options.prior) in GRID:
         return grid_posterior(log_density, options.prior, n, **GRID[len(options.prior)])
-    return mcmc(log_density, options.prior, n, options.samples, seed=options.seed)
+    return smc(log_density, options.prior, n, options.samples, seed=options.seed)
 
 
 def by_distance(source: Source, x: Array, options: InferenceOptions, tell: Tell) -> Inferred:
@@ -331,9 +338,15 @@ def simulations(source: Source, options: InferenceOptions, tell: Tell) -> tuple[
     A surrogate draws from the prior that is asked for, a dataset has its own.
 
     Raises:
-        UsageError: more simulations than a dataset has.
+        UsageError: more simulations than a dataset has, or θ of another law than the prior for a
+            method that takes them for its draws.
     """
     if source.data:
+        if options.method not in OF_ANY_THETA:
+            source.data.require_prior(
+                f"{options.method} learns from theta of the prior: simulate some with --truncate, "
+                f"or take --method {' or '.join(OF_ANY_THETA)}, or fit a surrogate"
+            )
         rows = source.data.read(slice(0, options.simulations))
         if options.simulations and len(rows) < options.simulations:
             raise UsageError(f"{source.path}: has {len(rows)} rows, not {options.simulations}")

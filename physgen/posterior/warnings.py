@@ -49,12 +49,12 @@ def posterior_warnings(
     if "resolved" in told and not np.all(told["resolved"]):
         hint = "; look again with --method mcmc" if method == "grid" else " by per cents"
         yield f"the grid does not resolve {some(~told['resolved'], n)}; widths may be off{hint}"
-    remedy = VI if method == "vi" else MCMC
+    remedy = MCMC if method == "mcmc" else WEIGHTS
     if "r_hat" in told and (bad := ~(told["r_hat"] <= MOST_R_HAT)).any():
         yield f"{some(np.any(bad, -1), n)}: R-hat {told['r_hat'].max():.3g}; {remedy}"
     if "ess" in told and (bad := ~(told["ess"] >= LEAST_ESS)).any():
         yield f"{some(np.any(bad, -1), n)}: ESS {told['ess'].min():.0f}; {remedy}"
-    yield from weight_warnings(told)
+    yield from weight_warnings(told, method)
     c = prior.to_coordinates(theta)
     for p, flat, values in zip(prior.parameters, prior.flat, np.moveaxis(c, -1, 0), strict=True):
         mass = np.maximum(*(piled_up(s * values) for s in (1, -1))) if flat else far_out(values)
@@ -65,10 +65,10 @@ def posterior_warnings(
                 f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, n)} lies {where}: widen "
                 "the prior of the simulations"
             )
-    for d, p in enumerate(prior.parameters):
-        spread = told["sd"][:, d] if prior.affine[d] and "sd" in told else c[..., d].std(-1)
-        scale = prior.column_slope(d, np.zeros(1)) if prior.affine[d] and "sd" in told else 1
-        ratio = spread / scale * (math.sqrt(3) if prior.flat[d] else 1)
+    for d, p in enumerate(prior.parameters if "sd" in told else ()):
+        in_units = prior.column_slope(d, np.zeros(1))
+        spread = told["sd"][:, d] / in_units if prior.affine[d] else c[..., d].std(-1)
+        ratio = spread * (math.sqrt(3) if prior.flat[d] else 1)
         if (ratio > WIDE).all():
             yield (
                 f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.bounds} "
@@ -88,12 +88,13 @@ def far_out(c: Array) -> Array:
     return (abs(c) > FAR).mean(-1)
 
 
-def weight_warnings(told: Mapping[str, Array]) -> Iterator[str]:
-    """What is to be said of a network's draws and their weights, and of random draws of log p.
+def weight_warnings(told: Mapping[str, Array], method: str) -> Iterator[str]:
+    """What is to be said of draws of another law and their weights, and of a random log p.
 
     Args:
         told: of each posterior its "leak", "effective_sample", "pareto_k" and "draws_error", (n,)
             each.
+        method: how they were made.
     """
     if "leak" in told and (bad := told["leak"] > MOST_LEAK).any():
         yield (
@@ -106,9 +107,15 @@ def weight_warnings(told: Mapping[str, Array]) -> Iterator[str]:
             "rows: raise --draws"
         )
     if "pareto_k" in told and (bad := told["pareto_k"] > MOST_K).any():
+        why = (
+            "its draws are a population that no weights have checked; look again with another "
+            "--seed, or with --method nested or mcmc"
+            if method == "smc"
+            else "the network's draws miss a part of it, and weights do not make up for it"
+        )
         yield (
             f"{some(bad, len(bad))}: Pareto k of the weights {told['pareto_k'].max():.2f}, above "
-            f"{MOST_K}: the network's draws miss a part of it, and weights do not make up for it"
+            f"{MOST_K}: {why}"
         )
     if "effective_sample" in told and (bad := told["effective_sample"] < LEAST_ESS).any():
         yield (
@@ -135,7 +142,7 @@ def training_warnings(info: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-VI = "the importance weights have collapsed; use --method mcmc or grid"
+WEIGHTS = "the importance weights have collapsed; use --method mcmc or grid"
 MCMC = "the chains have not converged; raise --samples, or use --method grid"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from physgen.reporting.figures import HUES, INK, LATTICE, axis_label
+from physgen.reporting.quantities import free
 from physgen.reporting.sheet import Drawing, grid
 from simulators.base import Array
 
@@ -26,7 +27,7 @@ def data_drawing(x: Array, theta: Array | None, law: Mapping[str, Any]) -> Drawi
         theta: (n, D); None where it is not known.
         law: as JSON data, for names and units; empty where it is not known.
     """
-    first = next(iter(law.get("prior") or []), {"name": "theta"})
+    first = next(iter(free(law.get("prior"))), {"name": "theta"})
     symbol = axis_label(first.get("latex", ""), first.get("unit", ""), first["name"])
     key = None if theta is None else theta[:, 0]
     if x[0].size <= FEW:

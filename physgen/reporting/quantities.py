@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import TypeGuard
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeGuard
 
-__all__ = ["digits_beside", "flat", "measured", "near", "number"]
+__all__ = ["digits_beside", "flat", "free", "law_words", "measured", "near", "number"]
 
 SMALL, HUGE = -6, 12
 """Powers of ten that a measured value is written out to, and any number."""
+USUAL = {"loc": 0, "scale": 1}
+"""Arguments of a distribution that need not be told."""
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -36,6 +38,25 @@ def digits_beside(value: float, width: float, least: int = 3) -> int:
 def near(value: object, width: float) -> str:
     """A number with three digits, or as many as a tenth of a width asks for."""
     return number(value, digits_beside(value, width) if _is_number(value) else 3)
+
+
+def free(prior: Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
+    """The parameters of a prior, as JSON data, that are not fixed: θ's columns."""
+    return [p for p in prior or [] if "value" not in p]
+
+
+def law_words(parameter: Mapping[str, Any]) -> str:
+    """The law of a parameter, as JSON data, in words."""
+    if "value" in parameter:
+        return f"= {number(parameter['value'])}"
+    if "law" not in parameter:
+        low, high = parameter.get("low"), parameter.get("high")
+        width = high - low if _is_number(low) and _is_number(high) else 1
+        return f"uniform in [{near(low, width)}, {near(high, width)}]"
+    known = {k: v for k, v in parameter.get("arguments", {}).items() if v != USUAL.get(k)}
+    text = f"~ {parameter['law']}({', '.join(f'{k} = {number(v)}' for k, v in known.items())})"
+    ties = parameter.get("correlation") or {}
+    return text + "".join(f", correlated with {b} by {number(r)}" for b, r in ties.items())
 
 
 def measured(value: object, error: object) -> str:

@@ -24,7 +24,15 @@ from physgen.errors import UsageError
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["Tracker", "cube_prior", "need_sbi", "need_single", "single", "visiting"]
+__all__ = [
+    "Tracker",
+    "cube_prior",
+    "need_sbi",
+    "need_single",
+    "normal_prior",
+    "single",
+    "visiting",
+]
 
 VALUES = 1000
 """Values that float32 must tell apart in a prior."""
@@ -74,6 +82,15 @@ def cube_prior(dims: int, device: torch.device | str = "cpu") -> Any:
     from sbi.utils import BoxUniform
 
     return BoxUniform(-torch.ones(dims), torch.ones(dims), device=str(device))
+
+
+def normal_prior(prior: Prior) -> Any:
+    """The prior of its own normal scores z, as sbi wants it."""
+    matrix = torch.eye(len(prior))
+    for (a, b), r in prior.correlation.items():
+        i, j = prior.names.index(a), prior.names.index(b)
+        matrix[i, j] = matrix[j, i] = r
+    return torch.distributions.MultivariateNormal(torch.zeros(len(prior)), matrix)
 
 
 def need_single(prior: Prior, what: str) -> None:

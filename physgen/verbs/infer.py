@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 from physgen import dataset
 from physgen.dataset import Rows
 from physgen.errors import UsageError
-from physgen.priors import asked_for, laws_in_words, restrict_prior
+from physgen.priors import asked_for, laws_in_words, parameters_in, restrict_prior
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import (
@@ -54,6 +54,7 @@ def infer(
     iid: bool = False,
     direct: bool = False,
     refine: ModelLike | None = None,
+    interest: str | None = None,
     samples: int = 1000,
     draws: int | None = None,
     simulations: int | None = None,
@@ -68,10 +69,11 @@ def infer(
 ) -> InferredPosterior:
     """Infer the posterior of theta for observed x, with a surrogate or from a dataset.
 
-    A surrogate's log p gives it on a grid (one to three parameters), by Markov chains, rejection
-    or variational inference. The methods of sbi learn from samples, of a surrogate or in a
+    A surrogate's log p gives it on a grid (one to three parameters), by a tempered population
+    (smc), which tells the evidence too, nested sampling, Markov chains, rejection or variational
+    inference. The methods of sbi learn from samples, of a surrogate or in a
     dataset; the trained network may be kept, and then takes the place of the surrogate. All but
-    grid and abc need physgen[sbi].
+    grid, smc and abc need physgen[sbi], nested needs physgen[nested].
 
     Args:
         model: checkpoint of a surrogate, dataset to learn from, or trained network.
@@ -79,8 +81,9 @@ def infer(
         out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
             true, where the observations say theta, and mean_error, what an estimated log Z does
             to the mean (rbm).
-        method: grid, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse, nle, abc; grid,
-            or mcmc for more than three parameters, if not given, and npe for a dataset.
+        method: grid, smc, nested, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse,
+            nle, abc; grid, or smc for more than three parameters, if not given, and npe for a
+            dataset.
         prior: other law of a parameter, inside the support of the training's: bounds, as in
             beta=0.2:0.6, or a distribution of scipy.stats, as in h=norm:0:0.1; may be repeated.
         fix: value of a parameter that is known, as in h=0; the posterior is of the others; may be
@@ -90,6 +93,9 @@ def infer(
         direct: draw from the network itself (npe, fmpe, npse), not from its density on a grid; so
             it is done anyway beyond three parameters.
         refine: trained network (npe, fmpe, npse) whose draws the surrogate's log p weighs.
+        interest: parameters that the summary and the page show, as in beta,h; all if not given. Of
+            up to six observations with their profiles (log p at the best of all others) and slices
+            (others where all are best).
         samples: posterior samples for each observation.
         draws: random draws for each log p(x|theta); the family's default if not given.
         simulations: samples of the surrogate to learn from, 10000 if not given; of a dataset the
@@ -125,6 +131,8 @@ def infer(
     proposal = open_source(refine, device).network if refine else None
     if refine and proposal is None:
         raise UsageError("refine: expected a trained network, as infer --network writes it")
+    if interest:
+        parameters_in(interest, source.law.prior.names)
     options = methods.InferenceOptions(
         methods.choose_method(source, method, proposal),
         restrict_prior(source.law.prior, asked_for(prior, fix)),
@@ -156,14 +164,14 @@ def infer(
             *methods.contradictions(inferred.network or source.surrogate, found.x),
         ]
         posterior = products.InferredPosterior.of(source, inferred, options, found, unlike)
+        posterior = posterior.concerning(interest) if interest else posterior
     for line in posterior.warnings:
         log.warning("%s", headed(out, line))
     command = called(
         "infer", model, observed,
         out=out, method=method, prior=laws_in_words(prior), fix=fix, rows=rows, iid=iid,
-        direct=direct, refine=refine,
-        samples=samples, draws=draws, simulations=simulations, epochs=epochs, network=network,
-        **use, at=at, seed=seed,
+        direct=direct, refine=refine, interest=interest, samples=samples, draws=draws,
+        simulations=simulations, epochs=epochs, network=network, **use, at=at, seed=seed,
     )  # fmt: skip
     posterior = replace(
         posterior,
@@ -172,7 +180,11 @@ def infer(
             source.kind: {
                 k: source.about[k] for k in ("path", "sha256", "use") if k in source.about
             },
-            "observed": {"path": data.path and str(data.path), "sha256": data.digest},
+            "observed": {
+                "path": data.path and str(data.path),
+                "sha256": data.digest,
+                "rows": list((rows or slice(None)).indices(len(data))[:2]),
+            },
             "provenance": dataset.provenance(command),
             "first_row": rows.indices(len(data))[0] if rows else 0,
         },
