@@ -103,7 +103,8 @@ def need_single(prior: Prior, what: str) -> None:
     Raises:
         UsageError: of `VALUES` evenly spread over its bulk some are one, or beyond float32.
     """
-    theta = prior.from_coordinates(np.linspace(*prior.to_coordinates(prior.bulk), VALUES))
+    low, high = prior.to_coordinates(prior.bulk)
+    theta = prior.from_coordinates(np.linspace(low, high, VALUES))
     with np.errstate(over="ignore"):
         seen = theta.astype(np.float32)
     for p, values in zip(prior.parameters, seen.T, strict=True):

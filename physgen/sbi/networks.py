@@ -196,13 +196,12 @@ def ode(net: Any, x: Tensor) -> Any:
     return VectorFieldBasedPotential(net, None, neural_ode_kwargs=TOLERANCES).neural_ode(x)
 
 
-field = {"embedding": "_embedding_net", "draw": by_field, "held": 20}
 METHODS = {
     "npe": Method("NPE", "density_estimator", npe, of_theta, "net._embedding_net", by_flow),
     "nle": Method("NLE", "density_estimator", nle, of_x, view=components),
     "nre": Method("NRE", "classifier", nre, of_ratio, "embedding_net_x"),
-    "fmpe": Method("FMPE", "vf_estimator", fmpe, of_field, **field),
-    "npse": Method("NPSE", "vf_estimator", npse, of_field, **field),
+    "fmpe": Method("FMPE", "vf_estimator", fmpe, of_field, "_embedding_net", by_field, held=20),
+    "npse": Method("NPSE", "vf_estimator", npse, of_field, "_embedding_net", by_field, held=20),
 }
 
 
