@@ -26,7 +26,6 @@ from simulators.prior import Prior
 
 __all__ = [
     "Tracker",
-    "cube_prior",
     "need_sbi",
     "need_single",
     "normal_prior",
@@ -75,13 +74,6 @@ def visiting(seed: int) -> Iterator[None]:
 def single(a: Array) -> Tensor:
     """An array (...) in sbi's precision, float32."""
     return torch.as_tensor(a, dtype=torch.float32)
-
-
-def cube_prior(dims: int, device: torch.device | str = "cpu") -> Any:
-    """A uniform prior of D parameters in its own coordinates, [−1, 1]^D, as sbi wants it."""
-    from sbi.utils import BoxUniform
-
-    return BoxUniform(-torch.ones(dims), torch.ones(dims), device=str(device))
 
 
 def normal_prior(prior: Prior) -> Any:

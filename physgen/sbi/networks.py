@@ -205,7 +205,7 @@ METHODS = {
 }
 
 
-def split(net: Any, embedding: str) -> tuple[nn.Module, nn.Module]:
+def apart(net: Any, embedding: str) -> tuple[nn.Module, nn.Module]:
     """The part of a network that makes features of x, and a network that is given these.
 
     Args:
@@ -244,7 +244,7 @@ class Network:
     def parts(self) -> tuple[nn.Module, nn.Module]:
         """The network that makes features of x, and the one that is given these."""
         with torch.no_grad():
-            return split(self.net, METHODS[self.method].embedding)
+            return apart(self.net, METHODS[self.method].embedding)
 
     @property
     def draws(self) -> bool:

@@ -49,7 +49,7 @@ class TorchPrior(Distribution):
     @cached_property
     def support(self) -> constraints.Constraint:
         """Where θ can be: bounds for each parameter that has some."""
-        every = [between(p.low, p.high) for p in self.prior.parameters]
+        every = [constraint_of(p.low, p.high) for p in self.prior.parameters]
         if all(one is constraints.real for one in every):
             return constraints.real_vector
         return constraints.independent(constraints.cat(every, -1, [1] * len(every)), 1)
@@ -93,7 +93,7 @@ class TorchPrior(Distribution):
         return self
 
 
-def between(low: float, high: float) -> constraints.Constraint:
+def constraint_of(low: float, high: float) -> constraints.Constraint:
     """The numbers between two bounds, each of which may be infinite."""
     if np.isfinite(low) and np.isfinite(high):
         return constraints.interval(low, high)
