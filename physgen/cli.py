@@ -13,7 +13,7 @@ import logging
 import sys
 import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -52,7 +52,7 @@ class Pair(click.ParamType[Any]):
         return name, found
 
 
-def law(text: str) -> Any:
+def free_law(text: str) -> Any:
     """A law of a parameter, as text has it.
 
     Raises:
@@ -93,7 +93,9 @@ def click_type(annotation: Any) -> tuple[Any, bool]:
         return click.Choice(get_args(annotation)), False
     if get_origin(annotation) is Mapping:
         number = get_args(annotation)[1] is float
-        return Pair(float, "NAME=VALUE") if number else Pair(law, "NAME=LAW"), True
+        return Pair(float, "NAME=VALUE") if number else Pair(free_law, "NAME=LAW"), True
+    if annotation == Sequence[Path]:
+        return click.Path(path_type=Path), True
     if annotation is slice:
         return RowRange(), False
     if annotation is Path:
@@ -109,7 +111,8 @@ def parameter(option: Option, positional: bool) -> click.Parameter:
     """One option of a function as a parameter of a command."""
     kind, multiple = click_type(option.type)
     if positional:
-        return click.Argument([option.name], type=kind, required=option.default is REQUIRED)
+        required, nargs = option.default is REQUIRED, -1 if multiple else 1
+        return click.Argument([option.name], type=kind, required=required, nargs=nargs)
     flag = f"--{option.name.removesuffix('_').replace('_', '-')}"
     names = [option.name, *([SHORT[option.name]] if option.name in SHORT else []), flag]
     if kind is bool:
@@ -205,7 +208,7 @@ def callback_of(
 
 def is_pairs(value: Any) -> bool:
     """Whether a value came from an option of pairs that may be repeated."""
-    return isinstance(value, tuple)
+    return isinstance(value, tuple) and not any(isinstance(v, Path) for v in value)
 
 
 def fail(error: BaseException) -> NoReturn:

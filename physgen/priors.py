@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scipy import stats
+
 from physgen.errors import UsageError
-from simulators.parameter import Uniform
+from simulators.base import Array
+from simulators.parameter import LOGARITHMIC, Parameter, Uniform
 from simulators.prior import Prior
 
-__all__ = ["asked_for", "common_prior", "correlated", "laws_in_words", "restrict_prior"]
+__all__ = [
+    "asked_for", "common_prior", "correlated", "laws_in_words", "parameters_in", "restrict_prior",
+    "truncated_prior",
+]  # fmt: skip
 
 
 def asked_for(
@@ -125,3 +131,56 @@ def laws_in_words(prior: Prior | Mapping[str, Any] | None) -> dict[str, str]:
         return Prior.words(prior)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def truncated_prior(prior: Prior, box: Array) -> Prior:
+    """The prior of those θ that lie in a box.
+
+    Args:
+        prior: of independent parameters.
+        box: least and greatest values, (2, D), inside the support.
+
+    Raises:
+        UsageError: a parameter that is correlated, or whose law has no such part in scipy.
+    """
+    tied = {name for pair in prior.correlation for name in pair}
+    laws = {}
+    for p, low, high in zip(prior.parameters, *box.tolist(), strict=True):
+        if low <= p.low and high >= p.high:
+            continue
+        if p.name in tied:
+            raise UsageError(
+                f"truncate: {p.name} is correlated, and a part of its law has no name"
+            )
+        laws[p.name] = _truncated(p, max(low, p.low), min(high, p.high))
+    return prior.replace(**laws)
+
+
+def _truncated(p: Parameter, low: float, high: float) -> Any:
+    """The law of a parameter between two values."""
+    if isinstance(p.law, Uniform):
+        return low, high
+    about = p.to_json()
+    name, known = about.get("law"), about.get("arguments", {})
+    if name in LOGARITHMIC and known["loc"] == 0:
+        return stats.loguniform(low, high)
+    if name in ("norm", "truncnorm"):
+        loc, scale = known["loc"], known["scale"]
+        return stats.truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale)
+    raise UsageError(
+        f"truncate: scipy has no part of {p.bounds}, the law of {p.name}; give it with "
+        f"--prior {p.name}=..., between {low:.6g} and {high:.6g}"
+    )
+
+
+def parameters_in(text: str, names: Sequence[str]) -> list[str]:
+    """Names of parameters, as in ``beta,h``.
+
+    Raises:
+        UsageError: one that is none of the names, or twice there.
+    """
+    found = [name.strip() for name in text.split(",")]
+    for name in found:
+        if name not in names or found.count(name) > 1:
+            raise UsageError(f"interest: expected some of {', '.join(names)}, got {text!r}")
+    return found

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physgen.dataset import Dataset, Rows, Stream
+from physgen.dataset import Dataset, Rows, Stream, joined
 from physgen.errors import DataError, TrainingDiverged
 from physgen.nn.transforms import Symmetries
 from physgen.surrogates.base import Objective, Surrogate
@@ -168,9 +168,11 @@ def split(
 ) -> tuple[Data, InMemory, InMemory]:
     """Training rows, validation rows (the last ones of the data), and some of the first ones.
 
+    Of several datasets each gives its part of all three.
+
     Args:
-        data: rows of (θ, x), in memory or in a file.
-        validation: part of the rows to validate on, 0 to 1.
+        data: rows of (θ, x), in memory, in a file or in several.
+        validation: part of the rows to validate on, the last ones of each file, 0 to 1.
         memory_gib: a larger training set is streamed from its file, GiB.
         device: where the rows go.
 
@@ -180,20 +182,31 @@ def split(
     Raises:
         DataError: data without θ, or with too few rows for both.
     """
-    n = len(data)
-    n_val = max(1, round(validation * n))
-    n_train = n - n_val
-    if n_train < 1:
-        raise DataError(f"{data.where}: {n} rows; expected at least 2 to train and validate on")
-    rows, first = slice(0, n_train), min(n_train, STANDARDISE_BY)
-    held_out = data.read(slice(n_train, n))
+    parts, n = data.parts, len(data)
+    held = [round(validation * len(part)) for part in parts]
+    held[-1] += not any(held)
+    cuts = [len(part) - k for part, k in zip(parts, held, strict=True)]
+    if min(cuts) < 1:
+        raise DataError(f"{data.name}: {n} rows; expected at least 2 to train and validate on")
+
+    def loaded(slices: list[slice]) -> Rows:
+        pairs = zip(parts, slices, strict=True)
+        return joined([part.read(rows) for part, rows in pairs if rows.start < rows.stop])
+
+    rows = [slice(0, k) for k in cuts]
+    first = [slice(0, min(k, -(-STANDARDISE_BY * k // sum(cuts)))) for k in cuts]
+    held_out = loaded([slice(k, len(part)) for k, part in zip(cuts, parts, strict=True)])
     val = InMemory(*tensors(held_out, device))
-    row_bytes = (held_out.x.nbytes + held_out.labels(data.where).nbytes) / n_val
-    if not data.in_memory and row_bytes * n_train > memory_gib * 2**30:
-        train: Data = Streamed(lambda size: Stream(data.where, size, rows=rows), n_train, device)
-        return train, val, InMemory(*tensors(data.read(slice(0, first)), device))
-    train = InMemory(*tensors(data.read(rows), device))
-    return train, val, InMemory(train.theta[:first], train.x[:first])
+    row_bytes = (held_out.x.nbytes + held_out.labels(data.where).nbytes) / len(held_out)
+    on_disk = not any(part.in_memory for part in parts)
+    if on_disk and row_bytes * sum(cuts) > memory_gib * 2**30:
+        paths = [part.where for part in parts]
+        train: Data = Streamed(lambda size: Stream(paths, size, rows=rows), sum(cuts), device)
+        return train, val, InMemory(*tensors(loaded(first), device))
+    train = InMemory(*tensors(loaded(rows), device))
+    if len(parts) > 1:
+        return train, val, InMemory(*tensors(loaded(first), device))
+    return train, val, InMemory(train.theta[: first[0].stop], train.x[: first[0].stop])
 
 
 class Trainer:

@@ -10,10 +10,20 @@ from physgen.dataset.files import (
 from physgen.dataset.guard import container
 from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
+from physgen.dataset.joined import JoinedDataset
 from physgen.dataset.products import read_arrays, read_scores, sealed, write_arrays
+from physgen.dataset.proposal import Proposal
 from physgen.dataset.reader import read
-from physgen.dataset.schema import SCHEMA, Failed, Meta, Rows, provenance, validated
-from physgen.dataset.stream import Blocks, Stream
+from physgen.dataset.schema import (
+    SCHEMA,
+    Failed,
+    Meta,
+    Rows,
+    block_digest,
+    provenance,
+    validated,
+)
+from physgen.dataset.stream import Blocks, Stream, joined
 from physgen.dataset.writer import Written, gather, write
 
 __all__ = [
@@ -21,16 +31,20 @@ __all__ = [
     "Blocks",
     "Dataset",
     "Failed",
+    "JoinedDataset",
     "Meta",
+    "Proposal",
     "Rows",
     "Shard",
     "Stream",
     "Written",
     "as_array",
+    "block_digest",
     "container",
     "describe",
     "file_digest",
     "gather",
+    "joined",
     "provenance",
     "read",
     "read_arrays",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,7 @@ class Dataset:
         self.path: Path | None = None
         self._summary = summary
         if isinstance(source, Dataset):
+            self.__class__ = source.__class__
             vars(self).update(vars(source))
             self._summary = summary or source._summary
         elif isinstance(source, str | Path):
@@ -67,6 +68,33 @@ class Dataset:
     def rows(self) -> Rows:
         """All rows, in memory."""
         return read(self.where)
+
+    @property
+    def parts(self) -> Sequence[Dataset]:
+        """The datasets that it is made of: itself."""
+        return [self]
+
+    @property
+    def name(self) -> str:
+        """It in messages: its path, if it has one."""
+        return str(self.where)
+
+    @property
+    def proposal(self) -> str:
+        """What θ follow, in words, where that is known and not the prior; else empty."""
+        return self.meta.proposal if self.meta else ""
+
+    def require_prior(self, why: str) -> None:
+        """Refuse θ that do not follow the prior.
+
+        Args:
+            why: what needs it, with its verb, and what to do instead.
+
+        Raises:
+            UsageError: they do not.
+        """
+        if self.proposal:
+            raise UsageError(f"{self.name}: its theta follow {self.proposal}; {why}")
 
     @property
     def where(self) -> Path:
@@ -199,7 +227,7 @@ class Dataset:
     def origin(self, rows: Rows | None = None) -> dict[str, Any]:
         """Where rows come from, for a record: JSON data."""
         known: dict[str, Any] = {
-            "path": str(self.path) if self.path else None,
+            "path": self.name if self.path or len(self.parts) > 1 else None,
             "sha256": self.digest,
             "mark": self.mark,
         }

@@ -50,7 +50,8 @@ class Meta:
 
     Attributes:
         law: the law p(x|θ) that the rows follow or, for a surrogate's samples, should follow.
-        source: who drew x: ``{"kind": "simulator" | "surrogate" | …, …}`` with its details.
+        source: who drew x: ``{"kind": "simulator" | "surrogate" | …, …}`` with its details; and
+            under ``theta`` what θ follow, where that is not the prior.
         seed: root seed, up to 128 bits; None where the rows were not drawn here.
         provenance: package, version, git commit, command.
         failed: of a file with draws that failed: what was done, ``on_error``, their ``count`` and
@@ -62,6 +63,12 @@ class Meta:
     seed: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     failed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def proposal(self) -> str:
+        """What θ follow, in words, where that is not the prior; else empty."""
+        about = self.source.get("theta", "")
+        return str(about.get("follow", about) if isinstance(about, Mapping) else about)
 
     def to_json(self) -> dict[str, Any]:
         """The metadata as JSON data; the seed as text, since it may have 128 bits."""

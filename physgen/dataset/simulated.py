@@ -22,6 +22,7 @@ import numpy as np
 from physgen.dataset.assumptions import float_type
 from physgen.dataset.dataset import as_array
 from physgen.dataset.job import Shard
+from physgen.dataset.proposal import Proposal
 from physgen.dataset.schema import Failed, Rows, cast, faults, numeric, refuse
 from physgen.errors import DataError, SimulatorFailed
 from physgen.law import Law
@@ -42,13 +43,15 @@ class Simulate:
     Attributes:
         law: what to draw from.
         on_error: what to do about rows that fail.
+        proposal: what θ are drawn from, if not from the prior.
     """
 
     law: Law
     on_error: OnError = "stop"
+    proposal: Proposal | None = None
 
     def __call__(self, shard: Shard) -> Rows:
-        """θ from the prior and x from the simulator, each with a stream of its own.
+        """θ from the prior or a proposal, x from the simulator, each with a stream of its own.
 
         Raises:
             SimulatorFailed: a row that fails, if that is to stop; one that fails again and again.
@@ -83,7 +86,7 @@ class Simulate:
     ) -> tuple[Array, Array, Array]:
         """θ (n, D), x (n, *x_shape), and why a row failed, (n,) text, empty where it did not."""
         law, simulator = self.law, self.law.build()
-        theta = law.prior.sample(n, np.random.default_rng(child(seed, 0)))
+        theta = (self.proposal or law.prior).sample(n, np.random.default_rng(child(seed, 0)))
         why = np.full(n, "", dtype=object)
         try:
             rng = np.random.default_rng(child(seed, 1))

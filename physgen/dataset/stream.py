@@ -9,6 +9,7 @@ but the last.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -64,19 +65,19 @@ class Blocks:
 
 
 class Stream:
-    """Batches (θ, x) of a file in random order, in bounded memory.
+    """Batches (θ, x) of a file, or of several, in random order, in bounded memory.
 
     Its length is the number of batches in an epoch.
 
     Args:
-        path: the dataset; its checksum is compared once, here.
+        path: the dataset, or several; their checksums are compared once, here.
         batch_size: rows in a batch.
-        rows: consecutive rows to use; all by default.
+        rows: consecutive rows to use, of each dataset; all by default.
         buffer_chunks: number of chunks that are shuffled together.
 
     Attributes:
         rows: number of rows in an epoch.
-        meta: the file's metadata; None in a foreign file.
+        meta: the first file's metadata; None in a foreign file.
 
     Raises:
         DataError: a file that is damaged, hostile or holds no θ.
@@ -86,23 +87,30 @@ class Stream:
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | Sequence[Path],
         batch_size: int,
         *,
-        rows: slice | None = None,
+        rows: slice | Sequence[slice] | None = None,
         buffer_chunks: int = 8,
     ) -> None:
         if min(batch_size, buffer_chunks) < 1:
             raise UsageError("batch_size, buffer_chunks: expected at least 1")
-        self.path, self.batch_size, self.buffer_chunks = Path(path), batch_size, buffer_chunks
-        with opened(self.path) as file:
-            found = contents(file, self.path)
-            if "theta" not in found.fields:
-                raise DataError(f"{path}: no /theta; training needs pairs (theta, x)")
-            start, stop = interval(rows, found.rows)
-            self.segments = segments(start, stop, (found.fields["x"].chunks or (SEGMENT,))[0])
-        self.rows: int = stop - start
-        self.meta: Meta | None = found.meta
+        self.paths = [Path(path)] if isinstance(path, str | Path) else list(path)
+        self.batch_size, self.buffer_chunks = batch_size, buffer_chunks
+        which = rows if isinstance(rows, Sequence) else [rows] * len(self.paths)
+        self.segments: list[tuple[int, int, int]] = []
+        metas: list[Meta | None] = []
+        for i, (one, some) in enumerate(zip(self.paths, which, strict=True)):
+            with opened(one) as file:
+                found = contents(file, one)
+                if "theta" not in found.fields:
+                    raise DataError(f"{one}: no /theta; training needs pairs (theta, x)")
+                start, stop = interval(some, found.rows)
+                chunk = (found.fields["x"].chunks or (SEGMENT,))[0]
+            self.segments += [(i, *part) for part in segments(start, stop, chunk)]
+            metas.append(found.meta)
+        self.rows: int = sum(stop - start for _, start, stop in self.segments)
+        self.meta = metas[0]
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch_size)
@@ -117,12 +125,13 @@ class Stream:
             Rows with x and θ, checked as `read` checks them.
         """
         order = rng.permutation(len(self.segments))
-        with opened(self.path, checked=True) as file:
-            found = only_pairs(contents(file, self.path))
+        with ExitStack() as stack:
+            files = [stack.enter_context(opened(path, checked=True)) for path in self.paths]
+            found = [only_pairs(contents(*pair)) for pair in zip(files, self.paths, strict=True)]
             rest: list[Rows] = []
             for first in range(0, len(order), self.buffer_chunks):
                 chosen = [self.segments[k] for k in order[first : first + self.buffer_chunks]]
-                fresh = joined([found.checked(*s) for s in chosen])
+                fresh = joined([found[i].checked(*part) for i, *part in chosen])
                 rows = joined([*rest, fresh[rng.permutation(len(fresh))]])
                 full = len(rows) - len(rows) % self.batch_size
                 for start in range(0, full, self.batch_size):
@@ -144,9 +153,12 @@ def only_pairs(found: Contents) -> Contents:
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """Rows (n, …) with θ, one after another."""
+    """Rows (n, …), one after another; what only some of them have is left out."""
+    if len(parts) == 1:
+        return parts[0]
     arrays = [p.arrays() for p in parts]
-    every = {name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]}
+    names = [name for name in arrays[0] if all(name in a for a in arrays)]
+    every = {name: np.concatenate([a[name] for a in arrays]) for name in names}
     aux = {k.removeprefix("aux/"): v for k, v in every.items() if k.startswith("aux/")}
     failed = Failed.joined([p.failed for p in parts])
-    return Rows(every["x"], every["theta"], aux, parts[0].meta, failed=failed)
+    return Rows(every["x"], every.get("theta"), aux, parts[0].meta, failed=failed)

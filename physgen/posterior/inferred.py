@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,16 @@ import numpy as np
 
 from physgen.dataset import Rows, write_arrays
 from physgen.errors import UsageError
+from physgen.law import Law
 from physgen.posterior.base import Posterior, rms
 from physgen.posterior.methods import InferenceOptions, Inferred, Source
+from physgen.posterior.profiles import Curve, best_point, profile_of, slice_of
 from physgen.posterior.warnings import posterior_warnings, training_warnings
+from physgen.priors import parameters_in
 from physgen.reporting.quantities import digits_beside
 from physgen.sbi.networks import Network
 from simulators.base import Array
+from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["InferredPosterior"]
 
+CURVES = 6
+"""Observations whose profiles and slices are kept with them, at most."""
+
 
 @dataclass(frozen=True, repr=False)
 class InferredPosterior:
@@ -32,7 +39,8 @@ class InferredPosterior:
 
     Attributes:
         arrays: as in the file, the observation first: theta (n, k, D), log_prob (n, k), mean and
-            sd (n, D), and what else the method says.
+            sd (n, D), and what else the method says; of the P parameters of interest log
+            likelihoods less their greatest, profile and slice, at along, (n, P, m) each.
         about: what the file says of itself: method, units, law, seed, likelihood, warnings.
         posterior: normalised on a grid, or known by its draws.
         bootstrap: posteriors that are off as an estimated log Z may be; else the posterior itself.
@@ -134,6 +142,58 @@ class InferredPosterior:
         """
         return mixture(self.bootstrap, k, np.random.default_rng(rng))
 
+    def profile(self, name: str, *, points: int = 41, prior: bool = False) -> Curve:
+        """The greatest likelihood at each value of a parameter, over all others.
+
+        Args:
+            name: of the parameter.
+            points: number of values.
+            prior: whether of the density of the posterior, in the units of θ, instead.
+
+        Raises:
+            UsageError: no such parameter, or a method that knows no density.
+        """
+        log_density, known, d = self._curve(name, prior)
+        return profile_of(log_density, known, self.theta, d, points)
+
+    def slice(
+        self,
+        name: str,
+        *,
+        at: Mapping[str, float] | None = None,
+        points: int = 41,
+        prior: bool = False,
+    ) -> Curve:
+        """The likelihood along one parameter, where the others stand still.
+
+        Args:
+            name: of the parameter.
+            at: values of others; those of the best point for the rest.
+            points: number of values.
+            prior: whether of the density of the posterior, in the units of θ, instead.
+
+        Raises:
+            UsageError: no such parameter, or a method that knows no density.
+        """
+        log_density, known, d = self._curve(name, prior)
+        point = best_point(log_density, known, self.theta)
+        for other, value in (at or {}).items():
+            point[:, column_of(self.names, other)] = value
+        if not known.contains(point).all():
+            raise UsageError(f"slice: expected values inside {known}, got {dict(at or {})}")
+        return slice_of(log_density, known, self.theta, d, point, points)
+
+    def _curve(self, name: str, prior: bool) -> tuple[Callable[[Array], Array], Prior, int]:
+        """A log density of θ, the prior that it is inside of, and a parameter's column."""
+        known, d = Law.from_json(self.about["law"]).prior, column_of(self.names, name)
+        if np.isnan(self.log_prob(self.theta[:, :1])).all():
+            raise UsageError(f"{self.method}: knows no density, so no profile and no slice")
+
+        def log_density(theta: Array) -> Array:
+            return self.log_prob(theta) - (0 if prior else known.log_prob(theta))
+
+        return log_density, known, d
+
     def save(self, path: str | Path, *, force: bool = False) -> InferredPosterior:
         """Write it as an HDF5 file.
 
@@ -175,16 +235,55 @@ class InferredPosterior:
         return posterior_sheet({**self.report_data, **changed})
 
     @property
+    def interest(self) -> list[str]:
+        """Names of the parameters that it is shown of; all if nothing was said."""
+        return list(self.about.get("interest") or self.names)
+
+    def concerning(self, interest: str) -> InferredPosterior:
+        """The same with parameters of interest, and profiles and slices of few observations.
+
+        Args:
+            interest: their names, as in ``beta,h``.
+
+        Raises:
+            UsageError: no such parameters.
+        """
+        names = parameters_in(interest, self.names)
+        found = replace(self, about={**self.about, "interest": names})
+        if len(self) > CURVES or np.isnan(self.log_prob(self.theta[:, :1])).all():
+            return found
+        pairs = [(self.profile(name), self.slice(name)) for name in names]
+        curves = {
+            "along": np.stack([p.theta for p, _ in pairs], 1),
+            "profile": np.stack([p.log_density for p, _ in pairs], 1),
+            "slice": np.stack([s.log_density for _, s in pairs], 1),
+        }
+        return replace(found, arrays={**self.arrays, **curves})
+
+    @property
     def first(self) -> str:
-        """Mean ± width of each parameter of the first observation, in words."""
+        """Mean ± width of parameters of the first observation, in words."""
         each = zip(self.names, self.mean[0], self.sd[0], strict=True)
         return ", ".join(
-            f"{name} = {m:.{digits_beside(m, s, 4)}g} ± {s:.2g}" for name, m, s in each
+            f"{name} = {m:.{digits_beside(m, s, 4)}g} ± {s:.2g}"
+            for name, m, s in each
+            if name in self.interest
         )
 
     def __repr__(self) -> str:
         count = f"{len(self)} observation" + "s" * (len(self) != 1)
         return f"<Posterior of {count} by {self.method}; the first: {self.first}>"
+
+
+def column_of(names: Sequence[str], name: str) -> int:
+    """Which column of θ a parameter is.
+
+    Raises:
+        UsageError: none.
+    """
+    if name not in names:
+        raise UsageError(f"expected one of {', '.join(names)}, got {name!r}")
+    return list(names).index(name)
 
 
 def mixture(parts: list[Posterior], k: int, rng: np.random.Generator) -> Array:
@@ -235,7 +334,7 @@ def about_of(source: Source, found: Inferred, options: InferenceOptions) -> dict
         "law": replace(source.law, prior=prior).to_json(),
         "likelihood": found.likelihood,
         "resolved": bool(np.all(told.get("resolved", True))),
-        "normalised": "log_evidence" in told,
+        "normalised": not {"log_evidence", "leak"}.isdisjoint(told),
         "chains": found.posterior.chains_in(options.samples) if len(found.others) == 1 else 1,
         "iid": options.iid,
         "seed": options.seed,

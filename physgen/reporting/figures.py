@@ -42,6 +42,8 @@ __all__ = [
     "learning",
     "partition",
     "posterior",
+    "predictive_band",
+    "predictive_number",
     "profile",
     "separations",
     "svg",
@@ -54,6 +56,8 @@ HUES = (SURROGATE, "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 LATTICE = LinearSegmentedColormap.from_list("lattice", ["#f4efe4", "#24364b"])
 PAIR = ("reference", "generated")
 PANEL, SQUARE = (4.2, 2.9), (4.2, 3.9)
+MARKED = 60
+"""Components of a curve that are shown as points; more of them as a line."""
 STYLE: Any = {  # matplotlib's stubs change how they type these keys
     "svg.hashsalt": "physgen",
     "svg.fonttype": "path",
@@ -294,6 +298,38 @@ def profile(figure: Figure, data: Mapping[str, Any], name: str = "") -> None:
     below.set(xlabel="component", ylabel=f"− {PAIR[0]}")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels()
+
+
+def predictive_band(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
+    """Bands of 50 % and 90 % of x drawn at draws of a posterior, and what was observed."""
+    low, lower, middle, upper, high = _floats(data["quantiles"])
+    i = np.arange(1, len(middle) + 1)
+    ax.fill_between(i, low, high, color=SURROGATE, alpha=0.2, linewidth=0, label="90 %")
+    ax.fill_between(i, lower, upper, color=SURROGATE, alpha=0.4, linewidth=0, label="50 %")
+    ax.plot(i, middle, color=SURROGATE, linewidth=0.8)
+    dots = len(i) <= MARKED
+    for k, row in enumerate(_floats(data.get("observed") or [])):
+        style: Any = OPEN if dots else {"color": INK, "linewidth": 0.8}
+        ax.errorbar(i, row, label="observed" if k == 0 else None, **style)
+    ax.set_title(_plain(data.get("title") or name))
+    ax.set(xlabel="component", xlim=(i[0] - 0.5, i[-1] + 0.5))
+    ax.set_ylabel(axis_label(data.get("latex", ""), data.get("unit", ""), name))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend()
+
+
+def predictive_number(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
+    """Density of a number of x drawn at draws of a posterior, and what was observed."""
+    edges = _floats(data["histogram"]["edges"])
+    density = _density(data["histogram"]["predicted"], edges)
+    ax.stairs(density, edges, fill=True, color=SURROGATE, alpha=0.35, label="predicted")
+    for k, value in enumerate(data.get("observed") or []):
+        ax.axvline(value, color=INK, linewidth=1.1, label="observed" if k == 0 else None)
+    ax.set_title(_plain(data.get("title") or name))
+    ax.set(xlabel=axis_label(data.get("latex", ""), data.get("unit", ""), name), ylabel="density")
+    ax.set_ylim(0, 1.25 * ax.get_ylim()[1])
+    ax.locator_params(axis="x", nbins=6)
+    ax.legend(ncols=2, loc="upper left")
 
 
 def separations(ax: Axes, tests: Sequence[Mapping[str, Any]], title: str) -> None:

@@ -9,12 +9,14 @@ that are wrong on purpose, are thin lines of other hues, so that one sees what f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from physgen.reporting.figures import GREY, HUES, INK, SURROGATE
@@ -25,15 +27,29 @@ __all__ = [
     "corner",
     "coverage_curve",
     "ecdf_difference",
+    "ecdf_differences",
     "p_value_histogram",
     "predictive_ranks",
     "rank_histogram",
+    "rank_histograms",
 ]
 
-STYLES = {"narrow": (HUES[1], "--"), "shifted": (HUES[2], ":"), "shuffled": (HUES[1], "--")}
+STYLES = {
+    "narrow": (HUES[1], "--"),
+    "shifted": (HUES[2], ":"),
+    "shuffled": (HUES[1], "--"),
+    "thin": (HUES[3], "-."),
+    "correlated": (HUES[4], (0, (5, 1, 1, 1, 1, 1))),
+}
 OTHER = (HUES[3], "-.")
 MASS = LinearSegmentedColormap.from_list("mass", ["#ffffff00", SURROGATE])
 REGIONS = (0.95, 0.68)
+PANELS = 3
+"""Panels beside each other, where there are many."""
+CROWDED = 4
+"""Parameters from which a corner is crowded: fewer and smaller numbers."""
+MARGINS = {"left": 0.09, "right": 0.99, "bottom": 0.1, "top": 0.95, "wspace": 0.1, "hspace": 0.1}
+"""Of the figure, in parts of it."""
 
 
 def rank_histogram(ax: Axes, test: Mapping[str, Any], band: Sequence[float], what: str) -> None:
@@ -65,6 +81,48 @@ def ecdf_difference(
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom, top + 0.4 * (top - bottom))
     ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+
+
+def rank_histograms(
+    figure: Figure, tests: Mapping[str, Mapping[str, Any]], band: Sequence[float]
+) -> None:
+    """`rank_histogram` of each of many parameters, by their symbols."""
+    _panels(figure, tests, lambda ax, test: rank_histogram(ax, test, band, ""))
+    figure.supxlabel("posterior probability of less than the true value", fontsize=9)
+    figure.supylabel("rows", fontsize=9)
+
+
+def ecdf_differences(
+    figure: Figure,
+    tests: Mapping[str, Mapping[str, Any]],
+    levels: Sequence[float],
+    band: Any,
+) -> None:
+    """`ecdf_difference` of each of many parameters, by their symbols."""
+    _panels(figure, tests, lambda ax, test: ecdf_difference(ax, test, levels, band, ""))
+    figure.supxlabel("posterior probability of less than the true value", fontsize=9)
+    figure.supylabel("distribution − uniform", fontsize=9)
+
+
+def _panels(
+    figure: Figure,
+    tests: Mapping[str, Mapping[str, Any]],
+    draw: Callable[[Axes, Mapping[str, Any]], None],
+) -> None:
+    """A panel of each parameter on common axes, and one legend for all."""
+    axes = figure.subplots(
+        -(-len(tests) // PANELS), PANELS, squeeze=False, sharex=True, sharey=True
+    )
+    shown = axes.ravel()[: len(tests)]
+    for ax, (symbol, test) in zip(shown, tests.items(), strict=True):
+        draw(ax, test)
+        ax.set(xlabel="", ylabel="")
+        ax.set_title(symbol, loc="center", fontsize=9)
+        ax.get_legend().remove()
+    for ax in axes.ravel()[len(tests) :]:
+        ax.set_visible(False)
+    figure.legend(*shown[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
+                  fontsize=8)  # fmt: skip
 
 
 def coverage_curve(
@@ -127,46 +185,107 @@ def _density(counts: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> None:
-    """One posterior: its marginals, and its densities of pairs with regions of 68 % and 95 %."""
-    axes_of = [_floats(a) for a in data["axes"]]
-    dims, theta = len(axes_of), data["theta"]
-    axes = figure.subplots(dims, dims, squeeze=False, sharex="col")
-    for ax in axes[np.triu_indices(dims, 1)]:
-        ax.set_visible(False)
-    for d, (x, density) in enumerate(zip(axes_of, data["marginals"], strict=True)):
-        ax = axes[d, d]
-        ax.fill_between(x, _floats(density), color=SURROGATE, alpha=0.25, linewidth=0)
-        ax.plot(x, _floats(density), color=SURROGATE)
-        ax.set(yticks=[], ylim=(0, None), xlim=(x[0], x[-1]))
-        ax.spines["left"].set_visible(False)
-        if theta is not None:
-            ax.axvline(theta[d], color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
+    """One posterior: its marginals, and its densities of pairs with regions of 68 % and 95 %.
+
+    Those of "log" parameters are densities of their logarithm, on a logarithmic axis.
+    """
+    points, theta = [_floats(a) for a in data["axes"]], data["theta"]
+    dims, logs = len(points), data.get("log") or []
+    steps = [np.gradient(np.log(x) if d in logs else x) for d, x in enumerate(points)]
+    if dims >= CROWDED:  # many axes are slow to arrange
+        figure.set_layout_engine(None)
+    cells = figure.add_gridspec(dims, dims, **(MARGINS if dims >= CROWDED else {}))
+    axes = {(e, d): figure.add_subplot(cells[e, d]) for e in range(dims) for d in range(e + 1)}
+    for d, density in enumerate(data["marginals"]):
+        _marginal(axes[d, d], points[d], _floats(density), None if theta is None else theta[d])
+        if "curves" in data:
+            _curves(axes[d, d], data["curves"], d, float(np.max(density)))
+        if dims >= CROWDED:
+            axes[d, d].set_title(symbols[d].partition(" [")[0], loc="center", fontsize=9)
     for plane in data["planes"]:
-        (d, e), density = plane["pair"], _floats(plane["density"])
-        ax = axes[e, d]
-        levels = sorted({_level(density, mass) for mass in REGIONS})
-        shades = [to_rgba(SURROGATE, alpha) for alpha in (0.2, 0.45)][-len(levels) :]
-        top = density.max() * 1.001
-        ax.contourf(axes_of[d], axes_of[e], density.T, [*levels, top], colors=shades)
-        ax.contour(axes_of[d], axes_of[e], density.T, levels, colors=SURROGATE, linewidths=0.9)
-        if theta is not None:
-            ax.plot(theta[d], theta[e], "+", color=INK, markersize=9, markeredgewidth=1.4,
-                    clip_on=False)  # fmt: skip
-        ax.set(xlim=axes_of[d][[0, -1]], ylim=axes_of[e][[0, -1]])
+        d, e = plane["pair"]
+        at, area = None if theta is None else (theta[d], theta[e]), np.outer(steps[d], steps[e])
+        _plane(axes[e, d], points[d], points[e], _floats(plane["density"]), area, at)
+    for (e, d), ax in axes.items():
+        _ticked(ax, "x", symbols[d] if e == dims - 1 else None, dims, d in logs)
+        if e > d:
+            _ticked(ax, "y", symbols[e] if d == 0 else None, dims, e in logs)
+        if dims >= CROWDED:
+            page = figure.transFigure
+            ax.yaxis.set_label_coords(0.035, 0.5, blended_transform_factory(page, ax.transAxes))
+            ax.xaxis.set_label_coords(0.5, 0.045, blended_transform_factory(ax.transAxes, page))
+    if dims < CROWDED:
+        figure.align_labels()
     if "row" in data:
         figure.suptitle(f"row {data['row']}", fontsize=9)
-    for d, symbol in enumerate(symbols):
-        axes[-1, d].set_xlabel(symbol)
-        axes[-1, d].locator_params(axis="x", nbins=4)
-        if d:
-            axes[d, 0].set_ylabel(symbol)
 
 
-def _level(density: NDArray[Any], mass: float) -> float:
-    """The density above which lies that part of the mass."""
-    values = np.sort(density.ravel())[::-1]
-    within = values.cumsum() / values.sum()
-    return float(values[min(int(np.searchsorted(within, mass)), len(values) - 1)])
+def _marginal(ax: Axes, x: NDArray[Any], density: NDArray[Any], true: float | None) -> None:
+    """The density of one parameter, and its true value."""
+    ax.fill_between(x, density, color=SURROGATE, alpha=0.25, linewidth=0)
+    ax.plot(x, density, color=SURROGATE)
+    ax.set(yticks=[], ylim=(0, None), xlim=(x[0], x[-1]))
+    ax.spines["left"].set_visible(False)
+    if true is not None:
+        ax.axvline(true, color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
+
+
+def _curves(ax: Axes, curves: Mapping[str, Any], d: int, top: float) -> None:
+    """Profile and slice of the likelihood of one parameter, as high as the marginal."""
+    x = _floats(curves["along"])[d]
+    for key, hue, style in (("profile", HUES[1], "--"), ("slice", HUES[2], ":")):
+        ax.plot(x, top * np.exp(_floats(curves[key])[d]), color=hue, linestyle=style, linewidth=1)
+
+
+def _plane(
+    ax: Axes,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    density: NDArray[Any],
+    area: NDArray[Any],
+    true: tuple[float, float] | None,
+) -> None:
+    """Regions of the density of two parameters, and their true values."""
+    levels = sorted({_level(density, area, mass) for mass in REGIONS})
+    shades = [to_rgba(SURROGATE, alpha) for alpha in (0.2, 0.45)][-len(levels) :]
+    top = density.max() * 1.001
+    ax.contourf(x, y, density.T, [*levels, top], colors=shades)
+    ax.contour(x, y, density.T, levels, colors=SURROGATE, linewidths=0.9)
+    if true is not None:
+        ax.plot(*true, "+", color=INK, markersize=9, markeredgewidth=1.4, clip_on=False)
+    ax.set(xlim=x[[0, -1]], ylim=y[[0, -1]])
+
+
+def _ticked(ax: Axes, which: Literal["x", "y"], label: str | None, dims: int, log: bool) -> None:
+    """A few ticks; numbers and a symbol where there is one, a common factor beside it."""
+    axis, few = {"x": ax.xaxis, "y": ax.yaxis}[which], dims >= CROWDED
+    turned = few and which == "x"
+    if log:
+        ax.set(**{f"{which}scale": "log"})
+        axis.set_major_locator(LogLocator(numticks=4))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(MaxNLocator(3 if dims > 2 else 4, prune="both" if few else None))
+    axis.set_tick_params(labelsize=7.5 if few else 9, rotation=45 if turned else 0)
+    if label is None:
+        axis.set_major_formatter(NullFormatter())
+        return
+    formatter: Any = axis.get_major_formatter()
+    if not log:
+        formatter.set_powerlimits((-2, 4))
+    formatter.set_locs(axis.get_majorticklocs())
+    factor = formatter.get_offset()
+    axis.get_offset_text().set_visible(False)
+    axis.set_label_text(f"{label}\n({factor})" if factor else label)
+    axis.label.set_fontsize(8.5 if few else 9)
+
+
+def _level(density: NDArray[Any], area: NDArray[Any], mass: float) -> float:
+    """The density above which lies that part of the mass, on cells of some area."""
+    order = np.argsort(-density, axis=None)
+    within = (density * area).ravel()[order].cumsum()
+    at = int(np.searchsorted(within, mass * within[-1]))
+    return float(density.ravel()[order[min(at, len(order) - 1)]])
 
 
 def _floats(values: Any) -> NDArray[Any]:
@@ -175,9 +294,11 @@ def _floats(values: Any) -> NDArray[Any]:
 
 FIGURES: dict[str, Callable[..., None]] = {
     "rank_histogram": rank_histogram,
+    "rank_histograms": rank_histograms,
     "ecdf_difference": ecdf_difference,
+    "ecdf_differences": ecdf_differences,
     "coverage_curve": coverage_curve,
     "predictive_ranks": predictive_ranks,
     "p_value_histogram": p_value_histogram,
 }
-"""What a check may ask for: figures of one axes."""
+"""What a check may ask for: figures of one axes, or of panels of their own."""

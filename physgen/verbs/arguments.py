@@ -6,7 +6,7 @@ a surrogate, a dataset or a posterior is a path, and what is returned is anythin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from simulators.prior import Prior
 
     DataLike: TypeAlias = Dataset | Rows | Path | str
+    DatasetsLike: TypeAlias = DataLike | Sequence[DataLike]
     ObservedLike: TypeAlias = Dataset | Rows | Array | Tensor | Path | str
     SurrogateLike: TypeAlias = Surrogate | Path | str
     ModelLike: TypeAlias = Surrogate | Network | InferredPosterior | Dataset | Rows | Path | str
+    PosteriorLike: TypeAlias = InferredPosterior | Path | str
     ScoresLike: TypeAlias = Scores | InferredPosterior | Mapping[str, Any] | Path | str
     AnyProduct: TypeAlias = Dataset | Surrogate | InferredPosterior | Scores | Path | str
     FamilyLike: TypeAlias = type[Surrogate] | str
@@ -35,17 +37,20 @@ if TYPE_CHECKING:
 else:
     PriorLike = Mapping[str, Any]
     DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
+    DatasetsLike, PosteriorLike = Sequence[Path], Path
     FamilyLike = SimulatorLike = str
     InferredPosterior = Surrogate = Any
 
 __all__ = [
     "AnyProduct",
     "DataLike",
+    "DatasetsLike",
     "FamilyLike",
     "InferredPosterior",
     "LikelihoodOptions",
     "ModelLike",
     "ObservedLike",
+    "PosteriorLike",
     "PriorLike",
     "SamplerOptions",
     "ScoresLike",
@@ -103,5 +108,6 @@ def called(verb: str, *arguments: object, **given: Any) -> str:
             return value
         return getattr(value, "path", value if isinstance(value, Path) else None) or "(in memory)"
 
-    words = [told(a) for a in arguments]
+    every = [b for a in arguments for b in (a if isinstance(a, list | tuple) else [a])]
+    words = [told(a) for a in every]
     return command_line(verb, *words, **{k: told(v) for k, v in given.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from physgen import dataset
 from physgen.dataset import Dataset
@@ -100,6 +100,7 @@ def calibrate(
             f"{source.path}: draws: are of a surrogate's likelihood; this is a network"
         )
     held_out = open_observed(data, source.law.x_shape)
+    held_out.require_prior("calibrate judges theta of the prior; simulate some")
     found = held_out.read(rows, whole=True) if rows else held_out.read(slice(0, MOST_ROWS))
     warn_of_failed(held_out.path, held_out.failures)
     theirs = found.meta.law.prior if found.meta else source.law.prior
@@ -127,7 +128,8 @@ def calibrate(
     return Scores(metrics, headed(path, calibration_summary(metrics)), path)
 
 
-def trained_on(data: dict[str, str], held_out: Dataset) -> bool:
+def trained_on(data: dict[str, Any], held_out: Dataset) -> bool:
     """Whether data are those of a training, as its record knows them."""
-    known = {data.get("sha256"), data.get("mark")} - {None}
+    every = [data, *data.get("parts", [])]
+    known = {part.get(key) for part in every for key in ("sha256", "mark")} - {None}
     return bool(known & {held_out.digest, held_out.mark})

@@ -15,8 +15,8 @@ from physgen.registry import find, name_of
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import build, options
 from physgen.runtime.progress import bar, log
-from physgen.verbs.arguments import DataLike, FamilyLike, Surrogate, SurrogateLike, called
-from physgen.verbs.opening import open_surrogate, remember_file
+from physgen.verbs.arguments import DatasetsLike, FamilyLike, Surrogate, SurrogateLike, called
+from physgen.verbs.opening import open_data, open_surrogate, remember_file
 from physgen.verbs.resume import keep, kept_beside, restore, resume_path, state_of
 from physgen.verbs.running import (
     headed,
@@ -37,7 +37,7 @@ RESUME = "add --resume to go on"
 @threaded
 def fit(
     family: FamilyLike,
-    data: DataLike,
+    data: DatasetsLike,
     *,
     out: Path | str | None = None,
     from_: SurrogateLike | None = None,
@@ -59,7 +59,7 @@ def fit(
 
     Args:
         family: a registered family, or package.module:Class of your own; in Python also the class.
-        data: dataset to train on.
+        data: dataset to train on, or several of one law, such as those of several rounds.
         out: checkpoint to write.
         from_: checkpoint of the same family to start from, at its options; x may be of another
             shape, if its networks are convolutions throughout.
@@ -95,14 +95,15 @@ def fit(
     if (resume or log_folder) and not path:
         raise UsageError("fit: resume and tensorboard need a file to write; add out=")
     state = state_of(path, resume, force) if path else None
-    source = Dataset(data)
-    warn_of_failed(source.path, source.failures)
+    source = open_data(data)
+    warn_of_failed(source.name, source.failures)
     if from_:
         surrogate = parent_of(from_, cls, device).at(source.law, **theirs).train()
     else:
         surrogate = cls.create(source.law, config, seed).to(device_of(device))
     train, val, some = split(source, training.validation, training.memory_gib, surrogate.device)
-    said = warned(path, broken_assumptions(source.law, some.x.cpu().numpy()))
+    said = warned(path, nowhere_else(source))
+    said += warned(path, broken_assumptions(source.law, some.x.cpu().numpy()))
     if not from_:
         surrogate.fit_transform(some.x)
     elif (broken := surrogate.transform.breaks(some.x)).any():
@@ -165,6 +166,15 @@ def warned(path: Path | None, lines: Iterable[str]) -> list[str]:
     for line in said:
         log.warning("%s", headed(path, line))
     return said
+
+
+def nowhere_else(source: Dataset) -> Iterable[str]:
+    """What it means that no θ of the data follow the prior, if that is so."""
+    if all(part.proposal for part in source.parts):
+        yield (
+            f"all theta follow {source.proposal}, not the prior: away from these nothing is "
+            "learnt; fit it on the first round, too"
+        )
 
 
 def last(history: list[Any]) -> str:

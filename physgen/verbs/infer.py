@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Unpack
 
 from physgen import dataset
 from physgen.dataset import Rows
-from physgen.priors import asked_for, laws_in_words, restrict_prior
+from physgen.errors import UsageError
+from physgen.priors import asked_for, laws_in_words, parameters_in, restrict_prior
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import (
@@ -51,6 +52,9 @@ def infer(
     fix: Values | None = None,
     rows: slice | None = None,
     iid: bool = False,
+    direct: bool = False,
+    refine: ModelLike | None = None,
+    interest: str | None = None,
     samples: int = 1000,
     draws: int | None = None,
     simulations: int | None = None,
@@ -86,6 +90,12 @@ def infer(
             repeated.
         rows: which rows, as in 0:10.
         iid: take all rows as one observation, drawn at one theta.
+        direct: draw from the network itself (npe, fmpe, npse), not from its density on a grid; so
+            it is done anyway beyond three parameters.
+        refine: trained network (npe, fmpe, npse) whose draws the surrogate's log p weighs.
+        interest: parameters that the summary and the page show, as in beta,h; all if not given. Of
+            up to six observations with their profiles (log p at the best of all others) and slices
+            (others where all are best).
         samples: posterior samples for each observation.
         draws: random draws for each log p(x|theta); the family's default if not given.
         simulations: samples of the surrogate to learn from, 10000 if not given; of a dataset the
@@ -118,10 +128,16 @@ def infer(
     data = open_observed(observed, source.law.x_shape)
     learnt = source.about if source.data else source.about.get("data", {})
     warn_of_failed(source.path, learnt.get("failed", {}))
+    proposal = open_source(refine, device).network if refine else None
+    if refine and proposal is None:
+        raise UsageError("refine: expected a trained network, as infer --network writes it")
+    if interest:
+        parameters_in(interest, source.law.prior.names)
     options = methods.InferenceOptions(
-        methods.choose_method(source, method),
+        methods.choose_method(source, method, proposal),
         restrict_prior(source.law.prior, asked_for(prior, fix)),
         samples=samples, simulations=simulations, epochs=epochs, draws=draws, iid=iid, seed=seed,
+        direct=direct, refine=proposal,
     )  # fmt: skip
     methods.refuse_unused(source, options, network is not None)
     found = data.read(rows, whole=True)
@@ -148,13 +164,14 @@ def infer(
             *methods.contradictions(inferred.network or source.surrogate, found.x),
         ]
         posterior = products.InferredPosterior.of(source, inferred, options, found, unlike)
+        posterior = posterior.concerning(interest) if interest else posterior
     for line in posterior.warnings:
         log.warning("%s", headed(out, line))
     command = called(
         "infer", model, observed,
         out=out, method=method, prior=laws_in_words(prior), fix=fix, rows=rows, iid=iid,
-        samples=samples, draws=draws, simulations=simulations, epochs=epochs, network=network,
-        **use, at=at, seed=seed,
+        direct=direct, refine=refine, interest=interest, samples=samples, draws=draws,
+        simulations=simulations, epochs=epochs, network=network, **use, at=at, seed=seed,
     )  # fmt: skip
     posterior = replace(
         posterior,
@@ -163,7 +180,11 @@ def infer(
             source.kind: {
                 k: source.about[k] for k in ("path", "sha256", "use") if k in source.about
             },
-            "observed": {"path": data.path and str(data.path), "sha256": data.digest},
+            "observed": {
+                "path": data.path and str(data.path),
+                "sha256": data.digest,
+                "rows": list((rows or slice(None)).indices(len(data))[:2]),
+            },
             "provenance": dataset.provenance(command),
             "first_row": rows.indices(len(data))[0] if rows else 0,
         },

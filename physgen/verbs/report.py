@@ -4,25 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from physgen import dataset
-from physgen.errors import DataError, as_written
-from physgen.verbs.arguments import ScoresLike
+from physgen.checks.posterior_predictive import posterior_predictive
+from physgen.checks.two_sample.features import physics_of
+from physgen.dataset import Dataset
+from physgen.errors import DataError, PhysgenError, UsageError, as_written
+from physgen.priors import parameters_in
+from physgen.verbs.arguments import (
+    DataLike,
+    ObservedLike,
+    PosteriorLike,
+    ScoresLike,
+    SimulatorLike,
+)
+from physgen.verbs.opening import name_of_simulator, open_draws, open_observed
 from physgen.verbs.pages import SCHEMAS, render
 from physgen.verbs.products import Page
 from physgen.verbs.running import headed, on_files, path_of
+from simulators.base import Array
 
 __all__ = ["report"]
 
+MOST = 10_000
+"""Predicted rows that are looked at, at most."""
+CURVES = ("along", "profile", "slice")
+"""What of a posterior is of the parameters of interest alone."""
+
 
 @on_files("out")
-def report(metrics: ScoresLike, *, out: Path | str | None = None, force: bool = False) -> Page:
+def report(
+    metrics: ScoresLike,
+    *,
+    out: Path | str | None = None,
+    predictive: DataLike | None = None,
+    observed: ObservedLike | None = None,
+    interest: str | None = None,
+    simulator: SimulatorLike | None = None,
+    force: bool = False,
+) -> Page:
     """Draw metrics or posteriors as one self-contained HTML page.
+
+    With x drawn at a posterior's draws, the page shows bands of what it predicts and what was
+    observed, beside its corner.
 
     Args:
         metrics: metrics.json, as validate, calibrate or compare wrote it, or posterior of infer.
         out: HTML file to write.
+        predictive: dataset of x at the draws of the posterior given one row, as sample or simulate
+            made it with --theta-from.
+        observed: what the posterior was inferred from; its file, if not given.
+        interest: parameters to show, as in beta,h; those of the posterior if not given.
+        simulator: package.module:Class of a simulator outside the registry, for its observables;
+            files do not import code by themselves.
         force: overwrite the file if it exists.
 
     Returns:
@@ -34,12 +69,114 @@ def report(metrics: ScoresLike, *, out: Path | str | None = None, force: bool = 
     path = path_of(out)
     name = metrics if isinstance(metrics, Path) else getattr(metrics, "path", None) or "memory"
     found = reported(metrics)
+    refuse_unless_posterior(found, predictive=predictive, interest=interest)
+    if interest:
+        names = [p["name"] for p in found["law"]["prior"] if "value" not in p]
+        found = {**found, "interest": parameters_in(interest, names)}
+        found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
+    if predictive is None:
+        refuse_idle(observed=observed, simulator=simulator)
+    else:
+        origin = open_draws(cast("PosteriorLike", metrics)).origin
+        found = with_prediction(found, origin, Dataset(predictive), observed, simulator)
     with as_written(name):
         page = render(found)
         text = page.encode()
     if path:
         dataset.write_bytes(path, text, sidecar=False)
     return Page(page, headed(path, f"report of {name}"), path)
+
+
+def refuse_unless_posterior(found: Mapping[str, Any], **given: object) -> None:
+    """Refuse options of posteriors for other pages.
+
+    Raises:
+        UsageError: one of them.
+    """
+    if found["schema"] != "physgen/posterior/1":
+        refuse_idle(" of a posterior", **given)
+
+
+def refuse_idle(what: str = " of --predictive", **given: object) -> None:
+    """Refuse options that were given without what they are of.
+
+    Raises:
+        UsageError: one of them.
+    """
+    for name in [name for name, value in given.items() if value is not None]:
+        raise UsageError(f"{name}: is an option{what}, which was not given; leave it out")
+
+
+def with_prediction(
+    found: Mapping[str, Any],
+    posterior: Mapping[str, Any],
+    data: Dataset,
+    observed: ObservedLike | None,
+    simulator: SimulatorLike | None,
+) -> dict[str, Any]:
+    """A posterior of one row, as a page shows it, with what it predicts.
+
+    Args:
+        found: the posterior, of all rows.
+        posterior: its path and sha256.
+        data: x at its draws.
+        observed: what it was inferred from, if not in its file.
+        simulator: of observables, outside the registry.
+
+    Raises:
+        DataError: x that are not of the law.
+        UsageError: x that were drawn at other θ.
+    """
+    source = data.meta.source if data.meta else {}
+    told = source.get("theta")
+    about: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    drawn = about.get("posterior", {})
+    if drawn.get("sha256") != posterior["sha256"] or about.get("widened", 1) != 1:
+        raise UsageError(
+            f"{data.name}: expected x at draws of {posterior['path'] or 'this posterior'}, its "
+            f"theta follow {data.proposal or 'the prior'}; draw some with physgen sample "
+            "--theta-from"
+        )
+    row, first, iid = drawn.get("row"), found.get("first_row", 0), found.get("iid")
+    if row is None:
+        raise UsageError(
+            f"{data.name}: is of several observations, mixed; draw it for one of them with --row"
+        )
+    seen, absent = None, "its file does not say where it is"
+    x = data.read(slice(0, MOST)).x
+    try:
+        seen = observed_rows(found, observed, row, data.law.x_shape)
+    except PhysgenError as error:
+        if observed is not None:
+            raise
+        absent = str(error)
+    law, some = data.law, slice(row - first, row - first + 1)
+    measured = posterior_predictive(x, seen, physics_of(law, name_of_simulator(simulator)))
+    by = {"by": source.get("name", "someone"), "absent": absent}
+    arrays = found["arrays"] if iid else {k: v[some] for k, v in found["arrays"].items()}
+    return {**found, "arrays": arrays, "first_row": row, "predictive": measured | by}
+
+
+def observed_rows(
+    found: Mapping[str, Any], observed: ObservedLike | None, row: int, x_shape: tuple[int, ...]
+) -> Array:
+    """What a posterior was inferred from, (m, *x_shape): one row, or all that it took for one.
+
+    Raises:
+        DataError: a file that was changed since.
+        UsageError: no file is known.
+    """
+    known = found.get("observed") or {}
+    if observed is None:
+        if not known.get("path"):
+            raise UsageError("the posterior does not know its file; give it with --observed")
+        data = Dataset(Path(known["path"]))
+    else:
+        data = open_observed(observed, x_shape)
+    if known.get("sha256") not in (None, data.digest):
+        raise DataError(f"{data.name}: is not what the posterior was inferred from")
+    start, stop = (known.get("rows") or (0, len(data))) if found.get("iid") else (row, row + 1)
+    return data.read(slice(start, stop), whole=True).x
 
 
 def reported(metrics: ScoresLike) -> Mapping[str, Any]:

@@ -70,6 +70,7 @@ def on_files(
             made = [values[k] for k in outputs if isinstance(values.get(k), Path)]
             into = [values[k] for k in folders if isinstance(values.get(k), Path)]
             used = [v for k, v in values.items() if k not in (*outputs, *folders)]
+            used += [v for some in used if isinstance(some, list | tuple) for v in some]
             known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
             inputs = [path for path in known if isinstance(path, Path)]
             refuse_outputs(made, into, inputs, beside)

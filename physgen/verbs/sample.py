@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from physgen.runtime.progress import bar
 from physgen.verbs.arguments import (
     DataLike,
     FamilyLike,
+    PosteriorLike,
     SamplerOptions,
     SurrogateLike,
     Values,
     called,
 )
-from physgen.verbs.opening import open_surrogate, origin_of
+from physgen.verbs.opening import PosteriorDraws, open_draws, open_surrogate, origin_of
 from physgen.verbs.running import headed, on_files, require, threaded
 from simulators.base import Array
 
@@ -40,6 +41,8 @@ def sample(
     n: int | None = None,
     theta: Values | None = None,
     like: DataLike | None = None,
+    theta_from: PosteriorLike | None = None,
+    row: int | None = None,
     at: Values | None = None,
     family: FamilyLike | None = None,
     seed: int = 0,
@@ -52,9 +55,13 @@ def sample(
     Args:
         surrogate: checkpoint of the surrogate.
         out: HDF5 file to write.
-        n: number of rows; all rows of the other file with --like.
+        n: number of rows; all rows of the other file with --like, and all draws with
+            --theta-from, if not given.
         theta: value of a parameter, the same in all rows, as in beta=0.44; repeat for each.
         like: another dataset whose theta to take, row by row, and the shape of x.
+        theta_from: posterior of infer whose draws to take for theta: x are then predictive, and
+            physgen report shows them beside what was observed.
+        row: row of what was observed whose posterior to take; all of them, mixed, if not given.
         at: other option of the simulator, as in size=16; needs a surrogate of convolutions.
         family: package.module:Class of a family outside the registry; a checkpoint does not import
             code by itself.
@@ -71,14 +78,18 @@ def sample(
     """
     example = None if like is None else Dataset(like)
     model = open_surrogate(surrogate, device, family=family, like=example, at=at, **use)
-    if (n is None) == (like is None):
-        raise UsageError("sample: expected either -n or --like")
-    rows = parameters(model.law, n, theta, example)
+    draws = None if theta_from is None else open_draws(theta_from, row)
+    if row is not None and draws is None:
+        raise UsageError("row: is of the posterior that --theta-from names; add it")
+    rows, follow = parameters(model.law, n, theta, example, draws, seed)
     count = (n or 0) if rows is None else len(rows)
     require(n=(count, 1), seed=(seed, 0))
-    command = called("sample", surrogate, n=n, theta=theta, like=like, at=at, **use, seed=seed)
+    command = called(
+        "sample", surrogate,
+        n=n, theta=theta, like=like, theta_from=theta_from, row=row, at=at, **use, seed=seed,
+    )  # fmt: skip
     source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
-    meta = Meta(model.law, source, seed, dataset.provenance(command))
+    meta = Meta(model.law, source | follow, seed, dataset.provenance(command))
     make = Draw(model, rows)
     with bar(count, f"sample {model.name}") as move:
         if out is None:
@@ -118,20 +129,37 @@ class Draw:
 
 
 def parameters(
-    law: Law, n: int | None, theta: Values | None, like: Dataset | None
-) -> Array | None:
-    """The θ of all rows that were asked for, (n, D); None for the prior.
+    law: Law,
+    n: int | None,
+    theta: Values | None,
+    like: Dataset | None,
+    draws: PosteriorDraws | None,
+    seed: int,
+) -> tuple[Array | None, dict[str, Any]]:
+    """The θ of all rows that were asked for, (n, D), None for the prior; and what they follow.
 
     Raises:
-        UsageError: parameters that are missing or that the law does not have.
+        UsageError: parameters that are missing or that the law does not have, or none or several
+            ways to choose them.
         DataError: data without θ.
     """
+    ways = {"theta": theta, "like": like, "theta-from": draws}
+    given = [f"--{name}" for name, value in ways.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"sample: give either {' or '.join(given)}, not both")
+    if (n is None) != (like is not None) and draws is None:
+        raise UsageError("sample: expected either -n or --like")
+    if draws:
+        proposal = draws.proposal(law.prior)
+        every = draws.theta.reshape(-1, len(law.prior))
+        rng = np.random.default_rng([seed, 3])
+        return every if n is None else proposal.sample(n, rng), {"theta": draws.source()}
     if like:
-        if theta:
-            raise UsageError("sample: give either --theta or --like, not both")
-        return like.theta
+        follow = like.proposal or ("" if like.meta and like.law.prior == law.prior else like.name)
+        return like.theta, {"theta": {"follow": follow}} if follow else {}
     if not theta:
-        return None
+        return None, {}
     if set(theta) != set(law.prior.names):
         raise UsageError(f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta)}")
-    return np.tile([float(theta[name]) for name in law.prior.names], (n or 0, 1))
+    one = [float(theta[name]) for name in law.prior.names]
+    return np.tile(one, (n or 0, 1)), {"theta": {"follow": f"one value, {dict(theta)}"}}

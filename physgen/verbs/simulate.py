@@ -10,15 +10,16 @@ import numpy as np
 
 import simulators.base as declared
 from physgen import dataset
-from physgen.dataset import Dataset, Meta, Shard
+from physgen.dataset import Dataset, Meta, Proposal, Shard
 from physgen.dataset.simulated import Manners, OnError, Simulate
-from physgen.errors import SimulatorFailed
+from physgen.errors import SimulatorFailed, UsageError
 from physgen.law import Law
-from physgen.priors import asked_for, correlated, laws_in_words
+from physgen.priors import asked_for, correlated, laws_in_words, truncated_prior
 from physgen.registry import find
 from physgen.runtime.options import command_line
 from physgen.runtime.progress import bar, log
-from physgen.verbs.arguments import PriorLike, SimulatorLike, Values
+from physgen.verbs.arguments import PosteriorLike, PriorLike, SimulatorLike, Values
+from physgen.verbs.opening import PosteriorDraws, open_draws
 from physgen.verbs.running import on_files, require, warn_of_failed
 
 __all__ = ["simulate"]
@@ -36,6 +37,10 @@ def simulate(
     prior: PriorLike | None = None,
     fix: Values | None = None,
     correlation: Values | None = None,
+    theta_from: PosteriorLike | None = None,
+    row: int | None = None,
+    widen: float = 1.0,
+    truncate: bool = False,
     workers: int = 1,
     shard_rows: int | None = None,
     on_error: OnError = "stop",
@@ -44,6 +49,10 @@ def simulate(
     **given: Any,
 ) -> Dataset:
     """Draw a dataset of (theta, x): theta from the prior, x from a simulator.
+
+    For another round of simulations theta come from the draws of a posterior. Fit a surrogate of
+    p(x|theta) on the files of all rounds; methods that learn p(theta|x), such as npe, want
+    --truncate.
 
     The same command after an interruption finishes the file. Its bytes depend on the seed and the
     simulator's options only, not on workers, threads or restarts. Rows of which the simulator
@@ -62,6 +71,12 @@ def simulate(
             repeated. In Python also a Prior.
         fix: value of a parameter that is no part of theta, as in t_up=1; may be repeated.
         correlation: of the normal scores of two parameters, as in beta:h=0.5; may be repeated.
+        theta_from: posterior of infer from whose draws to take theta, inside its prior if no other
+            is given.
+        row: row of what was observed whose posterior to take; all of them, mixed, if not given.
+        widen: how many times as wide as the posterior theta are, at least 1.
+        truncate: take theta from the prior, inside the box that all draws lie in, stretched by
+            --widen: the prior of the file is this part of it.
         workers: number of processes (at least 1).
         shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
             given.
@@ -78,16 +93,22 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    law = Law.of(simulator, given, asked_for(prior, fix))
-    law, notes = looked_at(replace(law, prior=correlated(law.prior, correlation)), n)
+    draws = proposed(theta_from, row, widen, truncate)
+    theirs = draws.law.prior if draws else None
+    law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
+    law = replace(law, prior=correlated(law.prior, correlation))
+    law, proposal, about = law_and_proposal(law, draws, widen, truncate)
+    law, notes = looked_at(law, n)
     name = law.simulator
     command = command_line(
         "simulate", name, **given, n=n, seed=seed, prior=laws_in_words(prior), fix=fix,
         correlation=correlation or {":".join(k): r for k, r in law.prior.correlation.items()},
+        theta_from=draws and draws.name, row=row, widen=widen if draws else None,
+        truncate=truncate,
     )  # fmt: skip
-    source = {"kind": "simulator", "name": name, **declared.provenance(law.build())}
+    source = {"kind": "simulator", "name": name, **declared.provenance(law.build()), **about}
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
-    make = Simulate(law, on_error)
+    make = Simulate(law, on_error, proposal)
     if dry_run:
         return rehearsed(make, n, out)
     how: dict[str, Any] = {"shard_rows": shard_rows, "workers": workers, "notes": notes}
@@ -101,6 +122,39 @@ def simulate(
             made = Dataset(written.path, text)
     warn_of_failed(out, made.failures)
     return made
+
+
+def proposed(
+    theta_from: PosteriorLike | None, row: int | None, widen: float, truncate: bool
+) -> PosteriorDraws | None:
+    """The draws that θ come from, if any.
+
+    Raises:
+        UsageError: options of these without them.
+    """
+    if theta_from is not None:
+        return open_draws(theta_from, row)
+    for name, given in {"row": row is not None, "widen": widen != 1, "truncate": truncate}.items():
+        if given:
+            raise UsageError(f"{name}: is of the posterior that --theta-from names; add it")
+    return None
+
+
+def law_and_proposal(
+    law: Law, draws: PosteriorDraws | None, widen: float, truncate: bool
+) -> tuple[Law, Proposal | None, dict[str, Any]]:
+    """The law with the prior of the file, what θ follow instead, and what the file says of it.
+
+    Raises:
+        UsageError: draws of other parameters, or that the prior does not hold.
+    """
+    if draws is None:
+        return law, None, {}
+    proposal = draws.proposal(law.prior, widen)
+    if not truncate:
+        return law, proposal, {"theta": draws.source(widened=widen)}
+    law = replace(law, prior=truncated_prior(law.prior, proposal.box))
+    return law, None, {"truncated": draws.origin | {"stretched": widen}}
 
 
 def looked_at(law: Law, n: int) -> tuple[Law, dict[str, Any]]:

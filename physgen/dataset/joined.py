@@ -1,0 +1,150 @@
+"""Several datasets of one law as one, such as those of several rounds of simulations."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from physgen.dataset.dataset import Dataset
+from physgen.dataset.reader import interval
+from physgen.dataset.schema import Failed, Meta, Rows
+from physgen.dataset.stream import joined
+from physgen.errors import UsageError
+from physgen.law import Law
+
+__all__ = ["JoinedDataset"]
+
+ALIKE = ("simulator", "x_shape", "support", "levels", "symmetries")
+
+
+class JoinedDataset(Dataset):
+    """The rows of several datasets of one law, one dataset after another.
+
+    Args:
+        parts: at least one; their priors may be parts of one of them.
+
+    Raises:
+        DataError: one that does not say its law, or has no θ.
+        UsageError: they are of different laws.
+    """
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self.path = None
+        self._parts, self._law = list(parts), joint_law(parts)
+        self._summary = f"{len(self):,} rows of {self._law.simulator}, of {len(parts)} datasets"
+
+    @property
+    def parts(self) -> Sequence[Dataset]:
+        """The datasets."""
+        return self._parts
+
+    @property
+    def name(self) -> str:
+        """The datasets in words."""
+        return " + ".join(part.name for part in self._parts)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all rows are in memory."""
+        return all(part.in_memory for part in self._parts)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """All rows, in memory."""
+        return self.read()
+
+    @cached_property
+    def meta(self) -> Meta:
+        """The law that all have in common, and what θ follow."""
+        told = [part.proposal or f"the prior {part.law.prior}" for part in self._parts]
+        same = len(set(told)) == 1 and not self._parts[0].proposal
+        source = {} if same else {"theta": {"follow": ", and ".join(dict.fromkeys(told))}}
+        return Meta(self._law, {"kind": "joined", **source})
+
+    @property
+    def failures(self) -> Mapping[str, Any]:
+        """What is known of draws that failed, in all datasets together."""
+        found = [part.failures for part in self._parts if part.failures]
+        if not found:
+            return {}
+        count = sum(f["count"] for f in found)
+        messages = list(dict.fromkeys(m for f in found for m in f["messages"]))
+        about = {"count": count, "fraction": count / (count + len(self)), "messages": messages}
+        return {**found[0], **about}
+
+    @property
+    def failed(self) -> Failed | None:
+        """Draws of θ for which the simulator gave no x; None if there are none."""
+        return Failed.joined([part.failed for part in self._parts])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the digests of the datasets."""
+        return hashlib.sha256("\n".join(part.digest for part in self._parts).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    def read(self, rows: slice | None = None, *, whole: bool = False) -> Rows:
+        """Consecutive rows, in memory; all if None.
+
+        Args:
+            rows: which, counted through all datasets.
+            whole: whether to refuse a slice that reaches beyond the last row.
+
+        Raises:
+            UsageError: no such rows.
+        """
+        start, stop = interval(rows, len(self))
+        if whole and rows and rows.stop and stop < rows.stop:
+            raise UsageError(f"{self.name}: expected rows up to {rows.stop}, got {stop}")
+        found, first = [], 0
+        for part in self._parts:
+            low, high = max(start - first, 0), min(stop - first, len(part))
+            if low < high:
+                found.append(part.read(slice(low, high)))
+            first += len(part)
+        return replace(joined(found), meta=self.meta)
+
+    def origin(self, rows: Rows | None = None) -> dict[str, Any]:
+        """Where the rows come from, for a record: JSON data."""
+        return super().origin(rows) | {"parts": [part.origin() for part in self._parts]}
+
+
+def joint_law(parts: Sequence[Dataset]) -> Law:
+    """The law of several datasets: of their priors the one that holds all others.
+
+    Raises:
+        DataError: a dataset that does not say its law.
+        UsageError: they are of different laws.
+    """
+    first, laws = parts[0], [part.law for part in parts]
+    for part, law in zip(parts, laws, strict=True):
+        for name, value in what(laws[0]).items():
+            if (theirs := what(law).get(name)) != value:
+                raise UsageError(
+                    f"{part.name}: expected {name} {value!r}, as in {first.name}, got {theirs!r}; "
+                    "rows of different laws cannot be joined"
+                )
+    priors = [law.prior for law in laws]
+    low, high = np.min([p.low for p in priors], 0), np.max([p.high for p in priors], 0)
+    widest = {p for p in priors if (p.low == low).all() and (p.high == high).all()}
+    if len(widest) != 1:
+        raise UsageError(
+            f"{first.name}: expected priors that are equal, or parts of one of them, got "
+            f"{' and '.join(dict.fromkeys(str(p) for p in priors))}"
+        )
+    dtype = max(law.dtype for law in laws)  # float64, if one is
+    return replace(laws[0], prior=widest.pop(), dtype=dtype)
+
+
+def what(law: Law) -> dict[str, Any]:
+    """What of their laws datasets must have in common to be joined, by its name."""
+    named = {name: getattr(law, name) for name in ALIKE}
+    parameters = [p.name for p in law.prior.every]
+    return named | dict(law.options) | {"parameters": parameters, "fixed": law.prior.fixed}

@@ -1,0 +1,104 @@
+r"""θ that follow the draws of a posterior: for another round of simulations, or for predictive x.
+
+Simulations are wanted where the posterior is. A *proposal* are its draws, to which normal noise
+of their own covariance Σ is added, √(w² − 1) times as wide: so the covariance is w² Σ, the mean
+stays, and two modes stay where they are, which a stretching about the mean would push apart. What
+falls outside of the prior is drawn again. A likelihood p(x|θ) is learnt alike from any θ
+(Papamakarios, Sterratt & Murray, AISTATS 2019, arXiv:1805.07226); what is learnt of p(θ|x) is not,
+and wants the *truncated prior*, the prior itself within a box that holds all of the posterior
+(Deistler, Goncalves & Macke, NeurIPS 2022, arXiv:2210.04815).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from physgen.errors import UsageError
+from simulators.base import Array
+from simulators.prior import Prior
+
+__all__ = ["Proposal"]
+
+ATTEMPTS = 1000
+"""Of drawing what lies outside of the prior again."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Draws of the posteriors of n observations, in equal parts: a law of θ that is no prior.
+
+    Attributes:
+        prior: inside which θ is kept.
+        draws: of θ, (n, k, D).
+        widen: how many times as wide as the posterior, at least 1.
+
+    Raises:
+        UsageError: draws that are not inside the prior, or less than 1.
+    """
+
+    prior: Prior
+    draws: Array
+    widen: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse draws outside, and narrower proposals, whose tails no round would make good."""
+        if not self.widen >= 1:
+            raise UsageError(f"widen: expected at least 1, got {self.widen}")
+        if not (inside := self.prior.contains(self.draws)).all():
+            raise UsageError(
+                f"theta_from: {1 - inside.mean():.2g} of the posterior's draws lie outside of "
+                f"{self.prior}; give the prior that it was inferred under"
+            )
+
+    @cached_property
+    def coordinates(self) -> Array:
+        """The draws as the prior's coordinates, (n, k, D)."""
+        return self.prior.to_coordinates(self.draws)
+
+    @cached_property
+    def roots(self) -> Array:
+        """Matrices R with RᵀR = Σ of each observation, (n, min(k, D), D)."""
+        off = self.coordinates - self.coordinates.mean(1, keepdims=True)
+        _, s, v = np.linalg.svd(off, full_matrices=False)
+        return s[..., None] * v / np.sqrt(off.shape[1])
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """N draws of θ, (n, D).
+
+        Raises:
+            UsageError: hardly any of them lies inside the prior.
+        """
+        theta, left = np.empty((n, len(self.prior))), np.arange(n)
+        for _ in range(ATTEMPTS):
+            theta[left], inside = self._drawn(len(left), rng)
+            left = left[~inside]
+            if not len(left):
+                return theta
+        raise UsageError(
+            f"widen: fewer than one in {ATTEMPTS} draws, {self.widen:g} times as wide as the "
+            "posterior, lie inside the prior; widen it less"
+        )
+
+    def _drawn(self, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """θ (n, D), and whether the prior holds them, (n,)."""
+        which = rng.integers(len(self.draws), size=n)
+        pick = rng.integers(self.draws.shape[1], size=n)
+        if self.widen == 1:
+            return self.draws[which, pick], np.ones(n, dtype=bool)
+        noise = rng.standard_normal((n, self.roots.shape[1]))
+        spread = np.sqrt(self.widen**2 - 1) * np.einsum("nr,nrd->nd", noise, self.roots[which])
+        c = self.coordinates[which, pick] + spread
+        ends = self.prior.ends
+        inside = ((c >= ends[0]) & (c <= ends[1])).all(-1)
+        return self.prior.from_coordinates(c.clip(*ends)), inside
+
+    @property
+    def box(self) -> Array:
+        """Between what values of θ all draws lie, stretched about their mean, (2, D)."""
+        c = self.coordinates.reshape(-1, len(self.prior))
+        far = np.stack([c.min(0), c.max(0)])
+        ends = c.mean(0) + self.widen * (far - c.mean(0))
+        return self.prior.from_coordinates(ends.clip(*self.prior.ends))

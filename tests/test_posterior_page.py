@@ -1,0 +1,266 @@
+"""Corners of many parameters, bands of what a posterior predicts, parameters of interest."""
+
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import physgen
+from physgen.checks.posterior_predictive import posterior_predictive
+from physgen.errors import DataError, UsageError
+from physgen.reporting import figures, posterior, uniform
+from physgen.reporting.kernels import kernel_density
+from physgen.reporting.posterior import corner_of
+from simulators.base import Observable
+from simulators.prior import Box, Prior
+
+NONE = np.zeros((2, 1), dtype=bool)
+
+
+def images(draws, axes, bounds):
+    """Gaussian kernels at all nodes, one by one, with what is beyond a bound reflected."""
+    kernels = stats.gaussian_kde(draws.T)
+    nodes = np.stack(np.meshgrid(*axes.T, indexing="ij"))
+    ways = [[nodes[d], *(2 * axes[e, d] - nodes[d] for e in (0, -1) if bounds[e, d])]
+            for d in range(len(nodes))]  # fmt: skip
+    found = 0
+    for one in ways[0]:
+        for other in ways[1] if len(ways) > 1 else [None]:
+            at = np.stack([v.ravel() for v in (one, other) if v is not None])
+            found = found + kernels(at).reshape(nodes.shape[1:])
+    return found
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_densities_are_those_of_kernels_summed_one_by_one(dims):
+    rng = np.random.default_rng(0)
+    draws = np.column_stack([rng.exponential(0.3, 2000), rng.normal(1, 0.3, 2000)])
+    draws[:, 1] += 0.5 * draws[:, 0]
+    axes = np.linspace([0, -1], [2.5, 3.5], 99)
+    bounds = np.array([[True, False], [False, False]])
+    draws, axes, bounds = draws[:, :dims], axes[:, :dims], bounds[:, :dims]
+    found, exact = kernel_density(draws, axes, bounds), images(draws, axes, bounds)
+    np.testing.assert_allclose(found, exact, atol=0.015 * exact.max())
+    bare = kernel_density(draws, axes, np.zeros_like(bounds))  # the control
+    assert abs(bare - exact).max() > 0.1 * exact.max()
+
+
+def test_bounds_reflect_at_both_ends_of_both_axes():
+    draws = np.random.default_rng(1).random((20_000, 2))
+    axes = np.linspace([0, 0], [1, 1], 51)
+    flat = kernel_density(draws, axes, np.ones((2, 2), dtype=bool))
+    np.testing.assert_allclose(flat, 1, atol=0.12)
+
+
+def test_densities_are_of_theta_whatever_its_prior():
+    """Of normal and log-uniform laws, without reflection at what is no bound; in log θ if wide."""
+    rng = np.random.default_rng(2)
+    prior = Prior(h=stats.norm(0, 0.1), t=stats.loguniform(1e-4, 1e4), b=stats.expon(0, 2))
+    theta = np.column_stack([
+        rng.normal(0.05, 0.02, 20_000), np.exp(rng.normal(1, 0.8, 20_000)),
+        rng.gamma(9, 0.2, 20_000),
+    ])  # fmt: skip
+    found = corner_of(theta, prior)
+    assert found["log"] == [1]
+    h, t, b = found["axes"]
+    exact = [
+        stats.norm(0.05, 0.02).pdf(h),
+        stats.norm(1, 0.8).pdf(np.log(t)),
+        stats.gamma(9, scale=0.2).pdf(b),
+    ]
+    for density, want in zip(found["marginals"], exact, strict=True):
+        np.testing.assert_allclose(density, want, atol=0.06 * want.max())
+
+
+def test_regions_hold_their_mass_on_any_scale():
+    rng = np.random.default_rng(3)
+    prior = Prior(t=stats.loguniform(1e-4, 1e4), s=stats.expon(0, 2))
+    theta = np.column_stack([np.exp(rng.normal(0, 1, 20_000)), rng.gamma(3, 0.5, 20_000)])
+    found = corner_of(theta, prior)
+    (t, s), density = found["axes"], found["planes"][0]["density"]
+    area = np.outer(np.gradient(np.log(t)), np.gradient(s))
+    level = uniform._level(density, area, 0.68)
+    i, j = (np.searchsorted(x, v).clip(0, 49) for x, v in zip((t, s), theta.T, strict=True))
+    assert (density[i, j] > level).mean() == pytest.approx(0.68, abs=0.03)
+
+
+def test_pictures_are_made_of_some_of_very_many_draws(monkeypatch):
+    seen = []
+    kernels = posterior.kernel_density
+    monkeypatch.setattr(
+        posterior, "kernel_density", lambda c, *more: seen.append(len(c)) or kernels(c, *more)
+    )
+    theta = np.random.default_rng(0).random((10**6, 2))
+    corner_of(theta, Box(a=(0, 1), b=(0, 1)))
+    assert seen == [20_000] * 3
+
+
+def test_corners_of_ten_parameters_have_readable_numbers():
+    rng, laws = np.random.default_rng(4), {}
+    for d in range(0, 10, 2):
+        laws |= {f"a{d}": (1, 1.001, "1/J", r"\beta"), f"b{d}": (stats.norm(0, 1e-20), "eV")}
+    prior = Prior(**laws)
+    data = corner_of(prior.sample(500, rng), prior)
+    symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in prior.parameters]
+    figure = figures.figure_of(lambda f: uniform.corner(f, data, symbols), posterior.FULL)
+    assert len(figure.axes) == 55
+    below = [ax for ax in figure.axes if ax.get_xlabel()]
+    assert [ax.get_xlabel() for ax in below[:2]] == [
+        "$\\beta$ [1/J]\n(1e\N{MINUS SIGN}4+1)", "b0 [eV]\n(1e\N{MINUS SIGN}20)",
+    ]  # fmt: skip
+    assert len(below) == 10
+    figure.draw_without_rendering()
+    for ax in below:
+        told = [t.get_text() for t in ax.get_xticklabels()]
+        assert max(map(len, told)) <= 5
+        assert len(told) <= 4
+
+
+def test_predicted_bands_are_those_of_the_predictive_law():
+    """x = θ + ε over a normal posterior: quantiles in closed form, and how much they hold."""
+    rng, sd = np.random.default_rng(5), np.linspace(1, 2, 6)
+    x, observed = (rng.normal(0, sd, (n, 6)) for n in (20_000, 2000))
+    mean = {"mean": Observable(lambda x: x.mean(1), title="mean")}
+    physics = type("Physics", (), {"observables": mean})()
+    found = posterior_predictive(x, observed, physics)
+    band = found["bands"]["x"]
+    exact = stats.norm(0, sd).ppf(np.array(band["levels"])[:, None])
+    np.testing.assert_allclose(band["quantiles"], exact, atol=0.06)
+    assert band["inside"] == {
+        "0.5": pytest.approx(0.5, abs=0.02),
+        "0.9": pytest.approx(0.9, abs=0.02),
+    }
+    assert found["numbers"]["mean"]["rank"] == pytest.approx(0.5, abs=0.02)
+    shifted = posterior_predictive(x, observed + 3 * sd, physics)  # the control
+    assert shifted["bands"]["x"]["inside"]["0.9"] < 0.3
+    assert shifted["numbers"]["mean"]["rank"] > 0.95
+    assert "inside" not in posterior_predictive(x, None, physics)["bands"]["x"]
+
+
+def test_lattices_and_short_vectors_have_numbers_instead_of_bands():
+    rng = np.random.default_rng(6)
+    spins = rng.choice([-1, 1], (200, 4, 4)).astype(np.int8)
+    found = posterior_predictive(spins, spins[:1], None)
+    assert set(found["numbers"]) == {"mean", "norm"}
+    assert not found["bands"]
+    short = posterior_predictive(rng.normal(size=(200, 2)), np.zeros((1, 2)), None)
+    assert {"x1", "x2"} <= set(short["numbers"])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A surrogate, observations, their posterior, and x that it predicts for one of them."""
+    folder = tmp_path_factory.mktemp("made")
+    files = {k: folder / name for k, name in {
+        "surrogate": "s.pt", "observed": "o.h5", "posterior": "p.h5", "predictive": "x.h5",
+    }.items()}  # fmt: skip
+    data = physgen.simulate("gaussian", n=300, parameters=3)
+    physgen.fit("cvae", data, epochs=1, out=files["surrogate"])
+    physgen.simulate("gaussian", n=5, parameters=3, seed=1, out=files["observed"])
+    physgen.infer(files["surrogate"], files["observed"], out=files["posterior"],
+                  rows=slice(1, 3), samples=200, interest="theta3,theta1")  # fmt: skip
+    physgen.sample(files["surrogate"], theta_from=files["posterior"], row=2,
+                   out=files["predictive"])  # fmt: skip
+    return files
+
+
+@pytest.mark.usefixtures("blank")
+def test_one_page_shows_a_corner_and_what_it_predicts(made):
+    page = physgen.report(made["posterior"], predictive=made["predictive"]).html
+    text = " ".join(re.sub("<[^>]+>", " ", page).split())
+    assert "x drawn by cvae at 200 draws of the posterior of row 2" in text
+    assert "Of what was observed" in text
+    assert "Posterior of theta3, theta1" in text
+    assert "integrated over: theta2" in text
+    assert "profile of the likelihood" in text
+    assert text.count("Posterior of one observation (") == 0  # alt texts are attributes
+    assert page.count('alt="Posterior of one observation') == 1
+    plain = physgen.report(made["posterior"]).html
+    assert "What it predicts" not in plain
+    assert plain.count('alt="Posterior of one observation') == 2
+    assert (
+        "integrated over"
+        not in physgen.report(made["posterior"], interest="theta1,theta2,theta3").html
+    )
+
+
+@pytest.mark.usefixtures("blank")
+def test_memory_and_files_show_the_same_prediction(made):
+    posterior = physgen.infer(made["surrogate"], made["observed"], samples=50, rows=slice(0, 1))
+    drawn = physgen.sample(made["surrogate"], theta_from=posterior)
+    page = physgen.report(posterior, predictive=drawn)
+    assert "x drawn by cvae at 50 draws of the posterior of row 0" in " ".join(page.html.split())
+
+
+@pytest.mark.usefixtures("blank")
+def test_rows_taken_for_one_observation_are_shown_together(made, tmp_path):
+    path, drawn = tmp_path / "iid.h5", tmp_path / "x.h5"
+    physgen.infer(made["surrogate"], made["observed"], out=path, rows=slice(1, 4), iid=True,
+                  samples=50)  # fmt: skip
+    physgen.sample(made["surrogate"], theta_from=path, out=drawn)
+    page = physgen.report(path, predictive=drawn).html
+    assert ", …</td>" in page  # three numbers were observed
+
+
+def test_what_belongs_to_another_posterior_is_refused(made, tmp_path):
+    mixed = physgen.sample(made["surrogate"], theta_from=made["posterior"])
+    with pytest.raises(UsageError, match="of several observations, mixed"):
+        physgen.report(made["posterior"], predictive=mixed)
+    other = physgen.infer(made["surrogate"], made["observed"], samples=50, seed=9)
+    with pytest.raises(UsageError, match=r"expected x at draws of .*p\.h5"):
+        physgen.report(
+            made["posterior"], predictive=physgen.sample(made["surrogate"], theta_from=other)
+        )
+    wide = physgen.simulate("gaussian", parameters=3, theta_from=made["posterior"], row=1,
+                            widen=2.0, n=5)  # fmt: skip
+    for data in (wide, physgen.simulate("gaussian", parameters=3, n=5)):
+        with pytest.raises(UsageError, match="physgen sample --theta-from"):
+            physgen.report(made["posterior"], predictive=data)
+    with pytest.raises(DataError, match="is not what the posterior was inferred from"):
+        physgen.report(
+            made["posterior"], predictive=made["predictive"], observed=made["predictive"]
+        )
+
+
+@pytest.mark.usefixtures("blank")
+def test_a_page_without_what_was_observed_says_why(made, tmp_path):
+    data = physgen.read(made["observed"])
+    surrogate = physgen.load(made["surrogate"])[0]
+    posterior = physgen.infer(surrogate, data, samples=50, rows=slice(0, 1))
+    drawn = physgen.sample(surrogate, theta_from=posterior)
+    page = " ".join(physgen.report(posterior, predictive=drawn).html.split())
+    assert "what was observed is not shown: the posterior does not know its file" in page
+    page = physgen.report(posterior, predictive=drawn, observed=data).html
+    assert "is not shown" not in page
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"interest": "beta"}, "interest: expected some of theta1, theta2, theta3, got 'beta'"),
+        ({"interest": "theta1,theta1"}, "interest: expected some of"),
+        ({"observed": "o.h5"}, "observed: is an option of --predictive"),
+    ],
+)
+def test_options_of_no_effect_are_refused(made, given, message):
+    with pytest.raises(UsageError, match=message):
+        physgen.report(made["posterior"], **given)
+
+
+def test_interest_is_asked_before_work_begins(made):
+    with pytest.raises(UsageError, match="interest: expected some of"):
+        physgen.infer(made["surrogate"], made["observed"], interest="x")
+
+
+def test_the_summary_and_the_curves_are_of_what_is_of_interest(made):
+    arrays, about = physgen.read_arrays(made["posterior"], "posterior")
+    assert about["interest"] == ["theta3", "theta1"]
+    assert arrays["profile"].shape == arrays["slice"].shape == arrays["along"].shape == (2, 2, 41)
+    np.testing.assert_allclose(arrays["profile"].max(-1), 0, atol=1e-9)
+    assert (arrays["along"][:, 0].min(-1) < arrays["theta"][..., 2].mean(-1)).all()
+    few = physgen.infer(
+        made["surrogate"], made["observed"], samples=50, rows=slice(0, 1), interest="theta2"
+    )
+    assert "theta2 =" in few.summary
+    assert "theta1 =" not in few.summary
