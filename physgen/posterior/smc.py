@@ -45,7 +45,7 @@ from physgen.posterior.importance import (
 )
 from physgen.posterior.mcmc import checked_log_density
 from physgen.posterior.student import StudentMixture, fitted_mixture
-from physgen.posterior.unbounded import bounded, scores_density, unbounded
+from physgen.posterior.unbounded import from_scores, scores_density, to_scores
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -127,9 +127,9 @@ def smc(
     """
 
     def values(z: Array, which: Array) -> Array:
-        theta = prior.from_coordinates(bounded(prior, z))
-        every = len(which) == n
-        return checked_log_density(log_likelihood(theta, None if every else which))
+        theta = prior.from_coordinates(from_scores(prior, z))
+        some = () if len(which) == n else (which,)
+        return checked_log_density(log_likelihood(theta, *some))
 
     own = [np.random.default_rng([seed, i]) for i in range(n)]
     found, evaluations = side_by_side([_posterior(prior, max(k, LEAST), r) for r in own], values)
@@ -140,7 +140,7 @@ def smc(
         values = checked_log_density(log_likelihood(theta)) + prior.log_prob(theta)
         return values - told["log_evidence"][:, None]
 
-    theta = prior.from_coordinates(bounded(prior, np.stack([one.z for one in found])))
+    theta = prior.from_coordinates(from_scores(prior, np.stack([one.z for one in found])))
     return Draws(theta[:, None], log_density, told)
 
 
@@ -218,7 +218,7 @@ def _start(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array,
     """Points of the prior where log p is finite, their log p, and the log of how many are."""
     z, log_l = np.empty((0, len(prior))), np.empty(0)
     for tries in range(1, TRIES + 1):
-        new = unbounded(prior, prior.to_coordinates(prior.sample(POINTS, rng)))
+        new = to_scores(prior, prior.to_coordinates(prior.sample(POINTS, rng)))
         values = yield new
         z = np.concatenate([z, new[np.isfinite(values)]])
         log_l = np.concatenate([log_l, values[np.isfinite(values)]])
@@ -317,6 +317,6 @@ def _weighted(
     """n draws of a mixture with the prior, z (n, D), and their log weights, (n,)."""
     z = q.sample(n, rng)
     some = round(PRIOR * n)
-    z[:some] = unbounded(prior, prior.to_coordinates(prior.sample(some, rng)))
+    z[:some] = to_scores(prior, prior.to_coordinates(prior.sample(some, rng)))
     values = yield z
     return z, values + scores_density(prior, z) - _log_proposal(q, prior, z)
