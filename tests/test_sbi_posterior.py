@@ -507,7 +507,7 @@ def test_every_method_of_a_surrogate_writes_a_posterior(files, tmp_path):
     assert about["normalised"] is True
     few, learn = {"simulations": 700}, {"epochs": 6}
     for method, off in {
-        "mcmc": 0.3, "rejection": 0.3, "vi": 0.35, "npe": 0.6, "nre": 0.6, "abc": 0.8,
+        "smc": 0.1, "mcmc": 0.3, "rejection": 0.3, "vi": 0.35, "npe": 0.6, "nre": 0.6, "abc": 0.8,
     }.items():  # fmt: skip
         given = {"abc": few, "npe": few | learn, "nre": few | learn}.get(method, {})
         arrays, about = inferred(files, tmp_path / f"{method}.h5", method=method, **given)
@@ -517,7 +517,9 @@ def test_every_method_of_a_surrogate_writes_a_posterior(files, tmp_path):
         np.testing.assert_allclose(arrays["sd"] / grid["sd"], 1, atol=0.25)
         assert ("log_prob" in arrays) == (method != "abc")
         assert ("r_hat" in arrays) == (method == "mcmc")
-        assert ("log_evidence" in arrays) is False
+        assert ("log_evidence" in arrays) == about["normalised"] == (method == "smc")
+        if method == "smc":
+            np.testing.assert_allclose(arrays["log_evidence"], grid["log_evidence"], atol=0.05)
 
 
 def test_a_dataset_trains_a_network_that_then_infers_alone(files, tmp_path):
