@@ -169,6 +169,8 @@ class _Climb:
             moving: which of them move, (n, m); all if None.
         """
         c, f = c.copy(), f.copy()
+        if not self.axes.shape[1]:  # there is no other parameter
+            return c, f
         step = np.full(f.shape, STEP) if moving is None else np.where(moving, STEP, 0.0)
         for _ in range(ROUNDS):
             some = np.flatnonzero((step >= LEAST).any(0))
