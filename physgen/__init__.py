@@ -3,7 +3,8 @@
 The verbs simulate, inspect, fit, sample, infer, validate, calibrate, compare, report, import,
 export and demo take objects or files, and return what the next one takes; with ``out=`` they write
 it, too. `read` and `load` bring a dataset's rows and a surrogate into memory, `as_simulator` makes
-of one a simulator for other packages. Nothing heavy is imported before it is used.
+of one a simulator for other packages, `as_prior` of its prior a distribution. Nothing heavy is
+imported before it is used.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from physgen.dataset import Dataset, Rows, read, read_arrays
     from physgen.posterior.inferred import InferredPosterior
+    from physgen.sbi.prior import as_prior
     from physgen.sbi.simulator import as_simulator
     from physgen.surrogates.base import Surrogate
     from physgen.verbs.calibrate import calibrate
@@ -44,6 +46,7 @@ HOMES = {verb: f"physgen.verbs.{verb}" for verb in VERBS} | {
     "Rows": "physgen.dataset",
     "Scores": "physgen.verbs.products",
     "Surrogate": "physgen.surrogates.base",
+    "as_prior": "physgen.sbi.prior",
     "as_simulator": "physgen.sbi.simulator",
     "load": "physgen.verbs.opening",
     "read": "physgen.dataset",
@@ -60,6 +63,7 @@ __all__ = [
     "Scores",
     "Surrogate",
     "__version__",
+    "as_prior",
     "as_simulator",
     "calibrate",
     "compare",

@@ -52,7 +52,7 @@ class Pair(click.ParamType[Any]):
         return name, found
 
 
-def law(text: str) -> Any:
+def free_law(text: str) -> Any:
     """A law of a parameter, as text has it.
 
     Raises:
@@ -93,7 +93,7 @@ def click_type(annotation: Any) -> tuple[Any, bool]:
         return click.Choice(get_args(annotation)), False
     if get_origin(annotation) is Mapping:
         number = get_args(annotation)[1] is float
-        return Pair(float, "NAME=VALUE") if number else Pair(law, "NAME=LAW"), True
+        return Pair(float, "NAME=VALUE") if number else Pair(free_law, "NAME=LAW"), True
     if annotation == Sequence[Path]:
         return click.Path(path_type=Path), True
     if annotation is slice:

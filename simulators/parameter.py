@@ -327,9 +327,9 @@ class Parameter:
         Raises:
             ValueError: a law that is not known.
         """
+        if not isinstance(data, Mapping) or not isinstance(data["name"], str):
+            raise TypeError(f"expected a parameter with a name, got {data!r}")
         name = data["name"]
-        if not isinstance(name, str):
-            raise TypeError(f"name: expected text, got {name!r}")
         if "value" in data:
             law: Any = float(data["value"]) if _is_number(data["value"]) else None
         elif "law" in data:

@@ -248,6 +248,10 @@ class Prior:
         every |= {name: np.full(theta.shape[:-1], v) for name, v in self.fixed.items()}
         return np.stack([every[n] for n in names or [p.name for p in self.every]], -1)
 
+    def within(self, other: Prior) -> bool:
+        """Whether its support is a part of that of another prior over the same parameters."""
+        return bool(np.all(self.low >= other.low) and np.all(self.high <= other.high))
+
     def with_laws(self, laws: Prior | Mapping[str, Any] | None) -> Prior:
         """This prior with the laws, or values, that are given for some parameters, or for all.
 
@@ -332,8 +336,9 @@ class Prior:
         Raises:
             ValueError: a law that is not known.
         """
+        every = [Parameter.from_json(p) for p in data]
         ties = {(p["name"], b): r for p in data for b, r in p.get("correlation", {}).items()}
-        return Prior._of([Parameter.from_json(p) for p in data], ties)
+        return Prior._of(every, ties)
 
 
 class Box(Prior):

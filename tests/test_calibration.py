@@ -264,9 +264,9 @@ class Net:
     power: float = 1.0
     method: str = "npe"
 
-    def log_density(self, theta, x):
-        value = SIMULATOR.log_prob(theta + self.shift * WIDTH, x)
-        return self.power * value + (x**2).sum(1)
+    def log_density(self, theta, x, which):
+        value = SIMULATOR.log_prob(theta + self.shift * WIDTH, x[which])
+        return self.power * value + (x[which] ** 2).sum(1)
 
 
 def test_a_right_network_passes_and_its_controls_are_caught():
@@ -327,9 +327,9 @@ def test_posteriors_that_exclude_their_theta_are_counted():
     class Cut(Net):
         """Zero beyond a width above the mean."""
 
-        def log_density(self, theta, x):
-            top = np.maximum(SIMULATOR.posterior(x)[0][:, 0] + WIDTH, -1)
-            return np.where(theta[:, 0] < top, super().log_density(theta, x), -np.inf)
+        def log_density(self, theta, x, which):
+            top = np.maximum(SIMULATOR.posterior(x[which])[0][:, 0] + WIDTH, -1)
+            return np.where(theta[:, 0] < top, super().log_density(theta, x, which), -np.inf)
 
     found = calibration(Cut(), *rows(400), SIMULATOR.prior, samples=3)
     assert found["information"]["excluded"] > 2

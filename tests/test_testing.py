@@ -269,8 +269,8 @@ class TiltedGaussian(LinearGaussian):
         (Oblong(3, 5), "symmetries: transpose needs a square x, got (3, 5)"),
         (ListShape(), "x_shape: expected a tuple of integers"),
         (OddObservable(), "observable mean: expected shape (7,) or (7, k), got ()"),
-        (Nothing(), "prior: expected a simulators.Box, got NoneType"),
-        (TiltedGaussian(), "prior: expected a simulators.Box, got Tilted"),
+        (Nothing(), "prior: expected a simulators.Prior or Box, got NoneType"),
+        (TiltedGaussian(), "prior: expected a simulators.Prior or Box, got Tilted"),
     ],
     ids=lambda v: type(v).__name__ if not isinstance(v, str) else "",
 )

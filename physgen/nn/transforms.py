@@ -21,6 +21,7 @@ from simulators.base import Symmetry
 from simulators.prior import Prior
 
 __all__ = [
+    "KNOWN",
     "Identity",
     "LogHurdle",
     "Related",
@@ -33,7 +34,9 @@ __all__ = [
     "for_support",
 ]
 
-TINY, KNOWN = 1e-300, 5.0
+TINY = 1e-300
+KNOWN = 5.0
+"""Normal coordinates beyond which there is nothing to train on."""
 NEW = ("kept", "offset", "coefficients", "heavy")
 """Buffers that files of earlier versions do not have."""
 
@@ -61,7 +64,7 @@ coordinates: Callable[[Tensor, Prior], Tensor] = Coordinates.apply
 class Rescale(nn.Module):
     """θ → the prior's own coordinates c, as networks see them.
 
-    Of normal coordinates what lies beyond 5, where there is nothing to train on, counts as 5.
+    Of normal coordinates what lies beyond `KNOWN` counts as that.
     """
 
     low: Tensor
@@ -70,7 +73,6 @@ class Rescale(nn.Module):
     def __init__(self, prior: Prior) -> None:
         super().__init__()
         self.prior = prior
-        self.ends = prior.ends.clip(-KNOWN, KNOWN)
         if prior.uniform:
             self.register_buffer("low", torch.tensor(prior.low, dtype=torch.float64))
             self.register_buffer("high", torch.tensor(prior.high, dtype=torch.float64))

@@ -3,15 +3,14 @@ r"""Approximate Bayesian computation: the θ whose simulations come nearest to w
 What is compared are summaries of x, each in units of its own spread: the observables that the
 simulator declares, else the features that a network would see. The nearest part of all simulations
 is kept, and what is left of a difference is regressed away (Beaumont, Zhang & Balding, Genetics
-162 (2002) 2025), in the logit of θ's place in the prior, so that no draw leaves it. It asks for no
-likelihood and no training; it knows of x no more than its summaries do, and is too wide by what is
-kept.
+162 (2002) 2025), in normal scores of the prior (:mod:`physgen.posterior.unbounded`), so that no
+draw leaves it. It asks for no likelihood and no training; it knows of x no more than its summaries
+do, and is too wide by what is kept.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit, logit
 
 import simulators.base as declared
 from physgen.errors import UsageError
@@ -19,6 +18,7 @@ from physgen.law import Law
 from physgen.nn.embedding import Features, scaled_for
 from physgen.nn.tensors import tensor_of
 from physgen.posterior.base import Draws
+from physgen.posterior.unbounded import bounded, unbounded
 from simulators.base import Array
 
 __all__ = ["nearest_simulations"]
@@ -45,7 +45,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
     summary, seen = summaries(law, x, x), summaries(law, x, observed)
     scale = summary.std(0)
     scale = np.where(scale > 0, scale, 1.0)
-    u = logit(((1 + law.prior.to_coordinates(theta)) / 2).clip(1e-6, 1 - 1e-6))
+    z = unbounded(law.prior, law.prior.to_coordinates(theta))
     kept, distances = [], []
     for one in seen:
         off = (summary - one) / scale
@@ -54,10 +54,10 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
         most = max(distance[rows].max(), np.finfo(float).tiny)
         weight = np.sqrt(1 - (distance[rows] / most) ** 2)[:, None]
         design = np.column_stack([np.ones(count), off[rows]])
-        slope = np.linalg.lstsq(weight * design, weight * u[rows], rcond=None)[0]
-        kept.append(law.prior.from_coordinates(2 * expit(u[rows] - off[rows] @ slope[1:]) - 1))
+        slope = np.linalg.lstsq(weight * design, weight * z[rows], rcond=None)[0]
+        kept.append(bounded(law.prior, z[rows] - off[rows] @ slope[1:]))
         distances.append(most)
-    chains = np.stack(kept)[:, None]
+    chains = law.prior.from_coordinates(np.stack(kept))[:, None]
     return Draws(chains, unknown, {"distance": np.array(distances)[:, None]})
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +111,21 @@ class GridPosterior:
         mean = self._expectation(off)
         variance = self._expectation(lambda c, d: (off(c, d) - mean[:, [d]]) ** 2)
         return middle, unit, mean, np.sqrt(variance)
+
+    @cached_property
+    def coordinate_moments(self) -> tuple[Array, Array]:
+        """Mean (n, D) and covariance (n, D, D) of the coordinates c."""
+        mean = self._expectation(lambda c, d: c)
+        variance = self._expectation(lambda c, d: (c - mean[:, [d]]) ** 2)
+        covariance = variance[..., None] * np.eye(variance.shape[1])
+        off = [c - m[:, None] for c, m in zip(self.axes, mean.T, strict=True)]
+        for d, e in combinations(range(len(off)), 2):
+            others = [a for f, a in enumerate(self.axes) if f not in (d, e)]
+            pair = integral(others, np.moveaxis(self.density, (1 + d, 1 + e), (1, 2)))
+            product = off[d][:, :, None] * off[e][:, None] * pair
+            covariance[:, d, e] = integral([self.axes[d], self.axes[e]], product)
+            covariance[:, e, d] = covariance[:, d, e]
+        return mean, covariance
 
     def marginal(self, d: int) -> tuple[Array, Array]:
         """Points θ_d, (n, G), and the density of parameter d on them, (n, G)."""

@@ -230,14 +230,14 @@ def of_exact(log_prob: LogProb, x: Array, *, iid: bool = False) -> LogLikelihood
 
 
 def of_network(network: Network, x: Array, iid: bool = False) -> LogLikelihood:
-    """The log density of θ given x of a trained network, which is a log p(x|θ) but for p(x).
+    """log p(x|θ) of a trained network, up to a function of x.
 
     Args:
         network: a network of sbi.
         x: observations (n, *x_shape).
         iid: whether all rows are one observation, n = 1.
     """
-    return of_exact(network.log_density, x, iid=iid)
+    return _by_rows(lambda theta, which: network.log_density(theta, x, which), x, iid)
 
 
 def iid_sets(log_likelihood: LogLikelihood, size: int) -> LogLikelihood:

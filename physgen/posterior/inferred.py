@@ -334,7 +334,7 @@ def about_of(source: Source, found: Inferred, options: InferenceOptions) -> dict
         "law": replace(source.law, prior=prior).to_json(),
         "likelihood": found.likelihood,
         "resolved": bool(np.all(told.get("resolved", True))),
-        "normalised": "log_evidence" in told,
+        "normalised": not {"log_evidence", "leak"}.isdisjoint(told),
         "chains": found.posterior.chains_in(options.samples) if len(found.others) == 1 else 1,
         "iid": options.iid,
         "seed": options.seed,

@@ -1,12 +1,11 @@
 r"""Markov chains for any number of parameters, by sbi's vectorised slice sampler.
 
 The chains of all observations run side by side, so that a call of log p(x|θ) is one large batch.
-They live in u = logit((1 + c)/2), c ∈ [−1, 1] being the prior's own coordinate of θ: unbounded and
-in float64, where the uniform prior contributes Σ log[(1 − c²)/4]. They begin at draws of the prior
-weighted by p(x|θ)^¼, twice as wide as a Gaussian posterior, so that R̂ has something to see; the
-first brackets are as wide as these draws (sbi's default, 0.01, is stepped out of one by one).
-Chains that do not agree go on with four times the thinning, twice at most; what they have drawn
-before counts as warm-up.
+They live in normal scores of the prior (:mod:`physgen.posterior.unbounded`), where nothing has an
+end. They begin at draws of the prior weighted by p(x|θ)^¼, twice as wide as a Gaussian posterior,
+so that R̂ has something to see; the first brackets are as wide as these draws (sbi's default,
+0.01, is stepped out of one by one). Chains that do not agree go on with four times the thinning,
+twice at most; what they have drawn before counts as warm-up.
 
 log p must be a function of θ: for a simulated likelihood the same random numbers for one x under
 every θ (`physgen.posterior.grid.of_surrogate`). Neal, Ann. Statist. 31 (2003) 705.
@@ -15,11 +14,11 @@ every θ (`physgen.posterior.grid.of_surrogate`). Neal, Ann. Statist. 31 (2003) 
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit, logit
 
 from physgen.errors import DataError
 from physgen.posterior.base import Draws
 from physgen.posterior.grid import LogLikelihood
+from physgen.posterior.unbounded import bounded, scores_density, unbounded
 from physgen.sbi.manners import need_sbi
 from physgen.sbi.slice_sampler import slice_chains
 from simulators.base import Array
@@ -41,7 +40,7 @@ def mcmc(
 
     Args:
         log_likelihood: θ (n, G, D) → log p(x_i|θ_ig), (n, G), the same value for the same θ.
-        prior: uniform prior.
+        prior: of θ.
         n: number of observations.
         k: draws of each, at least 1000 being made.
         seed: seed of the chains.
@@ -53,22 +52,22 @@ def mcmc(
     need_sbi("mcmc")
     dims = len(prior)
 
-    def log_density(u: Array) -> Array:
-        s = expit(u.reshape(n, -1, dims))
-        values = checked_log_density(log_likelihood(prior.from_coordinates(2 * s - 1)))
-        with np.errstate(divide="ignore"):
-            return (values + np.log(s * (1 - s)).sum(-1)).reshape(-1)
+    def log_density(flat: Array) -> Array:
+        z = flat.reshape(n, -1, dims)
+        theta = prior.from_coordinates(bounded(prior, z))
+        values = checked_log_density(log_likelihood(theta))
+        return (values + scores_density(prior, z)).reshape(-1)
 
     rng = np.random.default_rng(seed)
-    u, brackets = starts(log_likelihood, prior, n, rng)
+    z, brackets = starts(log_likelihood, prior, n, rng)
     per_chain = max(LEAST, -(-k // CHAINS))
     for thin in THINNING:
         path = slice_chains(
-            log_density, u, per_chain, thin=thin, tuning=WARM_UP if thin == 1 else 0,
+            log_density, z, per_chain, thin=thin, tuning=WARM_UP if thin == 1 else 0,
             brackets=brackets, seed=seed, rng=rng,
         )  # fmt: skip
-        u = path[:, -1]
-        chains = prior.from_coordinates(2 * expit(path.reshape(n, CHAINS, -1, dims)) - 1)
+        z = path[:, -1]
+        chains = prior.from_coordinates(bounded(prior, path.reshape(n, CHAINS, -1, dims)))
         draws = Draws(chains, log_likelihood)
         if converged(draws).all():
             break
@@ -100,8 +99,8 @@ def starts(
     cdf = weights.cumsum(-1) / weights.sum(-1, keepdims=True)
     rows = [np.searchsorted(c, rng.random(CHAINS)).clip(max=STARTS - 1) for c in cdf]
     chosen = np.take_along_axis(points, np.stack(rows)[..., None], 1)
-    u = logit(((1 + prior.to_coordinates(chosen)) / 2).clip(1e-6, 1 - 1e-6))
-    return u.reshape(-1, len(prior)), np.maximum(u.std(1).mean(0), 0.05)
+    z = unbounded(prior, prior.to_coordinates(chosen))
+    return z.reshape(-1, len(prior)), np.maximum(z.std(1).mean(0), 0.03)
 
 
 def checked_log_density(values: Array) -> Array:

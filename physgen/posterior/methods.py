@@ -1,14 +1,16 @@
 """From a source and observations to posteriors: which methods there are, and what each needs.
 
 ===========  ==================================================================================
-surrogate    ``grid``, ``mcmc``, ``rejection``, ``vi``: with its log p(x|θ)
+surrogate    ``grid``, ``smc``, ``nested``, ``mcmc``, ``rejection``, ``vi``: with its log p(x|θ)
 surrogate    ``npe``, ``nre``, ``fmpe``, ``npse``, ``nle``, ``abc``: with samples drawn from it
 dataset      the same six, with its rows
 network      what it was trained for
 ===========  ==================================================================================
 
 What comes out of a trained network is a log density of θ given x up to a function of x, like a
-log p(x|θ): both become posteriors on the grid for one to three parameters, else by Markov chains.
+log p(x|θ): both become posteriors on the grid for one to three parameters, else by a tempered
+population. NPE, FMPE and NPSE draw by themselves where there is no grid, or where that is asked
+for; what they draw may be weighted with a surrogate's log p(x|θ), the method ``importance``.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.tensors import tensor_of
 from physgen.nn.transforms import Standardise, Transform
+from physgen.posterior.amortised import network_draws
 from physgen.posterior.base import Posterior
 from physgen.posterior.grid import (
     GRID,
@@ -36,6 +39,7 @@ from physgen.posterior.grid import (
     of_surrogate,
 )
 from physgen.posterior.mcmc import mcmc
+from physgen.posterior.smc import smc
 from physgen.runtime.progress import log
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Surrogate
@@ -53,7 +57,9 @@ __all__ = [
     "refuse_unused",
 ]
 
-LIKELIHOOD = ("grid", "mcmc", "rejection", "vi")
+LIKELIHOOD = ("grid", "smc", "nested", "mcmc", "rejection", "vi")
+IMPORTANCE = "importance"
+"""A network's draws, weighted with a surrogate's likelihood."""
 SIMULATED = (*METHODS, "abc")
 OF_ANY_THETA = ("nle", "nre")
 """Methods that learn p(x|θ), or its ratio to a function of x, whatever law θ follow."""
@@ -61,10 +67,10 @@ SIMULATIONS = 10_000
 SAMPLING = ("sampler", "sweeps")
 """Options that say how x is drawn, not from what."""
 STEP = 1000
+"""Simulations that are drawn at once."""
 COARSE = 0.01
 """Of a component's width in training: steps of the type of observed x above which digits are
 lost."""
-"""Simulations that are drawn at once."""
 
 Tell = Callable[[str], None]
 """Told what is being done; may raise, to stop."""
@@ -120,6 +126,8 @@ class InferenceOptions:
         epochs: of a training at most; sbi's early stopping if None.
         draws: random draws for each log p(x|θ).
         iid: whether all rows are one observation.
+        direct: whether to draw from a network itself where there is a grid.
+        refine: network whose draws a surrogate's likelihood weighs.
         seed: seed of all that is random.
     """
 
@@ -130,6 +138,8 @@ class InferenceOptions:
     epochs: int | None = None
     draws: int | None = None
     iid: bool = False
+    direct: bool = False
+    refine: Network | None = None
     seed: int = 0
 
 
@@ -153,13 +163,21 @@ class Inferred:
     info: Mapping[str, Any] = field(default_factory=dict)
 
 
-def choose_method(source: Source, method: str | None) -> str:
+def choose_method(source: Source, method: str | None, refine: Network | None = None) -> str:
     """The method that was asked for, or the default.
+
+    Args:
+        source: what is inferred with.
+        method: what was asked for.
+        refine: network whose draws are to be weighted.
 
     Raises:
         UsageError: one that the source has not the means for.
     """
     surrogate, known = source.surrogate, source.methods
+    if refine:
+        refuse_refining(source, method, refine)
+        return IMPORTANCE
     if surrogate and surrogate.likelihood == "none" and method in (None, *LIKELIHOOD):
         raise UsageError(
             f"{source.path}: {surrogate.name} has no likelihood; train an sbi method, such as "
@@ -169,6 +187,23 @@ def choose_method(source: Source, method: str | None) -> str:
         why = "" if surrogate or method not in LIKELIHOOD else f"{method} needs a surrogate; "
         raise UsageError(f"method: {why}expected one of {', '.join(known)}, got {method!r}")
     return method or known[0]
+
+
+def refuse_refining(source: Source, method: str | None, network: Network) -> None:
+    """Refuse to weigh draws of a network with what has no likelihood for them.
+
+    Raises:
+        UsageError: another method, no likelihood, a network without draws, or of other (θ, x).
+    """
+    if source.surrogate is None or source.surrogate.likelihood == "none":
+        raise UsageError(f"refine: expected a surrogate with a likelihood, got {source.path}")
+    if method not in (None, IMPORTANCE):
+        raise UsageError(f"refine: is the method {IMPORTANCE}; leave out --method {method}")
+    if not network.draws:
+        raise UsageError(f"refine: {network.method} draws no theta; use npe, fmpe or npse")
+    ours, theirs = ((law.prior.names, law.x_shape) for law in (source.law, network.law))
+    if ours != theirs:
+        raise UsageError(f"refine: expected a network of (theta, x) {ours}, got {theirs}")
 
 
 def infer_posteriors(
@@ -191,7 +226,7 @@ def infer_posteriors(
         UsageError: a method that cannot do what is asked, or sbi is not installed.
         DataError: log p is NaN or infinite.
     """
-    if source.surrogate and options.method in LIKELIHOOD:
+    if source.surrogate and options.method in (*LIKELIHOOD, IMPORTANCE):
         one = source.surrogate
         posterior = by_likelihood(one, x, options, tell)
         others = [by_likelihood(other, x, options, tell) for other in one.log_z_bootstrap()]
@@ -202,9 +237,7 @@ def infer_posteriors(
     if network is None:
         network = trained(source, options, tell)
         keep(network)
-    n = 1 if options.iid else len(x)
-    density = given(of_network(network, x, options.iid), options.prior, network.law)
-    posterior = by_density(watched(density, tell), n, options)
+    posterior = by_network(network, x, options, tell)
     return Inferred(posterior, [posterior], network=network, info={"training": network.info})
 
 
@@ -217,23 +250,42 @@ def by_likelihood(
         found = of_surrogate(surrogate, x, draws=options.draws, seed=options.seed, iid=options.iid)
         return watched(given(found, options.prior, surrogate.law), tell)
 
-    n = 1 if options.iid else len(x)
+    n, k, seed = 1 if options.iid else len(x), options.samples, options.seed
+    if options.refine:
+        return network_draws(
+            options.refine, x, options.prior, k,
+            log_likelihood=likelihood(x), seed=seed, tell=tell,
+        )  # fmt: skip
     if options.method == "grid":
         return grid_posterior(likelihood(x), options.prior, n)
-    if options.method == "mcmc":
-        return mcmc(likelihood(x), options.prior, n, options.samples, seed=options.seed)
+    if options.method in ("smc", "mcmc"):
+        together = {"smc": smc, "mcmc": mcmc}[options.method]
+        return together(likelihood(x), options.prior, n, k, seed=seed)
     from physgen.posterior import samplers
+    from physgen.posterior.nested import nested
 
-    sampler = {"rejection": samplers.rejection, "vi": samplers.vi}[options.method]
+    sampler = {"nested": nested, "rejection": samplers.rejection, "vi": samplers.vi}[
+        options.method
+    ]
     apart = [likelihood(x if options.iid else x[i : i + 1]) for i in range(n)]
-    return sampler(apart, options.prior, options.samples, seed=options.seed)
+    return sampler(apart, options.prior, k, seed=seed)
+
+
+def by_network(network: Network, x: Array, options: InferenceOptions, tell: Tell) -> Posterior:
+    """Posteriors of x (n, *x_shape) from a trained network: its draws, or its density."""
+    prior, known = options.prior, network.law.prior
+    single = prior.names == known.names and (len(x) == 1 or not options.iid)
+    if network.draws and single and (options.direct or len(prior) not in GRID):
+        return network_draws(network, x, prior, options.samples, seed=options.seed, tell=tell)
+    found = watched(given(of_network(network, x, options.iid), prior, network.law), tell)
+    return by_density(found, 1 if options.iid else len(x), options)
 
 
 def by_density(log_density: LogLikelihood, n: int, options: InferenceOptions) -> Posterior:
     """Posteriors from a log density of θ given x, up to a function of x."""
     if len(options.prior) in GRID:
         return grid_posterior(log_density, options.prior, n, **GRID[len(options.prior)])
-    return mcmc(log_density, options.prior, n, options.samples, seed=options.seed)
+    return smc(log_density, options.prior, n, options.samples, seed=options.seed)
 
 
 def by_distance(source: Source, x: Array, options: InferenceOptions, tell: Tell) -> Inferred:
@@ -353,14 +405,30 @@ def refuse_unused(source: Source, options: InferenceOptions, keep: bool) -> None
         UsageError: options of what is not done.
     """
     learns = options.method in METHODS and not source.network
+    scored = source.surrogate and options.method in (*LIKELIHOOD, IMPORTANCE)
+    draws = options.method in METHODS and METHODS[options.method].draw
     unused = {
-        "draws": options.draws and not (source.surrogate and options.method in LIKELIHOOD),
+        "direct": options.direct and not draws,
+        "draws": options.draws and not scored,
         "simulations": options.simulations and not (learns or options.method == "abc"),
         "epochs": options.epochs and not learns,
     }
     for name in filter(unused.get, unused):
         raise UsageError(
             f"{name}: of no effect with {options.method} of {source.path}; leave it out"
+        )
+    if options.iid and (options.direct or options.refine):
+        name = "direct" if options.direct else "refine"
+        raise UsageError(
+            f"{name}: a network draws for single rows; leave out one of --{name} and --iid, of "
+            "which densities of rows multiply"
+        )
+    if (options.direct or options.refine) and options.prior.names != source.law.prior.names:
+        fixed = ", ".join(options.prior.fixed)
+        raise UsageError(f"fix: a network's draws have {fixed} of all values; its density has one")
+    if options.refine and not options.prior.within(options.refine.law.prior):
+        raise UsageError(
+            f"refine: its prior, {options.refine.law.prior}, ends inside of the prior"
         )
     if keep and not learns:
         raise UsageError(f"network: {options.method} trains none; use --method npe")

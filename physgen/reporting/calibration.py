@@ -6,17 +6,24 @@ here its pictures are drawn, by :mod:`.uniform`, and its numbers written. None i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from physgen.reporting import figures, uniform
 from physgen.reporting.page import letter
-from physgen.reporting.quantities import free, measured, number
+from physgen.reporting.posterior import corner_of
+from physgen.reporting.quantities import free, law_words, measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid
 from physgen.reporting.view import CONTROLS, Labels, PagePart, Picture, Table, Value, Words
+from simulators.prior import Prior
 
 __all__ = ["calibration_sheet"]
+
+FEW, FULL = 3, (8.6, 8.6)
+"""Parameters of posteriors on a grid, at most; the size of a corner of more."""
 
 
 def calibration_sheet(
@@ -49,6 +56,10 @@ def calibration_sheet(
         "parts": parts,
         "tables": {part.key: _written(part.table) for part in parts if part.table},
         "said": _said,
+        "priors": [
+            f"{labels.letter(p['name'])} {law_words(p)}" for p in metrics.get("prior") or []
+        ],
+        "many": len(prior) > FEW,
     }
     plots = {part.key: [_drawn(p) for p in part.pictures] for part in parts}
     return Sheet("calibration.html", values, plots | {"corners": _corners(metrics, axes)})
@@ -67,15 +78,32 @@ def _merged(parts: Iterable[PagePart]) -> list[PagePart]:
 def _drawn(picture: Picture) -> Drawing:
     """A picture, to be drawn."""
     draw = uniform.FIGURES[picture.figure]
+    if picture.panels:
+        rows = -(-picture.panels // uniform.PANELS)
+        return grid(draw, *picture.data, size=(FULL[0], 0.8 + 1.9 * rows))
     size = figures.SQUARE if picture.square else figures.PANEL
     return grid(lambda figure: draw(figure.add_subplot(), *picture.data), size=size)
 
 
 def _corners(metrics: Mapping[str, Any], axes: list[str]) -> list[Drawing]:
     """Some posteriors."""
+    every, prior = metrics.get("corners") or [], metrics.get("prior") or []
+    if len(axes) > FEW:
+        return [
+            grid(uniform.corner, _of_draws(c, prior), axes, size=FULL)
+            for c in every
+            if len(axes) == len(prior) == np.shape(c.get("draws"))[-1:][0]
+        ]
     size = figures.SQUARE if len(axes) > 1 else figures.PANEL
-    shown = [c for c in metrics.get("corners") or [] if len(axes) == len(c["axes"])]
+    shown = [c for c in every if len(axes) == len(c["axes"])]
     return [grid(uniform.corner, corner, axes, size=size) for corner in shown]
+
+
+def _of_draws(corner: Mapping[str, Any], prior: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A posterior that is known by its draws, as densities."""
+    true = corner["theta"] and np.asarray(corner["theta"])
+    found = corner_of(np.asarray(corner["draws"]), Prior.from_json(prior), true)
+    return found | {"row": corner["row"]}
 
 
 def _written(table: Table) -> list[list[str]]:

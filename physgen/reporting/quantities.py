@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
-__all__ = ["digits_beside", "flat", "free", "law", "measured", "near", "number"]
+__all__ = ["digits_beside", "flat", "free", "law_words", "measured", "near", "number"]
 
 SMALL, HUGE = -6, 12
 """Powers of ten that a measured value is written out to, and any number."""
@@ -45,7 +45,7 @@ def free(prior: Sequence[Mapping[str, Any]] | None) -> list[Mapping[str, Any]]:
     return [p for p in prior or [] if "value" not in p]
 
 
-def law(parameter: Mapping[str, Any]) -> str:
+def law_words(parameter: Mapping[str, Any]) -> str:
     """The law of a parameter, as JSON data, in words."""
     if "value" in parameter:
         return f"= {number(parameter['value'])}"

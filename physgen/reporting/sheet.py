@@ -17,7 +17,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from physgen.reporting.figures import PANEL, figure_of, svg
-from physgen.reporting.quantities import flat, law, measured, near, number
+from physgen.reporting.quantities import flat, law_words, measured, near, number
 from physgen.runtime.terminal import printable
 
 __all__ = ["Drawing", "Sheet", "grid", "plot"]
@@ -80,7 +80,7 @@ class Sheet:
             lstrip_blocks=True,
         )
         environment.filters |= {
-            "number": number, "near": near, "measured": measured, "flat": flat, "law": law
+            "number": number, "near": near, "measured": measured, "flat": flat, "law": law_words
         }  # fmt: skip
         uris = {name: [drawing.uri for drawing in some] for name, some in self.plots.items()}
         return printable(environment.get_template(self.template).render(**self.values, plots=uris))

@@ -27,15 +27,25 @@ __all__ = [
     "corner",
     "coverage_curve",
     "ecdf_difference",
+    "ecdf_differences",
     "p_value_histogram",
     "predictive_ranks",
     "rank_histogram",
+    "rank_histograms",
 ]
 
-STYLES = {"narrow": (HUES[1], "--"), "shifted": (HUES[2], ":"), "shuffled": (HUES[1], "--")}
+STYLES = {
+    "narrow": (HUES[1], "--"),
+    "shifted": (HUES[2], ":"),
+    "shuffled": (HUES[1], "--"),
+    "thin": (HUES[3], "-."),
+    "correlated": (HUES[4], (0, (5, 1, 1, 1, 1, 1))),
+}
 OTHER = (HUES[3], "-.")
 MASS = LinearSegmentedColormap.from_list("mass", ["#ffffff00", SURROGATE])
 REGIONS = (0.95, 0.68)
+PANELS = 3
+"""Panels beside each other, where there are many."""
 CROWDED = 4
 """Parameters from which a corner is crowded: fewer and smaller numbers."""
 MARGINS = {"left": 0.09, "right": 0.99, "bottom": 0.1, "top": 0.95, "wspace": 0.1, "hspace": 0.1}
@@ -71,6 +81,48 @@ def ecdf_difference(
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom, top + 0.4 * (top - bottom))
     ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+
+
+def rank_histograms(
+    figure: Figure, tests: Mapping[str, Mapping[str, Any]], band: Sequence[float]
+) -> None:
+    """`rank_histogram` of each of many parameters, by their symbols."""
+    _panels(figure, tests, lambda ax, test: rank_histogram(ax, test, band, ""))
+    figure.supxlabel("posterior probability of less than the true value", fontsize=9)
+    figure.supylabel("rows", fontsize=9)
+
+
+def ecdf_differences(
+    figure: Figure,
+    tests: Mapping[str, Mapping[str, Any]],
+    levels: Sequence[float],
+    band: Any,
+) -> None:
+    """`ecdf_difference` of each of many parameters, by their symbols."""
+    _panels(figure, tests, lambda ax, test: ecdf_difference(ax, test, levels, band, ""))
+    figure.supxlabel("posterior probability of less than the true value", fontsize=9)
+    figure.supylabel("distribution − uniform", fontsize=9)
+
+
+def _panels(
+    figure: Figure,
+    tests: Mapping[str, Mapping[str, Any]],
+    draw: Callable[[Axes, Mapping[str, Any]], None],
+) -> None:
+    """A panel of each parameter on common axes, and one legend for all."""
+    axes = figure.subplots(
+        -(-len(tests) // PANELS), PANELS, squeeze=False, sharex=True, sharey=True
+    )
+    shown = axes.ravel()[: len(tests)]
+    for ax, (symbol, test) in zip(shown, tests.items(), strict=True):
+        draw(ax, test)
+        ax.set(xlabel="", ylabel="")
+        ax.set_title(symbol, loc="center", fontsize=9)
+        ax.get_legend().remove()
+    for ax in axes.ravel()[len(tests) :]:
+        ax.set_visible(False)
+    figure.legend(*shown[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
+                  fontsize=8)  # fmt: skip
 
 
 def coverage_curve(
@@ -242,9 +294,11 @@ def _floats(values: Any) -> NDArray[Any]:
 
 FIGURES: dict[str, Callable[..., None]] = {
     "rank_histogram": rank_histogram,
+    "rank_histograms": rank_histograms,
     "ecdf_difference": ecdf_difference,
+    "ecdf_differences": ecdf_differences,
     "coverage_curve": coverage_curve,
     "predictive_ranks": predictive_ranks,
     "p_value_histogram": p_value_histogram,
 }
-"""What a check may ask for: figures of one axes."""
+"""What a check may ask for: figures of one axes, or of panels of their own."""

@@ -27,6 +27,8 @@ __all__ = [
 CONTROLS = {
     "narrow": "30 % too narrow",
     "shifted": "shifted by 0.3 widths",
+    "thin": "30 % too narrow in one direction",
+    "correlated": "a wrong correlation",
     "shuffled": "shuffled components",
 }
 """Posteriors, or x, that are wrong on purpose: what each is called."""
@@ -65,11 +67,13 @@ class Picture(NamedTuple):
         figure: name of a figure of :mod:`physgen.reporting.uniform`.
         data: what that takes, but for the axes.
         square: whether width and height are of one scale.
+        panels: how many panels it has, if it arranges them itself; 0 of a single one.
     """
 
     figure: str
     data: tuple[Any, ...]
     square: bool = False
+    panels: int = 0
 
 
 class Column(NamedTuple):

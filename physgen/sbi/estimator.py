@@ -3,7 +3,8 @@
 log p(x|θ) meets the same random numbers for one x under every θ, and the k-th of several
 independent x those of row k, as everywhere in the house; so sbi's chains see a function of θ. Its
 derivative by θ, which sbi's variational and Hamiltonian samplers ask for, is taken by central
-differences of that function, two evaluations a parameter: it is the same for every family.
+differences of that function in the prior's coordinates, two evaluations a parameter: it is the
+same for every family.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from sbi.neural_nets.estimators import ConditionalDensityEstimator
 from torch import Tensor
 
-from physgen.nn.differences import differentiable
+from physgen.nn.differences import by_coordinates
 from physgen.sbi.manners import need_single
 from physgen.sbi.simulator import as_simulator
 
@@ -41,7 +42,6 @@ class SurrogateEstimator(ConditionalDensityEstimator):
         need_single(law.prior, "as_sbi")
         super().__init__(surrogate, torch.Size(law.x_shape), torch.Size([len(law.prior)]))
         self.draws, self.seed = draws or surrogate.posterior_draws, seed
-        self.low, self.high = surrogate.rescale.low, surrogate.rescale.high
 
     def log_prob(self, input: Tensor, condition: Tensor, **kwargs: Any) -> Tensor:
         """log p(x|θ), x (S, B, *x_shape) or (B, *x_shape), θ (B, D) → (S, B)."""
@@ -50,11 +50,10 @@ class SurrogateEstimator(ConditionalDensityEstimator):
         x = x.reshape(-1, *self.input_shape)
 
         def value(theta: Tensor) -> Tensor:
-            found = self.net.log_prob(theta, x, draws=self.draws, seed=self.seed, index=index)
-            return found.to(theta.device)
+            return self.net.log_prob(theta, x, draws=self.draws, seed=self.seed, index=index)
 
         flat = theta.reshape(-1, *self.condition_shape)
-        return differentiable(flat, value, self.low, self.high).reshape(-1, batch)
+        return by_coordinates(flat, value, self.net.law.prior).reshape(-1, batch)
 
     def sample(self, sample_shape: torch.Size, condition: Tensor, **kwargs: Any) -> Tensor:
         """x (*sample_shape, B, *x_shape) for θ (B, D), by torch's global random numbers."""

@@ -24,11 +24,18 @@ from physgen.errors import UsageError
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["Tracker", "cube_prior", "need_sbi", "need_single", "single", "visiting"]
+__all__ = [
+    "Tracker",
+    "cube_prior",
+    "need_sbi",
+    "need_single",
+    "normal_prior",
+    "single",
+    "visiting",
+]
 
-FLOAT = torch.finfo(torch.float32)
 VALUES = 1000
-"""Values of float32 that a prior must hold, at least."""
+"""Values that float32 must tell apart in a prior."""
 
 
 def need_sbi(what: str) -> None:
@@ -77,19 +84,30 @@ def cube_prior(dims: int, device: torch.device | str = "cpu") -> Any:
     return BoxUniform(-torch.ones(dims), torch.ones(dims), device=str(device))
 
 
+def normal_prior(prior: Prior) -> Any:
+    """The prior of its own normal scores z, as sbi wants it."""
+    matrix = torch.eye(len(prior))
+    for (a, b), r in prior.correlation.items():
+        i, j = prior.names.index(a), prior.names.index(b)
+        matrix[i, j] = matrix[j, i] = r
+    return torch.distributions.MultivariateNormal(torch.zeros(len(prior)), matrix)
+
+
 def need_single(prior: Prior, what: str) -> None:
     """Refuse a prior that θ in float32 cannot tell its own values apart in.
 
     Args:
-        prior: uniform, of θ in its units.
+        prior: of θ in its units.
         what: what would be given such θ.
 
     Raises:
-        UsageError: fewer values than `VALUES`, or beyond the range of float32.
+        UsageError: of `VALUES` evenly spread over its bulk some are one, or beyond float32.
     """
-    for p in prior.parameters:
-        size = max(abs(p.low), abs(p.high), FLOAT.tiny)
-        if size > FLOAT.max or p.high - p.low < VALUES * FLOAT.eps * size:
+    theta = prior.from_coordinates(np.linspace(*prior.to_coordinates(prior.bulk), VALUES))
+    with np.errstate(over="ignore"):
+        seen = theta.astype(np.float32)
+    for p, values in zip(prior.parameters, seen.T, strict=True):
+        if not np.isfinite(values).all() or len(np.unique(values)) < VALUES:
             raise UsageError(
                 f"{what}: sbi gives θ in float32, which has too few values of {p.name} in "
                 f"{p.bounds}; take another unit or origin, or physgen infer, which maps the prior "

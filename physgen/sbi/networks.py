@@ -1,15 +1,17 @@
 """Networks of sbi that are trained once and then turn any x around: NPE, NLE, NRE, FMPE, NPSE.
 
 Each learns, from (θ, x), a log density of θ given x up to a function of x: log p(θ|x) (NPE, FMPE,
-NPSE), log p(x|θ) (NLE) or log p(x|θ)/p(x) (NRE). Over a uniform prior these are the same thing, so
-what makes a posterior of a surrogate's likelihood makes one of them too: the zooming grid for one
-to three parameters, else Markov chains. Therefore none leaks out of the prior's box, any prior
-inside the one they were trained on will do, and independent rows multiply for all of them (sbi's
-own posteriors offer that for NLE and NRE only).
+NPSE), log p(x|θ) (NLE) or log p(x|θ)/p(x) (NRE). What the first three learn holds the prior of the
+training; without it, it is a log p(x|θ)/p(x) too. So what makes a posterior of a surrogate's
+likelihood makes one of them all: none leaks out of the prior, any prior inside the one that they
+were trained on will do, and independent rows multiply (sbi's own posteriors offer that for NLE and
+NRE only). The first three are draws as well: noise, mapped by the network. What of these lies
+outside of the prior's support is drawn again, and told.
 
 They work in float32, and sbi takes a width below 1e-14 for that. So θ enters in its prior's own
-coordinates and x as `physgen.nn.embedding.scaled_for` maps it, both mapped in float64. What a
-network has learnt is told by what it says of simulations held out (`gain`).
+coordinates and x as `physgen.nn.embedding.scaled_for` maps it, both mapped in float64. x is
+embedded once, for however many θ and steps of an ODE. What a network has learnt is told by what it
+says of simulations held out (`gain`).
 
 A network is saved as weights and JSON, and built again by name: no code is pickled. Greenberg et
 al. 2019 (NPE-C), Papamakarios et al. 2019 (NLE), Durkan et al. 2020 (NRE-B), Wildberger et al.
@@ -18,9 +20,11 @@ al. 2019 (NPE-C), Papamakarios et al. 2019 (NLE), Durkan et al. 2020 (NRE-B), Wi
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,8 @@ from physgen.law import Law
 from physgen.nn.embedding import embedding, scaled_for
 from physgen.nn.tensors import load_tensors, save_tensors, tensor_of
 from physgen.nn.transforms import Related, Transform, finite_part
-from physgen.sbi.manners import Tracker, cube_prior, need_sbi, single, visiting
+from physgen.sbi.manners import Tracker, need_sbi, single, visiting
+from physgen.sbi.prior import coordinate_prior
 from simulators.base import Array
 
 __all__ = ["METHODS", "Network", "train"]
@@ -43,17 +48,22 @@ RATE = 1e-3
 """Learning rate: twice sbi's default, and no worse in trials."""
 PAIRS = 2**14
 """Pairs (θ, x) that are evaluated at once."""
+SPARE, LEAST_INSIDE = 1.1, 0.01
+"""Draws for each that is expected inside of the prior, and what part of them must lie there."""
 LEAST, BATCH = 100, (50, 200)
 """Simulations to train on, at least; rows of a batch: a hundredth of them, within these."""
 AMONG = 8
 """θ among which that of each row held out is to be told."""
 SCALE = "scale."
 """In a file the names of the tensors by which x is scaled begin so."""
+TOLERANCES = {"atol": 1e-5, "rtol": 1e-4}
+"""Of an ODE: ten times sbi's own, and within 1e-4 widths and 4e-3 nats of what a hundredth says."""
 CATEGORIES = 64
 """Levels that sbi's network of categories is asked to hold, at most."""
 
 Builder = Callable[[Tensor, Tensor], nn.Module]
-NetworkDensity = Callable[[Any, Tensor, Tensor], Tensor]
+OfPairs = Callable[[Any, Tensor, Tensor], Tensor]
+"""A network that sees features, θ or noise (N, D), features of x (N, …) → of each pair."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,9 @@ class Method:
         trainer: class in `sbi.inference`.
         network: its argument that builds the network.
         build: law → builder of the network from rows of θ and of x, as it sees them.
-        density: network, θ (N, D), x (N, …) → its log density, (N,).
-        normalised: whether that is log p(c|x), and not only up to a function of x.
+        density: network, θ (N, D), features of x (N, …) → its log density, (N,).
+        embedding: where in sbi's network the one that makes the features is; none if empty.
+        draw: network, noise (N, D), features of x (N, …) → θ, (N, D); None of one that cannot.
         held: rows held out that say what was learnt, at most: an ODE is dear.
         view: law, x → x as the network sees it.
     """
@@ -73,8 +84,9 @@ class Method:
     trainer: str
     network: str
     build: Callable[[Law], Builder]
-    density: NetworkDensity
-    normalised: bool = False
+    density: OfPairs
+    embedding: str = ""
+    draw: OfPairs | None = None
     held: int = 200
     view: Callable[[Law, Tensor], Tensor] = lambda law, x: finite_part(x)[0]
 
@@ -164,19 +176,50 @@ def of_ratio(net: Any, theta: Tensor, x: Tensor) -> Tensor:
 
 def of_field(net: Any, theta: Tensor, x: Tensor) -> Tensor:
     """log p(θ|x) of a vector field by its ODE, (N,), for θ (N, D) and x (N, …)."""
+    return ode(net, x).log_prob(theta[None])[0]
+
+
+def by_flow(net: Any, noise: Tensor, x: Tensor) -> Tensor:
+    """θ (N, D) of a flow over θ, for normal noise (N, D) and x (N, …)."""
+    return net.net._transform.inverse(noise, context=x)[0]
+
+
+def by_field(net: Any, noise: Tensor, x: Tensor) -> Tensor:
+    """θ (N, D) of a vector field by its ODE, for normal noise (N, D) and x (N, …)."""
+    return ode(net, x).transform.inv(net.mean_base + net.std_base * noise)
+
+
+def ode(net: Any, x: Tensor) -> Any:
+    """The flow over θ that a vector field makes, for x (N, …)."""
     from sbi.inference.potentials.vector_field_potential import VectorFieldBasedPotential
 
-    flow = VectorFieldBasedPotential(net, None).neural_ode(x)
-    return flow.log_prob(theta[None])[0]
+    return VectorFieldBasedPotential(net, None, neural_ode_kwargs=TOLERANCES).neural_ode(x)
 
 
+field = {"embedding": "_embedding_net", "draw": by_field, "held": 20}
 METHODS = {
-    "npe": Method("NPE", "density_estimator", npe, of_theta, normalised=True),
+    "npe": Method("NPE", "density_estimator", npe, of_theta, "net._embedding_net", by_flow),
     "nle": Method("NLE", "density_estimator", nle, of_x, view=components),
-    "nre": Method("NRE", "classifier", nre, of_ratio),
-    "fmpe": Method("FMPE", "vf_estimator", fmpe, of_field, normalised=True, held=20),
-    "npse": Method("NPSE", "vf_estimator", npse, of_field, normalised=True, held=20),
+    "nre": Method("NRE", "classifier", nre, of_ratio, "embedding_net_x"),
+    "fmpe": Method("FMPE", "vf_estimator", fmpe, of_field, **field),
+    "npse": Method("NPSE", "vf_estimator", npse, of_field, **field),
 }
+
+
+def split(net: Any, embedding: str) -> tuple[nn.Module, nn.Module]:
+    """The part of a network that makes features of x, and a network that is given these.
+
+    Args:
+        net: of sbi.
+        embedding: where in it the first part is; the identity if empty.
+    """
+    if not embedding:
+        return nn.Identity(), net
+    first = net.get_submodule(embedding)
+    head: Any = copy.deepcopy(net, {id(first): nn.Identity()})
+    example = next(net.parameters()).new_zeros(1, *net.condition_shape)
+    head._condition_shape = head.x_shape = first(example).shape[1:]
+    return first, head
 
 
 @dataclass(frozen=True)
@@ -198,28 +241,107 @@ class Network:
     scale: Transform | None
     info: dict[str, Any]
 
+    @cached_property
+    def parts(self) -> tuple[nn.Module, nn.Module]:
+        """The network that makes features of x, and the one that is given these."""
+        with torch.no_grad():
+            return split(self.net, METHODS[self.method].embedding)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it can draw θ by itself."""
+        return METHODS[self.method].draw is not None
+
     @torch.no_grad()
-    def log_density(self, theta: Array, x: Array) -> Array:
-        """The log density of θ given x, up to a function of x, a row each.
+    def log_density(self, theta: Array, x: Array, which: Array | None = None) -> Array:
+        """log p(x|θ) up to a function of x; of NPE, FMPE and NPSE log p(θ|x)/p(θ).
 
         Args:
             theta: (N, D) parameters in their units.
-            x: (N, *x_shape).
+            x: (n, *x_shape).
+            which: the row of x of each θ, (N,); one each if None.
 
         Returns:
             (N,) float64, in nats.
         """
-        how, device = METHODS[self.method], next(self.net.parameters()).device
-        rows = as_seen(how, self.law, self.scale, theta, x)
-        parts = [
-            how.density(self.net, c.to(device), z.to(device)).double().cpu()
-            for c, z in zip(*(r.split(PAIRS) for r in rows), strict=True)
-        ]
+        how, net = METHODS[self.method], self.parts[1]
+        used, rows = np.unique(np.arange(len(x)) if which is None else which, return_inverse=True)
+        seen, c = self.features(x[used]), theta_as_seen(self.law, self.scale, theta)
+        pairs = zip(c.split(PAIRS), torch.as_tensor(rows).split(PAIRS), strict=True)
+        parts = [how.density(net, some.to(seen), seen[i]).double().cpu() for some, i in pairs]
+        found = torch.cat(parts).numpy()
+        return found - self._prior_density(theta) if self.draws else found
+
+    @torch.no_grad()
+    def draw(
+        self, x: Array, k: int, seed: int = 0, index: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Draws from the network itself, those outside of the prior's support left out.
+
+        A row's draws are a function of the seed, its place and its x.
+
+        Args:
+            x: (n, *x_shape).
+            k: draws for each row.
+            seed: seed of the noise.
+            index: which x of a larger set each row is, (n,).
+
+        Returns:
+            θ in the prior's own coordinates, (n, k, D), and what part of all draws lay outside,
+            (n,).
+
+        Raises:
+            UsageError: NLE or NRE, which have none.
+            DataError: a network that draws hardly any θ of the prior's support.
+        """
+        if not self.draws:
+            raise UsageError(f"{self.method}: has a density of theta, and no draws of it")
+        places = range(len(x)) if index is None else index
+        rows = zip(self.features(x).split(1), places, strict=True)
+        with visiting(seed):
+            found = [self._inside(seen, k, np.random.default_rng([seed, i])) for seen, i in rows]
+        return np.stack([c for c, _ in found]), np.array([leak for _, leak in found])
+
+    def _inside(self, seen: Tensor, k: int, rng: np.random.Generator) -> tuple[Array, float]:
+        """The first k draws (k, D) inside of the support, for features of one x, and the leak."""
+        ends, dims = self.law.prior.ends[1], len(self.law.prior)
+        c = np.empty((0, dims))
+        while True:
+            inside = np.flatnonzero((abs(c) <= ends).all(-1))
+            if len(inside) >= k:
+                return c[inside[:k]], 1 - k / (inside[k - 1] + 1)
+            if len(inside) + 10 < LEAST_INSIDE * len(c):
+                raise DataError(
+                    f"{self.method}: of {len(c)} draws for one x {len(inside)} lie inside of the "
+                    "prior; look whether x is like that of the training, or train longer"
+                )
+            missing = (k - len(inside)) * (len(c) + 1) / (len(inside) + 1)
+            m = min(math.ceil(SPARE * missing), PAIRS)
+            c = np.concatenate([c, self._mapped(rng.standard_normal((m, dims)), seen)])
+
+    def _mapped(self, noise: Array, seen: Tensor) -> Array:
+        """What noise (m, D) becomes, in coordinates, for features of one x (1, …)."""
+        draw: Any = METHODS[self.method].draw
+        z = single(noise).to(self.device)
+        c = draw(self.parts[1], z, seen.expand(len(z), *seen.shape[1:])).double().cpu().numpy()
+        return c if self.scale else self.law.prior.to_coordinates(c)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(self.net.parameters()).device
+
+    def features(self, x: Array) -> Tensor:
+        """What the network makes of x (n, *x_shape) before it meets θ, (n, …)."""
+        seen = x_as_seen(METHODS[self.method], self.law, self.scale, x).split(PAIRS)
+        return torch.cat([self.parts[0](part.to(self.device)) for part in seen])
+
+    def _prior_density(self, theta: Array) -> Array:
+        """Log density of the training's θ where the network sees it, (N,)."""
         prior = self.law.prior
-        known = (
-            prior.log_density(prior.to_coordinates(theta)) if self.scale and how.normalised else 0
-        )
-        return torch.cat(parts).numpy() - known
+        if not self.scale:
+            return prior.log_prob(theta.clip(prior.low, prior.high))
+        return prior.log_density(prior.to_coordinates(theta).clip(*prior.ends))
 
     def save(self, path: Path) -> None:
         """Write the network: weights and JSON."""
@@ -258,21 +380,14 @@ class Network:
         return cls(info["method"], law, net.eval().requires_grad_(False).to(device), scale, known)
 
 
-def as_seen(
-    how: Method, law: Law, scale: Transform | None, theta: Array, x: Array
-) -> tuple[Tensor, Tensor]:
-    """θ (N, D) and x (N, *x_shape) as a network sees them: (N, D) and (N, …), float32.
+def theta_as_seen(law: Law, scale: Transform | None, theta: Array) -> Tensor:
+    """θ (N, D) in their units as a network sees it, (N, D) float32: as it is without a scale."""
+    return single(law.prior.to_coordinates(theta) if scale else theta)
 
-    Args:
-        how: its method.
-        law: what x follows.
-        scale: its map of x; both as they are if None.
-        theta: in their units.
-        x: as the law has it.
-    """
-    if scale is None:
-        return single(theta), how.view(law, single(x))
-    return single(law.prior.to_coordinates(theta)), how.view(law, scale(tensor_of(x)))
+
+def x_as_seen(how: Method, law: Law, scale: Transform | None, x: Array) -> Tensor:
+    """x (N, *x_shape) as a network sees it, (N, …) float32: as it is without a scale."""
+    return how.view(law, scale(tensor_of(x)) if scale else single(x))
 
 
 def _example(law: Law) -> Tensor:
@@ -316,7 +431,7 @@ def train(
         import sbi.inference
 
         trainer = getattr(sbi.inference, how.trainer)(
-            prior=cube_prior(len(law.prior), device),
+            prior=coordinate_prior(law.prior, device),
             device=str(device),
             tracker=Tracker(),
             show_progress_bars=False,
@@ -326,7 +441,8 @@ def train(
         trainer.get_dataloaders = lambda *args, **given: tuple(
             Batches(loader, on_batch) for loader in loaders(*args, **given)
         )
-        trainer.append_simulations(*as_seen(how, law, scale, theta, x), data_device="cpu")
+        seen = theta_as_seen(law, scale, theta), x_as_seen(how, law, scale, x)
+        trainer.append_simulations(*seen, data_device="cpu")
         most = {} if epochs is None else {"max_num_epochs": max(1, epochs - 1)}
         batch = int(np.clip(len(theta) // 100, *BATCH))
         net = trainer.train(training_batch_size=batch, learning_rate=RATE, **most)
@@ -359,7 +475,8 @@ def gain(network: Network, theta: Array, x: Array) -> list[float]:
     """
     n, k = len(theta), min(AMONG, len(theta))
     which = (np.arange(n)[:, None] + np.arange(k)) % n
-    found = network.log_density(theta[which.ravel()], x.repeat(k, axis=0)).reshape(n, k)
+    rows = np.arange(n).repeat(k)
+    found = network.log_density(theta[which.ravel()], x, rows).reshape(n, k)
     told = found[:, 0] - logsumexp(found, 1) + math.log(k)
     return [float(told.mean()), float(told.std() / math.sqrt(n))]
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physgen.sbi.manners import cube_prior, visiting
+from physgen.sbi.manners import normal_prior, visiting
 from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["rejection_draws"]
 
@@ -18,13 +19,13 @@ SEARCH = {"num_samples_to_find_max": 1000, "num_iter_to_find_max": 20}
 
 
 def rejection_draws(
-    potential: Callable[[Tensor, Any], Tensor], dims: int, k: int, *, seed: int
+    potential: Callable[[Tensor, Any], Tensor], prior: Prior, k: int, *, seed: int
 ) -> Array:
-    """Independent draws from a density in the cube [−1, 1]^D.
+    """Independent draws from a density of normal scores z.
 
     Args:
-        potential: c (N, D), x → log density but for a constant, (N,), with derivatives by c.
-        dims: D; what is proposed is uniform.
+        potential: z (N, D), x → log density but for a constant, (N,), with derivatives by z.
+        prior: of θ; z is proposed from it.
         k: draws.
         seed: seed of the draws.
 
@@ -34,6 +35,6 @@ def rejection_draws(
     from sbi.inference import RejectionPosterior
 
     with visiting(seed):
-        sampler = RejectionPosterior(potential, cube_prior(dims), **SEARCH)
+        sampler = RejectionPosterior(potential, normal_prior(prior), **SEARCH)
         found = sampler.sample((k,), x=torch.zeros(1, 1), show_progress_bars=False)
     return found.double().numpy()

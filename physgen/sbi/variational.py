@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physgen.sbi.manners import cube_prior, visiting
+from physgen.sbi.manners import normal_prior, visiting
 from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["variational_draws"]
 
@@ -24,23 +25,23 @@ FIT = {
 
 
 def variational_draws(
-    potential: Callable[[Tensor, Any], Tensor], dims: int, k: int, *, seed: int
+    potential: Callable[[Tensor, Any], Tensor], prior: Prior, k: int, *, seed: int
 ) -> tuple[Array, Array]:
-    """Draws in the cube [−1, 1]^D from a Gaussian that is fitted to a density, and log weights.
+    """Draws of normal scores z from a Gaussian that is fitted to a density, and log weights.
 
     Args:
-        potential: c (N, D), x → log density but for a constant, (N,), with derivatives by c.
-        dims: D.
+        potential: z (N, D), x → log density but for a constant, (N,), with derivatives by z.
+        prior: of θ.
         k: draws.
         seed: seed of the fit and the draws.
 
     Returns:
-        c (k, D) and log p − log q of each, (k,), float64.
+        z (k, D) and log p − log q of each, (k,), float64.
     """
     from sbi.inference import VIPosterior
 
     with visiting(seed):
-        fitted = VIPosterior(potential, cube_prior(dims), q="gaussian")
+        fitted = VIPosterior(potential, normal_prior(prior), q="gaussian")
         fitted.set_default_x(torch.zeros(1, 1)).train(**FIT)
         found = fitted.sample((k,), show_progress_bars=False)
         with torch.no_grad():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from physgen import dataset
 from physgen.dataset import Rows
+from physgen.errors import UsageError
 from physgen.priors import asked_for, laws_in_words, parameters_in, restrict_prior
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.progress import bar, log
@@ -51,6 +52,8 @@ def infer(
     fix: Values | None = None,
     rows: slice | None = None,
     iid: bool = False,
+    direct: bool = False,
+    refine: ModelLike | None = None,
     interest: str | None = None,
     samples: int = 1000,
     draws: int | None = None,
@@ -66,10 +69,11 @@ def infer(
 ) -> InferredPosterior:
     """Infer the posterior of theta for observed x, with a surrogate or from a dataset.
 
-    A surrogate's log p gives it on a grid (one to three parameters), by Markov chains, rejection
-    or variational inference. The methods of sbi learn from samples, of a surrogate or in a
+    A surrogate's log p gives it on a grid (one to three parameters), by a tempered population
+    (smc), which tells the evidence too, nested sampling, Markov chains, rejection or variational
+    inference. The methods of sbi learn from samples, of a surrogate or in a
     dataset; the trained network may be kept, and then takes the place of the surrogate. All but
-    grid and abc need physgen[sbi].
+    grid, smc and abc need physgen[sbi], nested needs physgen[nested].
 
     Args:
         model: checkpoint of a surrogate, dataset to learn from, or trained network.
@@ -77,14 +81,18 @@ def infer(
         out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
             true, where the observations say theta, and mean_error, what an estimated log Z does
             to the mean (rbm).
-        method: grid, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse, nle, abc; grid,
-            or mcmc for more than three parameters, if not given, and npe for a dataset.
+        method: grid, smc, nested, mcmc, rejection, vi (surrogate only); npe, nre, fmpe, npse,
+            nle, abc; grid, or smc for more than three parameters, if not given, and npe for a
+            dataset.
         prior: other law of a parameter, inside the support of the training's: bounds, as in
             beta=0.2:0.6, or a distribution of scipy.stats, as in h=norm:0:0.1; may be repeated.
         fix: value of a parameter that is known, as in h=0; the posterior is of the others; may be
             repeated.
         rows: which rows, as in 0:10.
         iid: take all rows as one observation, drawn at one theta.
+        direct: draw from the network itself (npe, fmpe, npse), not from its density on a grid; so
+            it is done anyway beyond three parameters.
+        refine: trained network (npe, fmpe, npse) whose draws the surrogate's log p weighs.
         interest: parameters that the summary and the page show, as in beta,h; all if not given. Of
             up to six observations with their profiles (log p at the best of all others) and slices
             (others where all are best).
@@ -120,12 +128,16 @@ def infer(
     data = open_observed(observed, source.law.x_shape)
     learnt = source.about if source.data else source.about.get("data", {})
     warn_of_failed(source.path, learnt.get("failed", {}))
+    proposal = open_source(refine, device).network if refine else None
+    if refine and proposal is None:
+        raise UsageError("refine: expected a trained network, as infer --network writes it")
     if interest:
         parameters_in(interest, source.law.prior.names)
     options = methods.InferenceOptions(
-        methods.choose_method(source, method),
+        methods.choose_method(source, method, proposal),
         restrict_prior(source.law.prior, asked_for(prior, fix)),
         samples=samples, simulations=simulations, epochs=epochs, draws=draws, iid=iid, seed=seed,
+        direct=direct, refine=proposal,
     )  # fmt: skip
     methods.refuse_unused(source, options, network is not None)
     found = data.read(rows, whole=True)
@@ -158,8 +170,8 @@ def infer(
     command = called(
         "infer", model, observed,
         out=out, method=method, prior=laws_in_words(prior), fix=fix, rows=rows, iid=iid,
-        interest=interest, samples=samples, draws=draws, simulations=simulations, epochs=epochs,
-        network=network, **use, at=at, seed=seed,
+        direct=direct, refine=refine, interest=interest, samples=samples, draws=draws,
+        simulations=simulations, epochs=epochs, network=network, **use, at=at, seed=seed,
     )  # fmt: skip
     posterior = replace(
         posterior,

@@ -11,12 +11,12 @@ information I = E[(∂_θ log q)²], a mean score s moves posteriors by s/I, hen
 widths where they are about σ = 1/√I; and a variance of the score above −E[∂²_θ log q] says that
 posteriors are too narrow (White, Econometrica 50 (1982) 1).
 
-Derivatives are central differences with the same random numbers on both sides, a tenth of a
-posterior width apart, and are told in units of that width. The mean score is tested in bins of
-θ: two biases of opposite sign would cancel.
+Derivatives are central differences in the prior's own coordinates of θ, with the same random
+numbers on both sides, a tenth of a posterior width apart, and are told in units of that width. The
+mean score is tested in bins of θ, of equal probability: two biases of opposite sign would cancel.
 
 Controls, on x of the surrogate itself: log q/0.7², whose posterior is 30 % too narrow, must break
-the second; log q(x|θ + 0.3σ) the first.
+the second; log q(x|θ_d + 0.3σ_d) the first, of each parameter.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ import numpy as np
 from scipy.stats import chi2, norm, skew, t
 
 from physgen.checks.calibration.check import (
-    NARROW,
-    SHIFT,
     CalibrationCheck,
     Run,
     Section,
-    by_parameter,
     caught,
-    table_row,
+    parameter_rows,
 )
+from physgen.checks.calibration.controls import NARROW, SHIFT
+from physgen.checks.calibration.uniformity import prior_ranks
 from physgen.checks.estimate import bins, estimate
 from physgen.reporting.view import Column, Labels, PagePart, Table, Tile, Words
 from simulators.base import Array
@@ -66,21 +65,22 @@ class Derivatives(NamedTuple):
 
 
 def derivatives(
-    log_prob: Callable[[Array], Array], theta: Array, width: Array, second_too: bool = True
+    log_prob: Callable[[Array], Array], c: Array, width: Array, shift: float = 0.0
 ) -> Derivatives:
-    """Derivatives at θ (n, D) by central differences, σ the width (D,).
+    """Derivatives at points c (n, D) by central differences, σ the width (D,).
 
     Args:
-        log_prob: θ (n, D) → log q(x_i|θ_i), (n,), with the same random numbers each time.
-        theta: where.
+        log_prob: c (n, D) → log q(x_i|θ_i), (n,), with the same random numbers each time.
+        c: where.
         width: a posterior width of each parameter.
-        second_too: whether to ask for log q at θ itself; second derivatives are NaN if not.
+        shift: by how many widths each parameter is off in its own derivatives; the second ones
+            are NaN then.
     """
-    middle = log_prob(theta) if second_too else np.nan
+    middle = np.nan if shift else log_prob(c)
     first, second = [], []
-    for d in range(len(width)):
-        h = np.eye(len(width))[d] * WIDTHS_APART * width
-        above, below = log_prob(theta + h), log_prob(theta - h)
+    for step in np.diag(width):
+        h, at = WIDTHS_APART * step, c + shift * step
+        above, below = log_prob(at + h), log_prob(at - h)
         with np.errstate(invalid="ignore"):  # −∞ on both sides
             first.append((above - below) / (2 * WIDTHS_APART))
             second.append((above - 2 * middle + below) / WIDTHS_APART**2)
@@ -93,14 +93,14 @@ def identities(found: Derivatives, theta: Array, prior: Prior) -> list[dict[str,
     Args:
         found: derivatives of n rows; those that are not finite are left out.
         theta: θ of these rows, (n, D).
-        prior: the box whose bins the mean score is tested in.
+        prior: of θ, in whose bins the mean score is tested.
     """
     table = []
-    for d, parameter in enumerate(prior.parameters):
+    for d, u in enumerate(prior_ranks(prior, theta).T):
         fine = np.isfinite(found.score[:, d]) & ~np.isinf(found.curvature[:, d])
-        s, h, at = found.score[fine, d], found.curvature[fine, d], theta[fine, d]
+        s, h, at = found.score[fine, d], found.curvature[fine, d], u[fine]
         count = int(np.clip(len(s) // ROWS, 1, BINS))
-        parts = [r for *_, r in bins(at, parameter.low, parameter.high, count)]
+        parts = [r for *_, r in bins(at, 0, 1, count)]
         mean, both = estimate(s), estimate(s**2 + h)
         z = np.array([norm.isf(_tail(s[rows])) for rows in parts])
         table.append(
@@ -146,29 +146,29 @@ def bartlett(
 
     Args:
         target: what gives log q, up to a function of x.
-        theta: (n, D) what all x were drawn at; those near the prior's bounds are left out.
+        theta: (n, D) what all x were drawn at; those near the prior's ends are left out.
         own: one x of its own for each, (n, *x_shape), on which the controls are made.
         x: one x of the data for each.
-        prior: uniform over the parameters.
-        width: a posterior width of each parameter, (D,).
+        prior: of θ.
+        width: a posterior width of each parameter, (D,), in the prior's coordinates.
         seed: seed of the random draws of each log q.
 
     Returns:
         Parameter → figures of the surrogate's own x ("own"), of the data ("data"), p-values of
         the controls and whether they are caught.
     """
-    keep = prior.contains(theta - WIDTHS_APART * width) & prior.contains(
-        theta + (SHIFT + WIDTHS_APART) * width
-    )
-    theta = theta[keep]
+    c, (low, high) = prior.to_coordinates(theta), prior.ends
+    lowest, highest = c - WIDTHS_APART * width, c + (SHIFT + WIDTHS_APART) * width
+    keep = ((lowest >= low) & (highest <= high)).all(-1)
+    c, theta = c[keep], theta[keep]
 
-    def of(rows: Array, shift: float = 0.0, second_too: bool = True) -> Derivatives:
-        log_density = target.log_density(rows[keep], np.arange(len(theta)), seed)
+    def of(rows: Array, shift: float = 0.0) -> Derivatives:
+        log_density = target.log_density(rows[keep], np.arange(len(c)), seed)
 
         def log_prob(at: Array) -> Array:
-            return log_density(at[:, None])[:, 0]
+            return log_density(prior.from_coordinates(at)[:, None])[:, 0]
 
-        return derivatives(log_prob, theta + shift * width, width, second_too)
+        return derivatives(log_prob, c, width, shift)
 
     def table(found: Derivatives) -> list[dict[str, Any]]:
         return identities(found, theta, prior)
@@ -176,15 +176,16 @@ def bartlett(
     base = x if own is None else own
     if base is None:
         raise ValueError("bartlett: needs x")
-    right, shifted = of(base), table(of(base, SHIFT, False))
+    right, shifted = of(base), table(of(base, SHIFT))
     narrow = table(Derivatives(right.score / NARROW**2, right.curvature / NARROW**2))
     nothing = [None] * len(prior)
     ours = nothing if own is None else table(right)
     data = nothing if x is None else table(of(x) if own is not None else right)
+    unit = prior.slope(np.median(c, 0)) if len(c) else np.full(len(prior), np.nan)
     return {
         name: {
             "rows": len(theta),
-            "width": width[d],
+            "width": width[d] * unit[d],
             "own": ours[d],
             "data": data[d],
             "controls": {
@@ -211,14 +212,16 @@ def _measure(run: Run) -> dict[str, Any]:
 
 
 def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
-    for name, s in section.items():
-        for key, what, about, control in (
-            ("mean_p", "mean score", "E ∂ log q = 0", "shifted"),
-            ("sum_p", "information", "E ∂² log q = −Var ∂ log q", "narrow"),
-        ):
-            found = {k: {"p_value": s[k][key]} if s[k] else None for k in ("data", "own")}
-            test = found | {"controls": {control: s["controls"][control]}}
-            yield table_row(by_parameter(what, name, section), about, test, (control,))
+    for key, what, about, control in (
+        ("mean_p", "mean score", "E ∂ log q = 0", "shifted"),
+        ("sum_p", "information", "E ∂² log q = −Var ∂ log q", "narrow"),
+    ):
+        tests = {
+            name: {k: {"p_value": s[k][key]} if s[k] else None for k in ("data", "own")}
+            | {"controls": {control: s["controls"][control]}}
+            for name, s in section.items()
+        }
+        yield from parameter_rows(what, about, tests, (control,))
 
 
 def _part(section: Section, result: Section, labels: Labels) -> PagePart:

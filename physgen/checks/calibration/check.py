@@ -11,19 +11,23 @@ A check is one module with one object, a :class:`CalibrationCheck`, that stands 
     what that comes to, a row each in the table of all checks (:func:`table_row`).
 ``part``
     how it is shown: pictures, a table and words.
-``rank``
-    what it keeps of each posterior, where it needs the density itself, which is too large to be
-    held for all rows at once.
+``statistic`` and ``rank``
+    a number of each point of a posterior, and the part of the posterior where it is less than at
+    θ: what the check keeps of each posterior. Where a posterior is known by its draws, that part
+    is a rank among them; on a grid, ``rank`` is the same without noise.
 
 Nothing here draws anything, and what is only shown (``rows``, ``part``) needs no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from physgen.checks.calibration.controls import Affine, controls_of
 from physgen.checks.calibration.uniformity import ALPHA
 from physgen.reporting.view import CONTROLS, Labels, PagePart
 from simulators.base import Array, Observable
@@ -35,27 +39,46 @@ if TYPE_CHECKING:
     from physgen.posterior.density import GridPosterior
 
 __all__ = [
-    "CONTROLS", "FAILED", "NARROW", "NO_VERDICT", "PASSED", "SHIFT", "CalibrationCheck", "Run",
-    "Seen", "by_parameter", "caught", "table_row",
+    "APART", "CONTROLS", "FAILED", "NO_VERDICT", "PASSED", "CalibrationCheck", "Points", "Run",
+    "Seen", "caught", "parameter_rows", "table_row",
 ]  # fmt: skip
 
-NARROW, SHIFT = 0.7, 0.3
-"""Width of a control that is too narrow, and shift of another, in widths of the posterior."""
 PASSED, FAILED, NO_VERDICT = "passes", "fails", "too few rows: no verdict"
+APART = 3
+"""So many parameters, at most, have a row each in the table of all checks."""
 
 Section = Mapping[str, Any]
-Rank = Callable[["GridPosterior", Array, Array, Prior], Array]
+Rank = Callable[["GridPosterior", Array, Array], Array]
+
+
+class Points(NamedTuple):
+    """Points of n posteriors, in the prior's own coordinates.
+
+    Attributes:
+        c: (n, k, D).
+        log_density: log p(c|x) but for a constant of each posterior, (n, k).
+        around: a random point of the prior, (n, 1, D).
+    """
+
+    c: Array
+    log_density: Array
+    around: Array
+
+
+Statistic = Callable[[Points], Array]
 
 
 class Seen(NamedTuple):
     """Rows, and their posteriors.
 
     Attributes:
+        prior: of θ.
         theta: what x were drawn at, (n, D); None if that is not known.
         x: (n, *x_shape).
         found: their posteriors.
     """
 
+    prior: Prior
     theta: Array | None
     x: Array
     found: Posteriors
@@ -63,9 +86,11 @@ class Seen(NamedTuple):
     @property
     def in_widths(self) -> tuple[Array | None, Array]:
         """θ (n, D) and draws (n, K, D), in widths of their posteriors from their means."""
-        mean, sd = self.found.mean, self.found.sd
-        true = None if self.theta is None else (self.theta - mean) / sd
-        return true, (self.found.draws - mean[:, None]) / sd[:, None]
+        found, scale = self.found, self.prior.to_coordinates
+        draws = found.frame.standard(scale(found.draws))
+        if self.theta is None:
+            return None, draws
+        return found.frame.standard(scale(self.theta)[:, None])[:, 0], draws
 
 
 @dataclass(frozen=True)
@@ -74,7 +99,7 @@ class Run:
 
     Attributes:
         target: what gives posteriors.
-        prior: uniform prior.
+        prior: of θ.
         observables: name → a number of each x.
         samples: draws of each posterior for the predictive checks.
         seed: seed of everything that is random.
@@ -101,9 +126,10 @@ class Run:
         """The rows on which controls are made."""
         return self.own or self.data
 
-    def scaled(self, seen: Seen) -> Array:
-        """Posterior means in the prior's own coordinates, (n, D)."""
-        return self.prior.to_coordinates(seen.found.mean)
+    @property
+    def controls(self) -> dict[str, Affine]:
+        """How draws of these are made wrong."""
+        return controls_of(self.right.found.correlation)
 
     def ranked(self, rank: str) -> tuple[Array | None, Array | None, dict[str, Array]]:
         """What a check's `rank` has kept of the posteriors, (n, …) each.
@@ -119,8 +145,8 @@ class Run:
             ranks = seen.found.ranks.get("right") if seen else None
             return ranks[rank] if ranks else None
 
-        wrong = self.right.found.ranks
-        controls = {name: wrong[name][rank] for name in ("narrow", "shifted")}
+        wrong = self.right.found.ranks.items()
+        controls = {k: v[rank] for k, v in wrong if k != "right" and rank in v}
         return right(self.data), right(self.own), controls
 
 
@@ -139,9 +165,12 @@ class CalibrationCheck:
         rows: its figures, all of the calibration → rows of the table of all checks.
         part: its figures (empty where there are none), all of the calibration, labels → its part
             of the page.
-        rank: posteriors of n rows on their grids, θ (n, D), random points of the prior's box
-            (n, D), the prior → what is kept, (n, …), of the data, of own x and of the controls;
-            None where it needs no density.
+        statistic: points (n, k, D) of posteriors → a number of each, (n, k), or several; None
+            where the posteriors themselves are not needed.
+        rank: posteriors of n rows on their grids, coordinates c of θ (n, D) and of random points
+            of the prior (n, D) → the mass of less than at θ, (n, …).
+        affine: whether the rank of θ in an affine image of a posterior is that of θ's preimage in
+            the posterior, so that a grid has it of any such image.
         words: its figures → what it adds to the line of verdicts.
         share: part of the time of a calibration that it takes, about.
     """
@@ -150,7 +179,9 @@ class CalibrationCheck:
     measure: Callable[[Run], dict[str, Any] | None]
     rows: Callable[[Section, Section], Iterator[dict[str, Any]]]
     part: Callable[[Section, Section, Labels], PagePart]
+    statistic: Statistic | None = None
     rank: Rank | None = None
+    affine: bool = False
     words: Callable[[Section], str] = _no_words
     share: float = 0.0
 
@@ -162,14 +193,15 @@ def table_row(name: str, about: str, test: Section, controls: tuple[str, ...]) -
         name: of the check.
         about: what it looks at, in a few words.
         test: p-values of "data" and "own", None without, and of "controls", with "caught".
-        controls: which of these must be caught.
+        controls: which of these must be caught; those that one parameter does not have are left
+            out.
     """
     data, own = test["data"], test["own"]
     judged = {
         k: {"p_value": v["p_value"], "caught": v["caught"], "required": k in controls}
         for k, v in test["controls"].items()
     }
-    all_caught = all(judged[k]["caught"] for k in controls)
+    all_caught = all(c["caught"] for c in judged.values() if c["required"])
     p = data["p_value"] if data else None
     passed = PASSED if all_caught else NO_VERDICT
     return {
@@ -183,9 +215,39 @@ def table_row(name: str, about: str, test: Section, controls: tuple[str, ...]) -
     }
 
 
-def by_parameter(what: str, name: str, section: Section) -> str:
-    """What is looked at, and of which parameter if there are several in a section."""
-    return what if len(section) == 1 else f"{what} of {name}"
+def parameter_rows(
+    name: str, about: str, tests: Mapping[str, Section], controls: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """A row for each of a few parameters, or one for the worst of many.
+
+    A p-value of many is that of the worst times their number; a control must be caught in all.
+
+    Args:
+        name: of the check.
+        about: what it looks at.
+        tests: parameter → its test, as `table_row` wants it.
+        controls: which must be caught.
+    """
+    if len(tests) <= APART:
+        for parameter, test in tests.items():
+            title = name if len(tests) == 1 else f"{name} of {parameter}"
+            yield table_row(title, about, test, controls)
+        return
+    every = list(tests.values())
+
+    def worst(key: str) -> dict[str, float] | None:
+        return {"p_value": _of_many(every, key, np.fmin.reduce)} if every[0][key] else None
+
+    known = {k: [t["controls"][k] for t in every] for k in every[0]["controls"]}
+    wrong = {k: caught(_of_many([{k: c} for c in v], k, np.max)) for k, v in known.items()}
+    test = {"data": worst("data"), "own": worst("own"), "controls": wrong}
+    least = min(tests, key=lambda n: (tests[n]["data"] or tests[n]["own"])["p_value"])
+    yield table_row(name, f"{about}, worst of {len(tests)}: {least}", test, controls)
+
+
+def _of_many(tests: Sequence[Section], key: str, pick: Callable[[list[float]], float]) -> float:
+    """One of several p-values, times how many there are."""
+    return min(1.0, len(tests) * float(pick([t[key]["p_value"] for t in tests])))
 
 
 def caught(p_value: float) -> dict[str, Any]:

@@ -14,17 +14,23 @@ from simulators.base import Array
 
 __all__ = ["corner_densities", "corners_of"]
 
-SHOWN, SIDE = 3, 50
+SHOWN, SIDE, DRAWN = 3, 50, 1000
 
 
 def corners_of(run: Run) -> list[dict[str, Any]]:
-    """Posteriors of a few x of the data, spread over θ₁, or over its mean if it is not known."""
-    theta, x, posteriors = run.data
+    """Posteriors of a few x of the data, spread over θ₁, or over its mean if it is not known.
+
+    On a grid densities, else draws.
+    """
+    _, theta, x, posteriors = run.data
     found = []
     for i in evenly_ranked(posteriors.mean[:, 0] if theta is None else theta[:, 0], SHOWN):
         some = np.array([i])
-        log_density = run.target.log_density(x[some], some, run.seed)
-        corner = corner_densities(run.target.posterior(log_density, run.prior, 1))
+        posterior = run.target.posterior(x[some], some, run.prior, DRAWN, run.seed)
+        if isinstance(posterior, GridPosterior):
+            corner = corner_densities(posterior)
+        else:
+            corner = {"draws": posterior.sample(DRAWN, np.random.default_rng(run.seed))[0]}
         found.append({"row": i, "theta": None if theta is None else theta[i], **corner})
     return found
 

@@ -2,10 +2,15 @@ r"""Coverage of credible regions: does the densest region of mass c hold θ in t
 
 Of each posterior is kept the *credibility* of θ, the mass of the region that is denser than θ: the
 smallest credible region that holds it. Its distribution is the expected coverage, uniform if
-posteriors are right (Hermans et al. 2021, arXiv:2110.06581). It sees posteriors that are too sure,
-or not sure enough; a small shift hardly.
+posteriors are right (Hermans et al. 2021, arXiv:2110.06581). Of draws it is the rank of log p(θ|x)
+among log p of the draws, which is to say SBC for log p. It sees posteriors that are too sure, or
+not sure enough, all parameters together; a small shift hardly.
 
-Control: posteriors that are 30 % too narrow.
+Regions and densities go along with an affine map, so that θ in an image of a posterior has the
+credibility of its preimage in the posterior itself.
+
+Controls (:mod:`.controls`): posteriors that are 30 % too narrow, in all directions or in one, or
+of a wrong correlation.
 """
 
 from __future__ import annotations
@@ -15,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from physgen.checks.calibration.check import CalibrationCheck, Run, Section, table_row
+from physgen.checks.calibration.check import CalibrationCheck, Points, Run, Section, table_row
 from physgen.checks.calibration.uniformity import coverage_picture, uniform_tests
 from physgen.reporting.view import Labels, PagePart
 from simulators.base import Array
-from simulators.prior import Prior
 
 if TYPE_CHECKING:
     from physgen.posterior.density import GridPosterior
@@ -29,17 +33,23 @@ __all__ = ["COVERAGE", "along", "credibility", "mass_above", "regions_part"]
 SMALLEST = np.finfo(float).tiny
 
 
-def credibility(posterior: GridPosterior, theta: Array, around: Array, prior: Prior) -> Array:
-    """Mass of what is denser than θ (n, D) in its posterior, (n,).
+def credibility(posterior: GridPosterior, c: Array, around: Array) -> Array:
+    """Mass of what is denser than θ in its posterior, (n,).
 
     Args:
         posterior: posteriors of n rows.
-        theta: what they are of; 1 where it is outside the prior.
+        c: coordinates of what they are of, (n, D); 1 where they are beyond the prior's ends.
         around: not needed.
-        prior: uniform.
     """
-    at = np.exp(posterior.on(tuple(prior.to_coordinates(theta).T[..., None]))).reshape(len(theta))
-    return mass_above(posterior, posterior.density, np.where(prior.contains(theta), at, 0))
+    low, high = posterior.prior.ends
+    at = np.exp(posterior.on(tuple(c.clip(low, high).T[..., None]))).reshape(len(c))
+    inside = ((c >= low) & (c <= high)).all(-1)
+    return mass_above(posterior, posterior.density, np.where(inside, at, 0))
+
+
+def _sparser(points: Points) -> Array:
+    """Less where the posterior is denser, (n, k)."""
+    return -points.log_density
 
 
 def mass_above(posterior: GridPosterior, values: Array, level: Array) -> Array:
@@ -77,7 +87,8 @@ def _measure(run: Run) -> dict[str, Any]:
 
 
 def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
-    yield table_row("coverage", "densest regions", section, ("narrow",))
+    about = "densest regions (SBC for log p)"
+    yield table_row("coverage", about, section, ("narrow", "thin", "correlated"))
 
 
 def _part(section: Section, result: Section, labels: Labels) -> PagePart:
@@ -104,4 +115,6 @@ def regions_part(section: Section, result: Section, title: str) -> PagePart:
     )
 
 
-COVERAGE = CalibrationCheck("coverage", _measure, _rows, _part, rank=credibility)
+COVERAGE = CalibrationCheck(
+    "coverage", _measure, _rows, _part, statistic=_sparser, rank=credibility, affine=True
+)

@@ -15,11 +15,11 @@ posterior is right, the score of point i against the others is
 the second term being equal for all. So the rank of ES(θ) among them is that of r: it is uniform,
 whatever the number of parameters, and needs no density (a multivariate rank histogram: Gneiting,
 Stanberry, Grimit, Held & Johnson, TEST 17 (2008) 211). It is high where θ lies too far out, which
-is to say the posterior is too narrow, or off; and it is not uniform where correlations are wrong,
-of which ranks of single parameters say nothing. Ties are made continuous at random.
+is to say the posterior is too narrow, or off. Ties are made continuous at random.
 
-Controls: draws that are 30 % too close to their mean, which must be caught; or shifted by 0.3
-widths, which it hardly sees.
+Controls (:mod:`.controls`): draws that are 30 % too close to their mean, which must be caught; in
+one direction, of which it catches @THIN@; shifted by 0.3 widths, or of a wrong correlation, which
+it hardly sees.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from physgen.checks.calibration.check import (
-    NARROW,
-    SHIFT,
+    CONTROLS,
     CalibrationCheck,
     Run,
     Section,
     Seen,
     table_row,
 )
-from physgen.checks.calibration.uniformity import rank_pictures, uniform_tests
+from physgen.checks.calibration.controls import Affine
+from physgen.checks.calibration.uniformity import rank_among, rank_pictures, uniform_tests
 from physgen.checks.estimate import estimate
 from physgen.reporting.view import Column, Labels, PagePart, Table, Value, Words
 from simulators.base import Array
 
-__all__ = ["ENERGY_SCORE", "EnergyScores", "energy_scores", "ranks_among"]
+__all__ = ["ENERGY_SCORE", "EnergyScores", "energy_scores"]
 
 HELD = 2**21
 """Numbers of distances that are held at once."""
@@ -82,22 +82,12 @@ def _distances(points: Array) -> Array:
     return np.sqrt((apart**2).sum(-1)).sum(-1)
 
 
-def ranks_among(scores: EnergyScores, rng: np.random.Generator) -> Array:
-    """Rank of the true score (n,) among those of the draws (n, K), in (0, 1), (n,).
-
-    Exactly uniform where θ is like the draws: a rank among ties is chosen at random.
-    """
-    true, drawn = scores.true[:, None], scores.drawn
-    below, ties = (drawn < true).sum(1), (drawn == true).sum(1)
-    return (below + rng.random(len(true)) * (ties + 1)) / (drawn.shape[1] + 1)
-
-
 def _measure(run: Run) -> dict[str, Any]:
-    wrong = {"narrow": _scored(run.right, width=NARROW), "shifted": _scored(run.right, SHIFT)}
+    wrong = {name: _scored(run.right, affine) for name, affine in run.controls.items()}
     found = {"data": _scored(run.data), "own": _scored(run.own), **wrong}
     rngs = np.random.default_rng([run.seed, 10]).spawn(len(found))
     scored = {
-        name: (scores, ranks_among(scores, rng))
+        name: (scores, rank_among(scores.true, scores.drawn, rng))
         for (name, scores), rng in zip(found.items(), rngs, strict=True)
         if scores is not None
     }
@@ -106,10 +96,12 @@ def _measure(run: Run) -> dict[str, Any]:
     return section | {"scores": {name: _means(scores) for name, (scores, _) in scored.items()}}
 
 
-def _scored(seen: Seen | None, shift: float = 0.0, width: float = 1.0) -> EnergyScores | None:
-    """Scores of rows, in draws that are moved and drawn together; None without θ."""
+def _scored(seen: Seen | None, wrong: Affine | None = None) -> EnergyScores | None:
+    """Scores of rows, in draws or in an image of these; None without θ."""
     true, draws = (None, None) if seen is None else seen.in_widths
-    return None if true is None or draws is None else energy_scores(true, width * draws + shift)
+    if true is None or draws is None:
+        return None
+    return energy_scores(true, wrong.image(draws) if wrong else draws)
 
 
 def _means(scores: EnergyScores) -> dict[str, dict[str, float]]:
@@ -125,12 +117,8 @@ def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
 
 
 def _part(section: Section, result: Section, labels: Labels) -> PagePart:
-    names = {
-        "data": "data",
-        "own": "own x",
-        "narrow": "control: 30 % too narrow",
-        "shifted": "control: shifted",
-    }
+    names = {"data": "data", "own": "own x"}
+    names |= {name: f"control: {title}" for name, title in CONTROLS.items()}
     columns = [Column("posteriors of"), Column("score of θ"), Column("of its draws"),
                Column("their difference", "0")]  # fmt: skip
     scores = section.get("scores") or {}

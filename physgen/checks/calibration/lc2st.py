@@ -15,22 +15,23 @@ their mean is known no better than from K(K − 1) squares, for the trials share
 that of an F law. At a single x there are few squares, whose tail is no heavier than that of one:
 χ² with one degree of freedom and the trials' mean.
 
-Controls: draws that are 30 % too close to their mean, or shifted by 0.3 widths.
+Controls (:mod:`.controls`): draws that are 30 % too close to their mean, or in one direction,
+shifted by 0.3 widths, or of a wrong correlation, which it sees best of all.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import chi2, f
 
 from physgen.checks.calibration.check import (
-    NARROW,
-    SHIFT,
+    APART,
+    CONTROLS,
     CalibrationCheck,
     Run,
     Section,
@@ -38,6 +39,7 @@ from physgen.checks.calibration.check import (
     caught,
     table_row,
 )
+from physgen.checks.calibration.controls import Affine
 from physgen.checks.estimate import evenly_ranked
 from physgen.reporting.view import Column, Labels, PagePart, Table, Words
 from simulators.base import Array
@@ -63,12 +65,19 @@ class Pairs(NamedTuple):
     features: Array
 
 
-def lc2st(data: Pairs | None, own: Pairs | None, shown: Array, seed: int) -> dict[str, Any] | None:
+def lc2st(
+    data: Pairs | None,
+    own: Pairs | None,
+    controls: Mapping[str, Affine],
+    shown: Array,
+    seed: int,
+) -> dict[str, Any] | None:
     """Test posteriors at some x.
 
     Args:
         data: of the data; None where their θ are not known.
         own: of x that the surrogate drew, which bear the controls; None where there are none.
+        controls: name → how draws are made wrong.
         shown: which rows to test at, (P,).
         seed: seed of the trials.
 
@@ -82,19 +91,18 @@ def lc2st(data: Pairs | None, own: Pairs | None, shown: Array, seed: int) -> dic
 
     with visiting(seed):
         null = _null(right, shown, seed)
-        wrong = {"narrow": NARROW * right.draws, "shifted": right.draws + SHIFT}
-        controls = {
-            name: _judged(right._replace(draws=draws), shown, null)
-            for name, draws in wrong.items()
+        wrong = {
+            name: _judged(right._replace(draws=affine.image(right.draws)), shown, null)
+            for name, affine in controls.items()
         }
         found = {
             name: pairs
             and _judged(pairs, shown, null if pairs is right else _null(pairs, shown, seed))
             for name, pairs in (("data", data), ("own", own))
         }
-    for control in controls.values():
+    for control in wrong.values():
         control |= caught(control["p_value"])
-    return found | {"rows": shown, "controls": controls}
+    return found | {"rows": shown, "controls": wrong}
 
 
 def _judged(pairs: Pairs, shown: Array, null: Array) -> dict[str, Any]:
@@ -132,16 +140,18 @@ def _measure(run: Run) -> dict[str, Any] | None:
         if seen is None or true is None or draws is None:
             return None
         measured = [np.asarray(o(seen.x), dtype=float) for o in run.observables.values()]
-        return Pairs(true, draws, np.column_stack([run.scaled(seen), *measured]))
+        return Pairs(true, draws, np.column_stack([seen.found.mean, *measured]))
 
     theta = np.asarray(run.right.theta)
     shown = evenly_ranked(theta[:, 0], PLACES)
-    found = lc2st(pairs(run.data), pairs(run.own), shown, run.seed)
+    found = lc2st(pairs(run.data), pairs(run.own), run.controls, shown, run.seed)
     return found and found | {"theta": theta[shown]}
 
 
 def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
-    yield table_row("LC2ST", "a classifier at some x", section, ("narrow", "shifted"))
+    yield table_row(
+        "LC2ST", "a classifier at some x", section, ("narrow", "shifted", "correlated")
+    )
 
 
 def _part(section: Section, result: Section, labels: Labels) -> PagePart:
@@ -151,18 +161,20 @@ def _part(section: Section, result: Section, labels: Labels) -> PagePart:
     tests = {
         Column("p, data"): section["data"],
         Column("p, own x"): section["own"],
-        Column("p, control", "30 % too narrow"): section["controls"]["narrow"],
-        Column("p, control", "shifted"): section["controls"]["shifted"],
-    }
+    } | {Column("p, control", CONTROLS[k]): test for k, test in section["controls"].items()}
     known = {column: test["each"] for column, test in tests.items() if test}
-    at = [Words(", ".join("{}" for _ in theta), tuple(theta)) for theta in section["theta"]]
+    few = len(section["theta"][0]) <= APART
+    at = [
+        Words(", ".join("{}" for _ in theta), tuple(theta)) if few else f"row {row}"
+        for row, theta in zip(section["rows"], section["theta"], strict=True)
+    ]
     own = " Own x stand at the same θ as the data's." if section["own"] else ""
     return PagePart(
         "lc2st",
         title,
         absent,
         table=Table(
-            [Column(", ".join(labels.letters.values()) or "θ", digits=3), *known],
+            [Column(", ".join(labels.letters.values()) if few else "x of", digits=3), *known],
             list(zip(at, *known.values(), strict=True)),
         ),
         words=Words(

@@ -51,7 +51,7 @@ def strangeness(null: Located, rows: Located, signed: bool) -> Array:
     that can only be too low, else −½ Σ r².
 
     Args:
-        null: θ̂ (m, D), in parts of the prior's box, and values (m,).
+        null: θ̂ (m, D), in the prior's coordinates, and values (m,).
         rows: θ̂ (n, D) and the same values (n,).
         signed: whether r itself is wanted.
     """
@@ -135,7 +135,7 @@ def _measure(run: Run) -> dict[str, Any] | None:
 
     def located(seen: Seen, rows: slice) -> tuple[Array, list[Array]]:
         known = [seen.found.log_p if o is None else o(seen.x) for o in values.values()]
-        return run.scaled(seen)[rows], [np.asarray(v, dtype=float)[rows] for v in known]
+        return seen.found.mean[rows], [np.asarray(v, dtype=float)[rows] for v in known]
 
     own, data, shuffled = run.drawn["own"], run.data, run.drawn["shuffled"]
     null, every = located(own, slice(0, None, 2)), slice(None)

@@ -19,14 +19,14 @@ import numpy as np
 
 import simulators.base as declared
 from physgen.checks.calibration.check import (
-    SHIFT,
     CalibrationCheck,
     Run,
     Section,
     caught,
     table_row,
 )
-from physgen.checks.calibration.uniformity import alike, counted
+from physgen.checks.calibration.controls import SHIFT
+from physgen.checks.calibration.uniformity import alike, counted, rank_among
 from physgen.reporting.view import Column, Labels, PagePart, Picture, Table, Words
 from simulators.base import Array, Observable
 
@@ -64,11 +64,10 @@ def replicated(
         some = theta[i : i + step].reshape(-1, dims)
         drawn = draw(some, rng).astype(x.dtype)
         for name, observable in observables.items():
-            seen = np.asarray(observable(x[i : i + step]), dtype=float)[:, None]
+            seen = np.asarray(observable(x[i : i + step]), dtype=float)
             among = np.asarray(observable(drawn), dtype=float).reshape(len(seen), k)
-            ties = (among == seen).sum(1)
-            parts[name].append((among < seen).sum(1) + rng.random(len(seen)) * (ties + 1))
-    return {name: np.concatenate(values) / (k + 1) for name, values in parts.items()}
+            parts[name].append(rank_among(seen, among, rng))
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def predictive(
@@ -103,8 +102,9 @@ def _measure(run: Run) -> dict[str, Any] | None:
     draw = run.target.draw
     if draw is None:
         return None
-    own, n, low, high = run.drawn["own"], len(run.data.x), run.prior.low, run.prior.high
-    shifted = np.clip(own.found.draws + SHIFT * own.found.sd[:, None], low, high)
+    own, n = run.drawn["own"], len(run.data.x)
+    shifted = run.prior.to_coordinates(own.found.draws) + SHIFT * own.found.sd[:, None]
+    shifted = run.prior.from_coordinates(shifted.clip(*run.prior.ends))
     ranked = {k: (s.x, s.found.draws) for k, s in {"data": run.data, **run.drawn}.items()}
     ranked |= {"shifted": (own.x, shifted)}
     for k in ("shifted", "shuffled"):  # as many as there are of the data

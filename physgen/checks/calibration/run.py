@@ -51,19 +51,23 @@ from physgen.checks.estimate import estimate
 from physgen.checks.timing import Sections
 from physgen.checks.two_sample.features import observables_of, physics_of
 from physgen.checks.two_sample.permutations import shuffle_components
-from physgen.errors import UsageError
+from physgen.errors import DataError, UsageError
 from physgen.sbi.networks import Network
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Observable, Simulator
 from simulators.prior import Prior
 
-__all__ = ["CALIBRATION_SECTIONS", "MOST_ROWS", "calibration"]
+__all__ = ["CALIBRATION_SECTIONS", "calibration", "default_rows"]
 
 MOST_ROWS = 1000
-"""Rows that are looked at where the caller does not choose."""
+"""Rows that are looked at, at most, where the caller does not choose."""
 LEAST_ROWS = 20
+MANY_ROWS = 500
+"""The same of a surrogate of more than three parameters, whose posteriors are dear."""
 SHUFFLED = {1: 200, 2: 40, 3: 20}
 """Rows of the control of shuffled components at most, for D parameters: odd x are dear."""
+SHUFFLED_DRAWN, FEW_DRAWS = {"network": 200, "smc": 20}, 10
+"""Likewise where posteriors are drawn; draws that tell whether a network has any for odd x."""
 SAMPLES = 20
 CALIBRATION_SECTIONS = {"posteriors": 0.38, "own": 0.43, "shuffled": 0.05} | {
     check.name: check.share for check in CHECKS
@@ -87,11 +91,11 @@ def calibration(
     """Check the posteriors of a surrogate or a network on held-out rows, by checks with controls.
 
     Args:
-        model: what gives posteriors of one to three parameters.
+        model: what gives posteriors.
         theta: (n, D) parameters of the rows, from the prior; None where they are not known, so
             that only predictive checks and misspecification are judged.
         x: (n, *x_shape), one draw of p(x|θ) for each.
-        prior: uniform, within that of the training; other rows are left out.
+        prior: what θ follow, within the training's; other rows are left out.
         trusted: name of a simulator outside the registry that the caller vouches for.
         draws: random draws of each log p(x|θ); the family's default for posteriors if None.
         samples: draws of each posterior for the predictive checks.
@@ -102,8 +106,8 @@ def calibration(
         JSON data: one value a check, "checks" (all on one table), "warnings", "seconds".
 
     Raises:
-        UsageError: no likelihood, more parameters, too few rows under this prior, or rows
-            without θ for a network whose simulator is not known.
+        UsageError: no likelihood, too few rows under this prior, or rows without θ for a network
+            whose simulator is not known.
     """
     simulator = model.law.build_if_known(trusted)
     target = target_of(model, simulator, draws)
@@ -127,6 +131,7 @@ def calibration(
         "draws": target.draws,
         "samples": samples,
         "alpha": ALPHA,
+        "posteriors": target.posteriors,
         "resolved": float(run.data.found.resolved.mean()),
         "evaluations": run.data.found.evaluations.mean(),
         "information": _information(run.data, simulator, prior),
@@ -140,13 +145,19 @@ def calibration(
     return section.json()
 
 
+def default_rows(model: Surrogate | Network) -> int:
+    """How many rows are looked at where the caller does not choose."""
+    dear = isinstance(model, Surrogate) and len(model.law.prior) not in SHUFFLED
+    return MANY_ROWS if dear else MOST_ROWS
+
+
 @dataclass(frozen=True)
 class _Inference:
     """The posteriors of all rows that a calibration looks at, each under the clock.
 
     Attributes:
         target: what gives posteriors.
-        prior: uniform prior.
+        prior: of θ.
         samples: draws of each posterior for the predictive checks.
         seed: seed of everything that is random.
         progress: told the name of each section and the part of it that is done.
@@ -187,11 +198,30 @@ class _Inference:
             return posteriors_of(
                 self.target, theta, x, self.prior,
                 samples=max(self.samples, LC2ST_DRAWS), seed=self.seed + offset,
-                ranks={check.name: check.rank for check in CHECKS if check.rank},
-                controls=controls, tick=lambda part: self.progress(name, part),
+                checks=CHECKS, controls=controls, tick=lambda part: self.progress(name, part),
             )  # fmt: skip
 
-        return Seen(theta, x, section(name, found))
+        return Seen(self.prior, theta, x, section(name, found))
+
+    def possible(self, x: Array) -> Array:
+        """The x (n, *x_shape) for which a network draws any θ of the prior: odd x may have none.
+
+        Raises:
+            DataError: of no x.
+        """
+        if self.target.posteriors != "network":
+            return x
+        good, last = [], None
+        for i in range(len(x)):
+            try:
+                one = np.array([i])
+                self.target.posterior(x[one], one, self.prior, FEW_DRAWS, self.seed)
+                good.append(i)
+            except DataError as error:
+                last = error
+        if last and not good:
+            raise last
+        return x[good]
 
     def drawn(self, section: Sections, data: Seen, controls: bool) -> dict[str, Seen]:
         """Its own x at the θ of the data, or at others, and such x shuffled; or nothing."""
@@ -200,7 +230,8 @@ class _Inference:
         rng = np.random.default_rng([self.seed, 9])
         theta = self.prior.sample(MOST_ROWS, rng) if data.theta is None else data.theta
         x = self.target.draw(theta, rng).astype(data.x.dtype)
-        mixed = shuffle_components(x, rng)[: SHUFFLED[len(self.prior)]]
+        most = SHUFFLED.get(len(self.prior)) or SHUFFLED_DRAWN[self.target.posteriors]
+        mixed = self.possible(shuffle_components(x, rng)[:most])
         return {
             "own": self.seen(section, "own", theta, x, 1, controls),
             "shuffled": self.seen(section, "shuffled", None, mixed, 2),

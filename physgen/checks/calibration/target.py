@@ -16,6 +16,8 @@ import torch
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.posterior.amortised import network_draws
+from physgen.posterior.base import Draws
 from physgen.posterior.grid import (
     GRID,
     NODES,
@@ -25,6 +27,7 @@ from physgen.posterior.grid import (
     of_network,
     of_surrogate,
 )
+from physgen.posterior.smc import smc
 from physgen.sbi.networks import Network
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array, Simulator
@@ -40,13 +43,15 @@ class Target:
     Attributes:
         name: what it is called.
         law: what its x follow.
-        log_density: x (n, *x_shape), which rows they are (n,), seed → log density of θ, as
-            `grid_posterior` wants it; equal for equal x, row and seed.
+        log_density: x (n, *x_shape), which rows they are (n,), seed → log p(x|θ), up to a
+            function of x, as `grid_posterior` wants it; equal for equal x, row and seed.
         draw: θ (n, D) → one x for each; None where nothing can be drawn.
         is_own: whether x is drawn by the very law that log_density is of.
         likelihood: kind of the log p(x|θ); empty if it is a density of θ.
         draws: random draws of each log p(x|θ); None where there are none.
         grid: options of the grid that resolves its posteriors.
+        network: what draws θ by itself, of more parameters than a grid is for; None where
+            nothing does.
     """
 
     name: str
@@ -57,10 +62,32 @@ class Target:
     likelihood: str = ""
     draws: int | None = None
     grid: Mapping[str, Any] = field(default_factory=dict)
+    network: Network | None = None
 
-    def posterior(self, log_density: LogLikelihood, prior: Prior, n: int) -> GridPosterior:
-        """The posteriors of the n rows that a log density is of, under a prior."""
-        return grid_posterior(log_density, prior, n, **self.grid)
+    @property
+    def posteriors(self) -> str:
+        """What its posteriors are made by: grid, network or smc."""
+        return "grid" if len(self.law.prior) in NODES else "network" if self.network else "smc"
+
+    def posterior(
+        self, x: Array, index: Array, prior: Prior, k: int, seed: int
+    ) -> GridPosterior | Draws:
+        """Posteriors of observations under a prior, on the grid or as draws.
+
+        Args:
+            x: (n, *x_shape).
+            index: which rows of all they are, (n,).
+            prior: of θ.
+            k: draws of each, at least, where there are draws.
+            seed: seed of all that is random.
+        """
+        log_density = self.log_density(x, index, seed)
+        if self.posteriors == "grid":
+            return grid_posterior(log_density, prior, len(x), **self.grid)
+        own = seed + int(index[0])
+        if self.network:
+            return network_draws(self.network, x, prior, k, seed=own)
+        return smc(log_density, prior, len(x), k, seed=own)
 
 
 def target_of(
@@ -69,15 +96,13 @@ def target_of(
     """A surrogate or a network, as calibration sees it.
 
     Args:
-        model: what gives posteriors of one to three parameters.
+        model: what gives posteriors.
         simulator: the law that a network's x follow, if that is known.
         draws: random draws of each log p(x|θ); the family's default for posteriors if None.
 
     Raises:
-        UsageError: no likelihood, or more parameters.
+        UsageError: no likelihood.
     """
-    if len(model.law.prior) not in NODES:
-        raise UsageError(f"calibrate: expected 1 to 3 parameters, got {len(model.law.prior)}")
     if isinstance(model, Surrogate):
         return _of_surrogate(model, draws or model.posterior_draws)
     return _of_network(model, simulator)
@@ -103,5 +128,9 @@ def _of_network(network: Network, simulator: Simulator | None) -> Target:
         return of_network(network, x)
 
     draw = simulator.sample if simulator else None
-    grid = GRID[len(network.law.prior)]
-    return Target(network.method, network.law, log_density, draw, False, grid=grid)
+    many = len(network.law.prior) not in NODES
+    return Target(
+        network.method, network.law, log_density, draw, False,
+        grid=GRID.get(len(network.law.prior), {}),
+        network=network if many and network.draws else None,
+    )  # fmt: skip

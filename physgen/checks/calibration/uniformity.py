@@ -19,14 +19,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 from scipy.stats import binom, chisquare, ks_2samp, kstest
 
 from physgen.reporting.view import Picture
 from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = [
     "ALPHA", "ECDF_LEVELS", "Alike", "Uniformity", "alike", "bands", "counted", "coverage_picture",
-    "rank_pictures", "uniform_tests", "uniformity",
+    "prior_ranks", "rank_among", "rank_panels", "rank_pictures", "uniform_tests", "uniformity",
 ]  # fmt: skip
 
 ALPHA = 1e-3
@@ -89,6 +91,21 @@ def alike(u: Array, null: Array) -> Alike:
     """Test numbers (n,) against those (m,) that the null gives."""
     p = float(ks_2samp(u, null, method="asymp").pvalue)
     return Alike(p, float(u.mean()), float(null.mean()))
+
+
+def prior_ranks(prior: Prior, theta: Array) -> Array:
+    """Prior probability of less than θ (n, D), parameter by parameter, (n, D)."""
+    c = prior.to_coordinates(theta)
+    return np.where(prior.flat, (1 + c) / 2, ndtr(c))
+
+
+def rank_among(true: Array, drawn: Array, rng: np.random.Generator) -> Array:
+    """Rank of numbers (n, …) among K draws of each (n, K, …), in (0, 1), (n, …).
+
+    Exactly uniform for what is like the draws: it is made continuous at random, ties included.
+    """
+    below, ties = ((f(drawn, true[:, None])).sum(1) for f in (np.less, np.equal))
+    return (below + rng.random(true.shape) * (ties + 1)) / (drawn.shape[1] + 1)
 
 
 def counted(u: Array) -> Array:
@@ -159,6 +176,24 @@ def rank_pictures(
     return (
         Picture("rank_histogram", (test, bands["count"], what)),
         Picture("ecdf_difference", (test, levels, bands["ecdf"], what)),
+    )
+
+
+def rank_panels(
+    tests: Mapping[str, Mapping[str, Any]], result: Mapping[str, Any]
+) -> tuple[Picture, ...]:
+    """As `rank_pictures`, of many parameters: two pictures with a panel of each.
+
+    Args:
+        tests: symbol of a parameter → its section.
+        result: all figures of the calibration, with "bands" and "levels".
+    """
+    bands, levels = result.get("bands"), result.get("levels")
+    if not bands or not all(test.get("data") for test in tests.values()):
+        return ()
+    return (
+        Picture("rank_histograms", (tests, bands["count"]), panels=len(tests)),
+        Picture("ecdf_differences", (tests, levels, bands["ecdf"]), panels=len(tests)),
     )
 
 

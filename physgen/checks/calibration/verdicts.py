@@ -20,7 +20,7 @@ from physgen.checks.calibration.misspecification import MISSPECIFICATION
 from physgen.checks.calibration.predictive import PREDICTIVE
 from physgen.checks.calibration.sbc import SBC
 from physgen.checks.calibration.tarp import TARP
-from physgen.checks.calibration.uniformity import ALPHA
+from physgen.checks.calibration.uniformity import ALPHA, prior_ranks
 from physgen.reporting.view import CONTROLS, Labels, PagePart
 from simulators.base import Array
 from simulators.prior import Prior
@@ -59,12 +59,12 @@ def calibration_warnings(
     Args:
         result: figures of all checks, and their table.
         theta: of the rows, (n, D); None if that is not known.
-        prior: uniform.
+        prior: of θ.
     """
     if theta is None:
         yield "the rows have no theta, so that only what their x tell is judged"
     else:
-        p = [float(kstest(c, "uniform", (-1, 2)).pvalue) for c in prior.to_coordinates(theta).T]
+        p = [float(kstest(u, "uniform").pvalue) for u in prior_ranks(prior, theta).T]
         off = [f"{n} (p {v:.1g})" for n, v in zip(prior.names, p, strict=True) if v < ALPHA]
         if off:
             yield (
@@ -75,7 +75,9 @@ def calibration_warnings(
         yield f"{result['left_out']:,} rows have theta outside the prior and are left out"
     if result["resolved"] < 1:
         part = 100 * (1 - result["resolved"])
-        yield f"the grid does not resolve {part:.2g} % of the posteriors; widths may be off"
+        grid = result["posteriors"] == "grid"
+        what = "the grid does not resolve" if grid else "draws do not tell"
+        yield f"{what} {part:.2g} % of the posteriors; widths may be off"
     missed = [
         f"{check['name']} ({', '.join(_missed(check))})"
         for check in result["checks"]

@@ -30,6 +30,7 @@ from torch.autograd.function import once_differentiable
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.nn.transforms import KNOWN
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.rbm import gibbs
 from physgen.surrogates.rbm import log_z as ais
@@ -299,7 +300,9 @@ class RBM(Surrogate):
 
     def _box(self) -> tuple[Tensor, Tensor]:
         """The least and greatest c that the energy sees, (D,) each."""
-        low, high = torch.from_numpy(self.rescale.ends)
+        prior = self.law.prior
+        ends = torch.from_numpy(prior.from_coordinates(prior.ends.clip(-KNOWN, KNOWN)))
+        low, high = self.rescale(ends.to(self.device)).double().cpu()
         return low, high
 
     def _axes(self, count: int = 0) -> list[Tensor]:
