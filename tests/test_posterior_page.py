@@ -223,6 +223,16 @@ def test_what_belongs_to_another_posterior_is_refused(made, tmp_path):
         )
 
 
+def test_predictions_of_another_shape_are_refused(tmp_path):
+    data = physgen.simulate("ising", size=4, n=60)
+    observed = data.save(tmp_path / "o.h5")
+    posterior = physgen.infer(physgen.fit("autoregressive", data, epochs=1), observed,
+                              rows=slice(0, 1), samples=20)  # fmt: skip
+    other = physgen.simulate("ising", size=6, n=5, theta_from=posterior)
+    with pytest.raises(UsageError, match=r"expected x of shape \(4, 4\), as was observed"):
+        physgen.report(posterior, predictive=other)
+
+
 @pytest.mark.usefixtures("blank")
 def test_a_page_without_what_was_observed_says_why(made, tmp_path):
     data = physgen.read(made["observed"])

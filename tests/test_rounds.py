@@ -149,6 +149,14 @@ def test_rows_and_parameters_that_a_posterior_lacks_are_refused(posterior):
         physgen.simulate("ising", size=4, theta_from=posterior, n=3)
 
 
+@pytest.mark.parametrize("spoilt", [{"theta": np.zeros((2, 3))}, {"other": np.zeros((1, 2, 2))}])
+def test_files_that_are_no_posterior_are_refused(tmp_path, gaussian, spoilt):
+    path = tmp_path / "spoilt.h5"
+    write_arrays(path, spoilt, {"law": gaussian.to_json()}, kind="posterior")
+    with pytest.raises(DataError, match="spoilt"):
+        physgen.simulate("gaussian", theta_from=path, n=3)
+
+
 def test_a_round_is_made_of_its_seed_and_goes_on_with_its_posterior_alone(
     tmp_path, gaussian, posterior, draws, monkeypatch
 ):
