@@ -333,11 +333,13 @@ def open_draws(posterior: PosteriorLike, row: int | None = None) -> PosteriorDra
         DataError: a file that is damaged, or no posterior.
         UsageError: no such row.
     """
-    path = Path(posterior) if isinstance(posterior, str | Path) else posterior.path
     if isinstance(posterior, str | Path):
+        path: Path | None = Path(posterior)
         arrays, about = dataset.read_arrays(posterior, "posterior")
+    elif hasattr(posterior, "arrays"):
+        path, arrays, about = posterior.path, dict(posterior.arrays), dict(posterior.about)
     else:
-        arrays, about = dict(posterior.arrays), dict(posterior.about)
+        raise UsageError(f"expected a posterior or its file, got {type(posterior).__name__}")
     sha256 = dataset.file_digest(path) if path else dataset.block_digest(arrays)
     with as_written(path or "posterior"):
         law, first = Law.from_json(about["law"]), int(about.get("first_row", 0))
