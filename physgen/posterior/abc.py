@@ -18,7 +18,7 @@ from physgen.law import Law
 from physgen.nn.embedding import Features, scaled_for
 from physgen.nn.tensors import tensor_of
 from physgen.posterior.base import Draws
-from physgen.posterior.unbounded import bounded, unbounded
+from physgen.posterior.unbounded import from_scores, to_scores
 from simulators.base import Array
 
 __all__ = ["nearest_simulations"]
@@ -45,7 +45,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
     summary, seen = summaries(law, x, x), summaries(law, x, observed)
     scale = summary.std(0)
     scale = np.where(scale > 0, scale, 1.0)
-    z = unbounded(law.prior, law.prior.to_coordinates(theta))
+    z = to_scores(law.prior, law.prior.to_coordinates(theta))
     kept, distances = [], []
     for one in seen:
         off = (summary - one) / scale
@@ -55,7 +55,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
         weight = np.sqrt(1 - (distance[rows] / most) ** 2)[:, None]
         design = np.column_stack([np.ones(count), off[rows]])
         slope = np.linalg.lstsq(weight * design, weight * z[rows], rcond=None)[0]
-        kept.append(bounded(law.prior, z[rows] - off[rows] @ slope[1:]))
+        kept.append(from_scores(law.prior, z[rows] - off[rows] @ slope[1:]))
         distances.append(most)
     chains = law.prior.from_coordinates(np.stack(kept))[:, None]
     return Draws(chains, unknown, {"distance": np.array(distances)[:, None]})

@@ -23,7 +23,7 @@ from physgen.posterior.base import Draws
 from physgen.posterior.grid import LogLikelihood
 from physgen.posterior.importance import effective_sample, pareto_k, resampled
 from physgen.posterior.mcmc import checked_log_density
-from physgen.posterior.unbounded import bounded, scores_density
+from physgen.posterior.unbounded import from_scores, scores_density
 from physgen.sbi.manners import need_sbi
 from physgen.sbi.rejection import rejection_draws
 from physgen.sbi.variational import variational_draws
@@ -91,7 +91,7 @@ def potential(one: LogLikelihood, prior: Prior) -> Callable[[Tensor, Any], Tenso
 
     def value(z: Tensor) -> Tensor:
         points = z.double().numpy()
-        theta = prior.from_coordinates(bounded(prior, points))
+        theta = prior.from_coordinates(from_scores(prior, points))
         values = checked_log_density(one(theta[None])[0])
         return torch.as_tensor(values + scores_density(prior, points))
 
@@ -110,4 +110,4 @@ def independent(
         rows = zip(likelihoods, theta, strict=True)
         return np.concatenate([one(t[None]) for one, t in rows]) + prior.log_prob(theta)
 
-    return Draws(prior.from_coordinates(bounded(prior, z))[:, None], log_density, told)
+    return Draws(prior.from_coordinates(from_scores(prior, z))[:, None], log_density, told)

@@ -45,7 +45,7 @@ from physgen.posterior.importance import (
 )
 from physgen.posterior.mcmc import checked_log_density
 from physgen.posterior.student import StudentMixture, fitted_mixture
-from physgen.posterior.unbounded import bounded, scores_density, unbounded
+from physgen.posterior.unbounded import from_scores, scores_density, to_scores
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -62,9 +62,9 @@ PILOT, PRIOR, TRUST = 2000, 0.05, 200
 much as the population."""
 ROUNDS, GOOD = 4, 0.5
 """Mixtures at most, and the part of its draws that a good one is worth."""
-LEAST, MOST, POLISH = 4000, 16_000, 20
-"""Draws that are handed back at least, that are weighted at most, and moves of a population that
-is handed back itself."""
+LEAST, MOST, TRUSTED, POLISH = 4000, 16_000, 2, 4
+"""Draws that are handed back at least, that are weighted at most, how often they are drawn until
+their weights can be trusted, and further rounds of moves of a population handed back itself."""
 
 Result = TypeVar("Result")
 Asking = Generator[Array, Array, Result]
@@ -87,6 +87,29 @@ class Sampled(NamedTuple):
     pareto_k: float
 
 
+class Known(NamedTuple):
+    """Points that a mixture is fitted to.
+
+    Attributes:
+        z: (N, D).
+        weights: (N,), such that they follow the posterior.
+        log_target: log p(x|θ) p(θ) at them, (N,).
+    """
+
+    z: Array
+    weights: Array
+    log_target: Array
+
+    def joined(self, q: StudentMixture, prior: Prior, z: Array, log_w: Array) -> Known:
+        """These and weighted draws z (K, D) of a mixture with the prior, log weights (K,)."""
+        ess = effective_sample(log_w[None])[0]
+        weights = ess / TRUST * POINTS * softmax(smoothed(log_w[None])[0])
+        target = log_w + _log_proposal(q, prior, z)
+        some = weights > 0
+        new = z[some], weights[some], target[some]
+        return Known(*(np.concatenate(both) for both in zip(self, new, strict=True)))
+
+
 def smc(
     log_likelihood: LogLikelihood, prior: Prior, n: int, k: int = 1000, *, seed: int = 0
 ) -> Draws:
@@ -104,9 +127,9 @@ def smc(
     """
 
     def values(z: Array, which: Array) -> Array:
-        theta = prior.from_coordinates(bounded(prior, z))
-        every = len(which) == n
-        return checked_log_density(log_likelihood(theta, None if every else which))
+        theta = prior.from_coordinates(from_scores(prior, z))
+        some = () if len(which) == n else (which,)
+        return checked_log_density(log_likelihood(theta, *some))
 
     own = [np.random.default_rng([seed, i]) for i in range(n)]
     found, evaluations = side_by_side([_posterior(prior, max(k, LEAST), r) for r in own], values)
@@ -117,7 +140,7 @@ def smc(
         values = checked_log_density(log_likelihood(theta)) + prior.log_prob(theta)
         return values - told["log_evidence"][:, None]
 
-    theta = prior.from_coordinates(bounded(prior, np.stack([one.z for one in found])))
+    theta = prior.from_coordinates(from_scores(prior, np.stack([one.z for one in found])))
     return Draws(theta[:, None], log_density, told)
 
 
@@ -157,14 +180,17 @@ def side_by_side(
 def _posterior(prior: Prior, k: int, rng: np.random.Generator) -> Asking[Sampled]:
     """One observation from the prior to k draws of equal weight."""
     z, log_l, log_evidence = yield from _population(prior, rng)
-    q, part = yield from _proposal(prior, z, log_l, rng)
-    count = int(min(k / max(part, 0.1), MOST))
-    drawn, log_w = yield from _weighted(q, prior, count, rng)
-    ess, shape = float(effective_sample(log_w[None])[0]), float(pareto_k(log_w[None])[0])
-    if shape < MOST_K:
-        smooth = smoothed(log_w[None])
-        log_evidence = float(logsumexp(smooth)) - math.log(count)
-        return Sampled(resampled(drawn[None], smooth, k, rng)[0], log_evidence, ess, shape)
+    known, part = yield from _known(prior, z, log_l, rng)
+    for _ in range(TRUSTED):
+        q = fitted_mixture(*known, rng)
+        count = int(min(k / max(part, 0.1), MOST))
+        drawn, log_w = yield from _weighted(q, prior, count, rng)
+        ess, shape = float(effective_sample(log_w[None])[0]), float(pareto_k(log_w[None])[0])
+        if shape < MOST_K:
+            smooth = smoothed(log_w[None])
+            log_evidence = float(logsumexp(smooth)) - math.log(count)
+            return Sampled(resampled(drawn[None], smooth, k, rng)[0], log_evidence, ess, shape)
+        known, part = known.joined(q, prior, drawn, log_w), ess / count
     for _ in range(POLISH):
         z, log_l, _ = yield from _moved(prior, q, z, log_l, 1.0, rng)
     return Sampled(z[rng.permutation(k) % len(z)], log_evidence, ess, shape)
@@ -192,7 +218,7 @@ def _start(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array,
     """Points of the prior where log p is finite, their log p, and the log of how many are."""
     z, log_l = np.empty((0, len(prior))), np.empty(0)
     for tries in range(1, TRIES + 1):
-        new = unbounded(prior, prior.to_coordinates(prior.sample(POINTS, rng)))
+        new = to_scores(prior, prior.to_coordinates(prior.sample(POINTS, rng)))
         values = yield new
         z = np.concatenate([z, new[np.isfinite(values)]])
         log_l = np.concatenate([log_l, values[np.isfinite(values)]])
@@ -263,24 +289,19 @@ def _proposed(q: StudentMixture, z: Array, rng: np.random.Generator) -> tuple[Ar
     return new, np.where(far, here - there, stays)
 
 
-def _proposal(
+def _known(
     prior: Prior, z: Array, log_l: Array, rng: np.random.Generator
-) -> Asking[tuple[StudentMixture, float]]:
-    """A mixture fitted to points z (N, D), and what part of its draws is in effect."""
-    target: Array = log_l + scores_density(prior, z)
-    weights, part = np.ones(len(z)), 0.0
+) -> Asking[tuple[Known, float]]:
+    """What to fit a mixture to, and what part of the draws of the last one was in effect."""
+    known, part = Known(z, np.ones(len(z)), log_l + scores_density(prior, z)), 0.0
     for _ in range(ROUNDS):
-        q = fitted_mixture(z, weights, target, rng)
+        q = fitted_mixture(*known, rng)
         drawn, log_w = yield from _weighted(q, prior, PILOT, rng)
-        smooth = softmax(smoothed(log_w[None])[0])
+        known = known.joined(q, prior, drawn, log_w)
         part = float(effective_sample(log_w[None])[0]) / PILOT
-        z = np.concatenate([z, drawn])
-        target = np.concatenate([target, log_w + _log_proposal(q, prior, drawn)])
-        weights = np.concatenate([weights, part * PILOT / TRUST * POINTS * smooth])
         if part > GOOD:
             break
-    alive = np.isfinite(target)
-    return fitted_mixture(z[alive], weights[alive], target[alive], rng), part
+    return known, part
 
 
 def _log_proposal(q: StudentMixture, prior: Prior, z: Array) -> Array:
@@ -296,6 +317,6 @@ def _weighted(
     """n draws of a mixture with the prior, z (n, D), and their log weights, (n,)."""
     z = q.sample(n, rng)
     some = round(PRIOR * n)
-    z[:some] = unbounded(prior, prior.to_coordinates(prior.sample(some, rng)))
+    z[:some] = to_scores(prior, prior.to_coordinates(prior.sample(some, rng)))
     values = yield z
     return z, values + scores_density(prior, z) - _log_proposal(q, prior, z)

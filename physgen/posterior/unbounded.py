@@ -17,20 +17,20 @@ from scipy.special import ndtr, ndtri
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["bounded", "scores_density", "unbounded"]
+__all__ = ["from_scores", "scores_density", "to_scores"]
 
 LEAST = 2.0**-54
 """What z tells apart from an end of c, in halves of its range."""
 HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
 
-def unbounded(prior: Prior, c: Array) -> Array:
+def to_scores(prior: Prior, c: Array) -> Array:
     """Coordinates c (…, D) of the prior → z (…, D)."""
     z = -ndtri(((1 - abs(c)) / 2).clip(LEAST, 1))
     return np.where(prior.flat, np.copysign(z, c), c)
 
 
-def bounded(prior: Prior, z: Array) -> Array:
+def from_scores(prior: Prior, z: Array) -> Array:
     """z (…, D) → coordinates c (…, D) of the prior, within their ends."""
     c = np.copysign(1 - 2 * ndtr(-abs(z)), z)
     low, high = prior.ends
@@ -39,6 +39,6 @@ def bounded(prior: Prior, z: Array) -> Array:
 
 def scores_density(prior: Prior, z: Array) -> Array:
     """Log density of the prior over z (…, D), (…,); −∞ beyond the ends of c."""
-    c = np.where(prior.flat, bounded(prior, z), z)
+    c = np.where(prior.flat, from_scores(prior, z), z)
     slope = np.where(prior.flat, math.log(2) - 0.5 * z**2 - HALF_LOG_2PI, 0.0)
     return prior.log_density(c) + slope.sum(-1)

@@ -88,7 +88,7 @@ def far_out(c: Array) -> Array:
     return (abs(c) > FAR).mean(-1)
 
 
-def weight_warnings(told: Mapping[str, Array], method: str) -> Iterator[str]:
+def weight_warnings(told: Mapping[str, Array], method: str = "") -> Iterator[str]:
     """What is to be said of draws of another law and their weights, and of a random log p.
 
     Args:
@@ -107,15 +107,9 @@ def weight_warnings(told: Mapping[str, Array], method: str) -> Iterator[str]:
             "rows: raise --draws"
         )
     if "pareto_k" in told and (bad := told["pareto_k"] > MOST_K).any():
-        why = (
-            "its draws are a population that no weights have checked; look again with another "
-            "--seed, or with --method nested or mcmc"
-            if method == "smc"
-            else "the network's draws miss a part of it, and weights do not make up for it"
-        )
         yield (
             f"{some(bad, len(bad))}: Pareto k of the weights {told['pareto_k'].max():.2f}, above "
-            f"{MOST_K}: {why}"
+            f"{MOST_K}: {UNTRUSTED.get(method, MISSES)}"
         )
     if "effective_sample" in told and (bad := told["effective_sample"] < LEAST_ESS).any():
         yield (
@@ -142,6 +136,12 @@ def training_warnings(info: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+UNTRUSTED = {
+    "smc": "its draws are a population that no weights have checked; look again with another "
+    "--seed, or with --method nested or mcmc",
+    "vi": "a normal law is not its shape; use --method mcmc or smc",
+}
+MISSES = "the network's draws miss a part of it, and weights do not make up for it"
 WEIGHTS = "the importance weights have collapsed; use --method mcmc or grid"
 MCMC = "the chains have not converged; raise --samples, or use --method grid"
 
