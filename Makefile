@@ -56,6 +56,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/rbm.py designs
 	$(BIN)/python benchmarks/diffusion.py
 	$(BIN)/python -m benchmarks.posterior_ising
+	$(BIN)/python -m benchmarks.rounds
 	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.posterior_shower
 	$(BIN)/python -m benchmarks.shower_surrogates

@@ -43,7 +43,7 @@ class Bent:
         bend: b.
     """
 
-    noise: float = 0.2
+    noise: float = 0.05
     bend: float = 1.0
 
     support: ClassVar[Literal["reals"]] = "reals"
@@ -149,8 +149,8 @@ def judged(
 def main(argv: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--simulations", type=int, default=12_000, help="of one round, N")
-    parser.add_argument("--steps", type=int, default=4000, help="of each training")
+    parser.add_argument("--simulations", type=int, default=6000, help="of one round, N")
+    parser.add_argument("--steps", type=int, default=2500, help="of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--observations", type=int, default=3)
     args = parser.parse_args(argv)

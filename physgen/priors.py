@@ -133,44 +133,42 @@ def laws_in_words(prior: Prior | Mapping[str, Any] | None) -> dict[str, str]:
         raise UsageError(str(error)) from error
 
 
-def truncated_prior(prior: Prior, box: Array) -> Prior:
-    """The prior of those θ that lie in a box.
+def truncated_prior(prior: Prior, box: Array) -> tuple[Prior, list[str]]:
+    """The prior of those θ that lie in a box, as far as scipy has a name for it.
 
     Args:
-        prior: of independent parameters.
+        prior: of θ.
         box: least and greatest values, (2, D), inside the support.
 
-    Raises:
-        UsageError: a parameter that is correlated, or whose law has no such part in scipy.
+    Returns:
+        the prior, and the names of parameters that keep their whole law: those that are
+        correlated, or of whose law scipy has no part.
     """
     tied = {name for pair in prior.correlation for name in pair}
-    laws = {}
+    laws, whole = {}, []
     for p, low, high in zip(prior.parameters, *box.tolist(), strict=True):
         if low <= p.low and high >= p.high:
             continue
-        if p.name in tied:
-            raise UsageError(
-                f"truncate: {p.name} is correlated, and a part of its law has no name"
-            )
-        laws[p.name] = _truncated(p, max(low, p.low), min(high, p.high))
-    return prior.replace(**laws)
+        part = None if p.name in tied else _part(p, max(low, p.low), min(high, p.high))
+        if part is None:
+            whole.append(p.name)
+        else:
+            laws[p.name] = part
+    return prior.replace(**laws), whole
 
 
-def _truncated(p: Parameter, low: float, high: float) -> Any:
-    """The law of a parameter between two values."""
+def _part(p: Parameter, low: float, high: float) -> Any:
+    """The law of a parameter between two values; None where scipy has none."""
     if isinstance(p.law, Uniform):
         return low, high
     about = p.to_json()
     name, known = about.get("law"), about.get("arguments", {})
     if name in LOGARITHMIC and known["loc"] == 0:
         return stats.loguniform(low, high)
-    if name in ("norm", "truncnorm"):
-        loc, scale = known["loc"], known["scale"]
-        return stats.truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale)
-    raise UsageError(
-        f"truncate: scipy has no part of {p.bounds}, the law of {p.name}; give it with "
-        f"--prior {p.name}=..., between {low:.6g} and {high:.6g}"
-    )
+    if name not in ("norm", "truncnorm"):
+        return None
+    loc, scale = known["loc"], known["scale"]
+    return stats.truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale)
 
 
 def parameters_in(text: str, names: Sequence[str]) -> list[str]:

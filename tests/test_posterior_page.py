@@ -10,7 +10,7 @@ import physgen
 from physgen.checks.posterior_predictive import posterior_predictive
 from physgen.errors import DataError, UsageError
 from physgen.reporting import figures, posterior, uniform
-from physgen.reporting.kernels import kernel_density
+from physgen.reporting.kernels import kernel_density, narrowing
 from physgen.reporting.posterior import corner_of
 from simulators.base import Observable
 from simulators.prior import Box, Prior
@@ -44,6 +44,22 @@ def test_densities_are_those_of_kernels_summed_one_by_one(dims):
     np.testing.assert_allclose(found, exact, atol=0.015 * exact.max())
     bare = kernel_density(draws, axes, np.zeros_like(bounds))  # the control
     assert abs(bare - exact).max() > 0.1 * exact.max()
+
+
+def test_kernels_are_narrow_where_modes_are():
+    """Of two narrow modes: near the exact density, which Scott's rule is not."""
+    rng = np.random.default_rng(7)
+    draws = rng.choice([-1, 1], 4000) + rng.normal(0, 0.1, 4000)
+    x = np.linspace(-1.5, 1.5, 301)
+    exact = (stats.norm(-1, 0.1).pdf(x) + stats.norm(1, 0.1).pdf(x)) / 2
+    found, control = (
+        kernel_density(draws[:, None], x[:, None], NONE, narrow=narrow)
+        for narrow in (narrowing(draws), 1.0)
+    )
+    np.testing.assert_allclose(found, exact, atol=0.12 * exact.max())
+    assert control.max() < 0.6 * exact.max()
+    assert 0.6 < narrowing(rng.normal(size=4000)) <= 1
+    assert narrowing(np.ones(100)) == narrowing(np.arange(3.0)) == 1
 
 
 def test_bounds_reflect_at_both_ends_of_both_axes():
@@ -221,6 +237,16 @@ def test_what_belongs_to_another_posterior_is_refused(made, tmp_path):
         physgen.report(
             made["posterior"], predictive=made["predictive"], observed=made["predictive"]
         )
+
+
+def test_predictions_of_another_shape_are_refused(tmp_path):
+    data = physgen.simulate("ising", size=4, n=60)
+    observed = data.save(tmp_path / "o.h5")
+    posterior = physgen.infer(physgen.fit("autoregressive", data, epochs=1), observed,
+                              rows=slice(0, 1), samples=20)  # fmt: skip
+    other = physgen.simulate("ising", size=6, n=5, theta_from=posterior)
+    with pytest.raises(UsageError, match=r"expected x of shape \(4, 4\), as was observed"):
+        physgen.report(posterior, predictive=other)
 
 
 @pytest.mark.usefixtures("blank")

@@ -86,6 +86,13 @@ def test_profiles_choose_the_higher_of_two_modes():
     np.testing.assert_allclose(found.log_density[0], -8 * (abs(a) - 0.5) ** 2, atol=0.02)
 
 
+def test_the_profile_of_one_parameter_is_the_likelihood_itself():
+    theta = np.random.default_rng(3).normal(0.3, 0.2, (2, 500, 1))
+    found = profile_of(lambda t: -((t[..., 0] - 0.3) ** 2) / 0.08, Box(a=(-3, 3)), theta, 0)
+    exact = -((found.theta - 0.3) ** 2) / 0.08
+    np.testing.assert_allclose(found.log_density, exact - exact.max(1, keepdims=True), atol=1e-9)
+
+
 @pytest.fixture(scope="module")
 def posterior():
     surrogate = physgen.fit("cvae", physgen.simulate("gaussian", n=200), epochs=1)

@@ -143,10 +143,20 @@ def test_options_of_rounds_need_a_posterior(given, message):
 
 
 def test_rows_and_parameters_that_a_posterior_lacks_are_refused(posterior):
+    with pytest.raises(UsageError, match="expected a posterior or its file, got Dataset"):
+        physgen.simulate("gaussian", theta_from=physgen.simulate("gaussian", n=3), n=3)
     with pytest.raises(UsageError, match="of rows 7 to 8 of what was observed, got 0"):
         physgen.simulate("gaussian", theta_from=posterior, row=0, n=3)
     with pytest.raises(UsageError, match="beta"):
         physgen.simulate("ising", size=4, theta_from=posterior, n=3)
+
+
+@pytest.mark.parametrize("spoilt", [{"theta": np.zeros((2, 3))}, {"other": np.zeros((1, 2, 2))}])
+def test_files_that_are_no_posterior_are_refused(tmp_path, gaussian, spoilt):
+    path = tmp_path / "spoilt.h5"
+    write_arrays(path, spoilt, {"law": gaussian.to_json()}, kind="posterior")
+    with pytest.raises(DataError, match="spoilt"):
+        physgen.simulate("gaussian", theta_from=path, n=3)
 
 
 def test_a_round_is_made_of_its_seed_and_goes_on_with_its_posterior_alone(
@@ -190,7 +200,8 @@ def test_truncated_rounds_follow_a_part_of_the_prior(posterior, draws):
 
 def test_parts_of_any_prior_are_that_prior_but_for_a_constant():
     box = np.array([[-1.0, 0.0, 0.1], [2.0, 1.5, 10.0]])
-    part = truncated_prior(MIXED, box)
+    part, whole = truncated_prior(MIXED, box)
+    assert whole == []
     theta = part.sample(500, np.random.default_rng(0))
     ratio = part.log_prob(theta) - MIXED.log_prob(theta)
     whole = MIXED.sample(200_000, np.random.default_rng(1))
@@ -198,20 +209,21 @@ def test_parts_of_any_prior_are_that_prior_but_for_a_constant():
     np.testing.assert_allclose(ratio, -np.log(inside), atol=0.03)
     np.testing.assert_allclose(ratio, ratio[0], atol=1e-9)
     np.testing.assert_allclose([part.low, part.high], box)
-    assert truncated_prior(MIXED, np.stack([MIXED.low, MIXED.high])) == MIXED
+    assert truncated_prior(MIXED, np.stack([MIXED.low, MIXED.high])) == (MIXED, [])
 
 
-@pytest.mark.parametrize(
-    ("prior", "message"),
-    [
-        (Prior(g=stats.gamma(3)), "scipy has no part of gamma"),
-        (Prior(g=(0, 3), h=(0, 3), correlation={("g", "h"): 0.5}), "g is correlated"),
-    ],
-)
-def test_parts_without_a_name_are_refused(prior, message):
-    box = np.array([[1.0] * len(prior), [2.0] * len(prior)])
-    with pytest.raises(UsageError, match=message):
-        truncated_prior(prior, box)
+def test_laws_without_parts_stay_whole_and_are_told(tmp_path, caplog):
+    prior = Prior(g=stats.gamma(3), h=(0, 3), i=(0, 3), j=(0, 3), correlation={("h", "i"): 0.5})
+    part, whole = truncated_prior(prior, np.array([[1.0] * 4, [2.0] * 4]))
+    assert whole == ["g", "h", "i"]
+    assert part == prior.replace(j=(1, 2))
+    law = Law.of("oscillator", {"size": 8})
+    theta = law.prior.sample(50, np.random.default_rng(0))[None]
+    path = posterior_file(tmp_path / "p.h5", theta, law)
+    with caplog.at_level("WARNING", "physgen"):
+        made = physgen.simulate("oscillator", size=8, theta_from=path, truncate=True, n=20)
+    assert "truncate: gamma: " in caplog.text
+    assert made.law.prior.low[0] == pytest.approx(theta[0, :, 0].min())
 
 
 @pytest.mark.parametrize("method", ["npe", "fmpe", "npse", "abc"])

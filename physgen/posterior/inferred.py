@@ -145,6 +145,9 @@ class InferredPosterior:
     def profile(self, name: str, *, points: int = 41, prior: bool = False) -> Curve:
         """The greatest likelihood at each value of a parameter, over all others.
 
+        Of a network that has learnt p(θ|x) it is that less the prior, and worth little where the
+        prior is thin.
+
         Args:
             name: of the parameter.
             points: number of values.

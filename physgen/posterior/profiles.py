@@ -28,7 +28,7 @@ __all__ = ["Curve", "best_point", "profile_of", "slice_of"]
 LogDensity = Callable[[Array], Array]
 """θ (n, k, D) → (n, k)."""
 POINTS, NEAR, ROUNDS, PASSES = 41, 8, 30, 3
-STEP, LEAST, GAIN = 0.5, 0.01, 1e-5
+STEP, LEAST, GAIN = 0.5, 0.02, 3e-4
 """First and last step, in widths, and the gain in nats below which steps are made smaller."""
 TINY = 1e-12
 
@@ -66,7 +66,8 @@ def profile_of(
         other, g = climb.neighbours(c, f)
         if not (better := g > f + GAIN).any():
             break
-        c, f = climb.up(np.where(better[..., None], other, c), np.maximum(f, g))
+        c = np.where(better[..., None], other, c)
+        c, f = climb.up(c, np.maximum(f, g), better)
     theta = prior.from_coordinates(c)
     return Curve(theta[..., d], f - f.max(1, keepdims=True), theta)
 
@@ -159,27 +160,41 @@ class _Climb:
         (a, fa), (b, fb) = found
         return np.where((fa >= fb)[..., None], a, b), np.maximum(fa, fb)
 
-    def up(self, c: Array, f: Array) -> tuple[Array, Array]:
-        """From points (n, m, D) with values (n, m) to where no step is better."""
-        step = np.full(f.shape, STEP)
-        axes, ends = self.axes[:, None], self.prior.ends
+    def up(self, c: Array, f: Array, moving: Array | None = None) -> tuple[Array, Array]:
+        """From points (n, m, D) with values (n, m) to where no step is better.
+
+        Args:
+            c: where to begin.
+            f: the values there.
+            moving: which of them move, (n, m); all if None.
+        """
+        c, f = c.copy(), f.copy()
+        if not self.axes.shape[1]:  # there is no other parameter
+            return c, f
+        step = np.full(f.shape, STEP) if moving is None else np.where(moving, STEP, 0.0)
         for _ in range(ROUNDS):
-            h = step[..., None, None]
-            sides = (c[:, :, None] + h * np.concatenate([axes, -axes], 2)).clip(*ends)
-            values = self.value(sides)
-            plus, minus = np.split(values, 2, -1)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                bend = plus + minus - 2 * f[..., None]
-                to = np.where(bend < 0, (minus - plus) / (2 * bend), np.sign(plus - minus))
-            to = np.nan_to_num(to).clip(-4, 4)
-            both = (c + np.einsum("nmf,nmfd->nmd", to * step[..., None], axes + 0 * h)).clip(*ends)
-            every = np.concatenate([c[:, :, None], both[:, :, None], sides], 2)
-            found = np.concatenate([f[..., None], self.value(both)[..., None], values], -1)
-            best = found.argmax(-1)[..., None]
-            better = np.take_along_axis(found, best, -1)[..., 0]
-            c = np.take_along_axis(every, best[..., None], 2)[:, :, 0]
-            step = np.where(better < f + GAIN, step / 4, step)
-            f = better
-            if (step < LEAST).all():
+            some = np.flatnonzero((step >= LEAST).any(0))
+            if not len(some):
                 break
+            before = f[:, some]
+            c[:, some], f[:, some] = self.stepped(c[:, some], before, step[:, some])
+            slow = f[:, some] < before + GAIN
+            step[:, some] = np.where(slow, step[:, some] / 4, step[:, some])
         return c, f
+
+    def stepped(self, c: Array, f: Array, step: Array) -> tuple[Array, Array]:
+        """The best of points (n, m, D), of steps (n, m) from them, and of their parabolas."""
+        axes, ends = self.axes[:, None], self.prior.ends
+        away = step[..., None, None] * axes
+        sides = (c[:, :, None] + np.concatenate([away, -away], 2)).clip(*ends)
+        values = self.value(sides)
+        plus, minus = np.split(values, 2, -1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            bend = plus + minus - 2 * f[..., None]
+            to = np.where(bend < 0, (minus - plus) / (2 * bend), np.sign(plus - minus))
+        both = (c + np.einsum("nmf,nmfd->nmd", np.nan_to_num(to).clip(-4, 4), away)).clip(*ends)
+        every = np.concatenate([c[:, :, None], both[:, :, None], sides], 2)
+        found = np.concatenate([f[..., None], self.value(both)[..., None], values], -1)
+        best = found.argmax(-1)[..., None]
+        points = np.take_along_axis(every, best[..., None], 2)[:, :, 0]
+        return points, np.take_along_axis(found, best, -1)[..., 0]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from physgen.reporting import figures, uniform
-from physgen.reporting.kernels import kernel_density
+from physgen.reporting.kernels import kernel_density, narrowing
 from physgen.reporting.page import letter
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from simulators.base import Array
@@ -125,9 +125,11 @@ def corner_of(
     log = ~prior.affine & prior.flat & (shown[-1] > DECADE * shown[0])
     slope = prior.slope(points[::FINE]) / np.where(log, shown, 1)
 
+    narrow = {d: narrowing(c[:, d]) for d in columns}
+
     def density(*pick: int) -> Array:
-        some = list(pick)
-        found = kernel_density(c[:, some], points[:, some], bounds[:, some], TINY)
+        some, widths = list(pick), np.array([narrow[d] for d in pick])
+        found = kernel_density(c[:, some], points[:, some], bounds[:, some], TINY, widths)
         volume = np.prod(np.meshgrid(*slope.T[some], indexing="ij"), 0)
         return found[(slice(None, None, FINE),) * len(some)] / volume
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from physgen import dataset
 from physgen.dataset import Dataset, Rows
-from physgen.errors import DataError, UsageError
+from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.registry import name_of
 from physgen.runtime.progress import log
@@ -333,21 +333,26 @@ def open_draws(posterior: PosteriorLike, row: int | None = None) -> PosteriorDra
         DataError: a file that is damaged, or no posterior.
         UsageError: no such row.
     """
-    path = Path(posterior) if isinstance(posterior, str | Path) else posterior.path
     if isinstance(posterior, str | Path):
+        path: Path | None = Path(posterior)
         arrays, about = dataset.read_arrays(posterior, "posterior")
+    elif hasattr(posterior, "arrays"):
+        path, arrays, about = posterior.path, dict(posterior.arrays), dict(posterior.about)
     else:
-        arrays, about = dict(posterior.arrays), dict(posterior.about)
+        raise UsageError(f"expected a posterior or its file, got {type(posterior).__name__}")
     sha256 = dataset.file_digest(path) if path else dataset.block_digest(arrays)
-    theta, first = arrays["theta"], int(about.get("first_row", 0))
-    last = first + len(theta) - 1
+    with as_written(path or "posterior"):
+        law, first = Law.from_json(about["law"]), int(about.get("first_row", 0))
+        theta = arrays["theta"]
+        n, _, _ = theta.shape
+    last = first + n - 1
     if row is not None and not first <= row <= last:
         raise UsageError(
             f"row: {path or 'the posterior'} is of rows {first} to {last} of what was observed, "
             f"got {row}"
         )
-    if row is None and len(theta) == 1:
+    if row is None and n == 1:
         row = first
     some = theta if row is None else theta[row - first : row - first + 1]
     origin = {"path": path and str(path), "sha256": sha256, "row": row}
-    return PosteriorDraws(some, Law.from_json(about["law"]), origin, row)
+    return PosteriorDraws(some, law, origin, row)

@@ -150,6 +150,10 @@ def with_prediction(
         if observed is not None:
             raise
         absent = str(error)
+    if seen is not None and (shape := seen.shape[1:]) != x.shape[1:]:
+        raise UsageError(
+            f"{data.name}: expected x of shape {shape}, as was observed, got {x.shape[1:]}"
+        )
     law, some = data.law, slice(row - first, row - first + 1)
     measured = posterior_predictive(x, seen, physics_of(law, name_of_simulator(simulator)))
     by = {"by": source.get("name", "someone"), "absent": absent}

@@ -153,7 +153,13 @@ def law_and_proposal(
     proposal = draws.proposal(law.prior, widen)
     if not truncate:
         return law, proposal, {"theta": draws.source(widened=widen)}
-    law = replace(law, prior=truncated_prior(law.prior, proposal.box))
+    prior, whole = truncated_prior(law.prior, proposal.box)
+    if whole:
+        log.warning(
+            "truncate: %s: of a correlated law, or one that scipy does not cut, no part is taken",
+            ", ".join(whole),
+        )
+    law = replace(law, prior=prior)
     return law, None, {"truncated": draws.origin | {"stretched": widen}}
 
 
