@@ -14,7 +14,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +25,8 @@ from simulators.prior import Prior
 
 __all__ = [
     "Tracker",
-    "cube_prior",
     "need_sbi",
     "need_single",
-    "normal_prior",
     "single",
     "visiting",
 ]
@@ -75,22 +72,6 @@ def visiting(seed: int) -> Iterator[None]:
 def single(a: Array) -> Tensor:
     """An array (...) in sbi's precision, float32."""
     return torch.as_tensor(a, dtype=torch.float32)
-
-
-def cube_prior(dims: int, device: torch.device | str = "cpu") -> Any:
-    """A uniform prior of D parameters in its own coordinates, [−1, 1]^D, as sbi wants it."""
-    from sbi.utils import BoxUniform
-
-    return BoxUniform(-torch.ones(dims), torch.ones(dims), device=str(device))
-
-
-def normal_prior(prior: Prior) -> Any:
-    """The prior of its own normal scores z, as sbi wants it."""
-    matrix = torch.eye(len(prior))
-    for (a, b), r in prior.correlation.items():
-        i, j = prior.names.index(a), prior.names.index(b)
-        matrix[i, j] = matrix[j, i] = r
-    return torch.distributions.MultivariateNormal(torch.zeros(len(prior)), matrix)
 
 
 def need_single(prior: Prior, what: str) -> None:
