@@ -46,11 +46,11 @@ class Oscillator:
     def prior(self) -> Prior:
         """Log-uniform ω and σ, gamma γ, normal A and c, uniform φ."""
         return Prior(
-            omega=(stats.loguniform(1, 10), "rad/s", r"\omega"),
+            omega=(stats.loguniform(1, 3), "rad/s", r"\omega"),
             gamma=(stats.gamma(2, scale=0.1), "1/s", r"\gamma"),
-            amplitude=(stats.norm(3, 0.5), "m", "A"),
+            amplitude=(stats.norm(2, 0.4), "m", "A"),
             phase=(-np.pi / 2, np.pi / 2, "rad", r"\phi"),
-            noise=(stats.loguniform(0.1, 1), "m", r"\sigma"),
+            noise=(stats.loguniform(0.5, 1.5), "m", r"\sigma"),
             offset=(stats.norm(0, 0.5), "m", "c"),
         )
 
