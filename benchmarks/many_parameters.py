@@ -247,7 +247,8 @@ def by_sbi(log_p: Counted, prior: Prior, seed: int) -> Found:
     import torch
     from sbi.inference import MCMCPosterior
 
-    from physgen.sbi.manners import normal_prior, visiting
+    from physgen.sbi.manners import visiting
+    from physgen.sbi.prior import normal_prior
 
     def potential(z: torch.Tensor, x_o: torch.Tensor | None = None) -> torch.Tensor:
         return torch.from_numpy(log_p.scores(z.double().numpy())).float()

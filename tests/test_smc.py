@@ -178,7 +178,9 @@ def test_a_posterior_at_a_bound_and_far_from_the_prior_s_centre():
     np.testing.assert_allclose(found.sd[0, :2], [1 / 50, 1e-4], rtol=0.08)
 
 
-@pytest.mark.parametrize(("count", "dims"), [(2, 6), (4, 5), (16, 4)])
+@pytest.mark.parametrize(
+    ("count", "dims"), [(2, 6), (4, 5), pytest.param(16, 4, marks=pytest.mark.slow)]
+)
 def test_separated_modes_keep_their_masses(count, dims):
     rng = np.random.default_rng(3)
     corners = np.array(np.meshgrid(*[[-0.5, 0.5]] * dims)).reshape(dims, -1).T
@@ -275,7 +277,7 @@ def test_a_high_pareto_k_is_named():
     theta = np.repeat(found.theta, 2, 0)
     lines = [w for w in posterior_warnings(theta, told, MIXED, "smc") if "Pareto" in w]
     assert len(lines) == 1
-    assert lines[0].startswith("1 of 2 posteriors: Pareto k 0.9")
+    assert lines[0].startswith("1 of 2 posteriors: Pareto k of the weights 0.90")
 
 
 # --- where it is called -------------------------------------------------------------------------
@@ -283,11 +285,11 @@ def test_a_high_pareto_k_is_named():
 
 def test_chains_follow_any_prior():
     pytest.importorskip("sbi")
-    problem = Linear(2, 2)
-    found = mcmc(problem, problem.prior, 2, 2000, seed=1)
+    problem = Linear(2, 1)
+    found = mcmc(problem, problem.prior, 1, 1000, seed=1)
     off = (found.mean - problem.mean) / problem.width
-    np.testing.assert_allclose(off, 0, atol=0.15)
-    np.testing.assert_allclose(found.sd / problem.width, 1, atol=0.1)
+    np.testing.assert_allclose(off, 0, atol=0.2)
+    np.testing.assert_allclose(found.sd / problem.width, 1, atol=0.15)
 
 
 @pytest.mark.parametrize("method", ["rejection", "vi"])

@@ -55,6 +55,7 @@ POINTS, LEFT, MOVED, MOVES = 1500, 0.4, 0.6, 5
 """Points of a population, the part of them that each next β leaves in effect, the part that must
 have moved, and the moves of each at most."""
 FAR = 0.8
+"""Part of the moves that are draws of the mixture."""
 TRIES = 20
 """Populations of the prior that are drawn at most, to find one where log p is finite."""
 PILOT, PRIOR, TRUST = 2000, 0.05, 200

@@ -14,7 +14,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ __all__ = [
     "Tracker",
     "need_sbi",
     "need_single",
-    "normal_prior",
     "single",
     "visiting",
 ]
@@ -74,15 +72,6 @@ def visiting(seed: int) -> Iterator[None]:
 def single(a: Array) -> Tensor:
     """An array (...) in sbi's precision, float32."""
     return torch.as_tensor(a, dtype=torch.float32)
-
-
-def normal_prior(prior: Prior) -> Any:
-    """The prior of its own normal scores z, as sbi wants it."""
-    matrix = torch.eye(len(prior))
-    for (a, b), r in prior.correlation.items():
-        i, j = prior.names.index(a), prior.names.index(b)
-        matrix[i, j] = matrix[j, i] = r
-    return torch.distributions.MultivariateNormal(torch.zeros(len(prior)), matrix)
 
 
 def need_single(prior: Prior, what: str) -> None:

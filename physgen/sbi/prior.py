@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
     from simulators.base import Simulator
 
-__all__ = ["TorchPrior", "as_prior", "coordinate_prior"]
+__all__ = ["TorchPrior", "as_prior", "coordinate_prior", "normal_prior"]
 
 QUANTILES = 4096
 """Of each parameter, from which mean and variance are taken."""
@@ -112,6 +112,15 @@ def coordinate_prior(prior: Prior, device: torch.device | str = "cpu") -> Any:
     laws = [(-1.0, 1.0) if flat else stats.norm() for flat in prior.flat]
     named = dict(zip(prior.names, laws, strict=True))
     return as_torch(Prior(prior.correlation, **named), device)
+
+
+def normal_prior(prior: Prior) -> Any:
+    """A prior's law of its own normal scores, as sbi wants it."""
+    matrix = torch.eye(len(prior))
+    for (a, b), r in prior.correlation.items():
+        i, j = prior.names.index(a), prior.names.index(b)
+        matrix[i, j] = matrix[j, i] = r
+    return torch.distributions.MultivariateNormal(torch.zeros(len(prior)), matrix)
 
 
 def as_torch(prior: Prior, device: torch.device | str = "cpu") -> Any:

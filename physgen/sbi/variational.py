@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physgen.sbi.manners import normal_prior, visiting
+from physgen.sbi.manners import visiting
+from physgen.sbi.prior import normal_prior
 from simulators.base import Array
 from simulators.prior import Prior
 
