@@ -22,7 +22,7 @@ class LinearGaussian:
 
     Attributes:
         size: number of components of x (at least 1).
-        parameters: number of parameters θ1, θ2, … (1 to 3).
+        parameters: number of parameters θ1, θ2, … (1 to 10).
         noise: standard deviation σ of each component of x (positive).
     """
 
@@ -36,8 +36,8 @@ class LinearGaussian:
         """Refuse a configuration outside the documented ranges."""
         if self.size < 1:
             raise ValueError(f"size: expected at least 1, got {self.size}")
-        if not 1 <= self.parameters <= 3:
-            raise ValueError(f"parameters: expected 1 to 3, got {self.parameters}")
+        if not 1 <= self.parameters <= 10:
+            raise ValueError(f"parameters: expected 1 to 10, got {self.parameters}")
         if not self.noise > 0:
             raise ValueError(f"noise: expected a positive number, got {self.noise}")
 

@@ -214,3 +214,21 @@ def test_pictures_of_two_dimensional_x():
     assert gallery["theta"] == sorted(gallery["theta"])
     assert np.shape(latent["x"]) == (5, 1, 7)
     assert (latent["theta"], latent["values"]) == (0.0, [-2, -1, 0, 1, 2])
+
+
+@pytest.mark.slow
+def test_posteriors_of_many_parameters_are_compared_by_draws():
+    """A law at θ + shift has posteriors that are shifted back by as much."""
+    toy = LinearGaussian(size=8, parameters=4, noise=0.2)
+    shift, width = 0.3, np.sqrt(np.diag(toy.posterior(np.zeros((1, 8)))[1]))
+    rng = np.random.default_rng(1)
+    theta = rng.uniform(-1, 1, (50, 4))  # far from the bounds, which would cut the shift
+    x = toy.sample(theta, rng)
+    found = validation(surrogate(shift, simulator=toy), theta, x, toy, observations=2)
+    told = found["posterior"]
+    assert told["observations"] == 2
+    assert told["c2st"] is None
+    for d, name in enumerate(toy.prior.names):
+        one = told["by_parameter"][name]
+        assert one["mean_error"] == pytest.approx(shift / width[d], rel=0.2)
+        assert one["std_ratio"] == pytest.approx(1, abs=0.1)

@@ -50,14 +50,15 @@ from physgen.posterior.grid import (
     of_exact,
     of_surrogate,
 )
+from physgen.posterior.smc import smc
 from physgen.surrogates.base import Likelihood, Surrogate
 from physgen.surrogates.base import LogProb as ScoredRows
 from simulators.base import Array, LogProb, Simulator, exact_log_prob
 
 __all__ = ["VALIDATION_SECTIONS", "validation"]
 
-SET = 10
-"""Independent x that one set holds."""
+SET, BY_DRAWS = 10, 10
+"""Independent x that one set holds, and rows whose posteriors are compared by draws, at most."""
 NLL_DRAWS = 100_000
 """Rows × draws of log p in the NLL at most; being paired, its gap needs few rows."""
 EXAMPLES, THETA_BINS = 4, 8
@@ -200,7 +201,7 @@ def _posterior(
     seed: int,
 ) -> dict[str, Any] | None:
     prior, likelihood = surrogate.law.prior, surrogate.likelihood
-    if likelihood is Likelihood.NONE or len(prior) not in NODES:
+    if likelihood is Likelihood.NONE:
         return None
     truth = exact_log_prob(simulator) if simulator else None
     rng = np.random.default_rng([seed, 1])
@@ -209,6 +210,8 @@ def _posterior(
     if not len(rows):
         return None
     theta, x = theta[rows], x[rows]
+    if len(prior) not in NODES:
+        return _by_draws(surrogate, x[:BY_DRAWS], truth, draws, seed)
     model = grid_posterior(of_surrogate(surrogate, x, draws=draws, seed=seed), prior, len(x))
     exact = grid_posterior(of_exact(truth, x), prior, len(x)) if truth else None
     found = agreement(exact, model) if exact else None
@@ -223,6 +226,29 @@ def _posterior(
         if simulator and truth
         else None,
         "examples": _examples(prior.names[0], theta, x, exact, model),
+    }
+
+
+def _by_draws(
+    surrogate: Surrogate, x: Array, truth: LogProb | None, draws: int, seed: int
+) -> dict[str, Any] | None:
+    """The same of more parameters than a grid has, from draws: no distances of densities."""
+    if truth is None:
+        return None
+    prior, n = surrogate.law.prior, len(x)
+    exact = smc(of_exact(truth, x), prior, n, seed=seed)
+    model = smc(of_surrogate(surrogate, x, draws=draws, seed=seed), prior, n, seed=seed)
+    unknown = np.full(n, np.nan)
+    found = Agreement((model.mean - exact.mean) / exact.sd, model.sd / exact.sd, unknown, unknown)
+    return {
+        "likelihood": surrogate.likelihood,
+        "observations": n,
+        "draws": draws,
+        "evaluations": model.diagnostics["evaluations"].mean(),
+        **_figures(found) | dict.fromkeys(("tv", "c2st", "kl")),
+        "by_parameter": _by_parameter(found, prior.names),
+        "sets": None,
+        "examples": [],
     }
 
 

@@ -60,7 +60,8 @@ def validate(
             and its observables; files do not import code by themselves.
         rows: which rows of the data, as in 0:1000.
         draws: random draws for each log p(x|theta); the family's default if not given.
-        observations: rows whose posteriors are compared with the exact ones.
+        observations: rows whose posteriors are compared with the exact ones; of four and more
+            parameters ten at most.
         sweep: compare the family's samplers at 8 to 128 steps.
         family: package.module:Class of a family outside the registry; a checkpoint does not import
             code by itself.
@@ -117,8 +118,8 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     if posterior and posterior["mean_error"] is not None:
         words.append(
             f"posterior mean off by {posterior['mean_error']:.3f} exact widths, "
-            f"width ratio {posterior['std_ratio']:.3f}, "
-            f"C2ST {posterior['c2st']:.3f} (0.5 is perfect)"
+            f"width ratio {posterior['std_ratio']:.3f}"
+            + (f", C2ST {posterior['c2st']:.3f} (0.5 is perfect)" if posterior["c2st"] else "")
         )
     if not words and metrics["two_sample"]:
         test, js = metrics["two_sample"]["c2st"], metrics["two_sample"]["js"]
