@@ -59,6 +59,10 @@ def test_kernels_are_narrow_where_modes_are():
     np.testing.assert_allclose(found, exact, atol=0.12 * exact.max())
     assert control.max() < 0.6 * exact.max()
     assert 0.6 < narrowing(rng.normal(size=4000)) <= 1
+    for seed in range(50):  # whatever the draws, there is a width
+        few = np.random.default_rng(seed)
+        for some in (few.uniform(-1, 1, 50), few.standard_cauchy(60), few.integers(0, 60, 900)):
+            assert 0.2 <= narrowing(np.asarray(some, float)) <= 1
     assert narrowing(np.ones(100)) == narrowing(np.arange(3.0)) == 1
 
 

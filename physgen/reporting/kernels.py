@@ -27,6 +27,7 @@ REACH = 5
 FEWEST, BINS, ORDER, NARROWEST = 50, 1024, 7, 0.2
 """Of the plug-in width: distinct draws at least, bins, the derivative that it begins with, and the
 part of Scott's width that is the least."""
+TINY = 1e-300
 
 
 def narrowing(draws: Array) -> float:
@@ -46,10 +47,12 @@ def narrowing(draws: Array) -> float:
     def excess(t: float) -> float:
         f = roughness(ORDER, t)
         for s in range(ORDER - 1, 1, -1):
+            if not f > TINY:
+                return -1.0  # so smooth that any width is too small
             odd = math.prod(range(1, 2 * s, 2)) / math.sqrt(2 * math.pi)
             width = (2 * (1 + 0.5 ** (s + 0.5)) / 3 * odd / (k * f)) ** (2 / (3 + 2 * s))
             f = roughness(s, width)
-        return t - (2 * k * math.sqrt(math.pi) * f) ** (-2 / 5)
+        return t - (2 * k * math.sqrt(math.pi) * max(f, TINY)) ** (-2 / 5)
 
     try:
         t = float(brentq(excess, 1e-9, 0.1))
