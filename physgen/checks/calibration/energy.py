@@ -18,8 +18,8 @@ Stanberry, Grimit, Held & Johnson, TEST 17 (2008) 211). It is high where θ lies
 is to say the posterior is too narrow, or off. Ties are made continuous at random.
 
 Controls (:mod:`.controls`): draws that are 30 % too close to their mean, which must be caught; in
-one direction, of which it catches @THIN@; shifted by 0.3 widths, or of a wrong correlation, which
-it hardly sees.
+one direction only, which it catches of a thousand rows, too; shifted by 0.3 widths, or of a wrong
+correlation, which it sees half of the time or less, so that these are left to others.
 """
 
 from __future__ import annotations
