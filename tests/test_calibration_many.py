@@ -264,7 +264,7 @@ def test_the_page_of_six_parameters(six, right, monkeypatch):
     about = {"schema": "physgen/calibration/1", "network": {"family": "npe", "law": six.to_json()}}
     page = render(json.loads(json.dumps(right | about)))
     assert "worst of 6" in page
-    assert "drawn by the network under θ₁ ~ norm:1:2" in page
+    assert "posteriors drawn by the network under theta1 ~ norm(loc = 1, scale = 2)" in page
     assert page.count('class="ink full"') == 2
     assert "None" not in page
 

@@ -55,7 +55,7 @@ MARGINS = {"left": 0.09, "right": 0.99, "bottom": 0.1, "top": 0.95, "wspace": 0.
 def rank_histogram(ax: Axes, test: Mapping[str, Any], band: Sequence[float], what: str) -> None:
     """Histogram of ranks, with the band of a single bin and the controls."""
     top = _counts(ax, test, band)
-    ax.set(xlabel=what, ylabel="rows", ylim=(0, _room(test) * top))
+    ax.set(xlabel=what, ylabel="rows", ylim=(0, 1.3 * top))
     ax.legend(loc="upper center", ncols=2, fontsize=7.5)
 
 
@@ -71,13 +71,8 @@ def _counts(ax: Axes, test: Mapping[str, Any], band: Sequence[float]) -> float:
         top = max(top, counts.max())
         ax.stairs(counts, np.linspace(0, 1, len(counts) + 1), linewidth=1, **_style(name))
     ax.stairs(data, edges, color=SURROGATE, linewidth=1.8, label="measured")
-    ax.set(xlim=(0, 1), ylim=(0, 1.05 * top))
+    ax.set_xlim(0, 1)
     return float(top)
-
-
-def _room(test: Mapping[str, Any]) -> float:
-    """How much higher than what is drawn axes are, with a legend of so many lines above."""
-    return 1.3 if len(test["controls"]) <= 2 else 1.5
 
 
 def ecdf_difference(
@@ -87,7 +82,7 @@ def ecdf_difference(
     _differences(ax, test, levels, band)
     ax.set(xlabel=what, ylabel="distribution − uniform")
     bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top + (_room(test) + 0.1 - 1) * (top - bottom))
+    ax.set_ylim(bottom, top + 0.4 * (top - bottom))
     ax.legend(loc="upper center", ncols=2, fontsize=7.5)
 
 
@@ -106,6 +101,7 @@ def rank_histograms(
 ) -> None:
     """`rank_histogram` of each of many parameters, by their symbols."""
     _panels(figure, tests, lambda ax, test: _counts(ax, test, band))
+    figure.axes[0].set_ylim(bottom=0)
     figure.supxlabel("posterior probability of less than the true value", fontsize=9)
     figure.supylabel("rows", fontsize=9)
 
@@ -135,8 +131,6 @@ def _panels(
     for ax, (symbol, test) in zip(shown, tests.items(), strict=True):
         draw(ax, test)
         ax.set_title(symbol, loc="center", fontsize=9)
-    low, high = np.transpose([ax.get_ylim() for ax in shown])
-    shown[0].set_ylim(low.min(), high.max())
     for ax in axes.ravel()[len(tests) :]:
         ax.set_visible(False)
     figure.legend(*shown[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
