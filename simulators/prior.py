@@ -48,6 +48,9 @@ class Prior:
         correlation: of the normal scores of two parameters, −1 < r < 1; 0 for the rest.
         **parameters: in the order of θ's columns.
 
+    Attributes:
+        matrix: correlation of the normal scores, (D, D).
+
     Raises:
         ValueError: no free parameter, a law that is none, or a correlation that cannot be.
     """
@@ -66,21 +69,21 @@ class Prior:
         if not self.parameters:
             raise ValueError("a prior needs at least one parameter, for example Box(beta=(0, 1))")
         self.correlation = {k: float(r) for k, r in correlation.items() if r != 0}
-        self._matrix = np.eye(len(self))
+        self.matrix = np.eye(len(self))
         for pair, r in self.correlation.items():
             if len(set(pair)) != 2 or not set(pair) <= set(self.names):
                 raise ValueError(
                     f"correlation: expected two of {', '.join(self.names)}, got {pair}"
                 )
             i, j = (self.names.index(name) for name in pair)
-            self._matrix[i, j] = self._matrix[j, i] = r
+            self.matrix[i, j] = self.matrix[j, i] = r
         try:
-            self._root = np.linalg.cholesky(self._matrix)
+            self._root = np.linalg.cholesky(self.matrix)
         except np.linalg.LinAlgError:
             raise ValueError(
                 f"correlation: no normal law has {self.correlation}: the matrix is not positive"
             ) from None
-        tied = (self._matrix != 0).sum(0) > 1
+        tied = (self.matrix != 0).sum(0) > 1
         self._flat = np.array([p.flat for p in self.parameters]) & ~tied
 
     @classmethod
@@ -123,7 +126,7 @@ class Prior:
         return (
             isinstance(other, Prior)
             and self.every == other.every
-            and np.array_equal(self._matrix, other._matrix)
+            and np.array_equal(self.matrix, other.matrix)
         )
 
     def __hash__(self) -> int:
@@ -131,12 +134,8 @@ class Prior:
 
     def __repr__(self) -> str:
         def told(p: Parameter) -> str:
-            text = p.bounds
-            return (
-                f"{p.name}=({text.replace(':', ', ')})"
-                if isinstance(p.law, Uniform)
-                else (f"{p.name}={text}")
-            )
+            box = isinstance(p.law, Uniform)
+            return f"{p.name}=({p.bounds.replace(':', ', ')})" if box else f"{p.name}={p.bounds}"
 
         words = [told(p) for p in self.every]
         words += [f"correlation={self.correlation}"] if self.correlation else []
@@ -186,6 +185,10 @@ class Prior:
         """Finite θ between which nearly all of each lies, (2, D): its bounds, where flat."""
         return self.from_coordinates(self.ends.clip(-BULK, BULK))
 
+    def reaches(self, c: Array) -> NDArray[np.bool_]:
+        """Whether coordinates c (…, D) lie between their ends, (…,); NaN do not."""
+        return np.all(abs(c) <= self.ends[1], axis=-1)
+
     def to_coordinates(self, theta: Array) -> Array:
         """θ (…, D) in its units → c (…, D) float64."""
         theta = np.asarray(theta, dtype=np.float64)
@@ -214,8 +217,7 @@ class Prior:
         """Log density of the prior over coordinates c (…, D), (…,); −∞ beyond their ends."""
         c = np.asarray(c, dtype=np.float64)
         each = np.where(self._flat, -np.log(2), -0.5 * c**2 - HALF_LOG_2PI)
-        inside = (abs(c) <= self.ends[1]).all(-1)
-        return np.where(inside, each.sum(-1) + self._copula(c), -np.inf)
+        return np.where(self.reaches(c), each.sum(-1) + self._copula(c), -np.inf)
 
     def from_cube(self, u: Array) -> Array:
         """Independent uniform numbers u in [0, 1], (…, D), → θ (…, D) that follow the prior."""
@@ -223,7 +225,7 @@ class Prior:
         z: Any = self._tied(u) if self.correlation else None
         found = []
         for d, p in enumerate(self.parameters):
-            tied = z is not None and np.count_nonzero(self._matrix[d]) > 1
+            tied = z is not None and np.count_nonzero(self.matrix[d]) > 1
             found.append(p.from_coordinate(z[..., d], False) if tied else p.quantile(u[..., d]))
         return np.stack(found, -1).clip(self.low, self.high)
 

@@ -176,7 +176,7 @@ class GridPosterior:
         """log p(θ|x) of k points for each, (n, k, D) → (n, k); −∞ outside of the prior."""
         c = self.prior.to_coordinates(theta)
         points = [self[i : i + 1].on(tuple(one.T[..., None])).ravel() for i, one in enumerate(c)]
-        inside = self.prior.contains(theta) & (abs(c) <= self.prior.ends[1]).all(-1)
+        inside = self.prior.contains(theta) & self.prior.reaches(c)
         volume = np.log(self.prior.slope(np.where(inside[..., None], c, 0))).sum(-1)
         return np.where(inside, np.stack(points) - volume, -np.inf)
 

@@ -127,7 +127,7 @@ def smc(
     """
 
     def values(z: Array, which: Array) -> Array:
-        theta = prior.from_coordinates(from_scores(prior, z))
+        theta = from_scores(prior, z)
         some = () if len(which) == n else (which,)
         return checked_log_density(log_likelihood(theta, *some))
 
@@ -140,7 +140,7 @@ def smc(
         values = checked_log_density(log_likelihood(theta)) + prior.log_prob(theta)
         return values - told["log_evidence"][:, None]
 
-    theta = prior.from_coordinates(from_scores(prior, np.stack([one.z for one in found])))
+    theta = from_scores(prior, np.stack([one.z for one in found]))
     return Draws(theta[:, None], log_density, told)
 
 
@@ -218,7 +218,7 @@ def _start(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array,
     """Points of the prior where log p is finite, their log p, and the log of how many are."""
     z, log_l = np.empty((0, len(prior))), np.empty(0)
     for tries in range(1, TRIES + 1):
-        new = to_scores(prior, prior.to_coordinates(prior.sample(POINTS, rng)))
+        new = to_scores(prior, prior.sample(POINTS, rng))
         values = yield new
         z = np.concatenate([z, new[np.isfinite(values)]])
         log_l = np.concatenate([log_l, values[np.isfinite(values)]])
@@ -317,6 +317,6 @@ def _weighted(
     """n draws of a mixture with the prior, z (n, D), and their log weights, (n,)."""
     z = q.sample(n, rng)
     some = round(PRIOR * n)
-    z[:some] = to_scores(prior, prior.to_coordinates(prior.sample(some, rng)))
+    z[:some] = to_scores(prior, prior.sample(some, rng))
     values = yield z
     return z, values + scores_density(prior, z) - _log_proposal(q, prior, z)

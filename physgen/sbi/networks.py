@@ -303,10 +303,10 @@ class Network:
 
     def _inside(self, seen: Tensor, k: int, rng: np.random.Generator) -> tuple[Array, float]:
         """The first k draws (k, D) inside of the support, for features of one x, and the leak."""
-        ends, dims = self.law.prior.ends[1], len(self.law.prior)
+        prior, dims = self.law.prior, len(self.law.prior)
         c = np.empty((0, dims))
         while True:
-            inside = np.flatnonzero((abs(c) <= ends).all(-1))
+            inside = np.flatnonzero(prior.reaches(c))
             if len(inside) >= k:
                 return c[inside[:k]], 1 - k / (inside[k - 1] + 1)
             if len(inside) + 10 < LEAST_INSIDE * len(c):
