@@ -186,10 +186,15 @@ class InferredPosterior:
             raise UsageError(f"slice: expected values inside {known}, got {dict(at or {})}")
         return slice_of(log_density, known, self.theta, d, point, points)
 
+    @property
+    def _has_density(self) -> bool:
+        """Whether its method knows the density of θ."""
+        return not np.isnan(self.log_prob(self.theta[:, :1])).all()
+
     def _curve(self, name: str, prior: bool) -> tuple[Callable[[Array], Array], Prior, int]:
         """A log density of θ, the prior that it is inside of, and a parameter's column."""
         known, d = Law.from_json(self.about["law"]).prior, column_of(self.names, name)
-        if np.isnan(self.log_prob(self.theta[:, :1])).all():
+        if not self._has_density:
             raise UsageError(f"{self.method}: knows no density, so no profile and no slice")
 
         def log_density(theta: Array) -> Array:
@@ -253,7 +258,7 @@ class InferredPosterior:
         """
         names = parameters_in(interest, self.names)
         found = replace(self, about={**self.about, "interest": names})
-        if len(self) > CURVES or np.isnan(self.log_prob(self.theta[:, :1])).all():
+        if len(self) > CURVES or not self._has_density:
             return found
         pairs = [(self.profile(name), self.slice(name)) for name in names]
         curves = {

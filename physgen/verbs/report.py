@@ -12,6 +12,7 @@ from physgen.checks.two_sample.features import physics_of
 from physgen.dataset import Dataset
 from physgen.errors import DataError, PhysgenError, UsageError, as_written
 from physgen.priors import parameters_in
+from physgen.reporting.quantities import free
 from physgen.verbs.arguments import (
     DataLike,
     ObservedLike,
@@ -71,7 +72,7 @@ def report(
     found = reported(metrics)
     refuse_unless_posterior(found, predictive=predictive, interest=interest)
     if interest:
-        names = [p["name"] for p in found["law"]["prior"] if "value" not in p]
+        names = [p["name"] for p in free(found["law"]["prior"])]
         found = {**found, "interest": parameters_in(interest, names)}
         found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
     if predictive is None:
