@@ -159,11 +159,7 @@ def infer(
                 stop.hint = f"the trained network is kept: go on with physgen infer {path}"
 
         inferred = methods.infer_posteriors(source, x, options, tell, keep)
-        unlike = [
-            *methods.domain_warnings(source.law, found, iid),
-            *methods.contradictions(inferred.network or source.surrogate, found.x),
-        ]
-        posterior = products.InferredPosterior.of(source, inferred, options, found, unlike)
+        posterior = products.InferredPosterior.of(source, inferred, options, found)
         posterior = posterior.concerning(interest) if interest else posterior
     for line in posterior.warnings:
         log.warning("%s", headed(out, line))
