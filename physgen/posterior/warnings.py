@@ -70,8 +70,8 @@ def posterior_warnings(
     for p, flat, values in zip(prior.parameters, prior.flat, np.moveaxis(c, -1, 0), strict=True):
         mass = np.maximum(*(piled_up(s * values) for s in (1, -1))) if flat else far_out(values)
         if (mass > MOST).any():
-            where = f"at the edge of the prior, {p.bounds}; the truth may lie beyond"
-            where = where if flat else f"in the far tail of the prior, {p.bounds}"
+            where = f"at the edge of the prior, {p.text}; the truth may lie beyond"
+            where = where if flat else f"in the far tail of the prior, {p.text}"
             yield (
                 f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, n)} lies {where}: widen "
                 "the prior of the simulations"
@@ -82,7 +82,7 @@ def posterior_warnings(
         ratio = spread * (math.sqrt(3) if prior.flat[d] else 1)
         if (ratio > WIDE).all():
             yield (
-                f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.bounds} "
+                f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.text} "
                 f"({ratio.min():.2f} of it or more): x tells nothing of it, or nothing was learnt"
             )
 
