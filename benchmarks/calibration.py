@@ -14,6 +14,7 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,7 @@ class CorrelatedGaussian:
             name: (stats.norm(d, 2.0**d), "", rf"\theta_{{{d}}}")
             for d, name in enumerate(names, 1)
         }
-        pairs = zip(names, names[1:], strict=False)
-        return Prior(**laws, correlation=dict.fromkeys(pairs, self.tie))
+        return Prior(**laws, correlation=dict.fromkeys(pairwise(names), self.tie))
 
     @property
     def x_shape(self) -> tuple[int]:
@@ -128,6 +128,7 @@ class Exact:
 
     @cached_property
     def simulator(self) -> Any:
+        """Of the law."""
         return self.law.build()
 
     @property

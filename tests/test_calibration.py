@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 import physgen
 from physgen.checks.calibration.bartlett import Derivatives, derivatives, identities
+from physgen.checks.calibration.controls import controls_of
 from physgen.checks.calibration.coverage import credibility
 from physgen.checks.calibration.lc2st import LC2ST_DRAWS, Pairs, lc2st
 from physgen.checks.calibration.misspecification import misspecification, residuals, strangeness
@@ -351,7 +352,7 @@ def test_the_local_test_sees_where_posteriors_are_wrong():
     side = np.sign(good.features[:, :1])
     bad = good._replace(true=good.true + 0.5 * side)
     shown = np.argsort(good.features[:, 0])[[50, 500, 950]]
-    found = lc2st(bad, good, shown, 0)
+    found = lc2st(bad, good, controls_of(np.ones((len(good.true), 1, 1))), shown, 0)
     assert found["data"]["p_value"] < 1e-4
     assert found["own"]["p_value"] > 1e-3
     assert found["data"]["each"][1] > 10 * max(found["data"]["each"][[0, 2]])
@@ -392,10 +393,10 @@ def test_ranks_are_those_of_the_gaussian():
     around = prior.sample(len(x), np.random.default_rng(0))
     grid = grid_posterior(of_exact(simulator.log_prob, x), prior, len(x))
     z = (theta - mean)[:, 0] / sd
+    c, point = (prior.to_coordinates(t) for t in (theta, around))
     for posterior, width in ((grid, 1.0), (tempered(grid, 0.7**-2), 0.7)):
         cdf, mass, tarp = (
-            rank(posterior, theta, around, prior)
-            for rank in (rank_of_theta, credibility, mass_nearer)
+            rank(posterior, c, point) for rank in (rank_of_theta, credibility, mass_nearer)
         )
         np.testing.assert_allclose(cdf[:, 0], norm.cdf(z / width), atol=2e-3)
         np.testing.assert_allclose(mass, 1 - 2 * norm.sf(abs(z) / width), atol=0.02)
@@ -408,7 +409,8 @@ def test_ranks_are_those_of_the_gaussian():
 def test_log_p_at_the_mean_is_that_of_the_law():
     _, x = rows(50)
     found = posteriors_of(target_of(surrogate()), None, x, SIMULATOR.prior, samples=1, seed=0)
-    np.testing.assert_allclose(found.log_p, SIMULATOR.log_prob(found.mean, x), atol=1e-3)
+    at = SIMULATOR.prior.from_coordinates(found.mean)
+    np.testing.assert_allclose(found.log_p, SIMULATOR.log_prob(at, x), atol=1e-3)
 
 
 def test_derivatives_and_identities_of_a_gaussian():

@@ -63,9 +63,10 @@ def network_draws(
         DataError: draws that all lie outside of the prior.
     """
     own, known = of_network(network, x), network.law.prior
+    same = prior == known
 
     def weigh(theta: Array, i: int) -> Array:
-        log_w = prior.log_prob(theta) - known.log_prob(theta)
+        log_w = np.zeros(len(theta)) if same else prior.log_prob(theta) - known.log_prob(theta)
         if log_likelihood is not None:
             one, which = theta[None], np.array([i])
             log_w += log_likelihood(one, which)[0] - own(one, which)[0]

@@ -59,7 +59,7 @@ def calibration_sheet(
         "priors": [
             f"{labels.letter(p['name'])} {law_words(p)}" for p in metrics.get("prior") or []
         ],
-        "many": len(prior) > FEW,
+        "many": len(axes) > FEW,
     }
     plots = {part.key: [_drawn(p) for p in part.pictures] for part in parts}
     return Sheet("calibration.html", values, plots | {"corners": _corners(metrics, axes)})
@@ -92,7 +92,7 @@ def _corners(metrics: Mapping[str, Any], axes: list[str]) -> list[Drawing]:
         return [
             grid(uniform.corner, _of_draws(c, prior), axes, size=FULL)
             for c in every
-            if len(axes) == len(prior) == np.shape(c.get("draws"))[-1:][0]
+            if np.shape(c.get("draws"))[-1:] == (len(axes),)
         ]
     size = figures.SQUARE if len(axes) > 1 else figures.PANEL
     shown = [c for c in every if len(axes) == len(c["axes"])]

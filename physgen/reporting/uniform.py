@@ -54,6 +54,13 @@ MARGINS = {"left": 0.09, "right": 0.99, "bottom": 0.1, "top": 0.95, "wspace": 0.
 
 def rank_histogram(ax: Axes, test: Mapping[str, Any], band: Sequence[float], what: str) -> None:
     """Histogram of ranks, with the band of a single bin and the controls."""
+    top = _counts(ax, test, band)
+    ax.set(xlabel=what, ylabel="rows", ylim=(0, 1.3 * top))
+    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+
+
+def _counts(ax: Axes, test: Mapping[str, Any], band: Sequence[float]) -> float:
+    """Draw what a histogram of ranks has; the highest of its bins."""
     data = _floats(test["data"]["counts"])
     edges, top = np.linspace(0, 1, len(data) + 1), data.max()
     ax.axhspan(*band, color=GREY, alpha=0.35, linewidth=0, label="95 % of each bin")
@@ -64,30 +71,37 @@ def rank_histogram(ax: Axes, test: Mapping[str, Any], band: Sequence[float], wha
         top = max(top, counts.max())
         ax.stairs(counts, np.linspace(0, 1, len(counts) + 1), linewidth=1, **_style(name))
     ax.stairs(data, edges, color=SURROGATE, linewidth=1.8, label="measured")
-    ax.set(xlabel=what, ylabel="rows", xlim=(0, 1), ylim=(0, 1.3 * top))
-    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+    ax.set_xlim(0, 1)
+    return float(top)
 
 
 def ecdf_difference(
     ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any, what: str
 ) -> None:
     """Distribution function less the uniform one, with the band of all levels at once."""
+    _differences(ax, test, levels, band)
+    ax.set(xlabel=what, ylabel="distribution − uniform")
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top + 0.4 * (top - bottom))
+    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+
+
+def _differences(ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any) -> None:
+    """Draw what a difference of distribution functions has."""
     x, (low, high) = _floats(levels), _floats(band)
     ax.fill_between(x, low - x, high - x, color=GREY, alpha=0.35, linewidth=0, label="95 % of all")
     ax.axhline(0, color=INK, linewidth=0.8)
     for y, style in _lines(test):
         ax.plot(x, y - x, **style)
-    ax.set(xlabel=what, ylabel="distribution − uniform", xlim=(0, 1))
-    bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top + 0.4 * (top - bottom))
-    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+    ax.set_xlim(0, 1)
 
 
 def rank_histograms(
     figure: Figure, tests: Mapping[str, Mapping[str, Any]], band: Sequence[float]
 ) -> None:
     """`rank_histogram` of each of many parameters, by their symbols."""
-    _panels(figure, tests, lambda ax, test: rank_histogram(ax, test, band, ""), "rows")
+    _panels(figure, tests, lambda ax, test: _counts(ax, test, band), "rows")
+    figure.axes[0].set_ylim(bottom=0)
 
 
 def ecdf_differences(
@@ -97,17 +111,14 @@ def ecdf_differences(
     band: Any,
 ) -> None:
     """`ecdf_difference` of each of many parameters, by their symbols."""
-
-    def draw(ax: Axes, test: Mapping[str, Any]) -> None:
-        ecdf_difference(ax, test, levels, band, "")
-
-    _panels(figure, tests, draw, "distribution − uniform")
+    what = "distribution − uniform"
+    _panels(figure, tests, lambda ax, test: _differences(ax, test, levels, band), what)
 
 
 def _panels(
     figure: Figure,
     tests: Mapping[str, Mapping[str, Any]],
-    draw: Callable[[Axes, Mapping[str, Any]], None],
+    draw: Callable[[Axes, Mapping[str, Any]], Any],
     what: str,
 ) -> None:
     """A panel of each parameter on common axes, and one legend for all."""
@@ -117,9 +128,7 @@ def _panels(
     shown = axes.ravel()[: len(tests)]
     for ax, (symbol, test) in zip(shown, tests.items(), strict=True):
         draw(ax, test)
-        ax.set(xlabel="", ylabel="")
         ax.set_title(symbol, loc="center", fontsize=9)
-        ax.get_legend().remove()
     for ax in axes.ravel()[len(tests) :]:
         ax.set_visible(False)
     figure.legend(*shown[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,

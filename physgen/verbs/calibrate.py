@@ -53,19 +53,22 @@ def calibrate(
     force: bool = False,
     **use: Unpack[UseOptions],
 ) -> Scores:
-    """Check that posteriors are right, on the grid, without an exact answer.
+    """Check that posteriors are right, without an exact answer, for any number of parameters.
 
     Ranks of theta (SBC), coverage, TARP, energy score, LC2ST, Bartlett's identities, predictive
-    checks and misspecification. Each has controls, posteriors that are 30 % too narrow or shifted
-    by 0.3 widths, which must be caught; if they are not, the rows are too few for a verdict.
+    checks and misspecification. Each has controls, posteriors that are 30 % too narrow, shifted by
+    0.3 widths or of a wrong correlation, which must be caught; if they are not, the rows are too
+    few for a verdict. Posteriors of one to three parameters are computed on the grid. Of more,
+    NPE, FMPE and NPSE draw them themselves; all else, by a tempered population, asks for about
+    10,000 log p(x|theta) for each row.
 
     Args:
-        model: checkpoint of a surrogate with a likelihood, or trained network of infer, of one
-            to three parameters.
+        model: checkpoint of a surrogate with a likelihood, or trained network of infer.
         data: dataset that was not trained on, its theta drawn from its prior; of x without theta
             only predictive checks and misspecification are judged.
         out: calibration.json to write.
-        rows: which rows of the data, as in 0:200; the first 1000 if not given.
+        rows: which rows of the data, as in 0:200; the first 1000 if not given, or 500 of a
+            surrogate of more than three parameters.
         prior: narrower bounds of a parameter that is uniform, as in beta=0.2:0.6; may be repeated;
             rows outside are left out.
         draws: random draws for each log p(x|theta); the family's default for posteriors if not
@@ -86,7 +89,11 @@ def calibrate(
     Example:
         physgen calibrate cvae.pt test.h5 -o calibration.json
     """
-    from physgen.checks.calibration.run import CALIBRATION_SECTIONS, MOST_ROWS, calibration
+    from physgen.checks.calibration.run import (
+        CALIBRATION_SECTIONS,
+        calibration,
+        default_rows,
+    )
     from physgen.checks.calibration.verdicts import calibration_summary
 
     require(samples=(samples, 1), draws=(draws, 1), seed=(seed, 0))
@@ -101,7 +108,9 @@ def calibrate(
         )
     held_out = open_observed(data, source.law.x_shape)
     held_out.require_prior("calibrate judges theta of the prior; simulate some")
-    found = held_out.read(rows, whole=True) if rows else held_out.read(slice(0, MOST_ROWS))
+    found = (
+        held_out.read(rows, whole=True) if rows else held_out.read(slice(0, default_rows(target)))
+    )
     warn_of_failed(held_out.path, held_out.failures)
     theirs = found.meta.law.prior if found.meta else source.law.prior
     box = common_prior(source.law.prior, theirs, prior)

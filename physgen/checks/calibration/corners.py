@@ -14,7 +14,8 @@ from simulators.base import Array
 
 __all__ = ["corner_densities", "corners_of"]
 
-SHOWN, SIDE, DRAWN = 3, 50, 1000
+SHOWN, PLANES, SIDE, DRAWN = 3, 60, 50, 1000
+"""Posteriors, and planes of all, at most; points of an axis; draws of each posterior."""
 
 
 def corners_of(run: Run) -> list[dict[str, Any]]:
@@ -23,8 +24,9 @@ def corners_of(run: Run) -> list[dict[str, Any]]:
     On a grid densities, else draws.
     """
     _, theta, x, posteriors = run.data
-    found = []
-    for i in evenly_ranked(posteriors.mean[:, 0] if theta is None else theta[:, 0], SHOWN):
+    found, planes = [], len(run.prior) * (len(run.prior) - 1) // 2
+    count = min(SHOWN, PLANES // max(planes, 1) or 1)
+    for i in evenly_ranked(posteriors.mean[:, 0] if theta is None else theta[:, 0], count):
         some = np.array([i])
         posterior = run.target.posterior(x[some], some, run.prior, DRAWN, run.seed)
         if isinstance(posterior, GridPosterior):

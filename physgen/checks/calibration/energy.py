@@ -18,8 +18,8 @@ Stanberry, Grimit, Held & Johnson, TEST 17 (2008) 211). It is high where θ lies
 is to say the posterior is too narrow, or off. Ties are made continuous at random.
 
 Controls (:mod:`.controls`): draws that are 30 % too close to their mean, which must be caught; in
-one direction, of which it catches @THIN@; shifted by 0.3 widths, or of a wrong correlation, which
-it hardly sees.
+one direction only, which it catches of a thousand rows, too; shifted by 0.3 widths, or of a wrong
+correlation, which it sees half of the time or less, so that these are left to others.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ __all__ = ["ENERGY_SCORE", "EnergyScores", "energy_scores"]
 
 HELD = 2**21
 """Numbers of distances that are held at once."""
+DRAWN = ("narrow", "shifted")
+"""Controls in its pictures."""
 
 
 class EnergyScores(NamedTuple):
@@ -127,11 +129,14 @@ def _part(section: Section, result: Section, labels: Labels) -> PagePart:
         [names[name], *((score[k]["mean"], score[k]["se"]) for k in means)]
         for name, score in scores.items()
     ]
+    drawn = {k: v for k, v in (section.get("controls") or {}).items() if k in DRAWN}
     return PagePart(
         "energy_score",
         "Energy score",
         "No energy score in these metrics.",
-        rank_pictures(section, result, "rank of the energy score of θ among draws"),
+        rank_pictures(
+            {**section, "controls": drawn}, result, "rank of the energy score of θ among draws"
+        ),
         "Rank of the energy score of the true parameter among those of draws of its posterior",
         "How far θ lies from draws of its posterior, all parameters together, ranked among draws "
         "in its place. Flat if posteriors are right; a slope to the right if θ lies too far out: "

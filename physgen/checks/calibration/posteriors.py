@@ -41,8 +41,9 @@ __all__ = ["Posteriors", "posteriors_of", "tempered"]
 
 POINTS, ROWS = 2**17, 50
 """Points of fine grids that are held at once; rows whose posteriors are drawn at once."""
-RANKED, MOMENTS = 100, 300
-"""Draws among which θ is ranked, and others that tell a posterior's moments."""
+RANKED, MOMENTS, FEW_MOMENTS = 100, 300, 100
+"""Draws among which θ is ranked, and others that tell a posterior's moments; or fewer, of those
+in which nothing is ranked."""
 TINY = np.finfo(float).tiny
 
 
@@ -135,7 +136,7 @@ def posteriors_of(
             tick(i / len(x))
         some = np.arange(i, min(i + step, len(x)))
         c = None if theta is None else prior.to_coordinates(theta[some])
-        posterior = target.posterior(x[some], some, prior, max(RANKED, samples) + MOMENTS, seed)
+        posterior = target.posterior(x[some], some, prior, keeper.draws, seed)
         if isinstance(posterior, GridPosterior):
             parts.append(keeper.of_grid(posterior, c, around[some]))
         else:
@@ -164,7 +165,12 @@ class _Keeper:
     @property
     def ranked(self) -> int:
         """Draws among which θ is ranked."""
-        return max(RANKED, self.samples)
+        return max(RANKED, self.samples) if self.checks else self.samples
+
+    @property
+    def draws(self) -> int:
+        """Draws of each posterior, those that tell its moments included."""
+        return self.ranked + (MOMENTS if self.checks else FEW_MOMENTS)
 
     def of_grid(self, posterior: GridPosterior, c: Array | None, around: Array) -> Posteriors:
         """Of some posteriors on their grids, given the coordinates of θ and of points (n, D)."""
@@ -237,7 +243,8 @@ class _Keeper:
         return Posteriors(
             found, mean, sd, correlation,
             self.prior.from_coordinates(ranked[:, : self.samples]),
-            log_p - self.prior.log_density(mean), gain, _trusted(told, n), np.broadcast_to(told.get("evaluations", 0), n),
+            log_p - self.prior.log_density(mean), gain,
+            _trusted(told, n), np.broadcast_to(told.get("evaluations", 0), n),
         )  # fmt: skip
 
     def _density(self, posterior: Draws, c: Array) -> Array:

@@ -5,8 +5,8 @@ distances being those of the prior's own coordinates. It is uniform if posterior
 needs no density, and with enough points it is not only necessary but sufficient (Lemos et al.
 2023, arXiv:2302.03026).
 
-Control: posteriors that are 30 % too narrow. Of many parameters it sees one direction at a time,
-towards r, and so hardly what is wrong in few of them.
+Control: posteriors that are 30 % too narrow. It looks along one direction of each posterior,
+towards r, and hardly sees what is wrong in few directions, or between parameters.
 """
 
 from __future__ import annotations
