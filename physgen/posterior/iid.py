@@ -124,7 +124,7 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Region:
-    """A part of the prior's cube, with t in [−1, 1] for each of its axes.
+    """A box in the prior's coordinates, with t in [−1, 1] for each of its axes.
 
     Attributes:
         low: (D,).

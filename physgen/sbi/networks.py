@@ -410,7 +410,7 @@ def train(
 
     Args:
         method: one of `METHODS`.
-        law: what they follow; θ is uniform in its prior.
+        law: what they follow; its prior is that of θ.
         theta: (N, D) parameters.
         x: (N, *x_shape).
         epochs: epochs at most; until the validation loss has not improved for 20 if None.
