@@ -218,7 +218,7 @@ class Counted:
     def scores(self, z: Array) -> Array:
         """Log p(x|θ) p(θ) of normal scores z (N, D), (N,)."""
         prior = self.problem.prior
-        return self.flat(prior.from_coordinates(from_scores(prior, z))) + scores_density(prior, z)
+        return self.flat(from_scores(prior, z)) + scores_density(prior, z)
 
 
 Found = tuple[Array, float]
@@ -258,7 +258,7 @@ def by_sbi(log_p: Counted, prior: Prior, seed: int) -> Found:
             potential, normal_prior(prior), method="slice_np_vectorized", num_chains=20
         )
         z = posterior.sample((DRAWS,), x=torch.zeros(1, 1), show_progress_bars=False)
-    return prior.from_coordinates(from_scores(prior, z.double().numpy())), np.nan
+    return from_scores(prior, z.double().numpy()), np.nan
 
 
 def by_emcee(log_p: Counted, prior: Prior, seed: int) -> Found:
@@ -271,7 +271,7 @@ def by_emcee(log_p: Counted, prior: Prior, seed: int) -> Found:
     walkers.random_state = np.random.RandomState(seed).get_state()
     walkers.run_mcmc(start, STEPS)
     z = walkers.get_chain(discard=BURNT, flat=True)
-    return prior.from_coordinates(from_scores(prior, z)), np.nan
+    return from_scores(prior, z), np.nan
 
 
 METHODS: Mapping[str, Callable[[Counted, Prior, int], Found]] = {

@@ -71,7 +71,7 @@ def restrict_prior(
         k = support.get(p.name, p)
         if p.low < k.low or p.high > k.high:
             raise UsageError(
-                f"prior: expected {p.name} within {k.bounds}, where {who} it, got {p.bounds}"
+                f"prior: expected {p.name} within {k.text}, where {who} it, got {p.text}"
             )
     return prior
 
@@ -115,8 +115,8 @@ def _cut(data: Prior, bounds: Prior | Mapping[str, Any] | None, who: str) -> Pri
     for p, q in changed:
         if not (isinstance(p.law, Uniform) and isinstance(q.law, Uniform)) or data.correlation:
             raise UsageError(
-                f"prior: theta of the data follow {p.name} = {p.bounds}, and no part of them "
-                f"{q.bounds}; judge data that were drawn from the prior of the posteriors"
+                f"prior: theta of the data follow {p.name} = {p.text}, and no part of them "
+                f"{q.text}; judge data that were drawn from the prior of the posteriors"
             )
     return restrict_prior(data, bounds, who)
 
@@ -144,12 +144,11 @@ def truncated_prior(prior: Prior, box: Array) -> tuple[Prior, list[str]]:
         the prior, and the names of parameters that keep their whole law: those that are
         correlated, or of whose law scipy has no part.
     """
-    tied = {name for pair in prior.correlation for name in pair}
     laws, whole = {}, []
     for p, low, high in zip(prior.parameters, *box.tolist(), strict=True):
         if low <= p.low and high >= p.high:
             continue
-        part = None if p.name in tied else _part(p, max(low, p.low), min(high, p.high))
+        part = None if p.name in prior.tied else _part(p, max(low, p.low), min(high, p.high))
         if part is None:
             whole.append(p.name)
         else:

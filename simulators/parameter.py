@@ -290,7 +290,7 @@ class Parameter:
         return law.ppf(u if isinstance(law, Uniform) else u.clip(LEAST, 1 - LEAST))
 
     @property
-    def bounds(self) -> str:
+    def text(self) -> str:
         """Its law as text, as in ``--prior``: low:high, or norm:0:1."""
         return f"{self.law:.12g}" if isinstance(self.law, float) else _named(self.law)
 

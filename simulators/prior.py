@@ -23,11 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.parameter import HALF_LOG_2PI, LEAST, Parameter, Uniform
+from simulators.parameter import HALF_LOG_2PI, LEAST, Array, Parameter, Uniform
 
 __all__ = ["REACH", "Box", "Prior"]
 
-Array = NDArray[Any]
 REACH, BULK = 8.0, 2.5
 """Where the normal coordinates end, and where nearly all of them lie."""
 
@@ -48,6 +47,12 @@ class Prior:
         correlation: of the normal scores of two parameters, −1 < r < 1; 0 for the rest.
         **parameters: in the order of θ's columns.
 
+    Attributes:
+        parameters: that are free, in the order of θ's columns.
+        every: these and the fixed ones.
+        matrix: correlation of the normal scores, (D, D).
+        flat: which coordinates it is uniform over, (D,); over the others it is normal.
+
     Raises:
         ValueError: no free parameter, a law that is none, or a correlation that cannot be.
     """
@@ -66,22 +71,21 @@ class Prior:
         if not self.parameters:
             raise ValueError("a prior needs at least one parameter, for example Box(beta=(0, 1))")
         self.correlation = {k: float(r) for k, r in correlation.items() if r != 0}
-        self._matrix = np.eye(len(self))
+        self.matrix = np.eye(len(self))
         for pair, r in self.correlation.items():
             if len(set(pair)) != 2 or not set(pair) <= set(self.names):
                 raise ValueError(
                     f"correlation: expected two of {', '.join(self.names)}, got {pair}"
                 )
             i, j = (self.names.index(name) for name in pair)
-            self._matrix[i, j] = self._matrix[j, i] = r
+            self.matrix[i, j] = self.matrix[j, i] = r
         try:
-            self._root = np.linalg.cholesky(self._matrix)
+            self._root = np.linalg.cholesky(self.matrix)
         except np.linalg.LinAlgError:
             raise ValueError(
                 f"correlation: no normal law has {self.correlation}: the matrix is not positive"
             ) from None
-        tied = (self._matrix != 0).sum(0) > 1
-        self._flat = np.array([p.flat for p in self.parameters]) & ~tied
+        self.flat = np.array([p.flat and p.name not in self.tied for p in self.parameters])
 
     @classmethod
     def _of(
@@ -100,6 +104,11 @@ class Prior:
     def fixed(self) -> dict[str, float]:
         """The values of those that are fixed."""
         return {p.name: p.law for p in self.every if isinstance(p.law, float)}
+
+    @property
+    def tied(self) -> set[str]:
+        """Names of those that are correlated."""
+        return {name for pair in self.correlation for name in pair}
 
     @property
     def low(self) -> Array:
@@ -123,7 +132,7 @@ class Prior:
         return (
             isinstance(other, Prior)
             and self.every == other.every
-            and np.array_equal(self._matrix, other._matrix)
+            and np.array_equal(self.matrix, other.matrix)
         )
 
     def __hash__(self) -> int:
@@ -131,12 +140,8 @@ class Prior:
 
     def __repr__(self) -> str:
         def told(p: Parameter) -> str:
-            text = p.bounds
-            return (
-                f"{p.name}=({text.replace(':', ', ')})"
-                if isinstance(p.law, Uniform)
-                else (f"{p.name}={text}")
-            )
+            pair = isinstance(p.law, Uniform)
+            return f"{p.name}=({p.text.replace(':', ', ')})" if pair else f"{p.name}={p.text}"
 
         words = [told(p) for p in self.every]
         words += [f"correlation={self.correlation}"] if self.correlation else []
@@ -169,27 +174,26 @@ class Prior:
     @property
     def ends(self) -> Array:
         """Least and greatest coordinates, (2, D): ∓1, or ∓8 where the law has a normal one."""
-        return np.where(self._flat, 1.0, REACH) * np.array([[-1.0], [1.0]])
-
-    @property
-    def flat(self) -> NDArray[np.bool_]:
-        """Which coordinates the prior is uniform over, (D,); over the others it is normal."""
-        return self._flat
+        return np.where(self.flat, 1.0, REACH) * np.array([[-1.0], [1.0]])
 
     @property
     def affine(self) -> NDArray[np.bool_]:
         """Which coordinates are θ but for its unit and origin, (D,)."""
-        return self._flat & [isinstance(p.law, Uniform) for p in self.parameters]
+        return self.flat & [isinstance(p.law, Uniform) for p in self.parameters]
 
     @property
     def bulk(self) -> Array:
         """Finite θ between which nearly all of each lies, (2, D): its bounds, where flat."""
         return self.from_coordinates(self.ends.clip(-BULK, BULK))
 
+    def reaches(self, c: Array) -> NDArray[np.bool_]:
+        """Whether coordinates c (…, D) lie between their ends, (…,); NaN do not."""
+        return np.all(abs(c) <= self.ends[1], axis=-1)
+
     def to_coordinates(self, theta: Array) -> Array:
         """θ (…, D) in its units → c (…, D) float64."""
         theta = np.asarray(theta, dtype=np.float64)
-        every = zip(self.parameters, self._flat, np.moveaxis(theta, -1, 0), strict=True)
+        every = zip(self.parameters, self.flat, np.moveaxis(theta, -1, 0), strict=True)
         return np.stack([p.to_coordinate(t, bool(flat)) for p, flat, t in every], -1)
 
     def from_coordinates(self, c: Array) -> Array:
@@ -199,7 +203,7 @@ class Prior:
 
     def column(self, d: int, c: Array) -> Array:
         """Coordinates c (…) of parameter d → θ_d (…)."""
-        return self.parameters[d].from_coordinate(np.asarray(c), bool(self._flat[d]))
+        return self.parameters[d].from_coordinate(np.asarray(c), bool(self.flat[d]))
 
     def slope(self, c: Array) -> Array:
         """How much θ changes with each coordinate at c (…, D), dθ/dc, (…, D)."""
@@ -208,26 +212,25 @@ class Prior:
 
     def column_slope(self, d: int, c: Array) -> Array:
         """dθ_d/dc at coordinates c (…) of parameter d, (…)."""
-        return self.parameters[d].slope(np.asarray(c), bool(self._flat[d]))
+        return self.parameters[d].slope(np.asarray(c), bool(self.flat[d]))
 
     def log_density(self, c: Array) -> Array:
         """Log density of the prior over coordinates c (…, D), (…,); −∞ beyond their ends."""
         c = np.asarray(c, dtype=np.float64)
-        each = np.where(self._flat, -np.log(2), -0.5 * c**2 - HALF_LOG_2PI)
-        inside = (abs(c) <= self.ends[1]).all(-1)
-        return np.where(inside, each.sum(-1) + self._copula(c), -np.inf)
+        each = np.where(self.flat, -np.log(2), -0.5 * c**2 - HALF_LOG_2PI)
+        return np.where(self.reaches(c), each.sum(-1) + self._copula(c), -np.inf)
 
     def from_cube(self, u: Array) -> Array:
         """Independent uniform numbers u in [0, 1], (…, D), → θ (…, D) that follow the prior."""
         u = np.asarray(u, dtype=np.float64)
-        z: Any = self._tied(u) if self.correlation else None
-        found = []
-        for d, p in enumerate(self.parameters):
-            tied = z is not None and np.count_nonzero(self._matrix[d]) > 1
-            found.append(p.from_coordinate(z[..., d], False) if tied else p.quantile(u[..., d]))
+        z = self._scores(u) if self.correlation else u
+        found = [
+            p.from_coordinate(z[..., d], False) if p.name in self.tied else p.quantile(u[..., d])
+            for d, p in enumerate(self.parameters)
+        ]
         return np.stack(found, -1).clip(self.low, self.high)
 
-    def _tied(self, u: Array) -> Array:
+    def _scores(self, u: Array) -> Array:
         """Correlated normal scores of uniform numbers u (…, D), (…, D)."""
         from scipy.special import ndtri
 
@@ -291,10 +294,9 @@ class Prior:
         return Prior._of(list(self._replaced(laws)), self.correlation)
 
     def _replaced(self, laws: Mapping[str, Any]) -> Iterator[Parameter]:
-        tied = {name for pair in self.correlation for name in pair}
         for p in self.every:
             new = Parameter.of(p.name, laws[p.name]) if p.name in laws else p
-            if new.fixed and p.name in tied:
+            if new.fixed and p.name in self.tied:
                 raise ValueError(f"prior: {p.name} is correlated, and cannot be fixed")
             yield Parameter(p.name, new.law, new.unit or p.unit, new.latex or p.latex)
 
@@ -302,7 +304,7 @@ class Prior:
         """Log density of the copula at normal scores z (…, D), (…,)."""
         if not self.correlation:
             return np.zeros(z.shape[:-1])
-        tied = np.where(self._flat, 0, z)
+        tied = np.where(self.flat, 0, z)
         white = np.linalg.solve(self._root, tied[..., None])[..., 0]
         return ((tied**2 - white**2).sum(-1)) / 2 - np.log(np.diag(self._root)).sum()
 
@@ -314,8 +316,8 @@ class Prior:
             ValueError: what is no law.
         """
         if isinstance(laws, Prior):
-            return {p.name: p.bounds for p in laws.every}
-        return {name: Parameter.of(name, law).bounds for name, law in (laws or {}).items()}
+            return {p.name: p.text for p in laws.every}
+        return {name: Parameter.of(name, law).text for name, law in (laws or {}).items()}
 
     def to_json(self) -> list[dict[str, Any]]:
         """The prior as data: one mapping a parameter.

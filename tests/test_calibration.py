@@ -396,8 +396,7 @@ def test_ranks_are_those_of_the_gaussian():
     c, point = (prior.to_coordinates(t) for t in (theta, around))
     for posterior, width in ((grid, 1.0), (tempered(grid, 0.7**-2), 0.7)):
         cdf, mass, tarp = (
-            rank(posterior, c, point)
-            for rank in (rank_of_theta, credibility, mass_nearer)
+            rank(posterior, c, point) for rank in (rank_of_theta, credibility, mass_nearer)
         )
         np.testing.assert_allclose(cdf[:, 0], norm.cdf(z / width), atol=2e-3)
         np.testing.assert_allclose(mass, 1 - 2 * norm.sf(abs(z) / width), atol=0.02)

@@ -167,7 +167,7 @@ def test_text_and_objects_are_the_same_law():
     }  # fmt: skip
     for text, law in pairs.items():
         assert Prior(a=text) == Prior(a=law)
-        assert Prior(a=Prior(a=law).parameters[0].bounds) == Prior(a=law)
+        assert Prior(a=Prior(a=law).parameters[0].text) == Prior(a=law)
     assert law_of("0.2:0.6") == law_of((0.2, 0.6))
     assert Prior(a=(stats.norm(0, 1), "m", "x")).parameters[0].symbol == "$x$ [m]"
 

@@ -21,7 +21,7 @@ from physgen.posterior.base import Draws
 from physgen.posterior.convergence import effective_size, split_r_hat
 from physgen.posterior.grid import GRID, grid_posterior, of_exact, of_network
 from physgen.posterior.mcmc import mcmc
-from physgen.posterior.warnings import posterior_warnings, training_warnings
+from physgen.posterior.warnings import domain_warnings, posterior_warnings, training_warnings
 from physgen.sbi.manners import Tracker, visiting
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
@@ -656,11 +656,11 @@ def test_a_stranger_is_named(files, tmp_path, caplog):
     ising = physgen.read(files / "test.h5", slice(0, 2))
     meta = ising.meta
     other = replace(meta, law=replace(meta.law, options={**meta.law.options, "theta": "h"}))
-    lines = list(methods.domain_warnings(meta.law, replace(ising, meta=other)))
+    lines = list(domain_warnings(meta.law, replace(ising, meta=other)))
     assert lines == ["was made with theta = h, the training with beta"]
     stranger = replace(ising, meta=replace(meta, law=replace(meta.law, simulator="spins")))
-    assert "is x of spins" in next(methods.domain_warnings(meta.law, stranger))
-    assert list(methods.domain_warnings(meta.law, ising)) == []
+    assert "is x of spins" in next(domain_warnings(meta.law, stranger))
+    assert list(domain_warnings(meta.law, ising)) == []
 
 
 def test_mass_at_the_edge_is_named(files, tmp_path, caplog):

@@ -125,8 +125,8 @@ def joint_law(parts: Sequence[Dataset]) -> Law:
     """
     first, laws = parts[0], [part.law for part in parts]
     for part, law in zip(parts, laws, strict=True):
-        for name, value in what(laws[0]).items():
-            if (theirs := what(law).get(name)) != value:
+        for name, value in in_common(laws[0]).items():
+            if (theirs := in_common(law).get(name)) != value:
                 raise UsageError(
                     f"{part.name}: expected {name} {value!r}, as in {first.name}, got {theirs!r}; "
                     "rows of different laws cannot be joined"
@@ -143,8 +143,8 @@ def joint_law(parts: Sequence[Dataset]) -> Law:
     return replace(laws[0], prior=widest.pop(), dtype=dtype)
 
 
-def what(law: Law) -> dict[str, Any]:
-    """What of their laws datasets must have in common to be joined, by its name."""
+def in_common(law: Law) -> dict[str, Any]:
+    """What laws must have in common for their rows to be joined, by its name."""
     named = {name: getattr(law, name) for name in ALIKE}
     parameters = [p.name for p in law.prior.every]
     return named | dict(law.options) | {"parameters": parameters, "fixed": law.prior.fixed}

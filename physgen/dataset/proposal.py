@@ -91,9 +91,7 @@ class Proposal:
         noise = rng.standard_normal((n, self.roots.shape[1]))
         spread = np.sqrt(self.widen**2 - 1) * np.einsum("nr,nrd->nd", noise, self.roots[which])
         c = self.coordinates[which, pick] + spread
-        ends = self.prior.ends
-        inside = ((c >= ends[0]) & (c <= ends[1])).all(-1)
-        return self.prior.from_coordinates(c.clip(*ends)), inside
+        return self.prior.from_coordinates(c.clip(*self.prior.ends)), self.prior.reaches(c)
 
     @property
     def box(self) -> Array:

@@ -45,7 +45,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
     summary, seen = summaries(law, x, x), summaries(law, x, observed)
     scale = summary.std(0)
     scale = np.where(scale > 0, scale, 1.0)
-    z = to_scores(law.prior, law.prior.to_coordinates(theta))
+    z = to_scores(law.prior, theta)
     kept, distances = [], []
     for one in seen:
         off = (summary - one) / scale
@@ -57,8 +57,7 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
         slope = np.linalg.lstsq(weight * design, weight * z[rows], rcond=None)[0]
         kept.append(from_scores(law.prior, z[rows] - off[rows] @ slope[1:]))
         distances.append(most)
-    chains = law.prior.from_coordinates(np.stack(kept))[:, None]
-    return Draws(chains, unknown, {"distance": np.array(distances)[:, None]})
+    return Draws(np.stack(kept)[:, None], unknown, {"distance": np.array(distances)[:, None]})
 
 
 def unknown(theta: Array) -> Array:

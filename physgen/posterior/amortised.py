@@ -85,10 +85,8 @@ def network_draws(
 
     told = {"leak": np.array([row.leak for row in rows])}
     if any(np.ptp(row.log_weights) for row in rows):
-        told |= {
-            name: np.concatenate([f(row.log_weights[None]) for row in rows])
-            for name, f in (("effective_sample", effective_sample), ("pareto_k", pareto_k))
-        }
+        for name, of in (("effective_sample", effective_sample), ("pareto_k", pareto_k)):
+            told[name] = np.array([of(row.log_weights) for row in rows])
     told |= {} if log_likelihood is None else {"log_evidence": log_z}
     return Draws(np.stack(theta)[:, None], log_density, told)
 
@@ -108,7 +106,7 @@ class _Weighted(NamedTuple):
 
     def resampled(self, k: int, rng: np.random.Generator) -> Array:
         """k of them, as their weights say, (k, D)."""
-        return resampled(self.theta[None], smoothed(self.log_weights[None]), k, rng)[0]
+        return resampled(self.theta, smoothed(self.log_weights), k, rng)
 
     @property
     def log_mean(self) -> float:
@@ -128,7 +126,7 @@ def _weighted(
 
     theta, leak = draw(k)
     log_w = weigh(theta, i)
-    worth = float(effective_sample(log_w[None])[0]) / k
+    worth = float(effective_sample(log_w)) / k
     if (many := round(k / max(worth, 1 / MOST))) > k:
         theta, leak = draw(many)  # the first k are the same
         log_w = np.concatenate([log_w, weigh(theta[k:], i)])

@@ -14,7 +14,7 @@ answers in it, goes through the prior's map.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -72,6 +72,15 @@ class GridPosterior:
             self.resolved[rows],
             {name: values[rows] for name, values in self.told.items()},
         )
+
+    def normalised(self) -> GridPosterior:
+        """The same for `values` that are a log density but for a constant of each observation.
+
+        Where `log_evidence` was that constant, it is the evidence now.
+        """
+        log_mass = np.log(integral(list(self.axes), self.density))
+        values = self.values - log_mass.reshape(-1, *[1] * len(self.axes))
+        return replace(self, values=values, log_evidence=self.log_evidence + log_mass)
 
     @property
     def diagnostics(self) -> dict[str, Array]:
@@ -176,7 +185,7 @@ class GridPosterior:
         """log p(θ|x) of k points for each, (n, k, D) → (n, k); −∞ outside of the prior."""
         c = self.prior.to_coordinates(theta)
         points = [self[i : i + 1].on(tuple(one.T[..., None])).ravel() for i, one in enumerate(c)]
-        inside = self.prior.contains(theta) & (abs(c) <= self.prior.ends[1]).all(-1)
+        inside = self.prior.contains(theta) & self.prior.reaches(c)
         volume = np.log(self.prior.slope(np.where(inside[..., None], c, 0))).sum(-1)
         return np.where(inside, np.stack(points) - volume, -np.inf)
 

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from physgen.errors import DataError, UsageError
 from physgen.nn.tensors import tensor_of
 from physgen.posterior.density import GridPosterior
-from physgen.posterior.interpolation import along_last, cell_counts, curvatures, integral
+from physgen.posterior.interpolation import along_last, cell_counts, curvatures
 from simulators.base import Array, LogProb
 from simulators.prior import Prior
 
@@ -140,10 +140,8 @@ def grid_posterior(
         most = m if done == 1 else max(m, MOST[len(prior)])
         axes = [_zoom(a[~ready], w[~ready], most) for a, w in zip(axes, wishes, strict=True)]
     _, axes, values, peak, resolved = _joined(parts)
-    raw = GridPosterior(prior, tuple(axes), values, peak, evaluations, resolved)
-    log_mass = np.log(integral(list(raw.axes), raw.density))
-    values -= log_mass.reshape(-1, *[1] * len(axes))
-    return GridPosterior(prior, tuple(axes), values, peak + log_mass, evaluations, resolved)
+    found = GridPosterior(prior, tuple(axes), values, peak, evaluations, resolved)
+    return found.normalised()
 
 
 class _Part(NamedTuple):

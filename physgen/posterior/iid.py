@@ -29,7 +29,6 @@ from numpy.polynomial.chebyshev import chebpts1, chebvander
 
 from physgen.posterior.density import GridPosterior
 from physgen.posterior.grid import LogLikelihood, grid_posterior
-from physgen.posterior.interpolation import integral
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -125,7 +124,7 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Region:
-    """A part of the prior's cube, with t in [−1, 1] for each of its axes.
+    """A box in the prior's coordinates, with t in [−1, 1] for each of its axes.
 
     Attributes:
         low: (D,).
@@ -177,18 +176,9 @@ class _Region:
                         return None
                     values = np.insert(values, len(axes[d]) if side else 0, FLOOR, d)
                     axes[d] = np.insert(axes[d], len(axes[d]) if side else 0, end)
-        return normalised(prior, axes, values, peak)
-
-
-def normalised(prior: Prior, axes: list[Array], values: Array, peak: float) -> GridPosterior:
-    """The posterior of one observation with log density `values` + `peak`, (m, …, m), on axes."""
-    nodes, none = tuple(a[None] for a in axes), np.zeros(1, dtype=int)
-    raw = GridPosterior(prior, nodes, values[None], none, none, none == 0)
-    log_mass = np.log(integral(list(raw.axes), raw.density))
-    return GridPosterior(
-        prior, nodes, values[None] - log_mass.reshape(-1, *[1] * len(axes)), peak + log_mass,
-        none, none == 0,
-    )  # fmt: skip
+        nodes, none = tuple(a[None] for a in axes), np.zeros(1, dtype=int)
+        found = GridPosterior(prior, nodes, values[None], none + peak, none, none == 0)
+        return found.normalised()
 
 
 def spread_of(posterior: GridPosterior) -> tuple[Array, Array]:

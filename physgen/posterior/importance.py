@@ -31,13 +31,13 @@ def effective_sample(log_weights: Array) -> Array:
     """Independent draws that weighted ones are worth, (Σw)²/Σw².
 
     Args:
-        log_weights: (n, K), up to a constant of each row.
+        log_weights: (…, K), up to a constant of each row.
 
     Returns:
-        (n,), between 1 and K; 0 where all weights are 0.
+        (…,), between 1 and K; 0 where all weights are 0.
     """
     none = np.isneginf(log_weights.max(-1))
-    some = np.where(none[:, None], 0.0, log_weights)
+    some = np.where(none[..., None], 0.0, log_weights)
     found = np.exp(2 * logsumexp(some, axis=-1) - logsumexp(2 * some, axis=-1))
     return np.where(none, 0.0, found)
 
@@ -46,25 +46,25 @@ def pareto_k(log_weights: Array) -> Array:
     """Shape of the tail of the weights: below 0.7 they can be trusted.
 
     Args:
-        log_weights: (n, K), up to a constant of each row.
+        log_weights: (…, K), up to a constant of each row.
 
     Returns:
-        (n,); ∞ where hardly any weight is not 0, −∞ where all weights are alike.
+        (…,); ∞ where hardly any weight is not 0, −∞ where all weights are alike.
     """
-    return np.array([_tail(row)[0] for row in log_weights])
+    return np.apply_along_axis(lambda row: _tail(row)[0], -1, log_weights)
 
 
 def smoothed(log_weights: Array) -> Array:
     """The same weights with a tail as the generalised Pareto law has it.
 
     Args:
-        log_weights: (n, K), up to a constant of each row.
+        log_weights: (…, K), up to a constant of each row.
 
     Returns:
-        (n, K), up to the same constants: in the same order, none greater than the greatest.
+        (…, K), up to the same constants: in the same order, none greater than the greatest.
     """
     found = np.array(log_weights, dtype=np.float64)
-    for row in found:
+    for row in found.reshape(-1, found.shape[-1]):
         k, scale, tail = _tail(row)
         if not np.isfinite(k):
             continue
@@ -82,19 +82,19 @@ def resampled(c: Array, log_weights: Array, k: int, rng: np.random.Generator) ->
     J. Comput. Graph. Stat. 5 (1996) 1).
 
     Args:
-        c: (n, K, D).
-        log_weights: (n, K), up to a constant of each row.
+        c: (…, K, D).
+        log_weights: (…, K), up to a constant of each row.
         k: draws of each.
         rng: random numbers.
 
     Returns:
-        (n, k, D); some of them alike, where weights are larger than 1/k.
+        (…, k, D); some of them alike, where weights are larger than 1/k.
     """
     cdf = softmax(log_weights, axis=-1).cumsum(-1)
-    places = (np.arange(k) + rng.random((len(c), 1))) / k * cdf[:, -1:]
-    rows = np.stack([np.searchsorted(*both) for both in zip(cdf, places, strict=True)])
-    rows = rng.permuted(rows.clip(max=c.shape[1] - 1), axis=1)
-    return np.take_along_axis(c, rows[..., None], 1)
+    places = (np.arange(k) + rng.random((*cdf.shape[:-1], 1))) / k * cdf[..., -1:]
+    rows = np.vectorize(np.searchsorted, signature="(m),(k)->(k)")(cdf, places)
+    rows = rng.permuted(rows.clip(max=cdf.shape[-1] - 1), axis=-1)
+    return np.take_along_axis(c, rows[..., None], -2)
 
 
 def _tail(log_weights: Array) -> tuple[float, float, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,12 @@ from physgen.law import Law
 from physgen.posterior.base import Posterior, rms
 from physgen.posterior.methods import InferenceOptions, Inferred, Source
 from physgen.posterior.profiles import Curve, best_point, profile_of, slice_of
-from physgen.posterior.warnings import posterior_warnings, training_warnings
+from physgen.posterior.warnings import (
+    contradictions,
+    domain_warnings,
+    posterior_warnings,
+    training_warnings,
+)
 from physgen.priors import parameters_in
 from physgen.reporting.quantities import digits_beside
 from physgen.sbi.networks import Network
@@ -64,7 +69,6 @@ class InferredPosterior:
         found: Inferred,
         options: InferenceOptions,
         rows: Rows,
-        warnings: Iterable[str],
     ) -> InferredPosterior:
         """Draws and moments of posteriors, with what speaks against them.
 
@@ -73,14 +77,17 @@ class InferredPosterior:
             found: the posteriors.
             options: how.
             rows: the observations.
-            warnings: what speaks against the observations.
         """
         arrays = arrays_of(found, options.samples, options.seed) | true_of(rows, options)
         told = {**found.posterior.diagnostics, "sd": arrays["sd"]}
-        theirs = posterior_warnings(arrays["theta"], told, options.prior, options.method)
         model = found.network or source.surrogate
-        learnt = training_warnings(model.info) if model else ()
-        about = about_of(source, found, options) | {"warnings": [*warnings, *theirs, *learnt]}
+        warnings = [
+            *domain_warnings(source.law, rows, options.iid),
+            *contradictions(model, rows.x),
+            *posterior_warnings(arrays["theta"], told, options.prior, options.method),
+            *(training_warnings(model.info) if model else ()),
+        ]
+        about = about_of(source, found, options) | {"warnings": warnings}
         return cls(arrays, about, found.posterior, found.others, found.network)
 
     @property
@@ -186,10 +193,15 @@ class InferredPosterior:
             raise UsageError(f"slice: expected values inside {known}, got {dict(at or {})}")
         return slice_of(log_density, known, self.theta, d, point, points)
 
+    @property
+    def _has_density(self) -> bool:
+        """Whether its method knows the density of θ."""
+        return not np.isnan(self.log_prob(self.theta[:, :1])).all()
+
     def _curve(self, name: str, prior: bool) -> tuple[Callable[[Array], Array], Prior, int]:
         """A log density of θ, the prior that it is inside of, and a parameter's column."""
         known, d = Law.from_json(self.about["law"]).prior, column_of(self.names, name)
-        if np.isnan(self.log_prob(self.theta[:, :1])).all():
+        if not self._has_density:
             raise UsageError(f"{self.method}: knows no density, so no profile and no slice")
 
         def log_density(theta: Array) -> Array:
@@ -253,7 +265,7 @@ class InferredPosterior:
         """
         names = parameters_in(interest, self.names)
         found = replace(self, about={**self.about, "interest": names})
-        if len(self) > CURVES or np.isnan(self.log_prob(self.theta[:, :1])).all():
+        if len(self) > CURVES or not self._has_density:
             return found
         pairs = [(self.profile(name), self.slice(name)) for name in names]
         curves = {

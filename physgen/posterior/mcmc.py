@@ -54,7 +54,7 @@ def mcmc(
 
     def log_density(flat: Array) -> Array:
         z = flat.reshape(n, -1, dims)
-        theta = prior.from_coordinates(from_scores(prior, z))
+        theta = from_scores(prior, z)
         values = checked_log_density(log_likelihood(theta))
         return (values + scores_density(prior, z)).reshape(-1)
 
@@ -67,7 +67,7 @@ def mcmc(
             brackets=brackets, seed=seed, rng=rng,
         )  # fmt: skip
         z = path[:, -1]
-        chains = prior.from_coordinates(from_scores(prior, path.reshape(n, CHAINS, -1, dims)))
+        chains = from_scores(prior, path.reshape(n, CHAINS, -1, dims))
         draws = Draws(chains, log_likelihood)
         if converged(draws).all():
             break
@@ -99,7 +99,7 @@ def starts(
     cdf = weights.cumsum(-1) / weights.sum(-1, keepdims=True)
     rows = [np.searchsorted(c, rng.random(CHAINS)).clip(max=STARTS - 1) for c in cdf]
     chosen = np.take_along_axis(points, np.stack(rows)[..., None], 1)
-    z = to_scores(prior, prior.to_coordinates(chosen))
+    z = to_scores(prior, chosen)
     return z.reshape(-1, len(prior)), np.maximum(z.std(1).mean(0), 0.03)
 
 

@@ -15,7 +15,7 @@ for; what they draw may be weighted with a surrogate's log p(x|θ), the method `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from physgen.dataset import Dataset, Rows
+from physgen.dataset import Dataset
 from physgen.dataset.assumptions import broken_assumptions
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nn.tensors import tensor_of
-from physgen.nn.transforms import Standardise, Transform
 from physgen.posterior.amortised import network_draws
 from physgen.posterior.base import Posterior
 from physgen.posterior.grid import (
@@ -52,8 +50,6 @@ __all__ = [
     "Inferred",
     "Source",
     "choose_method",
-    "contradictions",
-    "domain_warnings",
     "infer_posteriors",
     "refuse_unused",
 ]
@@ -65,13 +61,8 @@ SIMULATED = (*METHODS, "abc")
 OF_ANY_THETA = ("nle", "nre")
 """Methods that learn p(x|θ), or its ratio to a function of x, whatever law θ follow."""
 SIMULATIONS = 10_000
-SAMPLING = ("sampler", "sweeps")
-"""Options that say how x is drawn, not from what."""
 STEP = 1000
 """Simulations that are drawn at once."""
-COARSE = 0.01
-"""Of a component's width in training: steps of the type of observed x above which digits are
-lost."""
 
 Tell = Callable[[str], None]
 """Told what is being done; may raise, to stop."""
@@ -441,37 +432,3 @@ def refuse_unused(source: Source, options: InferenceOptions, keep: bool) -> None
         )
     if keep and not learns:
         raise UsageError(f"network: {options.method} trains none; use --method npe")
-
-
-def contradictions(model: Surrogate | Network | None, x: Array) -> Iterator[str]:
-    """What in observed x (n, *x_shape), in the type it came in, is unlike that of the training."""
-    scale = getattr(model, "transform", None) or getattr(model, "scale", None)
-    if not isinstance(scale, Transform):
-        return
-    if (broken := scale.breaks(tensor_of(x))).any():
-        yield (
-            f"{int(broken.sum())} of {len(x)} rows break what all x of the training obey: "
-            f"{', '.join(scale.told()[:3])}; these components are not looked at"
-        )
-    if isinstance(scale, Standardise) and x.dtype.kind == "f":
-        steps = np.spacing(np.abs(x).max(0)) / scale.std.cpu().numpy()
-        if (steps > COARSE).any():
-            yield (
-                f"x is {x.dtype}, with steps of {steps.max():.2g} widths of the x of the training:"
-                " its digits are lost; store it in float64"
-            )
-
-
-def domain_warnings(law: Law, rows: Rows, iid: bool = False) -> Iterator[str]:
-    """What speaks against observations being of the law that was learnt, or of one θ."""
-    if iid and rows.theta is not None and (rows.theta != rows.theta[0]).any():
-        yield "its rows were drawn at different θ, and are taken for one observation"
-    if rows.meta is None:
-        return
-    theirs = rows.meta.law
-    if theirs.simulator != law.simulator:
-        yield f"is x of {theirs.simulator}, and p(x|θ) of {law.simulator} is what was learnt"
-        return
-    for name, value in theirs.options.items():
-        if law.options.get(name, value) != value and name not in SAMPLING:
-            yield f"was made with {name} = {value}, the training with {law.options[name]}"

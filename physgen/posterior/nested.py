@@ -52,9 +52,9 @@ def nested(
         sampler = explored(one, prior, i, seed)
         points, log_w, _ = sampler.posterior()
         rng = np.random.default_rng([seed, i])
-        theta.append(resampled(points[None], log_w[None], count, rng)[0])
+        theta.append(resampled(points, log_w, count, rng))
         told["log_evidence"].append(sampler.log_z)
-        told["ess"].append(effective_sample(log_w[None])[0])
+        told["ess"].append(float(effective_sample(log_w)))
         told["evaluations"].append(sampler.n_like)
     arrays = {name: np.array(values) for name, values in told.items()}
 

@@ -91,7 +91,7 @@ def potential(one: LogLikelihood, prior: Prior) -> Callable[[Tensor, Any], Tenso
 
     def value(z: Tensor) -> Tensor:
         points = z.double().numpy()
-        theta = prior.from_coordinates(from_scores(prior, points))
+        theta = from_scores(prior, points)
         values = checked_log_density(one(theta[None])[0])
         return torch.as_tensor(values + scores_density(prior, points))
 
@@ -110,4 +110,4 @@ def independent(
         rows = zip(likelihoods, theta, strict=True)
         return np.concatenate([one(t[None]) for one, t in rows]) + prior.log_prob(theta)
 
-    return Draws(prior.from_coordinates(from_scores(prior, z))[:, None], log_density, told)
+    return Draws(from_scores(prior, z)[:, None], log_density, told)

@@ -103,8 +103,7 @@ class Known(NamedTuple):
 
     def joined(self, q: StudentMixture, prior: Prior, z: Array, log_w: Array) -> Known:
         """These and weighted draws z (K, D) of a mixture with the prior, log weights (K,)."""
-        ess = effective_sample(log_w[None])[0]
-        weights = ess / TRUST * POINTS * softmax(smoothed(log_w[None])[0])
+        weights = effective_sample(log_w) / TRUST * POINTS * softmax(smoothed(log_w))
         target = log_w + _log_proposal(q, prior, z)
         some = weights > 0
         new = z[some], weights[some], target[some]
@@ -128,7 +127,7 @@ def smc(
     """
 
     def values(z: Array, which: Array) -> Array:
-        theta = prior.from_coordinates(from_scores(prior, z))
+        theta = from_scores(prior, z)
         some = () if len(which) == n else (which,)
         return checked_log_density(log_likelihood(theta, *some))
 
@@ -141,7 +140,7 @@ def smc(
         values = checked_log_density(log_likelihood(theta)) + prior.log_prob(theta)
         return values - told["log_evidence"][:, None]
 
-    theta = prior.from_coordinates(from_scores(prior, np.stack([one.z for one in found])))
+    theta = from_scores(prior, np.stack([one.z for one in found]))
     return Draws(theta[:, None], log_density, told)
 
 
@@ -186,11 +185,11 @@ def _posterior(prior: Prior, k: int, rng: np.random.Generator) -> Asking[Sampled
         q = fitted_mixture(*known, rng)
         count = int(min(k / max(part, 0.1), MOST))
         drawn, log_w = yield from _weighted(q, prior, count, rng)
-        ess, shape = float(effective_sample(log_w[None])[0]), float(pareto_k(log_w[None])[0])
+        ess, shape = float(effective_sample(log_w)), float(pareto_k(log_w))
         if shape < MOST_K:
-            smooth = smoothed(log_w[None])
+            smooth = smoothed(log_w)
             log_evidence = float(logsumexp(smooth)) - math.log(count)
-            return Sampled(resampled(drawn[None], smooth, k, rng)[0], log_evidence, ess, shape)
+            return Sampled(resampled(drawn, smooth, k, rng), log_evidence, ess, shape)
         known, part = known.joined(q, prior, drawn, log_w), ess / count
     for _ in range(POLISH):
         z, log_l, _ = yield from _moved(prior, q, z, log_l, 1.0, rng)
@@ -200,18 +199,18 @@ def _posterior(prior: Prior, k: int, rng: np.random.Generator) -> Asking[Sampled
 def _population(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array, float]]:
     """Points that follow the posterior, z (N, D), their log p (N,), and the log evidence."""
     z, log_l, log_evidence = yield from _start(prior, rng)
-    beta, known = 0.0, np.zeros(len(z))
+    beta, level = 0.0, np.zeros(len(z))
     while beta < 1:
-        step = _step(log_l, known, 1 - beta)
-        log_w = step * log_l - known
+        step = _step(log_l, level, 1 - beta)
+        log_w = step * log_l - level
         beta = 1.0 if step == 1 - beta else beta + step
         q = fitted_mixture(z, softmax(log_w), beta * log_l + scores_density(prior, z), rng)
         log_w = log_w + q.log_levelling(z)
         log_evidence += float(logsumexp(log_w)) - math.log(len(z))
-        both = resampled(np.column_stack([z, log_l])[None], log_w[None], len(z), rng)[0]
-        z, log_l, known = yield from _moved(prior, q, both[:, :-1], both[:, -1], beta, rng)
-    log_evidence += float(logsumexp(-known)) - math.log(len(z))
-    both = resampled(np.column_stack([z, log_l])[None], -known[None], len(z), rng)[0]
+        both = resampled(np.column_stack([z, log_l]), log_w, len(z), rng)
+        z, log_l, level = yield from _moved(prior, q, both[:, :-1], both[:, -1], beta, rng)
+    log_evidence += float(logsumexp(-level)) - math.log(len(z))
+    both = resampled(np.column_stack([z, log_l]), -level, len(z), rng)
     return both[:, :-1], both[:, -1], log_evidence
 
 
@@ -219,7 +218,7 @@ def _start(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array,
     """Points of the prior where log p is finite, their log p, and the log of how many are."""
     z, log_l = np.empty((0, len(prior))), np.empty(0)
     for tries in range(1, TRIES + 1):
-        new = to_scores(prior, prior.to_coordinates(prior.sample(POINTS, rng)))
+        new = to_scores(prior, prior.sample(POINTS, rng))
         values = yield new
         z = np.concatenate([z, new[np.isfinite(values)]])
         log_l = np.concatenate([log_l, values[np.isfinite(values)]])
@@ -232,12 +231,12 @@ def _start(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array,
     return z[rows], log_l[rows], math.log(len(z) / tried)
 
 
-def _step(log_l: Array, known: Array, most: float) -> float:
+def _step(log_l: Array, level: Array, most: float) -> float:
     """By how much β may grow, `most` at most, until so many of the points (N,) are left."""
 
     def left(log_step: float) -> float:
-        log_w = math.exp(log_step) * log_l - known
-        return float(effective_sample(log_w[None])[0] - LEFT * effective_sample(-known[None])[0])
+        log_w = math.exp(log_step) * log_l - level
+        return float(effective_sample(log_w) - LEFT * effective_sample(-level))
 
     if left(math.log(most)) >= 0:
         return most
@@ -299,7 +298,7 @@ def _known(
         q = fitted_mixture(*known, rng)
         drawn, log_w = yield from _weighted(q, prior, PILOT, rng)
         known = known.joined(q, prior, drawn, log_w)
-        part = float(effective_sample(log_w[None])[0]) / PILOT
+        part = float(effective_sample(log_w)) / PILOT
         if part > GOOD:
             break
     return known, part
@@ -318,6 +317,6 @@ def _weighted(
     """n draws of a mixture with the prior, z (n, D), and their log weights, (n,)."""
     z = q.sample(n, rng)
     some = round(PRIOR * n)
-    z[:some] = to_scores(prior, prior.to_coordinates(prior.sample(some, rng)))
+    z[:some] = to_scores(prior, prior.sample(some, rng))
     values = yield z
     return z, values + scores_density(prior, z) - _log_proposal(q, prior, z)

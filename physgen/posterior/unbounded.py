@@ -1,10 +1,7 @@
-r"""The prior's coordinates without their ends: normal scores z ∈ ℝ^D of θ.
+r"""Normal scores z ∈ ℝ^D of θ, z_d = Φ⁻¹(F_d(θ_d)): coordinates without ends.
 
-    z_d = Φ⁻¹((1 + c_d)/2)      of what the prior is uniform over,
-    z_d = c_d                   of what it is normal over already,
-
-so that the prior of z is a normal law with the prior's correlation, and what is fitted or moved
-in z stays within the bounds of θ. Φ is taken from the nearer end.
+The prior of z is a normal law with the prior's correlation, and what is fitted or moved in z stays
+within the bounds of θ. They are the prior's own coordinates but for what it is uniform over.
 """
 
 from __future__ import annotations
@@ -12,33 +9,28 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from simulators.base import Array
-from simulators.prior import Prior
+from simulators.parameter import HALF_LOG_2PI
+from simulators.prior import REACH, Prior
 
 __all__ = ["from_scores", "scores_density", "to_scores"]
 
-LEAST = 2.0**-54
-"""What z tells apart from an end of c, in halves of its range."""
-HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
-
-def to_scores(prior: Prior, c: Array) -> Array:
-    """Coordinates c (…, D) of the prior → z (…, D)."""
-    z = -ndtri(((1 - abs(c)) / 2).clip(LEAST, 1))
-    return np.where(prior.flat, np.copysign(z, c), c)
+def to_scores(prior: Prior, theta: Array) -> Array:
+    """θ (…, D) → z (…, D), within ±8."""
+    theta = np.asarray(theta, dtype=np.float64)
+    columns = zip(prior.parameters, np.moveaxis(theta, -1, 0), strict=True)
+    return np.stack([p.to_coordinate(t, flat=False) for p, t in columns], -1).clip(-REACH, REACH)
 
 
 def from_scores(prior: Prior, z: Array) -> Array:
-    """z (…, D) → coordinates c (…, D) of the prior, within their ends."""
-    c = np.copysign(1 - 2 * ndtr(-abs(z)), z)
-    low, high = prior.ends
-    return np.where(prior.flat, c, z).clip(low, high)
+    """z (…, D) → θ (…, D), within the bounds."""
+    columns = zip(prior.parameters, np.moveaxis(z.clip(-REACH, REACH), -1, 0), strict=True)
+    return np.stack([p.from_coordinate(c, flat=False) for p, c in columns], -1)
 
 
 def scores_density(prior: Prior, z: Array) -> Array:
-    """Log density of the prior over z (…, D), (…,); −∞ beyond the ends of c."""
-    c = np.where(prior.flat, from_scores(prior, z), z)
+    """Log density of the prior over z (…, D), (…,); −∞ beyond ±8 of what it is normal over."""
     slope = np.where(prior.flat, math.log(2) - 0.5 * z**2 - HALF_LOG_2PI, 0.0)
-    return prior.log_density(c) + slope.sum(-1)
+    return prior.log_density(np.where(prior.flat, 0.0, z)) + slope.sum(-1)

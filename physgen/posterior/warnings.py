@@ -1,7 +1,7 @@
 """What speaks against a posterior, in one line each, with what to do.
 
-These say that a method has not done its work, or that the question was too narrow. Whether a
-likelihood is right is for the checks.
+These say that the observations are not of what was learnt, that a method has not done its work, or
+that the question was too narrow. Whether a likelihood is right is for the checks.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from physgen.dataset import Rows
+from physgen.law import Law
+from physgen.nn.tensors import tensor_of
+from physgen.nn.transforms import Standardise, Transform
 from physgen.posterior.importance import MOST_K
 from physgen.posterior.mcmc import LEAST_ESS, MOST_R_HAT
+from physgen.sbi.networks import Network
+from physgen.surrogates.base import Surrogate
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["posterior_warnings", "training_warnings"]
+__all__ = ["contradictions", "domain_warnings", "posterior_warnings", "training_warnings"]
 
 EDGE, MOST = 0.01, 0.1
 """More than MOST of a posterior in the outermost part EDGE of the prior is ten times its own."""
@@ -32,6 +38,11 @@ MOST_NOISE = 0.1
 """Widths by which random draws may move the mean without a word."""
 WIDE = 0.9
 """A standard deviation above this part of the prior's is no less."""
+SAMPLING = ("sampler", "sweeps")
+"""Options that say how x is drawn, not from what."""
+COARSE = 0.01
+"""Of a component's width in training: steps of the type of observed x above which digits are
+lost."""
 
 
 def posterior_warnings(
@@ -59,8 +70,8 @@ def posterior_warnings(
     for p, flat, values in zip(prior.parameters, prior.flat, np.moveaxis(c, -1, 0), strict=True):
         mass = np.maximum(*(piled_up(s * values) for s in (1, -1))) if flat else far_out(values)
         if (mass > MOST).any():
-            where = f"at the edge of the prior, {p.bounds}; the truth may lie beyond"
-            where = where if flat else f"in the far tail of the prior, {p.bounds}"
+            where = f"at the edge of the prior, {p.text}; the truth may lie beyond"
+            where = where if flat else f"in the far tail of the prior, {p.text}"
             yield (
                 f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, n)} lies {where}: widen "
                 "the prior of the simulations"
@@ -71,7 +82,7 @@ def posterior_warnings(
         ratio = spread * (math.sqrt(3) if prior.flat[d] else 1)
         if (ratio > WIDE).all():
             yield (
-                f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.bounds} "
+                f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.text} "
                 f"({ratio.min():.2f} of it or more): x tells nothing of it, or nothing was learnt"
             )
 
@@ -134,6 +145,40 @@ def training_warnings(info: Mapping[str, Any]) -> Iterator[str]:
             "which may be no more than the prior: raise --epochs, or take more simulations, "
             "unless x tells nothing of theta"
         )
+
+
+def contradictions(model: Surrogate | Network | None, x: Array) -> Iterator[str]:
+    """What in observed x (n, *x_shape), in the type it came in, is unlike that of the training."""
+    scale = getattr(model, "transform", None) or getattr(model, "scale", None)
+    if not isinstance(scale, Transform):
+        return
+    if (broken := scale.breaks(tensor_of(x))).any():
+        yield (
+            f"{int(broken.sum())} of {len(x)} rows break what all x of the training obey: "
+            f"{', '.join(scale.told()[:3])}; these components are not looked at"
+        )
+    if isinstance(scale, Standardise) and x.dtype.kind == "f":
+        steps = np.spacing(np.abs(x).max(0)) / scale.std.cpu().numpy()
+        if (steps > COARSE).any():
+            yield (
+                f"x is {x.dtype}, with steps of {steps.max():.2g} widths of the x of the training:"
+                " its digits are lost; store it in float64"
+            )
+
+
+def domain_warnings(law: Law, rows: Rows, iid: bool = False) -> Iterator[str]:
+    """What speaks against observations being of the law that was learnt, or of one θ."""
+    if iid and rows.theta is not None and (rows.theta != rows.theta[0]).any():
+        yield "its rows were drawn at different θ, and are taken for one observation"
+    if rows.meta is None:
+        return
+    theirs = rows.meta.law
+    if theirs.simulator != law.simulator:
+        yield f"is x of {theirs.simulator}, and p(x|θ) of {law.simulator} is what was learnt"
+        return
+    for name, value in theirs.options.items():
+        if law.options.get(name, value) != value and name not in SAMPLING:
+            yield f"was made with {name} = {value}, the training with {law.options[name]}"
 
 
 UNTRUSTED = {

@@ -100,10 +100,8 @@ def rank_histograms(
     figure: Figure, tests: Mapping[str, Mapping[str, Any]], band: Sequence[float]
 ) -> None:
     """`rank_histogram` of each of many parameters, by their symbols."""
-    _panels(figure, tests, lambda ax, test: _counts(ax, test, band))
+    _panels(figure, tests, lambda ax, test: _counts(ax, test, band), "rows")
     figure.axes[0].set_ylim(bottom=0)
-    figure.supxlabel("posterior probability of less than the true value", fontsize=9)
-    figure.supylabel("rows", fontsize=9)
 
 
 def ecdf_differences(
@@ -113,15 +111,15 @@ def ecdf_differences(
     band: Any,
 ) -> None:
     """`ecdf_difference` of each of many parameters, by their symbols."""
-    _panels(figure, tests, lambda ax, test: _differences(ax, test, levels, band))
-    figure.supxlabel("posterior probability of less than the true value", fontsize=9)
-    figure.supylabel("distribution − uniform", fontsize=9)
+    what = "distribution − uniform"
+    _panels(figure, tests, lambda ax, test: _differences(ax, test, levels, band), what)
 
 
 def _panels(
     figure: Figure,
     tests: Mapping[str, Mapping[str, Any]],
     draw: Callable[[Axes, Mapping[str, Any]], Any],
+    what: str,
 ) -> None:
     """A panel of each parameter on common axes, and one legend for all."""
     axes = figure.subplots(
@@ -135,12 +133,14 @@ def _panels(
         ax.set_visible(False)
     figure.legend(*shown[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
                   fontsize=8)  # fmt: skip
+    figure.supxlabel("posterior probability of less than the true value", fontsize=9)
+    figure.supylabel(what, fontsize=9)
 
 
 def coverage_curve(
     ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any, title: str
 ) -> None:
-    """PagePart of the rows whose θ is in the region of a mass, against that mass."""
+    """Part of the rows whose θ is in the region of a mass, against that mass."""
     x, (low, high) = _floats(levels), _floats(band)
     ax.fill_between(x, low, high, color=GREY, alpha=0.35, linewidth=0, label="95 % of all")
     ax.plot(x, x, color=INK, linewidth=0.8)

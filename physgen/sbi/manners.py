@@ -92,7 +92,7 @@ def need_single(prior: Prior, what: str) -> None:
         if not np.isfinite(values).all() or len(np.unique(values)) < VALUES:
             raise UsageError(
                 f"{what}: sbi gives θ in float32, which has too few values of {p.name} in "
-                f"{p.bounds}; take another unit or origin, or physgen infer, which maps the prior "
+                f"{p.text}; take another unit or origin, or physgen infer, which maps the prior "
                 "in float64"
             )
 

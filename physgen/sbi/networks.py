@@ -303,10 +303,10 @@ class Network:
 
     def _inside(self, seen: Tensor, k: int, rng: np.random.Generator) -> tuple[Array, float]:
         """The first k draws (k, D) inside of the support, for features of one x, and the leak."""
-        ends, dims = self.law.prior.ends[1], len(self.law.prior)
+        prior, dims = self.law.prior, len(self.law.prior)
         c = np.empty((0, dims))
         while True:
-            inside = np.flatnonzero((abs(c) <= ends).all(-1))
+            inside = np.flatnonzero(prior.reaches(c))
             if len(inside) >= k:
                 return c[inside[:k]], 1 - k / (inside[k - 1] + 1)
             if len(inside) + 10 < LEAST_INSIDE * len(c):
@@ -410,7 +410,7 @@ def train(
 
     Args:
         method: one of `METHODS`.
-        law: what they follow; θ is uniform in its prior.
+        law: what they follow; its prior is that of θ.
         theta: (N, D) parameters.
         x: (N, *x_shape).
         epochs: epochs at most; until the validation loss has not improved for 20 if None.

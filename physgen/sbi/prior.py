@@ -116,10 +116,7 @@ def coordinate_prior(prior: Prior, device: torch.device | str = "cpu") -> Any:
 
 def normal_prior(prior: Prior) -> Any:
     """A prior's law of its own normal scores, as sbi wants it."""
-    matrix = torch.eye(len(prior))
-    for (a, b), r in prior.correlation.items():
-        i, j = prior.names.index(a), prior.names.index(b)
-        matrix[i, j] = matrix[j, i] = r
+    matrix = torch.from_numpy(prior.matrix).float()
     return torch.distributions.MultivariateNormal(torch.zeros(len(prior)), matrix)
 
 

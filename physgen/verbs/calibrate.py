@@ -113,12 +113,12 @@ def calibrate(
     )
     warn_of_failed(held_out.path, held_out.failures)
     theirs = found.meta.law.prior if found.meta else source.law.prior
-    box = common_prior(source.law.prior, theirs, prior)
+    common = common_prior(source.law.prior, theirs, prior)
     found = dataset.validated(found, replace(source.law, prior=theirs), str(held_out.where))
     name = getattr(target, "name", None) or source.path.name
     with judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress:
         measured = calibration(
-            target, found.theta, found.x, box,
+            target, found.theta, found.x, common,
             trusted=name_of_simulator(simulator), draws=draws, samples=samples, seed=seed,
             progress=progress,
         )  # fmt: skip

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from physgen import dataset
-from physgen.dataset import Rows
+from physgen.dataset import Dataset, Rows
 from physgen.errors import UsageError
 from physgen.priors import asked_for, laws_in_words, parameters_in, restrict_prior
 from physgen.runtime.interrupt import interruptible
@@ -35,6 +35,7 @@ from physgen.verbs.running import (
 )
 
 if TYPE_CHECKING:
+    from physgen.posterior.methods import Source
     from physgen.sbi.networks import Network
 
 __all__ = ["infer"]
@@ -159,11 +160,7 @@ def infer(
                 stop.hint = f"the trained network is kept: go on with physgen infer {path}"
 
         inferred = methods.infer_posteriors(source, x, options, tell, keep)
-        unlike = [
-            *methods.domain_warnings(source.law, found, iid),
-            *methods.contradictions(inferred.network or source.surrogate, found.x),
-        ]
-        posterior = products.InferredPosterior.of(source, inferred, options, found, unlike)
+        posterior = products.InferredPosterior.of(source, inferred, options, found)
         posterior = posterior.concerning(interest) if interest else posterior
     for line in posterior.warnings:
         log.warning("%s", headed(out, line))
@@ -173,23 +170,26 @@ def infer(
         direct=direct, refine=refine, interest=interest, samples=samples, draws=draws,
         simulations=simulations, epochs=epochs, network=network, **use, at=at, seed=seed,
     )  # fmt: skip
-    posterior = replace(
-        posterior,
-        about={
-            **posterior.about,
-            source.kind: {
-                k: source.about[k] for k in ("path", "sha256", "use") if k in source.about
-            },
-            "observed": {
-                "path": data.path and str(data.path),
-                "sha256": data.digest,
-                "rows": list((rows or slice(None)).indices(len(data))[:2]),
-            },
-            "provenance": dataset.provenance(command),
-            "first_row": rows.indices(len(data))[0] if rows else 0,
-        },
-    )
+    about = {**posterior.about, **origins(source, data, rows)}
+    about["provenance"] = dataset.provenance(command)
     done, seconds = plural(len(posterior), "observation"), time.monotonic() - start
     text = f"{done} by {options.method} in {seconds:.1f} s; the first: {posterior.first}"
-    posterior = replace(posterior, summary=headed(out, text))
+    posterior = replace(posterior, about=about, summary=headed(out, text))
     return posterior.save(out, force=force) if out else posterior
+
+
+def origins(source: Source, data: Dataset, rows: slice | None) -> dict[str, Any]:
+    """What a posterior comes from, for a record: JSON data.
+
+    Args:
+        source: what was inferred with.
+        data: the observations.
+        rows: which of them; all if None.
+    """
+    first, last, _ = (rows or slice(None)).indices(len(data))
+    path = data.path and str(data.path)
+    return {
+        source.kind: {k: source.about[k] for k in ("path", "sha256", "use") if k in source.about},
+        "observed": {"path": path, "sha256": data.digest, "rows": [first, last]},
+        "first_row": first,
+    }

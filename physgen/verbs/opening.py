@@ -40,6 +40,7 @@ __all__ = [
     "open_source",
     "open_surrogate",
     "origin_of",
+    "proposal_draws",
     "remember_file",
     "save",
 ]
@@ -356,3 +357,24 @@ def open_draws(posterior: PosteriorLike, row: int | None = None) -> PosteriorDra
     some = theta if row is None else theta[row - first : row - first + 1]
     origin = {"path": path and str(path), "sha256": sha256, "row": row}
     return PosteriorDraws(some, law, origin, row)
+
+
+def proposal_draws(
+    theta_from: PosteriorLike | None, row: int | None, **options: bool
+) -> PosteriorDraws | None:
+    """The draws that θ come from, if any.
+
+    Args:
+        theta_from: posterior, as for `open_draws`.
+        row: as there.
+        **options: whether others were given that are of such draws.
+
+    Raises:
+        UsageError: options of these without them.
+    """
+    if theta_from is not None:
+        return open_draws(theta_from, row)
+    for name, given in {"row": row is not None, **options}.items():
+        if given:
+            raise UsageError(f"{name}: is of the posterior that --theta-from names; add it")
+    return None

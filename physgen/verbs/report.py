@@ -12,6 +12,7 @@ from physgen.checks.two_sample.features import physics_of
 from physgen.dataset import Dataset
 from physgen.errors import DataError, PhysgenError, UsageError, as_written
 from physgen.priors import parameters_in
+from physgen.reporting.quantities import free
 from physgen.verbs.arguments import (
     DataLike,
     ObservedLike,
@@ -71,7 +72,7 @@ def report(
     found = reported(metrics)
     refuse_unless_posterior(found, predictive=predictive, interest=interest)
     if interest:
-        names = [p["name"] for p in found["law"]["prior"] if "value" not in p]
+        names = [p["name"] for p in free(found["law"]["prior"])]
         found = {**found, "interest": parameters_in(interest, names)}
         found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
     if predictive is None:
@@ -128,20 +129,7 @@ def with_prediction(
         UsageError: x that were drawn at other θ.
     """
     source = data.meta.source if data.meta else {}
-    told = source.get("theta")
-    about: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
-    drawn = about.get("posterior", {})
-    if drawn.get("sha256") != posterior["sha256"] or about.get("widened", 1) != 1:
-        raise UsageError(
-            f"{data.name}: expected x at draws of {posterior['path'] or 'this posterior'}, its "
-            f"theta follow {data.proposal or 'the prior'}; draw some with physgen sample "
-            "--theta-from"
-        )
-    row, first, iid = drawn.get("row"), found.get("first_row", 0), found.get("iid")
-    if row is None:
-        raise UsageError(
-            f"{data.name}: is of several observations, mixed; draw it for one of them with --row"
-        )
+    row, first, iid = row_of(data, posterior), found.get("first_row", 0), found.get("iid")
     seen, absent = None, "its file does not say where it is"
     x = data.read(slice(0, MOST)).x
     try:
@@ -159,6 +147,32 @@ def with_prediction(
     by = {"by": source.get("name", "someone"), "absent": absent}
     arrays = found["arrays"] if iid else {k: v[some] for k, v in found["arrays"].items()}
     return {**found, "arrays": arrays, "first_row": row, "predictive": measured | by}
+
+
+def row_of(data: Dataset, posterior: Mapping[str, Any]) -> int:
+    """The row of what was observed, at draws of whose posterior x were drawn.
+
+    Args:
+        data: x.
+        posterior: its path and sha256.
+
+    Raises:
+        UsageError: x that were drawn at other θ, or at draws of several rows.
+    """
+    told = data.meta.source.get("theta") if data.meta else None
+    about: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    drawn = about.get("posterior", {})
+    if drawn.get("sha256") != posterior["sha256"] or about.get("widened", 1) != 1:
+        raise UsageError(
+            f"{data.name}: expected x at draws of {posterior['path'] or 'this posterior'}, its "
+            f"theta follow {data.proposal or 'the prior'}; draw some with physgen sample "
+            "--theta-from"
+        )
+    if (row := drawn.get("row")) is None:
+        raise UsageError(
+            f"{data.name}: is of several observations, mixed; draw it for one of them with --row"
+        )
+    return int(row)
 
 
 def observed_rows(

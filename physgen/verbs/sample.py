@@ -21,7 +21,7 @@ from physgen.verbs.arguments import (
     Values,
     called,
 )
-from physgen.verbs.opening import PosteriorDraws, open_draws, open_surrogate, origin_of
+from physgen.verbs.opening import PosteriorDraws, open_surrogate, origin_of, proposal_draws
 from physgen.verbs.running import headed, on_files, require, threaded
 from simulators.base import Array
 
@@ -78,9 +78,7 @@ def sample(
     """
     example = None if like is None else Dataset(like)
     model = open_surrogate(surrogate, device, family=family, like=example, at=at, **use)
-    draws = None if theta_from is None else open_draws(theta_from, row)
-    if row is not None and draws is None:
-        raise UsageError("row: is of the posterior that --theta-from names; add it")
+    draws = proposal_draws(theta_from, row)
     rows, follow = parameters(model.law, n, theta, example, draws, seed)
     count = (n or 0) if rows is None else len(rows)
     require(n=(count, 1), seed=(seed, 0))

@@ -12,14 +12,14 @@ import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Proposal, Shard
 from physgen.dataset.simulated import Manners, OnError, Simulate
-from physgen.errors import SimulatorFailed, UsageError
+from physgen.errors import SimulatorFailed
 from physgen.law import Law
 from physgen.priors import asked_for, correlated, laws_in_words, truncated_prior
 from physgen.registry import find
 from physgen.runtime.options import command_line
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import PosteriorLike, PriorLike, SimulatorLike, Values
-from physgen.verbs.opening import PosteriorDraws, open_draws
+from physgen.verbs.opening import PosteriorDraws, proposal_draws
 from physgen.verbs.running import on_files, require, warn_of_failed
 
 __all__ = ["simulate"]
@@ -93,7 +93,7 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    draws = proposed(theta_from, row, widen, truncate)
+    draws = proposal_draws(theta_from, row, widen=widen != 1, truncate=truncate)
     theirs = draws.law.prior if draws else None
     law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
     law = replace(law, prior=correlated(law.prior, correlation))
@@ -122,22 +122,6 @@ def simulate(
             made = Dataset(written.path, text)
     warn_of_failed(out, made.failures)
     return made
-
-
-def proposed(
-    theta_from: PosteriorLike | None, row: int | None, widen: float, truncate: bool
-) -> PosteriorDraws | None:
-    """The draws that θ come from, if any.
-
-    Raises:
-        UsageError: options of these without them.
-    """
-    if theta_from is not None:
-        return open_draws(theta_from, row)
-    for name, given in {"row": row is not None, "widen": widen != 1, "truncate": truncate}.items():
-        if given:
-            raise UsageError(f"{name}: is of the posterior that --theta-from names; add it")
-    return None
 
 
 def law_and_proposal(

@@ -4,7 +4,7 @@ p(x|θ) is an exponential family, so the posterior of a prior π is
 
     p(θ|x) = π(θ) e^{K(θ)·b(x) − log Z(θ)} / p(x),   p(x) = ∫ π(θ) e^{K(θ)·b(x) − log Z(θ)} dθ,
 
-with the evidence p(x) by Gauss–Legendre quadrature over the box of π. The mean of
+with the evidence p(x) by Gauss–Legendre quadrature over the coordinates of π. The mean of
 −log p(x|θ) over θ and x is the mean entropy: no surrogate has a lower expected loss. The mutual
 information I(θ; x) is the largest expected gain of any posterior over the prior; given its levels
 (E, M) x is uniform and says no more, so I(θ; x) = I(θ; E, M).

@@ -28,7 +28,7 @@ import numpy as np
 
 from simulators.base import Array, Observable, Symmetry, Verdict
 from simulators.ising import ensemble, inference, observables
-from simulators.prior import Box
+from simulators.prior import Box, Prior
 
 __all__ = ["Ising"]
 
@@ -214,19 +214,19 @@ class Ising:
         """
         return ensemble.entropy(self.x_shape, self.couplings(theta))
 
-    def log_evidence(self, x: Array, prior: Box | None = None) -> Array:
+    def log_evidence(self, x: Array, prior: Prior | None = None) -> Array:
         """Exact log p(x) in nats a lattice under the prior, (n,)."""
         return inference.log_evidence(self, self.checked(x), prior or self.prior)
 
-    def log_posterior(self, theta: Array, x: Array, prior: Box | None = None) -> Array:
+    def log_posterior(self, theta: Array, x: Array, prior: Prior | None = None) -> Array:
         """Exact log p(θ|x) at every θ (k, D) for every x (n, rows, columns), (n, k)."""
         return inference.log_posterior(self, theta, self.checked(x), prior or self.prior)
 
-    def mean_entropy(self, prior: Box | None = None) -> float:
+    def mean_entropy(self, prior: Prior | None = None) -> float:
         """The floor of any surrogate's expected NLL, in nats a lattice: entropy over the prior."""
         return inference.mean_entropy(self, prior or self.prior)
 
-    def mutual_information(self, prior: Box | None = None) -> float:
+    def mutual_information(self, prior: Prior | None = None) -> float:
         """I(θ; x) in nats: the most that any posterior gains over the prior, on average.
 
         Raises:

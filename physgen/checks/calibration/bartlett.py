@@ -157,9 +157,9 @@ def bartlett(
         Parameter → figures of the surrogate's own x ("own"), of the data ("data"), p-values of
         the controls and whether they are caught.
     """
-    c, (low, high) = prior.to_coordinates(theta), prior.ends
+    c = prior.to_coordinates(theta)
     lowest, highest = c - WIDTHS_APART * width, c + (SHIFT + WIDTHS_APART) * width
-    keep = ((lowest >= low) & (highest <= high)).all(-1)
+    keep = prior.reaches(lowest) & prior.reaches(highest)
     c, theta = c[keep], theta[keep]
 
     def of(rows: Array, shift: float = 0.0) -> Derivatives:

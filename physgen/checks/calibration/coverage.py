@@ -42,10 +42,9 @@ def credibility(posterior: GridPosterior, c: Array, around: Array) -> Array:
         c: coordinates of what they are of, (n, D); 1 where they are beyond the prior's ends.
         around: not needed.
     """
-    low, high = posterior.prior.ends
-    at = np.exp(posterior.on(tuple(c.clip(low, high).T[..., None]))).reshape(len(c))
-    inside = ((c >= low) & (c <= high)).all(-1)
-    return mass_above(posterior, posterior.density, np.where(inside, at, 0))
+    prior = posterior.prior
+    at = np.exp(posterior.on(tuple(c.clip(*prior.ends).T[..., None]))).reshape(len(c))
+    return mass_above(posterior, posterior.density, np.where(prior.reaches(c), at, 0))
 
 
 def _sparser(points: Points) -> Array:

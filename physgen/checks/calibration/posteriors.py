@@ -249,8 +249,7 @@ class _Keeper:
 
     def _density(self, posterior: Draws, c: Array) -> Array:
         """log p(c|x) of points (n, k, D), (n, k); −∞ beyond the prior's ends."""
-        low, high = self.prior.ends
-        inside, c = ((c >= low) & (c <= high)).all(-1), c.clip(low, high)
+        inside, c = self.prior.reaches(c), c.clip(*self.prior.ends)
         value = posterior.log_prob(self.prior.from_coordinates(c))
         return np.where(inside, value + np.log(self.prior.slope(c)).sum(-1), -np.inf)
 

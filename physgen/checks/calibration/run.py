@@ -241,7 +241,7 @@ class _Inference:
 
 
 def _within(prior: Prior, theta: Array | None, x: Array) -> tuple[Array | None, Array]:
-    """The rows whose θ is in the prior's box; all if θ is not known.
+    """The rows whose θ is in the prior's support; all if θ is not known.
 
     Raises:
         UsageError: they are too few.
