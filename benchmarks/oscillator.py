@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--simulations", type=int, default=20_000)
-    parser.add_argument("--epochs", type=int, default=100, help="of the VAE")
+    parser.add_argument("--epochs", type=int, default=60, help="of the VAE")
     parser.add_argument("--npe-epochs", type=int, default=60)
     parser.add_argument("--observations", type=int, default=10)
     parser.add_argument("--rows", type=int, default=1000, help="to calibrate NPE on; 0 for none")

@@ -5,8 +5,8 @@ import pytest
 from scipy.special import gamma
 from scipy.stats import norm
 
-from physgen.checks.calibration.energy import energy_scores, ranks_among
-from physgen.checks.calibration.uniformity import uniformity
+from physgen.checks.calibration.energy import energy_scores
+from physgen.checks.calibration.uniformity import rank_among, uniformity
 
 
 def posteriors(seed, n=300, dims=1, draws=20):
@@ -16,7 +16,7 @@ def posteriors(seed, n=300, dims=1, draws=20):
 
 
 def p_value(true, draws, rng):
-    return uniformity(ranks_among(energy_scores(true, draws), rng)).p_value
+    return uniformity(rank_among(*energy_scores(true, draws), rng)).p_value
 
 
 def test_scores_of_a_normal_are_the_closed_form():
@@ -72,6 +72,6 @@ def test_ties_are_broken_at_random():
     for values in (3, 1):
         rng = np.random.default_rng(values)
         true, draws = (rng.integers(values, size=(500, *k, 1)) for k in ((), (20,)))
-        ranks = ranks_among(energy_scores(true, draws), rng)
+        ranks = rank_among(*energy_scores(true, draws), rng)
         assert uniformity(ranks).p_value > 1e-3
         assert 0 < ranks.min() < ranks.max() < 1
