@@ -379,3 +379,21 @@ def test_simulators_of_any_prior_keep_the_contract():
     from physgen.testing import check_simulator
 
     assert check_simulator(Oscillator(size=20)) == []
+
+
+@pytest.mark.parametrize("law", [(1000.0, 1001.0), stats.expon(), stats.beta(0.1, 0.1)])
+def test_bounds_and_poles_have_finite_coordinates_and_densities(law, rng):
+    alone, tied = Prior(a=law), Prior(a=law, b=(0, 1), correlation={("a", "b"): 0.9})
+    for prior in (alone, tied):
+        theta = np.stack([t for t in (prior.low, prior.high) if np.isfinite(t).all()])
+        theta = np.concatenate([theta, prior.sample(20_000, rng)])
+        assert np.isfinite(prior.to_coordinates(theta)).all()
+        assert np.isfinite(prior.log_prob(theta)).all()
+        assert (prior.slope(prior.to_coordinates(theta)) > 0).all()
+    assert np.isneginf(tied.log_prob(np.array([-1.0, 0.5])))
+
+
+def test_what_is_beyond_all_float64_probability_is_no_coordinate_of_the_prior():
+    prior = Prior(a=stats.expon(), b=(0, 1), correlation={("a", "b"): 0.5})
+    assert prior.to_coordinates(np.array([2000.0, 0.5]))[0] == np.inf
+    assert np.isneginf(prior.log_prob(np.array([np.inf, 0.5])))
