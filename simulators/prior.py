@@ -29,8 +29,7 @@ __all__ = ["REACH", "Box", "Prior"]
 
 Array = NDArray[Any]
 BULK, BEYOND = 2.5, 38.0
-"""Where nearly all of the normal coordinates lie, and beyond which float64 has no probability; they
-end at REACH."""
+"""Where nearly all of the normal coordinates lie, and beyond which float64 has no probability."""
 
 
 class Prior:
