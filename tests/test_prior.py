@@ -375,6 +375,22 @@ def test_the_edge_guard_is_quiet_where_a_right_posterior_touches_a_bound(rng):
     assert not list(posterior_warnings(rng.normal(2.6, 0.2, (1, 500, 1)), {}, far, "grid"))
 
 
+def test_a_prior_wider_than_the_training_s_is_told(rng):
+    """Its support is as large, so it is not refused; a likelihood of the tail is made up."""
+    known = Prior(a=stats.norm(0, 0.1), b=(0, 1))
+
+    def lines(theta, prior):
+        return [w for w in posterior_warnings(theta, {}, prior, "grid", known) if "learnt" in w]
+
+    wide = known.replace(a=stats.norm(0, 10))
+    b = rng.uniform(0.2, 0.8, (1, 500))
+    far, near = (np.stack([rng.normal(at, 0.05, (1, 500)), b], -1) for at in (2.0, 0.1))
+    assert "norm:0:0.1: simulate there" in lines(far, wide)[0]
+    assert not lines(near, wide)
+    assert lines(far[..., 1:], known.replace(a=2.0)), "a value that is fixed"
+    assert not lines(near[..., 1:], known.replace(a=0.1))
+
+
 def test_simulators_of_any_prior_keep_the_contract():
     from physgen.testing import check_simulator
 

@@ -77,7 +77,9 @@ class InferredPosterior:
         """
         arrays = arrays_of(found, options.samples, options.seed) | true_of(rows, options)
         told = {**found.posterior.diagnostics, "sd": arrays["sd"]}
-        theirs = posterior_warnings(arrays["theta"], told, options.prior, options.method)
+        theirs = posterior_warnings(
+            arrays["theta"], told, options.prior, options.method, source.law.prior
+        )
         model = found.network or source.surrogate
         learnt = training_warnings(model.info) if model else ()
         about = about_of(source, found, options) | {"warnings": [*warnings, *theirs, *learnt]}

@@ -237,7 +237,8 @@ class _Keeper:
         return Posteriors(
             found, mean, sd, correlation,
             self.prior.from_coordinates(ranked[:, : self.samples]),
-            log_p - self.prior.log_density(mean), gain, _trusted(told, n), np.broadcast_to(told.get("evaluations", 0), n),
+            log_p - self.prior.log_density(mean), gain, _trusted(told, n),
+            np.broadcast_to(told.get("evaluations", 0), n),
         )  # fmt: skip
 
     def _density(self, posterior: Draws, c: Array) -> Array:
