@@ -194,7 +194,7 @@ def test_another_prior_is_that_of_the_draws():
 
 
 def test_one_weighted_draw_is_of_the_posterior_too():
-    """A lone draw of the proposal has no weight to be told by: it would be of the network's law."""
+    """A lone draw has no weight to be told by: it would be of the network's law."""
     x = np.tile(np.array([[0.1, 0.7, -1.0, 1.5]]), (300, 1))
     wide = toy(FOUR, 1.5)
     found = network_draws(wide, x, FOUR, 1, log_likelihood=likelihood(x), seed=2)

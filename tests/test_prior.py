@@ -288,6 +288,21 @@ def test_mutual_information_follows_the_prior(rng):
     assert abs(ising.mutual_information() - exact) > 0.1
 
 
+def test_an_evidence_that_the_nodes_do_not_resolve_is_refused(rng):
+    """Beside it one that they do, against a sum over θ."""
+    ising = Ising(size=3, theta="beta-h")
+    x = ising.sample(np.tile([0.3, 0.1], (2, 1)), rng)
+    x[1] = np.where(np.arange(9).reshape(3, 3) < 5, 1, -1)  # all up would fix no h
+    prior = Prior(beta=stats.norm(0.4, 0.05), h=stats.norm(0, 0.1))
+    grid = np.stack(np.meshgrid(np.linspace(0.1, 0.7, 81), np.linspace(-0.6, 0.6, 81)), -1)
+    theta, cell = grid.reshape(-1, 2), 0.6 / 80 * 1.2 / 80
+    joint = np.stack([ising.log_prob(theta, np.repeat(one[None], len(theta), 0)) for one in x])
+    total = np.exp(joint + prior.log_prob(theta)).sum(1) * cell
+    np.testing.assert_allclose(ising.log_evidence(x, prior), np.log(total), atol=1e-4)
+    with pytest.raises(ValueError, match="nodes of Prior"):
+        ising.log_evidence(x, prior.replace(h=stats.norm(0, 30)))
+
+
 def test_a_fixed_parameter_is_a_slice(rng):
     """What a prior fixes is put back before the simulator sees θ."""
     law = Law.of("ising", {"size": 4, "theta": "beta-h"}, {"h": 0.2})
