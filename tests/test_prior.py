@@ -299,7 +299,7 @@ def test_an_evidence_that_the_nodes_do_not_resolve_is_refused(rng):
     joint = np.stack([ising.log_prob(theta, np.repeat(one[None], len(theta), 0)) for one in x])
     total = np.exp(joint + prior.log_prob(theta)).sum(1) * cell
     np.testing.assert_allclose(ising.log_evidence(x, prior), np.log(total), atol=1e-4)
-    with pytest.raises(ValueError, match="nodes of Prior"):
+    with pytest.raises(ValueError, match="nodes an axis of Prior"):
         ising.log_evidence(x, prior.replace(h=stats.norm(0, 30)))
 
 
