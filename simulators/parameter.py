@@ -13,12 +13,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Distribution", "Parameter", "Uniform", "law_of"]
+__all__ = ["REACH", "Distribution", "Parameter", "Uniform", "law_of"]
 
 Array = NDArray[Any]
 LOGARITHMIC = ("loguniform", "reciprocal")
 """Laws that are uniform in the logarithm."""
-LEAST = 2.0**-53
+LEAST, REACH = 2.0**-53, 8.0
+"""What of [0, 1] is left out at its ends, and where the normal coordinates end."""
 HALF_LOG_2PI = math.log(2 * math.pi) / 2
 
 
@@ -248,8 +249,20 @@ class Parameter:
         found = self.law.support() if hasattr(self.law, "support") else self.law.ppf(np.r_[0, 1])
         return float(found[0]), float(found[1])
 
+    def logpdf(self, theta: Array) -> Array:
+        """Log density of its law at θ_d (…), (…); beside a pole that of the next number."""
+        law: Any = self.law
+        found = law.logpdf(theta)
+        if not np.any(pole := np.isposinf(found)):
+            return found
+        beside = np.nextafter(theta, law.ppf(0.5))
+        return np.where(pole, law.logpdf(np.where(pole, beside, theta)), found)
+
     def to_coordinate(self, theta: Array, flat: bool) -> Array:
-        """θ_d (…) → its coordinate c (…), uniform on [−1, 1] if flat, else standard normal."""
+        """θ_d (…) → its coordinate c (…), uniform on [−1, 1] if flat, else standard normal.
+
+        Finite bounds, to which what lies next to them is rounded, are at c = ∓8.
+        """
         law: Any = self.law
         if flat and isinstance(law, Uniform):
             return 2 * ((theta - law.low) / (law.high - law.low)) - 1
@@ -259,7 +272,9 @@ class Parameter:
         from scipy.special import ndtri  # slow to import, and boxes need none of it
 
         above = law.sf(theta) if hasattr(law, "sf") else 1 - below
-        return np.where(below < 0.5, ndtri(below), -ndtri(above))
+        c = np.where(below < 0.5, ndtri(below), -ndtri(above))
+        bound = np.isfinite(theta) & ((theta == self.low) | (theta == self.high))
+        return np.where(bound & np.isinf(c), np.copysign(REACH, c), c)
 
     def from_coordinate(self, c: Array, flat: bool) -> Array:
         """A coordinate c (…) → θ_d (…), within the bounds."""
@@ -282,7 +297,7 @@ class Parameter:
         if flat and isinstance(law, Uniform):
             return np.full(np.shape(c), (law.high - law.low) / 2)
         density = -math.log(2) if flat else -0.5 * c**2 - HALF_LOG_2PI
-        return np.exp(density - law.logpdf(self.from_coordinate(c, flat)))
+        return np.exp(density - self.logpdf(self.from_coordinate(c, flat)))
 
     def quantile(self, u: Array) -> Array:
         """Uniform numbers u (…) in [0, 1] → θ_d (…), finite."""

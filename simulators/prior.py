@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.parameter import HALF_LOG_2PI, LEAST, Array, Parameter, Uniform
+from simulators.parameter import HALF_LOG_2PI, LEAST, REACH, Array, Parameter, Uniform
 
 __all__ = ["REACH", "Box", "Prior"]
 
-REACH, BULK = 8.0, 2.5
-"""Where the normal coordinates end, and where nearly all of them lie."""
+BULK, BEYOND = 2.5, 38.0
+"""Where nearly all of the normal coordinates lie, and beyond which float64 has no probability."""
 
 
 class Prior:
@@ -159,11 +159,11 @@ class Prior:
         """Log prior density of θ (…, D), (…,); −∞ outside of the support."""
         theta = np.asarray(theta, dtype=np.float64)
         inside = self.contains(theta)
-        laws: list[Any] = [p.law for p in self.parameters]
-        total = np.sum([law.logpdf(theta[..., d]) for d, law in enumerate(laws)], axis=0)
+        every = enumerate(self.parameters)
+        total = np.sum([p.logpdf(theta[..., d]) for d, p in every], axis=0)
         if self.correlation:
             z = self.to_coordinates(np.where(inside[..., None], theta, self.median))
-            total = total + self._copula(z)
+            total = total + self._copula(z.clip(-BEYOND, BEYOND))
         return np.where(inside, total, -np.inf)
 
     @property

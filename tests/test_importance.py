@@ -44,6 +44,23 @@ def test_bounded_weights_are_trusted_and_a_lone_one_is_not():
     assert pareto_k(np.zeros((1, 1000))) == -np.inf
 
 
+def test_weights_of_zero_stay_so_and_a_tie_is_no_tail():
+    log_w = np.full((1, 10_000), -np.inf)
+    log_w[0, :250] = 0.01 * np.random.default_rng(0).standard_normal(250)
+    assert np.isneginf(smoothed(log_w)[0, 250:]).all(), "no draw comes back from outside"
+    assert pareto_k(log_w) < MOST_K
+    inside = np.full((1, 10_000), -np.inf)
+    inside[0, :200] = 0  # as under a narrower box
+    assert pareto_k(inside) == -np.inf
+    levels = np.zeros((1, 1000))
+    levels[0, :30] = 1
+    np.testing.assert_array_equal(smoothed(levels), levels)
+    assert pareto_k(levels) == -np.inf
+    rare = np.zeros((1, 1000))
+    rare[0, :3] = 9
+    assert pareto_k(rare) == np.inf
+
+
 def test_smoothing_takes_the_luck_out_of_means():
     log_w = pareto(0.6, 400, 2000)
     smooth = smoothed(log_w)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from physgen.checks.calibration.posteriors import _trusted
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.posterior import methods
@@ -190,6 +191,20 @@ def test_another_prior_is_that_of_the_draws():
     assert any("worth" in line for line in lines)
     with pytest.raises(DataError, match="none has a weight"):
         network_draws(right, x, Prior(**dict.fromkeys("abcd", (9.0, 9.1))), 10)
+
+
+def test_one_weighted_draw_is_of_the_posterior_too():
+    """A lone draw has no weight to be told by: it would be of the network's law."""
+    x = np.tile(np.array([[0.1, 0.7, -1.0, 1.5]]), (300, 1))
+    wide = toy(FOUR, 1.5)
+    found = network_draws(wide, x, FOUR, 1, log_likelihood=likelihood(x), seed=2)
+    sd = np.sqrt(CLOSED["var"])
+    np.testing.assert_allclose(found.theta[:, 0].std(0) / sd, 1, atol=0.2)  # 3 without weights
+
+
+def test_calibration_does_not_trust_draws_that_are_worth_few():
+    told = {"pareto_k": np.zeros(2), "effective_sample": np.array([20.0, 400.0])}
+    assert _trusted(told, 2).tolist() == [False, True]
 
 
 def test_draws_that_nearly_all_leave_the_prior_are_refused_and_many_are_named():

@@ -288,6 +288,21 @@ def test_mutual_information_follows_the_prior(rng):
     assert abs(ising.mutual_information() - exact) > 0.1
 
 
+def test_an_evidence_that_the_nodes_do_not_resolve_is_refused(rng):
+    """Beside it one that they do, against a sum over θ."""
+    ising = Ising(size=3, theta="beta-h")
+    x = ising.sample(np.tile([0.3, 0.1], (2, 1)), rng)
+    x[1] = np.where(np.arange(9).reshape(3, 3) < 5, 1, -1)  # all up would fix no h
+    prior = Prior(beta=stats.norm(0.4, 0.05), h=stats.norm(0, 0.1))
+    grid = np.stack(np.meshgrid(np.linspace(0.1, 0.7, 81), np.linspace(-0.6, 0.6, 81)), -1)
+    theta, cell = grid.reshape(-1, 2), 0.6 / 80 * 1.2 / 80
+    joint = np.stack([ising.log_prob(theta, np.repeat(one[None], len(theta), 0)) for one in x])
+    total = np.exp(joint + prior.log_prob(theta)).sum(1) * cell
+    np.testing.assert_allclose(ising.log_evidence(x, prior), np.log(total), atol=1e-4)
+    with pytest.raises(ValueError, match="nodes an axis of Prior"):
+        ising.log_evidence(x, prior.replace(h=stats.norm(0, 30)))
+
+
 def test_a_fixed_parameter_is_a_slice(rng):
     """What a prior fixes is put back before the simulator sees θ."""
     law = Law.of("ising", {"size": 4, "theta": "beta-h"}, {"h": 0.2})
@@ -375,7 +390,41 @@ def test_the_edge_guard_is_quiet_where_a_right_posterior_touches_a_bound(rng):
     assert not list(posterior_warnings(rng.normal(2.6, 0.2, (1, 500, 1)), {}, far, "grid"))
 
 
+def test_a_prior_wider_than_the_training_s_is_told(rng):
+    """Its support is as large, so it is not refused; a likelihood of the tail is made up."""
+    known = Prior(a=stats.norm(0, 0.1), b=(0, 1))
+
+    def lines(theta, prior):
+        return [w for w in posterior_warnings(theta, {}, prior, "grid", known) if "learnt" in w]
+
+    wide = known.replace(a=stats.norm(0, 10))
+    b = rng.uniform(0.2, 0.8, (1, 500))
+    far, near = (np.stack([rng.normal(at, 0.05, (1, 500)), b], -1) for at in (2.0, 0.1))
+    assert "norm:0:0.1: simulate there" in lines(far, wide)[0]
+    assert not lines(near, wide)
+    assert lines(far[..., 1:], known.replace(a=2.0)), "a value that is fixed"
+    assert not lines(near[..., 1:], known.replace(a=0.1))
+
+
 def test_simulators_of_any_prior_keep_the_contract():
     from physgen.testing import check_simulator
 
     assert check_simulator(Oscillator(size=20)) == []
+
+
+@pytest.mark.parametrize("law", [(1000.0, 1001.0), stats.expon(), stats.beta(0.1, 0.1)])
+def test_bounds_and_poles_have_finite_coordinates_and_densities(law, rng):
+    alone, tied = Prior(a=law), Prior(a=law, b=(0, 1), correlation={("a", "b"): 0.9})
+    for prior in (alone, tied):
+        theta = np.stack([t for t in (prior.low, prior.high) if np.isfinite(t).all()])
+        theta = np.concatenate([theta, prior.sample(20_000, rng)])
+        assert np.isfinite(prior.to_coordinates(theta)).all()
+        assert np.isfinite(prior.log_prob(theta)).all()
+        assert (prior.slope(prior.to_coordinates(theta)) > 0).all()
+    assert np.isneginf(tied.log_prob(np.array([-1.0, 0.5])))
+
+
+def test_what_is_beyond_all_float64_probability_is_no_coordinate_of_the_prior():
+    prior = Prior(a=stats.expon(), b=(0, 1), correlation={("a", "b"): 0.5})
+    assert prior.to_coordinates(np.array([2000.0, 0.5]))[0] == np.inf
+    assert np.isneginf(prior.log_prob(np.array([np.inf, 0.5])))

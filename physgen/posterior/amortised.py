@@ -33,8 +33,9 @@ from simulators.prior import Prior
 
 __all__ = ["network_draws"]
 
-MOST = 10
-"""Weighted draws for each that is asked for, at most."""
+MOST, LEAST = 10, 500
+"""Weighted draws for each that is asked for at most, and at least in all: few do not tell what
+they are worth, and a lone one has no weight at all."""
 
 
 def network_draws(
@@ -63,7 +64,8 @@ def network_draws(
         DataError: draws that all lie outside of the prior.
     """
     own, known = of_network(network, x), network.law.prior
-    same = prior == known
+    same = prior == known and log_likelihood is None
+    first = k if same else max(k, LEAST)
 
     def weigh(theta: Array, i: int) -> Array:
         log_w = np.zeros(len(theta)) if same else prior.log_prob(theta) - known.log_prob(theta)
@@ -75,7 +77,7 @@ def network_draws(
     rows = []
     for i, row in enumerate(x):
         tell(f"{i} of {len(x)} observations")
-        rows.append(_weighted(network, row[None], i, k, seed, weigh))
+        rows.append(_weighted(network, row[None], i, k, first, seed, weigh))
     theta = [row.resampled(k, np.random.default_rng([seed, i, 1])) for i, row in enumerate(rows)]
     log_z = np.array([row.log_mean for row in rows])
     target = log_likelihood or own
@@ -116,20 +118,26 @@ class _Weighted(NamedTuple):
 
 
 def _weighted(
-    network: Network, x: Array, i: int, k: int, seed: int, weigh: Callable[[Array, int], Array]
+    network: Network,
+    x: Array,
+    i: int,
+    k: int,
+    first: int,
+    seed: int,
+    weigh: Callable[[Array, int], Array],
 ) -> _Weighted:
-    """Draws for x (1, *x_shape), the i-th, as many as are worth k, within limits."""
+    """Draws for x (1, *x_shape), the i-th: `first`, and as many as are worth k, within limits."""
 
     def draw(m: int) -> tuple[Array, float]:
         c, leak = network.draw(x, m, seed, np.array([i]))
         return network.law.prior.from_coordinates(c[0]), float(leak[0])
 
-    theta, leak = draw(k)
+    theta, leak = draw(first)
     log_w = weigh(theta, i)
-    worth = float(effective_sample(log_w)) / k
-    if (many := round(k / max(worth, 1 / MOST))) > k:
-        theta, leak = draw(many)  # the first k are the same
-        log_w = np.concatenate([log_w, weigh(theta[k:], i)])
+    worth = float(effective_sample(log_w)) / first
+    if (many := round(k / max(worth, 1 / MOST))) > first:
+        theta, leak = draw(many)  # the first are the same
+        log_w = np.concatenate([log_w, weigh(theta[first:], i)])
     if not np.isfinite(log_w.max()):
         raise DataError(
             f"observation {i}: of {len(theta)} draws of the network none has a weight; the prior "

@@ -23,8 +23,8 @@ __all__ = ["MOST_K", "effective_sample", "pareto_k", "resampled", "smoothed"]
 
 MOST_K = 0.7
 """Pareto shape beyond which weighted draws are not to be trusted."""
-LEAST_TAIL = 5
-TINY = np.finfo(float).tiny
+LEAST_TAIL, TIED = 5, 1e-12
+"""Weights that have a tail, at least, and how near such as are alike, in units of the greatest."""
 
 
 def effective_sample(log_weights: Array) -> Array:
@@ -98,19 +98,24 @@ def resampled(c: Array, log_weights: Array, k: int, rng: np.random.Generator) ->
 
 
 def _tail(log_weights: Array) -> tuple[float, float, Array]:
-    """Shape and scale of the tail of weights (K,), and which they are, the threshold's first."""
+    """Shape and scale of the tail of weights (K,), and which they are, the threshold's first.
+
+    What is no greater than the threshold, as are weights of 0 below it, is no part of the tail.
+    """
     count = len(log_weights)
     size = math.ceil(min(0.2 * count, 3 * math.sqrt(count)))
     tail = np.argsort(log_weights, kind="stable")[-size - 1 :]
     with np.errstate(invalid="ignore"):
         weights = np.exp(log_weights[tail] - log_weights[tail[-1]])
-    excess = weights[1:] - weights[0]
     if not np.isfinite(weights).all() or (weights > 0).sum() <= LEAST_TAIL:
         return math.inf, math.nan, tail
-    if excess[-1] < 1e-12:
+    above, count = weights > weights[0], (weights > weights[0]).sum()
+    if np.ptp(weights) < TIED or (count > LEAST_TAIL and np.ptp(weights[above]) < TIED):
         return -math.inf, math.nan, tail
-    k, scale = _generalised_pareto(np.maximum(excess, TINY))
-    return k, scale, tail
+    if count <= LEAST_TAIL:
+        return math.inf, math.nan, tail
+    k, scale = _generalised_pareto(weights[above] - weights[0])
+    return k, scale, tail[np.append(0, np.flatnonzero(above))]
 
 
 def _generalised_pareto(x: Array) -> tuple[float, float]:

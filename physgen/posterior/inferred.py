@@ -84,7 +84,9 @@ class InferredPosterior:
         warnings = [
             *domain_warnings(source.law, rows, options.iid),
             *contradictions(model, rows.x),
-            *posterior_warnings(arrays["theta"], told, options.prior, options.method),
+            *posterior_warnings(
+                arrays["theta"], told, options.prior, options.method, source.law.prior
+            ),
             *(training_warnings(model.info) if model else ()),
         ]
         about = about_of(source, found, options) | {"warnings": warnings}

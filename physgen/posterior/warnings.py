@@ -46,7 +46,11 @@ lost."""
 
 
 def posterior_warnings(
-    theta: Array, told: Mapping[str, Array], prior: Prior, method: str
+    theta: Array,
+    told: Mapping[str, Array],
+    prior: Prior,
+    method: str,
+    known: Prior | None = None,
 ) -> Iterator[str]:
     """What is to be said of posteriors.
 
@@ -55,6 +59,7 @@ def posterior_warnings(
         told: their diagnostics, (n, …) each; and their "sd", (n, D).
         prior: their prior.
         method: how they were made.
+        known: prior of what was learnt from, if it may be another one.
     """
     n = len(theta)
     if "resolved" in told and not np.all(told["resolved"]):
@@ -76,6 +81,7 @@ def posterior_warnings(
                 f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, n)} lies {where}: widen "
                 "the prior of the simulations"
             )
+    yield from untrained_warnings(theta, prior, known or prior)
     for d, p in enumerate(prior.parameters if "sd" in told else ()):
         in_units = prior.column_slope(d, np.zeros(1))
         spread = told["sd"][:, d] / in_units if prior.affine[d] else c[..., d].std(-1)
@@ -84,6 +90,25 @@ def posterior_warnings(
             yield (
                 f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.text} "
                 f"({ratio.min():.2f} of it or more): x tells nothing of it, or nothing was learnt"
+            )
+
+
+def untrained_warnings(theta: Array, prior: Prior, known: Prior) -> Iterator[str]:
+    """What is to be said of posteriors where hardly any θ was learnt from.
+
+    Args:
+        theta: draws of each, (n, k, D).
+        prior: their prior.
+        known: prior of what was learnt from, of the same parameters, fixed or not.
+    """
+    same = {p for p in prior.parameters if p in known.parameters}
+    c = known.to_coordinates(prior.complete(theta, known.names))
+    for p, flat, values in zip(known.parameters, known.flat, np.moveaxis(c, -1, 0), strict=True):
+        mass = far_out(values)
+        if not flat and p not in same and (mass > MOST).any():
+            yield (
+                f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, len(theta))} lies in the "
+                f"far tail of what was learnt from, {p.text}: simulate there too, and fit again"
             )
 
 

@@ -30,6 +30,7 @@ __all__ = ["log_evidence", "log_posterior", "mean_entropy", "mutual_information"
 
 BLOCK = 1 << 22  # numbers held at once
 ROWS = 512  # θ whose law is held at once
+FEWEST = 2.5  # nodes an axis that a posterior must lie on: log p(x) is then right to 1e-4
 
 
 @lru_cache(maxsize=8)
@@ -51,13 +52,36 @@ def _log_z_nodes(ising: Ising, prior: Prior) -> Array:
 
 
 def log_evidence(ising: Ising, x: Array, prior: Prior) -> Array:
-    """Log p(x) in nats a lattice, (n,): x (n, rows, columns) under the prior."""
+    """Log p(x) in nats a lattice, (n,): x (n, rows, columns) under the prior.
+
+    Raises:
+        ValueError: a posterior so much narrower than the prior that it falls between the nodes.
+    """
     theta, weight = _nodes(ising, prior)
     offset = np.log(weight) - _log_z_nodes(ising, prior)
     k, b = ising.couplings(theta), observables.bonds(x)
     step = max(BLOCK // len(theta), 1)
-    parts = [logsumexp(b[i : i + step] @ k.T + offset, axis=1) for i in range(0, len(b), step)]
-    return np.concatenate([np.zeros(0), *parts])
+    found = [np.zeros(0)]
+    for i in range(0, len(b), step):
+        joint = b[i : i + step] @ k.T + offset
+        found.append(logsumexp(joint, axis=1))
+        if (nodes := _nodes_met(np.exp(joint - found[-1][:, None]), len(prior))) < FEWEST:
+            raise ValueError(
+                f"log p(x): a posterior lies on {nodes:.2g} nodes an axis of {prior}, too few for "
+                "its integral: take a narrower prior"
+            )
+    return np.concatenate(found)
+
+
+def _nodes_met(p: Array, dims: int) -> float:
+    """Nodes an axis, 1/Σp², that the narrowest of posteriors p (n, k) lies on."""
+    p = p.reshape(len(p), *[round(p.shape[1] ** (1 / dims))] * dims)
+    axes = range(1, dims + 1)
+    least = (p**2).sum(tuple(axes)) ** (1 / dims)
+    for d in axes:
+        marginal = p.sum(tuple(e for e in axes if e != d))
+        least = np.maximum(least, (marginal**2).sum(1))
+    return float(1 / least.max(initial=0.0)) if len(p) else np.inf
 
 
 def log_posterior(ising: Ising, theta: Array, x: Array, prior: Prior) -> Array:

@@ -289,6 +289,8 @@ def _trusted(told: Mapping[str, Array], n: int) -> NDArray[np.bool_]:
         good &= (told["r_hat"] <= MOST_R_HAT).all(-1)
     if "ess" in told:
         good &= (told["ess"] >= LEAST_ESS).all(-1)
+    if "effective_sample" in told:
+        good &= told["effective_sample"] >= LEAST_ESS
     if "pareto_k" in told:
         good &= told["pareto_k"] < MOST_K
     return good
