@@ -65,13 +65,10 @@ class Prior:
         self.parameters = tuple(p for p in every if not p.fixed)
         if not self.parameters:
             raise ValueError("a prior needs at least one parameter, for example Box(beta=(0, 1))")
-        self.correlation = {k: float(r) for k, r in correlation.items() if r != 0}
+        ties = dict(self._tie(pair, r) for pair, r in correlation.items())
+        self.correlation = {pair: r for pair, r in ties.items() if r != 0}
         self._matrix = np.eye(len(self))
         for pair, r in self.correlation.items():
-            if len(set(pair)) != 2 or not set(pair) <= set(self.names):
-                raise ValueError(
-                    f"correlation: expected two of {', '.join(self.names)}, got {pair}"
-                )
             i, j = (self.names.index(name) for name in pair)
             self._matrix[i, j] = self._matrix[j, i] = r
         try:
@@ -82,6 +79,15 @@ class Prior:
             ) from None
         tied = (self._matrix != 0).sum(0) > 1
         self._flat = np.array([p.flat for p in self.parameters]) & ~tied
+
+    def _tie(self, pair: tuple[str, str], r: float) -> tuple[tuple[str, str], float]:
+        """A pair of names in the order of θ's columns, so that none is tied twice, and its r."""
+        if len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= set(self.names):
+            raise ValueError(
+                f"correlation: expected two of {', '.join(self.names)}, got {':'.join(pair)}"
+            )
+        first, second = sorted(pair, key=self.names.index)
+        return (first, second), float(r)
 
     @classmethod
     def _of(

@@ -253,6 +253,15 @@ def test_an_exact_posterior_under_any_prior(law, low, high, rng):
     assert (abs(box.mean[:, 0] - mean) > 0.05 * sd).any()  # the prior matters
 
 
+def test_a_pair_is_tied_once_whatever_its_order():
+    """A pair that is spelt the other way around replaces, in memory as after a file."""
+    first = Prior(a=stats.norm(), b=stats.norm(), correlation={("b", "a"): 0.6})
+    second = first.correlate({("a", "b"): -0.5})
+    assert second.correlation == {("a", "b"): -0.5}
+    assert Prior.from_json(second.to_json()) == second != first
+    assert not second.correlate({("b", "a"): 0}).correlation
+
+
 def test_a_correlated_prior_on_the_grid_against_the_closed_form(rng):
     """A linear Gaussian with a correlated normal prior has a normal posterior."""
     toy = LinearGaussian(parameters=2)
