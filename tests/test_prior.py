@@ -14,7 +14,7 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.transforms import Rescale
 from physgen.posterior.grid import grid_posterior, of_exact
-from physgen.posterior.warnings import posterior_warnings
+from physgen.posterior.warnings import extrapolation_warnings, posterior_warnings
 from physgen.priors import common_prior, restrict_prior
 from simulators import Box, Prior
 from simulators.gaussian import LinearGaussian
@@ -251,6 +251,24 @@ def test_an_exact_posterior_under_any_prior(law, low, high, rng):
     assert min(stats.kstest(r, "uniform").pvalue for r in rank) > 1e-4
     box = grid_posterior(of_exact(ising.log_prob, x), Box(beta=(0.05, 0.9)), len(x))
     assert (abs(box.mean[:, 0] - mean) > 0.05 * sd).any()  # the prior matters
+
+
+@pytest.mark.parametrize(
+    ("laws", "centre", "told"),
+    [
+        ({"a": stats.cauchy()}, (30, 0.5), "a: up to 100% of the posterior lies in the far tail"),
+        ({"a": stats.cauchy()}, (1, 0.5), ""),
+        ({"a": 40.0}, (0.5,), "a: up to 100%"),
+        ({"a": 1.0}, (0.5,), ""),
+        ({}, (30, 0.5), ""),  # the tail of its own prior is told of already
+    ],
+)
+def test_a_posterior_where_the_training_saw_nothing_is_told_of(laws, centre, told, rng):
+    trained = Prior(a=stats.norm(), b=(0, 1))
+    theta = rng.normal(centre, 0.1, (1, 200, len(centre)))
+    lines = " ".join(extrapolation_warnings(theta, trained.with_laws(laws), trained))
+    assert lines.startswith(told)
+    assert bool(lines) == bool(told)
 
 
 def test_a_pair_is_tied_once_whatever_its_order():

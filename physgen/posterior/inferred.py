@@ -15,7 +15,11 @@ from physgen.law import Law
 from physgen.posterior.base import Posterior, rms
 from physgen.posterior.methods import InferenceOptions, Inferred, Source
 from physgen.posterior.profiles import Curve, best_point, profile_of, slice_of
-from physgen.posterior.warnings import posterior_warnings, training_warnings
+from physgen.posterior.warnings import (
+    extrapolation_warnings,
+    posterior_warnings,
+    training_warnings,
+)
 from physgen.priors import parameters_in
 from physgen.reporting.quantities import digits_beside
 from physgen.sbi.networks import Network
@@ -77,7 +81,10 @@ class InferredPosterior:
         """
         arrays = arrays_of(found, options.samples, options.seed) | true_of(rows, options)
         told = {**found.posterior.diagnostics, "sd": arrays["sd"]}
-        theirs = posterior_warnings(arrays["theta"], told, options.prior, options.method)
+        theirs = [
+            *posterior_warnings(arrays["theta"], told, options.prior, options.method),
+            *extrapolation_warnings(arrays["theta"], options.prior, source.law.prior),
+        ]
         model = found.network or source.surrogate
         learnt = training_warnings(model.info) if model else ()
         about = about_of(source, found, options) | {"warnings": [*warnings, *theirs, *learnt]}

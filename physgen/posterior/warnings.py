@@ -17,7 +17,7 @@ from physgen.posterior.mcmc import LEAST_ESS, MOST_R_HAT
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["posterior_warnings", "training_warnings"]
+__all__ = ["extrapolation_warnings", "posterior_warnings", "training_warnings"]
 
 EDGE, MOST = 0.01, 0.1
 """More than MOST of a posterior in the outermost part EDGE of the prior is ten times its own."""
@@ -73,6 +73,26 @@ def posterior_warnings(
             yield (
                 f"{p.name}: {some(ratio > WIDE, n)} as wide as the prior, {p.bounds} "
                 f"({ratio.min():.2f} of it or more): x tells nothing of it, or nothing was learnt"
+            )
+
+
+def extrapolation_warnings(theta: Array, prior: Prior, trained: Prior) -> Iterator[str]:
+    """Parameters that another prior moves to where the training saw next to nothing.
+
+    Args:
+        theta: draws of each posterior, (n, k, D).
+        prior: their prior.
+        trained: that of the training, over the same parameters or more.
+    """
+    drawn = dict(zip(prior.names, np.moveaxis(theta, -1, 0), strict=True))
+    for p in trained.parameters if prior != trained else ():
+        values = drawn.get(p.name, np.full((1, 1), prior.fixed.get(p.name, np.nan)))
+        mass = np.zeros(1) if p.flat else far_out(p.to_coordinate(values, False))
+        if (mass > MOST).any():
+            yield (
+                f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, len(mass))} lies in the "
+                f"far tail of what was trained on, {p.bounds}, where nothing was learnt: simulate "
+                "with a wider prior"
             )
 
 
