@@ -193,6 +193,9 @@ def test_a_law_of_ones_own_serves_in_memory_only(rng):
     np.testing.assert_allclose(prior.to_coordinates(theta), twin.to_coordinates(theta), atol=1e-6)
     with pytest.raises(ValueError, match="lives in memory only"):
         prior.to_json()
+    data = physgen.simulate("ising", size=4, n=20, prior={"beta": Triangle()})
+    with pytest.raises(UsageError, match="lives in memory only"):
+        physgen.fit("autoregressive", data, epochs=10**9)  # before the training
 
 
 def test_networks_see_coordinates_with_their_derivative(rng):
@@ -269,6 +272,12 @@ def test_a_posterior_where_the_training_saw_nothing_is_told_of(laws, centre, tol
     lines = " ".join(extrapolation_warnings(theta, trained.with_laws(laws), trained))
     assert lines.startswith(told)
     assert bool(lines) == bool(told)
+
+
+def test_a_distribution_that_is_not_frozen_is_refused():
+    for law in (stats.norm, stats.gamma):
+        with pytest.raises(ValueError, match="frozen distribution"):
+            Prior(a=law)
 
 
 def test_a_pair_is_tied_once_whatever_its_order():
