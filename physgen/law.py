@@ -184,7 +184,11 @@ class Law:
 
     def to_json(self) -> dict[str, Any]:
         """The law as JSON data; levels where the support is levels, dtype where it is float64."""
-        data = vars(self) | {"prior": self.prior.to_json(), "options": dict(self.options)}
+        try:
+            prior = self.prior.to_json()
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        data = vars(self) | {"prior": prior, "options": dict(self.options)}
         usual = {"levels": 0, "dtype": "float32"}
         return {k: v for k, v in data.items() if k not in usual or v != usual[k]}
 

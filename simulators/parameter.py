@@ -103,7 +103,7 @@ def law_of(value: Any) -> Distribution | float:
         if not math.isfinite(value):
             raise ValueError(f"expected a finite value, got {value}")
         return float(value)
-    if not isinstance(value, Distribution):
+    if not isinstance(value, Distribution) or hasattr(value, "freeze"):
         raise ValueError(
             "expected (low, high), a number, or a frozen distribution of scipy.stats, such as "
             f"stats.norm(0, 1), got {value!r}"

@@ -70,13 +70,10 @@ class Prior:
         self.parameters = tuple(p for p in every if not p.fixed)
         if not self.parameters:
             raise ValueError("a prior needs at least one parameter, for example Box(beta=(0, 1))")
-        self.correlation = {k: float(r) for k, r in correlation.items() if r != 0}
+        ties = dict(self._tie(pair, r) for pair, r in correlation.items())
+        self.correlation = {pair: r for pair, r in ties.items() if r != 0}
         self.matrix = np.eye(len(self))
         for pair, r in self.correlation.items():
-            if len(set(pair)) != 2 or not set(pair) <= set(self.names):
-                raise ValueError(
-                    f"correlation: expected two of {', '.join(self.names)}, got {pair}"
-                )
             i, j = (self.names.index(name) for name in pair)
             self.matrix[i, j] = self.matrix[j, i] = r
         try:
@@ -86,6 +83,15 @@ class Prior:
                 f"correlation: no normal law has {self.correlation}: the matrix is not positive"
             ) from None
         self.flat = np.array([p.flat and p.name not in self.tied for p in self.parameters])
+
+    def _tie(self, pair: tuple[str, str], r: float) -> tuple[tuple[str, str], float]:
+        """A pair of names in the order of θ's columns, so that none is tied twice, and its r."""
+        if len(pair) != 2 or len(set(pair)) != 2 or not set(pair) <= set(self.names):
+            raise ValueError(
+                f"correlation: expected two of {', '.join(self.names)}, got {':'.join(pair)}"
+            )
+        first, second = sorted(pair, key=self.names.index)
+        return (first, second), float(r)
 
     @classmethod
     def _of(

@@ -14,7 +14,7 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.transforms import Rescale
 from physgen.posterior.grid import grid_posterior, of_exact
-from physgen.posterior.warnings import posterior_warnings
+from physgen.posterior.warnings import posterior_warnings, untrained_warnings
 from physgen.priors import common_prior, restrict_prior
 from simulators import Box, Prior
 from simulators.gaussian import LinearGaussian
@@ -193,6 +193,9 @@ def test_a_law_of_ones_own_serves_in_memory_only(rng):
     np.testing.assert_allclose(prior.to_coordinates(theta), twin.to_coordinates(theta), atol=1e-6)
     with pytest.raises(ValueError, match="lives in memory only"):
         prior.to_json()
+    data = physgen.simulate("ising", size=4, n=20, prior={"beta": Triangle()})
+    with pytest.raises(UsageError, match="lives in memory only"):
+        physgen.fit("autoregressive", data, epochs=10**9)  # before the training
 
 
 def test_networks_see_coordinates_with_their_derivative(rng):
@@ -251,6 +254,39 @@ def test_an_exact_posterior_under_any_prior(law, low, high, rng):
     assert min(stats.kstest(r, "uniform").pvalue for r in rank) > 1e-4
     box = grid_posterior(of_exact(ising.log_prob, x), Box(beta=(0.05, 0.9)), len(x))
     assert (abs(box.mean[:, 0] - mean) > 0.05 * sd).any()  # the prior matters
+
+
+@pytest.mark.parametrize(
+    ("laws", "centre", "told"),
+    [
+        ({"a": stats.cauchy()}, (30, 0.5), "a: up to 100% of the posterior lies in the far tail"),
+        ({"a": stats.cauchy()}, (1, 0.5), ""),
+        ({"a": 40.0}, (0.5,), "a: up to 100%"),
+        ({"a": 1.0}, (0.5,), ""),
+        ({}, (30, 0.5), ""),  # the tail of its own prior is told of already
+    ],
+)
+def test_a_posterior_where_the_training_saw_nothing_is_told_of(laws, centre, told, rng):
+    trained = Prior(a=stats.norm(), b=(0, 1))
+    theta = rng.normal(centre, 0.1, (1, 200, len(centre)))
+    lines = " ".join(untrained_warnings(theta, trained.with_laws(laws), trained))
+    assert lines.startswith(told)
+    assert bool(lines) == bool(told)
+
+
+def test_a_distribution_that_is_not_frozen_is_refused():
+    for law in (stats.norm, stats.gamma):
+        with pytest.raises(ValueError, match="frozen distribution"):
+            Prior(a=law)
+
+
+def test_a_pair_is_tied_once_whatever_its_order():
+    """A pair that is spelt the other way around replaces, in memory as after a file."""
+    first = Prior(a=stats.norm(), b=stats.norm(), correlation={("b", "a"): 0.6})
+    second = first.correlate({("a", "b"): -0.5})
+    assert second.correlation == {("a", "b"): -0.5}
+    assert Prior.from_json(second.to_json()) == second != first
+    assert not second.correlate({("b", "a"): 0}).correlation
 
 
 def test_a_correlated_prior_on_the_grid_against_the_closed_form(rng):

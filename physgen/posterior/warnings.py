@@ -23,7 +23,13 @@ from physgen.surrogates.base import Surrogate
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["contradictions", "domain_warnings", "posterior_warnings", "training_warnings"]
+__all__ = [
+    "contradictions",
+    "domain_warnings",
+    "posterior_warnings",
+    "training_warnings",
+    "untrained_warnings",
+]
 
 EDGE, MOST = 0.01, 0.1
 """More than MOST of a posterior in the outermost part EDGE of the prior is ten times its own."""

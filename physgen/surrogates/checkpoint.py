@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from physgen.errors import UsageError, as_written
+from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.nn.tensors import load_tensors, save_tensors
 from physgen.registry import class_path, find, registered, require_own_name
@@ -59,6 +59,11 @@ def load_surrogate(
             that of the file.
     """
     weights, info = load_tensors(path)
+    if "family" not in info:
+        raise DataError(
+            f"{path}: expected a surrogate, as fit writes it, got a network of another kind; "
+            "infer and calibrate take those of infer --network"
+        )
     with as_written(path, "weights do not fit the family they name"):
         where = info.get("class")
         cls = family_of(path, str(info["family"]), where and str(where), family)

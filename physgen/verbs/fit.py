@@ -97,6 +97,7 @@ def fit(
     state = state_of(path, resume, force) if path else None
     source = open_data(data)
     warn_of_failed(source.name, source.failures)
+    source.law.to_json()  # refuses a law that no surrogate can tell of, before the training
     if from_:
         surrogate = parent_of(from_, cls, device).at(source.law, **theirs).train()
     else:
