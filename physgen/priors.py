@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
-
 from physgen.errors import UsageError
 from simulators.base import Array
 from simulators.parameter import LOGARITHMIC, Parameter, Uniform
@@ -26,6 +24,11 @@ def asked_for(
     Raises:
         UsageError: a parameter in both, or one that the prior does not have.
     """
+    if not isinstance(prior, Prior | Mapping | None):
+        raise UsageError(
+            "prior: expected a Prior, or laws of parameters by name, as in {'h': stats.norm(0, 1)}, "
+            f"got {prior!r}"
+        )
     values = {name: float(value) for name, value in (fix or {}).items()}
     if isinstance(prior, Prior):
         return restrict_prior(prior, values, "the prior has") if values else prior
@@ -160,6 +163,8 @@ def _part(p: Parameter, low: float, high: float) -> Any:
     """The law of a parameter between two values; None where scipy has none."""
     if isinstance(p.law, Uniform):
         return low, high
+    from scipy import stats  # slow to import
+
     about = p.to_json()
     name, known = about.get("law"), about.get("arguments", {})
     if name in LOGARITHMIC and known["loc"] == 0:
@@ -170,13 +175,13 @@ def _part(p: Parameter, low: float, high: float) -> Any:
     return stats.truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale)
 
 
-def parameters_in(text: str, names: Sequence[str]) -> list[str]:
-    """Names of parameters, as in ``beta,h``.
+def parameters_in(text: str | Sequence[str], names: Sequence[str]) -> list[str]:
+    """Names of parameters, as in ``beta,h`` or a list of names.
 
     Raises:
         UsageError: one that is none of the names, or twice there.
     """
-    found = [name.strip() for name in text.split(",")]
+    found = [n.strip() for n in (text.split(",") if isinstance(text, str) else text)]
     for name in found:
         if name not in names or found.count(name) > 1:
             raise UsageError(f"interest: expected some of {', '.join(names)}, got {text!r}")

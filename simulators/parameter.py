@@ -110,9 +110,10 @@ def law_of(value: Any) -> Distribution | float:
         )
     with np.errstate(all="ignore"):
         inner = np.array([value.ppf(q) for q in (0.25, 0.5, 0.75)], dtype=float)
-    if not (np.isfinite(inner).all() and inner[0] < inner[1] < inner[2]):
+    if inner.shape != (3,) or not (np.isfinite(inner).all() and (np.diff(inner) > 0).all()):
         raise ValueError(
-            f"expected a continuous law with quartiles, got {inner} of {_named(value)}"
+            "expected a continuous law of one number, with arguments within their range (scale > 0), "
+            f"got quartiles {inner.tolist()}"
         )
     return value
 

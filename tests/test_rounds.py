@@ -335,6 +335,13 @@ def test_rows_of_different_laws_are_not_joined(options, prior, message):
         JoinedDataset([one, other])
 
 
+def test_the_same_rows_are_not_taken_twice():
+    """They would be trained on and validated on."""
+    data = physgen.simulate("gaussian", n=30, seed=1)
+    with pytest.raises(UsageError, match="there twice"):
+        JoinedDataset([Dataset(data), Dataset(data)])
+
+
 def test_fit_takes_several_files(tmp_path, posterior):
     runner = CliRunner()
     for name, more in {"a": [], "b": ["--theta-from", str(posterior), "--widen", "2"]}.items():

@@ -30,10 +30,13 @@ class JoinedDataset(Dataset):
 
     Raises:
         DataError: one that does not say its law, or has no θ.
-        UsageError: they are of different laws.
+        UsageError: they are of different laws, or one is there twice.
     """
 
     def __init__(self, parts: Sequence[Dataset]) -> None:
+        known = [part.digest for part in parts]
+        if twice := [p.name for i, p in enumerate(parts) if p.digest in known[:i]]:
+            raise UsageError(f"{twice[0]}: its rows are there twice; give each dataset once")
         self.path = None
         self._parts, self._law = list(parts), joint_law(parts)
         self._summary = f"{len(self):,} rows of {self._law.simulator}, of {len(parts)} datasets"
