@@ -26,7 +26,7 @@ def asked_for(
     """
     if not isinstance(prior, Prior | Mapping | None):
         raise UsageError(
-            "prior: expected a Prior, or laws of parameters by name, as in {'h': stats.norm(0, 1)}, "
+            "prior: expected a Prior, or laws by name, as in {'h': stats.norm(0, 1)}, "
             f"got {prior!r}"
         )
     values = {name: float(value) for name, value in (fix or {}).items()}

@@ -112,7 +112,7 @@ def law_of(value: Any) -> Distribution | float:
         inner = np.array([value.ppf(q) for q in (0.25, 0.5, 0.75)], dtype=float)
     if inner.shape != (3,) or not (np.isfinite(inner).all() and (np.diff(inner) > 0).all()):
         raise ValueError(
-            "expected a continuous law of one number, with arguments within their range (scale > 0), "
+            "expected a continuous law of one number, with arguments within their range, "
             f"got quartiles {inner.tolist()}"
         )
     return value

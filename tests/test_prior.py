@@ -145,7 +145,8 @@ def test_data_that_are_no_law_are_refused(data, told):
     [
         ("norm:x", "loc:scale"), ("foo:1:2", "scipy.stats"), ("1:2:3", "low:high"),
         ("truncnorm", "a:b:loc:scale"), ((1, 0), "low < high"), ("2", None), (None, "low, high"),
-        (stats.poisson(3), "scipy.stats"), (stats.norm([0, 1], 1), "one number"), (float("inf"), "finite"), (True, "low, high"),
+        (stats.poisson(3), "scipy.stats"), (stats.norm([0, 1], 1), "one number"),
+        (float("inf"), "finite"), (True, "low, high"),
         ((0, "m"), None),
     ],
 )  # fmt: skip

@@ -289,7 +289,7 @@ def test_joined_datasets_are_their_rows_one_after_another(tmp_path):
     np.testing.assert_array_equal(both[np.array([0, 162])].x, [a.x[0], b.x[-1]])
     assert both.law.prior == a.law.prior
     assert "prior" in both.proposal
-    assert not JoinedDataset([a, a]).proposal
+    assert not JoinedDataset([a]).proposal
     assert both.digest not in (a.digest, JoinedDataset([b, a]).digest)
     assert Dataset(both).parts == both.parts
     with pytest.raises(UsageError, match="expected rows up to 200, got 163"):
