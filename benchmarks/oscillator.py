@@ -97,7 +97,9 @@ def compare(options: argparse.Namespace) -> None:
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         kept = found["VAE, smc"].save(options.out / "posterior.h5", force=True)
-        predicted = physgen.sample(vae, theta_from=kept, out=options.out / "x.h5", force=True)
+        predicted = physgen.sample(
+            vae, theta_from=kept, row=0, out=options.out / "x.h5", force=True
+        )
         physgen.report(kept, predictive=predicted, out=options.out / "posterior.html", force=True)
         if options.rows:
             physgen.report(scores, out=options.out / "calibration.html", force=True)
