@@ -25,7 +25,10 @@ from physgen.runtime.device import threads
 from simulators.base import Array
 from simulators.oscillator import Oscillator
 
-CVAE: dict[str, Any] = {"channels": 128, "levels": 1, "latent_dim": 1, "batch_size": 256}
+CVAE: dict[str, Any] = {
+    "channels": 128, "levels": 1, "latent_dim": 1, "learning_rate": 1.5e-3, "ema": 0.9995,
+    "weight_decay": 0.01,
+}  # fmt: skip
 
 
 def timed(what: str, function: Callable[..., Any], *args: Any, **given: Any) -> Any:
