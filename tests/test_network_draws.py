@@ -82,7 +82,7 @@ def test_log_density_of_draws_is_normalised(networks):
 
 PRIORS = {
     "one": (Prior(a=stats.norm(2, 0.5)), 2200, 9, 0.35),
-    "correlated": (NORMAL, 4000, 30, 0.25),
+    "correlated": (NORMAL, 6000, 60, 0.25),
 }
 
 

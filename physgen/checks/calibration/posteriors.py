@@ -41,9 +41,9 @@ __all__ = ["Posteriors", "posteriors_of", "tempered"]
 
 POINTS, ROWS = 2**17, 50
 """Points of fine grids that are held at once; rows whose posteriors are drawn at once."""
-RANKED, MOMENTS, FEW_MOMENTS = 100, 300, 100
-"""Draws among which θ is ranked, and others that tell a posterior's moments; or fewer, of those
-in which nothing is ranked."""
+RANKED, MOMENTS = 100, 300
+"""Draws among which θ is ranked, and others that tell a posterior's moments: as many for all rows,
+for what is noisier is told from what is not."""
 TINY = np.finfo(float).tiny
 
 
@@ -170,7 +170,7 @@ class _Keeper:
     @property
     def draws(self) -> int:
         """Draws of each posterior, those that tell its moments included."""
-        return self.ranked + (MOMENTS if self.checks else FEW_MOMENTS)
+        return self.ranked + MOMENTS
 
     def of_grid(self, posterior: GridPosterior, c: Array | None, around: Array) -> Posteriors:
         """Of some posteriors on their grids, given the coordinates of θ and of points (n, D)."""
