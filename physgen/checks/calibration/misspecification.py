@@ -39,6 +39,7 @@ __all__ = ["MISSPECIFICATION", "misspecification", "residuals", "strangeness"]
 NEIGHBOURS, LEAST = 20, 30
 """The neighbours of a row are one in so many of the surrogate's own x, and so many at least."""
 NOISE, TINY = 1e-6, np.finfo(float).tiny
+EVEN, ODD = slice(0, None, 2), slice(1, None, 2)
 """Least spread, in parts of the null's: below are rounding errors, and these are ties."""
 Located = tuple[Array, Sequence[Array]]
 """θ̂ (n, D), and values (n,) of each row."""
@@ -126,7 +127,8 @@ def residuals(null: tuple[Array, Array], rows: tuple[Array, Array]) -> Array:
 def _measure(run: Run) -> dict[str, Any] | None:
     """Told by log q, or else by observables.
 
-    Half of the own x say what is usual at each θ̂; x are ranked among the other half.
+    The own x of every other row say what is usual at each θ̂, for x of the rest: so neither the
+    data nor the own x that they are ranked among are held against x of their own θ.
     """
     if not run.drawn:
         return None
@@ -137,10 +139,15 @@ def _measure(run: Run) -> dict[str, Any] | None:
         known = [seen.found.log_p if o is None else o(seen.x) for o in values.values()]
         return seen.found.mean[rows], [np.asarray(v, dtype=float)[rows] for v in known]
 
-    own, data, shuffled = run.drawn["own"], run.data, run.drawn["shuffled"]
-    null, every = located(own, slice(0, None, 2)), slice(None)
-    judged = ((data, every), (own, slice(1, None, 2)), (shuffled, slice(len(data.x))))
-    return misspecification(*(strangeness(null, located(s, r), signed) for s, r in judged))
+    def strange(seen: Seen) -> Array:
+        found = np.empty(len(seen.x))
+        for rows, others in ((EVEN, ODD), (ODD, EVEN)):
+            null = located(run.drawn["own"], others)
+            found[rows] = strangeness(null, located(seen, rows), signed)
+        return found
+
+    data, drawn = strange(run.data), {k: strange(seen) for k, seen in run.drawn.items()}
+    return misspecification(data, drawn["own"], drawn["shuffled"][: len(data)])
 
 
 def _rows(section: Section, result: Section) -> Iterator[dict[str, Any]]:
