@@ -103,7 +103,10 @@ def compare(options: argparse.Namespace) -> None:
         predicted = physgen.sample(
             vae, theta_from=kept, row=0, out=options.out / "x.h5", force=True
         )
-        physgen.report(kept, predictive=predicted, out=options.out / "posterior.html", force=True)
+        physgen.report(
+            kept, predictive=predicted, observed=observed,
+            out=options.out / "posterior.html", force=True,
+        )  # fmt: skip
         if options.rows:
             physgen.report(scores, out=options.out / "calibration.html", force=True)
 
