@@ -179,6 +179,12 @@ def test_links_and_other_files_are_refused(tmp_path):
         open_table(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file["loop"]
+        file["one/two/deep"] = np.ones(3)
+        file["three"] = file["one/two"]
+    with pytest.raises(DataError, match="/three: groups within groups without end"):
+        open_table(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["three"], file["one"]
     for name in ("soft", "far"):
         refused(tmp_path / "a.h5", f"{name}: .*Link, not data in this file", name)
     for name in ("outside", "virtual"):
@@ -208,6 +214,12 @@ def test_declared_sizes_follow_from_stored_bytes(tmp_path):
     refused(tmp_path / "cut.npy", "declares 8128 bytes and holds 8120")
     (tmp_path / "a.npy").write_bytes(whole.replace(b"(1000,)", b"(-100,)"))
     refused(tmp_path / "a.npy", r"cannot be read as npy: .*its shape is \(-100,\)")
+
+
+def test_a_row_that_no_memory_holds_is_refused(tmp_path):
+    huge = pa.array([None], pa.list_(pa.float64(), 2**30))
+    pq.write_table(pa.table({"bomb": huge.slice(0, 0), "x": np.ones(0)}), tmp_path / "a.parquet")
+    refused(tmp_path / "a.parquet", "a row of 8589934592 bytes; at most", "bomb")
 
 
 def test_a_file_that_changes_is_not_read_on(tmp_path):
