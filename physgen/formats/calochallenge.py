@@ -43,7 +43,7 @@ from physgen.dataset import Blocks, Dataset, Rows, Shard, file_digest, refuse_ov
 from physgen.dataset.guard import dataset, loaded, opened
 from physgen.dataset.image import chunked, whole
 from physgen.errors import DataError, StorageError, UsageError
-from physgen.formats import Foreign
+from physgen.formats import Foreign, stamp
 from physgen.formats.binning import read_binning, write_binning
 from physgen.law import Law
 from simulators.base import Array
@@ -83,19 +83,28 @@ class ShowerFile:
 
 
 def open_foreign(
-    file: Path, *, binning: Path | None = None, particle: str | None = None
+    file: Path,
+    /,
+    *,
+    binning: Path | None = None,
+    particle: str | None = None,
+    max_events: int | None = None,
 ) -> Foreign:
-    """Look at a file: its layout, its cells and its energies.
+    """Make a dataset of showers of the CaloChallenge (arXiv:2410.21611).
 
     Args:
         file: HDF5 file.
-        binning: XML file with its cells.
+        binning: XML file with the cells of the showers.
         particle: which of the binning's particles, where it has several.
+        max_events: showers to read at most, the first ones; all if not given.
 
     Raises:
         DataError: a file or a binning that is not what it must be, or that do not fit together.
         StorageError: one that cannot be read.
         UsageError: no binning, or no such particle in it.
+
+    Example:
+        physgen import calochallenge dataset_2_1.hdf5 --binning binning_dataset_2.xml -o data.h5
     """
     if binning is None:
         raise UsageError(f"import: {NAME} needs --binning, the XML file with the cells")
@@ -113,7 +122,10 @@ def open_foreign(
     about = {"kind": "import", "format": NAME, "file": file.name, "sha256": file_digest(file)}
     exact = np.can_cast(source.dtype, "f4")
     note = "" if exact else f"showers rounded from {source.dtype} to float32"
-    return Foreign(law, source.rows, about, Cut(source, law), note)
+    if max_events is not None and max_events < 1:
+        raise UsageError(f"max_events: expected at least 1, got {max_events}")
+    rows = min(source.rows, max_events or source.rows)
+    return Foreign(law, rows, about, Cut(source, law), note)
 
 
 def source_of(hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path) -> ShowerFile:
@@ -139,12 +151,6 @@ def array_of(hdf5: h5py.File, name: str, path: Path) -> h5py.Dataset:
     if (found := dataset(hdf5, name)) is None:
         raise DataError(f"{path}: no /{name}; expected a file of the CaloChallenge")
     return found
-
-
-def stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file does."""
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def prior_of(energies: h5py.Dataset, path: Path) -> tuple[Box, dict[str, Any]]:
