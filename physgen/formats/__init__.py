@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from physgen.dataset import Rows, Shard
@@ -20,7 +19,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.registry import find, targets
 
-__all__ = ["EXPORTS", "IMPORTS", "Foreign", "offers", "room", "stamp"]
+__all__ = ["EXPORTS", "IMPORTS", "Foreign", "offers", "room"]
 
 IMPORTS, EXPORTS = "open_foreign", "write"
 """What a format offers that can be read, and one that can be written."""
@@ -43,12 +42,6 @@ class Foreign:
     source: Mapping[str, Any]
     make: Callable[[Shard], Rows]
     note: str = ""
-
-
-def stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file does."""
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def room(verb: str, name: str, ability: str) -> Any:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ import numpy as np
 from physgen.dataset import Rows, Shard, file_digest
 from physgen.dataset.elsewhere import describe_rows, without_faults
 from physgen.errors import DataError, UsageError
-from physgen.formats import Foreign, stamp
+from physgen.formats import Foreign
 from physgen.formats.tables import Table, open_table
 from physgen.law import Law
 from physgen.priors import asked_for
@@ -85,27 +85,24 @@ def open_foreign(
     """
     laws = asked_for(prior, fix)
     known = list(Prior.words(laws))
-    with open_table(file) as table, theta_table(table, theta) as (source, wanted):
+    table = open_table(file)
+    with theta_table(table, theta) as (source, wanted):
         columns = theta_columns(source, wanted, known)
         found, called = theta_of(source, columns, words_of(names), known)
-        left = [n for n in table.arrays if source is not table or n not in columns]
-        picked = x_columns(table, x, left, len(found))
-        shape = tuple(whole_numbers(x_shape)) or row_shape(table, picked)
-        head = x_of(table, picked, shape, 0, min(LOOK, len(found)))
+    left = [n for n in table.arrays if source is not table or n not in columns]
+    picked = x_columns(table, x, left, len(found))
+    shape = tuple(whole_numbers(x_shape)) or row_shape(table, picked)
     about = describe_rows(
-        found, called, head, prior=laws, correlation=correlation, support=support,
-        simulator=simulator, where=str(file),
+        found, called, x_of(table, picked, shape, 0, min(LOOK, len(found))), prior=laws,
+        correlation=correlation, support=support, simulator=simulator, where=str(file),
     )  # fmt: skip
-    said = list(about.said)
-    if ignored := [n for n in left if n not in picked]:
-        said.append(f"not read: {some(ignored)}")
-    origin: dict[str, Any] = {"kind": "import", "format": "arrays", "file": file.name}
-    origin |= {
-        "sha256": file_digest(file),
-        "arrays": {"theta": columns, "x": picked},
-        **about.source,
-    }
-    make = FromTable(file, picked, about.law, about.theta, stamp(file), on_error)
+    ignored = [n for n in [*left, *table.refused] if n not in picked]
+    said = [*about.said, *([f"not read: {some(ignored)}"] if ignored else [])]
+    origin = {
+        "kind": "import", "format": "arrays", "file": file.name, "sha256": file_digest(file),
+        "arrays": {"theta": columns, "x": picked}, **about.source,
+    }  # fmt: skip
+    make = FromTable(table, picked, about.law, about.theta, on_error)
     return Foreign(about.law, len(found), origin, make, "; ".join(said))
 
 
@@ -279,41 +276,27 @@ def x_of(
     return flat.reshape(-1, *shape)
 
 
-@dataclass
+@dataclass(frozen=True)
 class FromTable:
     """Makes a shard of a dataset from the rows of a table: picklable, pure in the shard.
 
     Attributes:
-        file: where x is.
+        table: where x is.
         columns: names of its arrays.
         law: that the rows follow.
         theta: of all rows, (n, D).
-        stamp: what changes when the file does.
         on_error: what to do about rows that cannot be.
-        table: the file, open from the first shard on.
     """
 
-    file: Path
+    table: Table
     columns: Sequence[str]
     law: Law
     theta: Array
-    stamp: tuple[int, int, int]
     on_error: Literal["stop", "skip"]
-    table: Table | None = field(default=None, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the open file."""
-        return vars(self) | {"table": None}
 
     def __call__(self, shard: Shard) -> Rows:
-        """The rows of a shard; those that cannot be are left out, if that is asked for.
-
-        Raises:
-            DataError: the file is another one than before.
-        """
-        if stamp(self.file) != self.stamp:
-            raise DataError(f"{self.file}: was changed while it was read; import it again")
-        self.table = self.table or open_table(self.file).__enter__()
+        """The rows of a shard; those that cannot be are left out, if that is asked for."""
         x = x_of(self.table, self.columns, self.law.x_shape, shard.start, shard.stop)
         rows = Rows(x, self.theta[shard.start : shard.stop])
-        return without_faults(rows, self.law, str(self.file)) if self.on_error == "skip" else rows
+        name = str(self.table.path)
+        return without_faults(rows, self.law, name) if self.on_error == "skip" else rows
