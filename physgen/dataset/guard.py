@@ -79,6 +79,11 @@ def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
         with unguarded(path) as file:
             yield file
     except HDF5_ERRORS as error:
+        if path.is_file() and not h5py.is_hdf5(path):
+            raise DataError(
+                f"{path}: expected a dataset, an HDF5 file; bring in files of other kinds with "
+                "physgen import arrays"
+            ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: cannot be read as HDF5: {reason}") from error
 

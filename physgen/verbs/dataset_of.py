@@ -41,8 +41,8 @@ def dataset_of(
     """Make a dataset of arrays of θ and x: simulations that somebody has already.
 
     Args:
-        theta: (n, D), or (n,) of one parameter; or columns by name, as a mapping or a table of
-            pandas has them.
+        theta: (n, D), or (n,) of one parameter; or columns by name, as a mapping, a table of
+            pandas or a structured array has them.
         x: (n, *x_shape), or (n,).
         prior: that θ were drawn from, `simulators.Prior` or laws by name; proposed if None, and
             said.
@@ -99,9 +99,10 @@ def columns_of(
     Raises:
         UsageError: names of more or fewer columns.
     """
-    if isinstance(theta, Mapping) or hasattr(theta, "columns"):
-        called = [str(n) for n in theta]
-        theta = np.stack([dataset.as_array(theta[n]) for n in theta], axis=1)
+    fields = getattr(getattr(theta, "dtype", None), "names", None)
+    if fields or isinstance(theta, Mapping) or hasattr(theta, "columns"):
+        called = [str(n) for n in fields or theta]
+        theta = np.stack([dataset.as_array(theta[n]) for n in called], axis=1)
     else:
         called = list(laws)
         theta = dataset.as_array(theta)
