@@ -97,7 +97,7 @@ def open_foreign(
         correlation=correlation, support=support, simulator=simulator, where=str(file),
     )  # fmt: skip
     ignored = [n for n in [*left, *table.refused] if n not in picked]
-    said = [*about.said, *([f"not read: {some(ignored)}"] if ignored else [])]
+    said = [*about.said, *([f"not read: {shortened(ignored)}"] if ignored else [])]
     origin = {
         "kind": "import", "format": "arrays", "file": file.name, "sha256": file_digest(file),
         "arrays": {"theta": columns, "x": picked}, **about.source,
@@ -153,12 +153,12 @@ def pick(table: Table, wanted: str, option: str) -> list[str]:
 
 def contents_of(table: Table, names: Sequence[str] | None = None) -> str:
     """The arrays of a table in words."""
-    return some(
+    return shortened(
         [f"{n} {table.arrays[n].shape}" for n in (table.arrays if names is None else names)]
     )
 
 
-def some(words: Sequence[str]) -> str:
+def shortened(words: Sequence[str]) -> str:
     """The first of many words."""
     return ", ".join([*words[:NAMED], *(["…"] if len(words) > NAMED else [])])
 
@@ -194,7 +194,7 @@ def theta_of(
         UsageError: names of more or fewer columns.
     """
     parts = table.read(columns)
-    theta = side_by_side([parts[n] for n in columns], str(table.path)).astype(np.float64)
+    theta = as_columns([parts[n] for n in columns], str(table.path)).astype(np.float64)
     d = theta.shape[1]
     if names:
         called = list(names)
@@ -212,7 +212,7 @@ def theta_of(
     return theta, called
 
 
-def side_by_side(parts: Sequence[Array], where: str) -> Array:
+def as_columns(parts: Sequence[Array], where: str) -> Array:
     """Arrays (n, …) as columns of one, (n, d).
 
     Raises:
@@ -267,7 +267,7 @@ def x_of(
         DataError: another number of values a row.
     """
     parts = table.read(columns, start, stop)
-    flat = side_by_side([parts[name] for name in columns], str(table.path))
+    flat = as_columns([parts[name] for name in columns], str(table.path))
     if flat.shape[1] != math.prod(shape):
         raise DataError(
             f"{table.path}: x_shape: a row has {flat.shape[1]} numbers, got {shape}; give their "

@@ -65,7 +65,7 @@ def dataset_of(
     """
     laws = asked_for(prior, fix)
     free = [n for n in Prior.words(laws) if n not in (fix or {})]
-    columns, called = columns_of(theta, names, free)
+    columns, called = named_columns(theta, names, free)
     x = dataset.as_array(x)
     if len(x) != len(columns):
         raise UsageError(f"theta, x: expected as many rows, got {len(columns)} and {len(x)}")
@@ -91,7 +91,7 @@ def dataset_of(
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {simulator}"))
 
 
-def columns_of(
+def named_columns(
     theta: Any, names: Sequence[str] | None, laws: Sequence[str]
 ) -> tuple[Array, list[str]]:
     """θ (n, d) in float64, and the names of its columns.

@@ -9,7 +9,7 @@ from typing import Any
 from physgen import dataset, formats
 from physgen.dataset import Dataset, Meta
 from physgen.priors import laws_in_words
-from physgen.runtime.options import build, command_line
+from physgen.runtime.options import build, command_line, options
 from physgen.runtime.progress import bar
 from physgen.verbs.running import headed, on_files, plural, warn_of_failed
 
@@ -43,6 +43,8 @@ def import_(
         physgen import arrays sims.npz -o data.h5 --prior a=0:1 --prior tau=loguniform:1e-3:1
     """
     reader = formats.room("import", format, formats.IMPORTS)
+    paths = {o.name for o in options(reader.open_foreign) if "Path" in str(o.type)}
+    given = {k: Path(v) if v and k in paths else v for k, v in given.items()}
     found = build(partial(reader.open_foreign, Path(file)), f"import {format}", given)
     told = {n: laws_in_words(v) if n == "prior" else v for n, v in given.items()}
     command = command_line("import", format, file, **told)
