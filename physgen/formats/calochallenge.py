@@ -45,7 +45,7 @@ from physgen.dataset.guard import dataset, loaded, opened
 from physgen.dataset.image import chunked, whole
 from physgen.errors import DataError, StorageError, UsageError
 from physgen.formats import Foreign
-from physgen.formats.bands import Bands, stamp
+from physgen.formats.bands import Bands, Stamp, stamp
 from physgen.formats.binning import read_binning, write_binning
 from physgen.law import Law
 from simulators.base import Array
@@ -81,7 +81,7 @@ class ShowerFile:
     rows: int
     depth: int
     dtype: str
-    stamp: tuple[int, int, int]
+    stamp: Stamp
 
 
 def open_foreign(
