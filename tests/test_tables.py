@@ -26,7 +26,7 @@ from scipy.io import netcdf_file
 
 import physgen
 from physgen import formats
-from physgen.dataset import Meta, Rows, write, write_arrays
+from physgen.dataset import JoinedDataset, Meta, Rows, write, write_arrays
 from physgen.errors import DataError, UsageError
 from physgen.formats.tables import ArrayInfo, exportable, open_table
 from physgen.formats.tables import parquet as parquet_file
@@ -578,6 +578,16 @@ def test_whole_or_not_at_all(tmp_path, data, kind, monkeypatch):
     physgen.export(data, format=kind, out=tmp_path / "old", force=True)
     with open_table(tmp_path / "old") as table:
         assert table.arrays
+
+
+def test_files_that_are_one_dataset_are_exported_as_one(tmp_path, data):
+    parts = [replace(data.rows[:20], aux={}), data.rows[20:]]
+    paths = [physgen.Dataset(rows).save(tmp_path / f"{k}.h5").path for k, rows in enumerate(parts)]
+    joined = JoinedDataset([physgen.Dataset(path) for path in paths])
+    physgen.export(joined, format="npz", out=tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as found:
+        assert set(found) == {"meta", "theta", "x"}
+        np.testing.assert_array_equal(found["x"], data.x)
 
 
 def test_what_cannot_be_exported(tmp_path, data):

@@ -61,12 +61,12 @@ class Table(abc.ABC):
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.resources = ExitStack()
         self.path = Path(path)
         self.stamp = stamp(self.path)
         self.arrays: dict[str, ArrayInfo] = {}
         self.refused: dict[str, str] = {}
         self.about: Mapping[str, Any] = {}
-        self.resources = ExitStack()
         try:
             self.examine()
         except BaseException:

@@ -168,6 +168,8 @@ def of_dataset(data: Dataset) -> Exportable:
     """The rows of a dataset."""
     parts = [Blocks(part.path or part.rows) for part in data.parts]
     meta, first = parts[0].meta, data.read(slice(0, 1)).arrays()
+    shared = set.intersection(*(set(part.aux) for part in parts))  # of files that are one dataset
+    first = {k: v for k, v in first.items() if k.removeprefix("aux/") in shared or "/" not in k}
     rows = sum(part.rows for part in parts)
     size = first["theta"].shape[1] if "theta" in first else 0
     prior = meta.law.prior if meta else None
@@ -177,7 +179,11 @@ def of_dataset(data: Dataset) -> Exportable:
         names=prior.names if prior else tuple(f"theta_{d}" for d in range(size)),
         units=tuple(p.unit for p in prior.parameters) if prior else ("",) * size,
         about={"schema": SCHEMA, **meta.to_json()} if meta else {},
-        pieces=lambda: (block.arrays() for part in parts for block in part),
+        pieces=lambda: (
+            {name: values for name, values in block.arrays().items() if name in first}
+            for part in parts
+            for block in part
+        ),
     )
 
 
