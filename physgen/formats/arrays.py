@@ -189,7 +189,7 @@ def x_in(table: Table, wanted: str | None, left: Sequence[str], n: int) -> Selec
         found = Selection(table, (named[0],))
     else:
         long = [name for name in left if table.arrays[name].shape[:1] == (n,)]
-        long = [name for name in long if not numbers_rows(table, name)]
+        long = [n for n, v in table.read(long, 0, LOOK).items() if not numbers_rows(v)]
         columns = all(len(table.arrays[name].shape) == 1 for name in long)
         if not long or (len(long) > 1 and not columns):
             raise UsageError(
@@ -204,10 +204,9 @@ def x_in(table: Table, wanted: str | None, left: Sequence[str], n: int) -> Selec
     return found
 
 
-def numbers_rows(table: Table, name: str) -> bool:
-    """Whether an array only says which row is which: 0, 1, 2, … or 1, 2, 3, …"""
-    values = table.read([name], 0, LOOK)[name]
-    first = values.flat[0] if values.ndim == 1 else np.nan
+def numbers_rows(values: Array) -> bool:
+    """Whether values (n, …) only say which row is which: whole numbers from 0 or 1 on, in order."""
+    first = values.flat[0] if values.ndim == 1 and len(values) > 2 else np.nan
     return first in (0, 1) and np.array_equal(values, first + np.arange(len(values)))
 
 
