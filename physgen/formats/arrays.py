@@ -205,7 +205,7 @@ def x_in(table: Table, wanted: str | None, left: Sequence[str], n: int) -> Selec
 
 
 def numbers_rows(values: Array) -> bool:
-    """Whether values (n, …) only say which row is which: whole numbers from 0 or 1 on, in order."""
+    """Whether values (n, …) only say which row is which: whole numbers from 0 or 1 on."""
     first = values.flat[0] if values.ndim == 1 and len(values) > 2 else np.nan
     return first in (0, 1) and np.array_equal(values, first + np.arange(len(values)))
 
