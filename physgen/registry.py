@@ -52,6 +52,11 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "arrays": "physgen.formats.arrays",
         "arviz": "physgen.formats.arviz",
         "calochallenge": "physgen.formats.calochallenge",
+        "csv": "physgen.formats.tables.text",
+        "netcdf": "physgen.formats.tables.netcdf",
+        "npz": "physgen.formats.tables.npz",
+        "parquet": "physgen.formats.tables.parquet",
+        "root": "physgen.formats.tables.root",
     },
     "imported": {
         "calochallenge": "simulators.shower.imported:ImportedShowers",

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 from physgen import formats
+from physgen.errors import UsageError
 from physgen.runtime.interrupt import interruptible
+from physgen.runtime.options import options
 from physgen.runtime.progress import bar
 from physgen.verbs.arguments import AnyProduct
 from physgen.verbs.products import Exported
@@ -27,10 +29,12 @@ def export(
     """Write a dataset or a posterior in another format.
 
     Args:
-        data: dataset of a simulator, of a surrogate, or imported; posterior for arviz.
-        format: calochallenge (showers; arXiv:2410.21611), arviz (netCDF of a posterior).
+        data: dataset of a simulator, of a surrogate, or imported; or posterior.
+        format: npz, csv, parquet, netcdf or root (columns or arrays, with their law as JSON where
+            the format can have it); calochallenge (showers; arXiv:2410.21611); arviz (netCDF of a
+            posterior).
         out: file to write.
-        binning: XML file to write the cells of the showers to.
+        binning: XML file to write the cells of the showers to (calochallenge).
         force: overwrite the files if they exist.
 
     Returns:
@@ -40,6 +44,9 @@ def export(
         physgen export data.h5 --format calochallenge -o showers.hdf5
     """
     writer = formats.room("export", format, formats.EXPORTS)
+    own = {name: value for name, value in (("binning", binning),) if value is not None}
+    if unknown := own.keys() - {option.name for option in options(writer.write)}:
+        raise UsageError(f"export: {format} has no option {min(unknown)!r}; leave it out")
     begun, path = time.monotonic(), Path(out)
     with (
         interruptible(f"{out}: export", "nothing was written") as stop,
@@ -50,6 +57,6 @@ def export(
             stop.check()
             move(done)
 
-        rows = writer.write(data, path, binning=binning, force=force, progress=progress)
+        rows = writer.write(data, path, force=force, progress=progress, **own)
     seconds, name = time.monotonic() - begun, getattr(data, "path", data) or "memory"
     return Exported(path, f"{out}: {plural(rows, 'row')} of {name} in {seconds:.1f} s")
