@@ -21,7 +21,7 @@ import click
 
 import physgen
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
-from physgen.registry import Kind, find, targets
+from physgen.registry import COMMAND, Kind, find, targets
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
 from physgen.runtime.terminal import printable
 from physgen.verbs.products import Product
@@ -153,7 +153,7 @@ def command(
     names = [o.name for o in [*own, *extra]]
     if clash := [option for option in names if names.count(option) > 1]:
         raise UsageError(f"{name}: an option of its own must not be called {clash[0]!r}")
-    about = summary(more[-1] if more else verb)
+    about, theirs = summary(more[-1] if more else verb), example(more[-1]) if more else ""
     return click.Command(
         name,
         params=[
@@ -164,7 +164,7 @@ def command(
         callback=callback_of(verb, bound, {o.name: o.default for o in extra}),
         help=about,
         short_help=about.partition("\n")[0],
-        epilog=f"\b\nExample:\n  {adapted(example(verb), name, bound)}",
+        epilog=f"\b\nExample:\n  {theirs or adapted(example(verb), name, bound)}",
     )
 
 
@@ -228,10 +228,16 @@ class Named(click.Group):
         verb: the function.
         kind: what its first argument names.
         more: classes whose options its commands take, given the named class.
+        others: command → what it names, of classes without a registered name. The first of them
+            is meant where options come first.
     """
 
     def __init__(
-        self, verb: Callable[..., Product], kind: Kind, more: Callable[[Any], list[Any]]
+        self,
+        verb: Callable[..., Product],
+        kind: Kind,
+        more: Callable[[Any], list[Any]],
+        others: Mapping[str, str] | None = None,
     ) -> None:
         text = summary(verb)
         super().__init__(
@@ -241,18 +247,26 @@ class Named(click.Group):
             epilog=f"\b\nExample:\n  {example(verb)}",
             subcommand_metavar=f"{kind[:-1].upper()} [OPTIONS]",
         )
-        self.verb, self.kind, self.more = verb, kind, more
+        self.verb, self.kind, self.more, self.others = verb, kind, more, others or {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command that is meant before options that come first."""
+        first = args[0] if args else ""
+        if self.others and first.startswith("-") and first not in ctx.help_option_names:
+            args = [next(iter(self.others)), *args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The registered names."""
-        return sorted(targets(self.kind))
+        """The registered names, and the others."""
+        return sorted({*targets(self.kind), *self.others})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name."""
         first = next(iter(inspect.signature(self.verb).parameters))
         try:
-            more = self.more(find(self.kind, cmd_name))
-            return command(self.verb, cmd_name, {first: cmd_name}, *more)
+            name = self.others.get(cmd_name, cmd_name)
+            more = self.more(find(self.kind, name))
+            return command(self.verb, cmd_name, {first: name}, *more)
         except (PhysgenError, TypeError) as error:
             fail(error)
 
@@ -303,7 +317,9 @@ def main() -> None:
 
 
 main.epilog = "\b\nExample:\n  physgen demo -o demo/"
-main.add_command(Named(physgen.simulate, "simulators", lambda simulator: [simulator]))
+main.add_command(
+    Named(physgen.simulate, "simulators", lambda simulator: [simulator], {"command": COMMAND})
+)
 main.add_command(Named(physgen.fit, "surrogates", of_family))
 for verb in physgen.VERBS:
     if verb not in ("simulate", "fit"):

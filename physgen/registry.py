@@ -25,7 +25,17 @@ from physgen.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["KINDS", "class_path", "find", "name_of", "registered", "require_own_name", "targets"]
+__all__ = [
+    "BUILT_IN",
+    "COMMAND",
+    "KINDS",
+    "class_path",
+    "find",
+    "name_of",
+    "registered",
+    "require_own_name",
+    "targets",
+]
 
 Kind = Literal["simulators", "surrogates", "formats", "imported"]
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates", "formats")
@@ -56,6 +66,10 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "calochallenge": "simulators.shower.imported:ImportedShowers",
     },
 }
+
+COMMAND = "simulators.command:Command"
+"""An external program as a simulator. It has no name in the tables, so that no file can make it
+run: what a law in a file is built of without the caller's word stands there."""
 
 
 def targets(kind: Kind) -> dict[str, str]:
