@@ -131,7 +131,7 @@ class Law:
             return cls(
                 simulator=name,
                 options=kept_options(simulator, resolved(find("simulators", name), given)),
-                prior=prior_of(simulator, prior),
+                prior=prior_under(simulator, prior),
                 x_shape=tuple(simulator.x_shape),
                 support=declared.support(simulator),
                 symmetries=declared.symmetries(simulator),
@@ -222,7 +222,7 @@ def kept_options(simulator: Simulator, given: Mapping[str, Any]) -> dict[str, An
     return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
 
 
-def prior_of(simulator: Simulator, laws: Prior | Mapping[str, Any] | None) -> Prior:
+def prior_under(simulator: Simulator, laws: Prior | Mapping[str, Any] | None) -> Prior:
     """The prior of a simulator with other laws of some parameters, or of all if it has names only.
 
     Raises:

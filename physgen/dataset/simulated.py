@@ -111,7 +111,9 @@ class Simulate:
         except SimulatorFailed as error:
             known = error.__cause__ if isinstance(error.__cause__, RowsFailed) else None
             if self.on_error == "stop":
-                raise SimulatorFailed(f"{told(error, law.simulator, first)}{MEND}") from error
+                raise SimulatorFailed(
+                    f"{failed_in_words(error, law.simulator, first)}{MEND}"
+                ) from error
             if known:
                 x, why = as_array(known.x), np.array([cleaned(w) for w in known.why], object)
             else:
@@ -172,7 +174,7 @@ def row_by_row(
     return x, why
 
 
-def told(error: SimulatorFailed, name: str, first: int) -> str:
+def failed_in_words(error: SimulatorFailed, name: str, first: int) -> str:
     """What a simulator raised, and the first of the rows of which it says that they failed."""
     failed = error.__cause__
     if not isinstance(failed, RowsFailed):
@@ -218,9 +220,9 @@ class Manners:
         pair = len(theta) > 2
         theta = np.concatenate([theta[:-1], theta[:1]]) if pair else theta
         given, begun = theta.copy(), time.perf_counter()
-        x = seen(simulator, given, name)
+        x = drawn_or_nan(simulator, given, name)
         slow = time.perf_counter() - begun > PATIENCE
-        again = None if slow else seen(simulator, theta.copy(), name)
+        again = None if slow else drawn_or_nan(simulator, theta.copy(), name)
         same = None if again is None else np.array_equal(x, again, equal_nan=True)
         differ = not pair or (x == np.floor(x)).all() or not np.array_equal(x[0], x[-1])
         return cls(not np.array_equal(given, theta), same, bool(differ), float_type(x))
@@ -242,7 +244,7 @@ class Manners:
             )
 
 
-def seen(simulator: Simulator, theta: Array, name: str) -> Array:
+def drawn_or_nan(simulator: Simulator, theta: Array, name: str) -> Array:
     """x (n, *x_shape) of a simulator at θ (n, D), from random numbers that are always the same."""
     try:
         return drawn(simulator, theta, np.random.default_rng(2), name)

@@ -22,7 +22,7 @@ from physgen.verbs.opening import PosteriorDraws, proposal_draws
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["ThetaTable", "open_theta", "where_to_simulate"]
+__all__ = ["ThetaTable", "open_theta", "rows_asked_for", "theta_given", "where_to_simulate"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ThetaTable:
         """
         if isinstance(table, str | Path) and schema_of(Path(table)) != dataset.SCHEMA:
             return cls.in_file(Path(table))
-        columns = columns_of(table)
+        columns = theta_columns(table)
         path = table if isinstance(table, str | Path) else getattr(table, "path", None)
         sha256 = dataset.file_digest(Path(path)) if path else dataset.block_digest(columns)
         shapes = {name: values.shape for name, values in columns.items()}
@@ -143,7 +143,7 @@ class ThetaTable:
         return {"follow": f"the rows of {self.name}", "table": dict(self.origin)}
 
 
-def columns_of(table: Any) -> dict[str, Array]:
+def theta_columns(table: Any) -> dict[str, Array]:
     """Columns (m, …) by name, of a dataset, of an object with names, or of one array (m, D).
 
     Raises:
@@ -230,38 +230,55 @@ def where_to_simulate(
     held = held_values(law.prior, held)
     where: Where | None = None
     about: dict[str, Any] = {}
-    if isinstance(given, ThetaTable):
-        where, about = GivenTheta(given.theta(law, held)), {"theta": given.source()}
+    if truncate and isinstance(given, PosteriorDraws):
+        law, about = truncated(law, given, widen)
     elif given:
-        law, where, about = from_draws(law, given, n, widen, truncate)
-    if n is None:
-        if not isinstance(where, GivenTheta):
-            raise UsageError("n: expected the number of rows, as in -n 1000")
-        n = len(where.theta)
+        where, about = theta_given(law, given, held, n, widen)
+    n = rows_asked_for(n, where)
     if held:
         where = HeldTheta(law.prior, held, where)
-        about["theta"] = told(law.prior, held, about.get("theta", {}))
+        about["theta"] = held_in_words(law.prior, held, about.get("theta", {}))
     return law, where, about, n
 
 
-def from_draws(
-    law: Law, draws: PosteriorDraws, n: int | None, widen: float, truncate: bool
-) -> tuple[Law, Where | None, dict[str, Any]]:
-    """The law with the prior of the file, what θ follow instead, and what the file says of it."""
-    proposal = draws.proposal(law.prior, widen)
-    if n is None and widen == 1 and not truncate:
-        every = proposal.draws.reshape(-1, len(law.prior))
-        return law, GivenTheta(every), {"theta": draws.source(widened=widen)}
-    if not truncate:
-        return law, proposal, {"theta": draws.source(widened=widen)}
-    prior, whole = truncated_prior(law.prior, proposal.box)
+def theta_given(
+    law: Law,
+    given: PosteriorDraws | ThetaTable,
+    held: Values,
+    n: int | None,
+    widen: float = 1.0,
+) -> tuple[Where, dict[str, Any]]:
+    """What θ follow that are of a table, or of a posterior, and what the file says of it."""
+    if isinstance(given, ThetaTable):
+        return GivenTheta(given.theta(law, held)), {"theta": given.source()}
+    proposal, about = given.proposal(law.prior, widen), {"theta": given.source(widened=widen)}
+    if n is None and widen == 1:
+        return GivenTheta(proposal.draws.reshape(-1, len(law.prior))), about
+    return proposal, about
+
+
+def rows_asked_for(n: int | None, where: Where | None) -> int:
+    """The number of rows; as many as are given, where none is asked for.
+
+    Raises:
+        UsageError: none is asked for, and none given.
+    """
+    if n is not None:
+        return n
+    if isinstance(where, GivenTheta):
+        return len(where.theta)
+    raise UsageError("n: expected the number of rows, as in -n 1000")
+
+
+def truncated(law: Law, draws: PosteriorDraws, widen: float) -> tuple[Law, dict[str, Any]]:
+    """The law under the part of its prior that holds all draws, and what the file says of it."""
+    prior, whole = truncated_prior(law.prior, draws.proposal(law.prior, widen).box)
     if whole:
         log.warning(
             "truncate: %s: of a correlated law, or one that scipy does not cut, no part is taken",
             ", ".join(whole),
         )
-    law = replace(law, prior=prior)
-    return law, None, {"truncated": draws.origin | {"stretched": widen}}
+    return replace(law, prior=prior), {"truncated": draws.origin | {"stretched": widen}}
 
 
 def held_values(prior: Prior, held: Values | None) -> dict[str, float]:
@@ -282,7 +299,7 @@ def held_values(prior: Prior, held: Values | None) -> dict[str, float]:
     return found
 
 
-def told(prior: Prior, held: Values, about: Mapping[str, Any]) -> dict[str, Any]:
+def held_in_words(prior: Prior, held: Values, about: Mapping[str, Any]) -> dict[str, Any]:
     """What a dataset says of θ some of which are held, and of what the others follow."""
     words = [f"{name} = {value!r}" for name, value in held.items()]
     if len(held) < len(prior):
