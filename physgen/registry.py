@@ -80,7 +80,7 @@ def targets(kind: Kind) -> dict[str, str]:
 
 def registered(kind: Kind, name: str) -> str | None:
     """What a registered name stands for, or None; a search of all packages only if it must be."""
-    return BUILT_IN[kind].get(name) or targets(kind).get(name)
+    return BUILT_IN[kind].get(name) or (None if ":" in name else targets(kind).get(name))
 
 
 def find(kind: Kind, name: str) -> Any:
