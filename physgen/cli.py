@@ -22,7 +22,7 @@ import click
 import physgen
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
 from physgen.formats import IMPORTS, offers, room
-from physgen.registry import Kind, find, targets
+from physgen.registry import COMMAND, Kind, find, targets
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
 from physgen.runtime.terminal import printable
 from physgen.verbs.products import Product
@@ -230,7 +230,9 @@ class Named(click.Group):
         verb: the function.
         kind: what its first argument names.
         more: classes or functions whose options its commands take, given a name.
-        listed: whether a name is one of those that the verb takes.
+        listed: whether a registered name is one of those that the verb takes.
+        others: command → what it names, of classes without a registered name. The first of them
+            is meant where options come first.
     """
 
     def __init__(
@@ -239,6 +241,7 @@ class Named(click.Group):
         kind: Kind,
         more: Callable[[str], list[Any]],
         listed: Callable[[str], bool] = lambda name: True,
+        others: Mapping[str, str] | None = None,
     ) -> None:
         text = summary(verb)
         super().__init__(
@@ -248,18 +251,26 @@ class Named(click.Group):
             epilog=f"\b\nExample:\n  {example(verb)}",
             subcommand_metavar=f"{kind[:-1].upper()} [OPTIONS]",
         )
-        self.verb, self.kind, self.more, self.listed = verb, kind, more, listed
+        self.verb, self.kind, self.more = verb, kind, more
+        self.listed, self.others = listed, others or {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command that is meant before options that come first."""
+        first = args[0] if args else ""
+        if self.others and first.startswith("-") and first not in ctx.help_option_names:
+            args = [next(iter(self.others)), *args]
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The registered names."""
-        return sorted(filter(self.listed, targets(self.kind)))
+        """The registered names, and the others."""
+        return sorted({*filter(self.listed, targets(self.kind)), *self.others})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name."""
         first = next(iter(inspect.signature(self.verb).parameters))
         try:
-            more = self.more(cmd_name)
-            return command(self.verb, cmd_name, {first: cmd_name}, *more)
+            name = self.others.get(cmd_name, cmd_name)
+            return command(self.verb, cmd_name, {first: name}, *self.more(name))
         except (PhysgenError, TypeError) as error:
             fail(error)
 
@@ -321,7 +332,7 @@ def main() -> None:
 
 
 main.epilog = "\b\nExample:\n  physgen demo -o demo/"
-main.add_command(Named(physgen.simulate, "simulators", of_simulator))
+main.add_command(Named(physgen.simulate, "simulators", of_simulator, others={"command": COMMAND}))
 main.add_command(Named(physgen.fit, "surrogates", of_family))
 main.add_command(Named(physgen.import_, "formats", of_format, lambda name: offers(name, IMPORTS)))
 for verb in physgen.VERBS:

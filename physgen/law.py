@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
@@ -18,6 +18,9 @@ from physgen.registry import find, name_of, registered
 from physgen.runtime.options import build, options, resolved
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Simulator, Support, Symmetry
 from simulators.prior import Box, Prior
+
+if TYPE_CHECKING:
+    from simulators.command import Command
 
 __all__ = ["Law", "require_prior"]
 
@@ -101,7 +104,7 @@ class Law:
     @classmethod
     def of(
         cls,
-        what: str | type[Simulator] | Simulator,
+        what: str | type[Simulator | Command] | Simulator | Command,
         options: Mapping[str, Any] | None = None,
         prior: Prior | Mapping[str, Any] | None = None,
     ) -> Law:
@@ -125,11 +128,10 @@ class Law:
         simulator = cls._build(name, given)
         try:
             declared.observables(simulator)
-            require_prior(simulator.prior)
             return cls(
                 simulator=name,
-                options=resolved(find("simulators", name), given),
-                prior=simulator.prior.with_laws(prior),
+                options=kept_options(simulator, resolved(find("simulators", name), given)),
+                prior=prior_under(simulator, prior),
                 x_shape=tuple(simulator.x_shape),
                 support=declared.support(simulator),
                 symmetries=declared.symmetries(simulator),
@@ -214,7 +216,32 @@ class Law:
             raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error
 
 
-def class_of(what: type[Simulator] | Simulator) -> type[Any]:
+def kept_options(simulator: Simulator, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the simulator keeps them, if it is a dataclass, and as files have them."""
+    kept = {k: getattr(simulator, k) for k in given} if is_dataclass(simulator) else given
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
+
+
+def prior_under(simulator: Simulator, laws: Prior | Mapping[str, Any] | None) -> Prior:
+    """The prior of a simulator with other laws of some parameters, or of all if it has names only.
+
+    Raises:
+        ValueError: a parameter that it does not have, one without a law, or what is no law.
+    """
+    names = declared.theta_names(simulator)
+    if not names:
+        require_prior(simulator.prior)
+        return simulator.prior.with_laws(laws)
+    given = laws if isinstance(laws, Mapping) else [p.name for p in laws.every] if laws else ()
+    if missing := [name for name in names if name not in given]:
+        raise ValueError(
+            f"prior: no law of {', '.join(missing)}; give one, as in --prior {missing[0]}=0:1, or "
+            f"a value, as in --fix {missing[0]}=1"
+        )
+    return Box(**dict.fromkeys(names, (0, 1))).with_laws(laws)
+
+
+def class_of(what: type[Any] | object) -> type[Any]:
     """The class of a simulator.
 
     Raises:
@@ -229,7 +256,7 @@ def class_of(what: type[Simulator] | Simulator) -> type[Any]:
     return cls
 
 
-def refuse_changed(simulator: Simulator, again: Simulator) -> None:
+def refuse_changed(simulator: Simulator | Command, again: Simulator) -> None:
     """Refuse a simulator that its options do not make again, for its files would be of another.
 
     Args:
@@ -249,7 +276,7 @@ def refuse_changed(simulator: Simulator, again: Simulator) -> None:
             )
 
 
-def options_of(simulator: Simulator) -> dict[str, Any]:
+def options_of(simulator: Simulator | Command) -> dict[str, Any]:
     """The options that a simulator was made with, of its attributes.
 
     Raises:

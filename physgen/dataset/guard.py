@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from physgen.dataset.files import NO_LOCKS, check_seal, require_file
 from physgen.errors import DataError
 from simulators.base import Array
 
-__all__ = ["arrays", "attribute", "container", "dataset", "metadata", "opened"]
+__all__ = ["arrays", "attribute", "container", "dataset", "metadata", "opened", "read_chosen"]
 
 MAX_JSON = 2**20
 MAX_NAMES = 256
@@ -195,6 +195,20 @@ def reachable(data: h5py.Dataset, at: tuple[int, ...]) -> bool:
     except (OSError, RuntimeError):
         return False
     return False
+
+
+def read_chosen(path: Path, choose: Callable[[Sequence[str]], str]) -> Array:
+    """One array (…) of a file that a program has written.
+
+    Args:
+        path: the file.
+        choose: names of what the file holds → the one to read, which may be in a group.
+    """
+    with opened(path) as file:
+        found = dataset(file, name := choose(list(file)))
+        if found is None:
+            raise DataError(f"{path}: no {name}; it has {', '.join(file)[:200]}")
+        return loaded(found)
 
 
 def arrays(file: h5py.File, where: str) -> dict[str, h5py.Dataset]:

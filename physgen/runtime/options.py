@@ -150,4 +150,6 @@ def in_words(value: Any) -> str:
     """A value as the command line spells it."""
     if isinstance(value, slice):
         return ":".join("" if v is None else str(v) for v in (value.start, value.stop))
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)
