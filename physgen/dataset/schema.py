@@ -263,7 +263,7 @@ def x_type(law: Law) -> np.dtype[Any]:
     return np.dtype(law.dtype)
 
 
-def validated(rows: Rows, law: Law, where: str = "x", first: int = 0) -> Rows:
+def validated(rows: Rows, law: Law, where: str = "x", first: int = 0, mend: str = "") -> Rows:
     """The rows as a file stores them, refused if one of them cannot follow the law.
 
     Args:
@@ -271,13 +271,14 @@ def validated(rows: Rows, law: Law, where: str = "x", first: int = 0) -> Rows:
         law: the law they claim to follow.
         where: the file, for the message.
         first: number of the first row, for the message.
+        mend: what to do about it, for the message.
 
     Raises:
         DataError: a wrong shape or type, infinity, NaN of x that may not be missing, x outside the
             support, θ outside the prior.
     """
     rows = cast(rows, law, where)
-    refuse(rows, law, where, first)
+    refuse(rows, law, where, first, mend)
     return rows
 
 

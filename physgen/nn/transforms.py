@@ -8,7 +8,7 @@ that every log p that leaves a surrogate is in the raw units of x.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from physgen.dataset.assumptions import Relation, Tails, named, relation
 from physgen.errors import DataError
 from physgen.law import Law
+from physgen.nn.seen import Seen, in_words
 from simulators.base import Symmetry
 from simulators.prior import Prior
 
@@ -104,6 +105,10 @@ class Transform(nn.Module, abc.ABC):
     def log_det(self, x: Tensor) -> Tensor:
         """log|det ∂z/∂x|, (B,), or () where it is the same for all x."""
 
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        return iter(())
+
     def read_out(self, x: Tensor) -> Tensor:
         """x (B, *x_shape) as a detector would tell it: nothing changes by default."""
         return x
@@ -151,6 +156,7 @@ class Related(Transform):
         self.register_buffer("kept", torch.ones(law.x_shape, dtype=torch.bool))
         self.register_buffer("offset", torch.zeros(0, dtype=torch.float64))
         self.register_buffer("coefficients", torch.zeros(0, law.size, dtype=torch.float64))
+        self.seen = Seen(law.x_shape)
 
     def fit(self, x: Tensor) -> None:
         """Take the relations that rows of data (n, *x_shape) obey.
@@ -172,6 +178,7 @@ class Related(Transform):
         self.kept = torch.from_numpy(found.kept).view(self.x_shape).to(device)
         self.offset = torch.from_numpy(found.offset).to(device)
         self.coefficients = torch.from_numpy(found.coefficients).to(device)
+        self.seen.fit(x)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: Any
@@ -207,6 +214,16 @@ class Related(Transform):
         size = self.offset.abs() + flat.abs() @ self.coefficients.abs().T
         off = (self.completed(x).double() - x).abs().flatten(1)[:, ~self.kept.flatten()]
         return (off > 1e-3 * size).any(1)
+
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        yield from self.seen.unlike(x, first)
+        for rows, what in ((self.breaks(x), "breaks"), (self.lost(x), "has only one side of")):
+            if rows.any():
+                yield (
+                    f"{in_words(rows, first)}: x {what} {', '.join(self.told()[:3])}, which held "
+                    "for all x of the training: what others tell is not used"
+                )
 
     def lost(self, x: Tensor) -> Tensor:
         """In which rows of x (n, *x_shape) what is missing could be told by what is left out."""
