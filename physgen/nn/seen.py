@@ -96,8 +96,8 @@ class Seen(nn.Module):
         more = (gone > self.missing) & (self.missing >= 0) & ~bare
         if bare.any():
             yield (
-                f"{in_words(bare, first)}: nothing of x is there, so that it tells of theta by its "
-                "mask at most; the posterior by a log p is the prior"
+                f"{in_words(bare, first)}: nothing of x is there, so that its mask at most tells "
+                "of theta; the posterior by a log p is the prior"
             )
         if more.any():
             most = int(gone[more].max())
