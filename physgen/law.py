@@ -51,6 +51,8 @@ class Law:
         symmetries: maps of x that leave p(x|θ) unchanged.
         levels: K, where the support is levels, of integers 0 … K − 1; else 0.
         dtype: floating type in which reals and nonnegative x are kept.
+        missing: whether components of x may be NaN, missing at random: p(x|θ) of such x is that of
+            the others.
     """
 
     simulator: str
@@ -61,6 +63,7 @@ class Law:
     options: Mapping[str, Any] = field(default_factory=dict)
     levels: int = 0
     dtype: Literal["float32", "float64"] = "float32"
+    missing: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a prior, support, levels or a symmetry that cannot be, and a shape that is none.
@@ -80,6 +83,11 @@ class Law:
             )
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype!r}")
+        if self.missing and self.support not in ("reals", "nonnegative"):
+            raise ValueError(
+                f"missing: {self.support} are kept as integers, which have no NaN; expected reals "
+                "or nonnegative x"
+            )
         if unknown := set(self.symmetries) - set(SYMMETRIES):
             raise ValueError(
                 f"symmetries: expected some of {', '.join(SYMMETRIES)}, got {sorted(unknown)}"
@@ -137,6 +145,7 @@ class Law:
                 symmetries=declared.symmetries(simulator),
                 levels=int(declared.levels(simulator)),
                 dtype=declared.dtype(simulator) or "float32",
+                missing=declared.missing(simulator),
             )
         except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(f"{name}: {error}") from error
@@ -185,13 +194,13 @@ class Law:
         return replace(Law.of(self.simulator, {**self.options, **whole}), prior=self.prior)
 
     def to_json(self) -> dict[str, Any]:
-        """The law as JSON data; levels where the support is levels, dtype where it is float64."""
+        """The law as JSON data; levels, dtype and missing where they are not as usual."""
         try:
             prior = self.prior.to_json()
         except ValueError as error:
             raise UsageError(str(error)) from error
         data = vars(self) | {"prior": prior, "options": dict(self.options)}
-        usual = {"levels": 0, "dtype": "float32"}
+        usual = {"levels": 0, "dtype": "float32", "missing": False}
         return {k: v for k, v in data.items() if k not in usual or v != usual[k]}
 
     @classmethod
@@ -211,6 +220,7 @@ class Law:
                 symmetries=tuple(data["symmetries"]),
                 levels=int(data.get("levels", 0)),
                 dtype=data.get("dtype", "float32"),
+                missing=data.get("missing", False) is True,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error
@@ -267,7 +277,16 @@ def refuse_changed(simulator: Simulator | Command, again: Simulator) -> None:
         UsageError: they differ in an option or in what they declare.
     """
     names = [o.name for o in options(type(simulator))]
-    for name in (*names, "prior", "x_shape", "support", "symmetries", "levels", "dtype"):
+    for name in (
+        *names,
+        "prior",
+        "x_shape",
+        "support",
+        "symmetries",
+        "levels",
+        "dtype",
+        "missing",
+    ):
         one, other = (getattr(s, name, None) for s in (simulator, again))
         if one != other:
             raise UsageError(

@@ -13,6 +13,8 @@ attribute          meaning                                       absent means
 ``dtype``          type in which reals and nonnegative x are     told by the first rows:
                    kept: ``"float32"`` or ``"float64"``          float64 where float32
                                                                  would lose digits
+``missing``        whether components of real or nonnegative x   no: NaN is a failure
+                   may be NaN, missing
 ``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
                    of :data:`SYMMETRIES`
 ``observables``    name → :class:`Observable`                    none
@@ -219,6 +221,11 @@ def levels(simulator: Simulator) -> int:
 def dtype(simulator: Simulator) -> Literal["float32", "float64"] | None:
     """The floating type in which x is to be kept; None where the data are to say."""
     return getattr(simulator, "dtype", None)
+
+
+def missing(simulator: Simulator) -> bool:
+    """Whether components of x may be NaN, missing."""
+    return bool(getattr(simulator, "missing", False))
 
 
 def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:

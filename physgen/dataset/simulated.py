@@ -147,8 +147,6 @@ def drawn(
         raise UsageError(f"{name}: {error}") from error
     except (Exception, SystemExit) as error:  # whatever a user's code raises is told in one line
         raise SimulatorFailed(f"{name}: sample raised {type(error).__name__}: {error}") from error
-    if isinstance(x, np.ma.MaskedArray):
-        x = np.ma.filled(x.astype(float), np.nan)
     try:
         return as_array(x)
     except Exception as error:

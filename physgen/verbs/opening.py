@@ -16,7 +16,6 @@ from physgen.verbs.arguments import (
     DatasetsLike,
     FamilyLike,
     ModelLike,
-    ObservedLike,
     PosteriorLike,
     SimulatorLike,
     SurrogateLike,
@@ -36,7 +35,6 @@ __all__ = [
     "name_of_simulator",
     "open_data",
     "open_draws",
-    "open_observed",
     "open_source",
     "open_surrogate",
     "origin_of",
@@ -140,7 +138,7 @@ def open_surrogate(
     else:
         surrogate = model if device == "auto" else model.to(device_of(device))
     law = surrogate.law.changed(at) if at else surrogate.law
-    meta = like.meta if like and not at else None
+    meta = like.meta if like is not None and not at else None
     if meta and meta.law.simulator == law.simulator:
         law = replace(meta.law, prior=law.prior)
     if law.x_shape != surrogate.law.x_shape:
@@ -257,19 +255,6 @@ def open_data(data: DatasetsLike) -> Dataset:
         raise UsageError("expected at least one dataset, got none")
     parts = [Dataset(one) for one in data]
     return parts[0] if len(parts) == 1 else dataset.JoinedDataset(parts)
-
-
-def open_observed(observed: ObservedLike, x_shape: tuple[int, ...] | None = None) -> Dataset:
-    """Observations: a file, rows, or x (n, *x_shape), or one x (*x_shape), alone.
-
-    Args:
-        observed: what was given.
-        x_shape: shape of one x, if that is known.
-    """
-    if isinstance(observed, Dataset | Rows | str | Path):
-        return Dataset(observed)
-    x = dataset.as_array(observed)
-    return Dataset(Rows(x[None] if x.shape == x_shape else x))
 
 
 def name_of_simulator(simulator: SimulatorLike | None) -> str | None:
