@@ -55,7 +55,7 @@ class Dataset:
             vars(self).update(vars(source))
             self._summary = summary or source._summary
         elif isinstance(source, str | Path):
-            self.path = Path(source)
+            self.path = Path(source).expanduser()
         else:
             self.rows = in_memory(source)
 
@@ -283,7 +283,9 @@ def as_array(values: Any) -> Array:
     except ValueError as error:
         raise DataError(f"expected an array of numbers, one row a sample: {error}") from error
     if found.dtype.kind not in "biuf" or np.ndim(values) == 0:
+        model = "; are model and data swapped?" if hasattr(values, "law") else ""
         raise DataError(
-            f"expected a dataset, a file or an array of numbers, got {type(values).__name__}"
+            "expected a dataset, a file or an array of numbers, got "
+            f"{type(values).__name__}{model}"
         )
     return found

@@ -101,7 +101,8 @@ def simulate(
     law, notes = looked_at(law, n)
     name = law.simulator
     command = command_line(
-        "simulate", name, **given, n=n, seed=seed, prior=laws_in_words(prior), fix=fix,
+        "simulate", name, **{k: v for k, v in law.options.items() if k in given},
+        n=n, seed=seed, prior=laws_in_words(prior), fix=fix,
         correlation=correlation or {":".join(k): r for k, r in law.prior.correlation.items()},
         theta_from=draws and draws.name, row=row, widen=widen if draws else None,
         truncate=truncate,
