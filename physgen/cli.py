@@ -1,9 +1,9 @@
 """The command line: a click command for each verb of the package, made from its signature.
 
 Positional parameters become arguments, keyword-only ones options; types, defaults and help come
-from the annotations and the docstring. ``simulate`` and ``fit`` are groups of commands, one for
-each simulator or family, whose own options are read from its class in the same way, a user's own
-class included.
+from the annotations and the docstring. ``simulate``, ``fit`` and ``import`` are groups of
+commands, one for each simulator, family or format, whose own options are read in the same way,
+those of a user's own class included.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import click
 
 import physgen
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
+from physgen.formats import IMPORTS, offers, room
 from physgen.registry import Kind, find, targets
 from physgen.runtime.kinds import has_text, members, parsed, spelt, worded
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
@@ -187,6 +188,7 @@ def command(
     if clash := [option for option in names if names.count(option) > 1]:
         raise UsageError(f"{name}: an option of its own must not be called {clash[0]!r}")
     about = summary(more[-1] if more else verb)
+    shown = (example(more[-1]) if more else "") or adapted(example(verb), name, bound)
     return click.Command(
         name,
         params=[
@@ -197,7 +199,7 @@ def command(
         callback=callback_of(verb, bound, {o.name: o.default for o in extra}),
         help=about + in_python_alone(silent),
         short_help=about.partition("\n")[0],
-        epilog=f"\b\nExample:\n  {adapted(example(verb), name, bound)}",
+        epilog=f"\b\nExample:\n  {shown}",
     )
 
 
@@ -262,41 +264,57 @@ class Named(click.Group):
     Args:
         verb: the function.
         kind: what its first argument names.
-        more: classes whose options its commands take, given the named class.
+        more: classes or functions whose options its commands take, given a name.
+        listed: whether a name is one of those that the verb takes.
     """
 
     def __init__(
-        self, verb: Callable[..., Product], kind: Kind, more: Callable[[Any], list[Any]]
+        self,
+        verb: Callable[..., Product],
+        kind: Kind,
+        more: Callable[[str], list[Any]],
+        listed: Callable[[str], bool] = lambda name: True,
     ) -> None:
         text = summary(verb)
         super().__init__(
-            verb.__name__,
+            verb.__name__.removesuffix("_"),
             help=text,
             short_help=text.partition("\n")[0],
             epilog=f"\b\nExample:\n  {example(verb)}",
             subcommand_metavar=f"{kind[:-1].upper()} [OPTIONS]",
         )
-        self.verb, self.kind, self.more = verb, kind, more
+        self.verb, self.kind, self.more, self.listed = verb, kind, more, listed
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The registered names."""
-        return sorted(targets(self.kind))
+        return sorted(filter(self.listed, targets(self.kind)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name."""
         first = next(iter(inspect.signature(self.verb).parameters))
         try:
-            more = self.more(find(self.kind, cmd_name))
+            more = self.more(cmd_name)
             return command(self.verb, cmd_name, {first: cmd_name}, *more)
         except (PhysgenError, TypeError) as error:
             fail(error)
 
 
-def of_family(family: Any) -> list[Any]:
+def of_simulator(name: str) -> list[Any]:
+    """The class whose options `simulate` takes."""
+    return [find("simulators", name)]
+
+
+def of_family(name: str) -> list[Any]:
     """The classes whose options `fit` takes."""
+    family = find("surrogates", name)
     from physgen.training import Training
 
     return [Training, family.Config]
+
+
+def of_format(name: str) -> list[Any]:
+    """The function whose options `import` takes."""
+    return [room("import", name, IMPORTS).open_foreign]
 
 
 class Verbs(click.Group):
@@ -338,10 +356,11 @@ def main() -> None:
 
 
 main.epilog = "\b\nExample:\n  physgen demo -o demo/"
-main.add_command(Named(physgen.simulate, "simulators", lambda simulator: [simulator]))
+main.add_command(Named(physgen.simulate, "simulators", of_simulator))
 main.add_command(Named(physgen.fit, "surrogates", of_family))
+main.add_command(Named(physgen.import_, "formats", of_format, lambda name: offers(name, IMPORTS)))
 for verb in physgen.VERBS:
-    if verb not in ("simulate", "fit"):
+    if verb not in ("simulate", "fit", "import_"):
         main.add_command(command(getattr(physgen, verb), verb.removesuffix("_")))
 
 

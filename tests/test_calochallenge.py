@@ -203,10 +203,10 @@ def test_unknown_formats_are_answered_by_those_there_are(home):
     for name in ("root", "arviz"):  # the latter can be written, not read
         done = run("import", name, "a.hdf5", "-o", "data.h5")
         assert done.exit_code == 2
-        assert f"expected one of calochallenge, got {name!r}" in done.output
+        assert f"expected one of arrays, calochallenge, got {name!r}" in done.output
     done = run("import", "root", "a.hdf5", "-o", "data.h5")
     assert done.exit_code == 2
-    assert "expected one of calochallenge, got 'root'" in done.output
+    assert "expected one of arrays, calochallenge, got 'root'" in done.output
     done = run("export", "a.hdf5", "--format", "csv", "-o", "a.csv")
     assert done.exit_code == 2
     assert "expected one of arviz, calochallenge, got 'csv'" in done.output
@@ -421,13 +421,13 @@ def test_a_shard_is_the_same_however_bands_are_cut(home, depth, chunks, monkeypa
     store("a.hdf5", energies, showers, chunks)
     monkeypatch.setattr(calochallenge, "BAND_BYTES", depth * 24 * 4 + 1)
     found = calochallenge.open_foreign(home / "a.hdf5", binning=home / "a.xml")
-    assert found.make.source.depth <= depth
+    assert found.make.bands.depth <= depth
     make = pickle.loads(pickle.dumps(found.make))
     for start, stop in ((0, 53), (5, 6), (6, 19), (44, 53), (0, 7)):
         rows = make(Shard(0, start, stop, np.random.SeedSequence(0)))
         same(rows.x.reshape(stop - start, -1), showers[start:stop])
         same(rows.aux["incident_energy"][:, None], energies[start:stop])
-    assert not pickle.loads(pickle.dumps(make)).kept
+    assert not pickle.loads(pickle.dumps(make)).bands.kept
 
 
 def test_memory_is_bounded(home, monkeypatch):

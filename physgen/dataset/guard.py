@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -97,6 +97,8 @@ def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
             yield file
     except HDF5_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if path.is_file() and path.stat().st_size and not h5py.is_hdf5(path):
+            reason += "; files of other kinds come in by physgen import arrays"
         raise DataError(f"{path}: cannot be read as HDF5: {reason}") from error
 
 
@@ -142,11 +144,21 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     return found
 
 
-def objection(data: Any) -> str | None:
-    """Why an object may not be read; None if it may."""
+def plain(dtype: np.dtype[Any]) -> bool:
+    """Whether a type is one of real numbers of at most 64 bits."""
+    return dtype.kind in "iuf" and dtype.itemsize <= 8 and not dtype.subdtype
+
+
+def objection(data: Any, readable: Callable[[np.dtype[Any]], bool] = plain) -> str | None:
+    """Why an object may not be read; None if it may.
+
+    Args:
+        data: what a file has.
+        readable: which types may be.
+    """
     if not isinstance(data, h5py.Dataset):
         return "expected an array, got a group or a type"
-    if data.dtype.kind not in "iuf" or data.dtype.itemsize > 8 or data.dtype.subdtype:
+    if not readable(data.dtype):
         return f"expected real numbers of at most 64 bits, got {data.dtype}"
     if not data.id.get_type().equal(h5py.h5t.py_create(data.dtype)):
         return f"its numbers are not laid out as {data.dtype}; write them as NumPy does"

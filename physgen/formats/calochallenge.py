@@ -31,8 +31,9 @@ depth, and a shard is cut from its bands.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from physgen.dataset.guard import dataset, loaded, opened
 from physgen.dataset.image import chunked, whole
 from physgen.errors import DataError, StorageError, UsageError
 from physgen.formats import Foreign
+from physgen.formats.bands import Bands, Stamp, stamp
 from physgen.formats.binning import read_binning, write_binning
 from physgen.law import Law
 from simulators.base import Array
@@ -79,23 +81,32 @@ class ShowerFile:
     rows: int
     depth: int
     dtype: str
-    stamp: tuple[int, int, int]
+    stamp: Stamp
 
 
 def open_foreign(
-    file: Path, *, binning: Path | None = None, particle: str | None = None
+    file: Path,
+    /,
+    *,
+    binning: Path | None = None,
+    particle: str | None = None,
+    max_events: int | None = None,
 ) -> Foreign:
-    """Look at a file: its layout, its cells and its energies.
+    """Make a dataset of showers of the CaloChallenge (arXiv:2410.21611).
 
     Args:
         file: HDF5 file.
-        binning: XML file with its cells.
+        binning: XML file with the cells of the showers.
         particle: which of the binning's particles, where it has several.
+        max_events: showers to read at most, the first ones; all if not given.
 
     Raises:
         DataError: a file or a binning that is not what it must be, or that do not fit together.
         StorageError: one that cannot be read.
         UsageError: no binning, or no such particle in it.
+
+    Example:
+        physgen import calochallenge dataset_2_1.hdf5 --binning binning_dataset_2.xml -o data.h5
     """
     if binning is None:
         raise UsageError(f"import: {NAME} needs --binning, the XML file with the cells")
@@ -112,8 +123,12 @@ def open_foreign(
     )
     about = {"kind": "import", "format": NAME, "file": file.name, "sha256": file_digest(file)}
     exact = np.can_cast(source.dtype, "f4")
+    bands = Bands(partial(band, source), source.rows, source.depth)
     note = "" if exact else f"showers rounded from {source.dtype} to float32"
-    return Foreign(law, source.rows, about, Cut(source, law), note)
+    if max_events is not None and max_events < 1:
+        raise UsageError(f"max_events: expected at least 1, got {max_events}")
+    rows = min(source.rows, max_events or source.rows)
+    return Foreign(law, rows, about, Cut(bands, law), note)
 
 
 def source_of(hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path) -> ShowerFile:
@@ -139,12 +154,6 @@ def array_of(hdf5: h5py.File, name: str, path: Path) -> h5py.Dataset:
     if (found := dataset(hdf5, name)) is None:
         raise DataError(f"{path}: no /{name}; expected a file of the CaloChallenge")
     return found
-
-
-def stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file does."""
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def prior_of(energies: h5py.Dataset, path: Path) -> tuple[Box, dict[str, Any]]:
@@ -206,7 +215,7 @@ def refuse_energies(
         )
 
 
-def band(source: ShowerFile, number: int) -> tuple[Array, Array]:
+def band(source: ShowerFile, start: int, stop: int) -> tuple[Array, Array]:
     """One band of rows, checked.
 
     Returns:
@@ -215,8 +224,6 @@ def band(source: ShowerFile, number: int) -> tuple[Array, Array]:
     Raises:
         DataError: a number that is no energy, or a file that is another one than before.
     """
-    start = number * source.depth
-    stop = min(start + source.depth, source.rows)
     if stamp(source.path) != source.stamp:
         raise DataError(f"{source.path}: was changed while it was read; import it again")
     with opened(source.path, checked=True) as hdf5:
@@ -238,37 +245,20 @@ class Cut:
     """Makes a shard of a dataset from the bands that it lies in: picklable, pure in the shard.
 
     Attributes:
-        source: the file.
+        bands: energies (n, 1) and showers (n, cells) of the file.
         law: the law of its rows.
-        kept: the last band by its number; shards come in order.
     """
 
-    source: ShowerFile
+    bands: Bands
     law: Law
-    kept: dict[int, tuple[Array, Array]] = field(default_factory=dict, repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the last band."""
-        return vars(self) | {"kept": {}}
 
     def __call__(self, shard: Shard) -> Rows:
         """The rows of a shard."""
-        parts = list(self.parts(shard))
-        energies = np.concatenate([e for e, _ in parts])
-        x = np.concatenate([x for _, x in parts]).reshape(-1, *self.law.x_shape)
+        energies, showers = self.bands[shard.start : shard.stop]
+        x = showers.reshape(-1, *self.law.x_shape)
         theta = np.log(energies.astype(float) / GEV)  # within a digit of the box
         theta = np.clip(theta, self.law.prior.low, self.law.prior.high)
         return Rows(x, theta, {KEPT: energies[:, 0]})
-
-    def parts(self, shard: Shard) -> Iterator[tuple[Array, Array]]:
-        """The energies (n, 1) and showers (n, cells) of a shard, band by band."""
-        depth = self.source.depth
-        for number in range(shard.start // depth, -(-shard.stop // depth)):
-            rows = slice(max(0, shard.start - number * depth), shard.stop - number * depth)
-            if number not in self.kept:
-                self.kept.clear()
-                self.kept[number] = band(self.source, number)
-            yield self.kept[number][0][rows], self.kept[number][1][rows]
 
 
 def write(

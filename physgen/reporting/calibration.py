@@ -17,7 +17,7 @@ from physgen.reporting.page import letter
 from physgen.reporting.posterior import corner_of
 from physgen.reporting.quantities import free, law_words, measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid
-from physgen.reporting.view import CONTROLS, Labels, PagePart, Picture, Table, Value, Words
+from physgen.reporting.view import CONTROLS, Labels, PagePart, Picture, TableView, Value, Words
 from simulators.prior import Prior
 
 __all__ = ["calibration_sheet"]
@@ -106,7 +106,7 @@ def _of_draws(corner: Mapping[str, Any], prior: Sequence[Mapping[str, Any]]) -> 
     return found | {"row": corner["row"]}
 
 
-def _written(table: Table) -> list[list[str]]:
+def _written(table: TableView) -> list[list[str]]:
     """The rows of a table as text."""
     return [
         [_said(value, column.digits) for value, column in zip(row, table.columns, strict=True)]

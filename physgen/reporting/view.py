@@ -17,7 +17,7 @@ __all__ = [
     "Labels",
     "PagePart",
     "Picture",
-    "Table",
+    "TableView",
     "Tile",
     "Value",
     "Words",
@@ -84,7 +84,7 @@ class Column(NamedTuple):
     digits: int = 2
 
 
-class Table(NamedTuple):
+class TableView(NamedTuple):
     """Columns, and rows with a value for each of them."""
 
     columns: Sequence[Column]
@@ -122,6 +122,6 @@ class PagePart:
     pictures: tuple[Picture, ...] = ()
     alt: str = ""
     caption: str = ""
-    table: Table | None = None
+    table: TableView | None = None
     words: Words | None = None
     tiles: tuple[Tile, ...] = ()

@@ -37,7 +37,7 @@ from physgen.checks.calibration.check import (
 from physgen.checks.calibration.controls import NARROW, SHIFT
 from physgen.checks.calibration.uniformity import prior_ranks
 from physgen.checks.estimate import bins, estimate
-from physgen.reporting.view import Column, Labels, PagePart, Table, Tile, Words
+from physgen.reporting.view import Column, Labels, PagePart, TableView, Tile, Words
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -249,7 +249,7 @@ def _part(section: Section, result: Section, labels: Labels) -> PagePart:
         "score",
         "Bartlett's identities",
         "No scores in these metrics.",
-        table=Table(columns, rows) if rows else None,
+        table=TableView(columns, rows) if rows else None,
         words=Words(
             "On x of its own a normalised likelihood obeys both by construction: the score "
             "∂ log q has mean 0, and its variance is the information −E ∂² log q. On x of the "

@@ -40,7 +40,7 @@ from physgen.checks.calibration.check import (
 from physgen.checks.calibration.controls import Affine
 from physgen.checks.calibration.uniformity import rank_among, rank_pictures, uniform_tests
 from physgen.checks.estimate import estimate
-from physgen.reporting.view import Column, Labels, PagePart, Table, Value, Words
+from physgen.reporting.view import Column, Labels, PagePart, TableView, Value, Words
 from simulators.base import Array
 
 __all__ = ["ENERGY_SCORE", "EnergyScores", "energy_scores"]
@@ -141,7 +141,7 @@ def _part(section: Section, result: Section, labels: Labels) -> PagePart:
         "How far θ lies from draws of its posterior, all parameters together, ranked among draws "
         "in its place. Flat if posteriors are right; a slope to the right if θ lies too far out: "
         "posteriors are too narrow.",
-        Table(columns, rows) if rows else None,
+        TableView(columns, rows) if rows else None,
         Words(
             "The energy score E|θ′ − θ| − ½ E|θ′ − θ″|, θ′ and θ″ drawn from the posterior, in "
             "its widths. If posteriors are right, on average θ scores as draws do in its place."

@@ -43,7 +43,7 @@ from physgen.checks.calibration.check import (
 )
 from physgen.checks.calibration.controls import Affine
 from physgen.checks.estimate import evenly_ranked
-from physgen.reporting.view import Column, Labels, PagePart, Table, Words
+from physgen.reporting.view import Column, Labels, PagePart, TableView, Words
 from simulators.base import Array
 
 __all__ = ["LC2ST", "LC2ST_DRAWS", "Pairs", "lc2st"]
@@ -175,7 +175,7 @@ def _part(section: Section, result: Section, labels: Labels) -> PagePart:
         "lc2st",
         title,
         absent,
-        table=Table(
+        table=TableView(
             [Column(", ".join(labels.letters.values()) if few else "x of", digits=3), *known],
             list(zip(at, *known.values(), strict=True)),
         ),

@@ -27,7 +27,7 @@ from physgen.checks.calibration.check import (
 )
 from physgen.checks.calibration.controls import SHIFT
 from physgen.checks.calibration.uniformity import alike, counted, rank_among
-from physgen.reporting.view import Column, Labels, PagePart, Picture, Table, Words
+from physgen.reporting.view import Column, Labels, PagePart, Picture, TableView, Words
 from simulators.base import Array, Observable
 
 __all__ = ["PREDICTIVE", "predictive", "replicated"]
@@ -158,7 +158,7 @@ def _part(section: Section, result: Section, labels: Labels) -> PagePart:
         "Where an observable of x stands among those of x′ drawn at θ of its own posterior. Such "
         "ranks crowd around ½ even if all is right, so they are held against those of x drawn "
         f"from {drawn_by} (grey).",
-        Table(columns, rows) if rows else None,
+        TableView(columns, rows) if rows else None,
         Words("An observable that says nothing of θ cannot catch a posterior that is shifted."),
     )
 
