@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from physgen.errors import UsageError
+from physgen.runtime.kinds import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,9 +104,11 @@ def find(kind: Kind, name: str) -> Any:
     target = known or name
     module, colon, attribute = target.partition(":")
     if not (colon or known):
+        if Path(name).is_file():
+            raise UsageError(f"{kind}: {name} is a file; the name of one of them comes first")
         raise UsageError(
             f"{kind}: unknown {name!r}; expected one of {', '.join(sorted(targets(kind)))}, "
-            "or package.module:Class"
+            f"or package.module:Class{near(name, targets(kind))}"
         )
     try:
         with current_folder_on_path():

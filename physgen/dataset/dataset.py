@@ -55,7 +55,7 @@ class Dataset:
             vars(self).update(vars(source))
             self._summary = summary or source._summary
         elif isinstance(source, str | Path):
-            self.path = Path(source)
+            self.path = Path(source).expanduser()
         else:
             self.rows = in_memory(source)
 
@@ -308,6 +308,7 @@ def as_array(values: Any) -> Array:
     if found.dtype.kind not in "biuf" or np.ndim(values) == 0:
         what = f" of {found.dtype}" if np.ndim(values) else ""
         how = "; give real and imaginary parts as components" if found.dtype.kind == "c" else ""
+        how = "; are model and data swapped?" if hasattr(values, "law") else how
         raise DataError(
             "expected a dataset, a file or an array of numbers, got "
             f"{type(values).__name__}{what}{how}"

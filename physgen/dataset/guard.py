@@ -25,7 +25,16 @@ from physgen.dataset.files import NO_LOCKS, check_seal, require_file
 from physgen.errors import DataError
 from simulators.base import Array
 
-__all__ = ["arrays", "attribute", "container", "dataset", "metadata", "opened", "read_chosen"]
+__all__ = [
+    "arrays",
+    "attribute",
+    "container",
+    "dataset",
+    "metadata",
+    "opened",
+    "read_chosen",
+    "what_is",
+]
 
 MAX_JSON = 2**20
 MAX_NAMES = 256
@@ -61,6 +70,21 @@ def container(path: Path) -> Literal["HDF5", "JSON", "zip", "other"]:
     return "zip" if zipfile.is_zipfile(path) else "other"
 
 
+def what_is(path: Path) -> str:
+    """What a file is, in words, by its content."""
+    kinds = {
+        "zip": "a checkpoint of a surrogate or a network",
+        "JSON": "JSON, such as scores",
+        "other": "something else",
+    }
+    if (kind := container(path)) != "HDF5":
+        return kinds[kind]
+    with opened(path, checked=True) as file:
+        schema = str(attribute(file, "schema") or "")
+    name = schema.removeprefix("physgen/").partition("/")[0]
+    return {"1": "a dataset", "posterior": "a posterior"}.get(name, "a foreign HDF5 file")
+
+
 @contextmanager
 def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
     """Open a file for reading, after its checksum has been compared.
@@ -75,6 +99,8 @@ def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
     """
     if not checked:
         check_seal(path)
+    if container(path) in ("zip", "JSON"):
+        raise DataError(f"{path}: expected an HDF5 file, got {what_is(path)}")
     try:
         with unguarded(path) as file:
             yield file

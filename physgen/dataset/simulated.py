@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+import simulators.base as declared
 from physgen.dataset.assumptions import float_type
 from physgen.dataset.dataset import as_array
 from physgen.dataset.guard import read_chosen
@@ -150,10 +151,10 @@ def drawn(
     try:
         return as_array(x)
     except Exception as error:
-        shape = (len(theta), *simulator.x_shape)
+        shape = (len(theta), *declared.x_shape(simulator))
         raise DataError(
             f"{name}: sample: expected an array of numbers of shape {shape}, got "
-            f"{type(x).__name__}"
+            f"{type(x).__name__}{f' of {x.dtype}' if hasattr(x, 'dtype') else ''}"
         ) from error
 
 

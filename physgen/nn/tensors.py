@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physgen.dataset import read_bytes, write_bytes
+from physgen.dataset import read_bytes, what_is, write_bytes
 from physgen.errors import DataError, as_written
 from simulators.base import Array
 
@@ -60,7 +60,10 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
     """
     data = read_bytes(path)
     if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise DataError(f"{path}: not a physgen checkpoint; expected a file that fit wrote")
+        raise DataError(
+            f"{path}: not a physgen checkpoint; expected a file that fit wrote, got "
+            f"{what_is(path)}"
+        )
     with as_written(path, "not a physgen checkpoint"):
         entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
         if any(e.compress_type for e in entries) or sum(e.file_size for e in entries) > len(data):

@@ -40,6 +40,7 @@ from physgen.nn.recompute import recomputed
 from physgen.nn.tensors import tensor_of
 from physgen.nn.transforms import Rescale, Symmetries, Transform, for_support
 from physgen.registry import class_path, require_own_name
+from physgen.runtime.kinds import plain
 from physgen.runtime.options import build
 from simulators.base import Array, Support
 
@@ -596,7 +597,7 @@ class Surrogate(nn.Module, abc.ABC):
         return {
             "family": self.name,
             "class": class_path(type(self)),
-            "options": asdict(self.config),
+            "options": plain(asdict(self.config)),
             "law": self.law.to_json(),
             "unit": self.unit,
             "keeps_last": self.keeps_last,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from physgen.dataset import Dataset, Rows
 from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.registry import name_of
+from physgen.runtime.kinds import plain
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import (
     DatasetsLike,
@@ -86,7 +88,7 @@ def save(product: Any, path: Path | str, *, force: bool = False) -> None:
         StorageError: the file system refused.
         UsageError: the file exists, or something that has no file of its own.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     dataset.refuse_overwriting(path, force)
     if hasattr(product, "save"):
         product.save(path, force=force)
@@ -134,7 +136,7 @@ def open_surrogate(
     if isinstance(model, str | Path):
         surrogate = load(model, device, family=family)[0]
     elif not isinstance(model, Surrogate):
-        raise UsageError(f"expected a surrogate or its checkpoint, got {type(model).__name__}")
+        raise UsageError(f"expected a surrogate or its checkpoint, got {named(model)}")
     else:
         surrogate = model if device == "auto" else model.to(device_of(device))
     law = surrogate.law.changed(at) if at else surrogate.law
@@ -197,11 +199,16 @@ def open_source(
         return Source(name, model.law, origin_of(model, path), network=model)
     if not isinstance(model, Dataset | Rows | Path):
         raise UsageError(
-            "expected a surrogate, a network, a dataset or a file of these, got "
-            f"{type(model).__name__}"
+            f"expected a surrogate, a network, a dataset or a file of these, got {named(model)}"
         )
     data = Dataset(model)
     return Source(name, data.law, data.origin(), data=data)
+
+
+def named(model: object) -> str:
+    """What was given in the place of a model, for an error."""
+    pair = isinstance(model, tuple) and len(model) == 2 and isinstance(model[1], Mapping)
+    return type(model).__name__ + ("; load returns a pair, take its first" if pair else "")
 
 
 def origin_of(model: Surrogate | Network, path: Path | None = None) -> dict[str, Any]:
@@ -215,7 +222,7 @@ def origin_of(model: Surrogate | Network, path: Path | None = None) -> dict[str,
     else:
         module, path = model, model.path
         about = model.info | model.describe()
-        options = {name: getattr(model.config, name) for name in model.inference_options}
+        options = {n: plain(getattr(model.config, n)) for n in model.inference_options}
         about["use"] = options | {"symmetrise": model.symmetrise}
     weights, known = sum(w.numel() for w in module.parameters()), digest(module.state_dict(), "")
     file, then = getattr(model, "file_digests", ("", known))
