@@ -1,9 +1,9 @@
 """The command line: a click command for each verb of the package, made from its signature.
 
 Positional parameters become arguments, keyword-only ones options; types, defaults and help come
-from the annotations and the docstring. ``simulate`` and ``fit`` are groups of commands, one for
-each simulator or family, whose own options are read from its class in the same way, a user's own
-class included.
+from the annotations and the docstring. ``simulate``, ``fit`` and ``import`` are groups of
+commands, one for each simulator, family or format, whose own options are read in the same way,
+those of a user's own class included.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import click
 
 import physgen
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
+from physgen.formats import IMPORTS, offers, room
 from physgen.registry import COMMAND, Kind, find, targets
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
 from physgen.runtime.terminal import printable
@@ -153,7 +154,8 @@ def command(
     names = [o.name for o in [*own, *extra]]
     if clash := [option for option in names if names.count(option) > 1]:
         raise UsageError(f"{name}: an option of its own must not be called {clash[0]!r}")
-    about, theirs = summary(more[-1] if more else verb), example(more[-1]) if more else ""
+    about = summary(more[-1] if more else verb)
+    shown = (example(more[-1]) if more else "") or adapted(example(verb), name, bound)
     return click.Command(
         name,
         params=[
@@ -164,7 +166,7 @@ def command(
         callback=callback_of(verb, bound, {o.name: o.default for o in extra}),
         help=about,
         short_help=about.partition("\n")[0],
-        epilog=f"\b\nExample:\n  {theirs or adapted(example(verb), name, bound)}",
+        epilog=f"\b\nExample:\n  {shown}",
     )
 
 
@@ -227,55 +229,76 @@ class Named(click.Group):
     Args:
         verb: the function.
         kind: what its first argument names.
-        more: classes whose options its commands take, given the named class.
-        others: command → what it names, of classes without a registered name. The first of them
-            is meant where options come first.
+        more: classes or functions whose options its commands take, given a name.
+        listed: whether a name is one of those that the verb takes.
     """
 
     def __init__(
         self,
         verb: Callable[..., Product],
         kind: Kind,
-        more: Callable[[Any], list[Any]],
-        others: Mapping[str, str] | None = None,
+        more: Callable[[str], list[Any]],
+        listed: Callable[[str], bool] = lambda name: True,
     ) -> None:
         text = summary(verb)
         super().__init__(
-            verb.__name__,
+            verb.__name__.removesuffix("_"),
             help=text,
             short_help=text.partition("\n")[0],
             epilog=f"\b\nExample:\n  {example(verb)}",
             subcommand_metavar=f"{kind[:-1].upper()} [OPTIONS]",
         )
-        self.verb, self.kind, self.more, self.others = verb, kind, more, others or {}
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the command that is meant before options that come first."""
-        first = args[0] if args else ""
-        if self.others and first.startswith("-") and first not in ctx.help_option_names:
-            args = [next(iter(self.others)), *args]
-        return super().parse_args(ctx, args)
+        self.verb, self.kind, self.more, self.listed = verb, kind, more, listed
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The registered names, and the others."""
-        return sorted({*targets(self.kind), *self.others})
+        """The registered names."""
+        return sorted(filter(self.listed, targets(self.kind)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name."""
         first = next(iter(inspect.signature(self.verb).parameters))
         try:
-            name = self.others.get(cmd_name, cmd_name)
-            more = self.more(find(self.kind, name))
-            return command(self.verb, cmd_name, {first: name}, *more)
+            more = self.more(cmd_name)
+            return command(self.verb, cmd_name, {first: cmd_name}, *more)
         except (PhysgenError, TypeError) as error:
             fail(error)
 
 
-def of_family(family: Any) -> list[Any]:
+class Simulators(Named):
+    """The commands of `simulate`; options alone mean that of an external program."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the program's command before options that come first."""
+        first = args[0] if args else ""
+        if first.startswith("-") and first not in ctx.help_option_names:
+            args = ["command", *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The registered names, and that of an external program."""
+        return sorted(["command", *super().list_commands(ctx)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        return super().get_command(ctx, COMMAND if cmd_name == "command" else cmd_name)
+
+
+def of_simulator(name: str) -> list[Any]:
+    """The class whose options `simulate` takes."""
+    return [find("simulators", name)]
+
+
+def of_family(name: str) -> list[Any]:
     """The classes whose options `fit` takes."""
+    family = find("surrogates", name)
     from physgen.training import Training
 
     return [Training, family.Config]
+
+
+def of_format(name: str) -> list[Any]:
+    """The function whose options `import` takes."""
+    return [room("import", name, IMPORTS).open_foreign]
 
 
 class Verbs(click.Group):
@@ -317,12 +340,11 @@ def main() -> None:
 
 
 main.epilog = "\b\nExample:\n  physgen demo -o demo/"
-main.add_command(
-    Named(physgen.simulate, "simulators", lambda simulator: [simulator], {"command": COMMAND})
-)
+main.add_command(Simulators(physgen.simulate, "simulators", of_simulator))
 main.add_command(Named(physgen.fit, "surrogates", of_family))
+main.add_command(Named(physgen.import_, "formats", of_format, lambda name: offers(name, IMPORTS)))
 for verb in physgen.VERBS:
-    if verb not in ("simulate", "fit"):
+    if verb not in ("simulate", "fit", "import_"):
         main.add_command(command(getattr(physgen, verb), verb.removesuffix("_")))
 
 

@@ -59,6 +59,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "rbm": "physgen.surrogates.rbm:RBM",
     },
     "formats": {
+        "arrays": "physgen.formats.arrays",
         "arviz": "physgen.formats.arviz",
         "calochallenge": "physgen.formats.calochallenge",
     },

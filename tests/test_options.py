@@ -225,7 +225,7 @@ def test_formats_of_other_packages_are_found(tmp_path, monkeypatch):
     assert room("export", "arviz", EXPORTS).__name__ == "physgen.formats.arviz"
     with pytest.raises(UsageError, match="expected one of arviz, calochallenge, got 'csv'"):
         room("export", "csv", EXPORTS)
-    with pytest.raises(UsageError, match="expected one of calochallenge, csv, got 'root'"):
+    with pytest.raises(UsageError, match="expected one of arrays, calochallenge, csv, got 'root'"):
         room("import", "root", IMPORTS)
     with pytest.raises(UsageError, match="formats: cannot import 'no_such_module'"):
         room("import", "broken", IMPORTS)

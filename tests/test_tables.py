@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
 import zipfile
 
+import awkward as ak
+import h5netcdf
 import h5py
+import hypothesis.extra.numpy as hnp
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import uproot
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.io import netcdf_file
 
 from physgen.errors import DataError, UsageError
 from physgen.formats.tables import ArrayInfo, open_table
+from physgen.formats.tables import parquet as parquet_file
+from physgen.formats.tables import root as root_file
+from physgen.formats.tables import text as text_file
 
 N, K = 53, 7
 RNG = np.random.default_rng(3)
@@ -209,3 +222,224 @@ def test_a_file_that_changes_is_not_read_on(tmp_path):
 def test_other_files(tmp_path, data, match):
     (tmp_path / "a.bin").write_bytes(data)
     refused(tmp_path / "a.bin", match)
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("a,b\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+        ("a;b\n1,5;2\n3;4,25\n", {"a": [1.5, 3], "b": [2, 4.25]}),
+        ("a\tb\n1\t\nNA\t4\n", {"a": [1, np.nan], "b": [np.nan, 4]}),
+        ("# of me\n# a b\n 1   2\n\n# amid\n3 4", {"a": [1, 3], "b": [2, 4]}),
+        ("# of many words\n1 2\n3 4", {"t": [[1, 2], [3, 4]]}),
+        ("1.0D+01 2d0\n3.5D-1 4.0\n", {"t": [[10, 2], [0.35, 4]]}),
+        ("1\n2\n", {"t": [1, 2]}),
+        ("\ufeffa, b\r\n1, 2\r\n3, 4\r\n", {"a": [1, 3], "b": [2, 4]}),
+        ('"a","b c"\n"1","2"\n3,4\n', {"a": [1, 3], "b c": [2, 4]}),
+        (",a\n0,1.5\n1,2.5\n", {"column0": [0, 1], "a": [1.5, 2.5]}),
+        ("0,1,2\n0.5,1.5,2\n", {"0": [0.5], "1": [1.5], "2": [2]}),
+        ("0,1\n1,1\n", {"t": [[0, 1], [1, 1]]}),
+        ("a,b\n", {"a": [], "b": []}),
+        ("inf,-inf\n1e400,nan", {"t": [[np.inf, -np.inf], [np.inf, np.nan]]}),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_text(tmp_path, text, columns, packed):
+    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    with open_table(path) as table:
+        assert list(table.arrays) == list(columns)
+        got = table.read(list(columns))
+        for name, want in columns.items():
+            np.testing.assert_array_equal(got[name], np.array(want, float))
+            assert table.arrays[name] == ArrayInfo(np.dtype("f8"), np.shape(want))
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_text_keeps_every_bit_and_any_rows(tmp_path, monkeypatch, data):
+    """Bands of few rows, comments among them, in any order."""
+    n, k = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 4))
+    values = data.draw(hnp.arrays(float, (n, k), elements=st.floats(width=64)))
+    separator = data.draw(st.sampled_from([",", ";", "\t", " "]))
+    lines = [separator.join(map(repr, row)) for row in values.tolist()]
+    for at in data.draw(st.lists(st.integers(0, n), max_size=4)):
+        lines.insert(at, data.draw(st.sampled_from(["# 1", "", "  "])))
+    (tmp_path / "t.txt").write_text("\n".join(lines))
+    monkeypatch.setattr(text_file, "BAND_BYTES", data.draw(st.integers(1, 200)))
+    with open_table(tmp_path / "t.txt") as table:
+        for _ in range(3):
+            start, stop = sorted(data.draw(st.tuples(*2 * [st.integers(0, n)])))
+            got = table.read(["t"], start, stop)["t"].reshape(stop - start, k)
+            np.testing.assert_array_equal(got, values[start:stop])
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("a,b\n1,2\n3\n", "line 3: expected 2 cells, got 1"),
+        ("1 2\n3 4 5\n", "line 2: expected 2 cells, got 3|line 1: expected 3 cells, got 2"),
+        ("a,b\n1,2\n3,x\n", "b: expected numbers, got 'x' in row 1"),
+        ("1.0,up\n2.0,down\n", "neither names nor numbers"),
+        ("0,1,2,3\n1,0,1,0\n", "may be names"),
+        ("a,a\n1,2\n", "two columns have the same name"),
+        ("# nothing\n\n", "no line of numbers"),
+        ('{"a": 1}', "is JSON"),
+        ('a,b\n1,"2\n3"\n', "line 3|line 2|cells"),
+    ],
+)
+def test_text_that_is_no_table(tmp_path, text, match):
+    (tmp_path / "t.csv").write_text(text)
+    refused(tmp_path / "t.csv", match)
+
+
+def test_a_column_of_words_is_refused_when_it_is_read(tmp_path):
+    (tmp_path / "t.csv").write_text("a,kind\n1,up\n2,down\n")
+    with open_table(tmp_path / "t.csv") as table:
+        np.testing.assert_array_equal(table.read(["a"])["a"], [1, 2])
+        with pytest.raises(DataError, match="kind: expected numbers, got 'up' in row 0"):
+            table.read(["a", "kind"])
+
+
+def test_packed_text_is_no_way_in(tmp_path):
+    (tmp_path / "t.gz").write_bytes(gzip.compress(bytes(2**25)))
+    refused(tmp_path / "t.gz", "no text of numbers")
+    (tmp_path / "t.gz").write_bytes(gzip.compress(b"1 2\n" * 10**5)[:-50])
+    refused(tmp_path / "t.gz", "cannot be read as text")
+    (tmp_path / "t.txt").write_bytes(b"1" * 2**25)
+    refused(tmp_path / "t.txt", "no text of numbers")
+
+
+# --- parquet, netCDF, ROOT -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", [7, 53])
+def test_parquet(tmp_path, group, monkeypatch):
+    matrix = PLAIN["x"].astype(float)
+    gaps = [None if k % 5 == 0 else k for k in range(N)]
+    columns = {
+        "a": pa.array(PLAIN["theta"][:, 0]),
+        "n": pa.array(range(N)),
+        "gaps": pa.array(gaps),
+        "flag": pa.array(PLAIN["flag"].tolist()),
+        "x": pa.array(list(matrix[..., 0])),
+        "y": pa.array(matrix.tolist(), pa.list_(pa.list_(pa.float64(), 2), K)),
+        "ragged": pa.array([[1.0] * (1 + (k > 30)) for k in range(N)]),
+        "words": pa.array(["up"] * N),
+        "struct": pa.array([{"a": 1}] * N),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=group)
+    monkeypatch.setattr(parquet_file, "BAND_BYTES", 5 * (2 + K * 3) * 8)
+    want = {
+        "a": PLAIN["theta"][:, 0], "n": np.arange(N), "flag": PLAIN["flag"],
+        "gaps": np.array(gaps, float), "x": matrix[..., 0], "y": matrix,
+    }  # fmt: skip
+    with open_table(tmp_path / "a.parquet") as table:
+        for name, values in want.items():
+            assert table.arrays[name] == ArrayInfo(values.dtype, values.shape)
+        for start, stop in [(0, 10), (10, 31), (31, 53), (5, 6), (40, 40), (0, 53)]:
+            for name, got in table.read(list(want), start, stop).items():
+                np.testing.assert_array_equal(got, want[name][start:stop])
+    refused(tmp_path / "a.parquet", "ragged: expected lists of 1 in each row", "ragged")
+    refused(tmp_path / "a.parquet", "words: expected numbers, got string", "words")
+    refused(tmp_path / "a.parquet", "struct: expected numbers", "struct")
+
+
+def as_netcdf3(path, arrays, attributes):
+    with netcdf_file(path, "w") as file:
+        file.createDimension("rows", None)
+        for name, values in arrays.items():
+            axes = [f"{name}{k}" for k in range(1, values.ndim)]
+            for axis, size in zip(axes, values.shape[1:], strict=True):
+                file.createDimension(axis, size)
+            made = file.createVariable(name, values.dtype, ("rows", *axes))
+            made[:] = values
+            for key, value in attributes.get(name, {}).items():
+                setattr(made, key, value)
+
+
+def as_netcdf4(path, arrays, attributes):
+    with h5netcdf.File(path, "w") as file:
+        file.dimensions = {"rows": N, "two": 2}
+        for name, values in arrays.items():
+            made = file.create_variable(name, ("rows", "two")[: values.ndim], values.dtype)
+            made[:] = values
+            made.attrs.update(attributes.get(name, {}))
+
+
+@pytest.mark.parametrize("write", [as_netcdf3, as_netcdf4])
+def test_netcdf_gives_numbers_as_they_are_meant(tmp_path, write):
+    packed = np.arange(N, dtype=np.int16)
+    reals = PLAIN["theta"][:, :2].copy()
+    reals[3, 1] = 9.969209968386869e36  # what was never written
+    arrays = {"packed": packed, "reals": reals, "odd": packed, "plain": packed}
+    attributes = {
+        "packed": {"scale_factor": 0.5, "add_offset": 10.0, "_FillValue": np.int16(4)},
+        "odd": {"scale_factor": "no number"},
+    }
+    write(tmp_path / "a.nc", arrays, attributes)
+    meant = np.where(packed == 4, np.nan, packed * 0.5 + 10)
+    reals[3, 1] = np.nan
+    with open_table(tmp_path / "a.nc") as table:
+        got = table.read(["packed", "reals", "plain"], 2, 20)
+        np.testing.assert_array_equal(got["packed"], meant[2:20])
+        np.testing.assert_array_equal(got["reals"], reals[2:20])
+        assert table.arrays["plain"] == ArrayInfo(np.dtype("i2"), (N,))
+    refused(tmp_path / "a.nc", "odd: its attribute", "odd")
+
+
+def test_root(tmp_path, monkeypatch):
+    monkeypatch.setattr(root_file, "BAND_BYTES", 300)
+    x = PLAIN["x"]
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("events", {"n": "i4", "x": ("f4", (K, 2)), "flag": "?"})
+        for part in (slice(0, 20), slice(20, N)):
+            n = np.arange(N, dtype="i4")[part]
+            file["events"].extend({"n": n, "x": x[part], "flag": PLAIN["flag"][part]})
+    with open_table(tmp_path / "a.root") as table:
+        assert list(table.arrays) == ["n", "x", "flag"]
+        assert table.arrays["x"] == ArrayInfo(np.dtype("f4"), (N, K, 2))
+        for start, stop in [(0, 10), (10, 31), (31, 53), (5, 6), (40, 40), (0, 53)]:
+            got = table.read(["x", "n"], start, stop)
+            np.testing.assert_array_equal(got["x"], x[start:stop])
+            np.testing.assert_array_equal(got["n"], np.arange(start, stop))
+
+
+def test_root_of_several_trees(tmp_path):
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["d/one"] = {"a": np.arange(3.0), "rag": ak.Array([[1.0], [2.0, 3.0], []])}
+        ntuple = file.mkrntuple("two", {"b": np.dtype("f8"), "c": np.dtype("i4")})
+        ntuple.extend({"b": np.arange(5.0), "c": np.arange(5, dtype="i4")})
+    with open_table(tmp_path / "a.root") as table:
+        assert {"d/one/a", "two/b", "two/c"} <= set(table.arrays)
+        np.testing.assert_array_equal(table.read(["two/c"], 2, 4)["two/c"], [2, 3])
+        np.testing.assert_array_equal(table.read(["d/one/a", "two/b"])["two/b"], np.arange(5.0))
+        where = next(name for name in table.refused if "rag" in name)
+    refused(tmp_path / "a.root", "other lengths", where)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "nc", "root", "npz", "npy", "h5"])
+def test_cut_files_are_refused(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    values = np.arange(500.0)
+    if kind == "parquet":
+        pq.write_table(pa.table({"a": values}), path)
+    elif kind == "nc":
+        as_netcdf3(path, {"a": values}, {})
+    elif kind == "root":
+        with uproot.recreate(path) as file:
+            file.mktree("t", {"a": "f8"})
+            file["t"].extend({"a": values})
+    elif kind == "h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("a", data=values, chunks=(100,), fletcher32=True)
+    else:
+        (np.save if kind == "npy" else np.savez)(path, **{"arr" if kind == "npy" else "a": values})
+    data = path.read_bytes()
+    rng = np.random.default_rng(3)
+    for keep in (*rng.integers(1, len(data), 12), len(data) - 1):
+        path.write_bytes(data[:keep])
+        refused(path, ".")

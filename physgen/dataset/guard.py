@@ -80,6 +80,8 @@ def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
             yield file
     except HDF5_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if path.is_file() and path.stat().st_size and not h5py.is_hdf5(path):
+            reason += "; files of other kinds come in by physgen import arrays"
         raise DataError(f"{path}: cannot be read as HDF5: {reason}") from error
 
 

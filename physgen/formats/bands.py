@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,9 +43,7 @@ class Bands:
         """The arrays (n, …) of some consecutive rows."""
         start, stop, _ = rows.indices(self.rows)
         parts = list(self.parts(start, max(start, stop))) or [self.load(start, start)]
-        return (
-            parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
-        )
+        return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
     def parts(self, start: int, stop: int) -> Iterator[tuple[Array, ...]]:
         """The arrays (n, …) of some consecutive rows, band by band."""
@@ -59,7 +57,15 @@ class Bands:
             yield tuple(a[max(0, start - begin) : stop - begin] for a in self.kept[number])
 
 
-def stamp(path: Path) -> tuple[int, int, int]:
+class Stamp(NamedTuple):
     """What changes when a file does."""
+
+    inode: int
+    size: int
+    modified: int
+
+
+def stamp(path: Path) -> Stamp:
+    """That of a file."""
     found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)

@@ -136,7 +136,7 @@ def command_line(verb: str, *arguments: object, **given: Any) -> str:
     """A verb's call as the shell would have it; options that are None or false are left out."""
     words = ["physgen", verb, *map(str, arguments)]
     for name, value in given.items():
-        flag = f"-{name}" if len(name) == 1 else f"--{name.removesuffix('_').replace('_', '-')}"
+        flag = "-n" if name == "n" else f"--{name.removesuffix('_').replace('_', '-')}"
         if value is True:
             words.append(flag)
         elif isinstance(value, Mapping):

@@ -71,6 +71,8 @@ def on_files(
             into = [values[k] for k in folders if isinstance(values.get(k), Path)]
             used = [v for k, v in values.items() if k not in (*outputs, *folders)]
             used += [v for some in used if isinstance(some, list | tuple) for v in some]
+            more = [v for some in used if isinstance(some, dict) for v in some.values()]
+            used += [as_file(v) for v in more]
             known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
             inputs = [path for path in known if isinstance(path, Path)]
             refuse_outputs(made, into, inputs, beside)
@@ -106,6 +108,14 @@ def refuse_outputs(
                     f"{file}: is in the way of what is kept beside {path.name}, and not "
                     "physgen's; move it away, or choose another output"
                 )
+
+
+def as_file(value: Any) -> Any:
+    """The path of a file that is there, if text names one; else the value itself."""
+    try:
+        return Path(value) if isinstance(value, str) and Path(value).is_file() else value
+    except (OSError, ValueError):  # no text of a path
+        return value
 
 
 def require_folder(folder: Path, path: Path) -> None:

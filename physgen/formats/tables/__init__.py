@@ -23,6 +23,10 @@ READERS = {
     "npy": "numpy_file:NpyTable",
     "npz": "npz:NpzTable",
     "HDF5": "hdf5:HDF5Table",
+    "parquet": "parquet:ParquetTable",
+    "netCDF": "netcdf:NetCDF3Table",
+    "ROOT": "root:RootTable",
+    "text": "text:TextTable",
 }
 """Kind of file → where its reader is."""
 
@@ -30,6 +34,11 @@ MAGIC = {
     b"\x93NUMPY": "npy",
     b"PK\x03\x04": "npz",
     b"PK\x05\x06": "npz",
+    b"PAR1": "parquet",
+    b"CDF\x01": "netCDF",
+    b"CDF\x02": "netCDF",
+    b"root": "ROOT",
+    b"\x1f\x8b": "text",
 }
 """First bytes → kind of file."""
 
@@ -39,11 +48,15 @@ FOREIGN = {
     b"\x80\x04": "a pickle, which can run code; save the arrays with numpy.savez",
     b"\x80\x05": "a pickle, which can run code; save the arrays with numpy.savez",
     b"MATLAB 5.0": "a MATLAB file of version 7 or less; save it with -v7.3, or as text",
+    b"CDF\x05": "netCDF of the kind CDF-5; save it as netCDF-4, as by nccopy -k 4",
     b"ARROW1": "an Arrow or Feather file; save it as parquet",
     b"SIMPLE  =": "a FITS file; save its table as text or npz",
     b"BZh": "compressed by bzip2; use gzip",
     b"\xfd7zXZ": "compressed by xz; use gzip",
     b"\x28\xb5\x2f\xfd": "compressed by zstd; use gzip",
+    b"{": "JSON; save its numbers as CSV or npz",
+    b"<": "HTML or XML; save its numbers as CSV or npz",
+    b"%PDF": "a PDF file; save its numbers as CSV or npz",
     b"\xd0\xcf\x11\xe0": "an Excel file; save it as CSV",
 }
 """First bytes → what a file is that is not read here, and how to mend it."""
@@ -87,4 +100,6 @@ def content_of(path: Path) -> str:
     for magic, kind in MAGIC.items():
         if head.startswith(magic):
             return kind
+    if b"\0" not in head:
+        return "text"
     raise DataError(f"{path}: expected {', '.join(READERS)}, got a file of another kind")

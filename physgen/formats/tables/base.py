@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -65,6 +66,16 @@ class Table(abc.ABC):
         self.arrays: dict[str, ArrayInfo] = {}
         self.refused: dict[str, str] = {}
         self.about: Mapping[str, Any] = {}
+        self.resources = ExitStack()
+        try:
+            self.examine()
+        except BaseException:
+            self.close()
+            raise
+
+    @abc.abstractmethod
+    def examine(self) -> None:
+        """Open the file, into `resources` what must be closed, and `add` all that it holds."""
 
     @abc.abstractmethod
     def load(self, names: Sequence[str], start: int, stop: int) -> Mapping[str, Array]:
@@ -130,13 +141,17 @@ class Table(abc.ABC):
         else:
             self.arrays[name] = ArrayInfo(dtype.newbyteorder("="), tuple(map(int, shape)))
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Let go of the file."""
+        self.resources.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -181,6 +196,15 @@ def column(values: Array, name: str) -> Array:
     for part in name.split("/") if name else ():
         values = values[part]
     return values
+
+
+def as_float(values: Array) -> Array:
+    """Numbers (…) as float64, or float32 if they are; refused where that would change them."""
+    if values.dtype.kind == "f":
+        return values if values.dtype.itemsize > 2 else values.astype(np.float32)
+    if values.dtype.itemsize == 8 and values.size and (abs(values.astype(float)) > 2**53).any():
+        raise DataError("integers beyond 2**53 beside missing ones; save them as text or numbers")
+    return values.astype(np.float64)
 
 
 def json_text(text: bytes | str | None) -> dict[str, Any]:

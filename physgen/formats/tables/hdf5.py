@@ -2,7 +2,8 @@
 
 Each array is looked at by :mod:`physgen.dataset.guard`: links, external storage, virtual datasets
 and sizes that do not follow from the stored bytes are refused. Records (compound types, as
-PyTables writes them) are read field by field, as ``array/field``.
+PyTables writes them) are read field by field, as ``array/field``. Packed and missing values of
+netCDF-4 come as they are meant (:mod:`physgen.formats.tables.packing`).
 """
 
 from __future__ import annotations
@@ -17,22 +18,34 @@ import numpy as np
 from physgen.dataset import guard
 from physgen.errors import DataError
 from physgen.formats.bands import Bands
-from physgen.formats.tables.base import BAND_BYTES, Table, column, columns_of, not_real
+from physgen.formats.tables.base import (
+    BAND_BYTES,
+    Table,
+    column,
+    columns_of,
+    json_text,
+    not_real,
+)
+from physgen.formats.tables.packing import CF, Packing
 from simulators.base import Array
 
 __all__ = ["HDF5Table"]
 
+ABOUT = "physgen"
 MAX_DEPTH = 32
 
 
 class HDF5Table(Table):
     """The arrays of an HDF5 file by their paths."""
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
+    def examine(self) -> None:
+        """Look at the file."""
         self.bands: dict[str, Bands] = {}
         self.fields: dict[str, tuple[str, str]] = {}
+        self.packing: dict[str, Packing] = {}
         with guard.opened(self.path, checked=True) as file:
+            self.netcdf = "_NCProperties" in file.attrs
+            self.about = said(file)
             self.walk(file, "", [])
 
     def walk(self, group: h5py.Group, where: str, above: list[Any]) -> None:
@@ -56,7 +69,13 @@ class HDF5Table(Table):
         if reason := guard.objection(data, readable):
             self.add(path, np.dtype(object), (), reason)
             return
-        for field, kind in columns_of(data.dtype).items() or [("", data.dtype)]:
+        try:
+            packing = Packing.of(data.dtype, numbers(data), self.netcdf)
+        except ValueError as error:
+            self.add(path, np.dtype(object), (), str(error))
+            return
+        self.packing[path] = packing
+        for field, kind in columns_of(data.dtype).items() or [("", packing.dtype)]:
             name = f"{path}/{field}" if field else path
             self.add(name, kind.base, (*data.shape, *kind.shape))
             self.fields[name] = path, field
@@ -73,9 +92,9 @@ class HDF5Table(Table):
     def rows(self, path: str, start: int, stop: int) -> Array:
         """Some rows of an array, (n, …); a scalar as it is."""
         if path in self.bands:
-            return self.bands[path][start:stop][0]
+            return self.packing[path].unpacked(self.bands[path][start:stop][0])
         with guard.opened(self.path, checked=True) as file:
-            return np.asarray(file[path][()])
+            return self.packing[path].unpacked(np.asarray(file[path][()]))
 
 
 def readable(dtype: np.dtype[Any]) -> bool:
@@ -99,6 +118,38 @@ class Loader:
         """Some rows, (n, …)."""
         with guard.opened(self.path, checked=True) as file:
             return (file[self.name][start:stop],)
+
+
+def numbers(data: h5py.Dataset) -> dict[str, Array]:
+    """The attributes of an array (k,) that say how its values are meant.
+
+    Raises:
+        ValueError: they are not numbers.
+    """
+    found = {}
+    for name in CF:
+        if name in data.attrs:
+            about = h5py.h5a.open(data.id, name.encode())
+            if about.dtype.kind not in "iuf" or about.get_storage_size() > 1024:
+                raise ValueError(f"its attribute {name} is not of numbers")
+            found[name] = np.ravel(data.attrs[name])
+    if "_Unsigned" in data.attrs:
+        raise ValueError("its attribute _Unsigned says that its numbers are no plain ones")
+    return found
+
+
+def said(file: h5py.File) -> dict[str, Any]:
+    """What physgen wrote of a file: that of a dataset, or an attribute."""
+    if "schema" in file.attrs:
+        try:
+            return guard.metadata(file)[1]
+        except (DataError, ValueError):
+            return {}
+    if ABOUT not in file.attrs:
+        return {}
+    about = h5py.h5a.open(file.id, ABOUT.encode())
+    plain = about.shape == () and (about.dtype.kind == "S" or h5py.check_string_dtype(about.dtype))
+    return json_text(file.attrs[ABOUT]) if plain else {}
 
 
 def depth(data: h5py.Dataset, row: int) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
@@ -30,13 +29,12 @@ ABOUT = "meta"  # the member with the JSON
 class NpzTable(Table):
     """The arrays of a zip file by their members' names."""
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
-        self.zip = zipfile.ZipFile(self.path)
+    def examine(self) -> None:
+        """Look at the file."""
+        self.zip = self.resources.enter_context(zipfile.ZipFile(self.path))
         self.headers: dict[str, Header] = {}
         self.open: dict[str, IO[bytes]] = {}
         self.records: dict[str, tuple[str, str]] = {}
-        self.kept: dict[str, tuple[int, int, Array]] = {}
         members = self.zip.infolist()
         if sum(m.compress_size for m in members) > self.path.stat().st_size:
             raise DataError(f"{self.path}: members overlap: hostile or damaged; make it again")
@@ -92,7 +90,7 @@ class NpzTable(Table):
         """Some rows of a member, (n, …)."""
         header = self.headers[name]
         if name not in self.open:
-            self.open[name] = self.begun(name, header)
+            self.open[name] = self.resources.enter_context(self.begun(name, header))
         if header.fortran:
             return header.rows(self.open[name], 0, start, stop)
         values = header.rows(self.open[name], header.size, start, stop)
@@ -110,10 +108,3 @@ class NpzTable(Table):
         with file:
             shutil.copyfileobj(file, copy, 2**20)
         return copy
-
-    def close(self) -> None:
-        """Let go of the file."""
-        for file in self.open.values():
-            file.close()
-        self.open.clear()
-        self.zip.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -107,8 +106,8 @@ def filled(file: IO[bytes], values: Array) -> Array:
 class NpyTable(Table):
     """One array, or the fields of its records."""
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
+    def examine(self) -> None:
+        """Look at the file."""
         with self.path.open("rb") as file:
             self.header = Header(file)
         self.header.add_to(self, "", self.path.stat().st_size)
