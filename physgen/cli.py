@@ -129,7 +129,11 @@ def type_in_words(kind: Any) -> str:
 
 def unspeakable(option: Option) -> bool:
     """Whether an option can be given in Python alone."""
-    return option.type is not REQUIRED and not has_text(option.type)
+    try:
+        click_type(option.type)
+    except TypeError:
+        return True
+    return False
 
 
 def parameter(option: Option, positional: bool) -> click.Parameter:
@@ -265,9 +269,7 @@ class Named(click.Group):
         verb: the function.
         kind: what its first argument names.
         more: classes or functions whose options its commands take, given a name.
-        listed: whether a registered name is one of those that the verb takes.
-        others: command → what it names, of classes without a registered name. The first of them
-            is meant where options come first.
+        listed: whether a name is one of those that the verb takes.
     """
 
     def __init__(
@@ -276,7 +278,6 @@ class Named(click.Group):
         kind: Kind,
         more: Callable[[str], list[Any]],
         listed: Callable[[str], bool] = lambda name: True,
-        others: Mapping[str, str] | None = None,
     ) -> None:
         text = summary(verb)
         super().__init__(
@@ -286,28 +287,39 @@ class Named(click.Group):
             epilog=f"\b\nExample:\n  {example(verb)}",
             subcommand_metavar=f"{kind[:-1].upper()} [OPTIONS]",
         )
-        self.verb, self.kind, self.more = verb, kind, more
-        self.listed, self.others = listed, others or {}
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the command that is meant before options that come first."""
-        first = args[0] if args else ""
-        if self.others and first.startswith("-") and first not in ctx.help_option_names:
-            args = [next(iter(self.others)), *args]
-        return super().parse_args(ctx, args)
+        self.verb, self.kind, self.more, self.listed = verb, kind, more, listed
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The registered names, and the others."""
-        return sorted({*filter(self.listed, targets(self.kind)), *self.others})
+        """The registered names."""
+        return sorted(filter(self.listed, targets(self.kind)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name."""
         first = next(iter(inspect.signature(self.verb).parameters))
         try:
-            name = self.others.get(cmd_name, cmd_name)
-            return command(self.verb, cmd_name, {first: name}, *self.more(name))
+            more = self.more(cmd_name)
+            return command(self.verb, cmd_name, {first: cmd_name}, *more)
         except (PhysgenError, TypeError) as error:
             fail(error)
+
+
+class Simulators(Named):
+    """The commands of `simulate`; options alone mean that of an external program."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the program's command before options that come first."""
+        first = args[0] if args else ""
+        if first.startswith("-") and first not in ctx.help_option_names:
+            args = ["command", *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The registered names, and that of an external program."""
+        return sorted(["command", *super().list_commands(ctx)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        return super().get_command(ctx, COMMAND if cmd_name == "command" else cmd_name)
 
 
 def of_simulator(name: str) -> list[Any]:
@@ -367,7 +379,7 @@ def main() -> None:
 
 
 main.epilog = "\b\nExample:\n  physgen demo -o demo/"
-main.add_command(Named(physgen.simulate, "simulators", of_simulator, others={"command": COMMAND}))
+main.add_command(Simulators(physgen.simulate, "simulators", of_simulator))
 main.add_command(Named(physgen.fit, "surrogates", of_family))
 main.add_command(Named(physgen.import_, "formats", of_format, lambda name: offers(name, IMPORTS)))
 for verb in physgen.VERBS:

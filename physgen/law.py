@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
-from physgen.registry import find, name_of, registered
+from physgen.registry import COMMAND, find, name_of, registered
 from physgen.runtime.kinds import plain
 from physgen.runtime.options import build, kept_options, options
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Simulator, Support, Symmetry
@@ -178,13 +178,17 @@ class Law:
         choose what code runs.
 
         Args:
-            trusted: name of a simulator outside the registry that the caller vouches for.
+            trusted: name of a simulator outside the registry that the caller vouches for; of an
+                external program its command, as the law has it.
 
         Raises:
             UsageError: a trusted name that is not this law's simulator, or that cannot be built.
         """
-        if trusted not in (None, self.simulator):
-            raise UsageError(f"simulator: expected {self.simulator}, got {trusted}")
+        code = self.simulator
+        if code == COMMAND:
+            code = str(self.options.get("command"))
+        if trusted not in (None, code):
+            raise UsageError(f"simulator: expected {code!r}, got {trusted!r}")
         known = trusted or registered("simulators", self.simulator)
         return self.build() if known else None
 

@@ -36,6 +36,7 @@ __all__ = [
     "what_is",
 ]
 
+BRING_IN = "; files of other kinds come in by physgen import arrays"
 MAX_JSON = 2**20
 MAX_NAMES = 256
 MAX_CHUNK = 2**28
@@ -75,10 +76,11 @@ def what_is(path: Path) -> str:
     kinds = {
         "zip": "a checkpoint of a surrogate or a network",
         "JSON": "JSON, such as scores",
-        "other": "something else",
+        "other": f"something else{BRING_IN}",
     }
     if (kind := container(path)) != "HDF5":
-        return kinds[kind]
+        numpy = kind == "zip" and any(n.endswith(".npy") for n in zipfile.ZipFile(path).namelist())
+        return f"arrays of NumPy{BRING_IN}" if numpy else kinds[kind]
     with opened(path, checked=True) as file:
         schema = str(attribute(file, "schema") or "")
     name = schema.removeprefix("physgen/").partition("/")[0]
@@ -107,7 +109,7 @@ def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
     except HDF5_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if path.is_file() and path.stat().st_size and not h5py.is_hdf5(path):
-            reason += "; files of other kinds come in by physgen import arrays"
+            reason += BRING_IN
         raise DataError(f"{path}: cannot be read as HDF5: {reason}") from error
 
 

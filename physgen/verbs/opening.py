@@ -23,6 +23,7 @@ from physgen.verbs.arguments import (
     SurrogateLike,
     Values,
 )
+from simulators.command import Command
 
 if TYPE_CHECKING:
     from physgen.posterior.methods import Source
@@ -265,7 +266,12 @@ def open_data(data: DatasetsLike) -> Dataset:
 
 
 def name_of_simulator(simulator: SimulatorLike | None) -> str | None:
-    """The name of a simulator that the caller vouches for: of text, a class, or an object."""
+    """The name of a simulator that the caller vouches for: of text, a class, or an object.
+
+    Of an external program it is its command.
+    """
+    if isinstance(simulator, Command):
+        return simulator.command
     if simulator is None or isinstance(simulator, str):
         return simulator
     return name_of("simulators", simulator if isinstance(simulator, type) else type(simulator))
