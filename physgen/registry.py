@@ -51,6 +51,8 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "formats": {
         "arviz": "physgen.formats.arviz",
         "calochallenge": "physgen.formats.calochallenge",
+        "onnx": "physgen.formats.onnx",
+        "safetensors": "physgen.formats.safetensors",
     },
     "imported": {
         "calochallenge": "simulators.shower.imported:ImportedShowers",

@@ -223,7 +223,7 @@ def test_formats_of_other_packages_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr("physgen.registry.entry_points", lambda group: points)
     assert room("import", "csv", IMPORTS) is sys.modules["comma"]
     assert room("export", "arviz", EXPORTS).__name__ == "physgen.formats.arviz"
-    with pytest.raises(UsageError, match="expected one of arviz, calochallenge, got 'csv'"):
+    with pytest.raises(UsageError, match="of arviz, calochallenge, onnx, safetensors, got 'csv'"):
         room("export", "csv", EXPORTS)
     with pytest.raises(UsageError, match="expected one of calochallenge, csv, got 'root'"):
         room("import", "root", IMPORTS)
