@@ -60,12 +60,13 @@ def write(
 
     dataset.refuse_overwriting(out, force)
     surrogate = on_cpu(data)
-    content = onnx_model(surrogate).SerializeToString()
+    columns = noise_columns(surrogate)
+    content = onnx_model(surrogate, columns).SerializeToString()
     progress(0.5)
-    found = checked(content, surrogate)
+    found = checked(content, surrogate, columns)
     progress(1)
     dataset.write_bytes(out, content, sidecar=False)
-    takes = [f"{n:,} {WORDS[law]}" for law, n in noise_columns(surrogate).items()]
+    takes = [f"{n:,} {WORDS[law]}" for law, n in columns.items()]
     others = f", {found.others} fell to the other side of a rounding" if found.others else ""
     return (
         f"{len(content) / 1e6:.2g} MB, a row takes {' and '.join(takes)}; on {found.rows} rows "

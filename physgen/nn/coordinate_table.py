@@ -20,8 +20,9 @@ from simulators.prior import Prior
 
 __all__ = ["tabulated"]
 
-NODES, TOLERANCE = 1024, 3e-6
-"""Of a table, and by how much it may be off between them, in units of c."""
+NODES, TOLERANCE = 1024, 1e-5
+"""Of a table, and by how much it may be off between them, in units of c: beside a bound other than
+0 the map itself is a step in each digit of θ."""
 
 
 def tabulated(prior: Prior) -> Callable[[Tensor], Tensor]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -95,15 +96,28 @@ def drawn_batch(
 
 @torch.no_grad()
 def noise_columns(surrogate: Surrogate) -> dict[NoiseLaw, int]:
-    """How many random numbers of each law a row takes."""
+    """How many random numbers of each law a row takes.
+
+    Raises:
+        UsageError: a surrogate that draws others.
+    """
     rng = np.random.default_rng(0)
 
     def deal(law: NoiseLaw, start: int, end: int) -> Tensor:
         return noise_rows(law, 2, end - start, rng)
 
-    with GivenNoise(deal) as noise:
+    with GivenNoise(deal) as noise, said_of_graph(surrogate):
         drawn_batch(surrogate, torch.from_numpy(surrogate.law.prior.sample(2, rng)))
     return {law: count for law, count in noise.taken.items() if count}
+
+
+@contextmanager
+def said_of_graph(surrogate: Surrogate) -> Iterator[None]:
+    """Say of what there is no graph, and what to try."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"onnx: {surrogate.name}: {error}{hint(surrogate)}") from error
 
 
 def noise_rows(law: NoiseLaw, rows: int, columns: int, rng: np.random.Generator) -> Tensor:
@@ -112,14 +126,19 @@ def noise_rows(law: NoiseLaw, rows: int, columns: int, rng: np.random.Generator)
     return torch.from_numpy(draw((rows, columns), dtype=np.float32))
 
 
-def onnx_model(surrogate: Surrogate) -> ModelProto:
+def onnx_model(surrogate: Surrogate, columns: Mapping[NoiseLaw, int]) -> ModelProto:
     """The graph of a surrogate, with what is to be known of it.
+
+    Args:
+        surrogate: on the CPU.
+        columns: its `noise_columns`.
 
     Raises:
         UsageError: a surrogate that no graph of fixed length can draw from.
     """
-    prior, columns = surrogate.rescale.prior, noise_columns(surrogate)
-    coordinates = None if prior.uniform else tabulated(prior)
+    prior = surrogate.rescale.prior
+    with said_of_graph(surrogate):
+        coordinates = None if prior.uniform else tabulated(prior)
 
     def inputs(rows: int) -> list[Tensor]:
         return list(inputs_of(surrogate, columns, rows).values())
@@ -127,15 +146,13 @@ def onnx_model(surrogate: Surrogate) -> ModelProto:
     def draw(theta: Tensor, *noise: Tensor) -> Tensor:
         return draw_with(surrogate, theta, dict(zip(columns, noise, strict=True)), coordinates)
 
-    try:
+    n = BatchSize(1)
+    named = {"theta": Value(torch.float64, (n, len(prior)), 0)}
+    for number, (law, many) in enumerate(columns.items(), 1):
+        named[law] = Value(torch.float32, (n, many), number)
+    with said_of_graph(surrogate):
         calls, end = recorded(draw, inputs)
-        n = BatchSize(1)
-        named = {"theta": Value(torch.float64, (n, len(prior)), 0)}
-        for number, (law, many) in enumerate(columns.items(), 1):
-            named[law] = Value(torch.float32, (n, many), number)
         model = graph_of(calls, end, named, "x", words_of(surrogate))
-    except UsageError as error:
-        raise UsageError(f"onnx: {surrogate.name}: {error}{hint(surrogate)}") from error
     model.doc_string = f"x of {surrogate.law.simulator} given theta, drawn by {surrogate.name}"
     for name, value in facts_of(surrogate, columns).items():
         model.metadata_props.add(
@@ -198,17 +215,17 @@ class GraphAgreement:
     largest: float
 
 
-def checked(data: bytes, surrogate: Surrogate) -> GraphAgreement:
+def checked(data: bytes, surrogate: Surrogate, columns: Mapping[NoiseLaw, int]) -> GraphAgreement:
     """Run a graph in onnxruntime beside torch.
 
     Args:
         data: the model as it is to be written.
         surrogate: what it is of.
+        columns: its `noise_columns`.
 
     Raises:
         UsageError: it does not run there, or draws another x.
     """
-    columns = noise_columns(surrogate)
     try:
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
         names = {i.name for i in session.get_inputs()}
