@@ -66,8 +66,10 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "csv": "physgen.formats.tables.text",
         "netcdf": "physgen.formats.tables.netcdf",
         "npz": "physgen.formats.tables.npz",
+        "onnx": "physgen.formats.onnx",
         "parquet": "physgen.formats.tables.parquet",
         "root": "physgen.formats.tables.root",
+        "safetensors": "physgen.formats.safetensors",
     },
     "imported": {
         "calochallenge": "simulators.shower.imported:ImportedShowers",

@@ -55,7 +55,7 @@ HDF5_ERRORS = (
 )
 
 
-def container(path: Path) -> Literal["HDF5", "JSON", "zip", "other"]:
+def container(path: Path) -> Literal["HDF5", "JSON", "zip", "safetensors", "other"]:
     """What a file's content lies in, by its first or last bytes.
 
     Raises:
@@ -66,8 +66,11 @@ def container(path: Path) -> Literal["HDF5", "JSON", "zip", "other"]:
     if h5py.is_hdf5(path):
         return "HDF5"
     with path.open("rb") as file:
-        if file.read(1) == b"{":
-            return "JSON"
+        head = file.read(9)
+    if head[:1] == b"{":
+        return "JSON"
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
+        return "safetensors"  # the length of a JSON header, and that
     return "zip" if zipfile.is_zipfile(path) else "other"
 
 

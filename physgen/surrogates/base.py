@@ -603,6 +603,10 @@ class Surrogate(nn.Module, abc.ABC):
             "keeps_last": self.keeps_last,
         }
 
+    def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What its file holds: tensors (...) by their names, and JSON data."""
+        return dict(self.state_dict()), self.info | self.describe()
+
     def __repr__(self) -> str:
         """Family, parameters → x, weights, what its log p is, and its file."""
         weights = sum(w.numel() for w in self.parameters())

@@ -246,7 +246,7 @@ def kind_of(path: Path) -> str:
     found = dataset.container(path)
     if found == "HDF5":
         return "dataset"
-    if found == "zip":
+    if found in ("zip", "safetensors"):
         return str(load_tensors(path)[1].get("kind", "surrogate"))
     raise DataError(f"{path}: expected a checkpoint or a dataset, got neither")
 
