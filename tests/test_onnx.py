@@ -346,7 +346,7 @@ def test_steps_of_a_graph_are_chosen_on_the_way(tmp_path):
         ((OLD / "rbm.pt", "--format", "onnx", "--steps", 3, "--sampler", "tempered"), 2,
          "onnx: rbm: draws (16, 1) random numbers for a batch of 2 rows; choose another sampler"),
         ((OLD / "gan.pt", "--format", "onnx", "--steps", 3), 2, "gan: no option 'steps'"),
-        ((OLD / "gan.pt", "--format", "onnx", "--binning", "b.xml"), 2, "binning is for showers"),
+        ((OLD / "gan.pt", "--format", "onnx", "--binning", "b.xml"), 2, "onnx has no option .binning."),
         ((OLD / "ising.h5", "--format", "arviz", "--steps", 3), 2, "steps is an option of surrog"),
         ((__file__, "--format", "onnx"), 3, "expected a checkpoint or a dataset, got neither"),
     ],
