@@ -123,6 +123,10 @@ def test_a_table_is_pickled_by_its_path(tmp_path):
     with open_table(tmp_path / "a.npz") as table, pickle.loads(pickle.dumps(table)) as again:
         assert again.arrays == table.arrays
         assert again.read(["theta"], 1, 3)["theta"].shape == (2, 3)
+        kept = pickle.dumps(table)
+        as_packed(tmp_path / "a.npz", PLAIN)
+        with pytest.raises(DataError, match="was changed while it was read"):
+            pickle.loads(kept)
 
 
 def refused(path, match, name=None, kind=DataError):
