@@ -58,6 +58,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.posterior_ising
 	$(BIN)/python -m benchmarks.rounds
 	$(BIN)/python -m benchmarks.calibration
+	$(BIN)/python -m benchmarks.formats --megabytes 100
 	$(BIN)/python -m benchmarks.posterior_shower
 	$(BIN)/python -m benchmarks.shower_surrogates
 
