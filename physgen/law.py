@@ -8,14 +8,16 @@ again, for its exact truth and its observables, where it can be found.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
 from physgen.registry import COMMAND, find, name_of, registered
-from physgen.runtime.options import build, options, resolved
+from physgen.runtime.kinds import plain
+from physgen.runtime.options import build, kept_options, options
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Simulator, Support, Symmetry
 from simulators.prior import Box, Prior
 
@@ -44,13 +46,15 @@ class Law:
 
     Attributes:
         simulator: name of the simulator, as the registry knows it.
-        options: all its options, defaults included.
+        options: all its options as JSON data, defaults included.
         prior: prior over θ (the simulator's own, or one with other laws of some parameters).
         x_shape: shape of one x.
         support: the values that x can take.
         symmetries: maps of x that leave p(x|θ) unchanged.
         levels: K, where the support is levels, of integers 0 … K − 1; else 0.
         dtype: floating type in which reals and nonnegative x are kept.
+        missing: whether components of x may be NaN, missing at random: p(x|θ) of such x is that of
+            the others.
     """
 
     simulator: str
@@ -61,6 +65,7 @@ class Law:
     options: Mapping[str, Any] = field(default_factory=dict)
     levels: int = 0
     dtype: Literal["float32", "float64"] = "float32"
+    missing: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a prior, support, levels or a symmetry that cannot be, and a shape that is none.
@@ -80,6 +85,11 @@ class Law:
             )
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype!r}")
+        if self.missing and self.support not in ("reals", "nonnegative"):
+            raise ValueError(
+                f"missing: {self.support} are kept as integers, which have no NaN; expected reals "
+                "or nonnegative x"
+            )
         if unknown := set(self.symmetries) - set(SYMMETRIES):
             raise ValueError(
                 f"symmetries: expected some of {', '.join(SYMMETRIES)}, got {sorted(unknown)}"
@@ -123,20 +133,25 @@ class Law:
         given = dict(options or {})
         name = what if isinstance(what, str) else name_of("simulators", class_of(what))
         if not isinstance(what, str | type):
-            refuse_changed(what, cls._build(name, options_of(what)))
-            given = options_of(what) | given
+            kept = kept_options(class_of(what), name, options_of(what))
+            refuse_changed(what, cls._build(name, kept))
+            given = kept | given
+        kept = kept_options(find("simulators", name), name, given)
         simulator = cls._build(name, given)
+        if is_dataclass(simulator):  # it may keep them in another form
+            kept = kept_options(type(simulator), name, options_of(simulator))
         try:
             declared.observables(simulator)
             return cls(
                 simulator=name,
-                options=kept_options(simulator, resolved(find("simulators", name), given)),
+                options=kept,
                 prior=prior_under(simulator, prior),
-                x_shape=tuple(simulator.x_shape),
+                x_shape=declared.x_shape(simulator),
                 support=declared.support(simulator),
                 symmetries=declared.symmetries(simulator),
-                levels=int(declared.levels(simulator)),
+                levels=declared.levels(simulator),
                 dtype=declared.dtype(simulator) or "float32",
+                missing=declared.missing(simulator),
             )
         except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(f"{name}: {error}") from error
@@ -185,17 +200,16 @@ class Law:
         """
         if not registered("simulators", self.simulator):
             raise UsageError(f"{self.simulator}: not registered, so its options cannot be changed")
-        whole = {k: int(v) if float(v).is_integer() else v for k, v in options.items()}
-        return replace(Law.of(self.simulator, {**self.options, **whole}), prior=self.prior)
+        return replace(Law.of(self.simulator, {**self.options, **options}), prior=self.prior)
 
     def to_json(self) -> dict[str, Any]:
-        """The law as JSON data; levels where the support is levels, dtype where it is float64."""
+        """The law as JSON data; levels, dtype and missing where they are not as usual."""
         try:
             prior = self.prior.to_json()
         except ValueError as error:
             raise UsageError(str(error)) from error
         data = vars(self) | {"prior": prior, "options": dict(self.options)}
-        usual = {"levels": 0, "dtype": "float32"}
+        usual = {"levels": 0, "dtype": "float32", "missing": False}
         return {k: v for k, v in data.items() if k not in usual or v != usual[k]}
 
     @classmethod
@@ -215,15 +229,10 @@ class Law:
                 symmetries=tuple(data["symmetries"]),
                 levels=int(data.get("levels", 0)),
                 dtype=data.get("dtype", "float32"),
+                missing=data.get("missing", False) is True,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error
-
-
-def kept_options(simulator: Simulator, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as the simulator keeps them, if it is a dataclass, and as files have them."""
-    kept = {k: getattr(simulator, k) for k in given} if is_dataclass(simulator) else given
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in kept.items()}
 
 
 def prior_under(simulator: Simulator, laws: Prior | Mapping[str, Any] | None) -> Prior:
@@ -270,14 +279,32 @@ def refuse_changed(simulator: Simulator | Command, again: Simulator) -> None:
     Raises:
         UsageError: they differ in an option or in what they declare.
     """
-    names = [o.name for o in options(type(simulator))]
-    for name in (*names, "prior", "x_shape", "support", "symmetries", "levels", "dtype"):
-        one, other = (getattr(s, name, None) for s in (simulator, again))
+    told: dict[str, Callable[[Any], Any]] = {
+        "prior": lambda s: getattr(s, "prior", None),
+        "x_shape": declared.x_shape,
+        "support": declared.support,
+        "symmetries": declared.symmetries,
+        "levels": declared.levels,
+        "dtype": declared.dtype,
+        "missing": declared.missing,
+    }
+    told |= {o.name: partial(option_of, name=o.name) for o in options(type(simulator))}
+    for name, read in told.items():
+        one, other = read(simulator), read(again)
         if one != other:
             raise UsageError(
                 f"{type(simulator).__name__}: its {name} is {one!r}, and one that is built of its "
                 f"options has {other!r}; make it an option that is kept as an attribute"
             )
+
+
+def option_of(simulator: Simulator | Command, name: str) -> Any:
+    """An option that a simulator keeps, as JSON data where they have it."""
+    value = getattr(simulator, name, None)
+    try:
+        return plain(value)
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 def options_of(simulator: Simulator | Command) -> dict[str, Any]:

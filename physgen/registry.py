@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from physgen.errors import UsageError
+from physgen.runtime.kinds import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,13 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "arrays": "physgen.formats.arrays",
         "arviz": "physgen.formats.arviz",
         "calochallenge": "physgen.formats.calochallenge",
+        "csv": "physgen.formats.tables.text",
+        "netcdf": "physgen.formats.tables.netcdf",
+        "npz": "physgen.formats.tables.npz",
+        "onnx": "physgen.formats.onnx",
+        "parquet": "physgen.formats.tables.parquet",
+        "root": "physgen.formats.tables.root",
+        "safetensors": "physgen.formats.safetensors",
     },
     "imported": {
         "calochallenge": "simulators.shower.imported:ImportedShowers",
@@ -98,9 +106,11 @@ def find(kind: Kind, name: str) -> Any:
     target = known or name
     module, colon, attribute = target.partition(":")
     if not (colon or known):
+        if Path(name).is_file():
+            raise UsageError(f"{kind}: {name} is a file; the name of one of them comes first")
         raise UsageError(
             f"{kind}: unknown {name!r}; expected one of {', '.join(sorted(targets(kind)))}, "
-            "or package.module:Class"
+            f"or package.module:Class{near(name, targets(kind))}"
         )
     try:
         with current_folder_on_path():

@@ -13,6 +13,8 @@ attribute          meaning                                       absent means
 ``dtype``          type in which reals and nonnegative x are     told by the first rows:
                    kept: ``"float32"`` or ``"float64"``          float64 where float32
                                                                  would lose digits
+``missing``        whether components of real or nonnegative x   no: NaN is a failure
+                   may be NaN, missing
 ``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
                    of :data:`SYMMETRIES`
 ``observables``    name → :class:`Observable`                    none
@@ -40,7 +42,7 @@ something else, all rows are drawn again, one by one, to find those that raise i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
@@ -201,6 +203,27 @@ class Fixed:
         return lambda theta, *args, **given: function(self._complete(theta), *args, **given)
 
 
+def x_shape(simulator: Simulator) -> tuple[int, ...]:
+    """Shape of one x, of whole numbers or of one.
+
+    Raises:
+        ValueError: what is no shape.
+    """
+    given: Any = simulator.x_shape
+    return tuple(_whole("x_shape", n) for n in (given if np.ndim(given) else (given,)))
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number, of any type.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer) or value % 1:
+        raise ValueError(f"{name}: expected whole numbers, got {value!r}")
+    return int(value)
+
+
 def support(simulator: Simulator) -> Support:
     """The values that x can take."""
     return getattr(simulator, "support", "reals")
@@ -213,17 +236,34 @@ def exact_log_z(simulator: Simulator) -> Callable[[Array], Array] | None:
 
 def levels(simulator: Simulator) -> int:
     """K, where x is one of the integers 0 … K − 1; 0 where it is not."""
-    return getattr(simulator, "levels", 0) if support(simulator) == "levels" else 0
+    given = getattr(simulator, "levels", 0) if support(simulator) == "levels" else 0
+    return _whole("levels", given)
 
 
 def dtype(simulator: Simulator) -> Literal["float32", "float64"] | None:
-    """The floating type in which x is to be kept; None where the data are to say."""
-    return getattr(simulator, "dtype", None)
+    """The floating type in which x is to be kept, by name; None where the data are to say."""
+    found: Any = getattr(simulator, "dtype", None)
+    try:
+        return found and np.dtype(found).name
+    except TypeError:  # a `Law` refuses it
+        return found
+
+
+def missing(simulator: Simulator) -> bool:
+    """Whether components of x may be NaN, missing."""
+    return bool(getattr(simulator, "missing", False))
 
 
 def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:
-    """Maps of x that leave p(x|θ) unchanged."""
-    return tuple(getattr(simulator, "symmetries", ()))
+    """Maps of x that leave p(x|θ) unchanged; one may stand alone.
+
+    Raises:
+        TypeError: what are no names.
+    """
+    found: Any = getattr(simulator, "symmetries", ()) or ()
+    if not isinstance(found, str | Iterable):
+        raise TypeError(f"symmetries: expected names, as in ('flip',), got {found!r}")
+    return tuple([found] if isinstance(found, str) else found)
 
 
 def provenance(simulator: Simulator) -> Mapping[str, Any]:

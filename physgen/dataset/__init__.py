@@ -7,7 +7,7 @@ from physgen.dataset.files import (
     refuse_overwriting,
     write_bytes,
 )
-from physgen.dataset.guard import container
+from physgen.dataset.guard import container, what_is
 from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
 from physgen.dataset.joined import JoinedDataset
@@ -56,6 +56,7 @@ __all__ = [
     "refuse_overwriting",
     "sealed",
     "validated",
+    "what_is",
     "write",
     "write_arrays",
     "write_bytes",

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+import simulators.base as declared
 from physgen.dataset.assumptions import float_type
 from physgen.dataset.dataset import as_array
 from physgen.dataset.guard import read_chosen
@@ -147,15 +148,13 @@ def drawn(
         raise UsageError(f"{name}: {error}") from error
     except (Exception, SystemExit) as error:  # whatever a user's code raises is told in one line
         raise SimulatorFailed(f"{name}: sample raised {type(error).__name__}: {error}") from error
-    if isinstance(x, np.ma.MaskedArray):
-        x = np.ma.filled(x.astype(float), np.nan)
     try:
         return as_array(x)
     except Exception as error:
-        shape = (len(theta), *simulator.x_shape)
+        shape = (len(theta), *declared.x_shape(simulator))
         raise DataError(
             f"{name}: sample: expected an array of numbers of shape {shape}, got "
-            f"{type(x).__name__}"
+            f"{type(x).__name__}{f' of {x.dtype}' if hasattr(x, 'dtype') else ''}"
         ) from error
 
 

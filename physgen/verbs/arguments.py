@@ -7,9 +7,11 @@ a surrogate, a dataset or a posterior is a path, and what is returned is anythin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
+from physgen.runtime.kinds import bare
 from physgen.runtime.options import command_line
 
 if TYPE_CHECKING:
@@ -107,7 +109,8 @@ def called(verb: str, *arguments: object, **given: Any) -> str:
     """A verb's call as the shell would have it; objects in memory are told as such."""
 
     def told(value: object) -> object:
-        if isinstance(value, str | int | float | bool | slice | Mapping | tuple | None):
+        value = bare(value)
+        if isinstance(value, str | int | float | bool | slice | Enum | Mapping | tuple | None):
             return value
         return getattr(value, "path", value if isinstance(value, Path) else None) or "(in memory)"
 

@@ -144,7 +144,7 @@ def parameters(
         DataError: data without θ.
     """
     ways = {"theta": theta, "like": like, "theta-from": draws}
-    given = [f"--{name}" for name, value in ways.items() if value]
+    given = [f"--{name}" for name, value in ways.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"sample: give either {' or '.join(given)}, not both")
     if (n is None) != (like is not None) and draws is None:
@@ -156,9 +156,11 @@ def parameters(
     if like:
         follow = like.proposal or ("" if like.meta and like.law.prior == law.prior else like.name)
         return like.theta, {"theta": {"follow": follow}} if follow else {}
-    if not theta:
+    if theta is None:
         return None, {}
     if set(theta) != set(law.prior.names):
-        raise UsageError(f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta)}")
+        raise UsageError(
+            f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta) or 'none'}"
+        )
     one = [float(theta[name]) for name in law.prior.names]
     return np.tile(one, (n or 0, 1)), {"theta": {"follow": f"one value, {dict(theta)}"}}
