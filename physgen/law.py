@@ -188,7 +188,7 @@ class Law:
         if code == COMMAND:
             code = str(self.options.get("command"))
         if trusted not in (None, code):
-            raise UsageError(f"simulator: expected {code!r}, got {trusted!r}")
+            raise UsageError(f"simulator: expected {code}, got {trusted}")
         known = trusted or registered("simulators", self.simulator)
         return self.build() if known else None
 
