@@ -129,7 +129,11 @@ def type_in_words(kind: Any) -> str:
 
 def unspeakable(option: Option) -> bool:
     """Whether an option can be given in Python alone."""
-    return option.type is not REQUIRED and not has_text(option.type)
+    try:
+        click_type(option.type)
+    except TypeError:
+        return True
+    return False
 
 
 def parameter(option: Option, positional: bool) -> click.Parameter:
@@ -196,7 +200,7 @@ def command(
             *(parameter(o, False) for o in extra),
             *shared_options(),
         ],
-        callback=callback_of(verb, bound, {o.name: o.default for o in extra}),
+        callback=callback_of(verb, bound, own, extra),
         help=about + in_python_alone(silent),
         short_help=about.partition("\n")[0],
         epilog=f"\b\nExample:\n  {shown}",
@@ -225,10 +229,14 @@ def shared_options() -> list[click.Parameter]:
 
 
 def callback_of(
-    verb: Callable[..., Product], bound: Mapping[str, str], defaults: Mapping[str, Any]
+    verb: Callable[..., Product],
+    bound: Mapping[str, str],
+    own: Sequence[Option],
+    extra: Sequence[Option],
 ) -> Callable[..., None]:
     """Call a verb, print its result, and turn its errors into one line and an exit code."""
-    pairs = {o.name for o in options(verb) if get_origin(members(o.type)[0]) is Mapping}
+    defaults = {o.name: o.default for o in extra}
+    pairs = {o.name for o in (*own, *extra) if get_origin(members(o.type)[0]) is Mapping}
 
     def callback(quiet: bool, verbose: bool, debug: bool, **given: Any) -> None:
         level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO

@@ -170,6 +170,9 @@ class Law:
         Raises:
             UsageError: a trusted name that is not this law's simulator, or that cannot be built.
         """
+        script, _, name = self.simulator.rpartition("__main__:")
+        if script == "" and trusted and trusted.partition(":")[2] == name:
+            return replace(self, simulator=trusted).build()  # of a script, now in a module
         if trusted not in (None, self.simulator):
             raise UsageError(f"simulator: expected {self.simulator}, got {trusted}")
         known = trusted or registered("simulators", self.simulator)
