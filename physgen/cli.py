@@ -23,7 +23,7 @@ import click
 import physgen
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
 from physgen.formats import IMPORTS, offers, room
-from physgen.registry import Kind, find, targets
+from physgen.registry import COMMAND, Kind, find, targets
 from physgen.runtime.kinds import has_text, members, parsed, spelt, worded
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
 from physgen.runtime.terminal import printable
@@ -235,8 +235,8 @@ def callback_of(
     extra: Sequence[Option],
 ) -> Callable[..., None]:
     """Call a verb, print its result, and turn its errors into one line and an exit code."""
-    defaults = {o.name: o.default for o in extra}
     pairs = {o.name for o in (*own, *extra) if get_origin(members(o.type)[0]) is Mapping}
+    defaults = {o.name: o.default for o in extra}
 
     def callback(quiet: bool, verbose: bool, debug: bool, **given: Any) -> None:
         level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
@@ -307,6 +307,25 @@ class Named(click.Group):
             fail(error)
 
 
+class Simulators(Named):
+    """The commands of `simulate`; options alone mean that of an external program."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the program's command before options that come first."""
+        first = args[0] if args else ""
+        if first.startswith("-") and first not in ctx.help_option_names:
+            args = ["command", *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The registered names, and that of an external program."""
+        return sorted(["command", *super().list_commands(ctx)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        return super().get_command(ctx, COMMAND if cmd_name == "command" else cmd_name)
+
+
 def of_simulator(name: str) -> list[Any]:
     """The class whose options `simulate` takes."""
     return [find("simulators", name)]
@@ -364,7 +383,7 @@ def main() -> None:
 
 
 main.epilog = "\b\nExample:\n  physgen demo -o demo/"
-main.add_command(Named(physgen.simulate, "simulators", of_simulator))
+main.add_command(Simulators(physgen.simulate, "simulators", of_simulator))
 main.add_command(Named(physgen.fit, "surrogates", of_family))
 main.add_command(Named(physgen.import_, "formats", of_format, lambda name: offers(name, IMPORTS)))
 for verb in physgen.VERBS:

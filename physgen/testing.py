@@ -113,7 +113,7 @@ def samples(simulator: Simulator) -> Iterator[str]:
     if not np.isfinite(x).all():
         yield "sample: x is not finite"
         return
-    if not manners.reproducible:
+    if manners.reproducible is False:
         yield "sample: the same theta and the same rng give another x; draw from rng alone"
     if np.array_equal(x, other):
         yield "sample: another rng gives the same x; draw from rng"

@@ -13,6 +13,8 @@ attribute          meaning                                       absent means
 ``dtype``          type in which reals and nonnegative x are     told by the first rows:
                    kept: ``"float32"`` or ``"float64"``          float64 where float32
                                                                  would lose digits
+``missing``        whether components of real or nonnegative x   no: NaN is a failure
+                   may be NaN, missing
 ``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
                    of :data:`SYMMETRIES`
 ``observables``    name → :class:`Observable`                    none
@@ -26,9 +28,16 @@ attribute          meaning                                       absent means
 ``tractable``      whether this configuration's ``log_prob``     true if it has one
                    can be evaluated
 ``provenance``     how x is drawn, as JSON data, for the file    nothing to say
+``shard_rows``     rows that are made in one go, and kept if     about 1 MiB of x
+                   interrupted: few where a row takes long
+``theta_names``    names of θ, of a simulator without ``prior``: it has one
+                   the caller gives a law of each
 ``verify``         ``(theta, x) -> list[Verdict]``: does the     nothing to verify
                    data follow the law?
 =================  ============================================  ======================
+
+A row without x is NaN, or is told with its reason by :class:`RowsFailed`; if `sample` raises
+something else, all rows are drawn again, one by one, to find those that raise it.
 """
 
 from __future__ import annotations
@@ -109,6 +118,36 @@ class Verdict:
     passed: bool
     p_value: float
     detail: str
+
+
+class RowsFailed(Exception):
+    """What `sample` raises where it has x of some rows only: none is drawn again for that.
+
+    Args:
+        x: of all rows, (n, *x_shape), any numbers where there is none.
+        reasons: number of the row, 0 … n − 1 → why it has no x.
+
+    Raises:
+        ValueError: no such row, or none.
+    """
+
+    def __init__(self, x: Array, reasons: Mapping[int, str]) -> None:
+        self.x, self.reasons = x, dict(reasons)
+        super().__init__(f"{len(reasons)} of {len(x)} rows: {next(iter(reasons.values()), '')}")
+        if not reasons or not set(reasons) <= set(range(len(x))):
+            raise ValueError(f"reasons: expected rows 0 to {len(x) - 1}, got {list(reasons)}")
+
+    @property
+    def why(self) -> Array:
+        """The reason of each row, (n,) text, empty where there is x."""
+        why = np.full(len(self.x), "", dtype=object)
+        for row, reason in self.reasons.items():
+            why[row] = reason
+        return why
+
+
+class CannotRun(Exception):
+    """What `sample` raises where no row can be made, whatever θ: all ends there, in one line."""
 
 
 class Simulator(Protocol):
@@ -210,6 +249,11 @@ def dtype(simulator: Simulator) -> Literal["float32", "float64"] | None:
         return found
 
 
+def missing(simulator: Simulator) -> bool:
+    """Whether components of x may be NaN, missing."""
+    return bool(getattr(simulator, "missing", False))
+
+
 def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:
     """Maps of x that leave p(x|θ) unchanged; one may stand alone.
 
@@ -225,6 +269,16 @@ def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:
 def provenance(simulator: Simulator) -> Mapping[str, Any]:
     """How x is drawn, as JSON data."""
     return dict(getattr(simulator, "provenance", {}))
+
+
+def shard_rows(simulator: Simulator) -> int | None:
+    """How many rows are made in one go; None where their size is to say."""
+    return getattr(simulator, "shard_rows", None)
+
+
+def theta_names(simulator: object) -> tuple[str, ...]:
+    """Names of the parameters of a simulator that has no prior of its own; empty of others."""
+    return () if hasattr(simulator, "prior") else tuple(getattr(simulator, "theta_names", ()))
 
 
 def observables(simulator: object) -> Mapping[str, Observable]:

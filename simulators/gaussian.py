@@ -86,9 +86,10 @@ class LinearGaussian:
         return self.mean(theta) + self.noise * rng.standard_normal((len(theta), self.size))
 
     def log_prob(self, theta: Array, x: Array) -> Array:
-        """Exact log p(x|θ) in nats, (n,)."""
-        r = (x - self.mean(theta)) / self.noise
-        return -0.5 * (r**2).sum(-1) - self.size * np.log(self.noise * np.sqrt(2 * np.pi))
+        """Exact log p(x|θ) in nats, of what of x is not missing, (n,)."""
+        seen = ~np.isnan(x)
+        r = np.where(seen, x - self.mean(theta), 0.0) / self.noise
+        return -0.5 * (r**2).sum(-1) - seen.sum(-1) * np.log(self.noise * np.sqrt(2 * np.pi))
 
     def posterior(self, x: Array) -> tuple[Array, Array]:
         """Mean (n, D) and covariance (D, D) of p(θ|x) before truncation to the prior's box."""

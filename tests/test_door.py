@@ -237,6 +237,23 @@ def test_columns_are_theta_and_x(home):
     np.testing.assert_array_equal(dataset.read("f.h5").x, x[:, [0, 3]].astype("f4"))
 
 
+def test_columns_of_one_array_are_theta_and_x(home):
+    np.savetxt("all.txt", np.hstack(pairs()))
+    done = run("all.txt", "-o", "d.h5", "--theta", "all[:3]", "--x", "all[3:]", *PRIOR)
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(dataset.read("d.h5").x, pairs()[1].astype("f4"))
+
+
+def test_what_only_numbers_the_rows_is_no_part_of_x(home):
+    theta, x = pairs()
+    table = np.column_stack([np.arange(N), theta, x])
+    names = ["", *LAWS, *(f"y{i}" for i in range(6))]
+    np.savetxt("t.csv", table, delimiter=",", header=",".join(names), comments="")
+    done = run("t.csv", "-o", "d.h5", *PRIOR)
+    assert "x is y0, y1, y2, y3, y4, y5; not read:" in done.output
+    assert dataset.read("d.h5").meta.law.x_shape == (6,)
+
+
 def test_a_shard_is_the_same_however_the_file_is_cut(home):
     whole = physgen.import_("arrays", "sims.npz", x="curve", prior=LAWS)
     found = physgen.formats.arrays.open_foreign(home / "sims.npz", x="curve", prior=LAWS)
@@ -249,7 +266,7 @@ def test_a_shard_is_the_same_however_the_file_is_cut(home):
     ("words", "code", "message"),
     [
         (("--x", "nope"), 2, "x: no 'nope'; it has params (2000, 3), curve (2000, 6), axis (6,)"),
-        (("--x", "axis"), 3, "theta has 2000 rows, and x others: axis (6,)"),
+        (("--x", "axis"), 3, "theta has 2000 rows, and x others: axis has 6"),
         (("--theta", "nope"), 2, "theta: no 'nope'"),
         (("--prior", "a=0:1"), 2, "theta has 3 columns, and the prior 1 parameters: a"),
         (("--names", "a,b"), 2, "expected 3 different names, got a, b"),
@@ -267,7 +284,7 @@ def test_what_a_file_does_not_have_is_one_line(home, words, code, message):
 
 
 def test_what_is_no_dataset_says_how_to_bring_it_in(home):
-    with pytest.raises(DataError, match=r"sims\.npz: cannot .*physgen import arrays"):
+    with pytest.raises(DataError, match=r"sims.npz: .* arrays of NumPy; .* import arrays"):
         physgen.fit("cvae", "sims.npz")
 
 

@@ -12,7 +12,7 @@ from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
 from physgen.dataset.joined import JoinedDataset
 from physgen.dataset.products import read_arrays, read_scores, sealed, write_arrays
-from physgen.dataset.proposal import Proposal
+from physgen.dataset.proposal import GivenTheta, HeldTheta, Proposal, Where
 from physgen.dataset.reader import read
 from physgen.dataset.schema import (
     SCHEMA,
@@ -31,12 +31,15 @@ __all__ = [
     "Blocks",
     "Dataset",
     "Failed",
+    "GivenTheta",
+    "HeldTheta",
     "JoinedDataset",
     "Meta",
     "Proposal",
     "Rows",
     "Shard",
     "Stream",
+    "Where",
     "Written",
     "as_array",
     "block_digest",

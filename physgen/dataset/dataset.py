@@ -292,21 +292,25 @@ def in_memory(source: Any) -> Rows:
 
 
 def as_array(values: Any) -> Array:
-    """Numbers (n, …) as a NumPy array, wherever a torch tensor has them.
+    """Numbers (n, …) as a NumPy array, wherever a torch tensor has them; what is masked as NaN.
 
     Raises:
         DataError: something else.
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        values = np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan)
     try:
         found = np.ascontiguousarray(values)
     except ValueError as error:
         raise DataError(f"expected an array of numbers, one row a sample: {error}") from error
     if found.dtype.kind not in "biuf" or np.ndim(values) == 0:
-        model = "; are model and data swapped?" if hasattr(values, "law") else ""
+        what = f" of {found.dtype}" if np.ndim(values) else ""
+        how = "; give real and imaginary parts as components" if found.dtype.kind == "c" else ""
+        how = "; are model and data swapped?" if hasattr(values, "law") else how
         raise DataError(
             "expected a dataset, a file or an array of numbers, got "
-            f"{type(values).__name__}{model}"
+            f"{type(values).__name__}{what}{how}"
         )
     return found

@@ -191,7 +191,8 @@ def joint_law(parts: Sequence[Dataset]) -> Law:
             f"{' and '.join(dict.fromkeys(str(p) for p in priors))}"
         )
     dtype = max(law.dtype for law in laws)  # float64, if one is
-    return replace(laws[0], prior=widest.pop(), dtype=dtype)
+    missing = any(law.missing for law in laws)
+    return replace(laws[0], prior=widest.pop(), dtype=dtype, missing=missing)
 
 
 def in_common(law: Law) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 The processes are started afresh (``spawn``), so they share no state with this one, and each gets
 its share of the cores for numba's threads. One that is killed, by the system when memory is short,
 breaks the pool; the shards that are missing then run again in a new one. A process whose parent is
-gone ends itself, and Ctrl-C is the parent's to handle.
+gone ends itself, and Ctrl-C is the parent's to handle; a simulator that waits for another program
+ends that and its process.
 
 No process runs the caller's script again, guarded by ``if __name__ == "__main__":`` or not. What
 the task needs of a script or a notebook, such as the class of the simulator, is sent along by
@@ -17,6 +18,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -30,7 +32,7 @@ from typing import Any
 import cloudpickle
 
 from physgen.dataset.job import Job
-from physgen.errors import PhysgenError, UsageError
+from physgen.errors import Interrupted, PhysgenError, UsageError
 from physgen.registry import find
 from physgen.runtime.interrupt import Stop
 
@@ -175,6 +177,10 @@ def run_pool(
                     future.result()
                     finished(pending.pop(future))
                 stop.check()
+        except Interrupted:
+            for worker in ours & set(active_children()):  # heard by those that wait for a program
+                os.kill(worker.pid or 0, signal.SIGINT)
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
             dead += [process.exitcode for process in ours if process.exitcode]
@@ -222,6 +228,8 @@ def end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGINT)  # heard where a program is waited for
+        time.sleep(POLL)
         os._exit(1)
 
 
@@ -229,4 +237,7 @@ def work(number: int) -> None:
     """Run the task of this process."""
     if worker_task is None:
         raise RuntimeError("the process has no task")
-    worker_task(number)
+    try:
+        worker_task(number)
+    except KeyboardInterrupt:  # which ended the program that was waited for
+        os._exit(1)

@@ -23,7 +23,10 @@ from physgen.runtime.kinds import rows_of
 
 __all__ = ["Contents", "contents", "interval", "read"]
 
-MEND = "; take other rows, or in Python read(path, drop_invalid=True), which leaves such out"
+MEND = (
+    "; take other rows, with --rows START:STOP, or write a file without such, as in Python "
+    "physgen.dataset.read(path, drop_invalid=True) reads it"
+)
 FAILED = ("failed/theta", "failed/message")
 
 

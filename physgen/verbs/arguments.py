@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
     from physgen.verbs.products import Scores
     from simulators.base import Array, Simulator
+    from simulators.command import Command
     from simulators.prior import Prior
 
     DataLike: TypeAlias = Dataset | Rows | Path | str
@@ -31,15 +32,16 @@ if TYPE_CHECKING:
     SurrogateLike: TypeAlias = Surrogate | Path | str
     ModelLike: TypeAlias = Surrogate | Network | InferredPosterior | Dataset | Rows | Path | str
     PosteriorLike: TypeAlias = InferredPosterior | Path | str
+    ThetaLike: TypeAlias = PosteriorLike | DataLike | Array | Tensor | Mapping[str, Any]
     ScoresLike: TypeAlias = Scores | InferredPosterior | Mapping[str, Any] | Path | str
     AnyProduct: TypeAlias = Dataset | Surrogate | InferredPosterior | Scores | Path | str
     FamilyLike: TypeAlias = type[Surrogate] | str
-    SimulatorLike: TypeAlias = Simulator | type[Simulator] | str
+    SimulatorLike: TypeAlias = Simulator | Command | type[Simulator] | type[Command] | str
     PriorLike: TypeAlias = Prior | Mapping[str, Any]
 else:
     PriorLike = Mapping[str, Any]
     DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
-    DatasetsLike, PosteriorLike = Sequence[Path], Path
+    DatasetsLike, PosteriorLike, ThetaLike = Sequence[Path], Path, Path
     FamilyLike = SimulatorLike = str
     InferredPosterior = Surrogate = Any
 
@@ -59,6 +61,7 @@ __all__ = [
     "SimulatorLike",
     "Surrogate",
     "SurrogateLike",
+    "ThetaLike",
     "UseOptions",
     "Values",
     "called",

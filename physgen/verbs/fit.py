@@ -10,6 +10,7 @@ from typing import Any
 from physgen import dataset
 from physgen.dataset import Dataset
 from physgen.dataset.assumptions import broken_assumptions
+from physgen.dataset.missing import missing_in_words, missing_warnings
 from physgen.errors import TrainingDiverged, UsageError
 from physgen.registry import find, name_of
 from physgen.runtime.interrupt import interruptible
@@ -104,7 +105,15 @@ def fit(
         surrogate = cls.create(source.law, config, seed).to(device_of(device))
     train, val, some = split(source, training.validation, training.memory_gib, surrogate.device)
     said = warned(path, nowhere_else(source))
-    said += warned(path, broken_assumptions(source.law, some.x.cpu().numpy()))
+    first = some.theta.cpu().numpy(), some.x.cpu().numpy()
+    said += warned(path, broken_assumptions(source.law, first[1]))
+    said += warned(path, missing_warnings(source.law, *first))
+    if words := missing_in_words(first[1]):
+        log.info(
+            "%s: x: %s; log p is that of the others, which leaves out what the mask itself says "
+            "of theta or of what is missing",
+            source.name, words,
+        )  # fmt: skip
     if not from_:
         surrogate.fit_transform(some.x)
     elif (broken := surrogate.transform.breaks(some.x)).any():

@@ -18,13 +18,13 @@ from physgen.verbs.arguments import (
     DatasetsLike,
     FamilyLike,
     ModelLike,
-    ObservedLike,
     PosteriorLike,
     SimulatorLike,
     SurrogateLike,
     Values,
 )
 from physgen.verbs.products import Scores
+from simulators.command import Command
 
 if TYPE_CHECKING:
     from physgen.posterior.methods import Source
@@ -39,7 +39,6 @@ __all__ = [
     "name_of_simulator",
     "open_data",
     "open_draws",
-    "open_observed",
     "open_source",
     "open_surrogate",
     "origin_of",
@@ -177,7 +176,7 @@ def open_surrogate(
     else:
         surrogate = model if device == "auto" else model.to(device_of(device))
     law = surrogate.law.changed(at) if at else surrogate.law
-    meta = like.meta if like and not at else None
+    meta = like.meta if like is not None and not at else None
     if meta and meta.law.simulator == law.simulator:
         law = replace(meta.law, prior=law.prior)
     if law.x_shape != surrogate.law.x_shape:
@@ -285,7 +284,7 @@ def kind_of(path: Path) -> str:
     found = dataset.container(path)
     if found == "HDF5":
         return "dataset"
-    if found == "zip":
+    if found in ("zip", "safetensors"):
         return str(load_tensors(path)[1].get("kind", "surrogate"))
     raise DataError(f"{path}: expected a checkpoint or a dataset, got neither")
 
@@ -304,21 +303,13 @@ def open_data(data: DatasetsLike) -> Dataset:
     return parts[0] if len(parts) == 1 else dataset.JoinedDataset(parts)
 
 
-def open_observed(observed: ObservedLike, x_shape: tuple[int, ...] | None = None) -> Dataset:
-    """Observations: a file, rows, or x (n, *x_shape), or one x (*x_shape), alone.
-
-    Args:
-        observed: what was given.
-        x_shape: shape of one x, if that is known.
-    """
-    if isinstance(observed, Dataset | Rows | str | Path):
-        return Dataset(observed)
-    x = dataset.as_array(observed)
-    return Dataset(Rows(x[None] if x.shape == x_shape else x))
-
-
 def name_of_simulator(simulator: SimulatorLike | None) -> str | None:
-    """The name of a simulator that the caller vouches for: of text, a class, or an object."""
+    """The name of a simulator that the caller vouches for: of text, a class, or an object.
+
+    Of an external program it is its command.
+    """
+    if isinstance(simulator, Command):
+        return simulator.command
     if simulator is None or isinstance(simulator, str):
         return simulator
     return name_of("simulators", simulator if isinstance(simulator, type) else type(simulator))

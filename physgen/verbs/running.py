@@ -87,8 +87,8 @@ def on_files(
             into = [values[k] for k in folders if isinstance(values.get(k), Path)]
             used = [v for k, v in values.items() if k not in (*outputs, *folders)]
             used += [v for some in used if isinstance(some, list | tuple) for v in some]
-            more = [v for some in used if isinstance(some, dict) for v in some.values()]
-            used += [as_file(v) for v in more]
+            named = [v for some in used if isinstance(some, dict) for v in some.values()]
+            used += [as_file(v) for v in named]
             known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
             inputs = [path for path in known if isinstance(path, Path)]
             refuse_outputs(made, into, inputs, beside)
