@@ -87,7 +87,8 @@ def validate(
     found = dataset.validated(source.read(rows, whole=True), model.law, str(source.where))
     truth = model.law.build_if_known(name_of_simulator(simulator))
     if truth is None and ":" in model.law.simulator:
-        log.warning("no exact truth: to compare with it add --simulator %s", model.law.simulator)
+        name = model.law.simulator.replace("__main__:", "package.module:")
+        log.warning("no exact truth: to compare with it add --simulator %s", name)
     with judging("validation", f"validate {model.name}", VALIDATION_SECTIONS, path) as progress:
         measured = validation(
             model, found.labels(source.where), found.x, truth,
