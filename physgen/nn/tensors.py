@@ -70,8 +70,8 @@ def save_safetensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any
         StorageError: the file system refused.
         UsageError: the package is not installed.
     """
-    text, ordered = json.dumps(info | {"format": FORMAT}), dict(sorted(tensors.items()))
-    data = safetensors_bytes(ordered, text, digest(ordered, text))
+    info, ordered = info | {"format": FORMAT}, dict(sorted(tensors.items()))
+    data = safetensors_bytes(ordered, info, digest(ordered, json.dumps(info)))
     write_bytes(path, data, sidecar=False)
 
 
@@ -84,10 +84,11 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
     data = read_bytes(path)
     with as_written(path, "not a physgen checkpoint"):
         if is_safetensors(data):
-            tensors, text, expected = safetensors_content(data)
+            tensors, info, expected = safetensors_content(data)
+            text = json.dumps(info)
         else:
             tensors, text, expected = content_of_zip(path, data)
-        info = dict(json.loads(text))
+            info = dict(json.loads(text))
         if (claimed := size_of(tensors)) > MOST * len(data):
             raise DataError(f"{path}: {len(data)} bytes, and its tensors claim {claimed}")
         found = digest(tensors, text)
