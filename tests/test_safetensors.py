@@ -267,7 +267,10 @@ def test_a_package_that_is_not_there_is_told(written, tmp_path, monkeypatch):
     [
         ((OLD / "ising.h5",), "export: safetensors: expected a surrogate, got"),
         ((OLD / "cvae.pt", "--steps", 3), "cvae: no option 'steps'"),
-        ((OLD / "cvae.pt", "--binning", "b.xml"), "--binning is for showers"),
+        (
+            (OLD / "cvae.pt", "--binning", "b.xml"),
+            "safetensors has no option 'binning'; leave it out",
+        ),
         ((OLD / "cvae.pt", "--family", "rbm"), "is of the family cvae, not"),
     ],
 )

@@ -65,6 +65,7 @@ def told_apart(surrogate: Surrogate, theta: Tensor, x: Tensor, seed: int) -> dic
             break
     drawn = torch.cat(parts)
     theta, x = theta[: len(drawn)], x[: len(drawn)]
+    drawn = torch.where(x.isnan(), torch.nan, drawn) if surrogate.law.missing else drawn
     c = surrogate.rescale(theta).cpu().numpy()
 
     def columns(rows: Tensor) -> Array:
@@ -100,14 +101,14 @@ def plain_loss(
         held_out: θ (m, D) and x (m, *x_shape).
 
     Returns:
-        its mean; None where there is no such model of these data.
+        its mean; None where there is no such model of these data, or components are missing.
     """
     law, rows = surrogate.law, [(t[:PLAIN_ROWS], x[:PLAIN_ROWS]) for t, x in (train, held_out)]
     if law.support in ("spins", "levels"):
         first, last = (x.flatten(1).cpu().numpy() for _, x in rows)
         return independent_loss(first, last, np.arange(law.levels) if law.levels else SPINS)
     kept = law.size - len(surrogate.transform.told())
-    if law.support != "reals" or kept > DIRECTIONS or len(train[0]) <= 4 * kept:
+    if law.missing or law.support != "reals" or kept > DIRECTIONS or len(train[0]) <= 4 * kept:
         return None
     pairs = []
     for theta, x in rows:

@@ -14,6 +14,7 @@ import numpy as np
 
 import simulators.base as declared
 from physgen.checks.two_sample.features import observables_of
+from physgen.dataset.missing import filled
 from simulators.base import Array, Observable
 
 __all__ = ["posterior_predictive"]
@@ -34,6 +35,8 @@ def posterior_predictive(
             None where it is not known.
         physics: what declares observables, if anything.
     """
+    if observed is not None and np.isnan(observed).any():  # observables want whole x
+        observed = filled(observed, x.mean(0, dtype=float))
     every = observables_of(physics, x)
     if x.ndim == 2 and len(np.unique(x[:1000])) > FEW:
         every.pop("components", None)

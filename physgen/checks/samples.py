@@ -1,13 +1,15 @@
 """Sections of a validation that look at drawn x: physical quantities, tests, pictures.
 
 Drawn and true x stand at the same θ, row by row, so that their averages over any set of rows
-differ by noise alone if the surrogate's law is right.
+differ by noise alone if the surrogate's law is right. Where components of true x are missing, so
+are those of the drawn x of the row, and observables see means in their place.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from physgen.checks.two_sample.c2st import c2st
 from physgen.checks.two_sample.mmd import mmd
 from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.checks.two_sample.separation import histogram_distances
+from physgen.dataset.missing import column_means, filled, masked_like, seeing_filled
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Observable, Simulator, labels
 from simulators.base import observables as declared
@@ -25,7 +28,7 @@ from simulators.prior import Prior
 
 __all__ = [
     "curves_section", "drawn_x", "filters_section", "gallery_section", "latents_section",
-    "observables_section", "scalars", "sweep_section", "two_sample_section",
+    "observables_section", "of_filled", "scalars", "sweep_section", "two_sample_section",
 ]  # fmt: skip
 
 GALLERY, BINS, FILTERS = 8, 12, 16
@@ -34,7 +37,22 @@ GALLERY, BINS, FILTERS = 8, 12, 16
 def scalars(simulator: Simulator | None, x: Array) -> dict[str, Observable]:
     """The observables that are one number for each x (n, *x_shape)."""
     every = declared(simulator) if simulator else {}
-    return {name: o for name, o in every.items() if o(x[:1]).ndim == 1}
+    found = {name: o for name, o in every.items() if o(x[:1]).ndim == 1}
+    return of_filled(found, x)
+
+
+def of_filled(observables: Mapping[str, Observable], x: Array) -> dict[str, Observable]:
+    """Observables that see means in place of what is missing, if of x (n, *x_shape) anything is.
+
+    They have no exact expectation.
+    """
+    if not (x.dtype.kind == "f" and np.isnan(x).any()):
+        return dict(observables)
+    means = column_means(x)
+    return {
+        name: replace(o, function=seeing_filled(o.function, means), exact=None)
+        for name, o in observables.items()
+    }
 
 
 def observables_section(
@@ -106,10 +124,11 @@ def two_sample_section(
     """
     if len(x) < 10:
         return None
-    rng, given = np.random.default_rng([seed, 4]), (theta, theta)
+    rng, given, means = np.random.default_rng([seed, 4]), (theta, theta), column_means(x)
 
     def features(rows: Array) -> Array:
-        return np.column_stack([rows.reshape(len(rows), -1), *(o(rows) for o in scalars.values())])
+        whole = filled(rows, means).reshape(len(rows), -1)
+        return np.column_stack([whole, *(o(rows) for o in scalars.values())])
 
     true, drawn = features(x), features(fake)
     control = features(shuffle_components(x, rng))
@@ -124,9 +143,10 @@ def two_sample_section(
 
 
 def drawn_x(surrogate: Surrogate, theta: Array, x: Array, seed: int) -> Array:
-    """One x of the surrogate for each θ (n, D), of the type of x: (n, *x_shape)."""
+    """One x of the surrogate for each θ (n, D), of the type and mask of x: (n, *x_shape)."""
     generator = torch.Generator(surrogate.device).manual_seed(seed)
-    return surrogate.sample(torch.as_tensor(theta), generator).cpu().numpy().astype(x.dtype)
+    drawn = surrogate.sample(torch.as_tensor(theta), generator).cpu().numpy().astype(x.dtype)
+    return masked_like(drawn, x)
 
 
 def sweep_section(

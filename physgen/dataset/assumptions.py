@@ -100,11 +100,19 @@ def relation(x: Array, support: Support = "reals") -> Relation:
     residuals are compared with what rounding explains. It is found in the first rows, and holds in
     all of them. What few rows or few values may obey by chance is none. Nor is the 0 of a
     nonnegative component that was never above, which has a probability of its own.
+
+    Where components are missing relations are found in the complete rows and hold in all others,
+    as far as these tell; of too few complete rows only constants are.
     """
     eps, flat = precision(x), first_rows(x)
     n, d = flat.shape
     if n < LEAST:
         return Relation(np.ones(d, dtype=bool), np.zeros(0), np.zeros((0, d)))
+    gone = np.isnan(flat)
+    if gone.any():
+        flat = flat[~gone.any(1)]
+        if (n := len(flat)) < LEAST:
+            return constants(x.reshape(len(x), -1))
     largest = np.abs(flat).max(0)
     unit = np.where(largest > 0, largest, 1.0)  # so that no square over- or underflows
     mean = (flat / unit).mean(0) * unit
@@ -148,11 +156,27 @@ def held(
     for start in range(0, len(x), LOOKED_AT):
         rows = x[start : start + LOOKED_AT]
         own, others = rows[:, dropped].astype(np.float64), rows[:, used].astype(np.float64)
-        residual = np.abs(own - offset - others @ coefficients[:, used].T).max(0)
-        terms = np.abs(coefficients[:, used]) @ np.abs(others).max(0)
-        off = np.maximum(off, residual)
-        size = np.maximum(size, np.maximum(terms, np.abs(own).max(0)))
+        gone = np.isnan(others)
+        told = offset + np.where(gone, 0.0, others) @ coefficients[:, used].T
+        residual = np.abs(own - told)
+        if gone.any():
+            residual[gone.astype(float) @ (coefficients[:, used].T != 0) > 0] = 0.0
+        terms = np.abs(coefficients[:, used]) @ largest_of(others)
+        off = np.maximum(off, largest_of(residual))
+        size = np.maximum(size, np.maximum(terms, largest_of(own)))
     return off <= eps * size + slack
+
+
+def largest_of(columns: Array) -> Array:
+    """The largest |value| of each column of (n, d), (d,); 0 of one that has none."""
+    return np.asarray(np.abs(np.nan_to_num(columns)).max(0, initial=0))
+
+
+def constants(x: Array) -> Relation:
+    """The components of rows x (n, d) that are the same wherever they are not missing."""
+    low, high = np.fmin.reduce(x, 0), np.fmax.reduce(x, 0)
+    kept = ~(low == high)
+    return Relation(kept, low[~kept].astype(float), np.zeros((int((~kept).sum()), len(kept))))
 
 
 def affine(z: Array, noise: Array) -> tuple[Array, Array]:
@@ -215,7 +239,11 @@ class Tails(NamedTuple):
     def of(cls, x: Array) -> Tails:
         """Of rows of x (n, …); none is heavy where half of the values are equal."""
         levels = [0.001, 0.25, 0.5, 0.75, 0.999]
-        low, quarter, median, three, high = np.quantile(first_rows(x), levels, axis=0)
+        rows = first_rows(x)
+        gone = np.isnan(rows)
+        rows = np.where(gone.all(0), 0.0, rows)
+        quantile = np.nanquantile if gone.any() else np.quantile
+        low, quarter, median, three, high = quantile(rows, levels, axis=0)
         inner = three - quarter
         return cls(median, inner / QUARTILES, (inner > 0) & (high - low > HEAVY * inner))
 
@@ -228,12 +256,12 @@ def float_type(x: Array) -> Literal["float32", "float64"]:
     if x.dtype.kind == "f" and x.dtype.itemsize <= 4:
         return "float32"
     flat = first_rows(x)
-    flat = flat[np.isfinite(flat).all(1)]
+    flat = flat[~np.isinf(flat).any(1) & ~np.isnan(flat).all(1)]
     if len(flat) < 2:
         return "float64"
     with np.errstate(over="ignore", under="ignore"):
-        error = np.abs(flat - flat.astype(np.float32)).max(0)
-    spread = np.ptp(flat, axis=0)
+        error = np.fmax.reduce(np.abs(flat - flat.astype(np.float32)), 0)
+    spread = np.fmax.reduce(flat, 0) - np.fmin.reduce(flat, 0)
     lost = np.isinf(error) | ((spread > 0) & (error > ROUNDING * spread))
     return "float64" if lost.any() else "float32"
 
@@ -248,6 +276,9 @@ def broken_assumptions(law: Law, x: Array) -> Iterator[str]:
     if law.support not in ("reals", "nonnegative") or len(x) < 2:
         return
     rows, shape = first_rows(x), law.x_shape
+    never = np.flatnonzero(np.isnan(rows).all(0))
+    if len(never):
+        yield f"{listed(never, shape)} is missing in all rows that were looked at: leave it out"
     found = relation(x, law.support)
     if not found.kept.all():
         said = found.names(shape)
@@ -256,7 +287,8 @@ def broken_assumptions(law: Law, x: Array) -> Iterator[str]:
             f"no density of components that others tell: {', '.join(said[:NAMED])}{more} "
             "(to within float32; where a difference matters, make it a component)"
         )
-    steps = np.ptp(rows, axis=0) / (precision(x) * np.abs(rows).max(0).clip(min=TINY))
+    span = np.fmax.reduce(rows, 0) - np.fmin.reduce(rows, 0)
+    steps = span / (precision(x) * largest_of(rows).clip(min=TINY))
     coarse = np.flatnonzero((steps > 0) & (steps < STEPS))
     if len(coarse):
         yield (
@@ -271,7 +303,7 @@ def broken_assumptions(law: Law, x: Array) -> Iterator[str]:
         smooth[columns] = False
     heavy = np.flatnonzero(Tails.of(x).heavy & smooth)
     if law.support == "reals" and len(heavy):
-        furthest = np.abs(rows[:, heavy] - np.median(rows[:, heavy], 0)).max()
+        furthest = np.nanmax(np.abs(rows[:, heavy] - Tails.of(x).median[heavy]))
         yield (
             f"{listed(heavy, shape)} has heavy tails, values up to {furthest:.2g} from the "
             "median, which are hard to learn: check posteriors with physgen calibrate"
@@ -282,7 +314,7 @@ def values_repeated(law: Law, rows: Array, varying: Array) -> dict[str, list[int
     """Which varying columns of rows (n, d) are no density: whole numbers, few values, an atom."""
     found: dict[str, list[int]] = {"whole": [], "few": [], "atoms": []}
     for j in varying:
-        column = rows[:, j]
+        column = rows[~np.isnan(rows[:, j]), j]
         if law.support == "nonnegative":
             column = column[column > 0]  # 0 is an atom, and declared so
         if len(column) < FEW:
@@ -303,25 +335,32 @@ def discrete(
     """What to declare of columns of rows (n, d) that are no density."""
     n, shape = len(rows), law.x_shape
     if whole:
-        numbers = np.unique(rows[:, whole])
+        numbers = distinct(rows[:, whole])
         yield (
             f"{listed(whole, shape)} takes {len(numbers)} whole values ({numbers[0]:g} to "
             f"{numbers[-1]:g}), which have no density: declare {declaration(numbers)}"
         )
     if few:
-        k = len(np.unique(rows[:, few]))
+        k = len(distinct(rows[:, few]))
         yield (
             f"{listed(few, shape)} takes {k} values in {n} rows, which have no density: number "
             "them from 0 and declare support = 'levels'"
         )
     if atoms:
-        values, counts = np.unique(rows[:, atoms[0]], return_counts=True)
+        column = rows[~np.isnan(rows[:, atoms[0]]), atoms[0]]
+        n = len(column)
+        values, counts = np.unique(column, return_counts=True)
         most = counts.argmax()
         yield (
             f"{named(atoms[0], shape)} is {values[most]:g} in {counts[most] / n:.0%} of the rows, "
             "an atom that no density has: declare support = 'nonnegative' if that is 0 and all "
             "else is above, or leave it out"
         )
+
+
+def distinct(columns: Array) -> Array:
+    """The distinct values of (n, d), missing ones left out, (k,) rising."""
+    return np.unique(columns[~np.isnan(columns)])
 
 
 def declaration(numbers: Array) -> str:

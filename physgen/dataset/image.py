@@ -102,11 +102,12 @@ class Output(io.FileIO):
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[tuple[h5py.File, Output]]:
-    """A large HDF5 file in the making: it has its name and its checksum when the block has ended.
+def whole(path: Path, sidecar: bool = True) -> Iterator[tuple[h5py.File, Output]]:
+    """A large HDF5 file in the making: it has its name when the block has ended.
 
     Args:
         path: the file; replaced if it exists.
+        sidecar: whether it has a checksum beside it.
 
     Yields:
         The file, and the output under it, to be checked after each chunk.
@@ -121,7 +122,7 @@ def whole(path: Path) -> Iterator[tuple[h5py.File, Output]]:
                 yield file, output
             output.check()
             sync(output)
-        publish(temporary, path, file_digest(temporary))
+        publish(temporary, path, file_digest(temporary) if sidecar else "")
 
 
 def label(file: h5py.File, schema: str, meta_json: str, created: str, content: str) -> None:

@@ -5,7 +5,8 @@ Layout ``physgen/1``, one HDF5 file a dataset::
     /theta       float64 (N, D)       inside the prior, bounds included
     /x           int8 (N, …)          −1 or +1, where the law's support is spins
                  int8 or int16 (N, …) 0 … K − 1, where it is levels (int16 for K > 128)
-                 float32 (N, …)       otherwise, or float64 where the law says so
+                 float32 (N, …)       otherwise, or float64 where the law says so; NaN is missing,
+                                      where the law allows it
     /aux/<name>  any number (N, …)    optional: energy, exact log p, latent truth, …
     /meta/json   UTF-8, at most 1 MiB Meta: law, source, seed, provenance, failed
 
@@ -262,7 +263,7 @@ def x_type(law: Law) -> np.dtype[Any]:
     return np.dtype(law.dtype)
 
 
-def validated(rows: Rows, law: Law, where: str = "x", first: int = 0) -> Rows:
+def validated(rows: Rows, law: Law, where: str = "x", first: int = 0, mend: str = "") -> Rows:
     """The rows as a file stores them, refused if one of them cannot follow the law.
 
     Args:
@@ -270,13 +271,14 @@ def validated(rows: Rows, law: Law, where: str = "x", first: int = 0) -> Rows:
         law: the law they claim to follow.
         where: the file, for the message.
         first: number of the first row, for the message.
+        mend: what to do about it, for the message.
 
     Raises:
-        DataError: a wrong shape or type, NaN or infinity, x outside the support, θ outside the
-            prior.
+        DataError: a wrong shape or type, infinity, NaN of x that may not be missing, x outside the
+            support, θ outside the prior.
     """
     rows = cast(rows, law, where)
-    refuse(rows, law, where, first)
+    refuse(rows, law, where, first, mend)
     return rows
 
 
@@ -337,7 +339,10 @@ def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]
         infinite = ~per_row(~np.isinf(rows.x))
         yield "x is infinite, or overflows float32 (then declare dtype = 'float64')", infinite
     for name, values in rows.arrays().items():
-        yield f"{name} is not finite", ~per_row(np.isfinite(values))
+        finite = np.isfinite(values)
+        if name == "x" and law and law.missing:
+            finite |= np.isnan(values)
+        yield f"{name} is not finite", ~per_row(finite)
     if law is None:
         return
     if law.support == "spins":
@@ -346,7 +351,7 @@ def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]
         in_range = (rows.x >= 0) & (rows.x < law.levels)
         yield f"x is no integer from 0 to {law.levels - 1}", ~per_row(in_range)
     if law.support == "nonnegative":
-        yield "x is negative", ~per_row(rows.x >= 0)
+        yield "x is negative", ~per_row(~(rows.x < 0))
     if rows.theta is not None:
         yield "theta is outside the prior", ~law.prior.contains(rows.theta)
 

@@ -30,7 +30,6 @@ def write(
     data: Any,
     out: Path,
     *,
-    binning: Path | None = None,
     force: bool = False,
     progress: Callable[[float], None] = lambda done: None,
 ) -> str:
@@ -39,7 +38,6 @@ def write(
     Args:
         data: the surrogate.
         out: file to write.
-        binning: none; for showers only.
         force: whether to overwrite the file if it exists.
         progress: called with the part that is done, 0 to 1; may raise to stop.
 
@@ -51,8 +49,6 @@ def write(
         UsageError: an output that exists, a surrogate that has no graph, or whose graph does not
             draw what it draws; or a package that is not installed.
     """
-    if binning:
-        raise UsageError("export: onnx: --binning is for showers; leave it out")
     for package in ("onnx", "onnxruntime"):
         if not find_spec(package):
             raise UsageError(f"export: onnx: needs {package}; pip install 'physgen[onnx]'")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from physgen import dataset
-from physgen.errors import UsageError
 
 __all__ = ["takes_trained", "write"]
 
@@ -22,7 +21,6 @@ def write(
     data: Any,
     out: Path,
     *,
-    binning: Path | None = None,
     force: bool = False,
     progress: Callable[[float], None] = lambda done: None,
 ) -> str:
@@ -31,7 +29,6 @@ def write(
     Args:
         data: the surrogate or the network.
         out: file to write.
-        binning: none; for showers only.
         force: whether to overwrite the file if it exists.
         progress: called with the part that is done, 0 to 1; may raise to stop.
 
@@ -42,8 +39,6 @@ def write(
         StorageError: the file system refused; nothing is left.
         UsageError: an output that exists, or a package that is not installed.
     """
-    if binning:
-        raise UsageError("export: safetensors: --binning is for showers; leave it out")
     from physgen.nn.tensors import save_safetensors
 
     dataset.refuse_overwriting(out, force)

@@ -54,15 +54,18 @@ def as_field(law: Law, x: Tensor) -> Tensor:
 def seen(law: Law, z: Tensor) -> Tensor:
     """z (B, *x_shape) as networks see it: a field, of hits and logarithms where x is a hurdle.
 
-    A component that does not count is 0.
+    A component that does not count is 0; where x may be missing a mask says which count.
     """
     field = as_field(law, z)
-    return shown(field) if law.support == "nonnegative" else finite_part(field)[0]
+    if law.support == "nonnegative":
+        return shown(field)
+    value, part = finite_part(field)
+    return torch.cat([value, part.to(value.dtype)], 1) if law.missing else value
 
 
 def seen_channels(law: Law) -> int:
     """Channels of `seen`."""
-    return field_shape(law)[0] * (1 + (law.support == "nonnegative"))
+    return field_shape(law)[0] * (1 + (law.support == "nonnegative" or law.missing))
 
 
 class Wrap(torch.autograd.Function):

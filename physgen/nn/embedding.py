@@ -6,20 +6,26 @@ says of θ. Nonnegative x (showers) is shown as hits, as log(1 + x/s), s being t
 component, and as the logarithm of its sum; all is standardised. The scales are learnt from the
 training rows and saved with the weights.
 
+Where components may be missing, x comes with its mask: what is missing is 0, and the mask is seen
+too, so that it may tell of θ.
+
 All this is done in float32, so x comes scaled: `scaled_for` fits the map that takes x, of any
 size, to numbers near 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from physgen.law import Law
 from physgen.nn.blocks import as_field, convolution
-from physgen.nn.transforms import Transform, for_support
+from physgen.nn.seen import Seen
+from physgen.nn.transforms import Transform, finite_part, for_support
 
-__all__ = ["Features", "embedding", "scaled_for"]
+__all__ = ["Features", "embedding", "scaled_for", "with_mask"]
 
 WIDTH, HIDDEN = 16, 64
 TINY = 1e-6
@@ -30,14 +36,20 @@ class Relative(Transform):
 
     mean: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, law: Law) -> None:
         super().__init__()
         self.register_buffer("mean", torch.ones((), dtype=torch.float64))
+        self.seen = Seen(law.x_shape)
 
     def fit(self, x: Tensor) -> None:
         """Take s from rows of data (n, *x_shape); 1 where all are 0."""
-        mean = x.double().mean()
+        mean = x.double().nanmean()
         self.mean.copy_(torch.where(mean > 0, mean, 1.0))
+        self.seen.fit(x)
+
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        return self.seen.unlike(x, first)
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32."""
@@ -59,9 +71,19 @@ def scaled_for(law: Law, x: Tensor) -> Transform:
         law: what x follows.
         x: rows of training data, (n, *x_shape).
     """
-    found = Relative() if law.support == "nonnegative" else for_support(law)
+    found = Relative(law) if law.support == "nonnegative" else for_support(law)
     found.fit(x)
     return found
+
+
+def with_mask(law: Law, x: Tensor) -> Tensor:
+    """Scaled x (B, *x_shape), 0 for what does not count; where it may be missing with its mask.
+
+    Returns:
+        (B, *x_shape), or (B, 2, *x_shape) of values and mask.
+    """
+    value, part = finite_part(x)
+    return torch.stack([value, part.to(value.dtype)], 1) if law.missing else value
 
 
 class Features(nn.Module):
@@ -69,7 +91,7 @@ class Features(nn.Module):
 
     Args:
         law: what x follows.
-        x: rows of training data.
+        x: rows of training data, with their masks if components may be missing.
     """
 
     unit: Tensor
@@ -78,9 +100,13 @@ class Features(nn.Module):
 
     def __init__(self, law: Law, x: Tensor) -> None:
         super().__init__()
-        self.hits = law.support == "nonnegative"
+        self.hits, self.masked = law.support == "nonnegative", law.missing
         flat = x.flatten(1).float()
-        self.register_buffer("unit", floored(flat.mean(0)))
+        mean = flat.mean(0)
+        if self.masked:
+            value, part = mean.chunk(2)
+            mean = value / part.clamp(min=TINY)
+        self.register_buffer("unit", floored(mean))
         raw = self.raw(flat)
         self.register_buffer("mean", raw.mean(0))
         self.register_buffer("scale", floored(raw.std(0, correction=0)))
@@ -88,6 +114,13 @@ class Features(nn.Module):
 
     def raw(self, flat: Tensor) -> Tensor:
         """The features of flat x (B, N) before they are standardised, (B, F)."""
+        if self.masked:
+            value, part = flat.chunk(2, 1)
+            return torch.cat([self.of_values(value), part], 1)
+        return self.of_values(flat)
+
+    def of_values(self, flat: Tensor) -> Tensor:
+        """The features of flat x (B, N) without a mask, (B, F)."""
         if not self.hits:
             return flat
         total = flat.sum(1, keepdim=True) / self.unit.sum()
@@ -114,13 +147,17 @@ class Torus(nn.Module):
         super().__init__()
         self.law = law
         self.sites = nn.Sequential(
-            convolution(1, WIDTH, law), nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 1), nn.ReLU()
+            convolution(1 + law.missing, WIDTH, law),
+            nn.ReLU(),
+            nn.Conv2d(WIDTH, WIDTH, 1),
+            nn.ReLU(),
         )
         self.out = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
         """The features of each x (B, *x_shape), (B, WIDTH)."""
-        return self.out(self.sites(as_field(self.law, x.float())).mean((2, 3)))
+        field = x if self.law.missing else as_field(self.law, x)
+        return self.out(self.sites(field.float()).mean((2, 3)))
 
 
 def on_lattice(law: Law) -> bool:
@@ -133,7 +170,7 @@ def embedding(law: Law, x: Tensor) -> nn.Module:
 
     Args:
         law: what x follows.
-        x: rows of training data, for its scales.
+        x: rows of training data, for its scales, as `with_mask` gives them.
     """
     if on_lattice(law):
         return Torus(law)

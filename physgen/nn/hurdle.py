@@ -38,15 +38,18 @@ def hits(u: Tensor) -> Tensor:
 def shown(u: Tensor, dim: int = 1) -> Tensor:
     """u as numbers that a network can take: ±1 for hit or not, and u, 0 without a hit.
 
+    Both are 0 of what is missing.
+
     Args:
-        u: (..., n, ...) logarithms, −∞ without a hit.
+        u: (..., n, ...) logarithms, −∞ without a hit, NaN where missing.
         dim: along which the two are put together.
 
     Returns:
         (..., 2n, ...).
     """
     hit = hits(u)
-    return torch.cat([2.0 * hit - 1, torch.where(hit, u, 0.0)], dim)
+    sign = torch.where(u.isnan(), 0.0, 2.0 * hit - 1)
+    return torch.cat([sign, torch.where(hit, u, 0.0)], dim)
 
 
 class HurdleGamma:
@@ -70,13 +73,14 @@ class HurdleGamma:
         return 1 + 3 * components
 
     def log_prob(self, u: Tensor) -> Tensor:
-        """log p of u (...): log P(no hit) where it is −∞, else the log density of u."""
+        """log p of u (...): log P(no hit) where it is −∞, 0 of NaN, else the log density of u."""
         hit = hits(u)
         r = (torch.where(hit, u, 0.0)[..., None] - self.mean).clamp(max=STEEP)
         a = self.shape
         log_f = stirling(a) - a * (torch.expm1(r) - r)
         density = F.logsigmoid(self.odds) + (self.log_weight + log_f).logsumexp(-1)
-        return torch.where(hit, density, F.logsigmoid(-self.odds))
+        log_p = torch.where(hit, density, F.logsigmoid(-self.odds))
+        return torch.where(u.isnan(), 0.0, log_p)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One u for each law, (...)."""

@@ -8,15 +8,16 @@ that every log p that leaves a surrogate is in the raw units of x.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from physgen.dataset.assumptions import Relation, Tails, relation
+from physgen.dataset.assumptions import Relation, Tails, named, relation
 from physgen.errors import DataError
 from physgen.law import Law
+from physgen.nn.seen import Seen, in_words
 from simulators.base import Symmetry
 from simulators.prior import Prior
 
@@ -104,6 +105,10 @@ class Transform(nn.Module, abc.ABC):
     def log_det(self, x: Tensor) -> Tensor:
         """log|det ∂z/∂x|, (B,), or () where it is the same for all x."""
 
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        return iter(())
+
     def read_out(self, x: Tensor) -> Tensor:
         """x (B, *x_shape) as a detector would tell it: nothing changes by default."""
         return x
@@ -111,6 +116,13 @@ class Transform(nn.Module, abc.ABC):
     def told(self) -> list[str]:
         """Components of x that are constant or that others tell, each with what tells it."""
         return []
+
+    def lost(self, x: Tensor) -> Tensor:
+        """In which rows of x (n, *x_shape) a told component is all that is known, (n,) bool.
+
+        What it tells of others, which are missing, a density that leaves it out does not know.
+        """
+        return torch.zeros(len(x), dtype=torch.bool)
 
     def breaks(self, x: Tensor) -> Tensor:
         """Which rows of x (n, *x_shape) break what tells a component, (n,) bool."""
@@ -127,7 +139,7 @@ class Related(Transform):
     """A map of x some of whose components may be constant, or affine functions of others.
 
     These have no density of their own: they are left out of it, and told by the others when x is
-    drawn.
+    drawn. So is what is missing, NaN, of single rows.
 
     Args:
         law: what x is.
@@ -144,6 +156,7 @@ class Related(Transform):
         self.register_buffer("kept", torch.ones(law.x_shape, dtype=torch.bool))
         self.register_buffer("offset", torch.zeros(0, dtype=torch.float64))
         self.register_buffer("coefficients", torch.zeros(0, law.size, dtype=torch.float64))
+        self.seen = Seen(law.x_shape)
 
     def fit(self, x: Tensor) -> None:
         """Take the relations that rows of data (n, *x_shape) obey.
@@ -152,6 +165,11 @@ class Related(Transform):
             DataError: x that does not vary at all.
         """
         found, device = relation(x.cpu().numpy(), self.support), self.kept.device
+        if never := x.isnan().all(0).flatten().nonzero()[:, 0].tolist():
+            raise DataError(
+                f"x: {len(never)} of {x[0].numel()} components are missing in all rows, "
+                f"{named(never[0], self.x_shape)} the first; leave them out of x"
+            )
         if not found.kept.any():
             raise DataError(
                 f"x does not vary: {', '.join(found.names(self.x_shape)[:3])}; if that is "
@@ -160,6 +178,7 @@ class Related(Transform):
         self.kept = torch.from_numpy(found.kept).view(self.x_shape).to(device)
         self.offset = torch.from_numpy(found.offset).to(device)
         self.coefficients = torch.from_numpy(found.coefficients).to(device)
+        self.seen.fit(x)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: Any
@@ -191,10 +210,27 @@ class Related(Transform):
     def breaks(self, x: Tensor) -> Tensor:
         """Which rows of x (n, *x_shape) break a relation by more than a thousandth, (n,) bool."""
         x = x.double().to(self.offset.device)
-        flat = torch.where(self.kept, x, 0.0).flatten(1)
+        flat = torch.where(self.kept, x, 0.0).flatten(1).nan_to_num()
         size = self.offset.abs() + flat.abs() @ self.coefficients.abs().T
         off = (self.completed(x).double() - x).abs().flatten(1)[:, ~self.kept.flatten()]
         return (off > 1e-3 * size).any(1)
+
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        yield from self.seen.unlike(x, first)
+        for rows, what in ((self.breaks(x), "breaks"), (self.lost(x), "has only one side of")):
+            if rows.any():
+                yield (
+                    f"{in_words(rows, first)}: x {what} {', '.join(self.told()[:3])}, which held "
+                    "for all x of the training: what others tell is not used"
+                )
+
+    def lost(self, x: Tensor) -> Tensor:
+        """In which rows of x (n, *x_shape) what is missing could be told by what is left out."""
+        gone = x.isnan().flatten(1).to(self.offset.device)
+        told = ~gone[:, ~self.kept.flatten()]
+        others = gone.double() @ (self.coefficients != 0).double().T > 0
+        return (told & others).any(1)
 
 
 class Threshold(Transform):
@@ -241,7 +277,7 @@ class Standardise(Related):
     say little, the median and the width of a normal law with the same quartiles. On a torus all
     components have one μ and one σ, so that shifts stay symmetries. The arithmetic is done in
     float64, so that neither a large offset nor the unit of x matters. A component that others tell
-    is +∞: it does not count.
+    is +∞, one that is missing NaN: neither counts.
     """
 
     mean: Tensor
@@ -261,8 +297,9 @@ class Standardise(Related):
         rows = x.double()
         if self.alike:  # all sites of a torus
             rows = rows.reshape(-1, *[1] * len(self.x_shape))
-        unit = rows.abs().amax(0).frexp().exponent.double().exp2()  # no square over- or underflows
-        std, mean = torch.std_mean(rows / unit, dim=0, correction=0)
+        largest = rows.abs().nan_to_num().amax(0)
+        unit = largest.frexp().exponent.double().exp2()  # no square over- or underflows
+        std, mean = width_and_mean(rows / unit)
         tails = [torch.from_numpy(t).view(mean.shape) for t in Tails.of(rows.cpu().numpy())]
         median, width, heavy = (t.to(mean.device) for t in tails)
         self.heavy.copy_(heavy)
@@ -271,14 +308,16 @@ class Standardise(Related):
         self.std.copy_(torch.where(self.kept & (std > 0), std, 1.0))
 
     def _scaled(self, x: Tensor) -> Tensor:
-        """(x − μ)/σ of x (B, *x_shape), float64."""
-        return (x.double() - self.mean) / self.std
+        """(x − μ)/σ of x (B, *x_shape), float64; 0 of what is missing."""
+        x = torch.where(x.isnan(), self.mean, x.double())
+        return (x - self.mean) / self.std
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32."""
         z = self._scaled(x)
         z = torch.where(self.heavy, z.asinh(), z)
-        return (torch.where(self.kept, z, torch.inf) if len(self.offset) else z).float()
+        z = torch.where(self.kept, z, torch.inf) if len(self.offset) else z
+        return torch.where(x.isnan(), torch.nan, z).float()
 
     def inverse(self, z: Tensor) -> Tensor:
         """z (B, *x_shape) → x."""
@@ -287,16 +326,20 @@ class Standardise(Related):
         return self.completed(z * self.std + self.mean)
 
     def log_det(self, x: Tensor) -> Tensor:
-        """log|det ∂z/∂x| = −Σ log σ − ½ Σ log(1 + u²), u = (x − μ)/σ of heavy tails, (B,)."""
+        """log|det ∂z/∂x| = −Σ log σ − ½ Σ log(1 + u²), u = (x − μ)/σ of heavy tails, (B,).
+
+        The sums are over what is not missing.
+        """
         stretch = torch.where(self.heavy & self.kept, self._scaled(x).square().log1p(), 0.0)
-        return -self.std.log().sum() - 0.5 * stretch.flatten(1).sum(1)
+        there = -torch.where(x.isnan(), 0.0, self.std.log()).flatten(1).sum(1)
+        return there - 0.5 * stretch.flatten(1).sum(1)
 
 
 class LogHurdle(Related, Threshold):
     """z = log x − μ for each component of x ≥ 0, and −∞ where x is 0; μ from the training data.
 
     Volumes are those of the components above 0: the others are atoms. A component that others tell
-    is −∞ too, as if never hit.
+    is −∞ too, as if never hit; one that is missing is NaN.
     """
 
     mean: Tensor
@@ -324,9 +367,10 @@ class LogHurdle(Related, Threshold):
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32; of no gradient where x is 0."""
-        atom = (x == 0) | ~self.kept
-        log_x = torch.where(atom, 1.0, x).log()
-        return torch.where(atom, -torch.inf, log_x - self.mean).float()
+        atom, gone = (x == 0) | ~self.kept, x.isnan()
+        log_x = torch.where(atom | gone, 1.0, x).log()
+        z = torch.where(atom, -torch.inf, log_x - self.mean)
+        return torch.where(gone, torch.nan, z).float()
 
     def inverse(self, z: Tensor) -> Tensor:
         """z (B, *x_shape) → x; −∞ → 0."""
@@ -336,6 +380,14 @@ class LogHurdle(Related, Threshold):
         """log|det ∂z/∂x| = −Σ log x over what is above 0, (B,)."""
         x = x.double()
         return -torch.where((x > 0) & self.kept, x, 1.0).log().flatten(1).sum(1)
+
+
+def width_and_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviation and mean of each component of (n, …), NaN left out, (…) each."""
+    if not rows.isnan().any():
+        return torch.std_mean(rows, dim=0, correction=0)
+    mean = rows.nanmean(0)
+    return (rows - mean).square().nanmean(0).sqrt(), mean
 
 
 def for_support(law: Law) -> Transform:

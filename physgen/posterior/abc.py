@@ -39,6 +39,10 @@ def nearest_simulations(law: Law, theta: Array, x: Array, observed: Array) -> Dr
     Raises:
         UsageError: too few simulations.
     """
+    if law.missing:
+        raise UsageError(
+            "abc: compares whole x, and components may be missing; take npe, or a fitted cvae"
+        )
     if len(theta) < 5 * LEAST:
         raise UsageError(f"abc: expected at least {5 * LEAST} simulations, got {len(theta)}")
     count = max(LEAST, int(KEEP * len(theta)))

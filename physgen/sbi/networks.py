@@ -10,8 +10,8 @@ outside of the prior's support is drawn again, and told.
 
 They work in float32, and sbi takes a width below 1e-14 for that. So θ enters in its prior's own
 coordinates and x as `physgen.nn.embedding.scaled_for` maps it, both mapped in float64. x is
-embedded once, for however many θ and steps of an ODE. What a network has learnt is told by what it
-says of simulations held out (`gain`).
+embedded once, for however many θ and steps of an ODE; what is missing of it is 0, beside a mask.
+What a network has learnt is told by what it says of simulations held out (`gain`).
 
 A network is saved as weights and JSON, and built again by name: no code is pickled. Greenberg et
 al. 2019 (NPE-C), Papamakarios et al. 2019 (NLE), Durkan et al. 2020 (NRE-B), Wildberger et al.
@@ -35,9 +35,9 @@ from torch import Tensor, nn
 
 from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
-from physgen.nn.embedding import embedding, scaled_for
+from physgen.nn.embedding import embedding, scaled_for, with_mask
 from physgen.nn.tensors import load_tensors, save_tensors, tensor_of
-from physgen.nn.transforms import Related, Transform, finite_part
+from physgen.nn.transforms import Related, Transform
 from physgen.sbi.manners import Tracker, need_sbi, single, visiting
 from physgen.sbi.prior import coordinate_prior
 from simulators.base import Array
@@ -88,7 +88,7 @@ class Method:
     embedding: str = ""
     draw: OfPairs | None = None
     held: int = 200
-    view: Callable[[Law, Tensor], Tensor] = lambda law, x: finite_part(x)[0]
+    view: Callable[[Law, Tensor], Tensor] = with_mask
 
 
 def with_features(
@@ -132,6 +132,12 @@ def nle(law: Law) -> Builder:
     if law.support == "nonnegative" or law.levels > CATEGORIES:
         what = "x with zeros among densities" if law.support == "nonnegative" else "so many levels"
         raise UsageError(f"nle: sbi has no density for {what}; physgen fit has, or use npe or nre")
+
+    if law.missing:
+        raise UsageError(
+            "nle: sbi's density cannot leave out missing components; physgen fit cvae can, or "
+            "take npe or nre, which see the mask"
+        )
 
     def build(theta: Tensor, x: Tensor) -> nn.Module:
         if law.support == "reals":
@@ -389,7 +395,16 @@ def theta_as_seen(law: Law, scale: Transform | None, theta: Array) -> Tensor:
 
 
 def x_as_seen(how: Method, law: Law, scale: Transform | None, x: Array) -> Tensor:
-    """x (N, *x_shape) as a network sees it, (N, …) float32: as it is without a scale."""
+    """x (N, *x_shape) as a network sees it, (N, …) float32: as it is without a scale.
+
+    Raises:
+        DataError: components are missing, and the network was not trained on such x.
+    """
+    if not law.missing and np.isnan(x).any():
+        raise DataError(
+            "x: has NaN, and this network was trained on x without missing components; train one "
+            "on a dataset whose law allows them"
+        )
     return how.view(law, scale(tensor_of(x)) if scale else single(x))
 
 

@@ -25,7 +25,7 @@ import copy
 import enum
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, final
@@ -40,6 +40,7 @@ from physgen.nn.recompute import recomputed
 from physgen.nn.tensors import tensor_of
 from physgen.nn.transforms import Rescale, Symmetries, Transform, for_support
 from physgen.registry import class_path, require_own_name
+from physgen.runtime.kinds import plain
 from physgen.runtime.options import build
 from simulators.base import Array, Support
 
@@ -145,6 +146,8 @@ class Surrogate(nn.Module, abc.ABC):
         symmetrise: whether log p is averaged over the law's reflections and flips of x.
         leaves_out: whether a component of real z that is not finite is left out of its density:
             one that is constant or that others tell. Other families refuse such x.
+        with_missing: supports of x of which it leaves out missing components of single rows: log p
+            is that of the others. Elsewhere a law of such x is refused.
         chunk: rows × draws that are evaluated at once on a CPU, few enough for its cache.
         path: the file it was read from or written to; None if there is none.
         file_digests: SHA-256 of that file, and of the weights in it.
@@ -163,6 +166,7 @@ class Surrogate(nn.Module, abc.ABC):
     unit: str = "nats a row"
     symmetrise: bool = False
     leaves_out: ClassVar[bool] = False
+    with_missing: ClassVar[tuple[Support, ...]] = ()
     chunk: ClassVar[int] = 1024
     path: Path | None = None
     file_digests: tuple[str, str] = ("", "")
@@ -174,6 +178,11 @@ class Surrogate(nn.Module, abc.ABC):
         if law.support not in self.supports:
             expected = " or ".join(self.supports)
             raise UsageError(f"{self.name}: not for {law.support} x; expected {expected}")
+        if law.missing and law.support not in self.with_missing:
+            raise UsageError(
+                f"{self.name}: cannot leave out missing components of {law.support} x (NaN); take "
+                "cvae, or infer --method npe from the dataset, or simulate without them"
+            )
         self.law = law
         self.config = config
         self.info = {}
@@ -252,6 +261,11 @@ class Surrogate(nn.Module, abc.ABC):
                 f"{self.name}: has no density where components of x tell others: "
                 f"{', '.join(told[:5])}; leave them out of x, or take cvae or diffusion"
             )
+        if told and (lost := self.transform.lost(x)).any():
+            raise DataError(
+                f"x: {', '.join(told[:3])}, and in {int(lost.sum())} of {len(lost)} rows one side "
+                "is missing without the other; leave what others tell out of x"
+            )
 
     def objectives(self) -> Iterable[Objective]:
         """What training minimises: one loss over all parameters by default."""
@@ -321,6 +335,12 @@ class Surrogate(nn.Module, abc.ABC):
                 f"{self.name}: expected {self.law.support} given {', '.join(self.law.prior.names)}"
                 f", got {law.support} given {', '.join(law.prior.names)}"
             )
+        if law.missing and not self.law.missing:
+            raise UsageError(
+                f"{self.name}: was trained on x without missing components, and has no mask for "
+                "any; train anew"
+            )
+        law = replace(law, missing=self.law.missing)
         other = type(self).create(
             law, build(self.Config, self.name, asdict(self.config) | options)
         )
@@ -542,7 +562,11 @@ class Surrogate(nn.Module, abc.ABC):
         x = x.to(self.device)
         c, z = self.rescale(theta.to(self.device)), self.transform(x)
         value, error = self._log_prob(c, z, Noise(index, seed, self.device), draws)
-        return (value.double() + self.transform.log_det(x)).cpu(), error.double().cpu()
+        value = value.double() + self.transform.log_det(x)
+        if self.law.missing:  # nothing seen is certain
+            bare = x.isnan().flatten(1).all(1)
+            value, error = torch.where(bare, 0.0, value), torch.where(bare, 0.0, error)
+        return value.cpu(), error.double().cpu()
 
     def _generator(self, given: torch.Generator | int | None) -> torch.Generator:
         """The generator that was given, one of a seed, or one that no seed tells."""
@@ -562,13 +586,18 @@ class Surrogate(nn.Module, abc.ABC):
             raise DataError(
                 f"x: expected shape {(len(theta), *self.law.x_shape)}, got {tuple(x.shape)}"
             )
+        if x is not None and not self.law.missing and x.isnan().any():
+            raise DataError(
+                f"x: has NaN, and this {self.name} was trained on x without missing components; "
+                "train it on a dataset whose law allows them"
+            )
 
     def describe(self) -> dict[str, Any]:
         """The surrogate as JSON data: all that is needed to build it again, but the weights."""
         return {
             "family": self.name,
             "class": class_path(type(self)),
-            "options": asdict(self.config),
+            "options": plain(asdict(self.config)),
             "law": self.law.to_json(),
             "unit": self.unit,
             "keeps_last": self.keeps_last,

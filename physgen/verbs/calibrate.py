@@ -19,7 +19,8 @@ from physgen.verbs.arguments import (
     UseOptions,
     called,
 )
-from physgen.verbs.opening import name_of_simulator, open_observed, open_source
+from physgen.verbs.observed import mending, open_observed, with_valid_x
+from physgen.verbs.opening import name_of_simulator, open_source
 from physgen.verbs.products import Scores
 from physgen.verbs.running import (
     headed,
@@ -28,6 +29,7 @@ from physgen.verbs.running import (
     path_of,
     record,
     require,
+    require_seed,
     threaded,
     warn_of_failed,
 )
@@ -43,6 +45,7 @@ def calibrate(
     *,
     out: Path | str | None = None,
     rows: slice | None = None,
+    drop_invalid: bool = False,
     prior: PriorLike | None = None,
     draws: int | None = None,
     samples: int = 20,
@@ -65,10 +68,11 @@ def calibrate(
     Args:
         model: checkpoint of a surrogate with a likelihood, or trained network of infer.
         data: dataset that was not trained on, its theta drawn from its prior; of x without theta
-            only predictive checks and misspecification are judged.
+            only predictive checks and misspecification are judged. Other files as in infer.
         out: calibration.json to write.
         rows: which rows of the data, as in 0:200; the first 1000 if not given, or 500 of a
             surrogate of more than three parameters.
+        drop_invalid: leave out rows that cannot be x, such as NaN.
         prior: narrower bounds of a parameter that is uniform, as in beta=0.2:0.6; may be repeated;
             rows outside are left out.
         draws: random draws for each log p(x|theta); the family's default for posteriors if not
@@ -96,7 +100,8 @@ def calibrate(
     )
     from physgen.checks.calibration.verdicts import calibration_summary
 
-    require(samples=(samples, 1), draws=(draws, 1), seed=(seed, 0))
+    require_seed(seed)
+    require(samples=(samples, 1), draws=(draws, 1))
     path = path_of(out)
     source = open_source(model, device, like=open_observed(data), family=family, **use)
     target = source.surrogate or source.network
@@ -106,7 +111,7 @@ def calibrate(
         raise UsageError(
             f"{source.path}: draws: are of a surrogate's likelihood; this is a network"
         )
-    held_out = open_observed(data, source.law.x_shape)
+    held_out = open_observed(data, source.law)
     held_out.require_prior("calibrate judges theta of the prior; simulate some")
     found = (
         held_out.read(rows, whole=True) if rows else held_out.read(slice(0, default_rows(target)))
@@ -114,7 +119,10 @@ def calibrate(
     warn_of_failed(held_out.path, held_out.failures)
     theirs = found.meta.law.prior if found.meta else source.law.prior
     common = common_prior(source.law.prior, theirs, prior)
-    found = dataset.validated(found, replace(source.law, prior=theirs), str(held_out.where))
+    law, first = replace(source.law, prior=theirs), rows.start or 0 if rows else 0
+    if drop_invalid:
+        found = with_valid_x(found, law, held_out.name)
+    found = dataset.validated(found, law, held_out.name, first, mending(law))
     name = getattr(target, "name", None) or source.path.name
     with judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress:
         measured = calibration(
@@ -126,8 +134,8 @@ def calibrate(
         measured["warnings"].insert(0, "the rows are those of the training, and prove little")
     command = called(
         "calibrate", model, data,
-        out=out, rows=rows, prior=laws_in_words(prior), draws=draws, samples=samples,
-        simulator=name_of_simulator(simulator), **use, seed=seed,
+        out=out, rows=rows, drop_invalid=drop_invalid, prior=laws_in_words(prior), draws=draws,
+        samples=samples, simulator=name_of_simulator(simulator), **use, seed=seed,
     )  # fmt: skip
     metrics = record(
         path, "calibration/1", command, measured,

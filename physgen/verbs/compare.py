@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from physgen.verbs.arguments import ObservedLike, SimulatorLike, called
-from physgen.verbs.opening import name_of_simulator, open_observed
+from physgen.verbs.observed import open_observed
+from physgen.verbs.opening import name_of_simulator
 from physgen.verbs.products import Scores
 from physgen.verbs.running import (
     headed,
@@ -13,7 +14,7 @@ from physgen.verbs.running import (
     on_files,
     path_of,
     record,
-    require,
+    require_seed,
     threaded,
 )
 
@@ -59,10 +60,13 @@ def compare(
         comparison_summary,
     )
 
-    require(seed=(seed, 0))
+    require_seed(seed)
     path = path_of(out)
     trusted = name_of_simulator(simulator)
     theirs, ours = open_observed(generated), open_observed(reference)
+    laws = [data.meta.law for data in (ours, theirs) if data.meta]
+    if laws:  # a foreign file is of the other's law
+        theirs, ours = (open_observed(d, laws[0]) for d in (generated, reference))
     a, b = theirs.read(rows, whole=True), ours.read(rows, whole=True)
     with judging("comparison", "compare", COMPARISON_SECTIONS, path) as progress:
         measured = comparison(a, b, trusted=trusted, seed=seed, progress=progress)

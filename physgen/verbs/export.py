@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from physgen import formats
 from physgen.errors import UsageError
 from physgen.runtime.interrupt import interruptible
+from physgen.runtime.options import options
 from physgen.runtime.progress import bar
 from physgen.verbs.arguments import AnyProduct, FamilyLike, SamplerOptions
 from physgen.verbs.products import Exported
@@ -31,12 +32,13 @@ def export(
     """Write a dataset, a posterior or a surrogate in another format.
 
     Args:
-        data: dataset of a simulator, of a surrogate, or imported; posterior for arviz; surrogate
-            for onnx and safetensors.
-        format: calochallenge (showers; arXiv:2410.21611), arviz (netCDF of a posterior), onnx (a
-            graph that draws x of theta and random numbers), safetensors (a surrogate's weights).
+        data: dataset of a simulator, of a surrogate, or imported; posterior; or surrogate.
+        format: npz, csv, parquet, netcdf or root (columns or arrays, with their law as JSON where
+            the format can have it); calochallenge (showers; arXiv:2410.21611); arviz (netCDF of a
+            posterior); of a surrogate onnx (a graph that draws x from theta and random numbers)
+            or safetensors (its weights, which physgen opens as it does the checkpoint).
         out: file to write.
-        binning: XML file to write the cells of the showers to.
+        binning: XML file to write the cells of the showers to (calochallenge).
         family: package.module:Class of a family outside the registry; a checkpoint does not import
             code by itself.
         force: overwrite the files if they exist.
@@ -48,6 +50,9 @@ def export(
         physgen export data.h5 --format calochallenge -o showers.hdf5
     """
     writer = formats.room("export", format, formats.EXPORTS)
+    own = {name: value for name, value in (("binning", binning),) if value is not None}
+    if unknown := own.keys() - {option.name for option in options(writer.write)}:
+        raise UsageError(f"export: {format} has no option {min(unknown)!r}; leave it out")
     begun, path = time.monotonic(), Path(out)
     with (
         interruptible(f"{out}: export", "nothing was written") as stop,
@@ -59,7 +64,7 @@ def export(
             move(done)
 
         given = what_is_written(format, writer, data, family=family, **use)
-        told = writer.write(given, path, binning=binning, force=force, progress=progress)
+        told = writer.write(given, path, force=force, progress=progress, **own)
     seconds, name = time.monotonic() - begun, getattr(data, "path", data) or "memory"
     told = plural(told, "row") if isinstance(told, int) else told
     return Exported(path, f"{out}: {told} of {name} in {seconds:.1f} s")

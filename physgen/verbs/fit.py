@@ -10,6 +10,7 @@ from typing import Any
 from physgen import dataset
 from physgen.dataset import Dataset
 from physgen.dataset.assumptions import broken_assumptions
+from physgen.dataset.missing import missing_in_words, missing_warnings
 from physgen.errors import TrainingDiverged, UsageError
 from physgen.registry import find, name_of
 from physgen.runtime.interrupt import interruptible
@@ -23,7 +24,7 @@ from physgen.verbs.running import (
     on_files,
     path_of,
     plural,
-    require,
+    require_seed,
     threaded,
     warn_of_failed,
 )
@@ -89,8 +90,8 @@ def fit(
     ours = {o.name for o in options(Training)}
     training = build(Training, "training", {k: v for k, v in given.items() if k in ours})
     theirs = {k: v for k, v in given.items() if k not in ours}
-    config = build(cls.Config, name, theirs)
-    require(seed=(seed, 0))
+    config = build(cls.Config, name, theirs, [*ours, *(o.name for o in options(fit))])
+    require_seed(seed)
     path, log_folder = path_of(out), path_of(tensorboard)
     if (resume or log_folder) and not path:
         raise UsageError("fit: resume and tensorboard need a file to write; add out=")
@@ -104,7 +105,15 @@ def fit(
         surrogate = cls.create(source.law, config, seed).to(device_of(device))
     train, val, some = split(source, training.validation, training.memory_gib, surrogate.device)
     said = warned(path, nowhere_else(source))
-    said += warned(path, broken_assumptions(source.law, some.x.cpu().numpy()))
+    first = some.theta.cpu().numpy(), some.x.cpu().numpy()
+    said += warned(path, broken_assumptions(source.law, first[1]))
+    said += warned(path, missing_warnings(source.law, *first))
+    if words := missing_in_words(first[1]):
+        log.info(
+            "%s: x: %s; log p is that of the others, which leaves out what the mask itself says "
+            "of theta or of what is missing",
+            source.name, words,
+        )  # fmt: skip
     if not from_:
         surrogate.fit_transform(some.x)
     elif (broken := surrogate.transform.breaks(some.x)).any():

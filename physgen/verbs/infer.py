@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -23,13 +24,15 @@ from physgen.verbs.arguments import (
     Values,
     called,
 )
-from physgen.verbs.opening import open_observed, open_source
+from physgen.verbs.observed import mending, open_observed, with_valid_x
+from physgen.verbs.opening import open_source
 from physgen.verbs.running import (
     headed,
     on_files,
     path_of,
     plural,
     require,
+    require_seed,
     threaded,
     warn_of_failed,
 )
@@ -37,6 +40,7 @@ from physgen.verbs.running import (
 if TYPE_CHECKING:
     from physgen.posterior.methods import Source
     from physgen.sbi.networks import Network
+    from simulators.base import Array
 
 __all__ = ["infer"]
 
@@ -53,6 +57,7 @@ def infer(
     fix: Values | None = None,
     rows: slice | None = None,
     iid: bool = False,
+    drop_invalid: bool = False,
     direct: bool = False,
     refine: ModelLike | None = None,
     interest: str | None = None,
@@ -78,7 +83,9 @@ def infer(
 
     Args:
         model: checkpoint of a surrogate, dataset to learn from, or trained network.
-        observed: HDF5 file with /x; each row is one observation.
+        observed: file with x, each row one observation, or with a single x: HDF5, npz, npy, text,
+            CSV, parquet, netCDF, ROOT. FILE:NAME names the array, FILE:A,B,C the columns; without,
+            x is the array x, the only one of its shape, or as many columns as x has components.
         out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
             true, where the observations say theta, and mean_error, what an estimated log Z does
             to the mean (rbm).
@@ -91,6 +98,7 @@ def infer(
             repeated.
         rows: which rows, as in 0:10.
         iid: take all rows as one observation, drawn at one theta.
+        drop_invalid: leave out rows that cannot be x, such as NaN, with --iid.
         direct: draw from the network itself (npe, fmpe, npse), not from its density on a grid; so
             it is done anyway beyond three parameters.
         refine: trained network (npe, fmpe, npse) whose draws the surrogate's log p weighs.
@@ -120,13 +128,13 @@ def infer(
     from physgen.posterior import inferred as products
     from physgen.posterior import methods
 
+    require_seed(seed)
     require(
-        samples=(samples, 1), draws=(draws, 1), seed=(seed, 0), epochs=(epochs, 1),
-        simulations=(simulations, 1),
+        samples=(samples, 1), draws=(draws, 1), epochs=(epochs, 1), simulations=(simulations, 1)
     )  # fmt: skip
     data = open_observed(observed)
     source = open_source(model, device, like=data, at=at, family=family, **use)
-    data = open_observed(observed, source.law.x_shape)
+    data = open_observed(observed, source.law)
     learnt = source.about if source.data else source.about.get("data", {})
     warn_of_failed(source.path, learnt.get("failed", {}))
     proposal = open_source(refine, device).network if refine else None
@@ -141,8 +149,16 @@ def infer(
         direct=direct, refine=proposal,
     )  # fmt: skip
     methods.refuse_unused(source, options, network is not None)
-    found = data.read(rows, whole=True)
-    x = dataset.validated(Rows(x=found.x), source.law, str(data.where)).x
+    if drop_invalid and not iid:
+        raise UsageError(
+            "drop_invalid: goes with --iid; posteriors of single rows are known by their number, "
+            "so take some with --rows"
+        )
+    found, first = data.read(rows, whole=True), rows.start or 0 if rows else 0
+    if drop_invalid:
+        found = with_valid_x(found, source.law, data.name)
+    x = dataset.validated(Rows(found.x), source.law, data.name, first, mending(source.law, iid)).x
+    strange = list(unlike(source, x, first))
     start = time.monotonic()
     where = headed(out, "inference")
     with (
@@ -162,13 +178,14 @@ def infer(
         inferred = methods.infer_posteriors(source, x, options, tell, keep)
         posterior = products.InferredPosterior.of(source, inferred, options, found)
         posterior = posterior.concerning(interest) if interest else posterior
-    for line in posterior.warnings:
+    for line in (*strange, *posterior.warnings):
         log.warning("%s", headed(out, line))
     command = called(
         "infer", model, observed,
         out=out, method=method, prior=laws_in_words(prior), fix=fix, rows=rows, iid=iid,
-        direct=direct, refine=refine, interest=interest, samples=samples, draws=draws,
-        simulations=simulations, epochs=epochs, network=network, **use, at=at, seed=seed,
+        drop_invalid=drop_invalid, direct=direct, refine=refine, interest=interest,
+        samples=samples, draws=draws, simulations=simulations, epochs=epochs,
+        network=network, **use, at=at, seed=seed,
     )  # fmt: skip
     about = {**posterior.about, **origins(source, data, rows)}
     about["provenance"] = dataset.provenance(command)
@@ -176,6 +193,16 @@ def infer(
     text = f"{done} by {options.method} in {seconds:.1f} s; the first: {posterior.first}"
     posterior = replace(posterior, about=about, summary=headed(out, text))
     return posterior.save(out, force=force) if out else posterior
+
+
+def unlike(source: Source, x: Array, first: int) -> Iterator[str]:
+    """What of x (n, *x_shape), from row `first` on, is unlike all x that were learnt from."""
+    from physgen.nn.tensors import tensor_of
+
+    network, surrogate = source.network, source.surrogate
+    scale = surrogate.transform if surrogate else network.scale if network else None
+    if scale is not None:
+        yield from scale.unlike(tensor_of(x), first)
 
 
 def origins(source: Source, data: Dataset, rows: slice | None) -> dict[str, Any]:
@@ -187,7 +214,7 @@ def origins(source: Source, data: Dataset, rows: slice | None) -> dict[str, Any]
         rows: which of them; all if None.
     """
     first, last, _ = (rows or slice(None)).indices(len(data))
-    path = data.path and str(data.path)
+    path = data.path and data.name
     return {
         source.kind: {k: source.about[k] for k in ("path", "sha256", "use") if k in source.about},
         "observed": {"path": path, "sha256": data.digest, "rows": [first, last]},

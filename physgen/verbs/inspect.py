@@ -11,6 +11,7 @@ import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset
 from physgen.dataset.assumptions import broken_assumptions
+from physgen.dataset.missing import missing_in_words, missing_warnings
 from physgen.errors import UsageError, as_written
 from physgen.law import Law
 from physgen.registry import KINDS, targets
@@ -98,9 +99,13 @@ def described_in_memory(product: Any, verify: bool) -> dict[str, Any]:
 
 def said_of(law: Law, data: Dataset, verify: bool) -> dict[str, Any]:
     """What its first rows say against a dataset, and what the check of its simulator does."""
-    x = data.read(slice(0, LOOKED_AT)).x
+    rows = data.read(slice(0, LOOKED_AT))
+    x, labels = rows.x, rows.theta
     found: dict[str, Any] = {}
-    if warnings := list(broken_assumptions(law, x)):
+    if words := missing_in_words(x):
+        found["missing"] = words
+    said = missing_warnings(law, labels, x) if labels is not None else ()
+    if warnings := [*said, *broken_assumptions(law, x)]:
         found["warnings"] = warnings
     if verify:
         simulator = law.build_if_known()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +12,18 @@ from physgen.dataset import Dataset, Rows
 from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.registry import name_of
+from physgen.runtime.kinds import plain
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import (
     DatasetsLike,
     FamilyLike,
     ModelLike,
-    ObservedLike,
     PosteriorLike,
     SimulatorLike,
     SurrogateLike,
     Values,
 )
+from simulators.command import Command
 
 if TYPE_CHECKING:
     from physgen.posterior.methods import Source
@@ -36,7 +38,6 @@ __all__ = [
     "name_of_simulator",
     "open_data",
     "open_draws",
-    "open_observed",
     "open_source",
     "open_surrogate",
     "origin_of",
@@ -88,7 +89,7 @@ def save(product: Any, path: Path | str, *, force: bool = False) -> None:
         StorageError: the file system refused.
         UsageError: the file exists, or something that has no file of its own.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     dataset.refuse_overwriting(path, force)
     if hasattr(product, "save"):
         product.save(path, force=force)
@@ -136,11 +137,11 @@ def open_surrogate(
     if isinstance(model, str | Path):
         surrogate = load(model, device, family=family)[0]
     elif not isinstance(model, Surrogate):
-        raise UsageError(f"expected a surrogate or its checkpoint, got {type(model).__name__}")
+        raise UsageError(f"expected a surrogate or its checkpoint, got {named(model)}")
     else:
         surrogate = model if device == "auto" else model.to(device_of(device))
     law = surrogate.law.changed(at) if at else surrogate.law
-    meta = like.meta if like and not at else None
+    meta = like.meta if like is not None and not at else None
     if meta and meta.law.simulator == law.simulator:
         law = replace(meta.law, prior=law.prior)
     if law.x_shape != surrogate.law.x_shape:
@@ -199,11 +200,16 @@ def open_source(
         return Source(name, model.law, origin_of(model, path), network=model)
     if not isinstance(model, Dataset | Rows | Path):
         raise UsageError(
-            "expected a surrogate, a network, a dataset or a file of these, got "
-            f"{type(model).__name__}"
+            f"expected a surrogate, a network, a dataset or a file of these, got {named(model)}"
         )
     data = Dataset(model)
     return Source(name, data.law, data.origin(), data=data)
+
+
+def named(model: object) -> str:
+    """What was given in the place of a model, for an error."""
+    pair = isinstance(model, tuple) and len(model) == 2 and isinstance(model[1], Mapping)
+    return type(model).__name__ + ("; load returns a pair, take its first" if pair else "")
 
 
 def origin_of(model: Surrogate | Network, path: Path | None = None) -> dict[str, Any]:
@@ -217,7 +223,7 @@ def origin_of(model: Surrogate | Network, path: Path | None = None) -> dict[str,
     else:
         module, path = model, model.path
         about = model.info | model.describe()
-        options = {name: getattr(model.config, name) for name in model.inference_options}
+        options = {n: plain(getattr(model.config, n)) for n in model.inference_options}
         about["use"] = options | {"symmetrise": model.symmetrise}
     weights, known = sum(w.numel() for w in module.parameters()), digest(module.state_dict(), "")
     file, then = getattr(model, "file_digests", ("", known))
@@ -259,21 +265,13 @@ def open_data(data: DatasetsLike) -> Dataset:
     return parts[0] if len(parts) == 1 else dataset.JoinedDataset(parts)
 
 
-def open_observed(observed: ObservedLike, x_shape: tuple[int, ...] | None = None) -> Dataset:
-    """Observations: a file, rows, or x (n, *x_shape), or one x (*x_shape), alone.
-
-    Args:
-        observed: what was given.
-        x_shape: shape of one x, if that is known.
-    """
-    if isinstance(observed, Dataset | Rows | str | Path):
-        return Dataset(observed)
-    x = dataset.as_array(observed)
-    return Dataset(Rows(x[None] if x.shape == x_shape else x))
-
-
 def name_of_simulator(simulator: SimulatorLike | None) -> str | None:
-    """The name of a simulator that the caller vouches for: of text, a class, or an object."""
+    """The name of a simulator that the caller vouches for: of text, a class, or an object.
+
+    Of an external program it is its command.
+    """
+    if isinstance(simulator, Command):
+        return simulator.command
     if simulator is None or isinstance(simulator, str):
         return simulator
     return name_of("simulators", simulator if isinstance(simulator, type) else type(simulator))

@@ -11,6 +11,7 @@ from physgen.checks.posterior_predictive import posterior_predictive
 from physgen.checks.two_sample.features import physics_of
 from physgen.dataset import Dataset
 from physgen.errors import DataError, PhysgenError, UsageError, as_written
+from physgen.law import Law
 from physgen.priors import parameters_in
 from physgen.reporting.quantities import free
 from physgen.verbs.arguments import (
@@ -20,7 +21,8 @@ from physgen.verbs.arguments import (
     ScoresLike,
     SimulatorLike,
 )
-from physgen.verbs.opening import name_of_simulator, open_draws, open_observed
+from physgen.verbs.observed import open_observed
+from physgen.verbs.opening import name_of_simulator, open_draws
 from physgen.verbs.pages import SCHEMAS, render
 from physgen.verbs.products import Page
 from physgen.verbs.running import headed, on_files, path_of
@@ -133,7 +135,7 @@ def with_prediction(
     seen, absent = None, "its file does not say where it is"
     x = data.read(slice(0, MOST)).x
     try:
-        seen = observed_rows(found, observed, row, data.law.x_shape)
+        seen = observed_rows(found, observed, row, data.law)
     except PhysgenError as error:
         if observed is not None:
             raise
@@ -176,7 +178,7 @@ def row_of(data: Dataset, posterior: Mapping[str, Any]) -> int:
 
 
 def observed_rows(
-    found: Mapping[str, Any], observed: ObservedLike | None, row: int, x_shape: tuple[int, ...]
+    found: Mapping[str, Any], observed: ObservedLike | None, row: int, law: Law
 ) -> Array:
     """What a posterior was inferred from, (m, *x_shape): one row, or all that it took for one.
 
@@ -188,9 +190,8 @@ def observed_rows(
     if observed is None:
         if not known.get("path"):
             raise UsageError("the posterior does not know its file; give it with --observed")
-        data = Dataset(Path(known["path"]))
-    else:
-        data = open_observed(observed, x_shape)
+        observed = Path(known["path"])
+    data = open_observed(observed, law)
     if known.get("sha256") not in (None, data.digest):
         raise DataError(f"{data.name}: is not what the posterior was inferred from")
     start, stop = (known.get("rows") or (0, len(data))) if found.get("iid") else (row, row + 1)

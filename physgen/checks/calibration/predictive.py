@@ -27,6 +27,7 @@ from physgen.checks.calibration.check import (
 )
 from physgen.checks.calibration.controls import SHIFT
 from physgen.checks.calibration.uniformity import alike, counted, rank_among
+from physgen.dataset.missing import masked_like
 from physgen.reporting.view import Column, Labels, PagePart, Picture, TableView, Words
 from simulators.base import Array, Observable
 
@@ -63,6 +64,7 @@ def replicated(
             tick(i / n)
         some = theta[i : i + step].reshape(-1, dims)
         drawn = draw(some, rng).astype(x.dtype)
+        drawn = masked_like(drawn, x[i : i + step].repeat(k, 0))
         for name, observable in observables.items():
             seen = np.asarray(observable(x[i : i + step]), dtype=float)
             among = np.asarray(observable(drawn), dtype=float).reshape(len(seen), k)

@@ -48,9 +48,11 @@ from physgen.checks.calibration.verdicts import (
     calibration_warnings,
 )
 from physgen.checks.estimate import estimate
+from physgen.checks.samples import of_filled
 from physgen.checks.timing import Sections
 from physgen.checks.two_sample.features import observables_of, physics_of
 from physgen.checks.two_sample.permutations import shuffle_components
+from physgen.dataset.missing import masked_like
 from physgen.errors import DataError, UsageError
 from physgen.sbi.networks import Network
 from physgen.surrogates.base import Surrogate
@@ -118,7 +120,7 @@ def calibration(
         )
     rows = len(x)
     theta, x = _within(prior, theta, x)
-    observables = _scalars(physics_of(model.law, trusted), x)
+    observables = of_filled(_scalars(physics_of(model.law, trusted), x), x)
     inference = _Inference(target, prior, samples, seed, progress or (lambda name, part: None))
     run, section = inference.run(theta, x, observables)
     result = section.result
@@ -231,7 +233,8 @@ class _Inference:
             return {}
         rng = np.random.default_rng([self.seed, 9])
         theta = self.prior.sample(MOST_ROWS, rng) if data.theta is None else data.theta
-        x = self.target.draw(theta, rng).astype(data.x.dtype)
+        like = data.x[np.arange(len(theta)) % len(data.x)]  # what is missing there is here
+        x = masked_like(self.target.draw(theta, rng).astype(data.x.dtype), like)
         most = SHUFFLED.get(len(self.prior)) or SHUFFLED_DRAWN[self.target.posteriors]
         mixed = self.possible(shuffle_components(x, rng)[:most])
         return {

@@ -51,6 +51,7 @@ from physgen.checks.two_sample.separation import (
     separation_power,
 )
 from physgen.dataset import Rows
+from physgen.dataset.missing import column_means, filled, masked_like, missing_in_words
 from physgen.errors import UsageError
 from physgen.law import Law
 from simulators.base import Array, labels
@@ -101,12 +102,13 @@ def comparison(
         DataError: an observable that is not finite.
     """
     law = _same_kind(generated, reference)
+    generated, reference, said = _complete(generated, reference)
     physics = physics_of(law, trusted)
     section, rng = Sections(progress), np.random.default_rng([seed, 6])
     a, b, paired = _shuffled(reference, generated, rng)
     result = section.result
     result["theta"] = section("theta", _theta, a, b, law, paired)
-    result["warnings"] = _warnings(result["theta"], reference, generated)
+    result["warnings"] = _warnings(result["theta"], reference, generated) + said
     order = deals(len(a), len(b), rng, paired=paired)
     first = first_of(order, len(a))
     observables = observables_of(physics, a.x[:1000])
@@ -146,6 +148,34 @@ def _same_kind(generated: Rows, reference: Rows) -> Law | None:
     if (least := min(len(generated), len(reference))) < LEAST_ROWS:
         raise UsageError(f"compare: expected at least {LEAST_ROWS} rows of each, got {least}")
     return laws[0] if laws else None
+
+
+def _complete(generated: Rows, reference: Rows) -> tuple[Rows, Rows, list[str]]:
+    """Both with means of the reference in place of what is missing, and what is to be said of it.
+
+    Rows of which nothing is missing are given the masks of the others.
+    """
+    gone = {
+        rows: missing_in_words(both.x)
+        for rows, both in zip(_PAIR, (reference, generated), strict=True)
+    }
+    if not any(gone.values()):
+        return generated, reference, []
+    masked = []
+    for one, other in ((generated, reference), (reference, generated)):
+        like = other.x[np.arange(len(one)) % len(other)]
+        masked.append(one if np.isnan(one.x).any() else replace(one, x=masked_like(one.x, like)))
+    means = column_means(masked[1].x)
+    whole = [replace(rows, x=filled(rows.x, means)) for rows in masked]
+    how = "; ".join(f"{rows}: {words or 'none missing'}" for rows, words in gone.items())
+    return (
+        whole[0],
+        whole[1],
+        [
+            f"components of x are missing ({how}): means of the reference stand in their place"
+            + ("" if all(gone.values()) else ", in the complete rows too, at the same components")
+        ],
+    )
 
 
 def _shuffled(

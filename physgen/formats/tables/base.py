@@ -151,6 +151,9 @@ class Table(abc.ABC):
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path,)
 

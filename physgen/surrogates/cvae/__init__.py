@@ -9,6 +9,9 @@ Training maximises a lower bound of log p(x|θ), with q(z|x, θ) the encoder:
 The mean weight is an unbiased estimate of p(x|θ), so its logarithm is a lower bound on average,
 tighter with K; `log_prob` reports it with the standard error sd(w)/(√K mean w) of the mean weight.
 
+Given z the components of real and nonnegative x are independent, so that what is missing of x is
+integrated out by leaving it out of p(x|z, θ); the encoder sees a mask.
+
 `latents` holds the hierarchy of z, `decoder` the likelihood of x.
 """
 
@@ -85,6 +88,7 @@ class CVAE(Surrogate):
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
     default_draws = 100
     leaves_out = True
+    with_missing = ("reals", "nonnegative")
     posterior_draws = 32
 
     def __init__(self, law: Law, config: CVAEConfig) -> None:

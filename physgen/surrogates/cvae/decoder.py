@@ -13,7 +13,7 @@ One stage is the factorised decoder of the plain VAE, which cannot carry short-r
 at all.
 
 Real x is decoded as independent Gaussians given h, nonnegative x as independent hurdles
-(:mod:`physgen.nn.hurdle`).
+(:mod:`physgen.nn.hurdle`); of both, components that are missing are left out.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ class Diffusion(Surrogate):
     Config = DiffusionConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
     leaves_out = True
+    with_missing = ("reals",)
     inference_options: ClassVar[tuple[str, ...]] = (
         "sampler", "steps", "eta", "estimator", "trace",
     )  # fmt: skip

@@ -81,14 +81,17 @@ class Denoiser(nn.Module):
         self.law = law
         channels, *grid = field_shape(law)
         self.spins = law.support == "spins"
-        self.field = ((1 + self.spins) * channels, *grid)
+        self.field = ((1 + self.spins + law.missing) * channels, *grid)
         condition = len(law.prior) + given
         self.net = UNet(law, self.field[0], channels, condition + 3, preset)
         if not self.spins:
             self.prior = FiLM(condition, channels)
 
-    def forward(self, z: Tensor, log_snr: Tensor, c: Tensor) -> Tensor:
-        """x̂ of z (B, *x_shape) at λ (B,) given c (B, D), (B, *x_shape)."""
+    def forward(self, z: Tensor, log_snr: Tensor, c: Tensor, part: Tensor | None = None) -> Tensor:
+        """x̂ of z (B, *x_shape) at λ (B,) given c (B, D), (B, *x_shape).
+
+        Where components may be missing, F is told which are there: `part` (B, *x_shape).
+        """
         alpha, sigma = alpha_sigma(log_snr)
         condition = torch.cat([c, torch.stack([log_snr / 8, alpha, sigma], 1)], 1)
         alpha, sigma = rows_like(alpha, z), rows_like(sigma, z)
@@ -97,7 +100,11 @@ class Denoiser(nn.Module):
             return torch.tanh(odds + self._net(torch.stack([z, odds.tanh()], 1), z, condition))
         m, s = self.moments(c)
         v = alpha**2 * s**2 + sigma**2
-        f = self._net((z - alpha * m) / v.sqrt(), z, condition)
+        seen = (z - alpha * m) / v.sqrt()
+        if self.law.missing:
+            there = torch.ones_like(z) if part is None else part.to(z.dtype)
+            seen = torch.cat([(seen * there).flatten(1), there.flatten(1)], 1)
+        f = self._net(seen, z, condition)
         return (alpha * s**2 * z + sigma**2 * m) / v + sigma * s / v.sqrt() * f
 
     def _net(self, seen: Tensor, like: Tensor, condition: Tensor) -> Tensor:

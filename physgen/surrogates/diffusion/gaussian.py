@@ -125,8 +125,8 @@ class GaussianKernel(nn.Module):
             return self.bound(given, many, noise, draws, parts, parts)
         if part is not None and not part.all():
             raise UsageError(
-                f"estimator {config.estimator}: not for x with components that others tell; use "
-                "the bound"
+                f"estimator {config.estimator}: not for x with components that others tell or "
+                "that are missing; use the bound"
             )
         if config.estimator == "path":
             normal = noise.normal(draws, steps + 1, *x.shape[1:]).flatten(0, 1)
@@ -234,8 +234,9 @@ class GaussianKernel(nn.Module):
         """The denoiser with a λ for each row, `BATCH` rows at once."""
 
         def denoise(z: Tensor, log_snr: Tensor) -> Tensor:
-            z = z if kept is None else z * kept
-            parts = zip(z.split(BATCH), log_snr.split(BATCH), c.split(BATCH), strict=True)
+            rows = [z if kept is None else z * kept, log_snr, c]
+            rows += [] if kept is None or not self.law.missing else [kept]
+            parts = zip(*(v.split(BATCH) for v in rows), strict=True)
             return torch.cat([self.denoiser(*part) for part in parts])
 
         return denoise
@@ -243,4 +244,9 @@ class GaussianKernel(nn.Module):
     def _at_one(self, c: Tensor, kept: Tensor | None = None) -> Denoise:
         """The denoiser with one λ for all rows."""
         seen = 1 if kept is None else kept
-        return lambda z, log_snr: self.denoiser(z * seen, log_snr.expand(len(z)), c)
+
+        def denoise(z: Tensor, log_snr: Tensor) -> Tensor:
+            told = [] if kept is None or not self.law.missing else [kept.expand_as(z)]
+            return self.denoiser(z * seen, log_snr.expand(len(z)), c, *told)
+
+        return denoise
