@@ -28,7 +28,7 @@ from physgen.surrogates.graph import compared, draw_with, noise_columns
 from simulators.base import Array
 from simulators.prior import Box
 
-ROWS, DRAWN, SECONDS = 2000, 1000, 3.0
+ROWS, DRAWN, SECONDS = 2000, 1000, 1.5
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], Mapping[str, Any]]] = {
     "autoregressive, spins": ("spins", "autoregressive", {}, {}),
     "cvae, spins": ("spins", "cvae", {}, {}),
@@ -104,7 +104,7 @@ def measured(label: str, data: physgen.Dataset, folder: Path) -> list[str]:
     feed |= {n: draws[n]((DRAWN, k), dtype=np.float32) for n, k in columns.items()}
     one = onnxruntime.SessionOptions()
     one.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), one)
+    session = onnxruntime.InferenceSession(str(path), one, providers=["CPUExecutionProvider"])
     feed = {i.name: feed[i.name] for i in session.get_inputs()}
 
     def fresh() -> Array:
