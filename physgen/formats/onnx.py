@@ -66,6 +66,6 @@ def write(
     to = f"to {found.largest:.1g} of the spread" if found.largest else "bit for bit"
     others = f", but for {found.others} by a rounding" if found.others else ""
     return (
-        f"{len(content) / 1e6:.2g} MB, a row takes {' and '.join(takes)}; on {found.rows} rows "
-        f"onnxruntime draws what torch does, {to}{others}"
+        f"a row takes {' and '.join(takes)}; in onnxruntime {found.rows} rows are those of torch, "
+        f"{to}{others}; {len(content) / 1e6:.2g} MB"
     )

@@ -227,7 +227,9 @@ def checked(data: bytes, surrogate: Surrogate, columns: Mapping[NoiseLaw, int]) 
         UsageError: it does not run there, or draws another x.
     """
     try:
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         names = {i.name for i in session.get_inputs()}
         pairs = []
         for rows in BATCHES:

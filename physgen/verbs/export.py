@@ -66,8 +66,8 @@ def export(
         given = what_is_written(format, writer, data, family=family, **use)
         told = writer.write(given, path, force=force, progress=progress, **own)
     seconds, name = time.monotonic() - begun, getattr(data, "path", data) or "memory"
-    told = plural(told, "row") if isinstance(told, int) else told
-    return Exported(path, f"{out}: {told} of {name} in {seconds:.1f} s")
+    line = f"{plural(told, 'row')} of {name}" if isinstance(told, int) else f"{name}: {told}"
+    return Exported(path, f"{out}: {line} in {seconds:.1f} s")
 
 
 def what_is_written(format: str, writer: Any, data: Any, **options: Any) -> Any:
