@@ -105,14 +105,12 @@ def measured(label: str, data: physgen.Dataset, folder: Path) -> list[str]:
     one = onnxruntime.SessionOptions()
     one.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), one, providers=["CPUExecutionProvider"])
-    feed = {i.name: feed[i.name] for i in session.get_inputs()}
 
     def fresh() -> Array:
         numbers = {n: draws[n]((DRAWN, k), dtype=np.float32) for n, k in columns.items()}
-        return session.run(["x"], feed | {n: v for n, v in numbers.items() if n in feed})[0]
+        return session.run(["x"], feed | numbers)[0]
 
-    full = {n: torch.from_numpy(v) for n, v in feed.items() if n != "theta"}
-    same: Any = {n: full.get(n, torch.zeros(DRAWN, k)) for n, k in columns.items()}
+    same: Any = {n: torch.from_numpy(v) for n, v in feed.items() if n != "theta"}
     ours = draw_with(model, torch.from_numpy(theta), same).numpy()
     found = compared(ours, session.run(["x"], feed)[0])
     return [
