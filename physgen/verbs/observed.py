@@ -230,6 +230,7 @@ class ObservedTable(Dataset):
         with self._table() as table:
             x = self._x(table, place, start, stop)
             theta = together(table, place.theta, start, stop) if place.theta else None
+            theta = theta if theta is None else theta.reshape(len(x), -1)
         return Rows(x, theta)
 
     def _x(self, table: Table, place: Place, start: int, stop: int) -> Array:
@@ -314,7 +315,7 @@ def theta_in(shapes: Mapping[str, tuple[int, ...]], law: Law | None, rows: int) 
     names = () if law is None else law.prior.names
     if names and shapes.get("theta") == (rows, len(names)):
         return ("theta",)
-    if len(names) > 1 and all(shapes.get(name) == (rows,) for name in names):
+    if names and all(shapes.get(name) == (rows,) for name in names):
         return names
     return ()
 
