@@ -1,9 +1,10 @@
 """Simulation-based inference for physics simulators, scored against the exact answer.
 
 The verbs simulate, inspect, fit, sample, infer, validate, calibrate, compare, report, import,
-export and demo take objects or files, and return what the next one takes; with ``out=`` they write
-it, too. `read` and `load` bring a dataset's rows and a surrogate into memory, `as_simulator` makes
-of one a simulator for other packages, `as_prior` of its prior a distribution. Nothing heavy is
+export, merge and demo take objects or files, and return what the next one takes; with ``out=``
+they write it, too. `dataset_of` makes a dataset of arrays that there are. `read` and `load` bring
+a dataset's rows and a surrogate into memory, `as_simulator` makes of one a simulator for other
+packages, `as_prior` of its prior a distribution. Nothing heavy is
 imported before it is used.
 """
 
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
     from physgen.verbs.calibrate import calibrate
     from physgen.verbs.compare import compare
+    from physgen.verbs.dataset_of import dataset_of
     from physgen.verbs.demo import demo
     from physgen.verbs.export import export
     from physgen.verbs.fit import fit
     from physgen.verbs.import_ import import_
     from physgen.verbs.infer import infer
     from physgen.verbs.inspect import inspect
+    from physgen.verbs.merge import merge
     from physgen.verbs.opening import load, save
     from physgen.verbs.products import Page, Scores
     from physgen.verbs.report import report
@@ -37,7 +40,7 @@ __version__ = "0.1.0"
 
 VERBS = (
     "simulate", "fit", "sample", "infer", "validate", "calibrate", "compare", "report", "inspect",
-    "import_", "export", "demo",
+    "import_", "export", "merge", "demo",
 )  # fmt: skip
 HOMES = {verb: f"physgen.verbs.{verb}" for verb in VERBS} | {
     "Dataset": "physgen.dataset",
@@ -48,6 +51,7 @@ HOMES = {verb: f"physgen.verbs.{verb}" for verb in VERBS} | {
     "Surrogate": "physgen.surrogates.base",
     "as_prior": "physgen.sbi.prior",
     "as_simulator": "physgen.sbi.simulator",
+    "dataset_of": "physgen.verbs.dataset_of",
     "load": "physgen.verbs.opening",
     "read": "physgen.dataset",
     "read_arrays": "physgen.dataset",
@@ -67,6 +71,7 @@ __all__ = [
     "as_simulator",
     "calibrate",
     "compare",
+    "dataset_of",
     "demo",
     "export",
     "fit",
@@ -74,6 +79,7 @@ __all__ = [
     "infer",
     "inspect",
     "load",
+    "merge",
     "read",
     "read_arrays",
     "report",

@@ -1,9 +1,9 @@
 """The command line: a click command for each verb of the package, made from its signature.
 
 Positional parameters become arguments, keyword-only ones options; types, defaults and help come
-from the annotations and the docstring. ``simulate`` and ``fit`` are groups of commands, one for
-each simulator or family, whose own options are read from its class in the same way, a user's own
-class included.
+from the annotations and the docstring. ``simulate``, ``fit`` and ``import`` are groups of
+commands, one for each simulator, family or format, whose own options are read in the same way,
+those of a user's own class included.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import click
 
 import physgen
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
-from physgen.registry import Kind, find, targets
+from physgen.formats import IMPORTS, offers, room
+from physgen.registry import COMMAND, Kind, find, targets
+from physgen.runtime.kinds import has_text, members, parsed, spelt, worded
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
 from physgen.runtime.terminal import printable
 from physgen.verbs.products import Product
@@ -64,20 +67,35 @@ def free_law(text: str) -> Any:
     return found
 
 
-class RowRange(click.ParamType[slice]):
-    """``start:stop``, either of which may be left out."""
+class Spelt(click.ParamType[Any]):
+    """A value of a kind that text can tell: a list with commas, rows, a choice, a union.
 
-    name = "START:STOP"
+    Args:
+        kind: what annotates the option.
+    """
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> slice:
-        """The slice."""
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        self.name = self.metavar = spelling(kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value."""
         try:
-            start, stop = (int(v) if v else None for v in str(value).split(":"))
-        except ValueError:
-            self.fail(f"expected START:STOP, as in 0:10, got {value!r}", param, ctx)
-        return slice(start, stop)
+            return parsed(self.kind, value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def spelling(kind: Any) -> str:
+    """How help shows what may be written."""
+    names = {slice: "START:STOP", int: "INTEGER", float: "FLOAT", bool: "BOOLEAN", str: "TEXT"}
+    kinds = [k for k in members(kind) if k is not types.NoneType]
+    if len(kinds) > 1:
+        return "|".join(map(spelling, kinds))
+    if isinstance(kinds[0], type) and issubclass(kinds[0], Enum):
+        return f"[{'|'.join(map(spelt, kinds[0]))}]"
+    items = [spelling(k) for k in get_args(kinds[0]) if k is not ...]
+    return ",".join([*items, "..."] if len(items) == 1 else items) or names.get(kinds[0], "VALUE")
 
 
 def click_type(annotation: Any) -> tuple[Any, bool]:
@@ -86,25 +104,36 @@ def click_type(annotation: Any) -> tuple[Any, bool]:
     Raises:
         TypeError: an annotation that no option can have.
     """
-    if get_origin(annotation) in (Union, types.UnionType):
-        kinds = [a for a in get_args(annotation) if a is not type(None)]
-        annotation = Path if Path in kinds else kinds[0]
-    if get_origin(annotation) is Literal:
-        return click.Choice(get_args(annotation)), False
-    if get_origin(annotation) is Mapping:
-        number = get_args(annotation)[1] is float
+    kinds = [k for k in members(annotation) if k is not types.NoneType]
+    kind = Path if Path in kinds else kinds[0]
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind)), False
+    if get_origin(kind) is Mapping:
+        number = get_args(kind)[1] is float
         return Pair(float, "NAME=VALUE") if number else Pair(free_law, "NAME=LAW"), True
-    if annotation == Sequence[Path]:
-        return click.Path(path_type=Path), True
-    if annotation is slice:
-        return RowRange(), False
-    if annotation is Path:
-        return click.Path(path_type=Path), False
-    if annotation in (int, float, str, bool):
-        return annotation, False
-    if annotation is REQUIRED:
+    if kind is Path or kind == Sequence[Path]:
+        return click.Path(path_type=Path), kind is not Path
+    if kind is REQUIRED:
         return str, False
-    raise TypeError(f"no option can have the type {annotation}")
+    if kinds in ([int], [float], [str], [bool]):
+        return kind, False
+    if has_text(annotation):
+        return Spelt(annotation), False
+    raise TypeError(f"no option can have the type {type_in_words(annotation)}")
+
+
+def type_in_words(kind: Any) -> str:
+    """An annotation as it is written."""
+    return kind.__qualname__ if isinstance(kind, type) else str(kind)
+
+
+def unspeakable(option: Option) -> bool:
+    """Whether an option can be given in Python alone."""
+    try:
+        click_type(option.type)
+    except TypeError:
+        return True
+    return False
 
 
 def parameter(option: Option, positional: bool) -> click.Parameter:
@@ -116,12 +145,14 @@ def parameter(option: Option, positional: bool) -> click.Parameter:
     flag = f"--{option.name.removesuffix('_').replace('_', '-')}"
     names = [option.name, *([SHORT[option.name]] if option.name in SHORT else []), flag]
     if kind is bool:
-        switch = f"{flag}/--no-{flag[2:]}" if option.default else flag
+        either = option.default or types.NoneType in members(option.type)
+        switch = f"{flag}/--no-{flag[2:]}" if either else flag
         return click.Option(
             [option.name, switch], is_flag=True, default=option.default, help=option.help
         )
     required = option.default is REQUIRED or option.name == "out"  # a command keeps what it makes
     has_default = not required and option.default not in (None, "")
+    default: Any = worded(option.default) if isinstance(kind, Spelt) else option.default
     return click.Option(
         names,
         type=kind,
@@ -129,8 +160,8 @@ def parameter(option: Option, positional: bool) -> click.Parameter:
         required=required,
         show_default=has_default,
         help=option.help,
-        metavar="PATH" if isinstance(kind, click.Path) else None,
-        **({"default": option.default} if has_default else {}),
+        metavar=getattr(kind, "metavar", "PATH" if isinstance(kind, click.Path) else None),
+        **({"default": default} if has_default else {}),
     )
 
 
@@ -149,11 +180,19 @@ def command(
     parameters = inspect.signature(verb).parameters.values()
     positional = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
     own = [o for o in options(verb) if o.name not in bound]
-    extra = [o for cls in more for o in options(cls)]
+    every = [o for cls in more for o in options(cls)]
+    extra = [o for o in every if not unspeakable(o)]
+    silent = [o for o in every if unspeakable(o)]
+    if needed := [o for o in silent if o.default is REQUIRED]:
+        raise UsageError(
+            f"{name}: option {needed[0].name!r} is of type {type_in_words(needed[0].type)}, which "
+            "text cannot tell; give it a default, or a type such as float or tuple[float, ...]"
+        )
     names = [o.name for o in [*own, *extra]]
     if clash := [option for option in names if names.count(option) > 1]:
         raise UsageError(f"{name}: an option of its own must not be called {clash[0]!r}")
     about = summary(more[-1] if more else verb)
+    shown = (example(more[-1]) if more else "") or adapted(example(verb), name, bound)
     return click.Command(
         name,
         params=[
@@ -161,11 +200,17 @@ def command(
             *(parameter(o, False) for o in extra),
             *shared_options(),
         ],
-        callback=callback_of(verb, bound, {o.name: o.default for o in extra}),
-        help=about,
+        callback=callback_of(verb, bound, own, extra),
+        help=about + in_python_alone(silent),
         short_help=about.partition("\n")[0],
-        epilog=f"\b\nExample:\n  {adapted(example(verb), name, bound)}",
+        epilog=f"\b\nExample:\n  {shown}",
     )
+
+
+def in_python_alone(silent: Sequence[Option]) -> str:
+    """What help says of options that text cannot tell."""
+    names = ", ".join(o.name for o in silent)
+    return f"\n\nIn Python alone, and here at their defaults: {names}." if names else ""
 
 
 def adapted(text: str, name: str, bound: Mapping[str, str]) -> str:
@@ -184,14 +229,19 @@ def shared_options() -> list[click.Parameter]:
 
 
 def callback_of(
-    verb: Callable[..., Product], bound: Mapping[str, str], defaults: Mapping[str, Any]
+    verb: Callable[..., Product],
+    bound: Mapping[str, str],
+    own: Sequence[Option],
+    extra: Sequence[Option],
 ) -> Callable[..., None]:
     """Call a verb, print its result, and turn its errors into one line and an exit code."""
+    pairs = {o.name for o in (*own, *extra) if get_origin(members(o.type)[0]) is Mapping}
+    defaults = {o.name: o.default for o in extra}
 
     def callback(quiet: bool, verbose: bool, debug: bool, **given: Any) -> None:
         level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
         logging.getLogger("physgen").setLevel(level)
-        given = {k: dict(v) if is_pairs(v) else v for k, v in given.items()}
+        given = {k: (dict(v) or None) if k in pairs else v for k, v in given.items()}
         chosen = {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
         try:
             product = verb(**bound, **chosen)
@@ -204,11 +254,6 @@ def callback_of(
             fail(error)
 
     return callback
-
-
-def is_pairs(value: Any) -> bool:
-    """Whether a value came from an option of pairs that may be repeated."""
-    return isinstance(value, tuple) and not any(isinstance(v, Path) for v in value)
 
 
 def fail(error: BaseException) -> NoReturn:
@@ -227,41 +272,76 @@ class Named(click.Group):
     Args:
         verb: the function.
         kind: what its first argument names.
-        more: classes whose options its commands take, given the named class.
+        more: classes or functions whose options its commands take, given a name.
+        listed: whether a name is one of those that the verb takes.
     """
 
     def __init__(
-        self, verb: Callable[..., Product], kind: Kind, more: Callable[[Any], list[Any]]
+        self,
+        verb: Callable[..., Product],
+        kind: Kind,
+        more: Callable[[str], list[Any]],
+        listed: Callable[[str], bool] = lambda name: True,
     ) -> None:
         text = summary(verb)
         super().__init__(
-            verb.__name__,
+            verb.__name__.removesuffix("_"),
             help=text,
             short_help=text.partition("\n")[0],
             epilog=f"\b\nExample:\n  {example(verb)}",
             subcommand_metavar=f"{kind[:-1].upper()} [OPTIONS]",
         )
-        self.verb, self.kind, self.more = verb, kind, more
+        self.verb, self.kind, self.more, self.listed = verb, kind, more, listed
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The registered names."""
-        return sorted(targets(self.kind))
+        return sorted(filter(self.listed, targets(self.kind)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name."""
         first = next(iter(inspect.signature(self.verb).parameters))
         try:
-            more = self.more(find(self.kind, cmd_name))
+            more = self.more(cmd_name)
             return command(self.verb, cmd_name, {first: cmd_name}, *more)
         except (PhysgenError, TypeError) as error:
             fail(error)
 
 
-def of_family(family: Any) -> list[Any]:
+class Simulators(Named):
+    """The commands of `simulate`; options alone mean that of an external program."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the program's command before options that come first."""
+        first = args[0] if args else ""
+        if first.startswith("-") and first not in ctx.help_option_names:
+            args = ["command", *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The registered names, and that of an external program."""
+        return sorted(["command", *super().list_commands(ctx)])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        return super().get_command(ctx, COMMAND if cmd_name == "command" else cmd_name)
+
+
+def of_simulator(name: str) -> list[Any]:
+    """The class whose options `simulate` takes."""
+    return [find("simulators", name)]
+
+
+def of_family(name: str) -> list[Any]:
     """The classes whose options `fit` takes."""
+    family = find("surrogates", name)
     from physgen.training import Training
 
     return [Training, family.Config]
+
+
+def of_format(name: str) -> list[Any]:
+    """The function whose options `import` takes."""
+    return [room("import", name, IMPORTS).open_foreign]
 
 
 class Verbs(click.Group):
@@ -303,10 +383,11 @@ def main() -> None:
 
 
 main.epilog = "\b\nExample:\n  physgen demo -o demo/"
-main.add_command(Named(physgen.simulate, "simulators", lambda simulator: [simulator]))
+main.add_command(Simulators(physgen.simulate, "simulators", of_simulator))
 main.add_command(Named(physgen.fit, "surrogates", of_family))
+main.add_command(Named(physgen.import_, "formats", of_format, lambda name: offers(name, IMPORTS)))
 for verb in physgen.VERBS:
-    if verb not in ("simulate", "fit"):
+    if verb not in ("simulate", "fit", "import_"):
         main.add_command(command(getattr(physgen, verb), verb.removesuffix("_")))
 
 

@@ -8,16 +8,21 @@ again, for its exact truth and its observables, where it can be found.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
-from physgen.registry import find, name_of, registered
-from physgen.runtime.options import build, options, resolved
+from physgen.registry import COMMAND, find, name_of, registered
+from physgen.runtime.kinds import plain
+from physgen.runtime.options import build, kept_options, options
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Simulator, Support, Symmetry
 from simulators.prior import Box, Prior
+
+if TYPE_CHECKING:
+    from simulators.command import Command
 
 __all__ = ["Law", "require_prior"]
 
@@ -41,7 +46,7 @@ class Law:
 
     Attributes:
         simulator: name of the simulator, as the registry knows it.
-        options: all its options, defaults included.
+        options: all its options as JSON data, defaults included.
         prior: prior over θ (the simulator's own, or one with other laws of some parameters).
         x_shape: shape of one x.
         support: the values that x can take.
@@ -109,7 +114,7 @@ class Law:
     @classmethod
     def of(
         cls,
-        what: str | type[Simulator] | Simulator,
+        what: str | type[Simulator | Command] | Simulator | Command,
         options: Mapping[str, Any] | None = None,
         prior: Prior | Mapping[str, Any] | None = None,
     ) -> Law:
@@ -128,20 +133,23 @@ class Law:
         given = dict(options or {})
         name = what if isinstance(what, str) else name_of("simulators", class_of(what))
         if not isinstance(what, str | type):
-            refuse_changed(what, cls._build(name, options_of(what)))
-            given = options_of(what) | given
+            kept = kept_options(class_of(what), name, options_of(what))
+            refuse_changed(what, cls._build(name, kept))
+            given = kept | given
+        kept = kept_options(find("simulators", name), name, given)
         simulator = cls._build(name, given)
+        if is_dataclass(simulator):  # it may keep them in another form
+            kept = kept_options(type(simulator), name, options_of(simulator))
         try:
             declared.observables(simulator)
-            require_prior(simulator.prior)
             return cls(
                 simulator=name,
-                options=resolved(find("simulators", name), given),
-                prior=simulator.prior.with_laws(prior),
-                x_shape=tuple(simulator.x_shape),
+                options=kept,
+                prior=prior_under(simulator, prior),
+                x_shape=declared.x_shape(simulator),
                 support=declared.support(simulator),
                 symmetries=declared.symmetries(simulator),
-                levels=int(declared.levels(simulator)),
+                levels=declared.levels(simulator),
                 dtype=declared.dtype(simulator) or "float32",
                 missing=declared.missing(simulator),
             )
@@ -170,13 +178,17 @@ class Law:
         choose what code runs.
 
         Args:
-            trusted: name of a simulator outside the registry that the caller vouches for.
+            trusted: name of a simulator outside the registry that the caller vouches for; of an
+                external program its command, as the law has it.
 
         Raises:
             UsageError: a trusted name that is not this law's simulator, or that cannot be built.
         """
-        if trusted not in (None, self.simulator):
-            raise UsageError(f"simulator: expected {self.simulator}, got {trusted}")
+        code = self.simulator
+        if code == COMMAND:
+            code = str(self.options.get("command"))
+        if trusted not in (None, code):
+            raise UsageError(f"simulator: expected {code!r}, got {trusted!r}")
         known = trusted or registered("simulators", self.simulator)
         return self.build() if known else None
 
@@ -188,8 +200,7 @@ class Law:
         """
         if not registered("simulators", self.simulator):
             raise UsageError(f"{self.simulator}: not registered, so its options cannot be changed")
-        whole = {k: int(v) if float(v).is_integer() else v for k, v in options.items()}
-        return replace(Law.of(self.simulator, {**self.options, **whole}), prior=self.prior)
+        return replace(Law.of(self.simulator, {**self.options, **options}), prior=self.prior)
 
     def to_json(self) -> dict[str, Any]:
         """The law as JSON data; levels, dtype and missing where they are not as usual."""
@@ -224,7 +235,26 @@ class Law:
             raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error
 
 
-def class_of(what: type[Simulator] | Simulator) -> type[Any]:
+def prior_under(simulator: Simulator, laws: Prior | Mapping[str, Any] | None) -> Prior:
+    """The prior of a simulator with other laws of some parameters, or of all if it has names only.
+
+    Raises:
+        ValueError: a parameter that it does not have, one without a law, or what is no law.
+    """
+    names = declared.theta_names(simulator)
+    if not names:
+        require_prior(simulator.prior)
+        return simulator.prior.with_laws(laws)
+    given = laws if isinstance(laws, Mapping) else [p.name for p in laws.every] if laws else ()
+    if missing := [name for name in names if name not in given]:
+        raise ValueError(
+            f"prior: no law of {', '.join(missing)}; give one, as in --prior {missing[0]}=0:1, or "
+            f"a value, as in --fix {missing[0]}=1"
+        )
+    return Box(**dict.fromkeys(names, (0, 1))).with_laws(laws)
+
+
+def class_of(what: type[Any] | object) -> type[Any]:
     """The class of a simulator.
 
     Raises:
@@ -239,7 +269,7 @@ def class_of(what: type[Simulator] | Simulator) -> type[Any]:
     return cls
 
 
-def refuse_changed(simulator: Simulator, again: Simulator) -> None:
+def refuse_changed(simulator: Simulator | Command, again: Simulator) -> None:
     """Refuse a simulator that its options do not make again, for its files would be of another.
 
     Args:
@@ -249,18 +279,18 @@ def refuse_changed(simulator: Simulator, again: Simulator) -> None:
     Raises:
         UsageError: they differ in an option or in what they declare.
     """
-    names = [o.name for o in options(type(simulator))]
-    for name in (
-        *names,
-        "prior",
-        "x_shape",
-        "support",
-        "symmetries",
-        "levels",
-        "dtype",
-        "missing",
-    ):
-        one, other = (getattr(s, name, None) for s in (simulator, again))
+    told: dict[str, Callable[[Any], Any]] = {
+        "prior": lambda s: getattr(s, "prior", None),
+        "x_shape": declared.x_shape,
+        "support": declared.support,
+        "symmetries": declared.symmetries,
+        "levels": declared.levels,
+        "dtype": declared.dtype,
+        "missing": declared.missing,
+    }
+    told |= {o.name: partial(option_of, name=o.name) for o in options(type(simulator))}
+    for name, read in told.items():
+        one, other = read(simulator), read(again)
         if one != other:
             raise UsageError(
                 f"{type(simulator).__name__}: its {name} is {one!r}, and one that is built of its "
@@ -268,7 +298,16 @@ def refuse_changed(simulator: Simulator, again: Simulator) -> None:
             )
 
 
-def options_of(simulator: Simulator) -> dict[str, Any]:
+def option_of(simulator: Simulator | Command, name: str) -> Any:
+    """An option that a simulator keeps, as JSON data where they have it."""
+    value = getattr(simulator, name, None)
+    try:
+        return plain(value)
+    except (TypeError, ValueError):
+        return repr(value)
+
+
+def options_of(simulator: Simulator | Command) -> dict[str, Any]:
     """The options that a simulator was made with, of its attributes.
 
     Raises:

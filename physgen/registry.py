@@ -21,11 +21,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from physgen.errors import UsageError
+from physgen.runtime.kinds import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["KINDS", "class_path", "find", "name_of", "registered", "require_own_name", "targets"]
+__all__ = [
+    "BUILT_IN",
+    "COMMAND",
+    "KINDS",
+    "class_path",
+    "find",
+    "name_of",
+    "registered",
+    "require_own_name",
+    "targets",
+]
 
 Kind = Literal["simulators", "surrogates", "formats", "imported"]
 KINDS: tuple[Kind, ...] = ("simulators", "surrogates", "formats")
@@ -49,13 +60,25 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "rbm": "physgen.surrogates.rbm:RBM",
     },
     "formats": {
+        "arrays": "physgen.formats.arrays",
         "arviz": "physgen.formats.arviz",
         "calochallenge": "physgen.formats.calochallenge",
+        "csv": "physgen.formats.tables.text",
+        "netcdf": "physgen.formats.tables.netcdf",
+        "npz": "physgen.formats.tables.npz",
+        "onnx": "physgen.formats.onnx",
+        "parquet": "physgen.formats.tables.parquet",
+        "root": "physgen.formats.tables.root",
+        "safetensors": "physgen.formats.safetensors",
     },
     "imported": {
         "calochallenge": "simulators.shower.imported:ImportedShowers",
     },
 }
+
+COMMAND = "simulators.command:Command"
+"""An external program as a simulator. It has no name in the tables, so that no file can make it
+run: what a law in a file is built of without the caller's word stands there."""
 
 
 def targets(kind: Kind) -> dict[str, str]:
@@ -66,7 +89,7 @@ def targets(kind: Kind) -> dict[str, str]:
 
 def registered(kind: Kind, name: str) -> str | None:
     """What a registered name stands for, or None; a search of all packages only if it must be."""
-    return BUILT_IN[kind].get(name) or targets(kind).get(name)
+    return BUILT_IN[kind].get(name) or (None if ":" in name else targets(kind).get(name))
 
 
 def find(kind: Kind, name: str) -> Any:
@@ -83,9 +106,11 @@ def find(kind: Kind, name: str) -> Any:
     target = known or name
     module, colon, attribute = target.partition(":")
     if not (colon or known):
+        if Path(name).is_file():
+            raise UsageError(f"{kind}: {name} is a file; the name of one of them comes first")
         raise UsageError(
             f"{kind}: unknown {name!r}; expected one of {', '.join(sorted(targets(kind)))}, "
-            "or package.module:Class"
+            f"or package.module:Class{near(name, targets(kind))}"
         )
     try:
         with current_folder_on_path():

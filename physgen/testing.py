@@ -66,15 +66,23 @@ def check_simulator(simulator: Simulator) -> list[str]:
 
 def declarations(simulator: Simulator) -> Iterator[str]:
     """Complaints about what a simulator says of itself."""
-    shape = getattr(simulator, "x_shape", None)
-    if not isinstance(shape, tuple) or not shape or not all(isinstance(n, int) for n in shape):
-        yield f"x_shape: expected a tuple of integers, got {shape!r}"
+    try:
+        shape = declared.x_shape(simulator)
+    except (AttributeError, TypeError, ValueError):
+        shape = ()
+    if not shape:
+        given = getattr(simulator, "x_shape", None)
+        yield f"x_shape: expected a tuple of integers, got {given!r}"
         return
     if declared.support(simulator) not in SUPPORTS:
         yield f"support: expected one of {SUPPORTS}, got {declared.support(simulator)!r}"
     if declared.support(simulator) == "levels":
-        levels = getattr(simulator, "levels", None)
-        if not isinstance(levels, int) or not 2 <= levels <= MOST_LEVELS:
+        try:
+            few = not 2 <= declared.levels(simulator) <= MOST_LEVELS
+        except ValueError:
+            few = True
+        if few:
+            levels = getattr(simulator, "levels", None)
             yield f"levels: expected an integer from 2 to {MOST_LEVELS}, got {levels!r}"
         if "flip" in declared.symmetries(simulator):
             yield "symmetries: flip is a change of sign, which levels do not have"
@@ -95,16 +103,17 @@ def samples(simulator: Simulator) -> Iterator[str]:
     x, other = draw(theta, 2), draw(theta, 3)
     if manners.changes_theta:
         yield "sample: changes the caller's theta"
-    if x.shape != (7, *simulator.x_shape):
-        yield f"sample: expected shape {(7, *simulator.x_shape)}, got {x.shape}"
+    shape = declared.x_shape(simulator)
+    if x.shape != (7, *shape):
+        yield f"sample: expected shape {(7, *shape)}, got {x.shape}"
         return
     one = draw(theta[:1], 2).shape
-    if one != (1, *simulator.x_shape):
-        yield f"sample: of one row, expected shape {(1, *simulator.x_shape)}, got {one}"
+    if one != (1, *shape):
+        yield f"sample: of one row, expected shape {(1, *shape)}, got {one}"
     if not np.isfinite(x).all():
         yield "sample: x is not finite"
         return
-    if not manners.reproducible:
+    if manners.reproducible is False:
         yield "sample: the same theta and the same rng give another x; draw from rng alone"
     if np.array_equal(x, other):
         yield "sample: another rng gives the same x; draw from rng"
@@ -133,7 +142,7 @@ def densities(simulator: Simulator) -> Iterator[str]:
     theta = simulator.prior.sample(LOOKED_AT, np.random.default_rng(1))
     name, support = type(simulator).__name__, declared.support(simulator)
     x = drawn(simulator, theta, np.random.default_rng(2), name)
-    law = Law(name, simulator.prior, simulator.x_shape, support)
+    law = Law(name, simulator.prior, declared.x_shape(simulator), support)
     x = x.astype(declared.dtype(simulator) or float_type(x))
     yield from (f"sample: {line}" for line in broken_assumptions(law, x))
 

@@ -28,14 +28,21 @@ attribute          meaning                                       absent means
 ``tractable``      whether this configuration's ``log_prob``     true if it has one
                    can be evaluated
 ``provenance``     how x is drawn, as JSON data, for the file    nothing to say
+``shard_rows``     rows that are made in one go, and kept if     about 1 MiB of x
+                   interrupted: few where a row takes long
+``theta_names``    names of θ, of a simulator without ``prior``: it has one
+                   the caller gives a law of each
 ``verify``         ``(theta, x) -> list[Verdict]``: does the     nothing to verify
                    data follow the law?
 =================  ============================================  ======================
+
+A row without x is NaN, or is told with its reason by :class:`RowsFailed`; if `sample` raises
+something else, all rows are drawn again, one by one, to find those that raise it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
@@ -113,6 +120,36 @@ class Verdict:
     detail: str
 
 
+class RowsFailed(Exception):
+    """What `sample` raises where it has x of some rows only: none is drawn again for that.
+
+    Args:
+        x: of all rows, (n, *x_shape), any numbers where there is none.
+        reasons: number of the row, 0 … n − 1 → why it has no x.
+
+    Raises:
+        ValueError: no such row, or none.
+    """
+
+    def __init__(self, x: Array, reasons: Mapping[int, str]) -> None:
+        self.x, self.reasons = x, dict(reasons)
+        super().__init__(f"{len(reasons)} of {len(x)} rows: {next(iter(reasons.values()), '')}")
+        if not reasons or not set(reasons) <= set(range(len(x))):
+            raise ValueError(f"reasons: expected rows 0 to {len(x) - 1}, got {list(reasons)}")
+
+    @property
+    def why(self) -> Array:
+        """The reason of each row, (n,) text, empty where there is x."""
+        why = np.full(len(self.x), "", dtype=object)
+        for row, reason in self.reasons.items():
+            why[row] = reason
+        return why
+
+
+class CannotRun(Exception):
+    """What `sample` raises where no row can be made, whatever θ: all ends there, in one line."""
+
+
 class Simulator(Protocol):
     """What every simulator has; see the head of this module for what it may have."""
 
@@ -166,6 +203,27 @@ class Fixed:
         return lambda theta, *args, **given: function(self._complete(theta), *args, **given)
 
 
+def x_shape(simulator: Simulator) -> tuple[int, ...]:
+    """Shape of one x, of whole numbers or of one.
+
+    Raises:
+        ValueError: what is no shape.
+    """
+    given: Any = simulator.x_shape
+    return tuple(_whole("x_shape", n) for n in (given if np.ndim(given) else (given,)))
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number, of any type.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer) or value % 1:
+        raise ValueError(f"{name}: expected whole numbers, got {value!r}")
+    return int(value)
+
+
 def support(simulator: Simulator) -> Support:
     """The values that x can take."""
     return getattr(simulator, "support", "reals")
@@ -178,12 +236,17 @@ def exact_log_z(simulator: Simulator) -> Callable[[Array], Array] | None:
 
 def levels(simulator: Simulator) -> int:
     """K, where x is one of the integers 0 … K − 1; 0 where it is not."""
-    return getattr(simulator, "levels", 0) if support(simulator) == "levels" else 0
+    given = getattr(simulator, "levels", 0) if support(simulator) == "levels" else 0
+    return _whole("levels", given)
 
 
 def dtype(simulator: Simulator) -> Literal["float32", "float64"] | None:
-    """The floating type in which x is to be kept; None where the data are to say."""
-    return getattr(simulator, "dtype", None)
+    """The floating type in which x is to be kept, by name; None where the data are to say."""
+    found: Any = getattr(simulator, "dtype", None)
+    try:
+        return found and np.dtype(found).name
+    except TypeError:  # a `Law` refuses it
+        return found
 
 
 def missing(simulator: Simulator) -> bool:
@@ -192,13 +255,30 @@ def missing(simulator: Simulator) -> bool:
 
 
 def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:
-    """Maps of x that leave p(x|θ) unchanged."""
-    return tuple(getattr(simulator, "symmetries", ()))
+    """Maps of x that leave p(x|θ) unchanged; one may stand alone.
+
+    Raises:
+        TypeError: what are no names.
+    """
+    found: Any = getattr(simulator, "symmetries", ()) or ()
+    if not isinstance(found, str | Iterable):
+        raise TypeError(f"symmetries: expected names, as in ('flip',), got {found!r}")
+    return tuple([found] if isinstance(found, str) else found)
 
 
 def provenance(simulator: Simulator) -> Mapping[str, Any]:
     """How x is drawn, as JSON data."""
     return dict(getattr(simulator, "provenance", {}))
+
+
+def shard_rows(simulator: Simulator) -> int | None:
+    """How many rows are made in one go; None where their size is to say."""
+    return getattr(simulator, "shard_rows", None)
+
+
+def theta_names(simulator: object) -> tuple[str, ...]:
+    """Names of the parameters of a simulator that has no prior of its own; empty of others."""
+    return () if hasattr(simulator, "prior") else tuple(getattr(simulator, "theta_names", ()))
 
 
 def observables(simulator: object) -> Mapping[str, Observable]:

@@ -86,15 +86,20 @@ def law_of(value: Any) -> Distribution | float:
     """What was given for a parameter, as a law or as a fixed value.
 
     Args:
-        value: (low, high); a frozen distribution of `scipy.stats`, or an object with its cdf, ppf
-            and logpdf; a number, to fix it; or text, as on the command line: ``0.2:0.6``,
-            ``loguniform:1e-3:1``, ``norm:0:0.1``, ``truncnorm:-2:2:loc=1``, ``0.5``.
+        value: (low, high); a frozen distribution of `scipy.stats`, its Normal, Uniform or
+            Logistic, or an object with cdf, ppf and logpdf; a number, to fix it; or text, as on
+            the command line: ``0.2:0.6``, ``loguniform:1e-3:1``, ``norm:0:0.1``,
+            ``truncnorm:-2:2:loc=1``, ``0.5``.
 
     Raises:
         ValueError: none of these, or arguments that the distribution does not take.
     """
     if isinstance(value, str):
         value = _parsed(value)
+    elif hasattr(value, "tolist"):
+        value = value.tolist()
+    elif hasattr(value, "icdf"):
+        value = _frozen(value)
     if getattr(getattr(value, "dist", None), "name", "") == "uniform":
         value = value.support()
     if isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value)):
@@ -116,6 +121,29 @@ def law_of(value: Any) -> Distribution | float:
             f"got quartiles {inner.tolist()}"
         )
     return value
+
+
+def _frozen(law: Any) -> Any:
+    """A distribution of scipy's newer kind, such as stats.Normal(mu=0), as a frozen one.
+
+    Raises:
+        ValueError: one that is not among those known.
+    """
+    from scipy import stats
+
+    name = type(law).__name__
+    if np.ndim(law.mean()):
+        raise ValueError(f"expected a law of one number, got {law!r}")
+    if name in ("Normal", "StandardNormal"):
+        return stats.norm(float(law.mean()), float(law.standard_deviation()))
+    if name == "Uniform":
+        return tuple(float(end) for end in law.support())
+    if name == "Logistic":
+        return stats.logistic()
+    raise ValueError(
+        "of scipy's new distributions expected Normal, Uniform or Logistic, got "
+        f"{name}; write a frozen one in small letters, such as stats.gamma(2)"
+    )
 
 
 def _is_number(value: Any) -> bool:

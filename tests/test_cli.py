@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import physgen
 from physgen.cli import command, main
+from physgen.formats import arrays
 from physgen.registry import find, targets
 from physgen.runtime.options import REQUIRED, options
 from physgen.surrogates.cvae import CVAEConfig
@@ -33,6 +34,7 @@ VERBS = {
     "report": physgen.report,
     "import": physgen.import_,
     "export": physgen.export,
+    "merge": physgen.merge,
     "demo": demo,
 }
 PRODUCTS = {
@@ -56,8 +58,12 @@ def leaf(name):
     found = main.commands[name]
     if not isinstance(found, click.Group):
         return found, []
-    child = {"simulate": "ising", "fit": "cvae"}[name]
-    classes = {"simulate": [Ising], "fit": [Training, CVAEConfig]}[name]
+    child = {"simulate": "ising", "fit": "cvae", "import": "arrays"}[name]
+    classes = {
+        "simulate": [Ising],
+        "fit": [Training, CVAEConfig],
+        "import": [arrays.open_foreign],
+    }[name]
     return found.get_command(click.Context(found), child), classes
 
 
@@ -69,8 +75,8 @@ def test_the_verbs_are_the_commands():
 def test_options_defaults_and_help_are_those_of_the_function(name):
     command, classes = leaf(name)
     expected = {o.name: o for target in (VERBS[name], *classes) for o in options(target)}
-    for bound in ("simulator",) if name == "simulate" else ("family",) if name == "fit" else ():
-        del expected[bound]
+    bound = {"simulate": "simulator", "fit": "family", "import": "format"}
+    expected.pop(bound.get(name), None)
     found = {p.name: p for p in command.params if p.name not in SHARED}
     assert set(found) == set(expected)
     for key, option in expected.items():
@@ -89,7 +95,7 @@ def test_help_carries_an_example_that_parses(name):
     assert {p.name for p in command.params} >= SHARED
     words = main.commands[name].epilog.splitlines()[-1].split()
     assert words[:2] == ["physgen", name]
-    command.make_context(name, words[3 if name in ("simulate", "fit") else 2 :])
+    command.make_context(name, words[3 if name in ("simulate", "fit", "import") else 2 :])
     assert run(name, "--help").exit_code == 0
 
 

@@ -232,7 +232,7 @@ def shapeless(paths):
 
 def test_a_public_name_means_one_thing_and_tells_its_shapes(tmp_path):
     paths = list((ROOT / "physgen").rglob("*.py"))
-    assert twice(paths) == {"write"}  # what a format offers, as files do
+    assert twice(paths) == {"open_foreign", "write"}  # what formats offer, and files do
     assert list(shapeless(paths)) == []
     (tmp_path / "a.py").write_text('def f(x: Array):\n    """Of x."""\n')  # the control
     (tmp_path / "b.py").write_text('def f(x: Array):\n    """Of x (n,)."""\nclass C: ...\n')

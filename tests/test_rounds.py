@@ -143,8 +143,8 @@ def test_options_of_rounds_need_a_posterior(given, message):
 
 
 def test_rows_and_parameters_that_a_posterior_lacks_are_refused(posterior):
-    with pytest.raises(UsageError, match="expected a posterior or its file, got Dataset"):
-        physgen.simulate("gaussian", theta_from=physgen.simulate("gaussian", n=3), n=3)
+    with pytest.raises(UsageError, match=r"expected a posterior, a table of theta.* got object"):
+        physgen.simulate("gaussian", theta_from=object(), n=3)
     with pytest.raises(UsageError, match="of rows 7 to 8 of what was observed, got 0"):
         physgen.simulate("gaussian", theta_from=posterior, row=0, n=3)
     with pytest.raises(UsageError, match="beta"):

@@ -596,7 +596,7 @@ def test_arviz_gets_chains_draws_and_observations(files, tmp_path):
         assert np.array_equal(file["sample_stats/lp"][..., 0].ravel(), arrays["log_prob"][0])
     with pytest.raises(DataError, match="is a physgen/1 file"):
         physgen.export(files / "test.h5", format="arviz", out=tmp_path / "q.nc")
-    with pytest.raises(UsageError, match="--binning is for showers"):
+    with pytest.raises(UsageError, match="arviz has no option 'binning'"):
         physgen.export(
             tmp_path / "p.h5", format="arviz", out=tmp_path / "q.nc", binning=tmp_path / "b.xml"
         )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
+import subprocess
+import sys
 import zipfile
+from dataclasses import replace
 
 import awkward as ak
 import h5netcdf
 import h5py
 import hypothesis.extra.numpy as hnp
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,11 +24,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import netcdf_file
 
+import physgen
+from physgen import formats
+from physgen.dataset import JoinedDataset, Meta, Rows, write, write_arrays
 from physgen.errors import DataError, UsageError
-from physgen.formats.tables import ArrayInfo, open_table
+from physgen.formats.tables import ArrayInfo, exportable, open_table
 from physgen.formats.tables import parquet as parquet_file
 from physgen.formats.tables import root as root_file
 from physgen.formats.tables import text as text_file
+from physgen.law import Law
+from simulators.prior import Box
 
 N, K = 53, 7
 RNG = np.random.default_rng(3)
@@ -169,6 +179,12 @@ def test_links_and_other_files_are_refused(tmp_path):
         open_table(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file["loop"]
+        file["one/two/deep"] = np.ones(3)
+        file["three"] = file["one/two"]
+    with pytest.raises(DataError, match="/three: groups within groups without end"):
+        open_table(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["three"], file["one"]
     for name in ("soft", "far"):
         refused(tmp_path / "a.h5", f"{name}: .*Link, not data in this file", name)
     for name in ("outside", "virtual"):
@@ -198,6 +214,12 @@ def test_declared_sizes_follow_from_stored_bytes(tmp_path):
     refused(tmp_path / "cut.npy", "declares 8128 bytes and holds 8120")
     (tmp_path / "a.npy").write_bytes(whole.replace(b"(1000,)", b"(-100,)"))
     refused(tmp_path / "a.npy", r"cannot be read as npy: .*its shape is \(-100,\)")
+
+
+def test_a_row_that_no_memory_holds_is_refused(tmp_path):
+    huge = pa.array([None], pa.list_(pa.float64(), 2**30))
+    pq.write_table(pa.table({"bomb": huge.slice(0, 0), "x": np.ones(0)}), tmp_path / "a.parquet")
+    refused(tmp_path / "a.parquet", "a row of 8589934592 bytes; at most", "bomb")
 
 
 def test_a_file_that_changes_is_not_read_on(tmp_path):
@@ -443,3 +465,201 @@ def test_cut_files_are_refused(tmp_path, kind):
     for keep in (*rng.integers(1, len(data), 12), len(data) - 1):
         path.write_bytes(data[:keep])
         refused(path, ".")
+
+
+# --- written by export ---------------------------------------------------------------------------
+
+LAW = Law(
+    simulator="elsewhere",
+    prior=Box(a=(-9.0, 9.0, "GeV"), b=(-9.0, 9.0)),
+    x_shape=(K, 2),
+    support="reals",
+)
+FORMATS = ("npz", "csv", "parquet", "netcdf", "root")
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(7)
+    x, theta = rng.normal(size=(N, K, 2)).astype(np.float32), rng.normal(size=(N, 2))
+    aux = {"energy": rng.normal(size=N), "counts": rng.integers(0, 9, (N, 3)).astype(np.int16)}
+    return physgen.Dataset(Rows(x, theta, aux, Meta(LAW, {"kind": "import"})))
+
+
+def columns(table, *names):
+    return np.stack([table.read([name])[name] for name in names], 1)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("in_file", [True, False])
+def test_a_dataset_is_written_value_for_value(tmp_path, monkeypatch, data, kind, in_file):
+    monkeypatch.setattr(exportable, "BLOCK_BYTES", 17 * (K * 8 + 16 + 8 + 6))
+    source = data.save(tmp_path / "a.h5").path if in_file else data
+    physgen.export(source, format=kind, out=tmp_path / "out")
+    assert not list(tmp_path.glob(".*")) + list(tmp_path.glob("out?*"))
+    flat = [f"x_{k}" for k in range(2 * K)]
+    with open_table(tmp_path / "out") as table:
+        known = set(table.arrays)
+        theta = columns(table, "a", "b") if "a" in known else table.read(["theta"])["theta"]
+        x = columns(table, *flat) if "x_0" in known else table.read(["x"])["x"]
+        energy = next(name for name in known if name.endswith("energy"))
+        np.testing.assert_array_equal(table.read([energy])[energy], data.rows.aux["energy"])
+        np.testing.assert_array_equal(theta, data.theta)
+        np.testing.assert_array_equal(x.reshape(N, K, 2).astype(np.float32), data.x)
+        if kind == "csv":
+            assert not table.about
+        else:
+            assert Meta.from_json(table.about).law == LAW
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_same_rows_give_the_same_bytes_where_the_format_lets_them(tmp_path, data, kind):
+    for name in ("a.gz", "b.gz"):
+        physgen.export(data, format=kind, out=tmp_path / name)
+    same = (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    assert same or kind == "root"
+
+
+def test_other_readers_see_the_same(tmp_path, data):
+    for kind in FORMATS:
+        physgen.export(data, format=kind, out=tmp_path / kind)
+    with np.load(tmp_path / "npz", allow_pickle=False) as found:
+        np.testing.assert_array_equal(found["x"], data.x)
+        np.testing.assert_array_equal(found["aux/energy"], data.rows.aux["energy"])
+        assert json.loads(bytes(found["meta"]))["law"]["simulator"] == "elsewhere"
+    frame = pd.read_csv(tmp_path / "csv")
+    np.testing.assert_array_equal(frame[["a", "b"]], data.theta)
+    frame = pd.read_parquet(tmp_path / "parquet")
+    np.testing.assert_array_equal(frame["b"], data.theta[:, 1])
+    with h5netcdf.File(tmp_path / "netcdf") as file:
+        assert file["theta"].dimensions == ("row", "parameter")
+        assert [n.decode() for n in file["parameter"][:]] == ["a", "b"]
+        assert file["theta"].attrs["units"] == "GeV, "
+        np.testing.assert_array_equal(file["x"][:], data.x)
+    with uproot.open(tmp_path / "root") as file:
+        np.testing.assert_array_equal(file["data"]["x"].array(library="np"), data.x)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_posterior_is_written_a_draw_a_row(tmp_path, kind):
+    rng = np.random.default_rng(11)
+    theta, log_prob = rng.normal(size=(3, 5, 2)), rng.normal(size=(3, 5))
+    arrays = {"theta": theta, "log_prob": log_prob, "mean": theta.mean(1), "sd": theta.std(1)}
+    about = {"parameters": ["a", "b"], "units": ["GeV", ""], "law": LAW.to_json(), "first_row": 2}
+    write_arrays(tmp_path / "p.h5", arrays, about, kind="posterior")
+    done = physgen.export(tmp_path / "p.h5", format=kind, out=tmp_path / "out")
+    assert "15 rows" in done.summary
+    with open_table(tmp_path / "out") as table:
+        got = columns(table, "a", "b") if "a" in table.arrays else table.read(["theta"])["theta"]
+        np.testing.assert_array_equal(got, theta.reshape(15, 2))
+        np.testing.assert_array_equal(table.read(["log_prob"])["log_prob"], log_prob.ravel())
+        number = table.read(["observation"])["observation"]
+        np.testing.assert_array_equal(number, np.repeat([2, 3, 4], 5))
+        assert kind == "csv" or table.about["parameters"] == ["a", "b"]
+        assert not {"mean", "sd"} & set(table.arrays)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_whole_or_not_at_all(tmp_path, data, kind, monkeypatch):
+    (tmp_path / "old").write_text("kept")
+    with pytest.raises(UsageError, match="exists"):
+        physgen.export(data, format=kind, out=tmp_path / "old")
+    monkeypatch.setattr(exportable, "BLOCK_BYTES", 2000)
+
+    def stop(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        formats.room("export", kind, formats.EXPORTS).write(
+            data, tmp_path / "old", force=True, progress=stop
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "kept"
+    physgen.export(data, format=kind, out=tmp_path / "old", force=True)
+    with open_table(tmp_path / "old") as table:
+        assert table.arrays
+
+
+def test_files_that_are_one_dataset_are_exported_as_one(tmp_path, data):
+    parts = [replace(data.rows[:20], aux={}), data.rows[20:]]
+    paths = [physgen.Dataset(rows).save(tmp_path / f"{k}.h5").path for k, rows in enumerate(parts)]
+    joined = JoinedDataset([physgen.Dataset(path) for path in paths])
+    physgen.export(joined, format="npz", out=tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as found:
+        assert set(found) == {"meta", "theta", "x"}
+        np.testing.assert_array_equal(found["x"], data.x)
+
+
+def test_what_cannot_be_exported(tmp_path, data):
+    twice = replace(LAW, prior=Box(a=(-9.0, 9.0), x=(-9.0, 9.0)))
+    rows = replace(data.rows, meta=Meta(twice), aux={})
+    with pytest.raises(UsageError, match="two columns would be called 'x'"):
+        physgen.export(rows, format="parquet", out=tmp_path / "a")
+    physgen.export(rows, format="npz", out=tmp_path / "a.npz")
+    with pytest.raises(UsageError, match="npz has no option 'binning'; leave it out"):
+        physgen.export(rows, format="npz", out=tmp_path / "a", binning="b.xml")
+    with pytest.raises(UsageError, match="expected a dataset or a posterior, got ndarray"):
+        physgen.export(np.ones(3), format="npz", out=tmp_path / "a")
+    with pytest.raises(UsageError, match="expected one of arviz, calochallenge, csv, netcdf, npz"):
+        physgen.export(rows, format="xlsx", out=tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"a": NaN}', "[1]", "no", " " * 2**20 + "{}"])
+def test_what_a_file_says_of_itself_is_json_or_nothing(tmp_path, text):
+    np.savez(tmp_path / "a.npz", x=np.ones(3), meta=np.frombuffer(text.encode(), np.uint8))
+    schema = pa.table({"x": np.ones(3)}).replace_schema_metadata({"physgen": text})
+    pq.write_table(schema, tmp_path / "a.parquet")
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        file["x"], file.attrs["physgen"] = np.ones(3), text[:60_000]
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["physgen"], file["t"] = text, {"x": np.ones(3)}
+    for name in ("a.npz", "a.parquet", "a.nc", "a.root"):
+        with open_table(tmp_path / name) as table:
+            assert table.about == {}
+            np.testing.assert_array_equal(table.read(["x"])["x"], np.ones(3))
+
+
+# --- memory and weight ---------------------------------------------------------------------------
+
+PEAK = """
+import resource, sys
+import numpy as np
+{imports}
+from physgen.formats.tables import open_table
+begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with open_table(sys.argv[1]) as table:
+    names = list(table.arrays)
+    rows = max(info.shape[0] for info in table.arrays.values())
+    for start in range(0, rows, 500):
+        table.read(names, start, start + 500)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun) / 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*FORMATS, "h5"])
+def test_memory_is_bounded(tmp_path, kind):
+    """200 MB of numbers are written and read in their order within 100 MB."""
+    rng, law = np.random.default_rng(3), replace(LAW, x_shape=(1000,))
+
+    def make(shard):
+        n = len(shard)
+        x = rng.normal(size=(n, 1000)).astype(np.float32)
+        return Rows(x, rng.uniform(-9, 9, (n, 2)), {})
+
+    path = write(tmp_path / "a.h5", 50_000, Meta(law), make).path
+    imports = "import pandas, pyarrow.parquet, pyarrow.csv, uproot, awkward, scipy.stats"
+    if kind != "h5":
+        code = (
+            f"import sys, resource, physgen\n{imports}\nphysgen.export(sys.argv[1], format='npz', "
+            "out=sys.argv[2] + '.few')\n"
+            "begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            f"physgen.export(sys.argv[1], format={kind!r}, out=sys.argv[2])\n"
+            "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun) / 1024)"
+        )
+        call = [sys.executable, "-c", code, path, tmp_path / "out"]
+        assert float(subprocess.run(call, capture_output=True, check=True).stdout) < 100
+        path = tmp_path / "out"
+    call = [sys.executable, "-c", PEAK.format(imports=imports), path]
+    peak = float(subprocess.run(call, capture_output=True, check=True).stdout)
+    assert peak < 100, peak

@@ -182,8 +182,8 @@ class Oblong(Ising):
     symmetries = ("transpose",)
 
 
-class ListShape(LinearGaussian):
-    x_shape: ClassVar[list[int]] = [5]
+class HalfShape(LinearGaussian):
+    x_shape: ClassVar[list[float]] = [5.5]
 
 
 class OddObservable(LinearGaussian):
@@ -267,7 +267,7 @@ class TiltedGaussian(LinearGaussian):
         (Complex(), "support: expected one of"),
         (Turned(), "symmetries: expected some of"),
         (Oblong(3, 5), "symmetries: transpose needs a square x, got (3, 5)"),
-        (ListShape(), "x_shape: expected a tuple of integers"),
+        (HalfShape(), "x_shape: expected a tuple of integers"),
         (OddObservable(), "observable mean: expected shape (7,) or (7, k), got ()"),
         (Nothing(), "prior: expected a simulators.Prior or Box, got NoneType"),
         (TiltedGaussian(), "prior: expected a simulators.Prior or Box, got Tilted"),

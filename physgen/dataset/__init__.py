@@ -7,12 +7,12 @@ from physgen.dataset.files import (
     refuse_overwriting,
     write_bytes,
 )
-from physgen.dataset.guard import container
+from physgen.dataset.guard import container, what_is
 from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
 from physgen.dataset.joined import JoinedDataset
 from physgen.dataset.products import read_arrays, read_scores, sealed, write_arrays
-from physgen.dataset.proposal import Proposal
+from physgen.dataset.proposal import GivenTheta, HeldTheta, Proposal, Where
 from physgen.dataset.reader import read
 from physgen.dataset.schema import (
     SCHEMA,
@@ -31,12 +31,15 @@ __all__ = [
     "Blocks",
     "Dataset",
     "Failed",
+    "GivenTheta",
+    "HeldTheta",
     "JoinedDataset",
     "Meta",
     "Proposal",
     "Rows",
     "Shard",
     "Stream",
+    "Where",
     "Written",
     "as_array",
     "block_digest",
@@ -53,6 +56,7 @@ __all__ = [
     "refuse_overwriting",
     "sealed",
     "validated",
+    "what_is",
     "write",
     "write_arrays",
     "write_bytes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from physgen.dataset.files import file_digest
-from physgen.dataset.guard import opened
-from physgen.dataset.job import Shard
+from physgen.dataset.guard import loaded, opened
 from physgen.dataset.reader import contents, interval, read
 from physgen.dataset.schema import Failed, Meta, Rows, block_digest, validated
+from physgen.dataset.stream import InOrder
 from physgen.dataset.writer import write
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
@@ -55,7 +55,7 @@ class Dataset:
             vars(self).update(vars(source))
             self._summary = summary or source._summary
         elif isinstance(source, str | Path):
-            self.path = Path(source)
+            self.path = Path(source).expanduser()
         else:
             self.rows = in_memory(source)
 
@@ -120,6 +120,19 @@ class Dataset:
         """
         return self.rows.labels(self.where)
 
+    @property
+    def theta_alone(self) -> Array:
+        """θ, (n, D), without reading x.
+
+        Raises:
+            DataError: rows without θ.
+        """
+        if self.in_memory:
+            return self.theta
+        with opened(self.where) as file:
+            found = contents(file, self.where).fields
+            return loaded(found["theta"]) if "theta" in found else self.theta
+
     @cached_property
     def meta(self) -> Meta | None:
         """What it says of itself; None of rows that physgen did not make."""
@@ -134,7 +147,8 @@ class Dataset:
         """
         if self.meta is None:
             raise DataError(
-                f"{self.where}: no metadata, so no prior; make it with physgen simulate"
+                f"{self.where}: no metadata, so no prior; make it with physgen simulate, or bring "
+                "it in with physgen import arrays"
             )
         return self.meta.law
 
@@ -199,12 +213,19 @@ class Dataset:
             )
         return found
 
-    def save(self, path: str | Path, *, force: bool = False) -> Dataset:
-        """Write it as an HDF5 file.
+    def save(
+        self,
+        path: str | Path,
+        *,
+        force: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Dataset:
+        """Write it as an HDF5 file, block by block.
 
         Args:
             path: the file.
             force: whether to overwrite the file if it exists.
+            progress: called with the number of finished rows.
 
         Returns:
             The dataset in the file.
@@ -214,15 +235,15 @@ class Dataset:
             StorageError: the file system refused.
             UsageError: the output exists.
         """
-        rows, law = self.rows, self.law
-        meta = rows.meta or Meta(law)
+        law, sources = self.law, [part.path or part.rows for part in self.parts]
+        make = InOrder(sources, self.failed)
+        written = write(path, len(self), self.saved_meta, make, force=force, progress=progress)
+        return Dataset(written.path, f"{path}: {len(self):,} rows of {law.simulator}")
 
-        def make(shard: Shard) -> Rows:
-            failed = rows.failed if shard.number == 0 else None
-            return replace(rows[shard.start : shard.stop], failed=failed)
-
-        written = write(path, len(rows), meta, make, force=force)
-        return Dataset(written.path, f"{path}: {len(rows):,} rows of {law.simulator}")
+    @property
+    def saved_meta(self) -> Meta:
+        """What a file of it says of itself."""
+        return self.meta or Meta(self.law)
 
     def origin(self, rows: Rows | None = None) -> dict[str, Any]:
         """Where rows come from, for a record: JSON data."""
@@ -287,6 +308,7 @@ def as_array(values: Any) -> Array:
     if found.dtype.kind not in "biuf" or np.ndim(values) == 0:
         what = f" of {found.dtype}" if np.ndim(values) else ""
         how = "; give real and imaginary parts as components" if found.dtype.kind == "c" else ""
+        how = "; are model and data swapped?" if hasattr(values, "law") else how
         raise DataError(
             "expected a dataset, a file or an array of numbers, got "
             f"{type(values).__name__}{what}{how}"

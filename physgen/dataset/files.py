@@ -93,6 +93,31 @@ def beside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_file(path: Path, force: bool = False) -> Iterator[IO[bytes]]:
+    """A file in the making, of another package's format: it has its name when the block has ended.
+
+    Args:
+        path: the file.
+        force: whether to overwrite the file if it exists.
+
+    Yields:
+        The open file, empty.
+
+    Raises:
+        StorageError: the file system refused; nothing is left of it.
+        UsageError: the output exists.
+    """
+    refuse_overwriting(path, force)
+    with storage(path), beside(path) as temporary:
+        clear(path)
+        with temporary.open("x+b") as file:
+            yield file
+            if not file.closed:
+                sync(file)
+        publish(temporary, path, "")
+
+
 def clear(path: Path) -> None:
     """Remove what dead processes of this host have left of a file, under names of `beside`."""
     ours = f".{path.name}.{socket.gethostname()}."

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +25,18 @@ from physgen.dataset.files import NO_LOCKS, check_seal, require_file
 from physgen.errors import DataError
 from simulators.base import Array
 
-__all__ = ["arrays", "attribute", "container", "dataset", "metadata", "opened"]
+__all__ = [
+    "arrays",
+    "attribute",
+    "container",
+    "dataset",
+    "metadata",
+    "opened",
+    "read_chosen",
+    "what_is",
+]
 
+BRING_IN = "; files of other kinds come in by physgen import arrays"
 MAX_JSON = 2**20
 MAX_NAMES = 256
 MAX_CHUNK = 2**28
@@ -45,7 +55,7 @@ HDF5_ERRORS = (
 )
 
 
-def container(path: Path) -> Literal["HDF5", "JSON", "zip", "other"]:
+def container(path: Path) -> Literal["HDF5", "JSON", "zip", "safetensors", "other"]:
     """What a file's content lies in, by its first or last bytes.
 
     Raises:
@@ -56,9 +66,28 @@ def container(path: Path) -> Literal["HDF5", "JSON", "zip", "other"]:
     if h5py.is_hdf5(path):
         return "HDF5"
     with path.open("rb") as file:
-        if file.read(1) == b"{":
-            return "JSON"
+        head = file.read(9)
+    if head[:1] == b"{":
+        return "JSON"
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
+        return "safetensors"  # the length of a JSON header, and that
     return "zip" if zipfile.is_zipfile(path) else "other"
+
+
+def what_is(path: Path) -> str:
+    """What a file is, in words, by its content."""
+    kinds = {
+        "zip": "a checkpoint of a surrogate or a network",
+        "JSON": "JSON, such as scores",
+        "other": f"something else{BRING_IN}",
+    }
+    if (kind := container(path)) != "HDF5":
+        numpy = kind == "zip" and any(n.endswith(".npy") for n in zipfile.ZipFile(path).namelist())
+        return f"arrays of NumPy{BRING_IN}" if numpy else kinds[kind]
+    with opened(path, checked=True) as file:
+        schema = str(attribute(file, "schema") or "")
+    name = schema.removeprefix("physgen/").partition("/")[0]
+    return {"1": "a dataset", "posterior": "a posterior"}.get(name, "a foreign HDF5 file")
 
 
 @contextmanager
@@ -75,11 +104,15 @@ def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
     """
     if not checked:
         check_seal(path)
+    if container(path) in ("zip", "JSON"):
+        raise DataError(f"{path}: expected an HDF5 file, got {what_is(path)}")
     try:
         with unguarded(path) as file:
             yield file
     except HDF5_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if path.is_file() and path.stat().st_size and not h5py.is_hdf5(path):
+            reason += BRING_IN
         raise DataError(f"{path}: cannot be read as HDF5: {reason}") from error
 
 
@@ -193,6 +226,20 @@ def reachable(data: h5py.Dataset, at: tuple[int, ...]) -> bool:
     except (OSError, RuntimeError):
         return False
     return False
+
+
+def read_chosen(path: Path, choose: Callable[[Sequence[str]], str]) -> Array:
+    """One array (…) of a file that a program has written.
+
+    Args:
+        path: the file.
+        choose: names of what the file holds → the one to read, which may be in a group.
+    """
+    with opened(path) as file:
+        found = dataset(file, name := choose(list(file)))
+        if found is None:
+            raise DataError(f"{path}: no {name}; it has {', '.join(file)[:200]}")
+        return loaded(found)
 
 
 def arrays(file: h5py.File, where: str) -> dict[str, h5py.Dataset]:

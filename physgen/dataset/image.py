@@ -56,18 +56,22 @@ def failed_in(part: h5py.File) -> Failed | None:
 
 
 def chunked(
-    file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows: int
+    file: h5py.File,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    rows: int,
+    packed: bool = True,
 ) -> h5py.Dataset:
-    """A new array in chunks of some rows: gzip 1 and fletcher32, no shuffle."""
+    """A new array in chunks of some rows: fletcher32 and, if packed, gzip 1, no shuffle."""
     return file.create_dataset(
         name,
         shape=shape,
         dtype=dtype,
         chunks=(rows, *shape[1:]),
-        compression="gzip",
-        compression_opts=1,
         fletcher32=True,
         track_times=False,
+        **({"compression": "gzip", "compression_opts": 1} if packed else {}),
     )
 
 
@@ -102,11 +106,12 @@ class Output(io.FileIO):
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[tuple[h5py.File, Output]]:
-    """A large HDF5 file in the making: it has its name and its checksum when the block has ended.
+def whole(path: Path, sidecar: bool = True) -> Iterator[tuple[h5py.File, Output]]:
+    """A large HDF5 file in the making: it has its name when the block has ended.
 
     Args:
         path: the file; replaced if it exists.
+        sidecar: whether it has a checksum beside it.
 
     Yields:
         The file, and the output under it, to be checked after each chunk.
@@ -121,7 +126,7 @@ def whole(path: Path) -> Iterator[tuple[h5py.File, Output]]:
                 yield file, output
             output.check()
             sync(output)
-        publish(temporary, path, file_digest(temporary))
+        publish(temporary, path, file_digest(temporary) if sidecar else "")
 
 
 def label(file: h5py.File, schema: str, meta_json: str, created: str, content: str) -> None:

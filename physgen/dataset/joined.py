@@ -12,10 +12,13 @@ import numpy as np
 
 from physgen.dataset.dataset import Dataset
 from physgen.dataset.reader import interval
-from physgen.dataset.schema import Failed, Meta, Rows
+from physgen.dataset.schema import Failed, Meta, Rows, provenance
 from physgen.dataset.stream import joined
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.runtime.options import command_line
+from physgen.runtime.progress import log
+from simulators.base import Array
 
 __all__ = ["JoinedDataset"]
 
@@ -30,7 +33,7 @@ class JoinedDataset(Dataset):
 
     Raises:
         DataError: one that does not say its law, or has no θ.
-        UsageError: they are of different laws, or one is there twice.
+        UsageError: they are of different laws, or rows are there twice.
     """
 
     def __init__(self, parts: Sequence[Dataset]) -> None:
@@ -39,6 +42,7 @@ class JoinedDataset(Dataset):
             raise UsageError(f"{twice[0]}: its rows are there twice; give each dataset once")
         self.path = None
         self._parts, self._law = list(parts), joint_law(parts)
+        refuse_repeated(parts)
         self._summary = f"{len(self):,} rows of {self._law.simulator}, of {len(parts)} datasets"
 
     @property
@@ -114,9 +118,53 @@ class JoinedDataset(Dataset):
             first += len(part)
         return replace(joined(found), meta=self.meta)
 
+    @property
+    def saved_meta(self) -> Meta:
+        """What a file of it says of itself: of what datasets it is."""
+        source = {**self.meta.source, "parts": [part.origin() for part in self._parts]}
+        command = command_line("merge", *(part.name for part in self._parts))
+        return replace(self.meta, source=source, provenance=provenance(command))
+
     def origin(self, rows: Rows | None = None) -> dict[str, Any]:
         """Where the rows come from, for a record: JSON data."""
         return super().origin(rows) | {"parts": [part.origin() for part in self._parts]}
+
+
+def refuse_repeated(parts: Sequence[Dataset]) -> None:
+    """Refuse rows that several datasets have in common, and say where they share θ alone.
+
+    Raises:
+        UsageError: rows are there twice.
+    """
+    if all(part.proposal for part in parts):  # θ of a table, which may well be there twice
+        return
+    seen, ends = np.zeros(0, np.uint64), np.cumsum([len(part) for part in parts])
+    for part in parts:
+        marks = row_marks(part.theta_alone)
+        _, ours, theirs = np.intersect1d(marks, seen, return_indices=True)
+        if len(ours):
+            first = int(np.argmin(ours))
+            mine, place = int(ours[first]), int(theirs[first])
+            k = int(np.searchsorted(ends, place, side="right"))
+            other, row = parts[k], place - int(ends[k]) + len(parts[k])
+            here, there = part[mine], other[row]
+            if np.array_equal(here.x, there.x) and np.array_equal(here.theta, there.theta):
+                raise UsageError(
+                    f"{part.name}: row {mine} is row {row} of {other.name}, and "
+                    f"{len(ours)} rows share their theta; draw each part with a seed of its own"
+                )
+            log.warning(
+                "%s: theta of %d rows are those of %s: they are no independent draws; draw each "
+                "part with a seed of its own", part.name, len(ours), other.name,
+            )  # fmt: skip
+        seen = np.concatenate([seen, marks])
+
+
+def row_marks(theta: Array) -> Array:
+    """A number for each row of θ (n, D) that hardly any other has, (n,)."""
+    bits = np.ascontiguousarray(theta).view(np.uint64)
+    odd = np.random.default_rng(0).integers(2**63, size=theta.shape[1], dtype=np.uint64) * 2 + 1
+    return ((bits ^ (bits >> np.uint64(29))) * odd).sum(1, dtype=np.uint64)
 
 
 def joint_law(parts: Sequence[Dataset]) -> Law:

@@ -3,7 +3,8 @@
 The processes are started afresh (``spawn``), so they share no state with this one, and each gets
 its share of the cores for numba's threads. One that is killed, by the system when memory is short,
 breaks the pool; the shards that are missing then run again in a new one. A process whose parent is
-gone ends itself, and Ctrl-C is the parent's to handle.
+gone ends itself, and Ctrl-C is the parent's to handle; a simulator that waits for another program
+ends that and its process.
 
 A process started afresh runs the caller's script again, as far as it is not guarded by ``if
 __name__ == "__main__":``. It does so here only where the script defines what the task needs.
@@ -16,18 +17,25 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from itertools import islice
-from multiprocessing import connection, current_process, get_context, parent_process
+from multiprocessing import (
+    active_children,
+    connection,
+    current_process,
+    get_context,
+    parent_process,
+)
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 from physgen.dataset.job import Job
-from physgen.errors import PhysgenError, UsageError
+from physgen.errors import Interrupted, PhysgenError, UsageError
 from physgen.runtime.interrupt import Stop
 
 __all__ = ["end_second_round", "run"]
@@ -157,6 +165,10 @@ def run_pool(
                     future.result()
                     finished(pending.pop(future))
                 stop.check()
+        except Interrupted:
+            for worker in active_children():  # heard by those that wait for a program
+                os.kill(worker.pid or 0, signal.SIGINT)
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -190,6 +202,8 @@ def end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGINT)  # heard where a program is waited for
+        time.sleep(POLL)
         os._exit(1)
 
 
@@ -197,4 +211,7 @@ def work(number: int) -> None:
     """Run the task of this process."""
     if worker_task is None:
         raise RuntimeError("the process has no task")
-    worker_task(number)
+    try:
+        worker_task(number)
+    except KeyboardInterrupt:  # which ended the program that was waited for
+        os._exit(1)

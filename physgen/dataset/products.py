@@ -21,7 +21,16 @@ from physgen.dataset.files import (
     require_file,
     write_bytes,
 )
-from physgen.dataset.guard import arrays, attribute, loaded, metadata, opened, refuse_constant
+from physgen.dataset.guard import (
+    arrays,
+    attribute,
+    container,
+    loaded,
+    metadata,
+    opened,
+    refuse_constant,
+    what_is,
+)
 from physgen.dataset.image import label
 from physgen.dataset.job import created_now
 from physgen.dataset.schema import block_digest, content_digest, dumps, numeric
@@ -82,10 +91,12 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Array], dict[str
         DataError: a file that is damaged, hostile or of another kind.
         StorageError: the file cannot be opened.
     """
-    path, expected = Path(path), f"physgen/{kind}/1"
+    path, expected = Path(path).expanduser(), f"physgen/{kind}/1"
     with opened(path) as file:
         if (schema := attribute(file, "schema")) != expected:
-            raise DataError(f"{path}: is a {schema or 'foreign'} file; expected {expected}")
+            raise DataError(
+                f"{path}: is a {schema or 'foreign'} file; expected {expected}, a {kind}"
+            )
         values = {name: loaded(data) for name, data in arrays(file, "/").items()}
         return values, metadata(file)[1]
 
@@ -111,6 +122,10 @@ def read_scores(path: Path) -> dict[str, Any]:
     require_file(path)
     if (size := path.stat().st_size) > MAX_SCORES:
         raise DataError(f"{path}: {size} bytes; at most {MAX_SCORES} of JSON are read")
+    if container(path) != "JSON":
+        raise DataError(
+            f"{path}: expected JSON of validate, calibrate or compare, got {what_is(path)}"
+        )
     with as_written(path, "not the JSON of validate, calibrate or compare"):
         found = dict(json.loads(read_bytes(path), parse_constant=refuse_constant))
         content = sealed(found)[SEAL]

@@ -1,9 +1,10 @@
-r"""θ that follow the draws of a posterior: for another round of simulations, or for predictive x.
+r"""θ that do not follow the prior: those of a table, or of the draws of a posterior.
 
-Simulations are wanted where the posterior is. A *proposal* are its draws, to which normal noise
-of their own covariance Σ is added, √(w² − 1) times as wide: so the covariance is w² Σ, the mean
-stays, and two modes stay where they are, which a stretching about the mean would push apart. What
-falls outside of the prior is drawn again. A likelihood p(x|θ) is learnt alike from any θ
+The latter are for another round of simulations, or for predictive x. Simulations are wanted where
+the posterior is. A *proposal* are its draws, to which normal noise of their own covariance Σ is
+added, √(w² − 1) times as wide: so the covariance is w² Σ, the mean stays, and two modes stay where
+they are, which a stretching about the mean would push apart. What falls outside of the prior is
+drawn again. A likelihood p(x|θ) is learnt alike from any θ
 (Papamakarios, Sterratt & Murray, AISTATS 2019, arXiv:1805.07226); what is learnt of p(θ|x) is not,
 and wants the *truncated prior*, the prior itself within a box that holds all of the posterior
 (Deistler, Goncalves & Macke, NeurIPS 2022, arXiv:2210.04815).
@@ -11,8 +12,10 @@ and wants the *truncated prior*, the prior itself within a box that holds all of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -20,10 +23,56 @@ from physgen.errors import UsageError
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["Proposal"]
+__all__ = ["GivenTheta", "HeldTheta", "Proposal", "Where"]
 
 ATTEMPTS = 1000
 """Of drawing what lies outside of the prior again."""
+
+
+class Where(Protocol):
+    """Where θ are taken from, if not from the prior."""
+
+    def at(self, rows: Array, rng: np.random.Generator) -> Array:
+        """θ of the rows of these numbers, (n,) → (n, D)."""
+        ...
+
+
+@dataclass(frozen=True)
+class GivenTheta:
+    """θ of a table: those of its rows, one after the other, and from its start again.
+
+    Attributes:
+        theta: (m, D).
+    """
+
+    theta: Array
+
+    def at(self, rows: Array, rng: np.random.Generator) -> Array:
+        """θ of the rows of these numbers, (n,) → (n, D)."""
+        return self.theta[rows % len(self.theta)]
+
+
+@dataclass(frozen=True)
+class HeldTheta:
+    """θ some of whose components have one value in all rows.
+
+    Attributes:
+        prior: that the others follow, if nothing else is said of them.
+        values: of the components that are held.
+        where: what the others follow.
+    """
+
+    prior: Prior
+    values: Mapping[str, float]
+    where: Where | None = None
+
+    def at(self, rows: Array, rng: np.random.Generator) -> Array:
+        """θ of the rows of these numbers, (n,) → (n, D)."""
+        theta = self.where.at(rows, rng) if self.where else self.prior.sample(len(rows), rng)
+        held = theta.copy()
+        for name, value in self.values.items():
+            held[:, self.prior.names.index(name)] = value
+        return held
 
 
 @dataclass(frozen=True)
@@ -64,6 +113,10 @@ class Proposal:
         off = self.coordinates - self.coordinates.mean(1, keepdims=True)
         _, s, v = np.linalg.svd(off, full_matrices=False)
         return s[..., None] * v / np.sqrt(off.shape[1])
+
+    def at(self, rows: Array, rng: np.random.Generator) -> Array:
+        """θ of the rows of these numbers, (n,) → (n, D): of each a draw."""
+        return self.sample(len(rows), rng)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """N draws of θ, (n, D).

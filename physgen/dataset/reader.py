@@ -19,6 +19,7 @@ import numpy as np
 from physgen.dataset.guard import arrays, attribute, dataset, loaded, metadata, opened
 from physgen.dataset.schema import SCHEMA, Failed, Meta, Rows, faults, refuse, x_type
 from physgen.errors import DataError, UsageError
+from physgen.runtime.kinds import rows_of
 
 __all__ = ["Contents", "contents", "interval", "read"]
 
@@ -97,7 +98,9 @@ def contents(file: h5py.File, path: Path) -> Contents:
     """
     schema = attribute(file, "schema")
     if schema not in (None, SCHEMA) and str(schema).startswith("physgen/"):
-        raise DataError(f"{path}: is a {schema} file; expected a dataset, {SCHEMA}")
+        raise DataError(
+            f"{path}: is a {schema} file; expected a dataset, {SCHEMA}; physgen.load opens it"
+        )
     x, theta = dataset(file, "x"), dataset(file, "theta")
     if x is None:
         raise DataError(f"{path}: no /x; expected a dataset with /x of one row a sample")
@@ -155,8 +158,10 @@ def interval(rows: slice | None, n: int) -> tuple[int, int]:
     Raises:
         UsageError: a step other than 1, or no row.
     """
-    if not isinstance(rows, slice | None):
-        raise UsageError(f"rows: expected a slice, as in slice(0, 10), got {rows!r}")
+    try:
+        rows = rows_of(rows)
+    except ValueError as error:
+        raise UsageError(f"rows: {error}") from error
     start, stop, step = (rows or slice(None)).indices(n)
     if step != 1 or start >= stop:
         asked = f"{rows.start or 0}:{'' if rows.stop is None else rows.stop}" if rows else "none"
@@ -177,7 +182,7 @@ def read(path: str | Path, rows: slice | None = None, *, drop_invalid: bool = Fa
         StorageError: the file cannot be opened.
         UsageError: no such rows, or more of them than the memory holds.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     with opened(path) as file:
         found = contents(file, path)
         start, stop = interval(rows, found.rows)

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
+from dataclasses import replace
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from physgen.dataset.guard import opened
+from physgen.dataset.job import Shard
 from physgen.dataset.reader import Contents, contents, interval
 from physgen.dataset.schema import Failed, Meta, Rows
 from physgen.errors import DataError, UsageError
 
-__all__ = ["Blocks", "Stream"]
+__all__ = ["Blocks", "InOrder", "Stream"]
 
 SEGMENT = 1024  # rows read in one go from a file without chunks
 
@@ -35,6 +37,7 @@ class Blocks:
         rows: number of rows.
         step: rows in a block, the last one excepted.
         meta: the file's metadata; None in a foreign file.
+        aux: names of auxiliary arrays.
 
     Raises:
         DataError: a file that is damaged, hostile or not a dataset.
@@ -45,14 +48,17 @@ class Blocks:
         self.step: int
         self.rows: int
         self.meta: Meta | None
+        self.aux: list[str]
         self.source = source if isinstance(source, Rows) else Path(source)
         if isinstance(self.source, Rows):
             self.step, self.rows, self.meta = SEGMENT, len(self.source), self.source.meta
+            self.aux = list(self.source.aux)
             return
         with opened(self.source) as file:
             found = contents(file, self.source)
             self.step = (found.fields["x"].chunks or (SEGMENT,))[0]
             self.rows, self.meta = found.rows, found.meta
+            self.aux = [name[4:] for name in found.fields if name.startswith("aux/")]
 
     def __iter__(self) -> Iterator[Rows]:
         if isinstance(self.source, Rows):
@@ -62,6 +68,36 @@ class Blocks:
             found = contents(file, self.source)
             for part in segments(0, self.rows, self.step):
                 yield found.checked(*part)
+
+
+class InOrder:
+    """Makes the shards of a dataset from rows that there are; they are asked for in order.
+
+    Args:
+        sources: rows in memory or datasets' paths, one after another; what of auxiliary arrays
+            only some of them have is left out.
+        failed: draws that failed, kept beside the first rows.
+    """
+
+    def __init__(self, sources: Sequence[Path | Rows], failed: Failed | None = None) -> None:
+        every = [Blocks(source) for source in sources]
+        self.blocks = chain.from_iterable(every)
+        self.aux = set.intersection(*(set(blocks.aux) for blocks in every))
+        self.rest: list[Rows] = []
+        self.failed, self.stop = failed, 0
+
+    def __call__(self, shard: Shard) -> Rows:
+        """The rows of a shard."""
+        while self.stop < shard.stop:
+            block = next(self.blocks)
+            self.stop += len(block)
+            if self.stop > shard.start:
+                aux = {name: block.aux[name] for name in self.aux}
+                self.rest.append(replace(block, aux=aux))
+        rows = joined(self.rest)
+        start, stop = (len(rows) - self.stop + place for place in (shard.start, shard.stop))
+        self.rest = [rows[stop:]]
+        return replace(rows[start:stop], failed=None if shard.number else self.failed)
 
 
 class Stream:

@@ -125,7 +125,7 @@ def write(
         with interruptible(str(path)) as stop:
             resumed = sum(part.resume(k, stop) for k in job.finished())
             run(part, job, workers, stop, progress)
-            written = merge(job, record, stop)
+            written = assembled(job, record, stop)
         job.discard()
     return Written(job.path, *written, time.perf_counter() - begun, resumed)
 
@@ -227,7 +227,7 @@ def good_rows(part: h5py.File) -> dict[str, Array]:
     return {n: part[n][: int(part.attrs["rows"])] for n in names(part)}
 
 
-def merge(job: Job, record: Mapping[str, Any], stop: Stop) -> tuple[int, int, str, str]:
+def assembled(job: Job, record: Mapping[str, Any], stop: Stop) -> tuple[int, int, str, str]:
     """Copy the finished shards into the output and give it its name.
 
     Returns:

@@ -1,11 +1,12 @@
 """Formats of other packages: each a module here, read into a dataset or written from one.
 
-A format that can be read offers ``open_foreign(file, binning=…, particle=…)``, which gives a
-:class:`Foreign`: the law of its rows, and a function that makes any shard of them, so that the
-house's writer does the rest. One that can be written offers ``write(data, out, binning=…,
-force=…, progress=…)``. Other packages add formats by entry points of the group
-``physgen.formats``, each a module or an object with one of the two or both. Nothing of a format is
-imported before it is asked for by name.
+A format that can be read offers ``open_foreign(file, /, *, …)``, with options of its own, which
+gives a :class:`Foreign`: the law of its rows, and a function that makes any shard of them, so that
+the house's writer does the rest. One that can be written offers ``write(data, out, force=…,
+progress=…)``, and options of its own that the verb knows; it returns a number of rows or a line,
+and with ``takes_trained`` its data are a surrogate or a network, opened. Other packages add
+formats by entry points of the group ``physgen.formats``, each a module or an object with one of
+the two or both. Nothing of a format is imported before it is asked for by name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.registry import find, targets
 
-__all__ = ["EXPORTS", "IMPORTS", "Foreign", "room"]
+__all__ = ["EXPORTS", "IMPORTS", "Foreign", "offers", "room"]
 
 IMPORTS, EXPORTS = "open_foreign", "write"
 """What a format offers that can be read, and one that can be written."""
@@ -59,11 +60,11 @@ def room(verb: str, name: str, ability: str) -> Any:
     found = find("formats", name) if name in known or ":" in name else None
     if hasattr(found, ability):
         return found
-    able = ", ".join(n for n in sorted(known) if _offers(n, ability))
+    able = ", ".join(n for n in sorted(known) if offers(n, ability))
     raise UsageError(f"{verb}: format: expected one of {able}, got {name!r}")
 
 
-def _offers(name: str, ability: str) -> bool:
+def offers(name: str, ability: str) -> bool:
     """Whether a registered format has an ability; not if it cannot be imported."""
     try:
         return hasattr(find("formats", name), ability)

@@ -29,7 +29,6 @@ def write(
     data: Any,
     out: Path,
     *,
-    binning: Path | None = None,
     force: bool = False,
     progress: Callable[[float], None] = lambda done: None,
 ) -> int:
@@ -38,7 +37,6 @@ def write(
     Args:
         data: posterior, as infer wrote or returned it.
         out: netCDF file to write.
-        binning: none; for showers only.
         force: whether to overwrite the file if it exists.
         progress: called with the part that is done, 0 to 1; may raise to stop.
 
@@ -48,10 +46,8 @@ def write(
     Raises:
         DataError: a file that is damaged, or no posterior.
         StorageError: the file system refused; nothing is left.
-        UsageError: an output that exists, or a binning.
+        UsageError: an output that exists.
     """
-    if binning:
-        raise UsageError("export: arviz: --binning is for showers; leave it out")
     dataset.refuse_overwriting(out, force)
     if isinstance(data, str | Path):
         arrays, about = dataset.read_arrays(data, "posterior")

@@ -85,19 +85,28 @@ class ShowerFile:
 
 
 def open_foreign(
-    file: Path, *, binning: Path | None = None, particle: str | None = None
+    file: Path,
+    /,
+    *,
+    binning: Path | None = None,
+    particle: str | None = None,
+    max_events: int | None = None,
 ) -> Foreign:
-    """Look at a file: its layout, its cells and its energies.
+    """Make a dataset of showers of the CaloChallenge (arXiv:2410.21611).
 
     Args:
         file: HDF5 file.
-        binning: XML file with its cells.
+        binning: XML file with the cells of the showers.
         particle: which of the binning's particles, where it has several.
+        max_events: showers to read at most, the first ones; all if not given.
 
     Raises:
         DataError: a file or a binning that is not what it must be, or that do not fit together.
         StorageError: one that cannot be read.
         UsageError: no binning, or no such particle in it.
+
+    Example:
+        physgen import calochallenge dataset_2_1.hdf5 --binning binning_dataset_2.xml -o data.h5
     """
     if binning is None:
         raise UsageError(f"import: {NAME} needs --binning, the XML file with the cells")
@@ -116,7 +125,10 @@ def open_foreign(
     exact = np.can_cast(source.dtype, "f4")
     bands = Bands(partial(band, source), source.rows, source.depth)
     note = "" if exact else f"showers rounded from {source.dtype} to float32"
-    return Foreign(law, source.rows, about, Cut(bands, law), note)
+    if max_events is not None and max_events < 1:
+        raise UsageError(f"max_events: expected at least 1, got {max_events}")
+    rows = min(source.rows, max_events or source.rows)
+    return Foreign(law, rows, about, Cut(bands, law), note)
 
 
 def source_of(hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path) -> ShowerFile:

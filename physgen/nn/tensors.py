@@ -7,6 +7,9 @@ notice a flipped bit.
 A file from elsewhere may claim more than it holds: entries that inflate, or tensors that repeat a
 few numbers for ever (a stride of 0). So entries must be stored as they are, as torch stores them,
 and all tensors together may take `MOST` times the file's size, before one of them is looked at.
+
+The same content may lie in a safetensors file (:mod:`physgen.nn.safetensors_file`), as `export`
+writes it.
 """
 
 from __future__ import annotations
@@ -22,11 +25,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physgen.dataset import read_bytes, write_bytes
+from physgen.dataset import read_bytes, what_is, write_bytes
 from physgen.errors import DataError, as_written
+from physgen.nn.safetensors_file import is_safetensors, safetensors_bytes, safetensors_content
 from simulators.base import Array
 
-__all__ = ["FORMAT", "digest", "load_tensors", "save_tensors", "tensor_of"]
+__all__ = [
+    "FORMAT",
+    "digest",
+    "load_tensors",
+    "save_safetensors",
+    "save_tensors",
+    "tensor_of",
+]
 
 FORMAT = "physgen/checkpoint/1"
 MOST = 16
@@ -52,21 +63,35 @@ def save_tensors(path: Path, tensors: Any, info: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue(), sidecar=False)
 
 
+def save_safetensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+    """Write named tensors (...) and JSON data as a safetensors file, with their digest.
+
+    Raises:
+        StorageError: the file system refused.
+        UsageError: the package is not installed.
+    """
+    text, ordered = json.dumps(info | {"format": FORMAT}), dict(sorted(tensors.items()))
+    data = safetensors_bytes(ordered, text, digest(ordered, text))
+    write_bytes(path, data, sidecar=False)
+
+
 def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Read what `save_tensors` wrote, on the CPU.
+    """Read what `save_tensors` or `save_safetensors` wrote, on the CPU.
 
     Raises:
         DataError: a file that is something else, or is damaged.
     """
     data = read_bytes(path)
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise DataError(f"{path}: not a physgen checkpoint; expected a file that fit wrote")
+    if not (is_safetensors(data) or zipfile.is_zipfile(io.BytesIO(data))):
+        raise DataError(
+            f"{path}: not a physgen checkpoint; expected a file that fit wrote, got "
+            f"{what_is(path)}"
+        )
     with as_written(path, "not a physgen checkpoint"):
-        entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
-        if any(e.compress_type for e in entries) or sum(e.file_size for e in entries) > len(data):
-            raise DataError(f"{path}: claims more bytes than it holds; expected plain entries")
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        tensors, text, expected = content["tensors"], content["json"], content["sha256"]
+        if is_safetensors(data):
+            tensors, text, expected = safetensors_content(data)
+        else:
+            tensors, text, expected = content_of_zip(path, data)
         info = dict(json.loads(text))
         if (claimed := size_of(tensors)) > MOST * len(data):
             raise DataError(f"{path}: {len(data)} bytes, and its tensors claim {claimed}")
@@ -76,6 +101,21 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
     if found != expected:
         raise DataError(f"{path}: damaged: its SHA-256 differs; restore it or fit again")
     return tensors, info
+
+
+def content_of_zip(path: Path, data: bytes) -> tuple[Any, str, str]:
+    """Tensors, JSON text and digest in the content of a file of torch.
+
+    Raises:
+        DataError: something else, or more than there is room for.
+    """
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise DataError(f"{path}: not a physgen checkpoint; expected a file that fit wrote")
+    entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
+    if any(e.compress_type for e in entries) or sum(e.file_size for e in entries) > len(data):
+        raise DataError(f"{path}: claims more bytes than it holds; expected plain entries")
+    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return content["tensors"], content["json"], content["sha256"]
 
 
 def size_of(value: Any) -> int:

@@ -39,6 +39,7 @@ from physgen.posterior.grid import (
 from physgen.posterior.iid import MANY, iid_posterior
 from physgen.posterior.mcmc import mcmc
 from physgen.posterior.smc import smc
+from physgen.runtime.kinds import near
 from physgen.runtime.progress import log
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
@@ -177,7 +178,8 @@ def choose_method(source: Source, method: str | None, refine: Network | None = N
         )
     if method not in (None, *known):
         why = "" if surrogate or method not in LIKELIHOOD else f"{method} needs a surrogate; "
-        raise UsageError(f"method: {why}expected one of {', '.join(known)}, got {method!r}")
+        meant = near(method, known)
+        raise UsageError(f"method: {why}expected one of {', '.join(known)}, got {method!r}{meant}")
     return method or known[0]
 
 

@@ -81,6 +81,9 @@ def interruptible(where: str = "", hint: str = RESUME) -> Iterator[Stop]:
     before = {s: signal.signal(s, stop.handle) or signal.SIG_DFL for s in SIGNALS}
     try:
         yield stop
+    except KeyboardInterrupt:  # of one that has waited for a program, and noted the signal before
+        stop.check()
+        raise
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

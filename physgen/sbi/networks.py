@@ -350,12 +350,16 @@ class Network:
 
     def save(self, path: Path) -> None:
         """Write the network: weights and JSON."""
+        save_tensors(path, *self.content())
+
+    def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What its file holds: tensors (...) by their names, and JSON data."""
         about = {"kind": "network", "method": self.method, "law": self.law.to_json()}
         tensors = dict(self.net.state_dict())
         if self.scale:
             about["coordinates"] = "prior"
             tensors |= {SCALE + name: v for name, v in self.scale.state_dict().items()}
-        save_tensors(path, tensors, self.info | about)
+        return tensors, self.info | about
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> Network:

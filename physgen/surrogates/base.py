@@ -40,6 +40,7 @@ from physgen.nn.recompute import recomputed
 from physgen.nn.tensors import tensor_of
 from physgen.nn.transforms import Rescale, Symmetries, Transform, for_support
 from physgen.registry import class_path, require_own_name
+from physgen.runtime.kinds import plain
 from physgen.runtime.options import build
 from simulators.base import Array, Support
 
@@ -596,11 +597,15 @@ class Surrogate(nn.Module, abc.ABC):
         return {
             "family": self.name,
             "class": class_path(type(self)),
-            "options": asdict(self.config),
+            "options": plain(asdict(self.config)),
             "law": self.law.to_json(),
             "unit": self.unit,
             "keeps_last": self.keeps_last,
         }
+
+    def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What its file holds: tensors (...) by their names, and JSON data."""
+        return dict(self.state_dict()), self.info | self.describe()
 
     def __repr__(self) -> str:
         """Family, parameters → x, weights, what its log p is, and its file."""

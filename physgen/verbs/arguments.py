@@ -7,9 +7,11 @@ a surrogate, a dataset or a posterior is a path, and what is returned is anythin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
 
+from physgen.runtime.kinds import bare
 from physgen.runtime.options import command_line
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
     from physgen.verbs.products import Scores
     from simulators.base import Array, Simulator
+    from simulators.command import Command
     from simulators.prior import Prior
 
     DataLike: TypeAlias = Dataset | Rows | Path | str
@@ -29,15 +32,16 @@ if TYPE_CHECKING:
     SurrogateLike: TypeAlias = Surrogate | Path | str
     ModelLike: TypeAlias = Surrogate | Network | InferredPosterior | Dataset | Rows | Path | str
     PosteriorLike: TypeAlias = InferredPosterior | Path | str
+    ThetaLike: TypeAlias = PosteriorLike | DataLike | Array | Tensor | Mapping[str, Any]
     ScoresLike: TypeAlias = Scores | InferredPosterior | Mapping[str, Any] | Path | str
     AnyProduct: TypeAlias = Dataset | Surrogate | InferredPosterior | Scores | Path | str
     FamilyLike: TypeAlias = type[Surrogate] | str
-    SimulatorLike: TypeAlias = Simulator | type[Simulator] | str
+    SimulatorLike: TypeAlias = Simulator | Command | type[Simulator] | type[Command] | str
     PriorLike: TypeAlias = Prior | Mapping[str, Any]
 else:
     PriorLike = Mapping[str, Any]
     DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
-    DatasetsLike, PosteriorLike = Sequence[Path], Path
+    DatasetsLike, PosteriorLike, ThetaLike = Sequence[Path], Path, Path
     FamilyLike = SimulatorLike = str
     InferredPosterior = Surrogate = Any
 
@@ -57,6 +61,7 @@ __all__ = [
     "SimulatorLike",
     "Surrogate",
     "SurrogateLike",
+    "ThetaLike",
     "UseOptions",
     "Values",
     "called",
@@ -104,7 +109,8 @@ def called(verb: str, *arguments: object, **given: Any) -> str:
     """A verb's call as the shell would have it; objects in memory are told as such."""
 
     def told(value: object) -> object:
-        if isinstance(value, str | int | float | bool | slice | Mapping | tuple | None):
+        value = bare(value)
+        if isinstance(value, str | int | float | bool | slice | Enum | Mapping | tuple | None):
             return value
         return getattr(value, "path", value if isinstance(value, Path) else None) or "(in memory)"
 

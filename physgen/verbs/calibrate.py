@@ -29,6 +29,7 @@ from physgen.verbs.running import (
     path_of,
     record,
     require,
+    require_seed,
     threaded,
     warn_of_failed,
 )
@@ -99,7 +100,8 @@ def calibrate(
     )
     from physgen.checks.calibration.verdicts import calibration_summary
 
-    require(samples=(samples, 1), draws=(draws, 1), seed=(seed, 0))
+    require_seed(seed)
+    require(samples=(samples, 1), draws=(draws, 1))
     path = path_of(out)
     source = open_source(model, device, like=open_observed(data), family=family, **use)
     target = source.surrogate or source.network

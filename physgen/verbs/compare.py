@@ -14,7 +14,7 @@ from physgen.verbs.running import (
     on_files,
     path_of,
     record,
-    require,
+    require_seed,
     threaded,
 )
 
@@ -60,7 +60,7 @@ def compare(
         comparison_summary,
     )
 
-    require(seed=(seed, 0))
+    require_seed(seed)
     path = path_of(out)
     trusted = name_of_simulator(simulator)
     theirs, ours = open_observed(generated), open_observed(reference)

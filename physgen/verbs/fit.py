@@ -24,7 +24,7 @@ from physgen.verbs.running import (
     on_files,
     path_of,
     plural,
-    require,
+    require_seed,
     threaded,
     warn_of_failed,
 )
@@ -90,8 +90,8 @@ def fit(
     ours = {o.name for o in options(Training)}
     training = build(Training, "training", {k: v for k, v in given.items() if k in ours})
     theirs = {k: v for k, v in given.items() if k not in ours}
-    config = build(cls.Config, name, theirs)
-    require(seed=(seed, 0))
+    config = build(cls.Config, name, theirs, [*ours, *(o.name for o in options(fit))])
+    require_seed(seed)
     path, log_folder = path_of(out), path_of(tensorboard)
     if (resume or log_folder) and not path:
         raise UsageError("fit: resume and tensorboard need a file to write; add out=")

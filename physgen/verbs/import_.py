@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from physgen import dataset, formats
 from physgen.dataset import Dataset, Meta
-from physgen.runtime.options import command_line
+from physgen.priors import laws_in_words
+from physgen.runtime.options import build, command_line, options
 from physgen.runtime.progress import bar
-from physgen.verbs.running import headed, on_files, plural, require
+from physgen.verbs.running import headed, on_files, plural, warn_of_failed
 
 __all__ = ["import_"]
 
@@ -19,42 +22,39 @@ def import_(
     file: Path | str,
     *,
     out: Path | str | None = None,
-    binning: Path | str | None = None,
-    particle: str | None = None,
-    max_events: int | None = None,
     force: bool = False,
+    **given: Any,
 ) -> Dataset:
     """Make a dataset of (theta, x) from a file in another format.
 
     The same command after an interruption finishes the file.
 
     Args:
-        format: calochallenge (showers; arXiv:2410.21611).
+        format: arrays (npz, npy, HDF5, CSV, text, parquet, netCDF, ROOT), calochallenge (showers).
         file: file to read.
         out: HDF5 file to write.
-        binning: XML file with the cells of the showers.
-        particle: which of the particles in it, if there are several.
-        max_events: rows to read at most, the first ones; all if not given.
         force: overwrite the file if it exists.
+        **given: options of the format.
 
     Returns:
         The dataset, in memory or in its file.
 
     Example:
-        physgen import calochallenge dataset_2_1.hdf5 --binning binning_dataset_2.xml -o data.h5
+        physgen import arrays sims.npz -o data.h5 --prior a=0:1 --prior tau=loguniform:1e-3:1
     """
     reader = formats.room("import", format, formats.IMPORTS)
-    require(max_events=(max_events, 1))
-    found = reader.open_foreign(file, binning=binning, particle=particle)
-    n = min(found.rows, max_events or found.rows)
-    command = command_line(
-        "import", format, file, binning=binning, particle=particle, max_events=max_events
-    )
+    paths = {o.name for o in options(reader.open_foreign) if "Path" in str(o.type)}
+    given = {k: Path(v) if v and k in paths else v for k, v in given.items()}
+    found = build(partial(reader.open_foreign, Path(file)), f"import {format}", given)
+    told = {n: laws_in_words(v) if n == "prior" else v for n, v in given.items()}
+    command = command_line("import", format, file, **told)
     meta = Meta(found.law, found.source, provenance=dataset.provenance(command))
     note = f"; {found.note}" if found.note else ""
-    text = headed(out, f"{plural(n, 'row')} of {file}{note}")
-    with bar(n, f"import {format}") as move:
+    with bar(found.rows, f"import {format}") as move:
         if out is None:
-            return Dataset(dataset.gather(n, meta, found.make, progress=move), text)
-        written = dataset.write(out, n, meta, found.make, force=force, progress=move)
-    return Dataset(written.path, text)
+            made = Dataset(dataset.gather(found.rows, meta, found.make, progress=move))
+        else:
+            written = dataset.write(out, found.rows, meta, found.make, force=force, progress=move)
+            made = Dataset(written.path)
+    warn_of_failed(out, made.failures)
+    return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {file}{note}"))

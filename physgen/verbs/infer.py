@@ -32,6 +32,7 @@ from physgen.verbs.running import (
     path_of,
     plural,
     require,
+    require_seed,
     threaded,
     warn_of_failed,
 )
@@ -127,9 +128,9 @@ def infer(
     from physgen.posterior import inferred as products
     from physgen.posterior import methods
 
+    require_seed(seed)
     require(
-        samples=(samples, 1), draws=(draws, 1), seed=(seed, 0), epochs=(epochs, 1),
-        simulations=(simulations, 1),
+        samples=(samples, 1), draws=(draws, 1), epochs=(epochs, 1), simulations=(simulations, 1)
     )  # fmt: skip
     data = open_observed(observed)
     source = open_source(model, device, like=data, at=at, family=family, **use)

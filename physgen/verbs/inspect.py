@@ -62,7 +62,7 @@ def inspect(
 def described(path: Path, verify: bool) -> dict[str, Any]:
     """What a file holds, as JSON data."""
     kind = dataset.container(path)
-    if kind == "zip":
+    if kind in ("zip", "safetensors"):
         return checkpoint_described(path)
     if kind == "JSON":
         return scores_described(path)

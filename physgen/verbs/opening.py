@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from physgen.dataset import Dataset, Rows
 from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.registry import name_of
+from physgen.runtime.kinds import plain
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import (
     DatasetsLike,
@@ -21,6 +23,7 @@ from physgen.verbs.arguments import (
     SurrogateLike,
     Values,
 )
+from simulators.command import Command
 
 if TYPE_CHECKING:
     from physgen.posterior.methods import Source
@@ -86,7 +89,7 @@ def save(product: Any, path: Path | str, *, force: bool = False) -> None:
         StorageError: the file system refused.
         UsageError: the file exists, or something that has no file of its own.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     dataset.refuse_overwriting(path, force)
     if hasattr(product, "save"):
         product.save(path, force=force)
@@ -134,7 +137,7 @@ def open_surrogate(
     if isinstance(model, str | Path):
         surrogate = load(model, device, family=family)[0]
     elif not isinstance(model, Surrogate):
-        raise UsageError(f"expected a surrogate or its checkpoint, got {type(model).__name__}")
+        raise UsageError(f"expected a surrogate or its checkpoint, got {named(model)}")
     else:
         surrogate = model if device == "auto" else model.to(device_of(device))
     law = surrogate.law.changed(at) if at else surrogate.law
@@ -197,11 +200,16 @@ def open_source(
         return Source(name, model.law, origin_of(model, path), network=model)
     if not isinstance(model, Dataset | Rows | Path):
         raise UsageError(
-            "expected a surrogate, a network, a dataset or a file of these, got "
-            f"{type(model).__name__}"
+            f"expected a surrogate, a network, a dataset or a file of these, got {named(model)}"
         )
     data = Dataset(model)
     return Source(name, data.law, data.origin(), data=data)
+
+
+def named(model: object) -> str:
+    """What was given in the place of a model, for an error."""
+    pair = isinstance(model, tuple) and len(model) == 2 and isinstance(model[1], Mapping)
+    return type(model).__name__ + ("; load returns a pair, take its first" if pair else "")
 
 
 def origin_of(model: Surrogate | Network, path: Path | None = None) -> dict[str, Any]:
@@ -215,7 +223,7 @@ def origin_of(model: Surrogate | Network, path: Path | None = None) -> dict[str,
     else:
         module, path = model, model.path
         about = model.info | model.describe()
-        options = {name: getattr(model.config, name) for name in model.inference_options}
+        options = {n: plain(getattr(model.config, n)) for n in model.inference_options}
         about["use"] = options | {"symmetrise": model.symmetrise}
     weights, known = sum(w.numel() for w in module.parameters()), digest(module.state_dict(), "")
     file, then = getattr(model, "file_digests", ("", known))
@@ -238,7 +246,7 @@ def kind_of(path: Path) -> str:
     found = dataset.container(path)
     if found == "HDF5":
         return "dataset"
-    if found == "zip":
+    if found in ("zip", "safetensors"):
         return str(load_tensors(path)[1].get("kind", "surrogate"))
     raise DataError(f"{path}: expected a checkpoint or a dataset, got neither")
 
@@ -258,7 +266,12 @@ def open_data(data: DatasetsLike) -> Dataset:
 
 
 def name_of_simulator(simulator: SimulatorLike | None) -> str | None:
-    """The name of a simulator that the caller vouches for: of text, a class, or an object."""
+    """The name of a simulator that the caller vouches for: of text, a class, or an object.
+
+    Of an external program it is its command.
+    """
+    if isinstance(simulator, Command):
+        return simulator.command
     if simulator is None or isinstance(simulator, str):
         return simulator
     return name_of("simulators", simulator if isinstance(simulator, type) else type(simulator))

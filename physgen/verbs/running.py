@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature as signature_of
 from json import dumps
-from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, Unpack, get_origin
 
 from physgen import dataset
 from physgen.dataset.files import seal, storage
 from physgen.errors import StorageError, UsageError
 from physgen.runtime.interrupt import interruptible
+from physgen.runtime.kinds import members, near, taken
+from physgen.runtime.options import REQUIRED, Option, options
 from physgen.runtime.progress import bar, log
 
 __all__ = [
@@ -27,12 +30,15 @@ __all__ = [
     "plural",
     "record",
     "require",
+    "require_seed",
     "threaded",
     "warn_of_failed",
 ]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+MOST_SEED = 2**62
+"""Of torch's generators, with room for those that are derived from it."""
 Beside = Callable[[Path], Mapping[Path, Callable[[Path], bool]]]
 
 
@@ -42,7 +48,7 @@ def on_files(
     resumes: bool = False,
     beside: Beside = lambda out: {},
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Take text for paths, and refuse outputs that could not be written, before work begins.
+    """Take arguments as their kinds, and refuse outputs that could not be written, before all.
 
     Args:
         outputs: names of the verb's parameters that are files to write.
@@ -53,24 +59,36 @@ def on_files(
 
     Raises:
         StorageError: a folder that is not there, or that cannot be written to.
-        UsageError: an output that exists, or is another file of the command, however it is
-            spelt; or a file in the way of one that is kept beside it.
+        UsageError: an argument that is none of its kind, or an option that the verb does not have;
+            an output that exists, or is another file of the command, however it is spelt; or a
+            file in the way of one that is kept beside it.
     """
 
     def decorated(verb: Callable[P, R]) -> Callable[P, R]:
         signature = signature_of(verb, eval_str=True)
-        paths = {p.name for p in signature.parameters.values() if "Path" in str(p.annotation)}
+        declared = {o.name: o for o in options(verb)}
+        more = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+        shared = [p for p in more if get_origin(p.annotation) is Unpack]
 
         @functools.wraps(verb)
         def wrapped(*args: P.args, **given: P.kwargs) -> R:
-            bound = signature.bind(*args, **given)
+            if more == shared:
+                refuse_unknown(verb.__name__.removesuffix("_"), given, declared)
+            try:
+                bound = signature.bind(*args, **given)
+            except TypeError as error:
+                raise UsageError(f"{verb.__name__.removesuffix('_')}: {error}") from error
             values = bound.arguments
-            for name in paths & {k for k, v in values.items() if isinstance(v, str)}:
-                values[name] = Path(values[name])
+            for some in (values, *(values[p.name] for p in shared if p.name in values)):
+                for name in declared.keys() & some:
+                    written = name in (*outputs, *folders)
+                    some[name] = as_declared(declared[name], some[name], written)
             made = [values[k] for k in outputs if isinstance(values.get(k), Path)]
             into = [values[k] for k in folders if isinstance(values.get(k), Path)]
             used = [v for k, v in values.items() if k not in (*outputs, *folders)]
             used += [v for some in used if isinstance(some, list | tuple) for v in some]
+            named = [v for some in used if isinstance(some, dict) for v in some.values()]
+            used += [as_file(v) for v in named]
             known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
             inputs = [path for path in known if isinstance(path, Path)]
             refuse_outputs(made, into, inputs, beside)
@@ -83,6 +101,47 @@ def on_files(
     return decorated
 
 
+def refuse_unknown(verb: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse options that a verb does not have.
+
+    Raises:
+        UsageError: one of them.
+    """
+    for name in given:
+        if name not in known:
+            told = near(name, known) or f"; it has {', '.join(known)}"
+            raise UsageError(f"{verb}: no option {name!r}{told}")
+
+
+def as_declared(option: Option, value: Any, written: bool) -> Any:
+    """An argument as one of its kind; objects in the place of files, and of names, as they are.
+
+    Args:
+        option: what the verb declares.
+        value: what was given.
+        written: whether it is a file or a folder to write.
+
+    Raises:
+        UsageError: what is none of its kind.
+    """
+    kinds = members(option.type)
+    files = Path in kinds or Sequence[Path] in kinds
+    if Sequence[Path] in kinds and isinstance(value, list | tuple):
+        return [as_declared(replace(option, type=Path), one, False) for one in value]
+    if files and not written and not isinstance(value, str | os.PathLike):
+        return value
+    if option.name == "device" and type(value).__name__ == "device":
+        value = str(value)  # torch's own
+    if (str in kinds and not files and value is not None) or Mapping[str, Any] in kinds:
+        return value  # of names, laws and their like the verbs take more
+    try:
+        return taken(Path if files and value is not None else option.type, value)
+    except ValueError as error:
+        usual = value is None and option.default is not REQUIRED
+        mend = f"; leave it out for {option.default!r}" if usual else ""
+        raise UsageError(f"{option.name}: {error}{mend}") from error
+
+
 def refuse_outputs(
     files: Sequence[Path], folders: Sequence[Path], inputs: Sequence[Path], beside: Beside
 ) -> None:
@@ -93,6 +152,8 @@ def refuse_outputs(
     for folder in folders:
         require_folder(next(p for p in (folder, *folder.absolute().parents) if p.exists()), folder)
     for path in files:
+        if not path.name:
+            raise UsageError(f"{path}: expected a file to write, got a folder")
         require_folder(path.parent, path)
     for path in (*folders, *files):
         kept = {} if path in folders else {seal(path): is_seal, **beside(path)}
@@ -106,6 +167,14 @@ def refuse_outputs(
                     f"{file}: is in the way of what is kept beside {path.name}, and not "
                     "physgen's; move it away, or choose another output"
                 )
+
+
+def as_file(value: Any) -> Any:
+    """The path of a file that is there, if text names one; else the value itself."""
+    try:
+        return Path(value) if isinstance(value, str) and Path(value).is_file() else value
+    except (OSError, ValueError):  # no text of a path
+        return value
 
 
 def require_folder(folder: Path, path: Path) -> None:
@@ -226,9 +295,13 @@ def plural(n: int, noun: str) -> str:
 
 
 def require(**at_least: tuple[int | None, int]) -> None:
-    """Refuse what is no whole number, or too small: name → (value or None, least value)."""
+    """Refuse what is too small: name → (value or None, least value)."""
     for name, (value, least) in at_least.items():
-        if value is not None and not isinstance(value, Integral):
-            raise UsageError(f"{name}: expected a whole number, got {value!r}")
         if value is not None and value < least:
             raise UsageError(f"{name}: expected at least {least}, got {value}")
+
+
+def require_seed(seed: int) -> None:
+    """Refuse a seed that torch cannot take."""
+    if not 0 <= seed < MOST_SEED:
+        raise UsageError(f"seed: expected 0 to 2**62, got {seed}")

@@ -15,14 +15,15 @@ from physgen.runtime.progress import bar
 from physgen.verbs.arguments import (
     DataLike,
     FamilyLike,
-    PosteriorLike,
     SamplerOptions,
     SurrogateLike,
+    ThetaLike,
     Values,
     called,
 )
-from physgen.verbs.opening import PosteriorDraws, open_surrogate, origin_of, proposal_draws
+from physgen.verbs.opening import PosteriorDraws, open_surrogate, origin_of
 from physgen.verbs.running import headed, on_files, require, threaded
+from physgen.verbs.where import ThetaTable, open_theta, rows_asked_for, theta_given
 from simulators.base import Array
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def sample(
     n: int | None = None,
     theta: Values | None = None,
     like: DataLike | None = None,
-    theta_from: PosteriorLike | None = None,
+    theta_from: ThetaLike | None = None,
     row: int | None = None,
     at: Values | None = None,
     family: FamilyLike | None = None,
@@ -55,12 +56,13 @@ def sample(
     Args:
         surrogate: checkpoint of the surrogate.
         out: HDF5 file to write.
-        n: number of rows; all rows of the other file with --like, and all draws with
+        n: number of rows; all rows of the other file with --like, and all draws or rows with
             --theta-from, if not given.
         theta: value of a parameter, the same in all rows, as in beta=0.44; repeat for each.
         like: another dataset whose theta to take, row by row, and the shape of x.
         theta_from: posterior of infer whose draws to take for theta: x are then predictive, and
-            physgen report shows them beside what was observed.
+            physgen report shows them beside what was observed. Or a table whose rows to take, in
+            turn, as for simulate.
         row: row of what was observed whose posterior to take; all of them, mixed, if not given.
         at: other option of the simulator, as in size=16; needs a surrogate of convolutions.
         family: package.module:Class of a family outside the registry; a checkpoint does not import
@@ -78,8 +80,8 @@ def sample(
     """
     example = None if like is None else Dataset(like)
     model = open_surrogate(surrogate, device, family=family, like=example, at=at, **use)
-    draws = proposal_draws(theta_from, row)
-    rows, follow = parameters(model.law, n, theta, example, draws, seed)
+    given = open_theta(theta_from, row)
+    rows, follow = parameters(model.law, n, theta, example, given, seed)
     count = (n or 0) if rows is None else len(rows)
     require(n=(count, 1), seed=(seed, 0))
     command = called(
@@ -131,7 +133,7 @@ def parameters(
     n: int | None,
     theta: Values | None,
     like: Dataset | None,
-    draws: PosteriorDraws | None,
+    draws: PosteriorDraws | ThetaTable | None,
     seed: int,
 ) -> tuple[Array | None, dict[str, Any]]:
     """The θ of all rows that were asked for, (n, D), None for the prior; and what they follow.
@@ -142,22 +144,23 @@ def parameters(
         DataError: data without θ.
     """
     ways = {"theta": theta, "like": like, "theta-from": draws}
-    given = [f"--{name}" for name, value in ways.items() if value]
+    given = [f"--{name}" for name, value in ways.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"sample: give either {' or '.join(given)}, not both")
     if (n is None) != (like is not None) and draws is None:
         raise UsageError("sample: expected either -n or --like")
     if draws:
-        proposal = draws.proposal(law.prior)
-        every = draws.theta.reshape(-1, len(law.prior))
-        rng = np.random.default_rng([seed, 3])
-        return every if n is None else proposal.sample(n, rng), {"theta": draws.source()}
+        where, about = theta_given(law, draws, {}, n)
+        rows = np.arange(rows_asked_for(n, where))
+        return where.at(rows, np.random.default_rng([seed, 3])), about
     if like:
         follow = like.proposal or ("" if like.meta and like.law.prior == law.prior else like.name)
         return like.theta, {"theta": {"follow": follow}} if follow else {}
-    if not theta:
+    if theta is None:
         return None, {}
     if set(theta) != set(law.prior.names):
-        raise UsageError(f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta)}")
+        raise UsageError(
+            f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta) or 'none'}"
+        )
     one = [float(theta[name]) for name in law.prior.names]
     return np.tile(one, (n or 0, 1)), {"theta": {"follow": f"one value, {dict(theta)}"}}

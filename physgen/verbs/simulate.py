@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
 import simulators.base as declared
 from physgen import dataset
-from physgen.dataset import Dataset, Meta, Proposal, Shard
+from physgen.dataset import Dataset, Meta, Shard
 from physgen.dataset.simulated import Manners, OnError, Simulate
 from physgen.errors import SimulatorFailed
 from physgen.law import Law
-from physgen.priors import asked_for, correlated, laws_in_words, truncated_prior
-from physgen.registry import find
+from physgen.priors import asked_for, correlated, laws_in_words
+from physgen.registry import BUILT_IN
+from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import command_line
 from physgen.runtime.progress import bar, log
-from physgen.verbs.arguments import PosteriorLike, PriorLike, SimulatorLike, Values
-from physgen.verbs.opening import PosteriorDraws, proposal_draws
+from physgen.verbs.arguments import PriorLike, SimulatorLike, ThetaLike, Values
+from physgen.verbs.opening import PosteriorDraws
 from physgen.verbs.running import on_files, require, warn_of_failed
+from physgen.verbs.where import open_theta, where_to_simulate
 
 __all__ = ["simulate"]
 
@@ -31,13 +34,14 @@ LOOK = 4  # rows in which a simulator's manners are looked at
 def simulate(
     simulator: SimulatorLike,
     *,
-    n: int,
+    n: int | None = None,
     out: Path | str | None = None,
     seed: int = 0,
     prior: PriorLike | None = None,
     fix: Values | None = None,
     correlation: Values | None = None,
-    theta_from: PosteriorLike | None = None,
+    theta_at: Values | None = None,
+    theta_from: ThetaLike | None = None,
     row: int | None = None,
     widen: float = 1.0,
     truncate: bool = False,
@@ -46,9 +50,12 @@ def simulate(
     on_error: OnError = "stop",
     force: bool = False,
     dry_run: bool = False,
-    **given: Any,
+    **options: Any,
 ) -> Dataset:
     """Draw a dataset of (theta, x): theta from the prior, x from a simulator.
+
+    A program of your own is run once a row: physgen simulate --command './sim {a} {seed} {out}'
+    --prior a=0:1 --x-shape 40 -n 1000 -o sim.h5; physgen simulate command --help says how.
 
     For another round of simulations theta come from the draws of a posterior. Fit a surrogate of
     p(x|theta) on the files of all rounds; methods that learn p(theta|x), such as npe, want
@@ -63,7 +70,8 @@ def simulate(
     Args:
         simulator: a registered simulator, or package.module:Class of your own; in Python also the
             class, or a simulator itself.
-        n: number of rows (at least 1).
+        n: number of rows (at least 1); all of the table or all draws of --theta-from, if not
+            given.
         out: HDF5 file to write.
         seed: seed of the whole dataset (at least 0).
         prior: other law of a parameter: bounds, as in beta=0.2:0.6, or a continuous distribution
@@ -71,8 +79,12 @@ def simulate(
             repeated. In Python also a Prior.
         fix: value of a parameter that is no part of theta, as in t_up=1; may be repeated.
         correlation: of the normal scores of two parameters, as in beta:h=0.5; may be repeated.
-        theta_from: posterior of infer from whose draws to take theta, inside its prior if no other
-            is given.
+        theta_at: value that a parameter has in all rows, as in beta=0.44, while it stays one; may
+            be repeated.
+        theta_from: where to take theta: draws of a posterior of infer, inside its prior if no
+            other is given; or the rows of a table, in turn: a file (CSV, npz, HDF5, ...) whose
+            columns are called as the parameters are, or with an array theta. In Python also an
+            array or columns by name.
         row: row of what was observed whose posterior to take; all of them, mixed, if not given.
         widen: how many times as wide as the posterior theta are, at least 1.
         truncate: take theta from the prior, inside the box that all draws lie in, stretched by
@@ -84,7 +96,7 @@ def simulate(
             100 times a row.
         force: overwrite the file if it exists, and drop the unfinished rows of another command.
         dry_run: say what would be made, and make its first row, without writing.
-        **given: options of the simulator.
+        **options: options of the simulator.
 
     Returns:
         The dataset, in memory or in its file.
@@ -93,29 +105,31 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    draws = proposal_draws(theta_from, row, widen=widen != 1, truncate=truncate)
-    theirs = draws.law.prior if draws else None
-    law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
+    given = open_theta(theta_from, row, widen=widen != 1, truncate=truncate)
+    theirs = given.law.prior if isinstance(given, PosteriorDraws) else None
+    law = Law.of(simulator, options, asked_for(prior, fix) or theirs)
     law = replace(law, prior=correlated(law.prior, correlation))
-    law, proposal, about = law_and_proposal(law, draws, widen, truncate)
+    law, where, about, n = where_to_simulate(law, given, theta_at, n, widen, truncate)
     law, notes = looked_at(law, n)
-    name = law.simulator
+    name, built = law.simulator, law.build()
+    told = {k: quote(v) if isinstance(v := law.options[k], str) else v for k in options}
     command = command_line(
-        "simulate", name, **given, n=n, seed=seed, prior=laws_in_words(prior), fix=fix,
+        "simulate", name, **told, n=n, seed=seed, prior=laws_in_words(prior), fix=fix,
         correlation=correlation or {":".join(k): r for k, r in law.prior.correlation.items()},
-        theta_from=draws and draws.name, row=row, widen=widen if draws else None,
-        truncate=truncate,
+        theta_at=theta_at, theta_from=given and given.name, row=row,
+        widen=widen if isinstance(given, PosteriorDraws) else None, truncate=truncate,
     )  # fmt: skip
-    source = {"kind": "simulator", "name": name, **declared.provenance(law.build()), **about}
+    source = {"kind": "simulator", "name": name, **declared.provenance(built), **about}
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
-    make = Simulate(law, on_error, proposal)
+    make = Simulate(law, on_error, where)
     if dry_run:
         return rehearsed(make, n, out)
-    how: dict[str, Any] = {"shard_rows": shard_rows, "workers": workers, "notes": notes}
+    rows = shard_rows or declared.shard_rows(built)
+    how: dict[str, Any] = {"shard_rows": rows, "workers": workers, "notes": notes}
     with bar(n, f"simulate {name}") as move:
         if out is None:
-            rows = dataset.gather(n, meta, make, progress=move, **how)
-            made = Dataset(rows, f"{len(rows):,} rows of {name}")
+            found = dataset.gather(n, meta, make, progress=move, **how)
+            made = Dataset(found, f"{len(found):,} rows of {name}")
         else:
             written = dataset.write(out, n, meta, make, force=force, progress=move, **how)
             text = f"{out}: {written.rows:,} rows of {name} in {written.seconds:.1f} s"
@@ -124,53 +138,25 @@ def simulate(
     return made
 
 
-def law_and_proposal(
-    law: Law, draws: PosteriorDraws | None, widen: float, truncate: bool
-) -> tuple[Law, Proposal | None, dict[str, Any]]:
-    """The law with the prior of the file, what θ follow instead, and what the file says of it.
-
-    Raises:
-        UsageError: draws of other parameters, or that the prior does not hold.
-    """
-    if draws is None:
-        return law, None, {}
-    proposal = draws.proposal(law.prior, widen)
-    if not truncate:
-        return law, proposal, {"theta": draws.source(widened=widen)}
-    prior, whole = truncated_prior(law.prior, proposal.box)
-    if whole:
-        log.warning(
-            "truncate: %s: of a correlated law, or one that scipy does not cut, no part is taken",
-            ", ".join(whole),
-        )
-    law = replace(law, prior=prior)
-    return law, None, {"truncated": draws.origin | {"stretched": widen}}
-
-
 def looked_at(law: Law, n: int) -> tuple[Law, dict[str, Any]]:
     """What a simulator's first rows tell: the type in which x is kept, and notes for the file.
 
     What it does wrong is told. Nothing is drawn where it declares all that, and is ours.
     """
-    ours = find("simulators", law.simulator).__module__.partition(".")[0] == "simulators"
+    ours = law.simulator in BUILT_IN["simulators"]
     typed = law.support in ("spins", "levels") or declared.dtype(law.build())
     if ours and typed:
         return law, {}
     theta = law.prior.sample(min(n, LOOK), np.random.default_rng(1))
     try:
-        found = Manners.of(law.build(), theta, law.simulator)
+        with interruptible(law.simulator, "nothing was made"):
+            found = Manners.of(law.build(), theta, law.simulator)
     except SimulatorFailed:  # that is for the rows themselves
         return law, {}
+    for line in found.complaints:
+        log.warning("%s: %s", law.simulator, line)
     law = law if typed else replace(law, dtype=found.dtype)
-    if found.changes_theta:
-        log.warning("%s: sample changes its theta; it is given a copy", law.simulator)
-    if found.reproducible:
-        return law, {}
-    log.warning(
-        "%s: sample gives another x for the same theta and rng: this file cannot be made again; "
-        "draw from rng alone", law.simulator,
-    )  # fmt: skip
-    return law, {"reproducible": False}
+    return law, {"reproducible": False} if found.reproducible is False else {}
 
 
 def rehearsed(make: Simulate, n: int, out: Path | str | None) -> Dataset:

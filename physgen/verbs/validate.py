@@ -27,6 +27,7 @@ from physgen.verbs.running import (
     path_of,
     record,
     require,
+    require_seed,
     threaded,
 )
 
@@ -79,7 +80,8 @@ def validate(
     """
     from physgen.checks.validation import VALIDATION_SECTIONS, validation
 
-    require(observations=(observations, 1), draws=(draws, 1), seed=(seed, 0))
+    require_seed(seed)
+    require(observations=(observations, 1), draws=(draws, 1))
     path = path_of(out)
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
+import h5py
 import numpy as np
 from scipy.io import netcdf_file
 
+from physgen.dataset import refuse_overwriting
+from physgen.dataset.image import chunked, whole
 from physgen.errors import DataError
-from physgen.formats.tables.base import Table, json_text
+from physgen.formats.tables.base import ArrayInfo, Table, json_text
+from physgen.formats.tables.exportable import Exportable, Progress
 from physgen.formats.tables.packing import CF, Packing
 from simulators.base import Array
 
-__all__ = ["NetCDF3Table"]
+__all__ = ["NetCDF3Table", "write"]
 
 ABOUT = "physgen"
 
@@ -73,3 +79,85 @@ def mapped(file: IO[bytes]) -> netcdf_file:
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
     raise DataError(f"damaged: {reason}")
+
+
+def write(
+    data: Any,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress = lambda done: None,
+) -> int:
+    """Write a dataset or the draws of a posterior as netCDF-4, which is HDF5.
+
+    theta has the dimensions (row, parameter), x (row, x_0, …); the names of the parameters are the
+    coordinate ``parameter``, and the law is the attribute ``physgen``, as JSON.
+
+    Args:
+        data: dataset or posterior, in memory or a file.
+        out: file to write.
+        force: whether to overwrite the file if it exists.
+        progress: called with the part that is done, 0 to 1; may raise to stop.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        DataError: a file that is damaged.
+        StorageError: the file system refused; nothing is left.
+        UsageError: an output that exists, something that has no rows, or columns of one name.
+    """
+    refuse_overwriting(out, force)
+    source = Exportable.of(data)
+    with whole(out, sidecar=False) as (file, output):
+        scales = dimensions(file, source)
+        made = {}
+        for name, info in source.arrays.items():
+            chunk, packed = chunk_of(source, info), name in source.packed
+            made[name] = chunked(file, name, info.shape, info.dtype, chunk, packed)
+            for axis, scale in zip(made[name].dims, axes_of(name, info), strict=True):
+                axis.attach_scale(scales[scale])
+        if "theta" in made:
+            made["theta"].attrs["units"] = ", ".join(source.units)
+        file.attrs[ABOUT] = source.text
+        done = 0
+        for block in source.blocks(progress):
+            for name, values in block.items():
+                made[name][done : done + len(values)] = values
+            output.check()
+            done += len(next(iter(block.values())))
+    return source.rows
+
+
+def chunk_of(source: Exportable, info: ArrayInfo) -> int:
+    """Rows of an array in a chunk: about a megabyte, and a whole number of them in a block."""
+    rows = 2 ** int(math.log2(max(1, 2**20 // info.row_bytes)))
+    return min(rows, source.block_rows, source.rows)
+
+
+def axes_of(name: str, info: ArrayInfo) -> list[str]:
+    """Names of an array's dimensions."""
+    plain = name.replace("/", "_")
+    inner = (
+        ["parameter"] if name == "theta" else [f"{plain}_{k}" for k in range(len(info.shape) - 1)]
+    )
+    return ["row", *inner]
+
+
+def dimensions(file: h5py.File, source: Exportable) -> dict[str, h5py.Dataset]:
+    """The dimensions of a file, which hold no numbers but the names of the parameters."""
+    found: dict[str, h5py.Dataset] = {}
+    for array, info in source.arrays.items():
+        for name, size in zip(axes_of(array, info), info.shape, strict=True):
+            if name in found:
+                continue
+            if name == "parameter":
+                kind, values = h5py.string_dtype(), list(source.names)
+                scale = file.create_dataset(name, data=values, dtype=kind, track_times=False)
+                scale.make_scale(name)
+            else:
+                scale = file.create_dataset(name, (size,), ">f4", track_times=False)
+                scale.make_scale(f"This is a netCDF dimension but not a netCDF variable.{size:10}")
+            scale.attrs["_Netcdf4Dimid"] = np.int32(len(found))
+            found[name] = scale
+    return found

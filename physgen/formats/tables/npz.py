@@ -7,21 +7,27 @@ has more bytes than its stored ones can hold is refused before it is read, and s
 
 from __future__ import annotations
 
+import io
 import shutil
 import zipfile
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.lib import format as npy
 
+from physgen.dataset.files import whole_file
 from physgen.dataset.guard import MAX_JSON, MAX_RATIO
 from physgen.errors import DataError
-from physgen.formats.tables.base import Table, column, json_text
+from physgen.formats.tables.base import ArrayInfo, Table, column, json_text
+from physgen.formats.tables.exportable import Exportable, Progress
 from physgen.formats.tables.numpy_file import Header
 from simulators.base import Array
 
-__all__ = ["NpzTable"]
+__all__ = ["NpzTable", "write"]
 
 ABOUT = "meta"  # the member with the JSON
 
@@ -108,3 +114,67 @@ class NpzTable(Table):
         with file:
             shutil.copyfileobj(file, copy, 2**20)
         return copy
+
+
+def write(
+    data: Any,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress = lambda done: None,
+) -> int:
+    """Write a dataset or the draws of a posterior as npz: theta (N, D), x (N, …), meta.
+
+    ``meta`` is JSON text as bytes: ``json.loads(bytes(file["meta"]))``.
+
+    Args:
+        data: dataset or posterior, in memory or a file.
+        out: file to write.
+        force: whether to overwrite the file if it exists.
+        progress: called with the part that is done, 0 to 1; may raise to stop.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        DataError: a file that is damaged.
+        StorageError: the file system refused; nothing is left.
+        UsageError: an output that exists, something that has no rows, or columns of one name.
+    """
+    source = Exportable.of(data)
+    large = max(source.arrays, key=lambda name: source.arrays[name].row_bytes)
+    small = [name for name in source.arrays if name != large]
+    with (
+        whole_file(out, force) as file,
+        zipfile.ZipFile(file, "w") as packed,
+        ExitStack() as stack,
+    ):
+        with new_member(packed, ABOUT) as made:
+            text = np.frombuffer(source.text.encode(), np.uint8)
+            made.write(head(ArrayInfo(text.dtype, text.shape)) + text.tobytes())
+        kept = {name: stack.enter_context(TemporaryFile(dir=out.parent)) for name in small}
+        with new_member(packed, large) as made:
+            made.write(head(source.arrays[large]))
+            for block in source.blocks(progress):
+                for name, values in block.items():
+                    kept.get(name, made).write(np.ascontiguousarray(values).data)
+        for name, copy in kept.items():
+            copy.seek(0)
+            with new_member(packed, name) as made:
+                made.write(head(source.arrays[name]))
+                shutil.copyfileobj(copy, made, 2**20)
+    return source.rows
+
+
+def new_member(packed: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """A new member of a zip file, of no date, so that the same content gives the same bytes."""
+    info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+    return packed.open(info, "w", force_zip64=True)
+
+
+def head(info: ArrayInfo) -> bytes:
+    """What an array in a file begins with."""
+    text = io.BytesIO()
+    said = {"descr": info.dtype.str, "fortran_order": False, "shape": info.shape}
+    npy.write_array_header_1_0(text, said)
+    return text.getvalue()

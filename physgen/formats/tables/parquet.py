@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from physgen.dataset.files import whole_file
 from physgen.errors import DataError
 from physgen.formats.tables.base import BAND_BYTES, Table, as_float, extra, json_text
+from physgen.formats.tables.exportable import Exportable, Progress
 from simulators.base import Array
 
-__all__ = ["ParquetTable"]
+__all__ = ["ParquetTable", "write"]
 
 ABOUT = b"physgen"
 
@@ -45,7 +49,9 @@ class ParquetTable(Table):
         """Look at the file."""
         self.pa = extra("pyarrow", self.path)
         parquet = extra("pyarrow.parquet", self.path)
-        file = parquet.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False)
+        file = parquet.ParquetFile(
+            self.path, buffer_size=2**20, pre_buffer=False, page_checksum_verification=True
+        )
         self.file = self.resources.enter_context(file)
         self.rows = self.file.metadata.num_rows
         self.reading: Reading | None = None
@@ -145,3 +151,49 @@ class ParquetTable(Table):
             column = column.cast("int8")
         values = column.to_numpy(zero_copy_only=False)
         return as_float(values).reshape(shape) if info.dtype == "f8" else values.reshape(shape)
+
+
+def write(
+    data: Any,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress = lambda done: None,
+) -> int:
+    """Write a dataset or the draws of a posterior as parquet, x as lists of fixed length.
+
+    The law is in the file's metadata, under ``physgen``.
+
+    Args:
+        data: dataset or posterior, in memory or a file.
+        out: file to write.
+        force: whether to overwrite the file if it exists.
+        progress: called with the part that is done, 0 to 1; may raise to stop.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        DataError: a file that is damaged.
+        StorageError: the file system refused; nothing is left.
+        UsageError: an output that exists, something that has no rows, or columns of one name.
+    """
+    pyarrow, parquet = extra("pyarrow", out), extra("pyarrow.parquet", out)
+    writer_of = partial(parquet.ParquetWriter, write_page_checksum=True)
+    source = Exportable.of(data)
+    source.require_own_names([*source.names, *(set(source.arrays) - {"theta"})])
+
+    def lists(values: Array) -> Any:
+        found = pyarrow.array(np.ascontiguousarray(values).reshape(-1))
+        for size in values.shape[:0:-1]:
+            found = pyarrow.FixedSizeListArray.from_arrays(found, size)
+        return found
+
+    none = {name: np.empty((0, *i.shape[1:]), i.dtype) for name, i in source.arrays.items()}
+    first = pyarrow.table({k: lists(v) for k, v in source.split(none).items()})
+    schema = first.schema.with_metadata({ABOUT: source.text})
+    with whole_file(out, force) as file, writer_of(file, schema) as writer:
+        for block in source.blocks(progress):
+            columns = [lists(values) for values in source.split(block).values()]
+            writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
+    return source.rows

@@ -7,19 +7,22 @@ nothing but the file, and no branch's name is evaluated as an expression.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from physgen.dataset.files import whole_file
 from physgen.dataset.guard import MAX_CHUNK
 from physgen.errors import DataError
 from physgen.formats.bands import Bands
 from physgen.formats.tables.base import BAND_BYTES, Table, column, columns_of, extra, json_text
+from physgen.formats.tables.exportable import Exportable, Progress
 from simulators.base import Array
 
-__all__ = ["RootTable"]
+__all__ = ["RootTable", "write"]
 
 ABOUT = "physgen"
 TREES = ("TTree", "TNtuple", "TNtupleD")
@@ -129,3 +132,51 @@ def row_of_field(field: Any) -> np.dtype[Any] | str:
         return np.dtype((np.dtype(form.primitive), shape))
     except AttributeError:
         return f"rows have other lengths, or are no numbers, got {field.typename}"
+
+
+def write(
+    data: Any,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress = lambda done: None,
+) -> int:
+    """Write a dataset or the draws of a posterior as ROOT: a TTree, ``data``.
+
+    The law is in the file as a TObjString, ``physgen``. ROOT keeps the time of writing, so the
+    same content gives other bytes.
+
+    Args:
+        data: dataset or posterior, in memory or a file.
+        out: file to write.
+        force: whether to overwrite the file if it exists.
+        progress: called with the part that is done, 0 to 1; may raise to stop.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        DataError: a file that is damaged.
+        StorageError: the file system refused; nothing is left.
+        UsageError: an output that exists, something that has no rows, or columns of one name.
+    """
+    uproot = extra("uproot", out)
+    source = Exportable.of(data)
+
+    def branches(block: Mapping[str, Array]) -> dict[str, Array]:
+        return {k.replace("/", "_"): v for k, v in source.split(block).items()}
+
+    none = {name: np.empty((0, *i.shape[1:]), i.dtype) for name, i in source.arrays.items()}
+    types = {name: np.dtype((v.dtype, v.shape[1:])) for name, v in branches(none).items()}
+    source.require_own_names([*source.names, *(n.replace("/", "_") for n in source.arrays)])
+    with whole_file(out, force) as file, uproot.recreate(file) as made:
+        made[ABOUT] = source.text
+        tree = made.mktree("data", types)
+        tree.compression = {
+            branch: uproot.ZLIB(1) if name in source.packed else None
+            for name in source.arrays
+            for branch in branches({name: none[name]})
+        }
+        for block in source.blocks(progress):
+            tree.extend(branches(block))
+    return source.rows

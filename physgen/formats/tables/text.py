@@ -17,6 +17,7 @@ import gzip
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,14 @@ from typing import IO, Any
 
 import numpy as np
 
+from physgen.dataset.files import whole_file
 from physgen.errors import DataError
 from physgen.formats.bands import Bands
 from physgen.formats.tables.base import BAND_BYTES, Table, extra
+from physgen.formats.tables.exportable import Exportable, Progress
 from simulators.base import Array
 
-__all__ = ["TextTable"]
+__all__ = ["TextTable", "write"]
 
 MAX_LINE = 2**24
 MISSING = {"", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a"}
@@ -195,7 +198,8 @@ class TextTable(Table):
                 self.bands.pop(next(iter(self.bands)))
             self.bands[wanted] = Bands(partial(self.parsed, wanted), self.rows, self.depth)
         (values,) = self.bands[wanted][start:stop]
-        places = {name: [wanted.index(k) for k in self.columns[name]] for name in names}
+        order = {k: place for place, k in enumerate(wanted)}
+        places = {name: [order[k] for k in self.columns[name]] for name in names}
         return {
             name: values[:, some] if len(some) > 1 else values[:, some[0]]
             for name, some in places.items()
@@ -210,7 +214,7 @@ class TextTable(Table):
         options: dict[str, Any] = {
             "sep": self.layout.separator or r"\s+", "decimal": self.layout.decimal,
             "header": None, "names": range(self.width), "index_col": False, "usecols": wanted,
-            "skipinitialspace": True, "encoding": "latin-1",
+            "skipinitialspace": True, "encoding": "latin-1", "low_memory": False,
             **({"float_precision": "round_trip"} if old else {}),
         }  # fmt: skip
         try:
@@ -257,3 +261,46 @@ def skipped(line: bytes) -> bool:
     """Whether a line is empty or a comment."""
     text = line.lstrip(b" ")
     return text.startswith((b"#", b"\n", b"\r")) or not text
+
+
+def write(
+    data: Any,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress = lambda done: None,
+) -> int:
+    """Write a dataset or the draws of a posterior as CSV, with a line of names.
+
+    A name that ends in ``.gz`` is compressed. The law of the rows is not in the file.
+
+    Args:
+        data: dataset or posterior, in memory or a file.
+        out: file to write.
+        force: whether to overwrite the file if it exists.
+        progress: called with the part that is done, 0 to 1; may raise to stop.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        DataError: a file that is damaged.
+        StorageError: the file system refused; nothing is left.
+        UsageError: an output that exists, something that has no rows, or columns of one name.
+    """
+    csv_of, pyarrow = extra("pyarrow.csv", out), extra("pyarrow", out)
+    source = Exportable.of(data)
+    names = [column for name in source.arrays for column in source.column_names(name)]
+    source.require_own_names(names)
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(names)
+    options = csv_of.WriteOptions(include_header=False)
+    with whole_file(out, force) as file, ExitStack() as stack:
+        packed = out.suffix == ".gz"
+        sink: Any = gzip.GzipFile("", "wb", 6, file, mtime=0) if packed else file
+        stack.enter_context(sink) if packed else None
+        sink.write(line.getvalue().encode())
+        for block in source.blocks(progress):
+            rows = pyarrow.table(dict(zip(names, source.columns(block).values(), strict=True)))
+            csv_of.write_csv(rows, sink, options)
+    return source.rows

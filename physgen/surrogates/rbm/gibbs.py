@@ -93,7 +93,8 @@ def autocorrelation_time(series: Tensor, window: float = 5.0) -> float:
 
 def nearest_chains(c: Tensor, chain_c: Tensor) -> Tensor:
     """Which chain of (M, D) is nearest to each c (B, D), (B,)."""
-    return torch.cdist(c, chain_c).argmin(1)
+    exactly = "donot_use_mm_for_euclid_dist"  # products of matrices lose the nearest one
+    return torch.cdist(c, chain_c, compute_mode=exactly).argmin(1)
 
 
 def exchanged(

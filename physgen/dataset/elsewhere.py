@@ -1,0 +1,214 @@
+"""The law of rows (θ, x) that were made elsewhere: told by whoever has them, or by the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from physgen.dataset.assumptions import float_type
+from physgen.dataset.schema import Failed, Rows, cast, faults
+from physgen.dataset.theta import departures, proposed_correlation, proposed_law
+from physgen.errors import DataError, UsageError
+from physgen.law import Law
+from physgen.priors import correlated
+from physgen.registry import registered
+from simulators.base import SUPPORTS, Array, Support
+from simulators.parameter import Parameter
+from simulators.prior import Prior
+
+__all__ = ["Described", "describe_rows", "without_faults"]
+
+NAMED = 3
+"""Departures from a prior that a line tells."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """Rows from elsewhere, and what they follow.
+
+    Attributes:
+        law: of x given θ, with the prior.
+        theta: of the free parameters, (n, D).
+        source: what a dataset's metadata say of θ, where they do not follow the prior.
+        said: what was found, for whoever has the rows.
+    """
+
+    law: Law
+    theta: Array
+    source: Mapping[str, Any]
+    said: Sequence[str]
+
+
+def describe_rows(
+    theta: Array,
+    names: Sequence[str],
+    x: Array,
+    *,
+    prior: Prior | Mapping[str, Any],
+    correlation: Mapping[str, float] | None = None,
+    support: str | None = None,
+    simulator: str = "arrays",
+    where: str = "rows",
+    **declared: Any,
+) -> Described:
+    """The law of rows, and θ as it wants them.
+
+    Args:
+        theta: (n, d) of all columns that are there.
+        names: of the columns.
+        x: (k, *x_shape), the first rows at least.
+        prior: laws of parameters, or values of those that are fixed; proposed for columns
+            without.
+        correlation: of pairs of parameters.
+        support: what x may be, as in ``levels:10``; told by their type if None.
+        simulator: what drew x, for messages.
+        where: the rows, for messages.
+        **declared: what else the law says.
+
+    Raises:
+        DataError: θ that are not finite, outside of the prior, or not what is fixed.
+        UsageError: laws of other parameters, or a support that there is none.
+    """
+    if registered("simulators", simulator) or ":" in simulator or not simulator:
+        raise UsageError(
+            f"simulator: {simulator!r} is one of physgen's own; give another name to what drew x"
+        )
+    if not np.isfinite(theta).all():
+        row = int(np.argmin(np.isfinite(theta).all(1)))
+        raise DataError(f"{where}: row {row}: theta is not finite; leave such rows out")
+    try:
+        found, said = prior_of_columns(theta, names, prior)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+    found = correlated(found, correlation)
+    theta = free_columns(theta, names, found, where)
+    kind, levels, why = support_of(x, support)
+    law = Law(
+        simulator, found, x.shape[1:], kind, levels=levels,
+        dtype=float_type(x) if kind in ("reals", "nonnegative") else "float32", **declared,
+    )  # fmt: skip
+    require_inside(theta, found, where)
+    source, more = followed(theta, found, where)
+    return Described(law, theta, source, [*said, *why, *more])
+
+
+def prior_of_columns(
+    theta: Array, names: Sequence[str], given: Prior | Mapping[str, Any]
+) -> tuple[Prior, list[str]]:
+    """The prior of the columns of θ (n, d): as given, and proposed where nothing is.
+
+    Raises:
+        ValueError: laws of other parameters, or what is no law.
+    """
+    if isinstance(given, Prior):
+        laws: Mapping[str, Any] = {p.name: (p.law, p.unit, p.latex) for p in given.every}
+    else:
+        laws = given
+    fixed = [name for name, law in laws.items() if Parameter.of(name, law).fixed]
+    if unknown := [n for n in laws if n not in (*names, *fixed)]:
+        raise ValueError(f"prior: unknown {', '.join(unknown)}; theta has {', '.join(names)}")
+    columns = dict(zip(names, theta.T, strict=True))
+    proposed = {n: proposed_law(values) for n, values in columns.items() if n not in laws}
+    order = [*names, *(n for n in fixed if n not in names)]
+    every = {**proposed, **laws}
+    prior = Prior(getattr(given, "correlation", None), **{n: every[n] for n in order})
+    if not proposed:
+        return prior, []
+    if not laws:
+        free = np.stack([columns[n] for n in prior.names], 1)
+        prior = with_correlation(prior, proposed_correlation(free, prior.names))
+    words = [f"--{'fix' if p.fixed else 'prior'} {p.name}={p.text}" for p in prior.every]
+    words += [f"--correlation {a}:{b}={r}" for (a, b), r in prior.correlation.items()]
+    return prior, [f"prior proposed from theta: {' '.join(words)}"]
+
+
+def with_correlation(prior: Prior, pairs: Mapping[tuple[str, str], float]) -> Prior:
+    """A prior with correlations, if there is such a law: rounded ones may be of none."""
+    try:
+        return prior.correlate(pairs)
+    except ValueError:
+        return prior
+
+
+def free_columns(theta: Array, names: Sequence[str], prior: Prior, where: str) -> Array:
+    """The columns of θ (n, d) that are free, (n, D); the others are what the prior says.
+
+    Raises:
+        DataError: they are not.
+    """
+    for d, name in enumerate(names):
+        if name in prior.fixed and (off := theta[:, d] != prior.fixed[name]).any():
+            row = int(np.argmax(off))
+            raise DataError(
+                f"{where}: row {row}: {name}: expected {prior.fixed[name]!r}, as fixed, got "
+                f"{float(theta[row, d])!r}"
+            )
+    return theta[:, [list(names).index(n) for n in prior.names]]
+
+
+def require_inside(theta: Array, prior: Prior, where: str) -> None:
+    """Refuse θ (n, D) outside of the prior.
+
+    Raises:
+        DataError: the first row, and the bounds.
+    """
+    if (outside := ~prior.contains(theta)).any():
+        row = int(np.argmax(outside))
+        d = int(np.argmax((theta[row] < prior.low) | (theta[row] > prior.high)))
+        name, p = prior.names[d], prior.parameters[d]
+        raise DataError(
+            f"{where}: row {row}: {name}: expected theta inside the prior, {p.low!r} to "
+            f"{p.high!r}, got {float(theta[row, d])!r} ({outside.sum()} of {len(theta)} rows); "
+            "give the prior that they were drawn from"
+        )
+
+
+def followed(theta: Array, prior: Prior, where: str) -> tuple[dict[str, Any], list[str]]:
+    """What a file says of θ (n, D) that are no draws of the prior, and a line about it."""
+    if not (found := list(departures(theta, prior))):
+        return {}, []
+    more = ["…"] if len(found) > NAMED else []
+    words = ", ".join([*found[:NAMED], *more])
+    said = (
+        f"theta are no independent draws of the prior: {words}; p(x|theta) may be learnt of any, "
+        "and calibrate, npe and all that count draws of the prior will refuse them"
+    )
+    return {"theta": {"follow": f"what {where} holds ({words})"}}, [said]
+
+
+def support_of(x: Array, asked: str | None) -> tuple[Support, int, list[str]]:
+    """Support and levels of x (k, …), and a line where they were told by its type.
+
+    Raises:
+        UsageError: a support that there is none.
+    """
+    if asked is not None:
+        kind, _, levels = asked.partition(":")
+        if kind not in SUPPORTS or (kind == "levels") != levels.isdecimal():
+            raise UsageError(
+                f"support: expected {', '.join(SUPPORTS)} with levels as in levels:10, got "
+                f"{asked!r}"
+            )
+        return kind, int(levels or 0), []
+    if x.dtype.kind == "f":
+        return "reals", 0, []
+    values = set(np.unique(x).tolist())
+    if values <= {0, 1}:
+        return "levels", 2, ["x taken for levels:2, for it is 0 and 1"]
+    if values <= {-1, 1}:
+        return "spins", 0, ["x taken for spins, for it is -1 and +1"]
+    return "reals", 0, ["x are whole numbers, taken for reals; --support levels:K if they are few"]
+
+
+def without_faults(rows: Rows, law: Law, where: str) -> Rows:
+    """The rows (n, …) that can be, and of the others θ and what is wrong with them."""
+    why = np.full(len(rows), "", dtype=object)
+    for fault, bad in faults(cast(rows, law, where), law):
+        why[bad & (why == "")] = fault
+    bad = why != ""
+    if not bad.any() or rows.theta is None:
+        return rows
+    return replace(rows[~bad], failed=Failed(rows.theta[bad], tuple(why[bad]), "skip"))

@@ -1,0 +1,248 @@
+"""Arrays of θ and x from anywhere: simulations that somebody has made already.
+
+A file of any kind that :mod:`physgen.formats.tables` reads, or one of θ and one of x, becomes a
+dataset: θ is held against a prior, or one is proposed, and x is checked row by row. Nothing but θ
+is ever in the memory as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from physgen.dataset import Rows, Shard, file_digest
+from physgen.dataset.elsewhere import describe_rows, without_faults
+from physgen.errors import DataError, UsageError
+from physgen.formats import Foreign
+from physgen.formats.tables import Table, open_table
+from physgen.formats.tables.selection import Selection, contents_of, shortened, words_of
+from physgen.law import Law
+from physgen.priors import asked_for
+from simulators.base import Array
+from simulators.prior import Prior
+
+__all__ = ["open_foreign"]
+
+THETA, X = ("theta", "params", "parameters"), ("x", "X", "data")
+"""Names of arrays that are looked for where none is given."""
+LOOK = 10_000
+"""Rows of x that tell its type and its values."""
+
+
+def open_foreign(
+    file: Path,
+    /,
+    *,
+    theta: str | None = None,
+    x: str | None = None,
+    names: str | None = None,
+    prior: Mapping[str, Any] | None = None,
+    fix: Mapping[str, float] | None = None,
+    correlation: Mapping[str, float] | None = None,
+    support: str | None = None,
+    x_shape: str | None = None,
+    simulator: str = "arrays",
+    on_error: Literal["stop", "skip"] = "stop",
+) -> Foreign:
+    """Make a dataset of arrays of theta and x: npz, npy, HDF5, CSV, text, parquet, netCDF, ROOT.
+
+    Without a prior the simplest one that theta may follow is proposed, and said. Theta that do not
+    follow their prior are taken, and the file says so: p(x|theta) may be learnt of any theta, and
+    calibration refuses them.
+
+    Args:
+        file: file to read.
+        theta: array of theta, or columns, as in a,tau or p_* or s[0:4]; or another file, as in
+            params.csv or params.h5:theta. If not given, theta, or the columns that the prior
+            names.
+        x: array of x, or columns, as for theta. If not given, x, or all that is left.
+        names: names of the parameters, as in a,tau, where theta is one array.
+        prior: law that theta were drawn from: bounds, as in a=0:1, or a distribution of
+            scipy.stats, as in tau=loguniform:1e-3:1; may be repeated, in the order of theta's
+            columns where they have no names.
+        fix: value of a parameter that all rows share, as in t_up=1; may be repeated.
+        correlation: of the normal scores of two parameters, as in a:tau=0.5; may be repeated.
+        support: what x may be: reals, nonnegative, spins, or levels:K of integers 0 to K - 1. If
+            not given, reals; of truth values and of integers that are 0 and 1 levels:2, and of
+            integers that are -1 and 1 spins.
+        x_shape: shape of one x, as in 16,16; as it lies in the file if not given.
+        simulator: what drew x, in summaries.
+        on_error: what to do about rows whose x is not finite or outside of its support: stop; or
+            skip them, and keep their theta and the reason.
+
+    Raises:
+        DataError: a file that is damaged, theta outside of the prior, columns that are no numbers.
+        StorageError: a file that cannot be opened.
+        UsageError: no such arrays, or a prior of other parameters.
+    """
+    laws = asked_for(prior, fix)
+    known = list(Prior.words(laws))
+    table = open_table(file)
+    with theta_table(table, theta) as (source, wanted):
+        columns = theta_in(source, wanted, known)
+        found = columns.read().reshape(columns.rows, -1).astype(np.float64)
+        called = called_columns(columns, found.shape[1], words_of(names), known)
+    left = [n for n in table.arrays if source is not table or n not in columns.names]
+    picked = x_in(table, x, left, len(found))
+    shape = tuple(whole_numbers(x_shape)) or picked.shape
+    head = shaped(picked.read(0, min(LOOK, len(found))), shape, file)
+    about = describe_rows(
+        found, called, head, prior=laws, correlation=correlation, support=support,
+        simulator=simulator, where=str(file),
+    )  # fmt: skip
+    ignored = [n for n in [*left, *table.refused] if n not in picked.names]
+    said = [f"x is {shortened(picked.words)}"] if len(picked.words) > 1 else []
+    said += [*about.said, *([f"not read: {shortened(ignored)}"] if ignored else [])]
+    origin = {
+        "kind": "import", "format": "arrays", "file": file.name, "sha256": file_digest(file),
+        "arrays": {"theta": list(columns), "x": list(picked)}, **about.source,
+    }  # fmt: skip
+    make = FromTable(picked, about.law, about.theta, on_error)
+    return Foreign(about.law, len(found), origin, make, "; ".join(said))
+
+
+def whole_numbers(x_shape: str | None) -> list[int]:
+    """Sizes between commas.
+
+    Raises:
+        UsageError: no numbers.
+    """
+    try:
+        return [int(word) for word in words_of(x_shape)]
+    except ValueError as error:
+        raise UsageError(f"x_shape: expected sizes, as in 16,16, got {x_shape!r}") from error
+
+
+@contextmanager
+def theta_table(table: Table, theta: str | None) -> Iterator[tuple[Table, str | None]]:
+    """Where θ is, and what of it: the table itself, or another one whose file is named."""
+    name, _, wanted = (theta or "").partition(":")
+    if name in table.arrays or not Path(name).is_file():
+        yield table, theta
+        return
+    with open_table(name) as other:
+        yield other, wanted or None
+
+
+def theta_in(table: Table, wanted: str | None, laws: Sequence[str]) -> Selection:
+    """The arrays that are θ.
+
+    Raises:
+        UsageError: nobody says which.
+    """
+    if wanted:
+        return Selection.of(table, wanted, "theta")
+    if named := [n for n in laws if n in table.arrays]:
+        return Selection(table, tuple(named))
+    known = THETA if len(table.arrays) > 1 else tuple(table.arrays)
+    if alone := [n for n in known if n in table.arrays][:1]:
+        return Selection(table, tuple(alone))
+    raise UsageError(
+        f"{table.path}: expected to be told which are theta, as in --theta a,tau; it has "
+        f"{contents_of(table)}"
+    )
+
+
+def called_columns(
+    theta: Selection, d: int, names: Sequence[str], laws: Sequence[str]
+) -> list[str]:
+    """Names of the d columns of θ: as given, as those of a table, or as the prior's.
+
+    Raises:
+        UsageError: names of more or fewer columns.
+    """
+    if names:
+        found = list(names)
+    elif len(theta.words) == d and not d == len(laws) == 1:
+        found = [re.sub(r"\W+", "_", n).strip("_") for n in theta]
+    elif laws and len(laws) != d:
+        raise UsageError(
+            f"{theta.table.path}: theta has {d} columns, and the prior {len(laws)} parameters: "
+            f"{', '.join(laws)}; give the names of all columns, as in --names a,tau"
+        )
+    else:
+        found = list(laws) or [f"theta_{i}" for i in range(d)]
+    if len(set(found)) != d or len(found) != d:
+        raise UsageError(
+            f"{theta.table.path}: expected {d} different names, got {', '.join(found)}"
+        )
+    return found
+
+
+def x_in(table: Table, wanted: str | None, left: Sequence[str], n: int) -> Selection:
+    """The arrays that are x, of as many rows as θ.
+
+    Raises:
+        DataError: they have another number of rows.
+        UsageError: nobody says which.
+    """
+    if wanted:
+        found = Selection.of(table, wanted, "x")
+    elif named := [name for name in X if name in left]:
+        found = Selection(table, (named[0],))
+    else:
+        long = [name for name in left if table.arrays[name].shape[:1] == (n,)]
+        long = [n for n, v in table.read(long, 0, LOOK).items() if not numbers_rows(v)]
+        columns = all(len(table.arrays[name].shape) == 1 for name in long)
+        if not long or (len(long) > 1 and not columns):
+            raise UsageError(
+                f"{table.path}: expected to be told which is x, of {n} rows, as in --x spectrum "
+                f"or --x 'f_*'; it has {contents_of(table)}"
+            )
+        found = Selection(table, tuple(long))
+    if found.rows != n:
+        raise DataError(
+            f"{table.path}: theta has {n} rows, and x others: {found.words[0]} has {found.rows}"
+        )
+    return found
+
+
+def numbers_rows(values: Array) -> bool:
+    """Whether values (n, …) only say which row is which: whole numbers from 0 or 1 on."""
+    first = values.flat[0] if values.ndim == 1 and len(values) > 2 else np.nan
+    return first in (0, 1) and np.array_equal(values, first + np.arange(len(values)))
+
+
+def shaped(x: Array, shape: tuple[int, ...], file: Path) -> Array:
+    """x (n, …) as rows of a shape, (n, *shape).
+
+    Raises:
+        DataError: another number of values a row.
+    """
+    if math.prod(x.shape[1:]) != math.prod(shape):
+        raise DataError(
+            f"{file}: x_shape: a row has {math.prod(x.shape[1:])} numbers, got {shape}; give "
+            "their shape"
+        )
+    return x.reshape(len(x), *shape)
+
+
+@dataclass(frozen=True)
+class FromTable:
+    """Makes a shard of a dataset from the rows of a table: picklable, pure in the shard.
+
+    Attributes:
+        x: where x is.
+        law: that the rows follow.
+        theta: of all rows, (n, D).
+        on_error: what to do about rows that cannot be.
+    """
+
+    x: Selection
+    law: Law
+    theta: Array
+    on_error: Literal["stop", "skip"]
+
+    def __call__(self, shard: Shard) -> Rows:
+        """The rows of a shard; those that cannot be are left out, if that is asked for."""
+        path = self.x.table.path
+        x = shaped(self.x.read(shard.start, shard.stop), self.law.x_shape, path)
+        rows = Rows(x, self.theta[shard.start : shard.stop])
+        return without_faults(rows, self.law, str(path)) if self.on_error == "skip" else rows

@@ -1,0 +1,577 @@
+"""What each call of torch becomes in ONNX: a table of functions, one for each operator of torch.
+
+A node works in the type that torch worked in, for ONNX converts nothing by itself.
+https://onnx.ai/onnx/operators/
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from onnx import helper
+
+from physgen.errors import UsageError
+from physgen.nn.onnx_nodes import Nodes, onnx_type
+from physgen.nn.recorded import BatchSize, Call, Operand, Value
+
+__all__ = ["OPERATORS"]
+
+FAR = 2**62
+"""Ends of slices beyond which there is nothing."""
+
+Operator = Callable[..., str | list[str]]
+OPERATORS: dict[str, Operator] = {}
+"""A call of torch → the function that writes it: (graph, call, arguments) → names of results."""
+
+
+def operator_of(*names: str) -> Callable[[Operator], Operator]:
+    """Register the function that writes some calls."""
+
+    def registered(function: Operator) -> Operator:
+        OPERATORS.update(dict.fromkeys(names, function))
+        return function
+
+    return registered
+
+
+def result(call: Call) -> Value:
+    """The first result of a call."""
+    return call.results[0]
+
+
+def axes_of(call: Call, dims: Any, rank: int) -> list[int]:
+    """Axes from 0 on, all of them where none is named."""
+    some = range(rank) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
+    return [d % rank for d in some]
+
+
+# --- of each number -----------------------------------------------------------------------------
+
+
+def unary_node(kind: str) -> Operator:
+    """A function of each number that ONNX has."""
+
+    def write(g: Nodes, call: Call, a: Operand) -> str:
+        return g.node(kind, g.name(a, result(call).dtype))
+
+    return write
+
+
+def binary_node(kind: str) -> Operator:
+    """A function of two numbers, in the type of its result."""
+
+    def write(g: Nodes, call: Call, a: Any, b: Any, alpha: float = 1, **_: Any) -> str:
+        dtype = result(call).dtype
+        second = g.name(b, dtype)
+        if alpha != 1:
+            second = g.node("Mul", second, g.scalar(alpha, dtype))
+        return g.node(kind, g.name(a, dtype), second)
+
+    return write
+
+
+def compare_node(kind: str) -> Operator:
+    """A comparison of two numbers, in the type that both fit in."""
+
+    def write(g: Nodes, call: Call, a: Operand, b: Any) -> str:
+        dtype = common_type(a, b)
+        return g.node(kind, g.name(a, dtype), g.name(b, dtype))
+
+    return write
+
+
+def common_type(a: Operand, b: Any) -> torch.dtype:
+    """The type in which torch compares two operands, or one and a number."""
+    first = torch.zeros([1] * len(a.shape), dtype=a.dtype)
+    is_operand = isinstance(b, Operand)
+    second = torch.zeros([1] * len(b.shape), dtype=b.dtype) if is_operand else b
+    return torch.result_type(first, second)
+
+
+UNARY = {
+    "exp": "Exp", "log": "Log", "tanh": "Tanh", "sqrt": "Sqrt", "neg": "Neg", "abs": "Abs",
+    "sign": "Sign", "round": "Round", "sin": "Sin", "cos": "Cos", "reciprocal": "Reciprocal",
+    "floor": "Floor", "logical_not": "Not", "bitwise_not": "Not", "sigmoid": "Sigmoid",
+    "relu": "Relu", "erf": "Erf", "isnan": "IsNaN", "isinf": "IsInf", "tan": "Tan",
+}  # fmt: skip
+BINARY = {
+    "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
+    "bitwise_and": "And", "bitwise_or": "Or", "logical_and": "And", "logical_or": "Or",
+}  # fmt: skip
+COMPARISONS = {
+    "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual", "eq": "Equal",
+}  # fmt: skip
+OPERATORS |= {f"{name}.default": unary_node(kind) for name, kind in UNARY.items()}
+OPERATORS |= {
+    f"{name}{write}.{kind}": make(onnx_kind)
+    for make, table in ((binary_node, BINARY), (compare_node, COMPARISONS))
+    for name, onnx_kind in table.items()
+    for kind in ("Tensor", "Scalar", "default")
+    for write in ("", "_")
+}
+
+
+@operator_of("ne.Tensor", "ne.Scalar")
+def not_equal_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
+    """Whether two numbers differ."""
+    return g.node("Not", str(compare_node("Equal")(g, call, a, b)))
+
+
+@operator_of("rsub.Scalar", "rsub.Tensor")
+def reversed_difference_node(g: Nodes, call: Call, a: Operand, b: Any, alpha: float = 1) -> str:
+    """b − α a."""
+    return str(binary_node("Sub")(g, call, b, a, alpha=alpha))
+
+
+@operator_of("addcmul.default")
+def product_added_node(
+    g: Nodes, call: Call, a: Operand, b: Operand, c: Operand, value: float = 1
+) -> str:
+    """a + value · b c."""
+    product = g.node("Mul", g.name(b), g.name(c))
+    if value != 1:
+        product = g.node("Mul", product, g.scalar(value, b.dtype))
+    return g.node("Add", g.name(a), product)
+
+
+@operator_of("pow.Tensor_Scalar", "pow.Tensor_Tensor")
+def power_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
+    """a to the power of b; a square as a product."""
+    dtype = result(call).dtype
+    base = g.name(a, dtype)
+    if b == 2:
+        return g.node("Mul", base, base)
+    return g.node("Pow", base, g.name(b, dtype))
+
+
+@operator_of("silu.default")
+def silu_node(g: Nodes, call: Call, a: Operand) -> str:
+    """a σ(a)."""
+    return g.node("Mul", g.name(a), g.node("Sigmoid", g.name(a)))
+
+
+@operator_of("sinh.default")
+def hyperbolic_sine_node(g: Nodes, call: Call, a: Operand) -> str:
+    """(e^a − e^−a)/2, which runtimes have in float64."""
+    up = g.node("Exp", g.name(a))
+    down = g.node("Exp", g.node("Neg", g.name(a)))
+    return g.node("Mul", g.node("Sub", up, down), g.scalar(0.5, a.dtype))
+
+
+@operator_of("logit.default")
+def log_odds_node(g: Nodes, call: Call, a: Operand, eps: float | None = None) -> str:
+    """log a/(1 − a), with a kept away from 0 and 1."""
+    p, one = g.name(a), g.scalar(1.0, a.dtype)
+    if eps is not None:
+        p = g.node("Max", p, g.scalar(eps, a.dtype))
+        p = g.node("Min", p, g.scalar(1 - eps, a.dtype))
+    return g.node("Log", g.node("Div", p, g.node("Sub", one, p)))
+
+
+@operator_of("copysign.Tensor")
+def with_sign_node(g: Nodes, call: Call, a: Operand, b: Operand) -> str:
+    """|a| with the sign of b."""
+    size, negative = g.node("Abs", g.name(a)), g.node("Less", g.name(b), g.scalar(0.0, b.dtype))
+    return g.node("Where", negative, g.node("Neg", size), size)
+
+
+@operator_of("clamp.default", "clamp_min.default", "clamp_max.default")
+def clamped_node(g: Nodes, call: Call, a: Operand, *bounds: Any, **named: Any) -> str:
+    """a within bounds."""
+    if call.name == "aten.clamp_max.default":
+        bounds = (None, *bounds)
+    low, high = (*bounds, named.get("min"), named.get("max"))[:2] if len(bounds) != 1 else (
+        bounds[0], named.get("max"),
+    )  # fmt: skip
+    dtype = result(call).dtype
+    name = g.name(a, dtype)
+    if low is not None:
+        name = g.node("Max", name, g.scalar(low, dtype))
+    return name if high is None else g.node("Min", name, g.scalar(high, dtype))
+
+
+@operator_of("where.self")
+def chosen_node(g: Nodes, call: Call, condition: Operand, a: Operand, b: Operand) -> str:
+    """a where the condition holds, else b."""
+    dtype = result(call).dtype
+    return g.node("Where", g.name(condition), g.name(a, dtype), g.name(b, dtype))
+
+
+@operator_of(
+    "clone.default", "alias.default", "detach.default", "contiguous.default", "lift_fresh.default"
+)
+def unchanged_node(g: Nodes, call: Call, a: Operand, **_: Any) -> str:
+    """a itself."""
+    return g.name(a)
+
+
+@operator_of("_to_copy.default")
+def converted_node(g: Nodes, call: Call, a: Operand, **_: Any) -> str:
+    """a in another type."""
+    return g.name(a, result(call).dtype)
+
+
+@operator_of("empty_like.default", "zeros_like.default", "ones_like.default", "full_like.default")
+def filled_node(g: Nodes, call: Call, a: Operand, value: float | None = None, **_: Any) -> str:
+    """One number everywhere."""
+    value = float("ones" in call.name) if value is None else value
+    return g.node("Expand", g.scalar(value, result(call).dtype), g.sizes(a.shape))
+
+
+# --- shapes -------------------------------------------------------------------------------------
+
+
+@operator_of("view.default", "_unsafe_view.default", "reshape.default")
+def reshaped_node(g: Nodes, call: Call, a: Operand, shape: Any) -> str:
+    """The same numbers in another shape."""
+    return g.reshaped(g.name(a), result(call).shape)
+
+
+@operator_of("unsqueeze.default", "squeeze.dim", "squeeze.dims", "squeeze.default")
+def with_axis_node(g: Nodes, call: Call, a: Operand, dims: Any = None) -> str:
+    """One axis of size 1 more, or fewer."""
+    return g.reshaped(g.name(a), result(call).shape)
+
+
+@operator_of("expand.default")
+def expanded_node(g: Nodes, call: Call, a: Operand, shape: Any, **_: Any) -> str:
+    """Axes of size 1 repeated."""
+    whole = result(call).shape
+    kept = [1] * (len(whole) - len(a.shape)) + list(a.shape)
+    wanted = [1 if n == m else m for n, m in zip(kept, whole, strict=True)]
+    if len(a.shape) == len(whole) and all(n == 1 for n in wanted):
+        return g.name(a)
+    return g.node("Expand", g.name(a), g.sizes(wanted))
+
+
+@operator_of("repeat.default")
+def repeated_node(g: Nodes, call: Call, a: Operand, times: Any) -> str:
+    """The whole, side by side."""
+    name = g.reshaped(g.name(a), [*[1] * (len(times) - len(a.shape)), *a.shape])
+    return g.node("Tile", name, g.sizes(times))
+
+
+@operator_of("permute.default")
+def permuted_node(g: Nodes, call: Call, a: Operand, dims: Sequence[int]) -> str:
+    """Axes in another order."""
+    return g.node("Transpose", g.name(a), perm=axes_of(call, dims, len(a.shape)))
+
+
+@operator_of("transpose.int", "t.default")
+def transposed_node(g: Nodes, call: Call, a: Operand, i: int = 0, j: int = 1) -> str:
+    """Two axes exchanged."""
+    order = list(range(len(a.shape)))
+    if len(order) > 1:
+        order[i], order[j] = order[j], order[i]
+    return g.node("Transpose", g.name(a), perm=order)
+
+
+@operator_of("slice.Tensor")
+def sliced(
+    g: Nodes,
+    call: Call,
+    a: Operand,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: int = 1,
+) -> str:
+    """A part of one axis."""
+    if result(call).shape == a.shape:
+        return g.name(a)
+    if isinstance(start, BatchSize) or isinstance(end, BatchSize):
+        raise UsageError("takes a part of the rows")
+    ends = FAR if end is None else min(end, FAR)
+    return part(g, g.name(a), dim % len(a.shape), start or 0, ends, step)
+
+
+def part(g: Nodes, name: str, axis: int, start: int, end: int, step: int = 1) -> str:
+    """From start to end along an axis."""
+    return g.node("Slice", name, *(g.constant([v]) for v in (start, end, axis, step)))
+
+
+@operator_of("flip.default")
+def flipped_node(g: Nodes, call: Call, a: Operand, dims: Sequence[int]) -> str:
+    """Axes from their ends."""
+    name = g.name(a)
+    for axis in axes_of(call, dims, len(a.shape)):
+        name = part(g, name, axis, -1, -FAR, -1)
+    return name
+
+
+@operator_of("select.int")
+def selected_node(g: Nodes, call: Call, a: Operand, dim: int, index: int) -> str:
+    """One of an axis."""
+    return g.node("Gather", g.name(a), g.constant(index), axis=dim % len(a.shape))
+
+
+@operator_of("split.Tensor", "split_with_sizes.default", "unbind.int")
+def parted_node(g: Nodes, call: Call, a: Operand, *given: Any) -> list[str]:
+    """Parts along an axis."""
+    name, ends = g.name(a), 0
+    if call.name == "aten.unbind.int":
+        axis = (given[0] if given else 0) % len(a.shape)
+        return [g.node("Gather", name, g.constant(i), axis=axis) for i in range(len(call.results))]
+    axis, found = (given[1] if len(given) > 1 else 0) % len(a.shape), []
+    for piece in call.results:
+        start, ends = ends, ends + piece.size(axis)
+        found.append(part(g, name, axis, start, ends))
+    return found
+
+
+@operator_of("cat.default")
+def joined_along_node(g: Nodes, call: Call, every: Sequence[Operand], dim: int = 0) -> str:
+    """Tensors side by side; torch leaves empty vectors out."""
+    dtype, rank = result(call).dtype, len(result(call).shape)
+    some = [g.name(a, dtype) for a in every if a.shape != (0,)]
+    return g.node("Concat", *some, axis=dim % rank)
+
+
+@operator_of("stack.default")
+def stacked_node(g: Nodes, call: Call, every: Sequence[Operand], dim: int = 0) -> str:
+    """Tensors along an axis of their own."""
+    whole = result(call)
+    axis = dim % len(whole.shape)
+    shape = [*whole.shape[:axis], 1, *whole.shape[axis + 1 :]]
+    some = [g.reshaped(g.name(a, whole.dtype), shape) for a in every]
+    return g.node("Concat", *some, axis=axis)
+
+
+@operator_of("constant_pad_nd.default")
+def padded_node(g: Nodes, call: Call, a: Operand, pads: Sequence[int], value: float = 0) -> str:
+    """A rim of one number."""
+    pairs = [(pads[i], pads[i + 1]) for i in range(0, len(pads), 2)]
+    pairs = [*[(0, 0)] * (len(a.shape) - len(pairs)), *pairs[::-1]]
+    ends = [p[0] for p in pairs] + [p[1] for p in pairs]
+    return g.node("Pad", g.name(a), g.constant(ends), g.scalar(value, a.dtype))
+
+
+# --- by index -----------------------------------------------------------------------------------
+
+
+def one_index(index: Sequence[Operand | None]) -> tuple[int, Operand]:
+    """The axis and the numbers of an index along one axis.
+
+    Raises:
+        UsageError: along several, or a mask.
+    """
+    given = [(axis, i) for axis, i in enumerate(index) if i is not None]
+    if len(given) != 1 or given[0][1].dtype != torch.int64:
+        raise UsageError("looks up by a mask, or along several axes at once")
+    return given[0]
+
+
+@operator_of("index.Tensor")
+def indexed_node(g: Nodes, call: Call, a: Operand, index: Sequence[Operand | None]) -> str:
+    """What lies at some places of an axis."""
+    axis, places = one_index(index)
+    return g.node("Gather", g.name(a), g.name(places), axis=axis)
+
+
+@operator_of("embedding.default")
+def rows_of_node(g: Nodes, call: Call, table: Operand, places: Operand, *_: Any) -> str:
+    """Rows of a table."""
+    return g.node("Gather", g.name(table), g.name(places), axis=0)
+
+
+@operator_of("index_select.default")
+def rows_selected_node(g: Nodes, call: Call, a: Operand, dim: int, places: Operand) -> str:
+    """What lies at some places of an axis."""
+    return g.node("Gather", g.name(a), g.name(places), axis=dim % len(a.shape))
+
+
+@operator_of("index_put_.default", "index_put.default")
+def put_node(
+    g: Nodes, call: Call, a: Operand, index: Sequence[Operand | None], values: Operand, *_: Any
+) -> str:
+    """a with other numbers at some places of an axis."""
+    axis, places = one_index(index)
+    return scattered_along(g, a, axis, places, values)
+
+
+@operator_of("index_copy.default")
+def copied_node(
+    g: Nodes, call: Call, a: Operand, dim: int, places: Operand, values: Operand
+) -> str:
+    """a with other numbers at some places of an axis."""
+    return scattered_along(g, a, dim % len(a.shape), places, values)
+
+
+def scattered_along(g: Nodes, a: Operand, axis: int, places: Operand, values: Operand) -> str:
+    """a with values at places (m,) of an axis."""
+    shape = [*a.shape[:axis], *places.shape, *a.shape[axis + 1 :]]
+    rank = len(a.shape)
+    whole = g.sizes(shape)
+    at = g.reshaped(g.name(places), [*[1] * axis, -1, *[1] * (rank - axis - 1)])
+    numbers = g.node("Expand", g.name(values, a.dtype), whole)
+    return g.node("ScatterElements", g.name(a), g.node("Expand", at, whole), numbers, axis=axis)
+
+
+@operator_of("gather.default")
+def gathered_node(g: Nodes, call: Call, a: Operand, dim: int, index: Operand, **_: Any) -> str:
+    """For each place the number that its index says."""
+    return g.node("GatherElements", g.name(a), g.name(index), axis=dim % len(a.shape))
+
+
+@operator_of("scatter.src", "scatter_.src")
+def scattered_node(
+    g: Nodes, call: Call, a: Operand, dim: int, index: Operand, values: Operand
+) -> str:
+    """a with each value where its index says."""
+    names = g.name(a), g.name(index), g.name(values, a.dtype)
+    return g.node("ScatterElements", *names, axis=dim % len(a.shape))
+
+
+# --- along axes ---------------------------------------------------------------------------------
+
+
+def reduce_node(kind: str) -> Operator:
+    """One number of all along some axes."""
+
+    def write(
+        g: Nodes, call: Call, a: Operand, dims: Any = None, keepdim: bool = False, **_: Any
+    ) -> str:
+        dtype = torch.int32 if result(call).dtype == torch.bool else result(call).dtype
+        axes = g.constant(axes_of(call, dims, len(a.shape)))
+        found = g.node(kind, g.name(a, dtype), axes, keepdims=int(keepdim))
+        if result(call).dtype == torch.bool:
+            return g.node("Cast", found, to=onnx_type(torch.bool))
+        return found
+
+    return write
+
+
+OPERATORS |= {
+    "sum.dim_IntList": reduce_node("ReduceSum"),
+    "sum.default": reduce_node("ReduceSum"),
+    "mean.dim": reduce_node("ReduceMean"),
+    "amax.default": reduce_node("ReduceMax"),
+    "amin.default": reduce_node("ReduceMin"),
+    "any.dim": reduce_node("ReduceMax"),
+    "all.dim": reduce_node("ReduceMin"),
+    "logsumexp.default": reduce_node("ReduceLogSumExp"),
+}
+
+
+@operator_of("argmin.default", "argmax.default")
+def place_of_extreme_node(
+    g: Nodes, call: Call, a: Operand, dim: int | None = None, keepdim: bool = False
+) -> str:
+    """Where the least or the greatest is, the first of equals."""
+    if dim is None:
+        raise UsageError(f"calls torch's {call.name} without an axis")
+    kind = "ArgMin" if "argmin" in call.name else "ArgMax"
+    return g.node(kind, g.name(a), axis=dim % len(a.shape), keepdims=int(keepdim))
+
+
+@operator_of("sort.default", "sort.stable")
+def ordered_node(
+    g: Nodes, call: Call, a: Operand, dim: int = -1, descending: bool = False, **_: Any
+) -> list[str]:
+    """The numbers in order, and where they were; equals in their order."""
+    axis = dim % len(a.shape)
+    names = [f"v{len(g.nodes)}_{part}" for part in ("values", "order")]
+    many = g.constant([a.size(axis)])
+    node = helper.make_node(
+        "TopK", [g.name(a), many], names, axis=axis, largest=int(descending), sorted=1
+    )
+    g.nodes.append(node)
+    return names
+
+
+@operator_of("cumsum.default")
+def running_sum_node(g: Nodes, call: Call, a: Operand, dim: int, **_: Any) -> str:
+    """Sums up to each place."""
+    axis = g.constant(dim % len(a.shape))
+    return g.node("CumSum", g.name(a, result(call).dtype), axis)
+
+
+@operator_of("cumprod.default")
+def running_product_node(g: Nodes, call: Call, a: Operand, dim: int, **_: Any) -> str:
+    """Products up to each place, of numbers ≥ 0: ONNX has sums only."""
+    sums = g.node("CumSum", g.node("Log", g.name(a)), g.constant(dim % len(a.shape)))
+    return g.node("Exp", sums)
+
+
+@operator_of("_softmax.default", "_log_softmax.default")
+def softmax_node(g: Nodes, call: Call, a: Operand, dim: int, _: bool) -> str:
+    """Weights that add up to 1, or their logarithms."""
+    kind = "LogSoftmax" if "log" in call.name else "Softmax"
+    return g.node(kind, g.name(a), axis=dim % len(a.shape))
+
+
+# --- layers -------------------------------------------------------------------------------------
+
+
+@operator_of("mm.default", "bmm.default", "matmul.default")
+def product_node(g: Nodes, call: Call, a: Operand, b: Operand) -> str:
+    """A product of matrices."""
+    return g.node("MatMul", g.name(a), g.name(b))
+
+
+@operator_of("addmm.default")
+def affine_node(
+    g: Nodes, call: Call, bias: Operand, a: Operand, b: Operand, **scales: float
+) -> str:
+    """bias + a b."""
+    if scales:
+        raise UsageError(f"calls torch's {call.name} with scales")
+    return g.node("Gemm", g.name(a), g.name(b), g.name(bias))
+
+
+@operator_of("convolution.default")
+def convolved_node(
+    g: Nodes, call: Call, a: Operand, w: Operand, bias: Operand | None, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], transposed: bool,
+    output_padding: Sequence[int], groups: int,
+) -> str:  # fmt: skip
+    """A convolution, or its transpose."""
+    inputs = [g.name(v) for v in (a, w, bias) if v is not None]
+    more = {"output_padding": list(output_padding)} if transposed else {}
+    return g.node(
+        "ConvTranspose" if transposed else "Conv", *inputs, strides=list(stride),
+        pads=[*padding, *padding], dilations=list(dilation), group=groups, **more,
+    )  # fmt: skip
+
+
+@operator_of("native_layer_norm.default")
+def normalised_node(
+    g: Nodes, call: Call, a: Operand, shape: Sequence[int], w: Operand, bias: Operand, eps: float
+) -> str:
+    """Numbers of mean 0 and width 1 along the last axes, scaled and shifted."""
+    names = g.name(a), g.name(w), g.name(bias)
+    return g.node("LayerNormalization", *names, axis=-len(shape), epsilon=eps)
+
+
+@operator_of(
+    "_scaled_dot_product_flash_attention_for_cpu.default",
+    "_scaled_dot_product_attention_math.default",
+)
+def attention(
+    g: Nodes,
+    call: Call,
+    q: Operand,
+    k: Operand,
+    v: Operand,
+    *rest: Any,
+    scale: float | None = None,
+) -> str:
+    """softmax(q kᵀ · scale) v."""
+    scale = scale or 1 / math.sqrt(q.size(-1))
+    swapped = [*range(len(k.shape) - 2), len(k.shape) - 1, len(k.shape) - 2]
+    odds = g.node("MatMul", g.name(q), g.node("Transpose", g.name(k), perm=swapped))
+    weights = g.node("Softmax", g.node("Mul", odds, g.scalar(scale, q.dtype)), axis=-1)
+    return g.node("MatMul", weights, g.name(v))
+
+
+@operator_of("_cdist_forward.default")
+def distances_node(g: Nodes, call: Call, a: Operand, b: Operand, *_: Any) -> str:
+    """Distances of all rows of a (n, D) from all rows of b (m, D), (n, m)."""
+    first = g.reshaped(g.name(a), [a.shape[0], 1, a.shape[1]])
+    pairs = first, g.reshaped(g.name(b), [1, *b.shape])
+    difference = g.node("Sub", *pairs)
+    square = g.node("Mul", difference, difference)
+    return g.node("Sqrt", g.node("ReduceSum", square, g.constant([2]), keepdims=0))

@@ -1,0 +1,68 @@
+"""Tensors in a file of the safetensors format, which other packages and languages read.
+
+A header of JSON says type, shape and place of each tensor, and the tensors follow: there is
+nothing to run, and nothing that claims more than it holds. Of its metadata ``physgen`` is the JSON
+text that describes what the tensors are of, and ``sha256`` is over that and all tensors in the
+order of their names. https://huggingface.co/docs/safetensors
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from torch import Tensor
+
+from physgen.errors import UsageError
+
+__all__ = ["is_safetensors", "safetensors_bytes", "safetensors_content"]
+
+TEXT, SHA256 = "physgen", "sha256"
+"""Names of the metadata."""
+
+
+def is_safetensors(data: bytes) -> bool:
+    """Whether a file's content begins as such a file does: the length of its header, and that."""
+    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
+
+
+def safetensors_bytes(tensors: dict[str, Tensor], text: str, sha256: str) -> bytes:
+    """The content of a file.
+
+    Args:
+        tensors: name → tensor (...).
+        text: what describes them.
+        sha256: over both.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return package().save(whole, metadata={TEXT: text, SHA256: sha256})
+
+
+def safetensors_content(data: bytes) -> tuple[dict[str, Tensor], str, str]:
+    """What `safetensors_bytes` was given, tensors (...) in the order of their names.
+
+    Raises:
+        KeyError: a file that is none of ours.
+        UsageError: the package is not installed.
+        ValueError: a file that is damaged.
+    """
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    about = header["__metadata__"]
+    tensors = package().load(data)
+    return dict(sorted(tensors.items())), str(about[TEXT]), str(about[SHA256])
+
+
+def package() -> Any:
+    """The package, for tensors of torch.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise UsageError("safetensors: not installed; pip install 'physgen[onnx]'") from error
+    return safetensors.torch

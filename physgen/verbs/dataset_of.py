@@ -1,0 +1,116 @@
+"""Make a dataset of arrays that somebody has already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from physgen import dataset
+from physgen.dataset import Dataset, Meta, Rows, Shard
+from physgen.dataset.elsewhere import describe_rows, without_faults
+from physgen.errors import UsageError
+from physgen.priors import asked_for
+from physgen.runtime.options import command_line
+from physgen.runtime.progress import log
+from physgen.verbs.arguments import PriorLike, Values
+from physgen.verbs.running import headed, on_files, plural, warn_of_failed
+from simulators.base import Array
+from simulators.prior import Prior
+
+__all__ = ["dataset_of"]
+
+
+@on_files("out")
+def dataset_of(
+    theta: Any,
+    x: Any,
+    prior: PriorLike | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    fix: Values | None = None,
+    correlation: Mapping[Any, float] | None = None,
+    support: str | None = None,
+    simulator: str = "arrays",
+    on_error: Literal["stop", "skip"] = "stop",
+    out: Path | str | None = None,
+    force: bool = False,
+) -> Dataset:
+    """Make a dataset of arrays of θ and x: simulations that somebody has already.
+
+    Args:
+        theta: (n, D), or (n,) of one parameter; or columns by name, as a mapping, a table of
+            pandas or a structured array has them.
+        x: (n, *x_shape), or (n,).
+        prior: that θ were drawn from, `simulators.Prior` or laws by name; proposed if None, and
+            said.
+        names: of the columns of θ; those of the prior if None.
+        fix: values of parameters that all rows share.
+        correlation: of the normal scores of pairs of parameters, as in {"a:tau": 0.5}.
+        support: what x may be: reals, nonnegative, spins, or levels:K; told by their type if None.
+        simulator: what drew x, in summaries.
+        on_error: what to do about rows whose x is not finite or outside of its support: stop; or
+            skip them, and keep their θ and the reason.
+        out: HDF5 file to write.
+        force: overwrite the file if it exists.
+
+    Returns:
+        The dataset, in memory or in its file.
+
+    Raises:
+        DataError: arrays that do not fit together, or θ outside of the prior.
+        UsageError: laws of other parameters.
+    """
+    laws = asked_for(prior, fix)
+    free = [n for n in Prior.words(laws) if n not in (fix or {})]
+    columns, called = named_columns(theta, names, free)
+    x = dataset.as_array(x)
+    if len(x) != len(columns):
+        raise UsageError(f"theta, x: expected as many rows, got {len(columns)} and {len(x)}")
+    x = x[:, None] if x.ndim == 1 else x
+    about = describe_rows(
+        columns, called, x, prior=laws, correlation=correlation, support=support,
+        simulator=simulator,
+    )  # fmt: skip
+    for line in about.said:
+        log.warning("%s", headed(out, line))
+    source = {"kind": "import", "format": "memory", **about.source}
+    meta = Meta(about.law, source, provenance=dataset.provenance(command_line("dataset_of")))
+
+    def make(shard: Shard) -> Rows:
+        rows = Rows(x[shard.start : shard.stop], about.theta[shard.start : shard.stop])
+        return without_faults(rows, about.law, "x") if on_error == "skip" else rows
+
+    if out is None:
+        made = Dataset(dataset.gather(len(x), meta, make))
+    else:
+        made = Dataset(dataset.write(out, len(x), meta, make, force=force).path)
+    warn_of_failed(out, made.failures)
+    return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {simulator}"))
+
+
+def named_columns(
+    theta: Any, names: Sequence[str] | None, laws: Sequence[str]
+) -> tuple[Array, list[str]]:
+    """θ (n, d) in float64, and the names of its columns.
+
+    Raises:
+        UsageError: names of more or fewer columns.
+    """
+    fields = getattr(getattr(theta, "dtype", None), "names", None)
+    if fields or isinstance(theta, Mapping) or hasattr(theta, "columns"):
+        called = [str(n) for n in fields or theta]
+        theta = np.stack([dataset.as_array(theta[n]) for n in called], axis=1)
+    else:
+        called = list(laws)
+        theta = dataset.as_array(theta)
+    theta = theta[:, None] if theta.ndim == 1 else theta
+    called = list(names) if names else called or [f"theta_{d}" for d in range(theta.shape[1])]
+    if theta.ndim != 2 or theta.shape[1] != len(called) or len(set(called)) != len(called):
+        raise UsageError(
+            f"theta: expected (n, {len(called)}) of {', '.join(called)}, got {theta.shape}; "
+            "give the names of all columns, as in names=['a', 'tau']"
+        )
+    return theta.astype(np.float64), called
