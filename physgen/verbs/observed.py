@@ -277,7 +277,7 @@ def place_of_x(table: Table, named: str, law: Law | None, where: str) -> Place:
     rows = shape[0] if kind == "rows" else 1
     if not rows:
         raise DataError(f"{where}: {names_in_words(names)}: expected at least one row, got none")
-    return Place(names, rows, theta_in(shapes, law, rows))
+    return Place(names, rows, theta_beside(shapes, law, rows))
 
 
 def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
@@ -310,7 +310,7 @@ def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
     raise UsageError(f"{where}: several could be x: {has}; choose, as in {where}:{fit[0]}")
 
 
-def theta_in(shapes: Mapping[str, tuple[int, ...]], law: Law | None, rows: int) -> tuple[str, ...]:
+def theta_beside(shapes: Mapping[str, tuple[int, ...]], law: Law | None, rows: int) -> tuple[str, ...]:
     """Where θ of as many rows are; empty where they are not."""
     names = () if law is None else law.prior.names
     if names and shapes.get("theta") == (rows, len(names)):
