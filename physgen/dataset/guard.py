@@ -78,6 +78,7 @@ def what_is(path: Path) -> str:
     """What a file is, in words, by its content."""
     kinds = {
         "zip": "a checkpoint of a surrogate or a network",
+        "safetensors": "tensors of a surrogate or a network",
         "JSON": "JSON, such as scores",
         "other": f"something else{BRING_IN}",
     }
