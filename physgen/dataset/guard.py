@@ -78,6 +78,7 @@ def what_is(path: Path) -> str:
     """What a file is, in words, by its content."""
     kinds = {
         "zip": "a checkpoint of a surrogate or a network",
+        "safetensors": "tensors of a surrogate or a network",
         "JSON": "JSON, such as scores",
         "other": f"something else{BRING_IN}",
     }
@@ -158,12 +159,12 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     return found
 
 
-def plain(dtype: np.dtype[Any]) -> bool:
+def real_numbers(dtype: np.dtype[Any]) -> bool:
     """Whether a type is one of real numbers of at most 64 bits."""
     return dtype.kind in "iuf" and dtype.itemsize <= 8 and not dtype.subdtype
 
 
-def objection(data: Any, readable: Callable[[np.dtype[Any]], bool] = plain) -> str | None:
+def objection(data: Any, readable: Callable[[np.dtype[Any]], bool] = real_numbers) -> str | None:
     """Why an object may not be read; None if it may.
 
     Args:

@@ -19,7 +19,7 @@ from physgen.law import Law
 from physgen.priors import asked_for, correlated, laws_in_words
 from physgen.registry import BUILT_IN, find
 from physgen.runtime.interrupt import interruptible
-from physgen.runtime.options import command_line, options
+from physgen.runtime.options import command_line, kept_options
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import PriorLike, SimulatorLike, ThetaLike, Values
 from physgen.verbs.opening import PosteriorDraws
@@ -141,8 +141,8 @@ def simulate(
 
 def told_options(law: Law, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a simulator that were given, or that are not its defaults, for a shell."""
-    usual = {o.name: o.default for o in options(find("simulators", law.simulator))}
-    told = {k: v for k, v in law.options.items() if k in given or v != usual[k]}
+    usual = kept_options(find("simulators", law.simulator), law.simulator, {})
+    told = {k: v for k, v in law.options.items() if k in given or v != usual.get(k)}
     return {k: quote(v) if isinstance(v, str) else v for k, v in told.items()}
 
 
