@@ -51,7 +51,7 @@ def simulate(
     on_error: OnError = "stop",
     force: bool = False,
     dry_run: bool = False,
-    **options: Any,
+    **given: Any,
 ) -> Dataset:
     """Draw a dataset of (theta, x): theta from the prior, x from a simulator.
 
@@ -97,7 +97,7 @@ def simulate(
             100 times a row.
         force: overwrite the file if it exists, and drop the unfinished rows of another command.
         dry_run: say what would be made, and make its first row, without writing.
-        **options: options of the simulator.
+        **given: options of the simulator.
 
     Returns:
         The dataset, in memory or in its file.
@@ -106,19 +106,19 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    given = open_theta(theta_from, row, widen=widen != 1, truncate=truncate)
-    theirs = given.law.prior if isinstance(given, PosteriorDraws) else None
-    law = Law.of(simulator, options, asked_for(prior, fix) or theirs)
+    draws = open_theta(theta_from, row, widen=widen != 1, truncate=truncate)
+    theirs = draws.law.prior if isinstance(draws, PosteriorDraws) else None
+    law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
     law = replace(law, prior=correlated(law.prior, correlation))
-    law, where, about, n = where_to_simulate(law, given, theta_at, n, widen, truncate)
+    law, where, about, n = where_to_simulate(law, draws, theta_at, n, widen, truncate)
     law, notes = looked_at(law, n)
     name, built = law.simulator, law.build()
     command = command_line(
-        "simulate", name, **told_options(law, options), n=n, seed=seed,
+        "simulate", name, **told_options(law, given), n=n, seed=seed,
         prior=laws_in_words(prior), fix=fix,
         correlation=correlation or {":".join(k): r for k, r in law.prior.correlation.items()},
-        theta_at=theta_at, theta_from=given and given.name, row=row,
-        widen=widen if isinstance(given, PosteriorDraws) else None, truncate=truncate,
+        theta_at=theta_at, theta_from=draws and draws.name, row=row,
+        widen=widen if isinstance(draws, PosteriorDraws) else None, truncate=truncate,
     )  # fmt: skip
     source = {"kind": "simulator", "name": name, **declared.provenance(built), **about}
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
