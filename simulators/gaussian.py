@@ -24,13 +24,11 @@ class LinearGaussian:
         size: number of components of x (at least 1).
         parameters: number of parameters θ1, θ2, … (1 to 10).
         noise: standard deviation σ of each component of x (positive).
-        missing: part of the components that are missing, NaN, at random (0 to below 1).
     """
 
     size: int = 5
     parameters: int = 2
     noise: float = 0.5
-    missing: float = 0.0
 
     support: ClassVar[Literal["reals"]] = "reals"
 
@@ -42,8 +40,6 @@ class LinearGaussian:
             raise ValueError(f"parameters: expected 1 to 10, got {self.parameters}")
         if not self.noise > 0:
             raise ValueError(f"noise: expected a positive number, got {self.noise}")
-        if not 0 <= self.missing < 1:
-            raise ValueError(f"missing: expected 0 <= part < 1, got {self.missing}")
 
     @property
     def prior(self) -> Box:
@@ -87,8 +83,7 @@ class LinearGaussian:
 
     def sample(self, theta: Array, rng: np.random.Generator) -> Array:
         """One x for each row of θ, (n, D) → (n, size)."""
-        x = self.mean(theta) + self.noise * rng.standard_normal((len(theta), self.size))
-        return np.where(rng.random(x.shape) < self.missing, np.nan, x) if self.missing else x
+        return self.mean(theta) + self.noise * rng.standard_normal((len(theta), self.size))
 
     def log_prob(self, theta: Array, x: Array) -> Array:
         """Exact log p(x|θ) in nats, of what of x is not missing, (n,)."""

@@ -194,6 +194,16 @@ def test_what_does_not_fit_is_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
+def test_nan_may_be_missing_values():
+    theta, x = pairs()
+    x[np.random.default_rng(0).random(x.shape) < 0.1] = np.nan
+    with pytest.raises(DataError, match="--missing takes NaN for missing components"):
+        physgen.dataset_of(theta, x, LAWS)
+    made = physgen.dataset_of(theta, x, LAWS, missing=True)
+    assert made.law.missing
+    np.testing.assert_array_equal(made.x, x.astype("f4"))
+
+
 # --- from files ----------------------------------------------------------------------------------
 
 PRIOR = ("--prior", "a=0:1", "--prior", "tau=loguniform:1e-3:1", "--prior", "h=norm:3:0.1")
@@ -252,6 +262,20 @@ def test_what_only_numbers_the_rows_is_no_part_of_x(home):
     done = run("t.csv", "-o", "d.h5", *PRIOR)
     assert "x is y0, y1, y2, y3, y4, y5; not read:" in done.output
     assert dataset.read("d.h5").meta.law.x_shape == (6,)
+
+
+@pytest.mark.parametrize("format", ["npz", "parquet", "netcdf", "root"])
+def test_what_was_exported_comes_back_as_it_was(tmp_path, format):
+    made = physgen.simulate("ising", size=4, n=300, seed=1, prior={"beta": stats.norm(0.4, 0.05)})
+    file = physgen.export(made, format=format, out=tmp_path / f"out.{format}").path
+    back = physgen.import_("arrays", file)
+    assert back.law == made.law
+    np.testing.assert_array_equal(back.theta, made.theta)
+    np.testing.assert_array_equal(back.x, made.x)
+    assert "law of ising, as it says" in back.summary
+    other = physgen.import_("arrays", file, prior={"beta": (0, 1)})
+    assert (other.law.simulator, other.law.prior.names) == ("arrays", ("beta",))
+    assert "beta does not follow 0:1" in other.proposal
 
 
 def test_a_shard_is_the_same_however_the_file_is_cut(home):

@@ -108,7 +108,7 @@ def test_json_of_another_kind_is_refused(data):
 
 def test_the_law_of_a_simulator_has_all_its_options():
     law = Law.of("gaussian", {"size": 3})
-    assert law.options == {"size": 3, "parameters": 2, "noise": 0.5, "missing": 0.0}
+    assert law.options == {"size": 3, "parameters": 2, "noise": 0.5}
     assert law.build() == LinearGaussian(3)
     ising = Law.of("ising", {"size": 3, "width": 5})
     assert (ising.x_shape, ising.support, ising.periodic) == ((3, 5), "spins", True)

@@ -223,13 +223,9 @@ def test_formats_of_other_packages_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr("physgen.registry.entry_points", lambda group: points)
     assert room("import", "comma", IMPORTS) is sys.modules["comma"]
     assert room("export", "arviz", EXPORTS).__name__ == "physgen.formats.arviz"
-    with pytest.raises(
-        UsageError, match=r"expected one of arviz, calochallenge, csv, .*, got 'comma'"
-    ):
+    with pytest.raises(UsageError, match=r"expected one of arviz, calochallenge, .*, got 'comma'"):
         room("export", "comma", EXPORTS)
-    with pytest.raises(
-        UsageError, match="expected one of arrays, calochallenge, comma, got 'root'"
-    ):
+    with pytest.raises(UsageError, match="expected one of arrays, calochallenge, comma, got"):
         room("import", "root", IMPORTS)
     with pytest.raises(UsageError, match="formats: cannot import 'no_such_module'"):
         room("import", "broken", IMPORTS)

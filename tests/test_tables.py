@@ -26,7 +26,7 @@ from scipy.io import netcdf_file
 
 import physgen
 from physgen import formats
-from physgen.dataset import Meta, Rows, write, write_arrays
+from physgen.dataset import JoinedDataset, Meta, Rows, write, write_arrays
 from physgen.errors import DataError, UsageError
 from physgen.formats.tables import ArrayInfo, exportable, open_table
 from physgen.formats.tables import parquet as parquet_file
@@ -179,6 +179,12 @@ def test_links_and_other_files_are_refused(tmp_path):
         open_table(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file["loop"]
+        file["one/two/deep"] = np.ones(3)
+        file["three"] = file["one/two"]
+    with pytest.raises(DataError, match="/three: groups within groups without end"):
+        open_table(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["three"], file["one"]
     for name in ("soft", "far"):
         refused(tmp_path / "a.h5", f"{name}: .*Link, not data in this file", name)
     for name in ("outside", "virtual"):
@@ -208,6 +214,12 @@ def test_declared_sizes_follow_from_stored_bytes(tmp_path):
     refused(tmp_path / "cut.npy", "declares 8128 bytes and holds 8120")
     (tmp_path / "a.npy").write_bytes(whole.replace(b"(1000,)", b"(-100,)"))
     refused(tmp_path / "a.npy", r"cannot be read as npy: .*its shape is \(-100,\)")
+
+
+def test_a_row_that_no_memory_holds_is_refused(tmp_path):
+    huge = pa.array([None], pa.list_(pa.float64(), 2**30))
+    pq.write_table(pa.table({"bomb": huge.slice(0, 0), "x": np.ones(0)}), tmp_path / "a.parquet")
+    refused(tmp_path / "a.parquet", "a row of 8589934592 bytes; at most", "bomb")
 
 
 def test_a_file_that_changes_is_not_read_on(tmp_path):
@@ -566,6 +578,16 @@ def test_whole_or_not_at_all(tmp_path, data, kind, monkeypatch):
     physgen.export(data, format=kind, out=tmp_path / "old", force=True)
     with open_table(tmp_path / "old") as table:
         assert table.arrays
+
+
+def test_files_that_are_one_dataset_are_exported_as_one(tmp_path, data):
+    parts = [replace(data.rows[:20], aux={}), data.rows[20:]]
+    paths = [physgen.Dataset(rows).save(tmp_path / f"{k}.h5").path for k, rows in enumerate(parts)]
+    joined = JoinedDataset([physgen.Dataset(path) for path in paths])
+    physgen.export(joined, format="npz", out=tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as found:
+        assert set(found) == {"meta", "theta", "x"}
+        np.testing.assert_array_equal(found["x"], data.x)
 
 
 def test_what_cannot_be_exported(tmp_path, data):

@@ -14,7 +14,7 @@ import numpy as np
 
 import simulators.base as declared
 from physgen.checks.two_sample.features import observables_of
-from physgen.dataset.missing import filled
+from physgen.dataset.missing import imputed
 from simulators.base import Array, Observable
 
 __all__ = ["posterior_predictive"]
@@ -36,7 +36,7 @@ def posterior_predictive(
         physics: what declares observables, if anything.
     """
     if observed is not None and np.isnan(observed).any():  # observables want whole x
-        observed = filled(observed, x.mean(0, dtype=float))
+        observed = imputed(observed, x.mean(0, dtype=float))
     every = observables_of(physics, x)
     if x.ndim == 2 and len(np.unique(x[:1000])) > FEW:
         every.pop("components", None)

@@ -20,7 +20,7 @@ from physgen.checks.two_sample.c2st import c2st
 from physgen.checks.two_sample.mmd import mmd
 from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.checks.two_sample.separation import histogram_distances
-from physgen.dataset.missing import column_means, filled, masked_like, seeing_filled
+from physgen.dataset.missing import column_means, imputed, masked_like, seeing_imputed
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Observable, Simulator, labels
 from simulators.base import observables as declared
@@ -28,7 +28,7 @@ from simulators.prior import Prior
 
 __all__ = [
     "curves_section", "drawn_x", "filters_section", "gallery_section", "latents_section",
-    "observables_section", "of_filled", "scalars", "sweep_section", "two_sample_section",
+    "observables_section", "of_imputed", "scalars", "sweep_section", "two_sample_section",
 ]  # fmt: skip
 
 GALLERY, BINS, FILTERS = 8, 12, 16
@@ -38,10 +38,10 @@ def scalars(simulator: Simulator | None, x: Array) -> dict[str, Observable]:
     """The observables that are one number for each x (n, *x_shape)."""
     every = declared(simulator) if simulator else {}
     found = {name: o for name, o in every.items() if o(x[:1]).ndim == 1}
-    return of_filled(found, x)
+    return of_imputed(found, x)
 
 
-def of_filled(observables: Mapping[str, Observable], x: Array) -> dict[str, Observable]:
+def of_imputed(observables: Mapping[str, Observable], x: Array) -> dict[str, Observable]:
     """Observables that see means in place of what is missing, if of x (n, *x_shape) anything is.
 
     They have no exact expectation.
@@ -50,7 +50,7 @@ def of_filled(observables: Mapping[str, Observable], x: Array) -> dict[str, Obse
         return dict(observables)
     means = column_means(x)
     return {
-        name: replace(o, function=seeing_filled(o.function, means), exact=None)
+        name: replace(o, function=seeing_imputed(o.function, means), exact=None)
         for name, o in observables.items()
     }
 
@@ -127,7 +127,7 @@ def two_sample_section(
     rng, given, means = np.random.default_rng([seed, 4]), (theta, theta), column_means(x)
 
     def features(rows: Array) -> Array:
-        whole = filled(rows, means).reshape(len(rows), -1)
+        whole = imputed(rows, means).reshape(len(rows), -1)
         return np.column_stack([whole, *(o(rows) for o in scalars.values())])
 
     true, drawn = features(x), features(fake)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from physgen.dataset.assumptions import float_type
-from physgen.dataset.schema import Failed, Rows, cast, faults
+from physgen.dataset.schema import Failed, Meta, Rows, cast, faults, refuse
 from physgen.dataset.theta import departures, proposed_correlation, proposed_law
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
@@ -19,8 +19,9 @@ from simulators.base import SUPPORTS, Array, Support
 from simulators.parameter import Parameter
 from simulators.prior import Prior
 
-__all__ = ["Described", "describe_rows", "without_faults"]
+__all__ = ["Described", "describe_rows", "described_by", "rows_in_order"]
 
+MEND = "; --on-error skip leaves such rows out, and --missing takes NaN for missing components"
 NAMED = 3
 """Departures from a prior that a line tells."""
 
@@ -93,6 +94,23 @@ def describe_rows(
     require_inside(theta, found, where)
     source, more = followed(theta, found, where)
     return Described(law, theta, source, [*said, *why, *more])
+
+
+def described_by(meta: Meta, theta: Array, where: str) -> Described:
+    """Rows that say their law themselves, of θ (n, D).
+
+    Raises:
+        DataError: θ of another shape, or outside of the prior.
+    """
+    prior = meta.law.prior
+    if theta.shape[1] != len(prior):
+        raise DataError(
+            f"{where}: expected theta of {', '.join(prior.names)}, got {theta.shape[1]} columns"
+        )
+    require_inside(theta, prior, where)
+    known = {k: v for k, v in meta.source.items() if k == "theta"}
+    source, said = (known, []) if known else followed(theta, prior, where)
+    return Described(meta.law, theta, source, [f"law of {meta.law.simulator}, as it says", *said])
 
 
 def prior_of_columns(
@@ -203,10 +221,20 @@ def support_of(x: Array, asked: str | None) -> tuple[Support, int, list[str]]:
     return "reals", 0, ["x are whole numbers, taken for reals; --support levels:K if they are few"]
 
 
-def without_faults(rows: Rows, law: Law, where: str) -> Rows:
-    """The rows (n, …) that can be, and of the others θ and what is wrong with them."""
+def rows_in_order(
+    rows: Rows, law: Law, on_error: Literal["stop", "skip"], where: str, first: int
+) -> Rows:
+    """The rows (n, …) that can be; of the others, if they are skipped, θ and what is wrong.
+
+    Raises:
+        DataError: a row that cannot be, if that is to stop.
+    """
+    stored = cast(rows, law, where)
+    if on_error == "stop":
+        refuse(stored, law, where, first, MEND)
+        return rows
     why = np.full(len(rows), "", dtype=object)
-    for fault, bad in faults(cast(rows, law, where), law):
+    for fault, bad in faults(stored, law):
         why[bad & (why == "")] = fault
     bad = why != ""
     if not bad.any() or rows.theta is None:

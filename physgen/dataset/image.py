@@ -56,18 +56,22 @@ def failed_in(part: h5py.File) -> Failed | None:
 
 
 def chunked(
-    file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any, rows: int
+    file: h5py.File,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    rows: int,
+    packed: bool = True,
 ) -> h5py.Dataset:
-    """A new array in chunks of some rows: gzip 1 and fletcher32, no shuffle."""
+    """A new array in chunks of some rows: fletcher32 and, if packed, gzip 1, no shuffle."""
     return file.create_dataset(
         name,
         shape=shape,
         dtype=dtype,
         chunks=(rows, *shape[1:]),
-        compression="gzip",
-        compression_opts=1,
         fletcher32=True,
         track_times=False,
+        **({"compression": "gzip", "compression_opts": 1} if packed else {}),
     )
 
 

@@ -7,7 +7,7 @@ depends on θ it is data itself, which this log p leaves out: `depends_on_theta`
 
 A drawn x is complete. To hold it against x with missing components it is given the same mask
 (`masked_like`), and what sees whole x only sees the components' means in place of what is missing
-(`filled`): the same function of what is observed, on both sides.
+(`imputed`): the same function of what is observed, on both sides.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from simulators.base import Array
 __all__ = [
     "column_means",
     "depends_on_theta",
-    "filled",
+    "imputed",
     "masked_like",
     "missing_in_words",
     "missing_warnings",
-    "seeing_filled",
+    "seeing_imputed",
 ]
 
 ROWS, COMPONENTS = 10_000, 1000
@@ -49,16 +49,16 @@ def column_means(x: Array) -> Array:
     return np.asarray(total / seen.sum(0).clip(min=1))
 
 
-def filled(x: Array, means: Array) -> Array:
+def imputed(x: Array, means: Array) -> Array:
     """x (n, *x_shape) with these numbers (*x_shape) in place of what is missing."""
     if x.dtype.kind != "f" or not np.isnan(x).any():
         return x
     return np.where(np.isnan(x), means, x).astype(x.dtype)
 
 
-def seeing_filled(function: Callable[[Array], Array], means: Array) -> Callable[[Array], Array]:
-    """A function of x (n, *x_shape) that sees `filled` x."""
-    return lambda x: function(filled(x, means))
+def seeing_imputed(function: Callable[[Array], Array], means: Array) -> Callable[[Array], Array]:
+    """A function of x (n, *x_shape) that sees `imputed` x."""
+    return lambda x: function(imputed(x, means))
 
 
 def missing_in_words(x: Array) -> str:

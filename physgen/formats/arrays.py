@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from physgen.dataset import Rows, Shard, file_digest
-from physgen.dataset.elsewhere import describe_rows, without_faults
+from physgen.dataset import SCHEMA, Meta, Rows, Shard, file_digest
+from physgen.dataset.elsewhere import describe_rows, described_by, rows_in_order
 from physgen.errors import DataError, UsageError
 from physgen.formats import Foreign
 from physgen.formats.tables import Table, open_table
@@ -48,14 +48,15 @@ def open_foreign(
     correlation: Mapping[str, float] | None = None,
     support: str | None = None,
     x_shape: str | None = None,
+    missing: bool = False,
     simulator: str = "arrays",
     on_error: Literal["stop", "skip"] = "stop",
 ) -> Foreign:
     """Make a dataset of arrays of theta and x: npz, npy, HDF5, CSV, text, parquet, netCDF, ROOT.
 
-    Without a prior the simplest one that theta may follow is proposed, and said. Theta that do not
-    follow their prior are taken, and the file says so: p(x|theta) may be learnt of any theta, and
-    calibration refuses them.
+    A file that export wrote says its law, and is taken as it was. Without a prior the simplest one
+    that theta may follow is proposed, and said. Theta that do not follow their prior are taken,
+    and the file says so: p(x|theta) may be learnt of any theta, and calibration refuses them.
 
     Args:
         file: file to read.
@@ -73,6 +74,7 @@ def open_foreign(
             not given, reals; of truth values and of integers that are 0 and 1 levels:2, and of
             integers that are -1 and 1 spins.
         x_shape: shape of one x, as in 16,16; as it lies in the file if not given.
+        missing: take NaN in x for components that are missing.
         simulator: what drew x, in summaries.
         on_error: what to do about rows whose x is not finite or outside of its support: stop; or
             skip them, and keep their theta and the reason.
@@ -83,20 +85,26 @@ def open_foreign(
         UsageError: no such arrays, or a prior of other parameters.
     """
     laws = asked_for(prior, fix)
-    known = list(Prior.words(laws))
     table = open_table(file)
+    meta = (
+        None if laws or correlation or names or support or x_shape or missing else meta_in(table)
+    )
+    known = list(meta.law.prior.names if meta else Prior.words(laws))
     with theta_table(table, theta) as (source, wanted):
         columns = theta_in(source, wanted, known)
         found = columns.read().reshape(columns.rows, -1).astype(np.float64)
         called = called_columns(columns, found.shape[1], words_of(names), known)
     left = [n for n in table.arrays if source is not table or n not in columns.names]
     picked = x_in(table, x, left, len(found))
-    shape = tuple(whole_numbers(x_shape)) or picked.shape
-    head = shaped(picked.read(0, min(LOOK, len(found))), shape, file)
-    about = describe_rows(
-        found, called, head, prior=laws, correlation=correlation, support=support,
-        simulator=simulator, where=str(file),
-    )  # fmt: skip
+    if meta:
+        about = described_by(meta, found, str(file))
+    else:
+        shape = tuple(whole_numbers(x_shape)) or picked.shape
+        head = shaped(picked.read(0, min(LOOK, len(found))), shape, file)
+        about = describe_rows(
+            found, called, head, prior=laws, correlation=correlation, support=support,
+            missing=missing, simulator=simulator, where=str(file),
+        )  # fmt: skip
     ignored = [n for n in [*left, *table.refused] if n not in picked.names]
     said = [f"x is {shortened(picked.words)}"] if len(picked.words) > 1 else []
     said += [*about.said, *([f"not read: {shortened(ignored)}"] if ignored else [])]
@@ -106,6 +114,15 @@ def open_foreign(
     }  # fmt: skip
     make = FromTable(picked, about.law, about.theta, on_error)
     return Foreign(about.law, len(found), origin, make, "; ".join(said))
+
+
+def meta_in(table: Table) -> Meta | None:
+    """What a dataset that was exported says of itself; None of other files.
+
+    Raises:
+        DataError: it is not what it must be.
+    """
+    return Meta.from_json(table.about) if table.about.get("schema") == SCHEMA else None
 
 
 def whole_numbers(x_shape: str | None) -> list[int]:
@@ -183,6 +200,8 @@ def x_in(table: Table, wanted: str | None, left: Sequence[str], n: int) -> Selec
         DataError: they have another number of rows.
         UsageError: nobody says which.
     """
+    if not wanted and "x" not in left and "x_0" in left:  # as export writes columns
+        wanted = "x_*"
     if wanted:
         found = Selection.of(table, wanted, "x")
     elif named := [name for name in X if name in left]:
@@ -245,4 +264,4 @@ class FromTable:
         path = self.x.table.path
         x = shaped(self.x.read(shard.start, shard.stop), self.law.x_shape, path)
         rows = Rows(x, self.theta[shard.start : shard.stop])
-        return without_faults(rows, self.law, str(path)) if self.on_error == "skip" else rows
+        return rows_in_order(rows, self.law, self.on_error, str(path), shard.start)

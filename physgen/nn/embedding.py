@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from physgen.law import Law
 from physgen.nn.blocks import as_field, convolution
-from physgen.nn.seen import Seen
+from physgen.nn.ranges import Ranges
 from physgen.nn.transforms import Transform, finite_part, for_support
 
 __all__ = ["Features", "embedding", "scaled_for", "with_mask"]
@@ -39,17 +39,17 @@ class Relative(Transform):
     def __init__(self, law: Law) -> None:
         super().__init__()
         self.register_buffer("mean", torch.ones((), dtype=torch.float64))
-        self.seen = Seen(law.x_shape)
+        self.ranges = Ranges(law.x_shape)
 
     def fit(self, x: Tensor) -> None:
         """Take s from rows of data (n, *x_shape); 1 where all are 0."""
         mean = x.double().nanmean()
         self.mean.copy_(torch.where(mean > 0, mean, 1.0))
-        self.seen.fit(x)
+        self.ranges.fit(x)
 
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
         """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
-        return self.seen.unlike(x, first)
+        return self.ranges.unlike(x, first)
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from physgen.dataset.assumptions import Relation, Tails, named, relation
 from physgen.errors import DataError
 from physgen.law import Law
-from physgen.nn.seen import Seen, in_words
+from physgen.nn.ranges import Ranges, row_words
 from simulators.base import Symmetry
 from simulators.prior import Prior
 
@@ -156,7 +156,7 @@ class Related(Transform):
         self.register_buffer("kept", torch.ones(law.x_shape, dtype=torch.bool))
         self.register_buffer("offset", torch.zeros(0, dtype=torch.float64))
         self.register_buffer("coefficients", torch.zeros(0, law.size, dtype=torch.float64))
-        self.seen = Seen(law.x_shape)
+        self.ranges = Ranges(law.x_shape)
 
     def fit(self, x: Tensor) -> None:
         """Take the relations that rows of data (n, *x_shape) obey.
@@ -178,7 +178,7 @@ class Related(Transform):
         self.kept = torch.from_numpy(found.kept).view(self.x_shape).to(device)
         self.offset = torch.from_numpy(found.offset).to(device)
         self.coefficients = torch.from_numpy(found.coefficients).to(device)
-        self.seen.fit(x)
+        self.ranges.fit(x)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *rest: Any
@@ -217,11 +217,11 @@ class Related(Transform):
 
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
         """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
-        yield from self.seen.unlike(x, first)
+        yield from self.ranges.unlike(x, first)
         for rows, what in ((self.breaks(x), "breaks"), (self.lost(x), "has only one side of")):
             if rows.any():
                 yield (
-                    f"{in_words(rows, first)}: x {what} {', '.join(self.told()[:3])}, which held "
+                    f"{row_words(rows, first)}: x {what} {', '.join(self.told()[:3])}, which held "
                     "for all x of the training: what others tell is not used"
                 )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Rows, Shard
-from physgen.dataset.elsewhere import describe_rows, without_faults
+from physgen.dataset.elsewhere import describe_rows, rows_in_order
 from physgen.errors import UsageError
 from physgen.priors import asked_for
 from physgen.runtime.options import command_line
@@ -33,6 +33,7 @@ def dataset_of(
     fix: Values | None = None,
     correlation: Mapping[Any, float] | None = None,
     support: str | None = None,
+    missing: bool = False,
     simulator: str = "arrays",
     on_error: Literal["stop", "skip"] = "stop",
     out: Path | str | None = None,
@@ -50,6 +51,7 @@ def dataset_of(
         fix: values of parameters that all rows share.
         correlation: of the normal scores of pairs of parameters, as in {"a:tau": 0.5}.
         support: what x may be: reals, nonnegative, spins, or levels:K; told by their type if None.
+        missing: take NaN in x for components that are missing.
         simulator: what drew x, in summaries.
         on_error: what to do about rows whose x is not finite or outside of its support: stop; or
             skip them, and keep their θ and the reason.
@@ -72,7 +74,7 @@ def dataset_of(
     x = x[:, None] if x.ndim == 1 else x
     about = describe_rows(
         columns, called, x, prior=laws, correlation=correlation, support=support,
-        simulator=simulator,
+        missing=missing, simulator=simulator,
     )  # fmt: skip
     for line in about.said:
         log.warning("%s", headed(out, line))
@@ -81,7 +83,7 @@ def dataset_of(
 
     def make(shard: Shard) -> Rows:
         rows = Rows(x[shard.start : shard.stop], about.theta[shard.start : shard.stop])
-        return without_faults(rows, about.law, "x") if on_error == "skip" else rows
+        return rows_in_order(rows, about.law, on_error, "x", shard.start)
 
     if out is None:
         made = Dataset(dataset.gather(len(x), meta, make))

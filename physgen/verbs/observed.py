@@ -208,7 +208,7 @@ class ObservedTable(Dataset):
         with self._table() as table:
             found = place_of_x(table, self._array, self._law, self.name)
         if not self._array and found.names != ("x",):
-            log.info("%s: x is %s", self.name, in_words(found.names))
+            log.info("%s: x is %s", self.name, names_in_words(found.names))
         return found
 
     def _table(self) -> Table:
@@ -266,14 +266,16 @@ def place_of_x(table: Table, named: str, law: Law | None, where: str) -> Place:
     x_shape = None if law is None else law.x_shape
     shape = shapes[names[0]] if len(names) == 1 else (*shapes[names[0]][:1], len(names))
     if len({shapes[n] for n in names}) > 1 or (len(names) > 1 and len(shapes[names[0]]) != 1):
-        raise DataError(f"{where}: expected columns of one length, got {listed(table, names)}")
+        raise DataError(
+            f"{where}: expected columns of one length, got {shapes_in_words(table, names)}"
+        )
     kind = "rows" if x_shape is None else layout(shape, x_shape)
     if not kind or not shape:
         wanted = expected(x_shape or ())
-        raise DataError(f"{where}: {in_words(names)}: {wanted}, got {shape}")
+        raise DataError(f"{where}: {names_in_words(names)}: {wanted}, got {shape}")
     rows = shape[0] if kind == "rows" else 1
     if not rows:
-        raise DataError(f"{where}: {in_words(names)}: expected at least one row, got none")
+        raise DataError(f"{where}: {names_in_words(names)}: expected at least one row, got none")
     return Place(names, rows, theta_in(shapes, law, rows))
 
 
@@ -296,7 +298,7 @@ def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
     if "x" in fit:
         return ("x",)
     refused = [f"{name}: {why}" for name, why in table.refused.items()]
-    has = "; ".join([listed(table, list(arrays)) or "no array of numbers", *refused[:3]])
+    has = "; ".join([shapes_in_words(table, list(arrays)) or "no array of numbers", *refused[:3]])
     wanted = "expected one array" if law is None else expected(law.x_shape)
     if law is not None and len(law.x_shape) == 1:
         wanted += f", or {law.size} columns"
@@ -317,7 +319,7 @@ def theta_in(shapes: Mapping[str, tuple[int, ...]], law: Law | None, rows: int) 
     return ()
 
 
-def in_words(names: Sequence[str]) -> str:
+def names_in_words(names: Sequence[str]) -> str:
     """An array, or columns."""
     if len(names) == 1:
         return names[0]
@@ -325,7 +327,7 @@ def in_words(names: Sequence[str]) -> str:
     return f"the columns {shown}" + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
 
 
-def listed(table: Table, names: Sequence[str]) -> str:
+def shapes_in_words(table: Table, names: Sequence[str]) -> str:
     """Arrays with their shapes."""
 
     def told(name: str, info: ArrayInfo) -> str:

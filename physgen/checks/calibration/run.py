@@ -48,7 +48,7 @@ from physgen.checks.calibration.verdicts import (
     calibration_warnings,
 )
 from physgen.checks.estimate import estimate
-from physgen.checks.samples import of_filled
+from physgen.checks.samples import of_imputed
 from physgen.checks.timing import Sections
 from physgen.checks.two_sample.features import observables_of, physics_of
 from physgen.checks.two_sample.permutations import shuffle_components
@@ -120,7 +120,7 @@ def calibration(
         )
     rows = len(x)
     theta, x = _within(prior, theta, x)
-    observables = of_filled(_scalars(physics_of(model.law, trusted), x), x)
+    observables = of_imputed(_scalars(physics_of(model.law, trusted), x), x)
     inference = _Inference(target, prior, samples, seed, progress or (lambda name, part: None))
     run, section = inference.run(theta, x, observables)
     result = section.result

@@ -51,7 +51,7 @@ from physgen.checks.two_sample.separation import (
     separation_power,
 )
 from physgen.dataset import Rows
-from physgen.dataset.missing import column_means, filled, masked_like, missing_in_words
+from physgen.dataset.missing import column_means, imputed, masked_like, missing_in_words
 from physgen.errors import UsageError
 from physgen.law import Law
 from simulators.base import Array, labels
@@ -166,7 +166,7 @@ def _complete(generated: Rows, reference: Rows) -> tuple[Rows, Rows, list[str]]:
         like = other.x[np.arange(len(one)) % len(other)]
         masked.append(one if np.isnan(one.x).any() else replace(one, x=masked_like(one.x, like)))
     means = column_means(masked[1].x)
-    whole = [replace(rows, x=filled(rows.x, means)) for rows in masked]
+    whole = [replace(rows, x=imputed(rows.x, means)) for rows in masked]
     how = "; ".join(f"{rows}: {words or 'none missing'}" for rows, words in gone.items())
     return (
         whole[0],

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from physgen.dataset.guard import MAX_JSON, refuse_constant
+from physgen.dataset.guard import MAX_CHUNK, MAX_JSON, refuse_constant
 from physgen.errors import DataError, UsageError, as_written
 from physgen.formats.bands import stamp
 from simulators.base import Array
@@ -61,12 +61,12 @@ class Table(abc.ABC):
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.resources = ExitStack()
         self.path = Path(path)
         self.stamp = stamp(self.path)
         self.arrays: dict[str, ArrayInfo] = {}
         self.refused: dict[str, str] = {}
         self.about: Mapping[str, Any] = {}
-        self.resources = ExitStack()
         try:
             self.examine()
         except BaseException:
@@ -136,10 +136,13 @@ class Table(abc.ABC):
             raise DataError(f"{self.path}: more than {MAX_ARRAYS} arrays; give a file of fewer")
         if name in self.arrays or name in self.refused:
             raise DataError(f"{self.path}: two arrays are called {name!r}; rename one")
+        info = ArrayInfo(dtype.newbyteorder("="), tuple(map(int, shape)))
+        if not reason and info.row_bytes > MAX_CHUNK:
+            reason = f"a row of {info.row_bytes} bytes; at most {MAX_CHUNK} are read"
         if reason := reason or not_real(dtype):
             self.refused[name] = reason
         else:
-            self.arrays[name] = ArrayInfo(dtype.newbyteorder("="), tuple(map(int, shape)))
+            self.arrays[name] = info
 
     def close(self) -> None:
         """Let go of the file."""

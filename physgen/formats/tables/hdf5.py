@@ -20,6 +20,7 @@ from physgen.errors import DataError
 from physgen.formats.bands import Bands
 from physgen.formats.tables.base import (
     BAND_BYTES,
+    MAX_ARRAYS,
     Table,
     column,
     columns_of,
@@ -46,12 +47,13 @@ class HDF5Table(Table):
         with guard.opened(self.path, checked=True) as file:
             self.netcdf = "_NCProperties" in file.attrs
             self.about = said(file)
-            self.walk(file, "", [])
+            self.walk(file, "", set())
 
-    def walk(self, group: h5py.Group, where: str, above: list[Any]) -> None:
-        """Note all arrays under a group, with their paths."""
-        if len(above) > MAX_DEPTH or group.id in above:
+    def walk(self, group: h5py.Group, where: str, seen: set[Any]) -> None:
+        """Note all arrays under a group, with their paths; no group has two of them."""
+        if group.id in seen or where.count("/") > MAX_DEPTH or len(seen) > MAX_ARRAYS:
             raise DataError(f"{self.path}: /{where}: groups within groups without end")
+        seen.add(group.id)
         for name in group:
             path = f"{where}/{name}".lstrip("/")
             try:
@@ -60,7 +62,7 @@ class HDF5Table(Table):
                 self.add(path, np.dtype(object), (), str(error).removeprefix(f"{self.path}: "))
                 continue
             if isinstance(found, h5py.Group):
-                self.walk(found, path, [*above, group.id])
+                self.walk(found, path, seen)
             else:
                 self.look(found, path)
 

@@ -113,7 +113,8 @@ def write(
         scales = dimensions(file, source)
         made = {}
         for name, info in source.arrays.items():
-            made[name] = chunked(file, name, info.shape, info.dtype, chunk_of(source, info))
+            chunk, packed = chunk_of(source, info), name in source.packed
+            made[name] = chunked(file, name, info.shape, info.dtype, chunk, packed)
             for axis, scale in zip(made[name].dims, axes_of(name, info), strict=True):
                 axis.attach_scale(scales[scale])
         if "theta" in made:

@@ -149,24 +149,24 @@ def write(
         zipfile.ZipFile(file, "w") as packed,
         ExitStack() as stack,
     ):
-        with member(packed, ABOUT) as made:
+        with new_member(packed, ABOUT) as made:
             text = np.frombuffer(source.text.encode(), np.uint8)
             made.write(head(ArrayInfo(text.dtype, text.shape)) + text.tobytes())
         kept = {name: stack.enter_context(TemporaryFile(dir=out.parent)) for name in small}
-        with member(packed, large) as made:
+        with new_member(packed, large) as made:
             made.write(head(source.arrays[large]))
             for block in source.blocks(progress):
                 for name, values in block.items():
                     kept.get(name, made).write(np.ascontiguousarray(values).data)
         for name, copy in kept.items():
             copy.seek(0)
-            with member(packed, name) as made:
+            with new_member(packed, name) as made:
                 made.write(head(source.arrays[name]))
                 shutil.copyfileobj(copy, made, 2**20)
     return source.rows
 
 
-def member(packed: zipfile.ZipFile, name: str) -> IO[bytes]:
+def new_member(packed: zipfile.ZipFile, name: str) -> IO[bytes]:
     """A new member of a zip file, of no date, so that the same content gives the same bytes."""
     info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
     return packed.open(info, "w", force_zip64=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ class ParquetTable(Table):
         """Look at the file."""
         self.pa = extra("pyarrow", self.path)
         parquet = extra("pyarrow.parquet", self.path)
-        file = parquet.ParquetFile(self.path, buffer_size=2**20, pre_buffer=False)
+        file = parquet.ParquetFile(
+            self.path, buffer_size=2**20, pre_buffer=False, page_checksum_verification=True
+        )
         self.file = self.resources.enter_context(file)
         self.rows = self.file.metadata.num_rows
         self.reading: Reading | None = None
@@ -176,6 +179,7 @@ def write(
         UsageError: an output that exists, something that has no rows, or columns of one name.
     """
     pyarrow, parquet = extra("pyarrow", out), extra("pyarrow.parquet", out)
+    writer_of = partial(parquet.ParquetWriter, write_page_checksum=True)
     source = Exportable.of(data)
     source.require_own_names([*source.names, *(set(source.arrays) - {"theta"})])
 
@@ -188,7 +192,7 @@ def write(
     none = {name: np.empty((0, *i.shape[1:]), i.dtype) for name, i in source.arrays.items()}
     first = pyarrow.table({k: lists(v) for k, v in source.split(none).items()})
     schema = first.schema.with_metadata({ABOUT: source.text})
-    with whole_file(out, force) as file, parquet.ParquetWriter(file, schema) as writer:
+    with whole_file(out, force) as file, writer_of(file, schema) as writer:
         for block in source.blocks(progress):
             columns = [lists(values) for values in source.split(block).values()]
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))

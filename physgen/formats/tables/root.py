@@ -171,7 +171,12 @@ def write(
     source.require_own_names([*source.names, *(n.replace("/", "_") for n in source.arrays)])
     with whole_file(out, force) as file, uproot.recreate(file) as made:
         made[ABOUT] = source.text
-        made.mktree("data", types)
+        tree = made.mktree("data", types)
+        tree.compression = {
+            branch: uproot.ZLIB(1) if name in source.packed else None
+            for name in source.arrays
+            for branch in branches({name: none[name]})
+        }
         for block in source.blocks(progress):
-            made["data"].extend(branches(block))
+            tree.extend(branches(block))
     return source.rows

@@ -198,7 +198,8 @@ class TextTable(Table):
                 self.bands.pop(next(iter(self.bands)))
             self.bands[wanted] = Bands(partial(self.parsed, wanted), self.rows, self.depth)
         (values,) = self.bands[wanted][start:stop]
-        places = {name: [wanted.index(k) for k in self.columns[name]] for name in names}
+        order = {k: place for place, k in enumerate(wanted)}
+        places = {name: [order[k] for k in self.columns[name]] for name in names}
         return {
             name: values[:, some] if len(some) > 1 else values[:, some[0]]
             for name, some in places.items()
@@ -213,7 +214,7 @@ class TextTable(Table):
         options: dict[str, Any] = {
             "sep": self.layout.separator or r"\s+", "decimal": self.layout.decimal,
             "header": None, "names": range(self.width), "index_col": False, "usecols": wanted,
-            "skipinitialspace": True, "encoding": "latin-1",
+            "skipinitialspace": True, "encoding": "latin-1", "low_memory": False,
             **({"float_precision": "round_trip"} if old else {}),
         }  # fmt: skip
         try:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from physgen.dataset.assumptions import named
 
-__all__ = ["Seen", "in_words"]
+__all__ = ["Ranges", "row_words"]
 
 FAR = 2.0
 """Widths beyond the least and the greatest of the training that are told."""
 
 
-class Seen(nn.Module):
+class Ranges(nn.Module):
     """Range, width and kind of each component of x in a training, and how many were missing.
 
     Files of earlier versions have none, and nothing is told of their x.
@@ -76,7 +76,7 @@ class Seen(nn.Module):
             row, at = divmod(int(beyond.nan_to_num(0, 0, 0).argmax()), beyond.shape[1])
             value, low, high = (t.flatten()[at] for t in (x[row], self.low, self.high))
             yield (
-                f"{in_words(far, first, row)}: {named(at, self.x_shape)} = {value:.4g} is "
+                f"{row_words(far, first, row)}: {named(at, self.x_shape)} = {value:.4g} is "
                 f"{beyond[row, at]:.2g} widths outside of all x of the training, {low:.4g} to "
                 f"{high:.4g}: little is learnt there"
             )
@@ -85,7 +85,7 @@ class Seen(nn.Module):
             row, at = divmod(int(part.flatten().int().argmax()), part.shape[1])
             value = x[row].flatten()[at]
             yield (
-                f"{in_words(part.any(1), first)}: {named(at, self.x_shape)} = {value:.4g}, where "
+                f"{row_words(part.any(1), first)}: {named(at, self.x_shape)} = {value:.4g}, where "
                 "all x of the training are whole numbers"
             )
         yield from self._gone(x.isnan().flatten(1).sum(1), x[0].numel(), first)
@@ -96,18 +96,18 @@ class Seen(nn.Module):
         more = (gone > self.missing) & (self.missing >= 0) & ~bare
         if bare.any():
             yield (
-                f"{in_words(bare, first)}: nothing of x is there, so that its mask at most tells "
+                f"{row_words(bare, first)}: nothing of x is there, so that its mask at most tells "
                 "of theta; the posterior by a log p is the prior"
             )
         if more.any():
             most = int(gone[more].max())
             yield (
-                f"{in_words(more, first)}: {most} components are missing, and of no x of the "
+                f"{row_words(more, first)}: {most} components are missing, and of no x of the "
                 f"training more than {int(self.missing)}"
             )
 
 
-def in_words(which: Tensor, first: int, shown: int | None = None) -> str:
+def row_words(which: Tensor, first: int, shown: int | None = None) -> str:
     """Which rows (n,) those are, the first numbered `first`: one, and how many more.
 
     Args:
