@@ -82,11 +82,6 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
         DataError: a file that is something else, or is damaged.
     """
     data = read_bytes(path)
-    if not (is_safetensors(data) or zipfile.is_zipfile(io.BytesIO(data))):
-        raise DataError(
-            f"{path}: not a physgen checkpoint; expected a file that fit wrote, got "
-            f"{what_is(path)}"
-        )
     with as_written(path, "not a physgen checkpoint"):
         if is_safetensors(data):
             tensors, info, expected = safetensors_content(data)
