@@ -17,7 +17,12 @@ from physgen.verbs.arguments import (
     UseOptions,
     called,
 )
-from physgen.verbs.opening import name_of_simulator, open_surrogate, origin_of
+from physgen.verbs.opening import (
+    name_of_simulator,
+    of_another_simulator,
+    open_surrogate,
+    origin_of,
+)
 from physgen.verbs.products import Scores
 from physgen.verbs.running import (
     headed,
@@ -84,7 +89,8 @@ def validate(
     path = path_of(out)
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
-    found = dataset.validated(source.read(rows, whole=True), model.law, str(source.where))
+    with of_another_simulator(source, model.law):
+        found = dataset.validated(source.read(rows, whole=True), model.law, str(source.where))
     truth = model.law.build_if_known(name_of_simulator(simulator))
     if truth is None and ":" in model.law.simulator:
         name = model.law.simulator.replace("__main__:", "package.module:")
