@@ -250,5 +250,6 @@ def test_workers_of_an_interactive_session(tmp_path):
     script = f"import physgen\n{OWN}\n{CALL.format(what='Own')}"
     subprocess.run([sys.executable, "-"], input=script, cwd=tmp_path, text=True, check=True)
     assert len(read(tmp_path / "x.h5")) == 300
+    (tmp_path / "x.h5").unlink()
     script = f"import physgen\n{CALL.format(what=repr('gaussian'))}"
     subprocess.run([sys.executable, "-"], input=script, cwd=tmp_path, text=True, check=True)

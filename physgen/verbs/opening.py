@@ -240,7 +240,8 @@ def open_source(
         return Source(name, model.law, origin_of(model, path), network=model)
     if not isinstance(model, Dataset | Rows | Path):
         raise UsageError(
-            f"expected a surrogate, a network, a dataset or a file of these, got {given_type(model)}"
+            "expected a surrogate, a network, a dataset or a file of these, got "
+            f"{given_type(model)}"
         )
     data = Dataset(model)
     return Source(name, data.law, data.origin(), data=data)
