@@ -55,6 +55,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/rbm.py speed
 	$(BIN)/python benchmarks/rbm.py designs
 	$(BIN)/python benchmarks/diffusion.py
+	$(BIN)/python benchmarks/onnx_speed.py
 	$(BIN)/python -m benchmarks.posterior_ising
 	$(BIN)/python -m benchmarks.rounds
 	$(BIN)/python -m benchmarks.calibration

@@ -85,7 +85,10 @@ def what_is(path: Path) -> str:
         numpy = any(name.endswith(".npy") for name in names)
         return f"{'arrays of NumPy' if numpy else 'an archive'}{BRING_IN}"
     if kind != "HDF5":
-        known = {"JSON": "JSON, such as scores", "safetensors": "weights (safetensors)"}
+        known = {
+            "JSON": "JSON, such as scores",
+            "safetensors": "tensors of a surrogate or a network",
+        }
         return known.get(kind, f"something else{BRING_IN}")
     with opened(path, checked=True) as file:
         schema = str(attribute(file, "schema") or "")
@@ -161,12 +164,12 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     return found
 
 
-def plain(dtype: np.dtype[Any]) -> bool:
+def real_numbers(dtype: np.dtype[Any]) -> bool:
     """Whether a type is one of real numbers of at most 64 bits."""
     return dtype.kind in "iuf" and dtype.itemsize <= 8 and not dtype.subdtype
 
 
-def objection(data: Any, readable: Callable[[np.dtype[Any]], bool] = plain) -> str | None:
+def objection(data: Any, readable: Callable[[np.dtype[Any]], bool] = real_numbers) -> str | None:
     """Why an object may not be read; None if it may.
 
     Args:

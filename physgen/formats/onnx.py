@@ -63,8 +63,9 @@ def write(
     progress(1)
     dataset.write_bytes(out, content, sidecar=False)
     takes = [f"{n:,} {WORDS[law]}" for law, n in columns.items()]
-    others = f", {found.others} fell to the other side of a rounding" if found.others else ""
+    to = f"to {found.largest:.1g} of the spread" if found.largest else "bit for bit"
+    others = f", but for {found.others} by a rounding" if found.others else ""
     return (
-        f"{len(content) / 1e6:.2g} MB, a row takes {' and '.join(takes)}; on {found.rows} rows "
-        f"onnxruntime draws what torch does, to {found.largest:.1g} of the spread{others}"
+        f"a row takes {' and '.join(takes)}; in onnxruntime {found.rows} rows are those of torch, "
+        f"{to}{others}; {len(content) / 1e6:.2g} MB"
     )

@@ -35,7 +35,7 @@ def graph_of(
     Args:
         calls: in order.
         end: the result.
-        inputs: name → input; those that nothing looks at are left out.
+        inputs: name → input, the first of which has a row for each of the batch.
         output: name of the result.
         about: name → what is to be said of it.
 
@@ -51,11 +51,10 @@ def graph_of(
         made = make(graph, call, *call.args, **call.kwargs)
         graph.give(call.results, made if isinstance(made, list) else [made])
     graph.nodes.append(helper.make_node("Identity", [graph.name(end)], [output]))
-    used = {name for node in graph.nodes for name in node.input}
     made_of = helper.make_graph(
         graph.nodes,
         "surrogate",
-        [typed(name, value, about) for name, value in inputs.items() if name in used],
+        [typed(name, value, about) for name, value in inputs.items()],
         [typed(output, end, about)],
         graph.initializers,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ class Nodes:
         """A constant of numbers, each once."""
         array = np.ascontiguousarray(np.asarray(values, dtype))
         array = array.reshape(np.shape(values))
-        key = array.dtype.str, array.shape, array.tobytes()
+        key = array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()
         if key not in self.known:
             self.known[key] = name = f"c{len(self.initializers)}"
             self.initializers.append(numpy_helper.from_array(array, name))

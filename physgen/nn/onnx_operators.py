@@ -42,7 +42,7 @@ def result(call: Call) -> Value:
     return call.results[0]
 
 
-def axes_of(call: Call, dims: Any, rank: int) -> list[int]:
+def axes_from_zero(call: Call, dims: Any, rank: int) -> list[int]:
     """Axes from 0 on, all of them where none is named."""
     some = range(rank) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
     return [d % rank for d in some]
@@ -95,7 +95,7 @@ UNARY = {
     "exp": "Exp", "log": "Log", "tanh": "Tanh", "sqrt": "Sqrt", "neg": "Neg", "abs": "Abs",
     "sign": "Sign", "round": "Round", "sin": "Sin", "cos": "Cos", "reciprocal": "Reciprocal",
     "floor": "Floor", "logical_not": "Not", "bitwise_not": "Not", "sigmoid": "Sigmoid",
-    "relu": "Relu", "erf": "Erf", "isnan": "IsNaN", "isinf": "IsInf", "tan": "Tan",
+    "relu": "Relu", "erf": "Erf", "tan": "Tan",
 }  # fmt: skip
 BINARY = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
@@ -112,6 +112,12 @@ OPERATORS |= {
     for kind in ("Tensor", "Scalar", "default")
     for write in ("", "_")
 }
+
+
+@operator_of("isnan.default", "isinf.default")
+def kind_of_number_node(g: Nodes, call: Call, a: Operand) -> str:
+    """Whether a number is none, or infinite."""
+    return g.node("IsNaN" if "isnan" in call.name else "IsInf", g.name(a))
 
 
 @operator_of("ne.Tensor", "ne.Scalar")
@@ -257,7 +263,7 @@ def repeated_node(g: Nodes, call: Call, a: Operand, times: Any) -> str:
 @operator_of("permute.default")
 def permuted_node(g: Nodes, call: Call, a: Operand, dims: Sequence[int]) -> str:
     """Axes in another order."""
-    return g.node("Transpose", g.name(a), perm=axes_of(call, dims, len(a.shape)))
+    return g.node("Transpose", g.name(a), perm=axes_from_zero(call, dims, len(a.shape)))
 
 
 @operator_of("transpose.int", "t.default")
@@ -297,7 +303,7 @@ def part(g: Nodes, name: str, axis: int, start: int, end: int, step: int = 1) ->
 def flipped_node(g: Nodes, call: Call, a: Operand, dims: Sequence[int]) -> str:
     """Axes from their ends."""
     name = g.name(a)
-    for axis in axes_of(call, dims, len(a.shape)):
+    for axis in axes_from_zero(call, dims, len(a.shape)):
         name = part(g, name, axis, -1, -FAR, -1)
     return name
 
@@ -435,7 +441,7 @@ def reduce_node(kind: str) -> Operator:
         g: Nodes, call: Call, a: Operand, dims: Any = None, keepdim: bool = False, **_: Any
     ) -> str:
         dtype = torch.int32 if result(call).dtype == torch.bool else result(call).dtype
-        axes = g.constant(axes_of(call, dims, len(a.shape)))
+        axes = g.constant(axes_from_zero(call, dims, len(a.shape)))
         found = g.node(kind, g.name(a, dtype), axes, keepdims=int(keepdim))
         if result(call).dtype == torch.bool:
             return g.node("Cast", found, to=onnx_type(torch.bool))

@@ -2,8 +2,8 @@
 
 A header of JSON says type, shape and place of each tensor, and the tensors follow: there is
 nothing to run, and nothing that claims more than it holds. Of its metadata ``physgen`` is the JSON
-text that describes what the tensors are of, and ``sha256`` is over that and all tensors in the
-order of their names. https://huggingface.co/docs/safetensors
+text that describes what the tensors are of; its ``content_sha256`` is over the rest of it and all
+tensors in the order of their names. https://huggingface.co/docs/safetensors
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from physgen.errors import UsageError
 
 __all__ = ["is_safetensors", "safetensors_bytes", "safetensors_content"]
 
-TEXT, SHA256 = "physgen", "sha256"
-"""Names of the metadata."""
+TEXT, SHA256 = "physgen", "content_sha256"
+"""Of the metadata the only name (the package writes several in any order), and one in its JSON."""
 
 
 def is_safetensors(data: bytes) -> bool:
@@ -26,22 +26,22 @@ def is_safetensors(data: bytes) -> bool:
     return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
-def safetensors_bytes(tensors: dict[str, Tensor], text: str, sha256: str) -> bytes:
+def safetensors_bytes(tensors: dict[str, Tensor], info: dict[str, Any], sha256: str) -> bytes:
     """The content of a file.
 
     Args:
         tensors: name → tensor (...).
-        text: what describes them.
+        info: JSON data that describe them.
         sha256: over both.
 
     Raises:
         UsageError: the package is not installed.
     """
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return package().save(whole, metadata={TEXT: text, SHA256: sha256})
+    return package().save(whole, metadata={TEXT: json.dumps(info | {SHA256: sha256})})
 
 
-def safetensors_content(data: bytes) -> tuple[dict[str, Tensor], str, str]:
+def safetensors_content(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     """What `safetensors_bytes` was given, tensors (...) in the order of their names.
 
     Raises:
@@ -50,9 +50,9 @@ def safetensors_content(data: bytes) -> tuple[dict[str, Tensor], str, str]:
         ValueError: a file that is damaged.
     """
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    about = header["__metadata__"]
-    tensors = package().load(data)
-    return dict(sorted(tensors.items())), str(about[TEXT]), str(about[SHA256])
+    info = dict(json.loads(header["__metadata__"][TEXT]))
+    sha256, tensors = str(info.pop(SHA256)), package().load(data)
+    return dict(sorted(tensors.items())), info, sha256
 
 
 def package() -> Any:

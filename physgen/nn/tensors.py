@@ -70,8 +70,8 @@ def save_safetensors(path: Path, tensors: dict[str, Tensor], info: dict[str, Any
         StorageError: the file system refused.
         UsageError: the package is not installed.
     """
-    text, ordered = json.dumps(info | {"format": FORMAT}), dict(sorted(tensors.items()))
-    data = safetensors_bytes(ordered, text, digest(ordered, text))
+    info, ordered = info | {"format": FORMAT}, dict(sorted(tensors.items()))
+    data = safetensors_bytes(ordered, info, digest(ordered, json.dumps(info)))
     write_bytes(path, data, sidecar=False)
 
 
@@ -89,10 +89,11 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
         )
     with as_written(path, "not a physgen checkpoint"):
         if is_safetensors(data):
-            tensors, text, expected = safetensors_content(data)
+            tensors, info, expected = safetensors_content(data)
+            text = json.dumps(info)
         else:
             tensors, text, expected = content_of_zip(path, data)
-        info = dict(json.loads(text))
+            info = dict(json.loads(text))
         if (claimed := size_of(tensors)) > MOST * len(data):
             raise DataError(f"{path}: {len(data)} bytes, and its tensors claim {claimed}")
         found = digest(tensors, text)
@@ -110,7 +111,10 @@ def content_of_zip(path: Path, data: bytes) -> tuple[Any, str, str]:
         DataError: something else, or more than there is room for.
     """
     if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise DataError(f"{path}: not a physgen checkpoint; expected a file that fit wrote")
+        raise DataError(
+            f"{path}: not a physgen checkpoint; expected a file that fit wrote, got "
+            f"{what_is(path)}"
+        )
     entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
     if any(e.compress_type for e in entries) or sum(e.file_size for e in entries) > len(data):
         raise DataError(f"{path}: claims more bytes than it holds; expected plain entries")

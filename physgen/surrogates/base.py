@@ -605,7 +605,8 @@ class Surrogate(nn.Module, abc.ABC):
 
     def content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What its file holds: tensors (...) by their names, and JSON data."""
-        return dict(self.state_dict()), self.info | self.describe()
+        known = {k: v for k, v in self.info.items() if k not in ("format", "sha256", "weights")}
+        return dict(self.state_dict()), known | self.describe()
 
     def __repr__(self) -> str:
         """Family, parameters → x, weights, what its log p is, and its file."""

@@ -152,7 +152,7 @@ def onnx_model(surrogate: Surrogate, columns: Mapping[NoiseLaw, int]) -> ModelPr
         named[law] = Value(torch.float32, (n, many), number)
     with said_of_graph(surrogate):
         calls, end = recorded(draw, inputs)
-        model = graph_of(calls, end, named, "x", words_of(surrogate))
+        model = graph_of(calls, end, named, "x", said_of_inputs(surrogate))
     model.doc_string = f"x of {surrogate.law.simulator} given theta, drawn by {surrogate.name}"
     for name, value in facts_of(surrogate, columns).items():
         model.metadata_props.add(
@@ -178,7 +178,7 @@ def hint(surrogate: Surrogate) -> str:
     return "; choose another sampler" if "sampler" in options else ""
 
 
-def words_of(surrogate: Surrogate) -> dict[str, str]:
+def said_of_inputs(surrogate: Surrogate) -> dict[str, str]:
     """What is said of each input and of x."""
     prior, law = surrogate.rescale.prior, surrogate.law
     units = [f"{p.name} [{p.unit}]" if p.unit else p.name for p in prior.parameters]
@@ -227,12 +227,13 @@ def checked(data: bytes, surrogate: Surrogate, columns: Mapping[NoiseLaw, int]) 
         UsageError: it does not run there, or draws another x.
     """
     try:
-        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        names = {i.name for i in session.get_inputs()}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         pairs = []
         for rows in BATCHES:
             given = inputs_of(surrogate, columns, rows)
-            feed = {name: value.numpy() for name, value in given.items() if name in names}
+            feed = {name: value.numpy() for name, value in given.items()}
             noise: Any = {law: given[law] for law in columns}
             found = session.run(["x"], feed)[0]
             pairs.append((draw_with(surrogate, given["theta"], noise).numpy(), found))

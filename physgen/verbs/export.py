@@ -32,12 +32,11 @@ def export(
     """Write a dataset, a posterior or a surrogate in another format.
 
     Args:
-        data: dataset of a simulator, of a surrogate, or imported; posterior; for onnx and
-            safetensors a surrogate.
+        data: dataset of a simulator, of a surrogate, or imported; posterior; or surrogate.
         format: npz, csv, parquet, netcdf or root (columns or arrays, with their law as JSON where
             the format can have it); calochallenge (showers; arXiv:2410.21611); arviz (netCDF of a
-            posterior); onnx (a graph that draws x of theta and random numbers); safetensors (a
-            surrogate's weights).
+            posterior); of a surrogate onnx (a graph that draws x from theta and random numbers)
+            or safetensors (its weights, which physgen opens as it does the checkpoint).
         out: file to write.
         binning: XML file to write the cells of the showers to (calochallenge).
         family: package.module:Class of a family outside the registry; a checkpoint does not import
@@ -67,8 +66,8 @@ def export(
         given = what_is_written(format, writer, data, family=family, **use)
         told = writer.write(given, path, force=force, progress=progress, **own)
     seconds, name = time.monotonic() - begun, getattr(data, "path", data) or "memory"
-    told = plural(told, "row") if isinstance(told, int) else told
-    return Exported(path, f"{out}: {told} of {name} in {seconds:.1f} s")
+    line = f"{plural(told, 'row')} of {name}" if isinstance(told, int) else f"{name}: {told}"
+    return Exported(path, f"{out}: {line} in {seconds:.1f} s")
 
 
 def what_is_written(format: str, writer: Any, data: Any, **options: Any) -> Any:

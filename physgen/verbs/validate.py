@@ -17,6 +17,7 @@ from physgen.verbs.arguments import (
     UseOptions,
     called,
 )
+from physgen.verbs.observed import mending
 from physgen.verbs.opening import (
     name_of_simulator,
     of_another_simulator,
@@ -89,8 +90,11 @@ def validate(
     path = path_of(out)
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
+    found = source.read(rows, whole=True)
+    first, *_ = (rows or slice(None)).indices(len(source))
     with of_another_simulator(source, model.law):
-        found = dataset.validated(source.read(rows, whole=True), model.law, str(source.where))
+        how = mending(model.law, drops=False)
+        found = dataset.validated(found, model.law, str(source.where), first, how)
     truth = model.law.build_if_known(name_of_simulator(simulator))
     if truth is None and ":" in model.law.simulator:
         name = model.law.simulator.replace("__main__:", "package.module:")
