@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
 from physgen.registry import COMMAND, find, name_of, registered
-from physgen.runtime.kinds import plain
+from physgen.runtime.kinds import as_json_data
 from physgen.runtime.options import build, kept_options, options
 from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Simulator, Support, Symmetry
 from simulators.prior import Box, Prior
@@ -305,7 +305,7 @@ def option_of(simulator: Simulator | Command, name: str) -> Any:
     """An option that a simulator keeps, as JSON data where they have it."""
     value = getattr(simulator, name, None)
     try:
-        return plain(value)
+        return as_json_data(value)
     except (TypeError, ValueError):
         return repr(value)
 

@@ -211,7 +211,7 @@ def test_declared_sizes_follow_from_stored_bytes(tmp_path):
     refused(tmp_path / "flip.npz", "Bad CRC-32")
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as file:
         file.writestr("data.pkl", b"x")
-    refused(tmp_path / "text.npz", "expected arrays of numpy.savez, got data.pkl")
+    refused(tmp_path / "text.npz", "expected data, got a checkpoint of a surrogate")
     np.save(tmp_path / "a.npy", np.ones(1000))
     whole = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "cut.npy").write_bytes(whole[:-8])

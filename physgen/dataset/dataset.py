@@ -13,7 +13,7 @@ import numpy as np
 
 from physgen.dataset.files import file_digest
 from physgen.dataset.guard import loaded, opened
-from physgen.dataset.reader import contents, interval, read
+from physgen.dataset.reader import consecutive, contents, interval, read
 from physgen.dataset.schema import Failed, Meta, Rows, block_digest, validated
 from physgen.dataset.stream import InOrder
 from physgen.dataset.writer import write
@@ -202,6 +202,7 @@ class Dataset:
         Raises:
             UsageError: no such rows.
         """
+        rows = consecutive(rows)
         if self.in_memory:
             start, stop = interval(rows, len(self.rows))
             found = self.rows[start:stop]

@@ -76,15 +76,20 @@ def container(path: Path) -> Literal["HDF5", "JSON", "zip", "safetensors", "othe
 
 def what_is(path: Path) -> str:
     """What a file is, in words, by its content."""
-    kinds = {
-        "zip": "a checkpoint of a surrogate or a network",
-        "safetensors": "tensors of a surrogate or a network",
-        "JSON": "JSON, such as scores",
-        "other": f"something else{BRING_IN}",
-    }
-    if (kind := container(path)) != "HDF5":
-        numpy = kind == "zip" and any(n.endswith(".npy") for n in zipfile.ZipFile(path).namelist())
-        return f"arrays of NumPy{BRING_IN}" if numpy else kinds[kind]
+    kind = container(path)
+    if kind == "zip":
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("data.pkl") for name in names):
+            return "a checkpoint of a surrogate or a network"
+        numpy = any(name.endswith(".npy") for name in names)
+        return f"{'arrays of NumPy' if numpy else 'an archive'}{BRING_IN}"
+    if kind != "HDF5":
+        known = {
+            "JSON": "JSON, such as scores",
+            "safetensors": "tensors of a surrogate or a network",
+        }
+        return known.get(kind, f"something else{BRING_IN}")
     with opened(path, checked=True) as file:
         schema = str(attribute(file, "schema") or "")
     name = schema.removeprefix("physgen/").partition("/")[0]

@@ -19,9 +19,9 @@ import numpy as np
 from physgen.dataset.guard import arrays, attribute, dataset, loaded, metadata, opened
 from physgen.dataset.schema import SCHEMA, Failed, Meta, Rows, faults, refuse, x_type
 from physgen.errors import DataError, UsageError
-from physgen.runtime.kinds import rows_of
+from physgen.runtime.kinds import taken_rows
 
-__all__ = ["Contents", "contents", "interval", "read"]
+__all__ = ["Contents", "consecutive", "contents", "interval", "read"]
 
 MEND = (
     "; take other rows, with --rows START:STOP, or write a file without such, as in Python "
@@ -152,16 +152,25 @@ def check_layout(found: Contents, n_rows: Any, complete: Any) -> None:
             )
 
 
+def consecutive(rows: Any) -> slice | None:
+    """Rows as they may be given, `physgen.runtime.kinds.taken_rows`.
+
+    Raises:
+        UsageError: what are no consecutive rows.
+    """
+    try:
+        return taken_rows(rows)
+    except ValueError as error:
+        raise UsageError(f"rows: {error}") from error
+
+
 def interval(rows: slice | None, n: int) -> tuple[int, int]:
     """First row and the row after the last.
 
     Raises:
         UsageError: a step other than 1, or no row.
     """
-    try:
-        rows = rows_of(rows)
-    except ValueError as error:
-        raise UsageError(f"rows: {error}") from error
+    rows = consecutive(rows)
     start, stop, step = (rows or slice(None)).indices(n)
     if step != 1 or start >= stop:
         asked = f"{rows.start or 0}:{'' if rows.stop is None else rows.stop}" if rows else "none"

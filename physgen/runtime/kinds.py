@@ -29,16 +29,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 __all__ = [
+    "as_json_data",
     "bare",
+    "excerpt",
     "has_text",
     "members",
     "near",
     "parsed",
-    "plain",
-    "rows_of",
-    "shown",
     "spelt",
     "taken",
+    "taken_rows",
     "worded",
 ]
 
@@ -54,7 +54,7 @@ def members(kind: Any) -> tuple[Any, ...]:
     return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
-def shown(value: object) -> str:
+def excerpt(value: object) -> str:
     """A value in one line of an error, cut short."""
     text = " ".join(repr(value).split())
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 10]} …"
@@ -81,7 +81,7 @@ def worded(value: Any, between: str = ",") -> str:
     return between.join(map(worded, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def plain(value: Any) -> Any:
+def as_json_data(value: Any) -> Any:
     """A value as JSON data: members as they are spelt, sequences and arrays as lists.
 
     Raises:
@@ -98,9 +98,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: as_json_data(item) for key, item in value.items()}
     if isinstance(value, list | tuple) or hasattr(value, "tolist"):
-        return [plain(item) for item in as_list(value)]
+        return [as_json_data(item) for item in as_list(value)]
     raise TypeError(
         f"expected numbers, text, or tuples and lists of these, got {type(value).__name__}"
     )
@@ -122,7 +122,7 @@ def as_list(value: Any) -> list[Any]:
         return list(value)
     if hasattr(value, "tolist") and getattr(value, "ndim", 0) > 0:
         return list(value.tolist())
-    raise ValueError(f"expected a list or a tuple, got {shown(value)}")
+    raise ValueError(f"expected a list or a tuple, got {excerpt(value)}")
 
 
 def taken(kind: Any, value: Any) -> Any:
@@ -177,7 +177,7 @@ def has_text(kind: Any) -> bool:
     )
 
 
-def rows_of(value: Any) -> slice | None:
+def taken_rows(value: Any) -> slice | None:
     """Consecutive rows: a slice, a range, text as in ``0:3``, or the number of one row.
 
     Raises:
@@ -197,9 +197,9 @@ def rows_of(value: Any) -> slice | None:
         return slice(int(value), None if value == -1 else int(value) + 1)
     expected = "expected consecutive rows, as in slice(0, 10), '0:10', or 3 for one"
     if isinstance(value, tuple | list) or hasattr(value, "tolist"):
-        index = shown(list(value)) if isinstance(value, tuple | list) else "index"
+        index = excerpt(list(value)) if isinstance(value, tuple | list) else "index"
         expected += f"; others are physgen.Dataset(file)[{index}]"
-    raise ValueError(f"{expected}; got {shown(given)}")
+    raise ValueError(f"{expected}; got {excerpt(given)}")
 
 
 def _rows_in_text(text: str) -> Any:
@@ -212,7 +212,7 @@ def _rows_in_text(text: str) -> Any:
     if len(found) == 1 and found[0] is not None:
         return found[0]
     if len(found) != 2:
-        raise ValueError(f"expected START:STOP, as in 0:10, got {shown(text)}")
+        raise ValueError(f"expected START:STOP, as in 0:10, got {excerpt(text)}")
     return slice(*found)
 
 
@@ -220,36 +220,36 @@ def _integer(value: Any) -> int:
     value = bare(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1:
         return int(value)
-    raise ValueError(f"expected a whole number, got {shown(value)}")
+    raise ValueError(f"expected a whole number, got {excerpt(value)}")
 
 
 def _float(value: Any) -> float:
     value = bare(value)
     if isinstance(value, Real) and not isinstance(value, bool):
         return float(value)
-    raise ValueError(f"expected a number, got {shown(value)}")
+    raise ValueError(f"expected a number, got {excerpt(value)}")
 
 
 def _bool(value: Any) -> bool:
     if isinstance(value, bool) or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
-    raise ValueError(f"expected True or False, got {shown(value)}")
+    raise ValueError(f"expected True or False, got {excerpt(value)}")
 
 
 def _str(value: Any) -> str:
     if isinstance(value, str):
         return value
-    raise ValueError(f"expected text, got {shown(value)}")
+    raise ValueError(f"expected text, got {excerpt(value)}")
 
 
 def _path(value: Any) -> Path:
     if isinstance(value, str | os.PathLike) and isinstance(path := os.fspath(value), str) and path:
         return Path(path).expanduser()
-    raise ValueError(f"expected a path, got {shown(value)}")
+    raise ValueError(f"expected a path, got {excerpt(value)}")
 
 
 SIMPLE: dict[Any, Callable[[Any], Any]] = {
-    int: _integer, float: _float, bool: _bool, str: _str, Path: _path, slice: rows_of,
+    int: _integer, float: _float, bool: _bool, str: _str, Path: _path, slice: taken_rows,
 }  # fmt: skip
 WORDS = {
     int: "a whole number", float: "a number", bool: "True or False", str: "text", Path: "a path",
@@ -282,7 +282,9 @@ def _chosen(kind: Any, value: Any) -> Any:
     for known, choice in every:
         if value is choice or (type(known) is type(value) and known == value):
             return choice
-    raise ValueError(f"expected one of {', '.join(names)}, got {shown(value)}{near(value, names)}")
+    raise ValueError(
+        f"expected one of {', '.join(names)}, got {excerpt(value)}{near(value, names)}"
+    )
 
 
 def _sequence(kind: Any, value: Any) -> Any:
@@ -291,7 +293,7 @@ def _sequence(kind: Any, value: Any) -> Any:
     if _many(kind):
         kinds = kinds * len(items)
     if len(kinds) != len(items):
-        raise ValueError(f"expected {len(kinds)} values, got {len(items)}: {shown(value)}")
+        raise ValueError(f"expected {len(kinds)} values, got {len(items)}: {excerpt(value)}")
     found = [taken(k, item) for k, item in zip(kinds, items, strict=True)]
     return found if (get_origin(kind) or kind) is list else tuple(found)
 
@@ -311,12 +313,12 @@ def _mapping(kind: Any, value: Any) -> Any:
     """Names with values of a kind; a pair of names is written with a colon."""
     item = (*get_args(kind), Any, Any)[1]
     if not isinstance(value, Mapping):
-        raise ValueError(f"expected values by name, as in {{'a': 0.4}}, got {shown(value)}")
+        raise ValueError(f"expected values by name, as in {{'a': 0.4}}, got {excerpt(value)}")
     found = {}
     for key, one in value.items():
         name = ":".join(key) if isinstance(key, tuple) and all(map(_is_text, key)) else key
         if not _is_text(name):
-            raise ValueError(f"expected names, got {shown(key)}")
+            raise ValueError(f"expected names, got {excerpt(key)}")
         try:
             found[name] = taken(item, one)
         except ValueError as error:
@@ -357,11 +359,11 @@ def _unspelt(kind: Any, text: str) -> Any:
         words = [word.strip() for word in text.split(",")] if text.strip() else []
         kinds = _items(kind) * (len(words) if _many(kind) else 1)
         if len(kinds) != len(words):
-            raise ValueError(f"expected {len(kinds)} values, as in 1,2, got {shown(text)}")
+            raise ValueError(f"expected {len(kinds)} values, as in 1,2, got {excerpt(text)}")
         return [parsed(k, word) for k, word in zip(kinds, words, strict=True)]
     return text
 
 
 def _unexpected(kinds: Sequence[Any], value: Any) -> ValueError:
     words = [WORDS.get(k) or getattr(k, "__name__", str(k)) for k in kinds]
-    return ValueError(f"expected {' or '.join(words)}, got {shown(value)}")
+    return ValueError(f"expected {' or '.join(words)}, got {excerpt(value)}")

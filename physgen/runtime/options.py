@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from physgen.errors import UsageError
-from physgen.runtime.kinds import near, plain, taken, worded
+from physgen.runtime.kinds import as_json_data, near, taken, worded
 
 __all__ = [
     "REQUIRED",
@@ -151,7 +153,8 @@ def kept_options(
         try:
             found[option.name] = kept(option.type, value)
         except (TypeError, ValueError) as error:
-            if value is not option.default:
+            usual = option.default
+            if type(value) is not type(usual) or not np.array_equal(value, usual):
                 raise UsageError(f"{label}: {option.name}: {error}") from error
     return found
 
@@ -164,7 +167,7 @@ def kept(kind: Any, value: Any) -> Any:
         TypeError: what JSON does not have, or has otherwise.
     """
     value = taken(kind, value)
-    data = plain(value)
+    data = as_json_data(value)
     if type(taken(kind, data)) is not type(value):
         raise TypeError(
             f"a file keeps no {type(value).__name__}; annotate the option as float, "

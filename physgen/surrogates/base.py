@@ -40,7 +40,7 @@ from physgen.nn.recompute import recomputed
 from physgen.nn.tensors import tensor_of
 from physgen.nn.transforms import Rescale, Symmetries, Transform, for_support
 from physgen.registry import class_path, require_own_name
-from physgen.runtime.kinds import plain
+from physgen.runtime.kinds import as_json_data
 from physgen.runtime.options import build
 from simulators.base import Array, Support
 
@@ -597,7 +597,7 @@ class Surrogate(nn.Module, abc.ABC):
         return {
             "family": self.name,
             "class": class_path(type(self)),
-            "options": plain(asdict(self.config)),
+            "options": as_json_data(asdict(self.config)),
             "law": self.law.to_json(),
             "unit": self.unit,
             "keeps_last": self.keeps_last,

@@ -110,6 +110,8 @@ def called(verb: str, *arguments: object, **given: Any) -> str:
 
     def told(value: object) -> object:
         value = bare(value)
+        if isinstance(value, list):
+            return [told(item) for item in value]
         if isinstance(value, str | int | float | bool | slice | Enum | Mapping | tuple | None):
             return value
         return getattr(value, "path", value if isinstance(value, Path) else None) or "(in memory)"

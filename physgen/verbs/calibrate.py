@@ -20,7 +20,7 @@ from physgen.verbs.arguments import (
     called,
 )
 from physgen.verbs.observed import mending, open_observed, with_valid_x
-from physgen.verbs.opening import name_of_simulator, open_source
+from physgen.verbs.opening import name_of_simulator, of_another_simulator, open_source
 from physgen.verbs.products import Scores
 from physgen.verbs.running import (
     headed,
@@ -119,10 +119,12 @@ def calibrate(
     warn_of_failed(held_out.path, held_out.failures)
     theirs = found.meta.law.prior if found.meta else source.law.prior
     common = common_prior(source.law.prior, theirs, prior)
-    law, first = replace(source.law, prior=theirs), rows.start or 0 if rows else 0
+    law = replace(source.law, prior=theirs)
+    first, *_ = (rows or slice(None)).indices(len(held_out))
     if drop_invalid:
         found = with_valid_x(found, law, held_out.name)
-    found = dataset.validated(found, law, held_out.name, first, mending(law))
+    with of_another_simulator(held_out, law):
+        found = dataset.validated(found, law, held_out.name, first, mending(law))
     name = getattr(target, "name", None) or source.path.name
     with judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress:
         measured = calibration(

@@ -25,7 +25,7 @@ from physgen.verbs.arguments import (
     called,
 )
 from physgen.verbs.observed import mending, open_observed, with_valid_x
-from physgen.verbs.opening import open_source
+from physgen.verbs.opening import of_another_simulator, open_source
 from physgen.verbs.running import (
     headed,
     on_files,
@@ -154,10 +154,13 @@ def infer(
             "drop_invalid: goes with --iid; posteriors of single rows are known by their number, "
             "so take some with --rows"
         )
-    found, first = data.read(rows, whole=True), rows.start or 0 if rows else 0
+    found = data.read(rows, whole=True)
+    first, *_ = (rows or slice(None)).indices(len(data))
     if drop_invalid:
         found = with_valid_x(found, source.law, data.name)
-    x = dataset.validated(Rows(found.x), source.law, data.name, first, mending(source.law, iid)).x
+    mend = mending(source.law, iid)
+    with of_another_simulator(data, source.law):
+        x = dataset.validated(Rows(found.x), source.law, data.name, first, mend).x
     strange = list(unlike(source, x, first))
     start = time.monotonic()
     where = headed(out, "inference")

@@ -16,8 +16,8 @@ from physgen.errors import UsageError, as_written
 from physgen.law import Law
 from physgen.registry import KINDS, targets
 from physgen.verbs.arguments import AnyProduct
+from physgen.verbs.pages import scores_in
 from physgen.verbs.products import Description
-from physgen.verbs.report import scores_in
 from physgen.verbs.running import on_files
 
 __all__ = ["inspect"]

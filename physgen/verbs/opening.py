@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from physgen.dataset import Dataset, Rows
 from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.registry import name_of
-from physgen.runtime.kinds import plain
+from physgen.runtime.kinds import as_json_data
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import (
     DatasetsLike,
@@ -37,6 +38,7 @@ __all__ = [
     "PosteriorDraws",
     "load",
     "name_of_simulator",
+    "of_another_simulator",
     "open_data",
     "open_draws",
     "open_source",
@@ -71,7 +73,7 @@ def load(
     if kind == "HDF5":
         return load_rows(path)
     if kind == "JSON":
-        from physgen.verbs.report import scores_in
+        from physgen.verbs.pages import scores_in
 
         found = scores_in(path)
         scores = Scores(found, f"{path}: scores, {found['schema']}", path)
@@ -172,7 +174,7 @@ def open_surrogate(
     if isinstance(model, str | Path):
         surrogate = load_surrogate_of(Path(model), device, family)
     elif not isinstance(model, Surrogate):
-        raise UsageError(f"expected a surrogate or its checkpoint, got {named(model)}")
+        raise UsageError(f"expected a surrogate or its checkpoint, got {given_type(model)}")
     else:
         surrogate = model if device == "auto" else model.to(device_of(device))
     law = surrogate.law.changed(at) if at else surrogate.law
@@ -238,13 +240,30 @@ def open_source(
         return Source(name, model.law, origin_of(model, path), network=model)
     if not isinstance(model, Dataset | Rows | Path):
         raise UsageError(
-            f"expected a surrogate, a network, a dataset or a file of these, got {named(model)}"
+            "expected a surrogate, a network, a dataset or a file of these, got "
+            f"{given_type(model)}"
         )
     data = Dataset(model)
     return Source(name, data.law, data.origin(), data=data)
 
 
-def named(model: object) -> str:
+@contextmanager
+def of_another_simulator(data: Dataset, law: Law) -> Iterator[None]:
+    """Name the simulators in what is said of data, if they are not of the law's.
+
+    Raises:
+        DataError: data that do not fit, of another simulator.
+    """
+    theirs = data.meta.law.simulator if data.meta else law.simulator
+    try:
+        yield
+    except DataError as error:
+        if theirs == law.simulator:
+            raise
+        raise DataError(f"{error}; it is of {theirs}, and the model of {law.simulator}") from error
+
+
+def given_type(model: object) -> str:
     """What was given in the place of a model, for an error."""
     pair = isinstance(model, tuple) and len(model) == 2 and isinstance(model[1], Mapping)
     return type(model).__name__ + ("; load returns a pair, take its first" if pair else "")
@@ -261,7 +280,7 @@ def origin_of(model: Surrogate | Network, path: Path | None = None) -> dict[str,
     else:
         module, path = model, model.path
         about = model.info | model.describe()
-        options = {n: plain(getattr(model.config, n)) for n in model.inference_options}
+        options = {n: as_json_data(getattr(model.config, n)) for n in model.inference_options}
         about["use"] = options | {"symmetrise": model.symmetrise}
     weights, known = sum(w.numel() for w in module.parameters()), digest(module.state_dict(), "")
     file, then = getattr(model, "file_digests", ("", known))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from physgen import dataset
+from physgen.errors import DataError
 from physgen.reporting import ink
 
 if TYPE_CHECKING:
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
     from physgen.reporting.sheet import Sheet
 
-__all__ = ["SCHEMAS", "figures_of", "render"]
+__all__ = ["SCHEMAS", "figures_of", "render", "scores_in"]
 
 SCHEMAS = (
     "physgen/metrics/1", "physgen/comparison/1", "physgen/calibration/1", "physgen/posterior/1",
@@ -60,3 +63,15 @@ def figures_of(metrics: Mapping[str, Any]) -> dict[str, list[Figure]]:
         UsageError: matplotlib or jinja2 is not installed.
     """
     return sheet_of(metrics).figures()
+
+
+def scores_in(path: Path) -> dict[str, Any]:
+    """The metrics in a JSON file.
+
+    Raises:
+        DataError: a file that holds none.
+    """
+    found = dataset.read_scores(path)
+    if (schema := found.get("schema")) not in SCHEMAS:
+        raise DataError(f"{path}: expected schema {' or '.join(SCHEMAS)}, got {schema!r}")
+    return found

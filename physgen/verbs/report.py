@@ -23,7 +23,7 @@ from physgen.verbs.arguments import (
 )
 from physgen.verbs.observed import open_observed
 from physgen.verbs.opening import name_of_simulator, open_draws
-from physgen.verbs.pages import SCHEMAS, render
+from physgen.verbs.pages import SCHEMAS, render, scores_in
 from physgen.verbs.products import Page
 from physgen.verbs.running import headed, on_files, path_of
 from simulators.base import Array
@@ -213,18 +213,6 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
             "report: expected scores of validate, calibrate or compare, or a posterior, got "
             f"{type(metrics).__name__}"
         )
-    return found
-
-
-def scores_in(path: Path) -> dict[str, Any]:
-    """The metrics in a JSON file.
-
-    Raises:
-        DataError: a file that holds none.
-    """
-    found = dataset.read_scores(path)
-    if (schema := found.get("schema")) not in SCHEMAS:
-        raise DataError(f"{path}: expected schema {' or '.join(SCHEMAS)}, got {schema!r}")
     return found
 
 

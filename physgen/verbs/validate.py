@@ -18,7 +18,12 @@ from physgen.verbs.arguments import (
     called,
 )
 from physgen.verbs.observed import mending
-from physgen.verbs.opening import name_of_simulator, open_surrogate, origin_of
+from physgen.verbs.opening import (
+    name_of_simulator,
+    of_another_simulator,
+    open_surrogate,
+    origin_of,
+)
 from physgen.verbs.products import Scores
 from physgen.verbs.running import (
     headed,
@@ -85,9 +90,11 @@ def validate(
     path = path_of(out)
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
-    found, first = source.read(rows, whole=True), rows.start or 0 if rows else 0
-    how = mending(model.law, drops=False)
-    found = dataset.validated(found, model.law, str(source.where), first, how)
+    found = source.read(rows, whole=True)
+    first, *_ = (rows or slice(None)).indices(len(source))
+    with of_another_simulator(source, model.law):
+        how = mending(model.law, drops=False)
+        found = dataset.validated(found, model.law, str(source.where), first, how)
     truth = model.law.build_if_known(name_of_simulator(simulator))
     if truth is None and ":" in model.law.simulator:
         name = model.law.simulator.replace("__main__:", "package.module:")

@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 
 from physgen.dataset.files import check_seal, storage
+from physgen.dataset.guard import what_is
 from physgen.errors import DataError, as_written
 from physgen.formats.tables.base import ArrayInfo, Table
 
@@ -76,6 +77,8 @@ def open_table(path: str | Path) -> Table:
     path = Path(path)
     check_seal(path)
     kind = content_of(path)
+    if kind == "npz" and (found := what_is(path)).startswith("a checkpoint"):
+        raise DataError(f"{path}: expected data, got {found}")
     module, _, name = READERS[kind].partition(":")
     reader = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     with as_written(path, f"cannot be read as {kind}"):
