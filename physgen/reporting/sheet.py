@@ -80,7 +80,7 @@ class Sheet:
             lstrip_blocks=True,
         )
         environment.filters |= {
-            "number": number, "near": near, "measured": measured, "flat": flat, "law": law_words
+            "number": number, "near": beside, "measured": measured, "flat": flat, "law": law_words
         }  # fmt: skip
         uris = {name: [drawing.uri for drawing in some] for name, some in self.plots.items()}
         return printable(environment.get_template(self.template).render(**self.values, plots=uris))
