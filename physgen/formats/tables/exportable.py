@@ -7,6 +7,7 @@ names of its parameters, and each component of x as ``x_0``, ``x_1``, …
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,6 @@ import numpy as np
 
 from physgen.dataset import SCHEMA, Blocks, Dataset, Rows, read_arrays
 from physgen.dataset.guard import attribute, opened
-from physgen.dataset.schema import dumps
 from physgen.errors import DataError, UsageError
 from physgen.formats.tables.base import ArrayInfo
 from physgen.law import Law
@@ -74,8 +74,8 @@ class Exportable:
 
     @property
     def text(self) -> str:
-        """What physgen says of the rows, as JSON text."""
-        return dumps(self.about)
+        """What physgen says of the rows, as JSON text of ASCII alone."""
+        return json.dumps(dict(self.about), sort_keys=True, allow_nan=False)
 
     @cached_property
     def packed(self) -> frozenset[str]:

@@ -32,7 +32,7 @@ from simulators.base import Array
 
 __all__ = ["HDF5Table"]
 
-ABOUT = "physgen"
+ABOUT, PART_BYTES = "physgen", 2**15
 MAX_DEPTH = 32
 
 
@@ -147,11 +147,20 @@ def said(file: h5py.File) -> dict[str, Any]:
             return guard.metadata(file)[1]
         except (DataError, ValueError):
             return {}
-    if ABOUT not in file.attrs:
-        return {}
-    about = h5py.h5a.open(file.id, ABOUT.encode())
-    plain = about.shape == () and (about.dtype.kind == "S" or h5py.check_string_dtype(about.dtype))
-    return json_text(file.attrs[ABOUT]) if plain else {}
+    text = b""
+    while (name := part_name(len(text))) in file.attrs:
+        about = h5py.h5a.open(file.id, name.encode())
+        if about.dtype.kind != "S" or about.shape != ():  # of variable length it may hang HDF5
+            return {}
+        text += bytes(file.attrs[name])
+        if about.dtype.itemsize != PART_BYTES or len(text) > guard.MAX_JSON:
+            break
+    return json_text(text)
+
+
+def part_name(begin: int) -> str:
+    """The attribute with a part of the JSON, which may be too long for one of HDF5."""
+    return f"{ABOUT}_{begin // PART_BYTES}" if begin else ABOUT
 
 
 def depth(data: h5py.Dataset, row: int) -> int:

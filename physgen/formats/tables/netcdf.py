@@ -17,6 +17,7 @@ from physgen.dataset.image import chunked, whole
 from physgen.errors import DataError
 from physgen.formats.tables.base import ArrayInfo, Table, json_text
 from physgen.formats.tables.exportable import Exportable, Progress
+from physgen.formats.tables.hdf5 import PART_BYTES, part_name
 from physgen.formats.tables.packing import CF, Packing
 from simulators.base import Array
 
@@ -119,7 +120,9 @@ def write(
                 axis.attach_scale(scales[scale])
         if "theta" in made:
             made["theta"].attrs["units"] = ", ".join(source.units)
-        file.attrs[ABOUT] = source.text
+        text = source.text.encode()
+        for begin in range(0, len(text), PART_BYTES):
+            file.attrs[part_name(begin)] = np.bytes_(text[begin : begin + PART_BYTES])
         done = 0
         for block in source.blocks(progress):
             for name, values in block.items():
