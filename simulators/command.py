@@ -217,10 +217,10 @@ class Command:
 
     def of_text(self, text: bytes) -> Array:
         """X of text, (*x_shape)."""
-        words = re.sub(rb"#[^\r\n]*", b"", text).replace(b",", b" ").split()
+        words = re.sub(r"#[^\r\n]*", "", text.decode(errors="replace")).replace(",", " ").split()
         shape = sizes(self.x_shape)
         try:
-            values = np.array([float(word) for word in words])
+            values = np.array([number(word) for word in words])
         except ValueError as error:
             raise RunFailed(f"expected numbers: {error}") from error
         if len(values) != np.prod(shape):
@@ -320,6 +320,15 @@ def ended(code: int, err: bytes) -> str:
         return f"exit code {code}{last}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     return f"killed by {name}{last}"
+
+
+def number(word: str) -> float:
+    """The number that a word is; one with underscores, which Python would read, is none.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    return float(word.replace("_", "?"))
 
 
 def written(out: Path) -> Path:

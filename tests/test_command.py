@@ -149,7 +149,8 @@ def test_the_folder_of_a_run_is_removed(tmp_path):
         ("echo 1 2", "expected 3 numbers, got 2"),
         ("echo 1 2 3 4", "expected 3 numbers, got 4"),
         ("", "expected 3 numbers, got 0"),
-        ("echo 1 two 3", "expected numbers: could not convert string to float: b'two'"),
+        ("echo 1 two 3", "expected numbers: could not convert string to float: 'two'"),
+        ("echo 1 2_0 3", "expected numbers: could not convert string to float: '2?0'"),
     ],
 )
 def test_a_run_that_fails_says_why(body, reason):
@@ -376,8 +377,12 @@ def test_a_dry_run_makes_one_row():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize(("signum", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGKILL", -9)])
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("signum", "code", "workers"), [
+    ("SIGINT", 130, 1),
+    *(pytest.param(name, code, workers, marks=pytest.mark.slow)
+      for name, code, workers in [("SIGTERM", 143, 1), ("SIGKILL", -9, 1), ("SIGINT", 130, 2),
+                                  ("SIGTERM", 143, 2), ("SIGKILL", -9, 2)]),
+])  # fmt: skip
 def test_an_interruption_ends_the_program_and_the_rest_is_made_later(signum, code, workers):
     """The first run of the third shard or later waits; what the others made is kept."""
     body = f'if [ -e wait ] && rm wait; then {TREE}; fi\necho "$1" "$2" 0'
@@ -506,16 +511,21 @@ def files(tmp_path_factory):
 
 
 def uses(files):
-    """All that is made of a dataset and a surrogate."""
+    """What is made of a dataset and a surrogate in seconds."""
     data, surrogate = files["data"], files["surrogate"]
     posterior = physgen.infer(surrogate, data, rows=slice(0, 1), out="p.h5")
     drawn = physgen.sample(surrogate, theta_from="p.h5", n=20, out="x.h5")
     physgen.infer(data, data, rows=slice(0, 1), method="abc")
     physgen.report(posterior, predictive=drawn)
     physgen.inspect(data, verify=True)
-    physgen.validate(surrogate, data)
-    physgen.calibrate(surrogate, data)
     Dataset(data).law.build_if_known()
+
+
+@pytest.mark.slow
+def test_judging_never_runs_a_program(files, quick, blank):
+    physgen.validate(files["surrogate"], files["data"])
+    physgen.calibrate(files["surrogate"], files["data"])
+    assert not files["mark"].exists()
 
 
 def test_a_file_never_runs_its_program(files, quick, blank):

@@ -191,7 +191,7 @@ def open_theta(
     if isinstance(theta_from, str | Path):
         drawn = schema_of(Path(theta_from)).startswith("physgen/posterior")
     else:
-        drawn = hasattr(theta_from, "about")
+        drawn = hasattr(theta_from, "arrays") and hasattr(theta_from, "about")
     if theta_from is None or drawn:
         posterior: Any = theta_from
         return proposal_draws(posterior, row, **options)
