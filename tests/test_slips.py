@@ -511,7 +511,7 @@ def test_a_class_of_a_script_is_vouched_for_from_its_module():
     theirs = Law.from_json(law.to_json() | {"simulator": "__main__:LinearGaussian"})
     assert theirs.build_if_known() is None
     assert theirs.build_if_known("simulators.gaussian:LinearGaussian") == LinearGaussian()
-    with pytest.raises(UsageError, match="expected '__main__:LinearGaussian', got"):
+    with pytest.raises(UsageError, match="expected __main__:LinearGaussian, got"):
         theirs.build_if_known("simulators.ising:Ising")
 
 
