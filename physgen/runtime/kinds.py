@@ -153,10 +153,10 @@ def parsed(kind: Any, text: str) -> Any:
     Raises:
         ValueError: text that tells none, with what was expected.
     """
-    kinds = members(kind)
-    if types.NoneType in kinds and text.strip().lower() == "none":
+    kinds = [k for k in members(kind) if k is not types.NoneType]
+    if len(kinds) < len(members(kind)) and text.strip().lower() == "none":
         return None
-    for k in sorted((k for k in kinds if k is not types.NoneType), key=lambda k: k is str):
+    for k in sorted(kinds, key=lambda k: k is str):
         try:
             return taken(k, _unspelt(k, text))
         except ValueError as error:
