@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from physgen.errors import UsageError
-from physgen.runtime.kinds import near
+from physgen.runtime.kinds import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +110,7 @@ def find(kind: Kind, name: str) -> Any:
             raise UsageError(f"{kind}: {name} is a file; the name of one of them comes first")
         raise UsageError(
             f"{kind}: unknown {name!r}; expected one of {', '.join(sorted(targets(kind)))}, "
-            f"or package.module:Class{near(name, targets(kind))}"
+            f"or package.module:Class{did_you_mean(name, targets(kind))}"
         )
     try:
         with current_folder_on_path():

@@ -146,6 +146,8 @@ def test_what_is_no_value_of_its_kind_is_told_in_one_line(kind, given, told):
 def test_what_text_cannot_tell():
     for kind in (np.ndarray, dict[str, float], tuple, tuple[tuple[int, ...], ...]):
         assert not has_text(kind)
+    with pytest.raises(ValueError, match="expected START:STOP, as in 0:10, got '1,2'"):
+        parsed(slice | None, "1,2")
     for kind, text in ((int, "x"), (tuple[int, int], "1"), (slice, "a:b"), (bool, "perhaps")):
         with pytest.raises(ValueError, match="expected"):
             parsed(kind, text)
@@ -511,7 +513,7 @@ def test_a_class_of_a_script_is_vouched_for_from_its_module():
     theirs = Law.from_json(law.to_json() | {"simulator": "__main__:LinearGaussian"})
     assert theirs.build_if_known() is None
     assert theirs.build_if_known("simulators.gaussian:LinearGaussian") == LinearGaussian()
-    with pytest.raises(UsageError, match="expected '__main__:LinearGaussian', got"):
+    with pytest.raises(UsageError, match="expected __main__:LinearGaussian, got"):
         theirs.build_if_known("simulators.ising:Ising")
 
 

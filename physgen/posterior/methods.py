@@ -39,7 +39,7 @@ from physgen.posterior.grid import (
 from physgen.posterior.iid import MANY, iid_posterior
 from physgen.posterior.mcmc import mcmc
 from physgen.posterior.smc import smc
-from physgen.runtime.kinds import near
+from physgen.runtime.kinds import did_you_mean
 from physgen.runtime.progress import log
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
@@ -178,7 +178,7 @@ def choose_method(source: Source, method: str | None, refine: Network | None = N
         )
     if method not in (None, *known):
         why = "" if surrogate or method not in LIKELIHOOD else f"{method} needs a surrogate; "
-        meant = near(method, known)
+        meant = did_you_mean(method, known)
         raise UsageError(f"method: {why}expected one of {', '.join(known)}, got {method!r}{meant}")
     return method or known[0]
 

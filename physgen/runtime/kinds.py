@@ -31,10 +31,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 __all__ = [
     "as_json_data",
     "bare",
+    "did_you_mean",
     "excerpt",
     "has_text",
     "members",
-    "near",
     "parsed",
     "spelt",
     "taken",
@@ -60,7 +60,7 @@ def excerpt(value: object) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 10]} …"
 
 
-def near(word: object, known: Iterable[object]) -> str:
+def did_you_mean(word: object, known: Iterable[object]) -> str:
     """Words for an error: what may have been meant, or nothing."""
     names = {str(name).lower(): str(name) for name in known}
     found = difflib.get_close_matches(str(word).lower(), list(names), 1)
@@ -153,10 +153,10 @@ def parsed(kind: Any, text: str) -> Any:
     Raises:
         ValueError: text that tells none, with what was expected.
     """
-    kinds = members(kind)
-    if types.NoneType in kinds and text.strip().lower() == "none":
+    kinds = [k for k in members(kind) if k is not types.NoneType]
+    if len(kinds) < len(members(kind)) and text.strip().lower() == "none":
         return None
-    for k in sorted((k for k in kinds if k is not types.NoneType), key=lambda k: k is str):
+    for k in sorted(kinds, key=lambda k: k is str):
         try:
             return taken(k, _unspelt(k, text))
         except ValueError as error:
@@ -283,7 +283,7 @@ def _chosen(kind: Any, value: Any) -> Any:
         if value is choice or (type(known) is type(value) and known == value):
             return choice
     raise ValueError(
-        f"expected one of {', '.join(names)}, got {excerpt(value)}{near(value, names)}"
+        f"expected one of {', '.join(names)}, got {excerpt(value)}{did_you_mean(value, names)}"
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar, Unpack, get_args, get_origin, get_type_hints
 import numpy as np
 
 from physgen.errors import UsageError
-from physgen.runtime.kinds import as_json_data, near, taken, worded
+from physgen.runtime.kinds import as_json_data, did_you_mean, taken, worded
 
 __all__ = [
     "REQUIRED",
@@ -193,7 +193,7 @@ def build(
     known = {o.name: o for o in options(target)}
     if unknown := [name for name in given if name not in known]:
         names = ", ".join(known) or "none"
-        meant = near(unknown[0], [*known, *others])
+        meant = did_you_mean(unknown[0], [*known, *others])
         raise UsageError(f"{label}: no option {unknown[0]!r}; it has {names}{meant}")
     if missing := [
         o.name for o in known.values() if o.default is REQUIRED and o.name not in given

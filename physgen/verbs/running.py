@@ -18,7 +18,7 @@ from physgen import dataset
 from physgen.dataset.files import seal, storage
 from physgen.errors import StorageError, UsageError
 from physgen.runtime.interrupt import interruptible
-from physgen.runtime.kinds import members, near, taken
+from physgen.runtime.kinds import did_you_mean, members, taken
 from physgen.runtime.options import REQUIRED, Option, options
 from physgen.runtime.progress import bar, log
 
@@ -109,7 +109,7 @@ def refuse_unknown(verb: str, given: Iterable[str], known: Iterable[str]) -> Non
     """
     for name in given:
         if name not in known:
-            told = near(name, known) or f"; it has {', '.join(known)}"
+            told = did_you_mean(name, known) or f"; it has {', '.join(known)}"
             raise UsageError(f"{verb}: no option {name!r}{told}")
 
 
