@@ -85,7 +85,7 @@ class Command:
 
     command: str
     x_shape: str | int | tuple[int, ...]
-    array: str = ""
+    array: str | None = None
     timeout: float | None = None
     support: Support = "reals"
     levels: int = 0

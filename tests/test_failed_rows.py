@@ -331,7 +331,7 @@ def test_a_simulator_that_is_not_reproducible_is_told_and_recorded(caplog):
 
 def test_what_sample_returns_is_an_array_of_numbers(whole):
     assert np.array_equal(simulated("Gradient").x, whole.x)
-    with pytest.raises(DataError, match=r"failing:Pair: sample: .* shape \(4, 3\), got tuple"):
+    with pytest.raises(DataError, match=r"failing:Pair: sample: .* shape \(3, 3\), got tuple"):
         simulated("Pair", on_error="skip")
     from failing import Gradient, Pair
 

@@ -123,6 +123,10 @@ def test_a_table_is_pickled_by_its_path(tmp_path):
     with open_table(tmp_path / "a.npz") as table, pickle.loads(pickle.dumps(table)) as again:
         assert again.arrays == table.arrays
         assert again.read(["theta"], 1, 3)["theta"].shape == (2, 3)
+        kept = pickle.dumps(table)
+        as_packed(tmp_path / "a.npz", PLAIN)
+        with pytest.raises(DataError, match="was changed while it was read"):
+            pickle.loads(kept)
 
 
 def refused(path, match, name=None, kind=DataError):
@@ -617,6 +621,32 @@ def test_what_a_file_says_of_itself_is_json_or_nothing(tmp_path, text):
         with open_table(tmp_path / name) as table:
             assert table.about == {}
             np.testing.assert_array_equal(table.read(["x"])["x"], np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "package"), [("csv", "pandas"), ("parquet", "pyarrow"), ("root", "uproot")]
+)
+def test_a_package_that_is_missing_is_named(tmp_path, data, kind, package, monkeypatch):
+    physgen.export(data, format=kind, out=tmp_path / "a")
+    monkeypatch.setitem(sys.modules, package, None)
+    refused(tmp_path / "a", f"needs {package}; pip install .physgen.formats.", kind=UsageError)
+    writes = "pyarrow" if kind == "csv" else package
+    for module in (writes, f"{writes}.csv", f"{writes}.parquet"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError, match=f"needs {writes}; pip install"):
+        physgen.export(data, format=kind, out=tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_no_package_is_imported_before_it_is_needed(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones(3))
+    code = (
+        "import sys, physgen.cli\nfrom physgen.formats.tables import open_table\n"
+        "with open_table(sys.argv[1]) as table: table.read(['x'])\n"
+        "heavy = {'pandas', 'pyarrow', 'uproot', 'awkward', 'torch'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.npz"], check=True)
 
 
 # --- memory and weight ---------------------------------------------------------------------------

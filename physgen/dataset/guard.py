@@ -159,12 +159,12 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     return found
 
 
-def plain(dtype: np.dtype[Any]) -> bool:
+def real_numbers(dtype: np.dtype[Any]) -> bool:
     """Whether a type is one of real numbers of at most 64 bits."""
     return dtype.kind in "iuf" and dtype.itemsize <= 8 and not dtype.subdtype
 
 
-def objection(data: Any, readable: Callable[[np.dtype[Any]], bool] = plain) -> str | None:
+def objection(data: Any, readable: Callable[[np.dtype[Any]], bool] = real_numbers) -> str | None:
     """Why an object may not be read; None if it may.
 
     Args:

@@ -6,8 +6,9 @@ breaks the pool; the shards that are missing then run again in a new one. A proc
 gone ends itself, and Ctrl-C is the parent's to handle; a simulator that waits for another program
 ends that and its process.
 
-A process started afresh runs the caller's script again, as far as it is not guarded by ``if
-__name__ == "__main__":``. It does so here only where the script defines what the task needs.
+No process runs the caller's script again, guarded by ``if __name__ == "__main__":`` or not. What
+the task needs of a script or a notebook, such as the class of the simulator, is sent along by
+value (cloudpickle); modules are imported.
 """
 
 from __future__ import annotations
@@ -18,27 +19,24 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from multiprocessing import (
-    active_children,
-    connection,
-    current_process,
-    get_context,
-    parent_process,
-)
-from multiprocessing.synchronize import Event
-from pathlib import Path
+from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import Any
+
+import cloudpickle
 
 from physgen.dataset.job import Job
 from physgen.errors import Interrupted, PhysgenError, UsageError
+from physgen.registry import find
 from physgen.runtime.interrupt import Stop
 
-__all__ = ["end_second_round", "run"]
+__all__ = ["run"]
 
 Task = Callable[[int], None]
 POLL = 0.2  # seconds after which a signal is noticed
@@ -80,50 +78,53 @@ def run(
     run_processes(task, job, workers, stop, finished)
 
 
-def end_second_round() -> None:
-    """End a process that has come here by running the caller's script again, without a word."""
-    if getattr(current_process(), "_inheriting", False):
-        os._exit(1)
-
-
-def needs_script(task: Task) -> bool:
-    """Whether processes can do a task only if they run the caller's script again.
+def carried(task: Task, job: Job) -> bytes:
+    """A task for other processes, with the simulator's class if a script or a notebook defines it.
 
     Raises:
-        UsageError: they need it, and there is none: an interactive session.
+        UsageError: what they need cannot be sent.
     """
-    if b"__main__" not in pickle.dumps(task):
-        return False
-    if not Path(getattr(sys.modules["__main__"], "__file__", "<stdin>")).is_file():
+    module, _, name = job.meta.law.simulator.partition(":")
+    classes = {name: find("simulators", job.meta.law.simulator)} if module == "__main__" else {}
+    try:
+        return cloudpickle.dumps((classes, task))
+    except Exception as error:  # whatever pickling a user's objects raises is told in one line
         raise UsageError(
-            "workers: the simulator is defined in a notebook or an interactive session, where "
-            "other processes do not find it; put it into a file and import it, or take one worker"
-        )
-    return True
+            f"workers: {job.meta.law.simulator} cannot be sent to other processes "
+            f"({' '.join(str(error).split())}); put it into a module and import it, or take one"
+        ) from error
 
 
 def run_processes(
     task: Task, job: Job, workers: int, stop: Stop, finished: Callable[[int], None]
 ) -> None:
     """Run the missing shards in processes, and again those whose process died."""
-    deaths, script, begun = 0, needs_script(task), get_context("spawn").Event()
+    deaths, load = 0, carried(task, job)
     while missing := job.missing():
+        dead: list[int] = []
         try:
-            with nullcontext() if script else script_hidden():
-                run_pool(task, begun, missing, workers, stop, finished)
+            with script_hidden():
+                run_pool(load, missing, workers, stop, finished, dead)
         except BrokenProcessPool as error:
             stop.check()
-            if script and not begun.is_set():
-                raise UsageError(
-                    f"{job.path}: each process runs your script again: put the call under "
-                    'if __name__ == "__main__":, or the simulator into a module of its own'
-                ) from error
             deaths = 0 if len(job.missing()) < len(missing) else deaths + 1
             if deaths == 2:
-                raise PhysgenError(
-                    f"{job.path}: worker processes die ({error}); rerun with fewer workers if "
-                    "memory is short, with one to see the error"
-                ) from error
+                raise PhysgenError(f"{job.path}: {cause_of_death(dead)}") from error
+
+
+def cause_of_death(codes: Iterable[int]) -> str:
+    """Why processes died, of their exit codes, and what to do."""
+    died = [code for code in codes if code not in (0, -signal.SIGTERM)]  # it ends the others
+    code = died[0] if died else 0
+    if code == -signal.SIGKILL:
+        return "worker processes are killed, as when memory is short; rerun with fewer workers"
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"worker processes crash ({name}); rerun with one worker to see where"
+    return (
+        f"worker processes end with exit code {code}: something in the simulator ends them, such "
+        "as os._exit; rerun with one worker to see where"
+    )
 
 
 @contextmanager
@@ -139,20 +140,30 @@ def script_hidden() -> Iterator[None]:
 
 
 def run_pool(
-    task: Task,
-    begun: Event,
+    load: bytes,
     numbers: list[int],
     workers: int,
     stop: Stop,
     finished: Callable[[int], None],
+    dead: list[int],
 ) -> None:
-    """Run some shards in one pool of processes, two a process in the queue."""
+    """Run some shards in one pool of processes, two a process in the queue.
+
+    Args:
+        load: the task, as `carried` packs it.
+        numbers: of the shards.
+        workers: number of processes.
+        stop: tested between shards.
+        finished: called with the number of each shard that is finished.
+        dead: gets the exit codes of processes that died.
+    """
     todo = iter(numbers)
     pending: dict[Future[None], int] = {}
+    before, ours = set(active_children()), set[BaseProcess]()
     with (
         numba_threads(workers),
         ProcessPoolExecutor(
-            min(workers, len(numbers)), get_context("spawn"), start_worker, (task, begun)
+            min(workers, len(numbers)), get_context("spawn"), start_worker, (load,)
         ) as pool,
     ):
         try:
@@ -161,16 +172,18 @@ def run_pool(
                     pending[pool.submit(work, number)] = number
                 if not pending:
                     return
+                ours |= set(active_children()) - before
                 for future in wait(pending, POLL, FIRST_COMPLETED).done:
                     future.result()
                     finished(pending.pop(future))
                 stop.check()
         except Interrupted:
-            for worker in active_children():  # heard by those that wait for a program
+            for worker in ours & set(active_children()):  # heard by those that wait for a program
                 os.kill(worker.pid or 0, signal.SIGINT)
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+            dead += [process.exitcode for process in ours if process.exitcode]
 
 
 @contextmanager
@@ -188,13 +201,26 @@ def numba_threads(workers: int) -> Iterator[None]:
         del os.environ[name]
 
 
-def start_worker(task: Task, begun: Event) -> None:
+def start_worker(load: bytes) -> None:
     """Prepare a process: its task, no Ctrl-C, no life without its parent."""
     global worker_task
-    worker_task = task
-    begun.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        classes, worker_task = pickle.loads(load)
+    except Exception as error:  # told where the shard is asked for
+        worker_task = partial(refuse_load, f"{type(error).__name__}: {error}")
+    else:
+        vars(sys.modules["__main__"]).update(classes)
+
+
+def refuse_load(reason: str, number: int) -> None:
+    """Say that a task could not be unpacked in another process.
+
+    Raises:
+        UsageError: always.
+    """
+    raise UsageError(f"workers: another process cannot unpack the simulator ({reason}); take one")
 
 
 def end_with_parent() -> None:

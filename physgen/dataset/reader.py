@@ -25,7 +25,7 @@ __all__ = ["Contents", "contents", "interval", "read"]
 
 MEND = (
     "; take other rows, with --rows START:STOP, or write a file without such, as in Python "
-    "physgen.dataset.read(path, drop_invalid=True) reads it"
+    "physgen.read(path, drop_invalid=True) reads it"
 )
 FAILED = ("failed/theta", "failed/message")
 

@@ -29,7 +29,7 @@ from physgen.dataset.files import (
 from physgen.dataset.guard import HDF5_ERRORS, unguarded
 from physgen.dataset.image import Output, chunked, failed_arrays, failed_in, image, label
 from physgen.dataset.job import Job, Shard, shards
-from physgen.dataset.pool import end_second_round, run
+from physgen.dataset.pool import run
 from physgen.dataset.reader import read
 from physgen.dataset.schema import (
     SCHEMA,
@@ -116,8 +116,6 @@ def write(
     ):
         if value < 1:
             raise UsageError(f"{name}: expected at least 1, got {value}")
-    if workers > 1:
-        end_second_round()
     job = Job(Path(path), n, min(n, shard_rows or chunk_rows(meta.law)), meta, notes or {})
     with job.locked():
         record = job.begin(force)

@@ -48,7 +48,7 @@ def shown(u: Tensor, dim: int = 1) -> Tensor:
         (..., 2n, ...).
     """
     hit = hits(u)
-    sign = torch.where(u.isnan(), 0.0, 2.0 * hit - 1)
+    sign = hit.float() - (u == -math.inf).float()
     return torch.cat([sign, torch.where(hit, u, 0.0)], dim)
 
 
@@ -79,8 +79,8 @@ class HurdleGamma:
         a = self.shape
         log_f = stirling(a) - a * (torch.expm1(r) - r)
         density = F.logsigmoid(self.odds) + (self.log_weight + log_f).logsumexp(-1)
-        log_p = torch.where(hit, density, F.logsigmoid(-self.odds))
-        return torch.where(u.isnan(), 0.0, log_p)
+        atom = torch.where(u == -math.inf, F.logsigmoid(-self.odds), 0.0)
+        return torch.where(hit, density, atom)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One u for each law, (...)."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from physgen.dataset import Rows, write_arrays
-from physgen.errors import UsageError
+from physgen.dataset import Rows, read_arrays, write_arrays
+from physgen.errors import UsageError, as_written
 from physgen.law import Law
-from physgen.posterior.base import Posterior, rms
+from physgen.posterior.base import Draws, Posterior, rms
+from physgen.posterior.density import GridPosterior
 from physgen.posterior.methods import InferenceOptions, Inferred, Source
 from physgen.posterior.profiles import Curve, best_point, profile_of, slice_of
 from physgen.posterior.warnings import (
@@ -36,6 +37,10 @@ __all__ = ["InferredPosterior"]
 
 CURVES = 6
 """Observations whose profiles and slices are kept with them, at most."""
+KEPT = 2**24
+"""Bytes of grids that are kept with them, at most."""
+GRID = ("grid_nodes", "grid_values")
+"""The nodes (n, D, m) of posteriors on a grid, and log p(c|x) (n, m, …) there."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,8 +94,29 @@ class InferredPosterior:
             ),
             *(training_warnings(model.info) if model else ()),
         ]
+        arrays |= grid_arrays(found.posterior)
         about = about_of(source, found, options) | {"warnings": warnings}
         return cls(arrays, about, found.posterior, found.others, found.network)
+
+    @classmethod
+    def load(cls, path: str | Path) -> InferredPosterior:
+        """Read what `save` wrote: draws and moments, and the density, if it was on a small grid.
+
+        Raises:
+            DataError: a file that is damaged, or no posterior.
+            StorageError: the file cannot be opened.
+        """
+        arrays, about = read_arrays(path, "posterior")
+        with as_written(path):
+            theta, count = arrays["theta"], int(about.get("chains", 1))
+            chains = theta.reshape(len(theta), count, -1, theta.shape[-1])
+            draws = Draws(chains, NotKept(str(path), str(about["method"])))
+            known: Posterior = draws
+            if set(GRID) <= set(arrays):
+                known = reopened_grid(Law.from_json(about["law"]).prior, arrays, about)
+            off = "mean_error" in arrays and (arrays["mean_error"] > 0).any()
+            found = cls(arrays, about, known, [draws if off else known], path=Path(path))
+            return replace(found, summary=f"{path}: {repr(found)[1:-1]}")
 
     @property
     def method(self) -> str:
@@ -139,6 +165,9 @@ class InferredPosterior:
         """log p(θ|x) of k points for each observation, (n, k, D) → (n, k).
 
         It is normalised on a grid; of chains it lacks a constant of each observation.
+
+        Raises:
+            UsageError: a posterior from a file that does not keep its density.
         """
         return self.posterior.log_prob(np.asarray(theta))
 
@@ -165,6 +194,8 @@ class InferredPosterior:
         Raises:
             UsageError: no such parameter, or a method that knows no density.
         """
+        if curve := self._kept_curve("profile", name, prior):
+            return curve
         log_density, known, d = self._curve(name, prior)
         return profile_of(log_density, known, self.theta, d, points)
 
@@ -187,6 +218,10 @@ class InferredPosterior:
         Raises:
             UsageError: no such parameter, or a method that knows no density.
         """
+        if name in (at or {}):
+            raise UsageError(f"slice: at: {name} is what varies; give values of others only")
+        if at is None and (curve := self._kept_curve("slice", name, prior)):
+            return curve
         log_density, known, d = self._curve(name, prior)
         point = best_point(log_density, known, self.theta)
         for other, value in (at or {}).items():
@@ -197,13 +232,36 @@ class InferredPosterior:
 
     @property
     def _has_density(self) -> bool:
-        """Whether its method knows the density of θ."""
+        """Whether the density of θ is known: by its method, and by its file if it is of one."""
+        if self._of_file_alone:
+            return False
         return not np.isnan(self.log_prob(self.theta[:, :1])).all()
+
+    @property
+    def _of_file_alone(self) -> bool:
+        """Whether it is of a file that does not keep its density."""
+        return isinstance(getattr(self.posterior, "log_density", None), NotKept)
+
+    def _kept_curve(self, kind: str, name: str, prior: bool) -> Curve | None:
+        """A profile or slice of the likelihood that a file keeps; of the others it has no point.
+
+        None where there is none, or where it can be computed.
+        """
+        if prior or not self._of_file_alone or not {kind, "along"} <= set(self.arrays):
+            return None
+        if name not in self.interest:
+            return None
+        i = self.interest.index(name)
+        along, value = self.arrays["along"][:, i], self.arrays[kind][:, i]
+        points = np.full((*along.shape, len(self.names)), np.nan)
+        points[..., column_of(self.names, name)] = along
+        return Curve(along, value, points)
 
     def _curve(self, name: str, prior: bool) -> tuple[Callable[[Array], Array], Prior, int]:
         """A log density of θ, the prior that it is inside of, and a parameter's column."""
         known, d = Law.from_json(self.about["law"]).prior, column_of(self.names, name)
         if not self._has_density:
+            self.log_prob(self.theta[:, :1])  # says what a file lacks
             raise UsageError(f"{self.method}: knows no density, so no profile and no slice")
 
         def log_density(theta: Array) -> Array:
@@ -218,9 +276,10 @@ class InferredPosterior:
             StorageError: the file system refused.
             UsageError: the output exists.
         """
+        path = Path(path).expanduser()
         write_arrays(path, self.arrays, self.about, kind="posterior", force=force)
         text = self.summary.removeprefix(f"{path}: ")
-        return replace(self, path=Path(path), summary=f"{path}: {text}")
+        return replace(self, path=path, summary=f"{path}: {text}")
 
     @property
     def report_data(self) -> dict[str, Any]:
@@ -290,6 +349,62 @@ class InferredPosterior:
     def __repr__(self) -> str:
         count = f"{len(self)} observation" + "s" * (len(self) != 1)
         return f"<Posterior of {count} by {self.method}; the first: {self.first}>"
+
+
+@dataclass(frozen=True)
+class NotKept:
+    """The log density of a posterior whose file does not keep it.
+
+    Attributes:
+        path: the file.
+        method: how the posterior was made.
+    """
+
+    path: str
+    method: str
+
+    def __call__(self, theta: Array) -> Array:
+        """Say so, of θ (n, k, D).
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"{self.path}: keeps draws of {self.method}, not their density; call physgen.infer "
+            "again, and use what it returns"
+        )
+
+
+def grid_arrays(posterior: Posterior) -> dict[str, Array]:
+    """Grids by which posteriors are known again, (n, D, m) and (n, m, …); of others nothing."""
+    if not isinstance(posterior, GridPosterior) or posterior.values.nbytes > KEPT:
+        return {}
+    if len({nodes.shape for nodes in posterior.nodes}) > 1:
+        return {}
+    return dict(zip(GRID, (np.stack(posterior.nodes, 1), posterior.values), strict=True))
+
+
+def reopened_grid(
+    prior: Prior, arrays: Mapping[str, Array], about: Mapping[str, Any]
+) -> GridPosterior:
+    """Posteriors on a grid of what their file keeps.
+
+    Args:
+        prior: over D parameters.
+        arrays: of the file, (n, …) each.
+        about: what it says of itself.
+
+    Raises:
+        ValueError: arrays that do not fit together.
+    """
+    nodes, values = (arrays[name] for name in GRID)
+    n, d, m = nodes.shape
+    if values.shape != (n, *[m] * d) or d != len(prior) or n != len(arrays["theta"]):
+        raise ValueError(f"a grid of {values.shape} on nodes {nodes.shape}")
+    evidence = arrays.get("log_evidence", np.full(n, np.nan))
+    resolved = np.full(n, bool(about.get("resolved", True)))
+    axes = tuple(nodes[:, i] for i in range(d))
+    return GridPosterior(prior, axes, values, evidence, np.zeros(n, int), resolved)
 
 
 def column_of(names: Sequence[str], name: str) -> int:

@@ -15,7 +15,7 @@ import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from physgen.errors import UsageError
@@ -100,7 +100,7 @@ def signature_of(target: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(target, eval_str=True)
     except Exception:  # a name that only a type checker imports, or is local to a function
         found = inspect.signature(target)
-    names = vars(sys.modules.get(target.__module__, inspect))
+    names = vars(sys.modules.get(getattr(target, "__module__", ""), inspect))
 
     def evaluated(annotation: Any) -> Any:
         try:
@@ -116,7 +116,7 @@ def default_factories(target: Callable[..., Any]) -> dict[str, Callable[[], Any]
     """Field → what makes its default, of a dataclass whose fields have such."""
     if not (inspect.isclass(target) and is_dataclass(target)):
         return {}
-    return {f.name: f.default_factory for f in fields(target) if f.default_factory is not MISSING}
+    return {f.name: f.default_factory for f in fields(target) if callable(f.default_factory)}
 
 
 def shared(declared: type[Any]) -> Iterator[Option]:

@@ -238,6 +238,7 @@ class Network:
         scale: the map by which it sees x; None of one of version 0.1, which sees x and θ as
             they are.
         info: JSON data: epochs, losses, gain, simulations, data, seed.
+        path: its file; None in memory.
     """
 
     method: str
@@ -245,6 +246,14 @@ class Network:
     net: nn.Module
     scale: Transform | None
     info: dict[str, Any]
+    path: Path | None = None
+
+    @property
+    def summary(self) -> str:
+        """What to tell a person."""
+        weights = sum(w.numel() for w in self.net.parameters())
+        text = f"{self.method} of {', '.join(self.law.prior.names)}, {weights:,} weights"
+        return f"{self.path}: {text}" if self.path else text
 
     @cached_property
     def parts(self) -> tuple[nn.Module, nn.Module]:
@@ -386,7 +395,8 @@ class Network:
             net.load_state_dict(weights)
         ours = ("format", "kind", "method", "law", "coordinates")
         known = {k: v for k, v in info.items() if k not in ours}
-        return cls(info["method"], law, net.eval().requires_grad_(False).to(device), scale, known)
+        net = net.eval().requires_grad_(False).to(device)
+        return cls(info["method"], law, net, scale, known, path)
 
 
 def theta_as_seen(law: Law, scale: Transform | None, theta: Array) -> Tensor:

@@ -178,6 +178,8 @@ def infer(
         inferred = methods.infer_posteriors(source, x, options, tell, keep)
         posterior = products.InferredPosterior.of(source, inferred, options, found)
         posterior = posterior.concerning(interest) if interest else posterior
+    if posterior.network and (path := path_of(network)):
+        posterior = replace(posterior, network=replace(posterior.network, path=path))
     for line in (*strange, *posterior.warnings):
         log.warning("%s", headed(out, line))
     command = called(

@@ -1,15 +1,16 @@
 """Observations, of any kind of file and of any number of axes: one way in for all verbs.
 
 A file of physgen's own says itself what it holds. Of any other file of named arrays
-(:mod:`physgen.formats.tables`) x is, in this order: what ``FILE:name`` names, an array or columns
-``FILE:a,b,c``; the array ``x``; the only array whose shape is that of x; as many columns as x has
-components, in order. One x may come without an axis of rows, and x of several axes flat.
+(:mod:`physgen.formats.tables`) x is, in this order: what ``FILE:name`` names, an array, columns
+``FILE:a,b,c``, or parts, ``FILE:p_*`` and ``FILE:s[0:4]``; the array ``x``; the only array whose
+shape is that of x; as many columns as x has components, in order. One x may come without an axis
+of rows, and x of several axes flat. θ is taken along where it is called so, or by its names.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +29,10 @@ from physgen.runtime.progress import log
 from physgen.verbs.arguments import ObservedLike
 
 if TYPE_CHECKING:
-    from physgen.formats.tables import ArrayInfo, Table
+    from physgen.formats.tables import Table
     from simulators.base import Array
 
 __all__ = ["ObservedTable", "mending", "open_observed", "with_valid_x"]
-
-NAMED = 8
 
 
 def open_observed(observed: ObservedLike, law: Law | None = None) -> Dataset:
@@ -230,26 +229,34 @@ class ObservedTable(Dataset):
         with self._table() as table:
             x = self._x(table, place, start, stop)
             theta = together(table, place.theta, start, stop) if place.theta else None
+            theta = theta if theta is None else theta.reshape(len(x), -1)
         return Rows(x, theta)
 
     def _x(self, table: Table, place: Place, start: int, stop: int) -> Array:
-        info = table.arrays[place.names[0]]
-        shape = None if self._law is None else self._law.x_shape
-        one = len(place.names) == 1 and shape and layout(info.shape, shape) == "one"
-        x = (
-            together(table, place.names, 0, None)
-            if one
-            else together(table, place.names, start, stop)
-        )
-        return x if self._law is None else as_rows(x, self._law, self.name)
+        if self._law is None:
+            return together(table, place.names, start, stop)
+        one = layout(shape_of(table, place.names), self._law.x_shape) == "one"
+        x = together(table, place.names, *((0, None) if one else (start, stop)))
+        return as_rows(x, self._law, self.name)
 
 
-def together(table: Table, names: Sequence[str], start: int, stop: int | None) -> Array:
-    """One array (n, …), or columns side by side, (n, k)."""
-    found = table.read(names, start, stop)
-    if len(names) == 1:
-        return found[names[0]]
-    return np.column_stack([found[name] for name in names])
+def shape_of(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Shape of an array, or of several and of parts of them side by side."""
+    from physgen.formats.tables.selection import Selection
+
+    if len(names) == 1 and names[0] in table.arrays:
+        return table.arrays[names[0]].shape
+    picked = Selection(table, names)
+    return (picked.rows, *picked.shape)
+
+
+def together(table: Table, names: tuple[str, ...], start: int, stop: int | None) -> Array:
+    """An array (n, …), or several and parts of them side by side, (n, k)."""
+    from physgen.formats.tables.selection import Selection
+
+    if len(names) == 1 and names[0] in table.arrays:
+        return table.read(names, start, stop)[names[0]]
+    return Selection(table, names).read(start, stop)
 
 
 def place_of_x(table: Table, named: str, law: Law | None, where: str) -> Place:
@@ -259,28 +266,29 @@ def place_of_x(table: Table, named: str, law: Law | None, where: str) -> Place:
         DataError: nothing there has its shape.
         UsageError: several arrays have it, or no such name.
     """
-    shapes = {name: info.shape for name, info in table.arrays.items()}
-    names = tuple(named.strip("/").split(",")) if named else found_x(table, law, where)
-    for name in names:
-        table.require(name)
-    x_shape = None if law is None else law.x_shape
-    shape = shapes[names[0]] if len(names) == 1 else (*shapes[names[0]][:1], len(names))
-    if len({shapes[n] for n in names}) > 1 or (len(names) > 1 and len(shapes[names[0]]) != 1):
-        raise DataError(
-            f"{where}: expected columns of one length, got {shapes_in_words(table, names)}"
-        )
-    kind = "rows" if x_shape is None else layout(shape, x_shape)
-    if not kind or not shape:
-        wanted = expected(x_shape or ())
+    from physgen.formats.tables.selection import Selection
+
+    if named in table.arrays:
+        names: tuple[str, ...] = (named,)
+    elif named:
+        names = Selection.of(table, named.lstrip("/"), "observed").words
+    else:
+        names = found_x(table, law, where)
+    shape = shape_of(table, names)
+    kind = layout(shape, law.x_shape) if law else "rows" if shape else ""
+    if not kind:
+        wanted = expected(law.x_shape) if law else "expected rows"
         raise DataError(f"{where}: {names_in_words(names)}: {wanted}, got {shape}")
     rows = shape[0] if kind == "rows" else 1
     if not rows:
         raise DataError(f"{where}: {names_in_words(names)}: expected at least one row, got none")
-    return Place(names, rows, theta_in(shapes, law, rows))
+    return Place(names, rows, theta_beside(table, law, rows))
 
 
 def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
     """The array or the columns that are x where none is named."""
+    from physgen.formats.tables.selection import contents_of
+
     arrays = table.arrays
     known = () if law is None else law.prior.names
     if "x" in arrays and (law is None or law.size == 1 or len(arrays["x"].shape) > 1):
@@ -298,7 +306,7 @@ def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
     if "x" in fit:
         return ("x",)
     refused = [f"{name}: {why}" for name, why in table.refused.items()]
-    has = "; ".join([shapes_in_words(table, list(arrays)) or "no array of numbers", *refused[:3]])
+    has = "; ".join([contents_of(table) or "no array of numbers", *refused[:3]])
     wanted = "expected one array" if law is None else expected(law.x_shape)
     if law is not None and len(law.x_shape) == 1:
         wanted += f", or {law.size} columns"
@@ -309,29 +317,19 @@ def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
     raise UsageError(f"{where}: several could be x: {has}; choose, as in {where}:{fit[0]}")
 
 
-def theta_in(shapes: Mapping[str, tuple[int, ...]], law: Law | None, rows: int) -> tuple[str, ...]:
+def theta_beside(table: Table, law: Law | None, rows: int) -> tuple[str, ...]:
     """Where θ of as many rows are; empty where they are not."""
+    shapes = {name: info.shape for name, info in table.arrays.items()}
     names = () if law is None else law.prior.names
     if names and shapes.get("theta") == (rows, len(names)):
         return ("theta",)
-    if len(names) > 1 and all(shapes.get(name) == (rows,) for name in names):
+    if names and all(shapes.get(name) == (rows,) for name in names):
         return names
     return ()
 
 
 def names_in_words(names: Sequence[str]) -> str:
     """An array, or columns."""
-    if len(names) == 1:
-        return names[0]
-    shown = ", ".join(names[:NAMED])
-    return f"the columns {shown}" + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
+    from physgen.formats.tables.selection import shortened
 
-
-def shapes_in_words(table: Table, names: Sequence[str]) -> str:
-    """Arrays with their shapes."""
-
-    def told(name: str, info: ArrayInfo) -> str:
-        return f"{name} {tuple(info.shape)}"
-
-    shown = ", ".join(told(name, table.arrays[name]) for name in names[:NAMED])
-    return shown + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
+    return names[0] if len(names) == 1 else f"the columns {shortened(names)}"

@@ -23,6 +23,7 @@ from physgen.verbs.arguments import (
     SurrogateLike,
     Values,
 )
+from physgen.verbs.products import Scores
 from simulators.command import Command
 
 if TYPE_CHECKING:
@@ -48,33 +49,67 @@ __all__ = [
 
 
 def load(
-    surrogate: Path | str, device: str = "auto", *, family: FamilyLike | None = None
-) -> tuple[Surrogate, dict[str, Any]]:
-    """Read a surrogate for use in Python.
+    path: Path | str, device: str = "auto", *, family: FamilyLike | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Open what a verb wrote, by the content of the file, for use in Python.
 
     Args:
-        surrogate: checkpoint of the surrogate.
-        device: auto, cpu, cuda or cuda:1.
+        path: a surrogate, a network, a posterior, a dataset or scores.
+        device: auto, cpu, cuda or cuda:1, of a surrogate or a network.
         family: class, or package.module:Class, of a family outside the registry; a checkpoint does
             not import code by itself.
 
     Returns:
-        the surrogate on its device, and what is known of its making.
+        the object, as the verb returned it, and what is known of its making.
 
     Raises:
-        DataError: a file that is no checkpoint, or is damaged.
+        DataError: a file that is none of these, or is damaged.
         UsageError: a family outside the registry that is not vouched for.
     """
+    path = Path(path).expanduser()
+    kind = dataset.container(path)
+    if kind == "HDF5":
+        return load_rows(path)
+    if kind == "JSON":
+        from physgen.verbs.report import scores_in
+
+        found = scores_in(path)
+        scores = Scores(found, f"{path}: scores, {found['schema']}", path)
+        return scores, dict(found.get("provenance") or {})
+    if kind == "zip" and kind_of(path) == "network":
+        from physgen.runtime.device import device_of
+        from physgen.sbi.networks import Network
+
+        network = Network.load(path, device_of(device))
+        return network, network.info
+    model = load_surrogate_of(path, device, family)
+    return model, model.info
+
+
+def load_rows(path: Path) -> tuple[Any, dict[str, Any]]:
+    """A posterior or a dataset, and what its file says of itself."""
+    if dataset.what_is(path) != "a posterior":
+        data = Dataset(path)
+        return data, data.meta.to_json() if data.meta else {}
+    from physgen.posterior.inferred import InferredPosterior
+
+    posterior = InferredPosterior.load(path)
+    return posterior, dict(posterior.about)
+
+
+def load_surrogate_of(
+    path: Path, device: str = "auto", family: FamilyLike | None = None
+) -> Surrogate:
+    """The surrogate of a checkpoint; arguments and errors as for `load`."""
     from physgen.runtime.device import device_of
     from physgen.surrogates import checkpoint
 
-    path = Path(surrogate)
     model, info = checkpoint.load_surrogate(path, device_of(device), family)
     weights = sum(w.numel() for w in model.parameters())
     model.info = info | {"sha256": dataset.file_digest(path), "weights": weights}
     model.summary = f"{path}: {type(model).__name__} of {weights:,} weights"
     remember_file(model, path)
-    return model, model.info
+    return model
 
 
 def save(product: Any, path: Path | str, *, force: bool = False) -> None:
@@ -135,7 +170,7 @@ def open_surrogate(
     from physgen.surrogates.base import Surrogate
 
     if isinstance(model, str | Path):
-        surrogate = load(model, device, family=family)[0]
+        surrogate = load_surrogate_of(Path(model), device, family)
     elif not isinstance(model, Surrogate):
         raise UsageError(f"expected a surrogate or its checkpoint, got {named(model)}")
     else:
@@ -182,7 +217,10 @@ def open_source(
 
     if isinstance(model, InferredPosterior):
         if model.network is None:
-            raise UsageError(f"model: a posterior by {model.method}, which trains no network")
+            raise UsageError(
+                f"model: a posterior by {model.method}, which trains no network, or of a file, "
+                "which holds none; give what infer --network wrote"
+            )
         model = model.network
     path = model if isinstance(model, Path) else getattr(model, "path", None)
     name = path or Path("(in memory)")

@@ -67,12 +67,12 @@ def on_files(
     def decorated(verb: Callable[P, R]) -> Callable[P, R]:
         signature = signature_of(verb, eval_str=True)
         declared = {o.name: o for o in options(verb)}
-        more = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
-        shared = [p for p in more if get_origin(p.annotation) is Unpack]
+        rest = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+        shared = [p for p in rest if get_origin(p.annotation) is Unpack]
 
         @functools.wraps(verb)
         def wrapped(*args: P.args, **given: P.kwargs) -> R:
-            if more == shared:
+            if rest == shared:
                 refuse_unknown(verb.__name__.removesuffix("_"), given, declared)
             try:
                 bound = signature.bind(*args, **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -16,9 +17,9 @@ from physgen.dataset.simulated import Manners, OnError, Simulate
 from physgen.errors import SimulatorFailed
 from physgen.law import Law
 from physgen.priors import asked_for, correlated, laws_in_words
-from physgen.registry import BUILT_IN
+from physgen.registry import BUILT_IN, find
 from physgen.runtime.interrupt import interruptible
-from physgen.runtime.options import command_line
+from physgen.runtime.options import command_line, kept_options
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import PriorLike, SimulatorLike, ThetaLike, Values
 from physgen.verbs.opening import PosteriorDraws
@@ -27,7 +28,7 @@ from physgen.verbs.where import open_theta, where_to_simulate
 
 __all__ = ["simulate"]
 
-LOOK = 4  # rows in which a simulator's manners are looked at
+LOOK = 3  # rows in which a simulator's manners are looked at, the last where the first is
 
 
 @on_files("out", resumes=True)
@@ -112,9 +113,9 @@ def simulate(
     law, where, about, n = where_to_simulate(law, given, theta_at, n, widen, truncate)
     law, notes = looked_at(law, n)
     name, built = law.simulator, law.build()
-    told = {k: quote(v) if isinstance(v := law.options[k], str) else v for k in options}
     command = command_line(
-        "simulate", name, **told, n=n, seed=seed, prior=laws_in_words(prior), fix=fix,
+        "simulate", name, **told_options(law, options), n=n, seed=seed,
+        prior=laws_in_words(prior), fix=fix,
         correlation=correlation or {":".join(k): r for k, r in law.prior.correlation.items()},
         theta_at=theta_at, theta_from=given and given.name, row=row,
         widen=widen if isinstance(given, PosteriorDraws) else None, truncate=truncate,
@@ -136,6 +137,13 @@ def simulate(
             made = Dataset(written.path, text)
     warn_of_failed(out, made.failures)
     return made
+
+
+def told_options(law: Law, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a simulator that were given, or that are not its defaults, for a shell."""
+    usual = kept_options(find("simulators", law.simulator), law.simulator, {})
+    told = {k: v for k, v in law.options.items() if k in given or v != usual.get(k)}
+    return {k: quote(v) if isinstance(v, str) else v for k, v in told.items()}
 
 
 def looked_at(law: Law, n: int) -> tuple[Law, dict[str, Any]]:

@@ -17,6 +17,7 @@ from physgen.verbs.arguments import (
     UseOptions,
     called,
 )
+from physgen.verbs.observed import mending
 from physgen.verbs.opening import name_of_simulator, open_surrogate, origin_of
 from physgen.verbs.products import Scores
 from physgen.verbs.running import (
@@ -84,10 +85,13 @@ def validate(
     path = path_of(out)
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
-    found = dataset.validated(source.read(rows, whole=True), model.law, str(source.where))
+    found, first = source.read(rows, whole=True), rows.start or 0 if rows else 0
+    how = mending(model.law, drops=False)
+    found = dataset.validated(found, model.law, str(source.where), first, how)
     truth = model.law.build_if_known(name_of_simulator(simulator))
     if truth is None and ":" in model.law.simulator:
-        log.warning("no exact truth: to compare with it add --simulator %s", model.law.simulator)
+        name = model.law.simulator.replace("__main__:", "package.module:")
+        log.warning("no exact truth: to compare with it add --simulator %s", name)
     with judging("validation", f"validate {model.name}", VALIDATION_SECTIONS, path) as progress:
         measured = validation(
             model, found.labels(source.where), found.x, truth,

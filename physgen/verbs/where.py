@@ -51,7 +51,7 @@ class ThetaTable:
         """
         if isinstance(table, str | Path) and schema_of(Path(table)) != dataset.SCHEMA:
             return cls.in_file(Path(table))
-        columns = theta_columns(table)
+        columns = columns_in_memory(table)
         path = table if isinstance(table, str | Path) else getattr(table, "path", None)
         sha256 = dataset.file_digest(Path(path)) if path else dataset.block_digest(columns)
         shapes = {name: values.shape for name, values in columns.items()}
@@ -143,7 +143,7 @@ class ThetaTable:
         return {"follow": f"the rows of {self.name}", "table": dict(self.origin)}
 
 
-def theta_columns(table: Any) -> dict[str, Array]:
+def columns_in_memory(table: Any) -> dict[str, Array]:
     """Columns (m, …) by name, of a dataset, of an object with names, or of one array (m, D).
 
     Raises:
@@ -191,7 +191,7 @@ def open_theta(
     if isinstance(theta_from, str | Path):
         drawn = schema_of(Path(theta_from)).startswith("physgen/posterior")
     else:
-        drawn = hasattr(theta_from, "arrays")
+        drawn = hasattr(theta_from, "about")
     if theta_from is None or drawn:
         posterior: Any = theta_from
         return proposal_draws(posterior, row, **options)

@@ -16,7 +16,7 @@ import numpy as np
 
 from physgen.dataset.guard import MAX_CHUNK, MAX_JSON, refuse_constant
 from physgen.errors import DataError, UsageError, as_written
-from physgen.formats.bands import stamp
+from physgen.formats.bands import Stamp, stamp
 from simulators.base import Array
 
 __all__ = ["ArrayInfo", "Table"]
@@ -158,11 +158,23 @@ class Table(abc.ABC):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path,)
+        return reopened, (type(self), self.path, self.stamp)
 
     def __repr__(self) -> str:
         arrays = ", ".join(f"{k} {v.dtype}{list(v.shape)}" for k, v in self.arrays.items())
         return f"<{type(self).__name__}: {arrays or 'no arrays'}, in {self.path}>"
+
+
+def reopened(kind: type[Table], path: Path, known: Stamp) -> Table:
+    """A table in another process.
+
+    Raises:
+        DataError: its file is another one by now.
+    """
+    table = kind(path)
+    if table.stamp != known:
+        raise DataError(f"{path}: was changed while it was read; begin again")
+    return table
 
 
 def not_real(dtype: np.dtype[Any]) -> str:

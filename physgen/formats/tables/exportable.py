@@ -99,7 +99,7 @@ class Exportable:
         done, size = 0, self.block_rows
         for piece in self.pieces():
             rest.append(piece)
-            while (n := sum(map(rows_of, rest))) >= size:
+            while (n := sum(map(length_of, rest))) >= size:
                 whole = merged(rest)
                 yield {k: v[:size] for k, v in whole.items()}
                 rest, done = (
@@ -152,7 +152,7 @@ def shrinks(values: Array) -> bool:
     return len(zlib.compress(data, 1)) < 0.8 * len(data)
 
 
-def rows_of(block: Mapping[str, Array]) -> int:
+def length_of(block: Mapping[str, Array]) -> int:
     """Number of rows of arrays (n, …)."""
     return len(next(iter(block.values())))
 

@@ -115,7 +115,7 @@ def write(
         for name, info in source.arrays.items():
             chunk, packed = chunk_of(source, info), name in source.packed
             made[name] = chunked(file, name, info.shape, info.dtype, chunk, packed)
-            for axis, scale in zip(made[name].dims, axes_of(name, info), strict=True):
+            for axis, scale in zip(made[name].dims, dimensions_of(name, info), strict=True):
                 axis.attach_scale(scales[scale])
         if "theta" in made:
             made["theta"].attrs["units"] = ", ".join(source.units)
@@ -135,7 +135,7 @@ def chunk_of(source: Exportable, info: ArrayInfo) -> int:
     return min(rows, source.block_rows, source.rows)
 
 
-def axes_of(name: str, info: ArrayInfo) -> list[str]:
+def dimensions_of(name: str, info: ArrayInfo) -> list[str]:
     """Names of an array's dimensions."""
     plain = name.replace("/", "_")
     inner = (
@@ -148,7 +148,7 @@ def dimensions(file: h5py.File, source: Exportable) -> dict[str, h5py.Dataset]:
     """The dimensions of a file, which hold no numbers but the names of the parameters."""
     found: dict[str, h5py.Dataset] = {}
     for array, info in source.arrays.items():
-        for name, size in zip(axes_of(array, info), info.shape, strict=True):
+        for name, size in zip(dimensions_of(array, info), info.shape, strict=True):
             if name in found:
                 continue
             if name == "parameter":

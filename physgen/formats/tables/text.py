@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from physgen.dataset.files import whole_file
 from physgen.errors import DataError
@@ -35,7 +36,9 @@ from simulators.base import Array
 __all__ = ["TextTable", "write"]
 
 MAX_LINE = 2**24
+BLOCK_BYTES = 2**20
 MISSING = {"", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a"}
+NEWLINE, BLANK = 10, 32
 FORTRAN = re.compile(rb"(?<=[\d.])[dD](?=[+-]?\d)")
 
 
@@ -78,6 +81,24 @@ class Layout:
             return len(line.split())
         return line.count(self.separator.encode()) + 1
 
+    def regular(self, data: bytes, width: int) -> NDArray[np.intp] | None:
+        """Where lines begin in some text, (n,), if each has so many cells; else None.
+
+        Args:
+            data: whole lines.
+            width: number of cells.
+        """
+        if b"#" in data or b'"' in data:
+            return None
+        text = np.frombuffer(data if data.endswith(b"\n") else data + b"\n", np.uint8)
+        ends = np.flatnonzero(text == NEWLINE)
+        if self.separator is None:
+            marks = np.diff((text > BLANK).view(np.int8), prepend=0) == 1
+        else:
+            marks, width = text == ord(self.separator), width - 1
+        counts = np.diff(np.searchsorted(np.flatnonzero(marks), ends), prepend=0)
+        return np.append(0, ends[:-1] + 1) if (counts == width).all() else None
+
     def numbers(self, line: bytes) -> list[bool]:
         """Whether each cell of a line is a number, those that are missing left out."""
         return [self.number(cell) for cell in self.cells(line) if cell.lower() not in MISSING]
@@ -107,7 +128,7 @@ class Head:
     def of(cls, file: IO[bytes]) -> Head:
         """That of a file at its begin."""
         found = cls([])
-        for line in lines_of(file):
+        for line in (line for data in blocks_of(file) for line in io.BytesIO(data)):
             if not skipped(line):
                 found.lines.append(line)
             elif not found.lines:
@@ -174,21 +195,36 @@ class TextTable(Table):
     def scan(self) -> None:
         """Count rows and their cells, and note where bands of them begin."""
         self.file.seek(0)
-        place, header = 0, self.headed
-        for number, line in enumerate(lines_of(self.file), 1):
-            begin, place = place, place + len(line)
-            if skipped(line):
-                self.mixed.add((self.rows - 1) // self.depth)
-                continue
-            if (cells := self.layout.count(line)) != self.width:
-                raise DataError(f"line {number}: expected {self.width} cells, got {cells}")
-            if header:
-                header = False
-                continue
-            if self.rows % self.depth == 0:
-                self.begins.append(begin)
-            self.rows += 1
+        place, lines, header = 0, 0, self.headed
+        for data in blocks_of(self.file):
+            begins = None if header else self.layout.regular(data, self.width)
+            if begins is None:
+                begins = self.irregular(data, lines)
+                begins, header = begins[header:], header and not len(begins)
+            self.begins += (place + begins[-self.rows % self.depth :: self.depth]).tolist()
+            self.rows += len(begins)
+            place, lines = place + len(data), lines + data.count(b"\n")
         self.begins.append(place)
+
+    def irregular(self, data: bytes, before: int) -> NDArray[np.intp]:
+        """Where rows begin in some text, (n,), of which some lines are none.
+
+        Args:
+            data: whole lines.
+            before: number of lines before it.
+        """
+        found: list[int] = []
+        place = 0
+        for number, line in enumerate(io.BytesIO(data), before + 1):
+            if skipped(line):
+                last = self.rows + len(found) - 1  # or one less, after a line of names
+                self.mixed |= {last // self.depth, (last - 1) // self.depth}
+            elif (cells := self.layout.count(line)) != self.width:
+                raise DataError(f"line {number}: expected {self.width} cells, got {cells}")
+            else:
+                found.append(place)
+            place += len(line)
+        return np.array(found, np.intp)
 
     def load(self, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
         """Rows of some columns (n,), or of the array (n, k)."""
@@ -231,7 +267,7 @@ class TextTable(Table):
         self.file.seek(self.begins[band])
         data: bytes = self.file.read(self.begins[band + 1] - self.begins[band])
         if band in self.mixed:
-            data = b"".join(line for line in lines_of(io.BytesIO(data)) if not skipped(line))
+            data = b"".join(line for line in io.BytesIO(data) if not skipped(line))
         return FORTRAN.sub(b"E", data) if self.layout.fortran else data
 
     def fault(self, texts: Any, start: int) -> str:
@@ -245,16 +281,17 @@ class TextTable(Table):
         return "a column is not of numbers"
 
 
-def lines_of(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file, with their ends.
+def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
+    """Whole lines of a file, some megabytes of them.
 
     Raises:
-        DataError: one that is too long to be one of numbers, or bytes that no text has.
+        DataError: a line that is too long to be one of numbers, or bytes that no text has.
     """
-    while line := file.readline(MAX_LINE):
-        if len(line) == MAX_LINE or b"\0" in line:
+    while data := file.read(BLOCK_BYTES):
+        rest = b"" if data.endswith(b"\n") else file.readline(MAX_LINE)
+        if len(rest) == MAX_LINE or b"\0" in data + rest:
             raise DataError("lines that no text of numbers has; expected CSV or the like")
-        yield line
+        yield data + rest
 
 
 def skipped(line: bytes) -> bool:

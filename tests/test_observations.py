@@ -1,0 +1,231 @@
+"""Observations from any file, and those that are unlike all x of the training."""
+
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import physgen
+from physgen.dataset import Dataset, Meta, Rows
+from physgen.errors import DataError, UsageError
+from physgen.law import Law
+from physgen.nn.ranges import Ranges
+from physgen.nn.transforms import Standardise
+from physgen.surrogates.cvae import CVAE, CVAEConfig
+from physgen.verbs.observed import as_rows, layout, open_observed
+from simulators.gaussian import LinearGaussian
+
+LAW = Law.of("gaussian")
+THETA = LAW.prior.sample(7, np.random.default_rng(0))
+X = LinearGaussian().sample(THETA, np.random.default_rng(1)).astype(np.float32)
+NAMES = "a,b,c,d,e"
+
+
+def opened(path, law=LAW):
+    return open_observed(path, law).read().x
+
+
+def csv(path, columns, names):
+    np.savetxt(path, columns, delimiter=",", header=names, comments="")
+    return path
+
+
+def test_any_file_of_one_array_is_read_by_its_shape(tmp_path):
+    np.save(tmp_path / "a.npy", X)
+    np.savez(tmp_path / "a.npz", counts=X, other=np.arange(3))
+    np.savetxt(tmp_path / "a.txt", X)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["group/counts"], file["time"] = X, np.arange(7)
+    for name in ("a.npy", "a.npz", "a.txt", "a.h5"):
+        np.testing.assert_allclose(opened(tmp_path / name), X, rtol=1e-6)
+
+
+def test_one_x_needs_no_axis_of_rows(tmp_path):
+    np.save(tmp_path / "a.npy", X[0])
+    np.savetxt(tmp_path / "a.txt", X[0])
+    np.savetxt(tmp_path / "b.txt", X[:1])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = X[0]
+    for name in ("a.npy", "a.txt", "b.txt", "a.h5"):
+        np.testing.assert_allclose(opened(tmp_path / name), X[:1], rtol=1e-6)
+
+
+def test_columns_make_x_in_their_order(tmp_path):
+    path = csv(tmp_path / "a.csv", X, NAMES)
+    np.testing.assert_allclose(opened(path), X, rtol=1e-6)
+    labelled = csv(tmp_path / "b.csv", np.column_stack([THETA, X]), f"theta1,theta2,{NAMES}")
+    found = open_observed(labelled, LAW).read(slice(2, 5))
+    np.testing.assert_allclose(found.x, X[2:5], rtol=1e-6)
+    np.testing.assert_allclose(found.theta, THETA[2:5])
+    more = csv(tmp_path / "c.csv", np.column_stack([THETA[:, 0], X]), f"id,{NAMES}")
+    with pytest.raises(DataError, match=r"or 5 columns, got id \(7,\).*name 5 of them, as in"):
+        opened(more)
+    np.testing.assert_allclose(opened(f"{more}:{NAMES}"), X, rtol=1e-6)
+    whole = tmp_path / "d.npy"
+    np.save(whole, np.column_stack([THETA, X]))
+    np.testing.assert_allclose(opened(f"{whole}:d[2:7]"), X, rtol=1e-6)
+    swapped = opened(f"{more}:b,a,c,d,e")
+    np.testing.assert_allclose(swapped[:, :2], X[:, 1::-1], rtol=1e-6)
+
+
+def test_parquet_columns(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    pandas.DataFrame(X, columns=list("abcde")).to_parquet(tmp_path / "a.parquet")
+    np.testing.assert_allclose(opened(tmp_path / "a.parquet"), X)
+
+
+def test_of_several_arrays_one_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", a=X, b=X + 1)
+    with pytest.raises(UsageError, match=r"a \(7, 5\), b \(7, 5\); choose, as in .*a\.npz:a$"):
+        opened(tmp_path / "a.npz")
+    np.testing.assert_allclose(opened(f"{tmp_path}/a.npz:b"), X + 1)
+    with pytest.raises(UsageError, match="no 'z'; it has a"):
+        opened(f"{tmp_path}/a.npz:z")
+    np.savez(tmp_path / "b.npz", x=X, other=X + 1)
+    np.testing.assert_allclose(opened(tmp_path / "b.npz"), X)  # x is x
+    (tmp_path / "c:d.npy").write_bytes(b"")
+    np.save(tmp_path / "c:d.npy", X)
+    np.testing.assert_allclose(opened(tmp_path / "c:d.npy"), X)  # a name may hold a colon
+
+
+@pytest.mark.parametrize(
+    ("shape", "x_shape", "kind"),
+    [
+        ((7, 5), (5,), "rows"), ((5,), (5,), "one"), ((5, 5), (5,), "rows"),
+        ((1, 5), (5,), "rows"),
+        ((5, 1), (5,), "one"), ((5, 7), (5,), ""), ((10,), (5,), ""), ((), (5,), ""),
+        ((3, 3), (3, 3), "one"), ((2, 3, 3), (3, 3), "rows"), ((2, 9), (3, 3), "rows"),
+        ((9,), (3, 3), "one"), ((3, 2), (2, 3), ""), ((4, 4), (2, 2), "rows"), ((2, 2), (4,), ""),
+        ((7,), (1,), "rows"), ((1,), (1,), "one"), ((7, 1), (1,), "rows"),
+    ],
+)  # fmt: skip
+def test_layouts(shape, x_shape, kind):
+    assert layout(shape, x_shape) == kind
+
+
+def test_what_is_no_x_is_refused_with_its_shape_and_type(tmp_path):
+    with pytest.raises(DataError, match=r"expected \(n, 5\) or one x \(5,\), got \(7, 4\)"):
+        open_observed(X[:, :4], LAW)
+    with pytest.raises(DataError, match="got ndarray of complex128; give real and imaginary"):
+        open_observed(X.astype(complex), LAW)
+    with pytest.raises(DataError, match="got list of <U1"):
+        open_observed([["a"]], LAW)
+    np.save(tmp_path / "a.npy", X.astype(complex))
+    with pytest.raises(DataError, match="complex numbers"):
+        opened(tmp_path / "a.npy")
+    np.save(tmp_path / "b.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="objects, which may run code"):
+        opened(tmp_path / "b.npy")
+    np.save(tmp_path / "c.npy", X[:0])
+    with pytest.raises(DataError, match="at least one row"):
+        opened(tmp_path / "c.npy")
+
+
+def test_python_objects_of_any_kind():
+    for given in (X, X.tolist(), torch.from_numpy(X), Rows(X), Dataset(Rows(X)), list(X)):
+        np.testing.assert_allclose(open_observed(given, LAW).x, X)
+    for given in (X[0], X[0].tolist(), torch.from_numpy(X[0]), Rows(X[0])):
+        np.testing.assert_allclose(open_observed(given, LAW).x, X[:1])
+    spins = replace(LAW, support="spins", x_shape=(2, 2))
+    assert as_rows(np.eye(2, dtype=bool), spins, "x").tolist() == [[[1, -1], [-1, 1]]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    found = CVAE.create(LAW, CVAEConfig(channels=8))
+    rng = np.random.default_rng(0)
+    x = LinearGaussian().sample(LAW.prior.sample(500, rng), rng)
+    found.fit_transform(torch.from_numpy(x).float())
+    return found.eval()
+
+
+def test_verbs_take_any_file(tmp_path, model):
+    np.savez(tmp_path / "a.npz", a=X, b=X + 1)
+    post = physgen.infer(model, f"{tmp_path}/a.npz:b", samples=4, rows=slice(0, 2), draws=2)
+    assert post.about["observed"]["path"] == f"{tmp_path}/a.npz:b"
+    same = physgen.infer(model, X[:2] + 1, samples=4, draws=2)
+    np.testing.assert_allclose(post.theta, same.theta)
+    with pytest.raises(UsageError, match="expected rows up to 9, got 7"):
+        physgen.infer(model, f"{tmp_path}/a.npz:b", rows=slice(0, 9))
+
+
+def test_invalid_rows_are_left_out_on_request(tmp_path, model, caplog):
+    x = X.copy()
+    x[2, 1] = np.nan
+    path = csv(tmp_path / "a.csv", x, NAMES)
+    with pytest.raises(DataError, match=r"row 2: x is not finite.* --rows START:STOP"):
+        physgen.infer(model, path)
+    with pytest.raises(UsageError, match="drop_invalid: goes with --iid"):
+        physgen.infer(model, path, drop_invalid=True)
+    dropped = physgen.infer(model, path, iid=True, drop_invalid=True, samples=4, draws=2)
+    assert "1 of 7 rows are invalid, and left out" in caplog.text
+    kept = physgen.infer(model, np.delete(x, 2, 0), iid=True, samples=4, draws=2)
+    np.testing.assert_allclose(dropped.mean, kept.mean)
+
+
+def test_what_is_far_outside_of_the_training_is_told(model, caplog):
+    physgen.infer(model, X, samples=4, draws=2)
+    assert "outside of all x of the training" not in caplog.text
+    far = X.copy()
+    far[3, 1], far[5, 1] = 90, 80
+    physgen.infer(model, far, samples=4, draws=2)
+    assert "row 3 and 1 more: x[1] = 90 is " in caplog.text
+    assert "widths outside of all x of the training" in caplog.text
+
+
+def test_ranges_tell_the_kind_and_how_many_are_missing():
+    ranges, rng = Ranges((3,)), np.random.default_rng(0)
+    x = torch.from_numpy(rng.integers(0, 9, (300, 3)).astype(float))
+    x[::2, 1] = torch.nan
+    ranges.fit(x)
+    assert list(ranges.unlike(x)) == []
+    odd = x[:4].clone()
+    odd[1, 0] = 2.5
+    odd[2, :2] = torch.nan
+    odd[3] = torch.nan
+    whole, bare, more = ranges.unlike(odd, 10)
+    assert whole == "row 11: x[0] = 2.5, where all x of the training are whole numbers"
+    assert bare.startswith("row 13: nothing of x is there")
+    assert more == "row 12: 2 components are missing, and of no x of the training more than 1"
+    assert list(Ranges((3,)).unlike(1e9 * odd[:2])) == []  # of an older file nothing is known
+
+
+def test_an_older_file_opens(model):
+    state = {k: v for k, v in model.state_dict().items() if ".ranges." not in k}
+    again = CVAE.create(LAW, CVAEConfig(channels=8))
+    again.load_state_dict(state)
+    assert list(again.transform.unlike(torch.full((1, 5), 1e6))) == []
+    again.load_state_dict(model.state_dict())
+    assert len(list(again.transform.unlike(torch.full((1, 5), 1e6)))) == 1
+
+
+def test_x_that_breaks_what_all_x_obeyed_is_told():
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.standard_normal((300, 3)))
+    x[:, 2] = 2 * x[:, 0] + 5
+    transform = Standardise(replace(LAW, x_shape=(3,), missing=True))
+    transform.fit(x)
+    assert list(transform.unlike(x)) == []
+    odd = x[:3].clone()
+    odd[1, 2] += 1
+    odd[2, 0] = torch.nan
+    breaks, side = list(transform.unlike(odd))[-2:]
+    assert breaks.startswith("row 1: x breaks x[2] = 2 x[0] + 5")
+    assert side.startswith("row 2: x has only one side of x[2] = 2 x[0] + 5")
+
+
+def test_calibrate_takes_labelled_columns(tmp_path):
+    law = Law.of("gaussian", {"parameters": 1})
+    rng = np.random.default_rng(0)
+    theta = law.prior.sample(30, rng)
+    x = LinearGaussian(parameters=1).sample(theta, rng)
+    path = csv(tmp_path / "a.csv", np.column_stack([theta, x]), f"theta1,{NAMES}")
+    data = open_observed(path, law)
+    np.testing.assert_allclose(data.theta, theta)
+    assert data.meta is None
+    assert len(data) == 30
+    own = Dataset(Rows(x.astype(np.float32), theta, meta=Meta(law))).save(tmp_path / "a.h5")
+    assert open_observed(own.path, law).meta.law == law
