@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physgen.dataset import read_bytes, what_is, write_bytes
+from physgen.dataset import read_bytes, write_bytes
 from physgen.errors import DataError, as_written
 from physgen.nn.safetensors_file import is_safetensors, safetensors_bytes, safetensors_content
 from simulators.base import Array

@@ -17,7 +17,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from physgen.reporting.figures import PANEL, figure_of, svg
-from physgen.reporting.quantities import flat, law_words, measured, number
+from physgen.reporting.quantities import beside, flat, law_words, measured, number
 from physgen.runtime.terminal import printable
 
 __all__ = ["Drawing", "Sheet", "grid", "plot"]
