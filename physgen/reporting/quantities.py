@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
-__all__ = ["beside", "digits_beside", "flat", "free", "law_words", "measured", "number"]
+__all__ = ["digits_beside", "flat", "free", "law_words", "measured", "number", "to_width"]
 
 SMALL, HUGE = -6, 12
 """Powers of ten that a measured value is written out to, and any number."""
@@ -35,7 +35,7 @@ def digits_beside(value: float, width: float, least: int = 3) -> int:
     return max(least, _exponent(value) - _exponent(width) + 2)
 
 
-def beside(value: object, width: float) -> str:
+def to_width(value: object, width: float) -> str:
     """A number with three digits, or as many as a tenth of a width asks for."""
     return number(value, digits_beside(value, width) if _is_number(value) else 3)
 
@@ -52,7 +52,7 @@ def law_words(parameter: Mapping[str, Any]) -> str:
     if "law" not in parameter:
         low, high = parameter.get("low"), parameter.get("high")
         width = high - low if _is_number(low) and _is_number(high) else 1
-        return f"uniform in [{beside(low, width)}, {beside(high, width)}]"
+        return f"uniform in [{to_width(low, width)}, {to_width(high, width)}]"
     known = {k: v for k, v in parameter.get("arguments", {}).items() if v != USUAL.get(k)}
     text = f"~ {parameter['law']}({', '.join(f'{k} = {number(v)}' for k, v in known.items())})"
     ties = parameter.get("correlation") or {}

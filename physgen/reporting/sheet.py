@@ -17,7 +17,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from physgen.reporting.figures import PANEL, figure_of, svg
-from physgen.reporting.quantities import beside, flat, law_words, measured, number
+from physgen.reporting.quantities import flat, law_words, measured, number, to_width
 from physgen.runtime.terminal import printable
 
 __all__ = ["Drawing", "Sheet", "grid", "plot"]
@@ -61,7 +61,7 @@ class Sheet:
     """A page before it is set.
 
     Attributes:
-        template: a file beside this module.
+        template: a file to_width this module.
         values: what goes into it.
         plots: section → its figures.
     """
@@ -80,7 +80,7 @@ class Sheet:
             lstrip_blocks=True,
         )
         environment.filters |= {
-            "number": number, "near": beside, "measured": measured, "flat": flat, "law": law_words
+            "number": number, "near": to_width, "measured": measured, "flat": flat, "law": law_words
         }  # fmt: skip
         uris = {name: [drawing.uri for drawing in some] for name, some in self.plots.items()}
         return printable(environment.get_template(self.template).render(**self.values, plots=uris))
