@@ -61,7 +61,7 @@ class Sheet:
     """A page before it is set.
 
     Attributes:
-        template: a file to_width this module.
+        template: a file beside this module.
         values: what goes into it.
         plots: section → its figures.
     """
@@ -80,7 +80,8 @@ class Sheet:
             lstrip_blocks=True,
         )
         environment.filters |= {
-            "number": number, "near": to_width, "measured": measured, "flat": flat, "law": law_words
+            "number": number, "near": to_width, "measured": measured, "flat": flat,
+            "law": law_words,
         }  # fmt: skip
         uris = {name: [drawing.uri for drawing in some] for name, some in self.plots.items()}
         return printable(environment.get_template(self.template).render(**self.values, plots=uris))
