@@ -7,7 +7,7 @@ from physgen.dataset.files import (
     refuse_overwriting,
     write_bytes,
 )
-from physgen.dataset.guard import container, what_is
+from physgen.dataset.guard import container, schema_of, what_is
 from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
 from physgen.dataset.joined import JoinedDataset
@@ -54,6 +54,7 @@ __all__ = [
     "read_bytes",
     "read_scores",
     "refuse_overwriting",
+    "schema_of",
     "sealed",
     "validated",
     "what_is",

@@ -33,6 +33,7 @@ __all__ = [
     "metadata",
     "opened",
     "read_chosen",
+    "schema_of",
     "what_is",
 ]
 
@@ -90,10 +91,16 @@ def what_is(path: Path) -> str:
             "safetensors": "tensors of a surrogate or a network",
         }
         return known.get(kind, f"something else{BRING_IN}")
-    with opened(path, checked=True) as file:
-        schema = str(attribute(file, "schema") or "")
-    name = schema.removeprefix("physgen/").partition("/")[0]
+    name = schema_of(path).removeprefix("physgen/").partition("/")[0]
     return {"1": "a dataset", "posterior": "a posterior"}.get(name, "a foreign HDF5 file")
+
+
+def schema_of(path: Path) -> str:
+    """What an HDF5 file says that it is, as in physgen/1; empty of all else."""
+    if container(path) != "HDF5":
+        return ""
+    with opened(path, checked=True) as file:
+        return str(attribute(file, "schema") or "")
 
 
 @contextmanager

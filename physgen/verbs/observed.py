@@ -20,7 +20,6 @@ import numpy as np
 
 from physgen import dataset
 from physgen.dataset import Dataset, Rows, as_array
-from physgen.dataset.guard import attribute, opened
 from physgen.dataset.reader import interval
 from physgen.dataset.schema import cast, faults
 from physgen.errors import DataError, UsageError
@@ -48,7 +47,8 @@ def open_observed(observed: ObservedLike, law: Law | None = None) -> Dataset:
     """
     if isinstance(observed, str | Path):
         path, name = file_and_name(Path(observed))
-        return Dataset(path) if not name and is_dataset(path) else ObservedTable(path, name, law)
+        ours = not name and dataset.schema_of(path).startswith("physgen/")
+        return Dataset(path) if ours else ObservedTable(path, name, law)
     data = Dataset(observed if isinstance(observed, Dataset | Rows) else Rows(as_array(observed)))
     if law is None or data.path or data.meta:
         return data
@@ -93,14 +93,6 @@ def file_and_name(path: Path) -> tuple[Path, str]:
         more, _, name = name.partition(":")
         file = f"{file}:{more}"
     return (Path(file), name) if name else (path, "")
-
-
-def is_dataset(path: Path) -> bool:
-    """Whether a file is one of physgen's own."""
-    if dataset.container(path) != "HDF5":
-        return False
-    with opened(path, checked=True) as file:
-        return str(attribute(file, "schema")).startswith("physgen/")
 
 
 def layout(shape: tuple[int, ...], x_shape: tuple[int, ...]) -> str:

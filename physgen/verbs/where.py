@@ -11,7 +11,6 @@ import numpy as np
 
 from physgen import dataset
 from physgen.dataset import Dataset, GivenTheta, HeldTheta, Rows, Where
-from physgen.dataset.guard import attribute, opened
 from physgen.dataset.schema import outside
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
@@ -49,7 +48,7 @@ class ThetaTable:
             DataError: a file or values that cannot be read.
             UsageError: something else.
         """
-        if isinstance(table, str | Path) and schema_of(Path(table)) != dataset.SCHEMA:
+        if isinstance(table, str | Path) and dataset.schema_of(Path(table)) != dataset.SCHEMA:
             return cls.in_file(Path(table))
         columns = columns_in_memory(table)
         path = table if isinstance(table, str | Path) else getattr(table, "path", None)
@@ -167,14 +166,6 @@ def columns_in_memory(table: Any) -> dict[str, Array]:
         ) from error
 
 
-def schema_of(path: Path) -> str:
-    """What kind of file of physgen's own an HDF5 file is; empty of all else."""
-    if dataset.container(path) != "HDF5":
-        return ""
-    with opened(path) as file:
-        return str(attribute(file, "schema") or "")
-
-
 def open_theta(
     theta_from: ThetaLike | None, row: int | None, **options: bool
 ) -> PosteriorDraws | ThetaTable | None:
@@ -189,7 +180,7 @@ def open_theta(
         UsageError: options of a posterior without one.
     """
     if isinstance(theta_from, str | Path):
-        drawn = schema_of(Path(theta_from)).startswith("physgen/posterior")
+        drawn = dataset.schema_of(Path(theta_from)).startswith("physgen/posterior")
     else:
         drawn = hasattr(theta_from, "arrays") and hasattr(theta_from, "about")
     if theta_from is None or drawn:

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from physgen.dataset import SCHEMA, Blocks, Dataset, Rows, read_arrays
-from physgen.dataset.guard import attribute, opened
+from physgen.dataset import SCHEMA, Blocks, Dataset, Rows, read_arrays, schema_of
 from physgen.errors import DataError, UsageError
 from physgen.formats.tables.base import ArrayInfo
 from physgen.law import Law
@@ -63,9 +62,8 @@ class Exportable:
             UsageError: something else.
         """
         if isinstance(data, str | Path):
-            with opened(Path(data)) as file:
-                if attribute(file, "schema") == POSTERIOR:
-                    return of_posterior(*read_arrays(data, "posterior"))
+            if schema_of(Path(data)) == POSTERIOR:
+                return of_posterior(*read_arrays(data, "posterior"))
         elif hasattr(data, "arrays") and hasattr(data, "about"):
             return of_posterior(data.arrays, data.about)
         if isinstance(data, str | Path | Dataset | Rows):
