@@ -138,7 +138,7 @@ def test_what_is_fixed_has_its_value_in_a_table():
     table = {"theta1": THETA[:, 0], "theta2": np.full(3, 0.5)}
     made = simulated(theta_from=table, fix={"theta2": 0.5})
     np.testing.assert_array_equal(made.theta, THETA[:, :1])
-    with pytest.raises(DataError, match=r"theta2: expected 0.25, which is fixed, got 0.5"):
+    with pytest.raises(DataError, match=r"row 0: theta2: expected 0.25, as fixed, got 0.5"):
         simulated(theta_from=table, fix={"theta2": 0.25})
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from physgen import dataset
 from physgen.dataset import Dataset, GivenTheta, HeldTheta, Rows, Where
-from physgen.dataset.schema import outside
+from physgen.dataset.schema import require_fixed, require_inside
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.priors import truncated_prior
@@ -88,12 +88,7 @@ class ThetaTable:
         theta = np.column_stack([columns[name] for name in names]).astype(float)
         if not len(theta):
             raise DataError(f"{self.name}: no rows; expected theta of at least one")
-        if not (inside := law.prior.contains(theta)).all():
-            row = int(np.argmin(inside))
-            raise DataError(
-                f"{self.name}: row {row}: theta is outside the prior"
-                f"{outside(theta, row, law)} ({(~inside).sum()} of {len(theta)} rows)"
-            )
+        require_inside(theta, law.prior, self.name)
         return theta
 
     def columns(self, names: Sequence[str], fixed: Values) -> dict[str, Array]:
@@ -110,11 +105,7 @@ class ThetaTable:
                 raise DataError(
                     f"{self.name}: {name}: expected one number a row, got {values.shape}"
                 )
-            if name in fixed and (values != fixed[name]).any():
-                raise DataError(
-                    f"{self.name}: {name}: expected {fixed[name]:g}, which is fixed, got "
-                    f"{values[values != fixed[name]][0]:g}"
-                )
+        require_fixed(flat, fixed, self.name)
         return {name: flat[name] for name in names}
 
     def whole(self, names: Sequence[str]) -> dict[str, Array]:
