@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from typing import Any, ParamSpec, TypeVar, Unpack, get_origin
 
 from physgen import dataset
+from physgen.dataset import Dataset, Meta, Rows, Shard
 from physgen.dataset.files import seal, storage
 from physgen.errors import StorageError, UsageError
 from physgen.runtime.interrupt import interruptible
@@ -25,6 +26,7 @@ from physgen.runtime.progress import bar, log
 __all__ = [
     "headed",
     "judging",
+    "make_dataset",
     "on_files",
     "path_of",
     "plural",
@@ -261,6 +263,37 @@ def record(
     if out:
         dataset.write_bytes(out, dumps(found).encode(), sidecar=False)
     return found
+
+
+def make_dataset(
+    out: Path | str | None,
+    n: int,
+    meta: Meta,
+    make: Callable[[Shard], Rows],
+    label: str,
+    *,
+    force: bool = False,
+    **how: Any,
+) -> tuple[Dataset, float]:
+    """A dataset in its file, or in memory if there is none, and the seconds that writing took.
+
+    Args:
+        out: file to write.
+        n: number of rows.
+        meta: what the file says of itself.
+        make: the rows of a shard.
+        label: a few words before the bar.
+        force: whether to overwrite the file if it exists.
+        **how: as for `dataset.gather`.
+    """
+    with bar(n, label) as move:
+        if out is None:
+            made, seconds = Dataset(dataset.gather(n, meta, make, progress=move, **how)), 0.0
+        else:
+            written = dataset.write(out, n, meta, make, force=force, progress=move, **how)
+            made, seconds = Dataset(written.path), written.seconds
+    warn_of_failed(out, made.failures)
+    return made, seconds
 
 
 def warn_of_failed(where: Path | str | None, failed: Mapping[str, Any]) -> None:
