@@ -105,7 +105,7 @@ def test_observations_need_only_x(files, tmp_path):
     physgen.infer(files / "cvae.pt", tmp_path / "observed.h5", out=tmp_path / "p.h5", draws=2)
     with h5py.File(tmp_path / "wrong.h5", "w") as file:
         file["x"] = np.ones((2, 3, 3), np.int8)
-    with pytest.raises(DataError, match=r"expected \(n, 4, 4\) or one x \(4, 4\)"):
+    with pytest.raises(DataError, match=r"expected \(n, 4, 4\) or one x \(4, 4\), got"):
         physgen.infer(files / "cvae.pt", tmp_path / "wrong.h5", out=tmp_path / "q.h5", draws=2)
 
 

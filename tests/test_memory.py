@@ -148,7 +148,7 @@ def test_observations_are_arrays_tensors_rows_or_one_x(memory):
     ]
     assert all(np.array_equal(m, means[0]) for m in means)
     assert np.array_equal(physgen.infer(model, x[0], draws=3).mean, means[0][:1])
-    with pytest.raises(DataError, match=r"expected \(n, 4, 4\) or one x \(4, 4\)"):
+    with pytest.raises(DataError, match=r"expected \(n, 4, 4\) or one x \(4, 4\), got"):
         physgen.infer(model, np.ones((2, 3, 3)))
 
 
