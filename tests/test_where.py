@@ -130,7 +130,7 @@ def test_tables_that_are_not_theta_are_refused(table, error, reason):
 
 def test_other_options_of_a_posterior_are_not_of_a_table():
     for given in ({"row": 0}, {"widen": 2.0}, {"truncate": True}):
-        with pytest.raises(UsageError, match=f"{next(iter(given))}: is of a posterior"):
+        with pytest.raises(UsageError, match=f"{next(iter(given))}: is of the posterior"):
             simulated(theta_from=THETA, **given)
 
 
@@ -284,5 +284,5 @@ def test_samples_of_a_surrogate_follow_tables_too(surrogate):
     np.testing.assert_array_equal(more.theta, THETA[np.arange(5) % 3])
     with pytest.raises(DataError, match="row 1: theta is outside the prior"):
         physgen.sample(surrogate, theta_from=THETA * 2)
-    with pytest.raises(UsageError, match="row: is of a posterior"):
+    with pytest.raises(UsageError, match="row: is of the posterior"):
         physgen.sample(surrogate, theta_from=THETA, row=0)

@@ -20,7 +20,8 @@ from physgen.verbs.arguments import (
     Values,
     called,
 )
-from physgen.verbs.opening import PosteriorDraws, open_surrogate, origin_of
+from physgen.verbs.draws import PosteriorDraws
+from physgen.verbs.opening import open_surrogate, origin_of
 from physgen.verbs.running import headed, make_dataset, on_files, plural, require, threaded
 from physgen.verbs.where import ThetaTable, open_theta, rows_asked_for, theta_given
 from simulators.base import Array

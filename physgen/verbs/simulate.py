@@ -22,7 +22,7 @@ from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import command_line, kept_options
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import PriorLike, SimulatorLike, ThetaLike, Values
-from physgen.verbs.opening import PosteriorDraws
+from physgen.verbs.draws import PosteriorDraws
 from physgen.verbs.running import headed, make_dataset, on_files, plural, require
 from physgen.verbs.where import open_theta, where_to_simulate
 

@@ -17,7 +17,7 @@ from physgen.law import Law
 from physgen.priors import truncated_prior
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import ThetaLike, Values
-from physgen.verbs.opening import PosteriorDraws, proposal_draws
+from physgen.verbs.draws import PosteriorDraws, open_draws
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -174,13 +174,15 @@ def open_theta(
         drawn = dataset.schema_of(Path(theta_from)).startswith("physgen/posterior")
     else:
         drawn = hasattr(theta_from, "arrays") and hasattr(theta_from, "about")
-    if theta_from is None or drawn:
+    if drawn:
         posterior: Any = theta_from
-        return proposal_draws(posterior, row, **options)
+        return open_draws(posterior, row)
+    none = theta_from is None
     for name, given in {"row": row is not None, **options}.items():
         if given:
-            raise UsageError(f"{name}: is of a posterior, and theta_from is none; leave it out")
-    return ThetaTable.of(theta_from)
+            mend = "add its file" if none else "this is none; leave it out"
+            raise UsageError(f"{name}: is of the posterior that --theta-from names; {mend}")
+    return None if none else ThetaTable.of(theta_from)
 
 
 def where_to_simulate(
