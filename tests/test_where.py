@@ -74,10 +74,6 @@ def test_rows_of_a_file_are_taken_in_turn(name):
     assert np.unique(simulated(6, theta_from=path).x, axis=0).shape[0] == 6  # noise of its own
 
 
-class Frame(dict):
-    """What pandas has, as far as it matters."""
-
-
 def structured():
     made = np.zeros(3, dtype=[("theta2", "f8"), ("other", "i4"), ("theta1", "f4")])
     made["theta1"], made["theta2"] = THETA.T
@@ -87,7 +83,7 @@ def structured():
 MEMORY = {
     "array": lambda: THETA,
     "list": lambda: THETA.tolist(),
-    "columns": lambda: Frame(theta2=THETA[:, 1], theta1=list(THETA[:, 0]), w=np.ones(3)),
+    "columns": lambda: {"theta2": THETA[:, 1], "theta1": list(THETA[:, 0]), "w": np.ones(3)},
     "structured": structured,
     "dataset": lambda: Dataset(file("ours.h5")),
     "rows": lambda: Rows(np.zeros((3, 1)), THETA),
@@ -104,9 +100,11 @@ def test_rows_in_memory_are_those_of_a_file(kind):
 
 def test_tensors_and_frames_are_tables(tmp_path):
     torch, pandas = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    pyarrow = pytest.importorskip("pyarrow")
     for table in (
         torch.from_numpy(THETA),
         pandas.DataFrame({"theta2": THETA[:, 1], "theta1": THETA[:, 0]}),
+        pyarrow.table({"theta2": THETA[:, 1], "theta1": THETA[:, 0]}),
     ):
         np.testing.assert_array_equal(simulated(theta_from=table).theta, THETA)
 

@@ -1,6 +1,6 @@
 """Datasets on disk: rows (θ, x) and the law they follow, written whole and read guarded."""
 
-from physgen.dataset.dataset import Dataset, as_array
+from physgen.dataset.dataset import Dataset, as_array, as_columns
 from physgen.dataset.files import (
     file_digest,
     read_bytes,
@@ -42,6 +42,7 @@ __all__ = [
     "Where",
     "Written",
     "as_array",
+    "as_columns",
     "block_digest",
     "container",
     "describe",

@@ -97,13 +97,9 @@ def named_columns(
     Raises:
         UsageError: names of more or fewer columns.
     """
-    fields = getattr(getattr(theta, "dtype", None), "names", None)
-    if fields or isinstance(theta, Mapping) or hasattr(theta, "columns"):
-        called = [str(n) for n in fields or theta]
-        theta = np.stack([dataset.as_array(theta[n]) for n in called], axis=1)
-    else:
-        called = list(laws)
-        theta = dataset.as_array(theta)
+    columns = dataset.as_columns(theta)
+    called = list(columns or laws)
+    theta = np.stack([*columns.values()], axis=1) if columns else dataset.as_array(theta)
     theta = theta[:, None] if theta.ndim == 1 else theta
     called = list(names) if names else called or [f"theta_{d}" for d in range(theta.shape[1])]
     if theta.ndim != 2 or theta.shape[1] != len(called) or len(set(called)) != len(called):

@@ -144,12 +144,8 @@ def columns_in_memory(table: Any) -> dict[str, Array]:
         if data.meta is None:
             return {"theta": data.theta}
         return dict(zip(data.meta.law.prior.names, data.theta.T, strict=True))
-    keys = table.keys() if hasattr(table, "keys") else ()
-    names = getattr(getattr(table, "dtype", None), "names", None) or list(keys)
     try:
-        if names:
-            return {str(name): dataset.as_array(table[name]) for name in names}
-        return {"theta": dataset.as_array(table)}
+        return dataset.as_columns(table) or {"theta": dataset.as_array(table)}
     except DataError as error:
         raise UsageError(
             "theta_from: expected a posterior, a table of theta, or a file of these, got "
