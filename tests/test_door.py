@@ -295,7 +295,7 @@ def test_a_shard_is_the_same_however_the_file_is_cut(home):
         (("--prior", "a=0:1"), 2, "theta has 3 columns, and the prior 1 parameters: a"),
         (("--names", "a,b"), 2, "expected 3 different names, got a, b"),
         (("--x-shape", "4,2"), 3, "x_shape: a row has 6 numbers, got (4, 2)"),
-        (("--x-shape", "wide"), 2, "x_shape: expected sizes, as in 16,16, got 'wide'"),
+        (("--x-shape", "wide"), 2, "expected positive sizes, as in 40 or 16,16, got 'wide'"),
         (("--support", "nonnegative"), 3, "x is negative"),
     ],
 )

@@ -279,8 +279,6 @@ def place_of_x(table: Table, named: str, law: Law | None, where: str) -> Place:
 
 def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
     """The array or the columns that are x where none is named."""
-    from physgen.formats.tables.selection import contents_of
-
     arrays = table.arrays
     known = () if law is None else law.prior.names
     if "x" in arrays and (law is None or law.size == 1 or len(arrays["x"].shape) > 1):
@@ -298,7 +296,7 @@ def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
     if "x" in fit:
         return ("x",)
     refused = [f"{name}: {why}" for name, why in table.refused.items()]
-    has = "; ".join([contents_of(table) or "no array of numbers", *refused[:3]])
+    has = "; ".join([table.contents, *refused[:3]])
     wanted = "expected one array" if law is None else expected(law.x_shape)
     if law is not None and len(law.x_shape) == 1:
         wanted += f", or {law.size} columns"
@@ -322,6 +320,6 @@ def theta_beside(table: Table, law: Law | None, rows: int) -> tuple[str, ...]:
 
 def names_in_words(names: Sequence[str]) -> str:
     """An array, or columns."""
-    from physgen.formats.tables.selection import shortened
+    from physgen.formats.tables.base import shortened
 
     return names[0] if len(names) == 1 else f"the columns {shortened(names)}"

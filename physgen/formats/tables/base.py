@@ -19,9 +19,11 @@ from physgen.errors import DataError, UsageError, as_written
 from physgen.formats.bands import Stamp, stamp
 from simulators.base import Array
 
-__all__ = ["ArrayInfo", "Table"]
+__all__ = ["ArrayInfo", "Table", "shortened"]
 
 MAX_ARRAYS = 2**14
+NAMED = 12
+"""Arrays that a message names."""
 BAND_BYTES = 2**23
 
 
@@ -115,9 +117,7 @@ class Table(abc.ABC):
             return
         if name in self.refused:
             raise DataError(f"{self.path}: {name}: {self.refused[name]}")
-        known = list(self.arrays)
-        shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if known[12:] else "")
-        raise UsageError(f"{self.path}: no array {name!r}; it has {shown or 'none of numbers'}")
+        raise UsageError(f"{self.path}: no array {name!r}; it has {self.contents}")
 
     def plain(self, name: str, values: Array, start: int, stop: int) -> Array:
         """Values (n, …) in native byte order, held to what was said of them."""
@@ -144,6 +144,12 @@ class Table(abc.ABC):
         else:
             self.arrays[name] = info
 
+    @property
+    def contents(self) -> str:
+        """Its arrays and their shapes, in words."""
+        found = [f"{name} {info.shape}" for name, info in self.arrays.items()]
+        return shortened(found) or "no array of numbers"
+
     def close(self) -> None:
         """Let go of the file."""
         self.resources.close()
@@ -163,6 +169,11 @@ class Table(abc.ABC):
     def __repr__(self) -> str:
         arrays = ", ".join(f"{k} {v.dtype}{list(v.shape)}" for k, v in self.arrays.items())
         return f"<{type(self).__name__}: {arrays or 'no arrays'}, in {self.path}>"
+
+
+def shortened(words: Sequence[str]) -> str:
+    """The first of many words, and the last."""
+    return ", ".join(words if len(words) <= NAMED else [*words[: NAMED - 1], "…", words[-1]])
 
 
 def reopened(kind: type[Table], path: Path, known: Stamp) -> Table:
