@@ -10,7 +10,7 @@ write. https://python.arviz.org/en/stable/schema/schema.html
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import physgen
 from physgen import dataset
 from physgen.errors import DataError, UsageError
+from physgen.formats import Progress
 from simulators.base import Array
 
 __all__ = ["write"]
@@ -30,7 +31,7 @@ def write(
     out: Path,
     *,
     force: bool = False,
-    progress: Callable[[float], None] = lambda done: None,
+    progress: Progress = lambda done: None,
 ) -> int:
     """Write a posterior as netCDF-4.
 

@@ -20,17 +20,17 @@ import numpy as np
 
 from physgen.dataset import SCHEMA, Blocks, Dataset, Rows, read_arrays, schema_of
 from physgen.errors import DataError, UsageError
+from physgen.formats import Progress
 from physgen.formats.tables.base import ArrayInfo
 from physgen.law import Law
 from simulators.base import Array
 
-__all__ = ["Exportable", "Progress"]
+__all__ = ["Exportable"]
 
 BLOCK_BYTES = 2**24
 SAMPLE_BYTES = 2**18
 POSTERIOR = "physgen/posterior/1"
 DRAWS = ("theta", "log_prob", "log_weights", "weights")  # of each draw, in a posterior
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,11 @@ class Exportable:
         if name == "theta":
             return list(self.names)
         return [f"{name}_{k}" for k in range(math.prod(shape))] if shape else [name]
+
+    @property
+    def none(self) -> dict[str, Array]:
+        """The arrays of no row, (0, …)."""
+        return {name: np.empty((0, *i.shape[1:]), i.dtype) for name, i in self.arrays.items()}
 
     def split(self, block: Mapping[str, Array]) -> dict[str, Array]:
         """The arrays of a block, (n, …), θ as columns (n,) of its own names."""
