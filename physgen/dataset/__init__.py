@@ -11,7 +11,14 @@ from physgen.dataset.guard import container, schema_of, what_is
 from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
 from physgen.dataset.joined import JoinedDataset
-from physgen.dataset.products import read_arrays, read_scores, sealed, write_arrays
+from physgen.dataset.products import (
+    is_posterior,
+    posterior_arrays,
+    read_arrays,
+    read_scores,
+    sealed,
+    write_arrays,
+)
 from physgen.dataset.proposal import GivenTheta, HeldTheta, Proposal, Where
 from physgen.dataset.reader import read
 from physgen.dataset.schema import (
@@ -48,7 +55,9 @@ __all__ = [
     "describe",
     "file_digest",
     "gather",
+    "is_posterior",
     "joined",
+    "posterior_arrays",
     "provenance",
     "read",
     "read_arrays",

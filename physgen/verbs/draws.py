@@ -71,13 +71,8 @@ def open_draws(posterior: PosteriorLike, row: int | None = None) -> PosteriorDra
         DataError: a file that is damaged, or no posterior.
         UsageError: no such row.
     """
-    if isinstance(posterior, str | Path):
-        path: Path | None = Path(posterior)
-        arrays, about = dataset.read_arrays(posterior, "posterior")
-    elif hasattr(posterior, "arrays"):
-        path, arrays, about = posterior.path, dict(posterior.arrays), dict(posterior.about)
-    else:
-        raise UsageError(f"expected a posterior or its file, got {type(posterior).__name__}")
+    arrays, about = dataset.posterior_arrays(posterior)
+    path = Path(posterior) if isinstance(posterior, str | Path) else posterior.path
     sha256 = dataset.file_digest(path) if path else dataset.block_digest(arrays)
     with as_written(path or "posterior"):
         law, first = Law.from_json(about["law"]), int(about.get("first_row", 0))

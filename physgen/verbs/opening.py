@@ -84,7 +84,7 @@ def load(
 
 def load_rows(path: Path) -> tuple[Any, dict[str, Any]]:
     """A posterior or a dataset, and what its file says of itself."""
-    if dataset.what_is(path) != "a posterior":
+    if not dataset.is_posterior(path):
         data = Dataset(path)
         return data, data.meta.to_json() if data.meta else {}
     from physgen.posterior.inferred import InferredPosterior

@@ -166,11 +166,7 @@ def open_theta(
     Raises:
         UsageError: options of a posterior without one.
     """
-    if isinstance(theta_from, str | Path):
-        drawn = dataset.schema_of(Path(theta_from)).startswith("physgen/posterior")
-    else:
-        drawn = hasattr(theta_from, "arrays") and hasattr(theta_from, "about")
-    if drawn:
+    if dataset.is_posterior(theta_from):
         posterior: Any = theta_from
         return open_draws(posterior, row)
     none = theta_from is None

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from physgen.dataset import SCHEMA, Blocks, Dataset, Rows, read_arrays, schema_of
+from physgen.dataset import SCHEMA, Blocks, Dataset, Rows, is_posterior, posterior_arrays
 from physgen.errors import DataError, UsageError
 from physgen.formats import Progress
 from physgen.formats.tables.base import ArrayInfo
@@ -61,11 +61,8 @@ class Exportable:
             DataError: a file that is damaged.
             UsageError: something else.
         """
-        if isinstance(data, str | Path):
-            if schema_of(Path(data)) == POSTERIOR:
-                return of_posterior(*read_arrays(data, "posterior"))
-        elif hasattr(data, "arrays") and hasattr(data, "about"):
-            return of_posterior(data.arrays, data.about)
+        if is_posterior(data):
+            return of_posterior(*posterior_arrays(data))
         if isinstance(data, str | Path | Dataset | Rows):
             return of_dataset(Dataset(data))
         raise UsageError(f"expected a dataset or a posterior, got {type(data).__name__}")
