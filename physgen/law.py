@@ -191,7 +191,7 @@ class Law:
         if trusted and module == "__main__" and trusted.partition(":")[2] == name:
             return replace(self, simulator=trusted).build()  # of a script, now in a module
         if trusted not in (None, code):
-            raise UsageError(f"simulator: expected {code!r}, got {trusted!r}")
+            raise UsageError(f"simulator: expected {code}, got {trusted}")
         known = trusted or registered("simulators", self.simulator)
         return self.build() if known else None
 

@@ -131,7 +131,7 @@ class Toy(Network):
 
 
 def toy(prior, width):
-    return Toy("npe", law_of(prior), torch.nn.Identity(), None, {}, width)
+    return Toy("npe", law_of(prior), torch.nn.Identity(), None, {}, width=width)
 
 
 FOUR = Prior(**dict.fromkeys("abcd", stats.norm(0, 2)))

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from physgen.reporting import figures
 from physgen.reporting.page import letter, steepest
 from physgen.reporting.posterior import corner_of
-from physgen.reporting.quantities import flat, measured, near, number
+from physgen.reporting.quantities import flat, measured, number, to_width
 from simulators.prior import Box
 
 BETA = np.linspace(0.16, 0.64, 13)
@@ -579,9 +579,9 @@ def test_number(value, text):
 
 
 def test_a_number_is_told_from_its_neighbours():
-    found = [near(value, 0.05) for value in (2459000.25, 0.44, 0.0)]
+    found = [to_width(value, 0.05) for value in (2459000.25, 0.44, 0.0)]
     assert found == ["2,459,000.250", "0.440", "0"]
-    assert near(3.3812e-20, 4e-21) == "3.38×10⁻²⁰"
+    assert to_width(3.3812e-20, 4e-21) == "3.38×10⁻²⁰"
 
 
 def test_flat_and_letter():

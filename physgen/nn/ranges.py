@@ -38,8 +38,8 @@ class Ranges(nn.Module):
     def __init__(self, x_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.x_shape = x_shape
-        for name in ("low", "high", "width"):
-            self.register_buffer(name, torch.full(x_shape, torch.nan, dtype=torch.float64))
+        for name, value in {"low": -torch.inf, "high": torch.inf, "width": 1.0}.items():
+            self.register_buffer(name, torch.full(x_shape, value, dtype=torch.float64))
         self.register_buffer("whole", torch.zeros(x_shape, dtype=torch.bool))
         self.register_buffer("missing", torch.tensor(-1))
 

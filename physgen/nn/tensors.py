@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physgen.dataset import read_bytes, write_bytes
+from physgen.dataset import read_bytes, what_is, write_bytes
 from physgen.errors import DataError, as_written
 from physgen.nn.safetensors_file import is_safetensors, safetensors_bytes, safetensors_content
 from simulators.base import Array
@@ -103,8 +103,13 @@ def content_of_zip(path: Path, data: bytes) -> tuple[Any, str, str]:
     """Tensors, JSON text and digest in the content of a file of torch.
 
     Raises:
-        DataError: more than there is room for.
+        DataError: something else, or more than there is room for.
     """
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise DataError(
+            f"{path}: not a physgen checkpoint; expected a file that fit wrote, got "
+            f"{what_is(path)}"
+        )
     entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
     if any(e.compress_type for e in entries) or sum(e.file_size for e in entries) > len(data):
         raise DataError(f"{path}: claims more bytes than it holds; expected plain entries")
