@@ -23,6 +23,7 @@ import numpy as np
 
 from physgen.dataset.files import NO_LOCKS, check_seal, require_file
 from physgen.errors import DataError
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
 
 __all__ = [
@@ -251,7 +252,7 @@ def read_chosen(path: Path, choose: Callable[[Sequence[str]], str]) -> Array:
     with opened(path) as file:
         found = dataset(file, name := choose(list(file)))
         if found is None:
-            raise DataError(f"{path}: no {name}; it has {', '.join(file)[:200]}")
+            raise DataError(f"{path}: no {name}; it has {shortened(list(file))}")
         return loaded(found)
 
 

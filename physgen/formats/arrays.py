@@ -22,10 +22,10 @@ from physgen.dataset.elsewhere import describe_rows, described_by, rows_in_order
 from physgen.errors import DataError, UsageError
 from physgen.formats import Foreign
 from physgen.formats.tables import Table, open_table
-from physgen.formats.tables.base import shortened
 from physgen.formats.tables.selection import Selection, words_of
 from physgen.law import Law
 from physgen.priors import asked_for
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
 from simulators.command import sizes
 from simulators.prior import Prior

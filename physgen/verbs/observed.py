@@ -24,6 +24,7 @@ from physgen.dataset.reader import interval
 from physgen.dataset.schema import cast, faults
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.runtime.kinds import shortened
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import ObservedLike
 
@@ -320,6 +321,4 @@ def theta_beside(table: Table, law: Law | None, rows: int) -> tuple[str, ...]:
 
 def names_in_words(names: Sequence[str]) -> str:
     """An array, or columns."""
-    from physgen.formats.tables.base import shortened
-
     return names[0] if len(names) == 1 else f"the columns {shortened(names)}"

@@ -67,7 +67,7 @@ def on_files(
     """
 
     def decorated(verb: Callable[P, R]) -> Callable[P, R]:
-        signature = signature_of(verb, eval_str=True)
+        name, signature = verb.__name__.removesuffix("_"), signature_of(verb, eval_str=True)
         declared = {o.name: o for o in options(verb)}
         rest = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
         shared = [p for p in rest if get_origin(p.annotation) is Unpack]
@@ -75,25 +75,19 @@ def on_files(
         @functools.wraps(verb)
         def wrapped(*args: P.args, **given: P.kwargs) -> R:
             if rest == shared:
-                refuse_unknown(verb.__name__.removesuffix("_"), given, declared)
+                refuse_unknown(name, given, declared)
             try:
                 bound = signature.bind(*args, **given)
             except TypeError as error:
-                raise UsageError(f"{verb.__name__.removesuffix('_')}: {error}") from error
+                raise UsageError(f"{name}: {error}") from error
             values = bound.arguments
             for some in (values, *(values[p.name] for p in shared if p.name in values)):
-                for name in declared.keys() & some:
-                    written = name in (*outputs, *folders)
-                    some[name] = as_declared(declared[name], some[name], written)
+                for k in declared.keys() & some:
+                    some[k] = as_declared(declared[k], some[k], k in (*outputs, *folders))
             made = [values[k] for k in outputs if isinstance(values.get(k), Path)]
             into = [values[k] for k in folders if isinstance(values.get(k), Path)]
             used = [v for k, v in values.items() if k not in (*outputs, *folders)]
-            used += [v for some in used if isinstance(some, list | tuple) for v in some]
-            named = [v for some in used if isinstance(some, dict) for v in some.values()]
-            used += [as_file(v) for v in named]
-            known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
-            inputs = [path for path in known if isinstance(path, Path)]
-            refuse_outputs(made, into, inputs, beside)
+            refuse_outputs(made, into, files_in(used), beside)
             for path in made:
                 dataset.refuse_overwriting(path, force=resumes or values.get("force", False))
             return verb(*bound.args, **bound.kwargs)
@@ -169,6 +163,15 @@ def refuse_outputs(
                     f"{file}: is in the way of what is kept beside {path.name}, and not "
                     "physgen's; move it away, or choose another output"
                 )
+
+
+def files_in(arguments: Iterable[Any]) -> list[Path]:
+    """The files among arguments and what they list, and those of the objects among these."""
+    used = list(arguments)
+    used += [v for some in used if isinstance(some, list | tuple) for v in some]
+    used += [as_file(v) for some in used if isinstance(some, dict) for v in some.values()]
+    known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
+    return [path for path in known if isinstance(path, Path)]
 
 
 def as_file(value: Any) -> Any:

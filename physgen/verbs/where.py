@@ -15,6 +15,7 @@ from physgen.dataset.schema import require_fixed, require_inside
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.priors import truncated_prior
+from physgen.runtime.kinds import shortened
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import ThetaLike, Values
 from physgen.verbs.draws import PosteriorDraws, open_draws
@@ -114,18 +115,15 @@ class ThetaTable:
         Raises:
             UsageError: there is none.
         """
-        one = "theta" if "theta" in self.shapes else next(iter(self.shapes), "")
-        shape = self.shapes.get(one, ())
-        if (one != "theta" and len(self.shapes) != 1) or shape[1:] not in (
-            (len(names),),
-            *([()] if len(names) == 1 and shape else []),
-        ):
-            has = ", ".join(f"{name} {self.shapes[name]}" for name in [*self.shapes][:12])
+        known = ["theta"] if "theta" in self.shapes else list(self.shapes)
+        shape = self.shapes[known[0]] if len(known) == 1 else ()
+        if shape[1:] != (len(names),) and not len(shape) == len(names) == 1:
+            has = shortened([f"{name} {shape}" for name, shape in self.shapes.items()])
             raise UsageError(
                 f"{self.name}: expected columns {', '.join(names)}, or an array theta (m, "
                 f"{len(names)}), got {has or 'no arrays'}"
             )
-        values = np.asarray(self.read([one])[one]).reshape(-1, len(names))
+        values = np.asarray(self.read(known)[known[0]]).reshape(-1, len(names))
         return dict(zip(names, values.T, strict=True))
 
     def source(self) -> dict[str, Any]:

@@ -17,13 +17,12 @@ import numpy as np
 from physgen.dataset.guard import MAX_CHUNK, MAX_JSON, refuse_constant
 from physgen.errors import DataError, UsageError, as_written
 from physgen.formats.bands import Stamp, stamp
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
 
-__all__ = ["ArrayInfo", "Table", "shortened"]
+__all__ = ["ArrayInfo", "Table"]
 
 MAX_ARRAYS = 2**14
-NAMED = 12
-"""Arrays that a message names."""
 BAND_BYTES = 2**23
 
 
@@ -169,11 +168,6 @@ class Table(abc.ABC):
     def __repr__(self) -> str:
         arrays = ", ".join(f"{k} {v.dtype}{list(v.shape)}" for k, v in self.arrays.items())
         return f"<{type(self).__name__}: {arrays or 'no arrays'}, in {self.path}>"
-
-
-def shortened(words: Sequence[str]) -> str:
-    """The first of many words, and the last."""
-    return ", ".join(words if len(words) <= NAMED else [*words[: NAMED - 1], "…", words[-1]])
 
 
 def reopened(kind: type[Table], path: Path, known: Stamp) -> Table:

@@ -21,6 +21,7 @@ from physgen.formats import Progress
 from physgen.formats.bands import Bands
 from physgen.formats.tables.base import BAND_BYTES, Table, column, columns_of, extra, json_text
 from physgen.formats.tables.exportable import Exportable
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
 
 __all__ = ["RootTable", "write"]
@@ -52,7 +53,7 @@ class RootTable(Table):
             if kind in TREES + NTUPLES
         }
         if not self.trees:
-            raise DataError(f"no TTree or RNTuple; it has {', '.join(kinds) or 'nothing'}"[:200])
+            raise DataError(f"no TTree or RNTuple; it has {shortened(list(kinds)) or 'nothing'}")
         for name, tree in reversed(self.trees.items()):
             for branch in tree.keys(recursive=True, full_paths=True):
                 self.look(name, branch, f"{name}/" if len(self.trees) > 1 else "")

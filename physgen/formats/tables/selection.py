@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from physgen.errors import DataError, UsageError
-from physgen.formats.tables.base import Table, shortened
+from physgen.formats.tables.base import Table
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
 
 __all__ = ["Selection", "words_of"]
