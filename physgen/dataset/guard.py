@@ -71,9 +71,14 @@ def container(path: Path) -> Literal["HDF5", "JSON", "zip", "safetensors", "othe
         head = file.read(9)
     if head[:1] == b"{":
         return "JSON"
-    if head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
-        return "safetensors"  # the length of a JSON header, and that
+    if is_safetensors(head, path.stat().st_size):
+        return "safetensors"
     return "zip" if zipfile.is_zipfile(path) else "other"
+
+
+def is_safetensors(head: bytes, size: int) -> bool:
+    """Whether a file of a size begins with the length of a JSON header, and that."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
 
 
 def what_is(path: Path) -> str:

@@ -15,15 +15,10 @@ from torch import Tensor
 
 from physgen.errors import UsageError
 
-__all__ = ["is_safetensors", "safetensors_bytes", "safetensors_content"]
+__all__ = ["safetensors_bytes", "safetensors_content"]
 
 TEXT, SHA256 = "physgen", "content_sha256"
 """Of the metadata the only name (the package writes several in any order), and one in its JSON."""
-
-
-def is_safetensors(data: bytes) -> bool:
-    """Whether a file's content begins as such a file does: the length of its header, and that."""
-    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
 def safetensors_bytes(tensors: dict[str, Tensor], info: dict[str, Any], sha256: str) -> bytes:

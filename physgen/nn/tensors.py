@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from physgen.dataset import read_bytes, what_is, write_bytes
+from physgen.dataset.guard import is_safetensors
 from physgen.errors import DataError, as_written
-from physgen.nn.safetensors_file import is_safetensors, safetensors_bytes, safetensors_content
+from physgen.nn.safetensors_file import safetensors_bytes, safetensors_content
 from simulators.base import Array
 
 __all__ = [
@@ -83,7 +84,7 @@ def load_tensors(path: Path) -> tuple[Any, dict[str, Any]]:
     """
     data = read_bytes(path)
     with as_written(path, "not a physgen checkpoint"):
-        if is_safetensors(data):
+        if is_safetensors(data, len(data)):
             tensors, info, expected = safetensors_content(data)
             text = json.dumps(info)
         else:

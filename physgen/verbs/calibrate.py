@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from physgen import dataset
 from physgen.dataset import Dataset
 from physgen.errors import UsageError
 from physgen.priors import common_prior, laws_in_words
@@ -19,8 +18,8 @@ from physgen.verbs.arguments import (
     UseOptions,
     called,
 )
-from physgen.verbs.observed import mending, open_observed, with_valid_x
-from physgen.verbs.opening import name_of_simulator, of_another_simulator, open_source
+from physgen.verbs.observed import open_observed, validated_rows, with_valid_x
+from physgen.verbs.opening import name_of_simulator, open_source
 from physgen.verbs.products import Scores
 from physgen.verbs.running import (
     headed,
@@ -120,11 +119,9 @@ def calibrate(
     theirs = found.meta.law.prior if found.meta else source.law.prior
     common = common_prior(source.law.prior, theirs, prior)
     law = replace(source.law, prior=theirs)
-    first, *_ = (rows or slice(None)).indices(len(held_out))
     if drop_invalid:
         found = with_valid_x(found, law, held_out.name)
-    with of_another_simulator(held_out, law):
-        found = dataset.validated(found, law, held_out.name, first, mending(law))
+    found = validated_rows(found, held_out, law, rows)
     name = getattr(target, "name", None) or source.path.name
     with judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress:
         measured = calibration(

@@ -24,8 +24,8 @@ from physgen.verbs.arguments import (
     Values,
     called,
 )
-from physgen.verbs.observed import mending, open_observed, with_valid_x
-from physgen.verbs.opening import of_another_simulator, open_source
+from physgen.verbs.observed import open_observed, validated_rows, with_valid_x
+from physgen.verbs.opening import open_source
 from physgen.verbs.running import (
     headed,
     on_files,
@@ -158,9 +158,7 @@ def infer(
     first, *_ = (rows or slice(None)).indices(len(data))
     if drop_invalid:
         found = with_valid_x(found, source.law, data.name)
-    mend = mending(source.law, iid)
-    with of_another_simulator(data, source.law):
-        x = dataset.validated(Rows(found.x), source.law, data.name, first, mend).x
+    x = validated_rows(Rows(found.x), data, source.law, rows, drops=iid).x
     strange = list(unlike(source, x, first))
     start = time.monotonic()
     where = headed(out, "inference")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from physgen.formats.tables import Table
     from simulators.base import Array
 
-__all__ = ["ObservedTable", "mending", "open_observed", "with_valid_x"]
+__all__ = ["ObservedTable", "open_observed", "validated_rows", "with_valid_x"]
 
 
 def open_observed(observed: ObservedLike, law: Law | None = None) -> Dataset:
@@ -71,7 +71,32 @@ def with_valid_x(found: Rows, law: Law, where: str) -> Rows:
     return found[good]
 
 
-def mending(law: Law, drops: bool = True) -> str:
+def validated_rows(
+    found: Rows, data: Dataset, law: Law, rows: slice | None, drops: bool = True
+) -> Rows:
+    """Rows that were read of some data, in the types of a law that they must follow.
+
+    Args:
+        found: the rows.
+        data: what they are of.
+        law: what they are to follow.
+        rows: which of the data they are.
+        drops: whether those that do not may be left out, for the message.
+
+    Raises:
+        DataError: one that does not; the message names both simulators where they are two.
+    """
+    first, *_ = (rows or slice(None)).indices(len(data))
+    try:
+        return dataset.validated(found, law, data.name, first, mending(law, drops))
+    except DataError as error:
+        theirs = data.meta.law.simulator if data.meta else law.simulator
+        if theirs == law.simulator:
+            raise
+        raise DataError(f"{error}; it is of {theirs}, and the model of {law.simulator}") from error
+
+
+def mending(law: Law, drops: bool) -> str:
     """What to do about rows of observations that cannot be, for the end of a message.
 
     Args:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from physgen import dataset
 from physgen.dataset import Dataset, Rows
 from physgen.errors import DataError, UsageError
-from physgen.law import Law
 from physgen.registry import name_of
 from physgen.runtime.kinds import as_json_data
 from physgen.runtime.progress import log
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = [
     "load",
     "name_of_simulator",
-    "of_another_simulator",
     "open_data",
     "open_source",
     "open_surrogate",
@@ -239,22 +236,6 @@ def open_source(
         )
     data = Dataset(model)
     return Source(name, data.law, data.origin(), data=data)
-
-
-@contextmanager
-def of_another_simulator(data: Dataset, law: Law) -> Iterator[None]:
-    """Name the simulators in what is said of data, if they are not of the law's.
-
-    Raises:
-        DataError: data that do not fit, of another simulator.
-    """
-    theirs = data.meta.law.simulator if data.meta else law.simulator
-    try:
-        yield
-    except DataError as error:
-        if theirs == law.simulator:
-            raise
-        raise DataError(f"{error}; it is of {theirs}, and the model of {law.simulator}") from error
 
 
 def given_type(model: object) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from physgen import dataset
 from physgen.dataset import Dataset
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import (
@@ -17,10 +16,9 @@ from physgen.verbs.arguments import (
     UseOptions,
     called,
 )
-from physgen.verbs.observed import mending
+from physgen.verbs.observed import validated_rows
 from physgen.verbs.opening import (
     name_of_simulator,
-    of_another_simulator,
     open_surrogate,
     origin_of,
 )
@@ -91,10 +89,7 @@ def validate(
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
     found = source.read(rows, whole=True)
-    first, *_ = (rows or slice(None)).indices(len(source))
-    with of_another_simulator(source, model.law):
-        how = mending(model.law, drops=False)
-        found = dataset.validated(found, model.law, str(source.where), first, how)
+    found = validated_rows(found, source, model.law, rows, drops=False)
     truth = model.law.build_if_known(name_of_simulator(simulator))
     if truth is None and ":" in model.law.simulator:
         name = model.law.simulator.replace("__main__:", "package.module:")
