@@ -28,7 +28,7 @@ from simulators.base import SUPPORTS, Array, Support
 from simulators.parameter import Parameter
 from simulators.prior import Prior
 
-__all__ = ["Described", "describe_rows", "described_by", "rows_in_order"]
+__all__ = ["Described", "describe_rows", "described_by", "names_of_columns", "rows_in_order"]
 
 MEND = "; --on-error skip leaves such rows out, and --missing takes NaN for missing components"
 DRAWN = "; give the prior that they were drawn from"
@@ -121,6 +121,23 @@ def described_by(meta: Meta, theta: Array, where: str) -> Described:
     known = {k: v for k, v in meta.source.items() if k == "theta"}
     source, said = (known, []) if known else followed(theta, prior, where)
     return Described(meta.law, theta, source, [f"law of {meta.law.simulator}, as it says", *said])
+
+
+def names_of_columns(
+    d: int, given: Sequence[str], own: Sequence[str], laws: Sequence[str], where: str
+) -> list[str]:
+    """Names of the d columns of θ: as given, their own, or those of the prior.
+
+    Raises:
+        UsageError: names of more or fewer columns.
+    """
+    found = list(given or own or laws) or [f"theta_{i}" for i in range(d)]
+    if len(found) != d or len(set(found)) != d:
+        raise UsageError(
+            f"{where}: theta has {d} columns; expected {d} different names, got "
+            f"{', '.join(found)}; give those of all columns, as in --names a,tau"
+        )
+    return found
 
 
 def prior_of_columns(

@@ -8,7 +8,6 @@ is ever in the memory as a whole.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,12 @@ from typing import Any, Literal
 import numpy as np
 
 from physgen.dataset import SCHEMA, Meta, Rows, Shard, file_digest
-from physgen.dataset.elsewhere import describe_rows, described_by, rows_in_order
+from physgen.dataset.elsewhere import (
+    describe_rows,
+    described_by,
+    names_of_columns,
+    rows_in_order,
+)
 from physgen.errors import DataError, UsageError
 from physgen.formats import Foreign
 from physgen.formats.tables import Table, open_table
@@ -95,7 +99,8 @@ def open_foreign(
     with theta_table(table, theta) as (source, wanted):
         columns = theta_in(source, wanted, known)
         found = columns.read().reshape(columns.rows, -1).astype(np.float64)
-        called = called_columns(columns, found.shape[1], words_of(names), known)
+        own = [] if found.shape[1] == len(known) == 1 else columns.plain_names
+        called = names_of_columns(found.shape[1], words_of(names), own, known, str(file))
     left = [n for n in table.arrays if source is not table or n not in columns.names]
     picked = x_in(table, x, left, len(found))
     if meta:
@@ -155,32 +160,6 @@ def theta_in(table: Table, wanted: str | None, laws: Sequence[str]) -> Selection
         f"{table.path}: expected to be told which are theta, as in --theta a,tau; it has "
         f"{table.contents}"
     )
-
-
-def called_columns(
-    theta: Selection, d: int, names: Sequence[str], laws: Sequence[str]
-) -> list[str]:
-    """Names of the d columns of θ: as given, as those of a table, or as the prior's.
-
-    Raises:
-        UsageError: names of more or fewer columns.
-    """
-    if names:
-        found = list(names)
-    elif len(theta.words) == d and not d == len(laws) == 1:
-        found = [re.sub(r"\W+", "_", n).strip("_") for n in theta]
-    elif laws and len(laws) != d:
-        raise UsageError(
-            f"{theta.table.path}: theta has {d} columns, and the prior {len(laws)} parameters: "
-            f"{', '.join(laws)}; give the names of all columns, as in --names a,tau"
-        )
-    else:
-        found = list(laws) or [f"theta_{i}" for i in range(d)]
-    if len(set(found)) != d or len(found) != d:
-        raise UsageError(
-            f"{theta.table.path}: expected {d} different names, got {', '.join(found)}"
-        )
-    return found
 
 
 def x_in(table: Table, wanted: str | None, left: Sequence[str], n: int) -> Selection:

@@ -10,7 +10,7 @@ import numpy as np
 
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Rows, Shard
-from physgen.dataset.elsewhere import describe_rows, rows_in_order
+from physgen.dataset.elsewhere import describe_rows, names_of_columns, rows_in_order
 from physgen.errors import UsageError
 from physgen.priors import asked_for
 from physgen.runtime.options import command_line
@@ -98,13 +98,9 @@ def named_columns(
         UsageError: names of more or fewer columns.
     """
     columns = dataset.as_columns(theta)
-    called = list(columns or laws)
     theta = np.stack([*columns.values()], axis=1) if columns else dataset.as_array(theta)
     theta = theta[:, None] if theta.ndim == 1 else theta
-    called = list(names) if names else called or [f"theta_{d}" for d in range(theta.shape[1])]
-    if theta.ndim != 2 or theta.shape[1] != len(called) or len(set(called)) != len(called):
-        raise UsageError(
-            f"theta: expected (n, {len(called)}) of {', '.join(called)}, got {theta.shape}; "
-            "give the names of all columns, as in names=['a', 'tau']"
-        )
+    if theta.ndim != 2:
+        raise UsageError(f"theta: expected (n, D), got {theta.shape}")
+    called = names_of_columns(theta.shape[1], names or (), [*columns], laws, "dataset_of")
     return theta.astype(np.float64), called

@@ -81,6 +81,13 @@ class Selection:
         return [name for name, _ in self._parts]
 
     @property
+    def plain_names(self) -> list[str]:
+        """A name for each column of what was picked, if each word is one column; else none."""
+        if math.prod(self.shape) != len(self.words):
+            return []
+        return [re.sub(r"\W+", "_", word).strip("_") for word in self.words]
+
+    @property
     def rows(self) -> int:
         """Number of rows."""
         return self.table.arrays[self.names[0]].shape[0]
