@@ -279,7 +279,7 @@ def small(support="reals"):
     return model.eval()
 
 
-@pytest.mark.parametrize("support", ["reals", "nonnegative"])
+@pytest.mark.parametrize("support", [pytest.param("reals", marks=pytest.mark.slow), "nonnegative"])
 def test_a_cvae_integrates_out_what_is_missing(support):
     """Against the integral of its own density over the missing component."""
     model = small(support)

@@ -220,6 +220,7 @@ def test_declared_sizes_follow_from_stored_bytes(tmp_path):
     refused(tmp_path / "a.npy", r"cannot be read as npy: .*its shape is \(-100,\)")
 
 
+@pytest.mark.slow
 def test_a_row_that_no_memory_holds_is_refused(tmp_path):
     huge = pa.array([None], pa.list_(pa.float64(), 2**30))
     pq.write_table(pa.table({"bomb": huge.slice(0, 0), "x": np.ones(0)}), tmp_path / "a.parquet")
