@@ -28,7 +28,7 @@ import numpy as np
 
 from simulators.base import Array, CannotRun, RowsFailed, Support
 
-__all__ = ["READERS", "Command"]
+__all__ = ["READERS", "Command", "sizes"]
 
 OWN = ("seed", "out")
 """Names in braces that are no parameters."""

@@ -74,10 +74,6 @@ def test_rows_of_a_file_are_taken_in_turn(name):
     assert np.unique(simulated(6, theta_from=path).x, axis=0).shape[0] == 6  # noise of its own
 
 
-class Frame(dict):
-    """What pandas has, as far as it matters."""
-
-
 def structured():
     made = np.zeros(3, dtype=[("theta2", "f8"), ("other", "i4"), ("theta1", "f4")])
     made["theta1"], made["theta2"] = THETA.T
@@ -87,7 +83,7 @@ def structured():
 MEMORY = {
     "array": lambda: THETA,
     "list": lambda: THETA.tolist(),
-    "columns": lambda: Frame(theta2=THETA[:, 1], theta1=list(THETA[:, 0]), w=np.ones(3)),
+    "columns": lambda: {"theta2": THETA[:, 1], "theta1": list(THETA[:, 0]), "w": np.ones(3)},
     "structured": structured,
     "dataset": lambda: Dataset(file("ours.h5")),
     "rows": lambda: Rows(np.zeros((3, 1)), THETA),
@@ -104,9 +100,11 @@ def test_rows_in_memory_are_those_of_a_file(kind):
 
 def test_tensors_and_frames_are_tables(tmp_path):
     torch, pandas = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    pyarrow = pytest.importorskip("pyarrow")
     for table in (
         torch.from_numpy(THETA),
         pandas.DataFrame({"theta2": THETA[:, 1], "theta1": THETA[:, 0]}),
+        pyarrow.table({"theta2": THETA[:, 1], "theta1": THETA[:, 0]}),
     ):
         np.testing.assert_array_equal(simulated(theta_from=table).theta, THETA)
 
@@ -130,7 +128,7 @@ def test_tables_that_are_not_theta_are_refused(table, error, reason):
 
 def test_other_options_of_a_posterior_are_not_of_a_table():
     for given in ({"row": 0}, {"widen": 2.0}, {"truncate": True}):
-        with pytest.raises(UsageError, match=f"{next(iter(given))}: is of a posterior"):
+        with pytest.raises(UsageError, match=f"{next(iter(given))}: is of the posterior"):
             simulated(theta_from=THETA, **given)
 
 
@@ -138,7 +136,7 @@ def test_what_is_fixed_has_its_value_in_a_table():
     table = {"theta1": THETA[:, 0], "theta2": np.full(3, 0.5)}
     made = simulated(theta_from=table, fix={"theta2": 0.5})
     np.testing.assert_array_equal(made.theta, THETA[:, :1])
-    with pytest.raises(DataError, match=r"theta2: expected 0.25, which is fixed, got 0.5"):
+    with pytest.raises(DataError, match=r"row 0: theta2: expected 0.25, as fixed, got 0.5"):
         simulated(theta_from=table, fix={"theta2": 0.25})
 
 
@@ -284,5 +282,5 @@ def test_samples_of_a_surrogate_follow_tables_too(surrogate):
     np.testing.assert_array_equal(more.theta, THETA[np.arange(5) % 3])
     with pytest.raises(DataError, match="row 1: theta is outside the prior"):
         physgen.sample(surrogate, theta_from=THETA * 2)
-    with pytest.raises(UsageError, match="row: is of a posterior"):
+    with pytest.raises(UsageError, match="row: is of the posterior"):
         physgen.sample(surrogate, theta_from=THETA, row=0)

@@ -1,17 +1,24 @@
 """Datasets on disk: rows (θ, x) and the law they follow, written whole and read guarded."""
 
-from physgen.dataset.dataset import Dataset, as_array
+from physgen.dataset.dataset import Dataset, as_array, as_columns
 from physgen.dataset.files import (
     file_digest,
     read_bytes,
     refuse_overwriting,
     write_bytes,
 )
-from physgen.dataset.guard import container, what_is
+from physgen.dataset.guard import container, schema_of, what_is
 from physgen.dataset.inspect import describe
 from physgen.dataset.job import Shard
 from physgen.dataset.joined import JoinedDataset
-from physgen.dataset.products import read_arrays, read_scores, sealed, write_arrays
+from physgen.dataset.products import (
+    is_posterior,
+    posterior_arrays,
+    read_arrays,
+    read_scores,
+    sealed,
+    write_arrays,
+)
 from physgen.dataset.proposal import GivenTheta, HeldTheta, Proposal, Where
 from physgen.dataset.reader import read
 from physgen.dataset.schema import (
@@ -42,18 +49,22 @@ __all__ = [
     "Where",
     "Written",
     "as_array",
+    "as_columns",
     "block_digest",
     "container",
     "describe",
     "file_digest",
     "gather",
+    "is_posterior",
     "joined",
+    "posterior_arrays",
     "provenance",
     "read",
     "read_arrays",
     "read_bytes",
     "read_scores",
     "refuse_overwriting",
+    "schema_of",
     "sealed",
     "validated",
     "what_is",

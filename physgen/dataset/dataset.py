@@ -24,7 +24,7 @@ from simulators.base import Array
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Dataset"]
+__all__ = ["Dataset", "as_array", "as_columns"]
 
 MARKED = 1000
 """Rows by which data are known again, whether they lie in a file or in memory."""
@@ -290,6 +290,22 @@ def in_memory(source: Any) -> Rows:
     theta = None if rows.theta is None else as_array(rows.theta)
     rows = replace(rows, x=as_array(rows.x), theta=theta)
     return validated(rows, rows.meta.law, "rows") if rows.meta else rows
+
+
+def as_columns(table: Any) -> dict[str, Array]:
+    """Columns (n, …) by name of a mapping, a table of pandas or pyarrow, or a structured array.
+
+    Of all else there are none.
+
+    Raises:
+        DataError: they are no numbers.
+    """
+    if isinstance(table, Mapping):
+        names = list(table)
+    else:
+        fields = getattr(getattr(table, "dtype", None), "names", None) or ()
+        names = list(getattr(table, "column_names", getattr(table, "columns", fields)))
+    return {str(name): as_array(table[name]) for name in names}
 
 
 def as_array(values: Any) -> Array:

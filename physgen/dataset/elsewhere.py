@@ -9,7 +9,16 @@ from typing import Any, Literal
 import numpy as np
 
 from physgen.dataset.assumptions import float_type
-from physgen.dataset.schema import Failed, Meta, Rows, cast, faults, refuse
+from physgen.dataset.schema import (
+    Failed,
+    Meta,
+    Rows,
+    cast,
+    faults,
+    refuse,
+    require_fixed,
+    require_inside,
+)
 from physgen.dataset.theta import departures, proposed_correlation, proposed_law
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
@@ -22,6 +31,7 @@ from simulators.prior import Prior
 __all__ = ["Described", "describe_rows", "described_by", "rows_in_order"]
 
 MEND = "; --on-error skip leaves such rows out, and --missing takes NaN for missing components"
+DRAWN = "; give the prior that they were drawn from"
 NAMED = 3
 """Departures from a prior that a line tells."""
 
@@ -91,7 +101,7 @@ def describe_rows(
         simulator, found, x.shape[1:], kind, levels=levels,
         dtype=float_type(x) if kind in ("reals", "nonnegative") else "float32", **declared,
     )  # fmt: skip
-    require_inside(theta, found, where)
+    require_inside(theta, found, where, DRAWN)
     source, more = followed(theta, found, where)
     return Described(law, theta, source, [*said, *why, *more])
 
@@ -107,7 +117,7 @@ def described_by(meta: Meta, theta: Array, where: str) -> Described:
         raise DataError(
             f"{where}: expected theta of {', '.join(prior.names)}, got {theta.shape[1]} columns"
         )
-    require_inside(theta, prior, where)
+    require_inside(theta, prior, where, DRAWN)
     known = {k: v for k, v in meta.source.items() if k == "theta"}
     source, said = (known, []) if known else followed(theta, prior, where)
     return Described(meta.law, theta, source, [f"law of {meta.law.simulator}, as it says", *said])
@@ -157,31 +167,9 @@ def free_columns(theta: Array, names: Sequence[str], prior: Prior, where: str) -
     Raises:
         DataError: they are not.
     """
-    for d, name in enumerate(names):
-        if name in prior.fixed and (off := theta[:, d] != prior.fixed[name]).any():
-            row = int(np.argmax(off))
-            raise DataError(
-                f"{where}: row {row}: {name}: expected {prior.fixed[name]!r}, as fixed, got "
-                f"{float(theta[row, d])!r}"
-            )
-    return theta[:, [list(names).index(n) for n in prior.names]]
-
-
-def require_inside(theta: Array, prior: Prior, where: str) -> None:
-    """Refuse θ (n, D) outside of the prior.
-
-    Raises:
-        DataError: the first row, and the bounds.
-    """
-    if (outside := ~prior.contains(theta)).any():
-        row = int(np.argmax(outside))
-        d = int(np.argmax((theta[row] < prior.low) | (theta[row] > prior.high)))
-        name, p = prior.names[d], prior.parameters[d]
-        raise DataError(
-            f"{where}: row {row}: {name}: expected theta inside the prior, {p.low!r} to "
-            f"{p.high!r}, got {float(theta[row, d])!r} ({outside.sum()} of {len(theta)} rows); "
-            "give the prior that they were drawn from"
-        )
+    columns = dict(zip(names, theta.T, strict=True))
+    require_fixed(columns, prior.fixed, where)
+    return np.stack([columns[n] for n in prior.names], axis=1)
 
 
 def followed(theta: Array, prior: Prior, where: str) -> tuple[dict[str, Any], list[str]]:

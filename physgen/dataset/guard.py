@@ -23,6 +23,7 @@ import numpy as np
 
 from physgen.dataset.files import NO_LOCKS, check_seal, require_file
 from physgen.errors import DataError
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "metadata",
     "opened",
     "read_chosen",
+    "schema_of",
     "what_is",
 ]
 
@@ -90,10 +92,16 @@ def what_is(path: Path) -> str:
             "safetensors": "tensors of a surrogate or a network",
         }
         return known.get(kind, f"something else{BRING_IN}")
-    with opened(path, checked=True) as file:
-        schema = str(attribute(file, "schema") or "")
-    name = schema.removeprefix("physgen/").partition("/")[0]
+    name = schema_of(path).removeprefix("physgen/").partition("/")[0]
     return {"1": "a dataset", "posterior": "a posterior"}.get(name, "a foreign HDF5 file")
+
+
+def schema_of(path: Path) -> str:
+    """What an HDF5 file says that it is, as in physgen/1; empty of all else."""
+    if container(path) != "HDF5":
+        return ""
+    with opened(path, checked=True) as file:
+        return str(attribute(file, "schema") or "")
 
 
 @contextmanager
@@ -244,7 +252,7 @@ def read_chosen(path: Path, choose: Callable[[Sequence[str]], str]) -> Array:
     with opened(path) as file:
         found = dataset(file, name := choose(list(file)))
         if found is None:
-            raise DataError(f"{path}: no {name}; it has {', '.join(file)[:200]}")
+            raise DataError(f"{path}: no {name}; it has {shortened(list(file))}")
         return loaded(found)
 
 

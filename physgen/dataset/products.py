@@ -29,15 +29,23 @@ from physgen.dataset.guard import (
     metadata,
     opened,
     refuse_constant,
+    schema_of,
     what_is,
 )
 from physgen.dataset.image import label
 from physgen.dataset.job import created_now
 from physgen.dataset.schema import block_digest, content_digest, dumps, numeric
-from physgen.errors import DataError, as_written
+from physgen.errors import DataError, UsageError, as_written
 from simulators.base import Array
 
-__all__ = ["read_arrays", "read_scores", "sealed", "write_arrays"]
+__all__ = [
+    "is_posterior",
+    "posterior_arrays",
+    "read_arrays",
+    "read_scores",
+    "sealed",
+    "write_arrays",
+]
 
 MAX_SCORES = 2**26  # bytes
 SEAL = "content_sha256"
@@ -99,6 +107,27 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Array], dict[str
             )
         values = {name: loaded(data) for name, data in arrays(file, "/").items()}
         return values, metadata(file)[1]
+
+
+def is_posterior(product: Any) -> bool:
+    """Whether a product is what infer returned or wrote."""
+    if isinstance(product, str | Path):
+        return schema_of(Path(product)).startswith("physgen/posterior/")
+    return hasattr(product, "arrays") and hasattr(product, "about")
+
+
+def posterior_arrays(posterior: Any) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays (…) of a posterior, in memory or in its file, and its metadata.
+
+    Raises:
+        DataError: a file that is damaged, or no posterior.
+        UsageError: something else.
+    """
+    if isinstance(posterior, str | Path):
+        return read_arrays(posterior, "posterior")
+    if not is_posterior(posterior):
+        raise UsageError(f"expected a posterior or its file, got {type(posterior).__name__}")
+    return dict(posterior.arrays), dict(posterior.about)
 
 
 def sealed(data: Mapping[str, Any]) -> dict[str, Any]:

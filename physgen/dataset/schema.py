@@ -36,6 +36,7 @@ import physgen
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from simulators.base import Array
+from simulators.prior import Prior
 
 __all__ = ["SCHEMA", "Failed", "Meta", "Rows", "provenance", "validated"]
 
@@ -327,7 +328,7 @@ def refuse(
         if not bad.any():
             continue
         i = int(np.argmax(bad))
-        detail = outside(rows.theta, i, law) if law else ""
+        detail = outside(rows.theta[i], law.prior) if law and rows.theta is not None else ""
         raise kind(
             f"{where}: row {first + i}: {fault}{detail} ({bad.sum()} of {len(rows)} rows){mend}"
         )
@@ -361,13 +362,40 @@ def per_row(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(good.all(axis=tuple(range(1, good.ndim))))
 
 
-def outside(theta: Array | None, row: int, law: Law) -> str:
-    """The components of one θ, row of (n, D), that are outside the prior, with the bounds."""
-    if theta is None:
-        return ""
+def require_inside(theta: Array, prior: Prior, where: str, mend: str = "") -> None:
+    """Refuse θ (n, D) outside of the prior.
+
+    Raises:
+        DataError: the first row, and the bounds.
+    """
+    if not (inside := prior.contains(theta)).all():
+        row = int(np.argmin(inside))
+        raise DataError(
+            f"{where}: row {row}: theta is outside the prior{outside(theta[row], prior)} "
+            f"({(~inside).sum()} of {len(theta)} rows){mend}"
+        )
+
+
+def require_fixed(columns: Mapping[str, Array], fixed: Mapping[str, float], where: str) -> None:
+    """Refuse columns of θ, (n,) each, that are not what is fixed.
+
+    Raises:
+        DataError: the first row that is not.
+    """
+    for name, values in columns.items():
+        if name in fixed and (off := values != fixed[name]).any():
+            row = int(np.argmax(off))
+            raise DataError(
+                f"{where}: row {row}: {name}: expected {fixed[name]!r}, as fixed, got "
+                f"{float(values[row])!r}"
+            )
+
+
+def outside(theta: Array, prior: Prior) -> str:
+    """The components of one θ (D,) that are outside the prior, with the bounds."""
     return "".join(
         f", {p.name}={value!r} not in [{p.low!r}, {p.high!r}]"
-        for p, value in zip(law.prior.parameters, theta[row].tolist(), strict=True)
+        for p, value in zip(prior.parameters, theta.tolist(), strict=True)
         if not p.low <= value <= p.high
     )
 

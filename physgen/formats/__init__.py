@@ -3,10 +3,11 @@
 A format that can be read offers ``open_foreign(file, /, *, …)``, with options of its own, which
 gives a :class:`Foreign`: the law of its rows, and a function that makes any shard of them, so that
 the house's writer does the rest. One that can be written offers ``write(data, out, force=…,
-progress=…)``, and options of its own that the verb knows; it returns a number of rows, or a line.
-With ``takes_trained`` its data are a surrogate or a network, opened. Other packages add formats by
-entry points of the group ``physgen.formats``, each a module or an object with one of the two or
-both. Nothing of a format is imported before it is asked for by name.
+progress=…)``, and options of its own that the verb knows; it returns a number of rows, or a line,
+and leaves nothing where it raises. With ``takes_trained`` its data are a surrogate or a network,
+opened. Other packages add formats by entry points of the group ``physgen.formats``, each a module
+or an object with one of the two or both. Nothing of a format is imported before it is asked for by
+name.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.registry import find, targets
 
-__all__ = ["EXPORTS", "IMPORTS", "Foreign", "offers", "room"]
+__all__ = ["EXPORTS", "IMPORTS", "Foreign", "Progress", "offers", "room"]
 
 IMPORTS, EXPORTS = "open_foreign", "write"
 """What a format offers that can be read, and one that can be written."""
+
+Progress = Callable[[float], None]
+"""What a writer calls with the part that is done, 0 to 1; it may raise to stop."""
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,12 @@ from physgen.dataset.elsewhere import describe_rows, described_by, rows_in_order
 from physgen.errors import DataError, UsageError
 from physgen.formats import Foreign
 from physgen.formats.tables import Table, open_table
-from physgen.formats.tables.selection import Selection, contents_of, shortened, words_of
+from physgen.formats.tables.selection import Selection, words_of
 from physgen.law import Law
 from physgen.priors import asked_for
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
+from simulators.command import sizes
 from simulators.prior import Prior
 
 __all__ = ["open_foreign"]
@@ -47,7 +49,7 @@ def open_foreign(
     fix: Mapping[str, float] | None = None,
     correlation: Mapping[str, float] | None = None,
     support: str | None = None,
-    x_shape: str | None = None,
+    x_shape: str | int | tuple[int, ...] | None = None,
     missing: bool = False,
     simulator: str = "arrays",
     on_error: Literal["stop", "skip"] = "stop",
@@ -99,7 +101,7 @@ def open_foreign(
     if meta:
         about = described_by(meta, found, str(file))
     else:
-        shape = tuple(whole_numbers(x_shape)) or picked.shape
+        shape = sizes(x_shape) if x_shape else picked.shape
         head = shaped(picked.read(0, min(LOOK, len(found))), shape, file)
         about = describe_rows(
             found, called, head, prior=laws, correlation=correlation, support=support,
@@ -123,18 +125,6 @@ def meta_in(table: Table) -> Meta | None:
         DataError: it is not what it must be.
     """
     return Meta.from_json(table.about) if table.about.get("schema") == SCHEMA else None
-
-
-def whole_numbers(x_shape: str | None) -> list[int]:
-    """Sizes between commas.
-
-    Raises:
-        UsageError: no numbers.
-    """
-    try:
-        return [int(word) for word in words_of(x_shape)]
-    except ValueError as error:
-        raise UsageError(f"x_shape: expected sizes, as in 16,16, got {x_shape!r}") from error
 
 
 @contextmanager
@@ -163,7 +153,7 @@ def theta_in(table: Table, wanted: str | None, laws: Sequence[str]) -> Selection
         return Selection(table, tuple(alone))
     raise UsageError(
         f"{table.path}: expected to be told which are theta, as in --theta a,tau; it has "
-        f"{contents_of(table)}"
+        f"{table.contents}"
     )
 
 
@@ -213,7 +203,7 @@ def x_in(table: Table, wanted: str | None, left: Sequence[str], n: int) -> Selec
         if not long or (len(long) > 1 and not columns):
             raise UsageError(
                 f"{table.path}: expected to be told which is x, of {n} rows, as in --x spectrum "
-                f"or --x 'f_*'; it has {contents_of(table)}"
+                f"or --x 'f_*'; it has {table.contents}"
             )
         found = Selection(table, tuple(long))
     if found.rows != n:

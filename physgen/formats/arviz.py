@@ -10,7 +10,7 @@ write. https://python.arviz.org/en/stable/schema/schema.html
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import numpy as np
 
 import physgen
 from physgen import dataset
-from physgen.errors import DataError, UsageError
+from physgen.errors import DataError
+from physgen.formats import Progress
 from simulators.base import Array
 
 __all__ = ["write"]
@@ -30,7 +31,7 @@ def write(
     out: Path,
     *,
     force: bool = False,
-    progress: Callable[[float], None] = lambda done: None,
+    progress: Progress = lambda done: None,
 ) -> int:
     """Write a posterior as netCDF-4.
 
@@ -49,10 +50,7 @@ def write(
         UsageError: an output that exists.
     """
     dataset.refuse_overwriting(out, force)
-    if isinstance(data, str | Path):
-        arrays, about = dataset.read_arrays(data, "posterior")
-    else:
-        arrays, about = arrays_of_object(data)
+    arrays, about = dataset.posterior_arrays(data)
     theta, chains = arrays["theta"], int(about.get("chains", 1))
     if theta.ndim != 3 or theta.shape[1] % chains or len(about["parameters"]) != theta.shape[2]:
         raise DataError(f"{data}: expected theta (observations, samples, parameters)")
@@ -76,18 +74,6 @@ def write(
     progress(1)
     dataset.write_bytes(out, buffer.getvalue(), sidecar=False)
     return len(theta)
-
-
-def arrays_of_object(posterior: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    """What a posterior in memory would write to its file: theta (n, k, D) and so on.
-
-    Raises:
-        UsageError: something else.
-    """
-    try:
-        return dict(posterior.arrays), dict(posterior.about)
-    except AttributeError as error:
-        raise UsageError(f"export: arviz: expected a posterior, got {posterior!r}") from error
 
 
 def group(

@@ -44,7 +44,7 @@ from physgen.dataset import Blocks, Dataset, Rows, Shard, file_digest, refuse_ov
 from physgen.dataset.guard import dataset, loaded, opened
 from physgen.dataset.image import chunked, whole
 from physgen.errors import DataError, StorageError, UsageError
-from physgen.formats import Foreign
+from physgen.formats import Foreign, Progress
 from physgen.formats.bands import Bands, Stamp, stamp
 from physgen.formats.binning import read_binning, write_binning
 from physgen.law import Law
@@ -267,7 +267,7 @@ def write(
     *,
     binning: Path | None = None,
     force: bool = False,
-    progress: Callable[[float], None] = lambda done: None,
+    progress: Progress = lambda done: None,
 ) -> int:
     """Write a dataset of showers as a file of the CaloChallenge.
 

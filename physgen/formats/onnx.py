@@ -13,13 +13,13 @@ what torch draws from the same numbers (:mod:`physgen.surrogates.graph`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from physgen import dataset
 from physgen.errors import UsageError
+from physgen.formats import Progress
 
 __all__ = ["takes_trained", "write"]
 
@@ -31,7 +31,7 @@ def write(
     out: Path,
     *,
     force: bool = False,
-    progress: Callable[[float], None] = lambda done: None,
+    progress: Progress = lambda done: None,
 ) -> str:
     """Write a surrogate as an ONNX model.
 

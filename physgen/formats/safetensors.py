@@ -6,11 +6,11 @@ What is in it is told in :mod:`physgen.nn.safetensors_file`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from physgen import dataset
+from physgen.formats import Progress
 
 __all__ = ["takes_trained", "write"]
 
@@ -22,7 +22,7 @@ def write(
     out: Path,
     *,
     force: bool = False,
-    progress: Callable[[float], None] = lambda done: None,
+    progress: Progress = lambda done: None,
 ) -> str:
     """Write a surrogate, or a network of sbi, as safetensors.
 

@@ -36,6 +36,7 @@ __all__ = [
     "has_text",
     "members",
     "parsed",
+    "shortened",
     "spelt",
     "taken",
     "taken_rows",
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 MOST_SHOWN = 60
+NAMED = 12
+"""Words that a message tells, at most."""
 SEQUENCES = (tuple, list, Sequence)
 MAPPINGS = (dict, Mapping)
 
@@ -58,6 +61,11 @@ def excerpt(value: object) -> str:
     """A value in one line of an error, cut short."""
     text = " ".join(repr(value).split())
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 10]} …"
+
+
+def shortened(words: Sequence[str]) -> str:
+    """The first of many words, and the last, for a message."""
+    return ", ".join(words if len(words) <= NAMED else [*words[: NAMED - 1], "…", words[-1]])
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:

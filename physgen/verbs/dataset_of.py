@@ -16,7 +16,7 @@ from physgen.priors import asked_for
 from physgen.runtime.options import command_line
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import PriorLike, Values
-from physgen.verbs.running import headed, on_files, plural, warn_of_failed
+from physgen.verbs.running import headed, make_dataset, on_files, plural
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -85,11 +85,7 @@ def dataset_of(
         rows = Rows(x[shard.start : shard.stop], about.theta[shard.start : shard.stop])
         return rows_in_order(rows, about.law, on_error, "x", shard.start)
 
-    if out is None:
-        made = Dataset(dataset.gather(len(x), meta, make))
-    else:
-        made = Dataset(dataset.write(out, len(x), meta, make, force=force).path)
-    warn_of_failed(out, made.failures)
+    made, _ = make_dataset(out, len(x), meta, make, "dataset_of", force=force)
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {simulator}"))
 
 
@@ -101,13 +97,9 @@ def named_columns(
     Raises:
         UsageError: names of more or fewer columns.
     """
-    fields = getattr(getattr(theta, "dtype", None), "names", None)
-    if fields or isinstance(theta, Mapping) or hasattr(theta, "columns"):
-        called = [str(n) for n in fields or theta]
-        theta = np.stack([dataset.as_array(theta[n]) for n in called], axis=1)
-    else:
-        called = list(laws)
-        theta = dataset.as_array(theta)
+    columns = dataset.as_columns(theta)
+    called = list(columns or laws)
+    theta = np.stack([*columns.values()], axis=1) if columns else dataset.as_array(theta)
     theta = theta[:, None] if theta.ndim == 1 else theta
     called = list(names) if names else called or [f"theta_{d}" for d in range(theta.shape[1])]
     if theta.ndim != 2 or theta.shape[1] != len(called) or len(set(called)) != len(called):

@@ -10,8 +10,7 @@ from physgen import dataset, formats
 from physgen.dataset import Dataset, Meta
 from physgen.priors import laws_in_words
 from physgen.runtime.options import build, command_line, options
-from physgen.runtime.progress import bar
-from physgen.verbs.running import headed, on_files, plural, warn_of_failed
+from physgen.verbs.running import headed, make_dataset, on_files, plural
 
 __all__ = ["import_"]
 
@@ -50,11 +49,5 @@ def import_(
     command = command_line("import", format, file, **told)
     meta = Meta(found.law, found.source, provenance=dataset.provenance(command))
     note = f"; {found.note}" if found.note else ""
-    with bar(found.rows, f"import {format}") as move:
-        if out is None:
-            made = Dataset(dataset.gather(found.rows, meta, found.make, progress=move))
-        else:
-            written = dataset.write(out, found.rows, meta, found.make, force=force, progress=move)
-            made = Dataset(written.path)
-    warn_of_failed(out, made.failures)
+    made, _ = make_dataset(out, found.rows, meta, found.make, f"import {format}", force=force)
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {file}{note}"))

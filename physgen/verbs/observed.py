@@ -20,11 +20,11 @@ import numpy as np
 
 from physgen import dataset
 from physgen.dataset import Dataset, Rows, as_array
-from physgen.dataset.guard import attribute, opened
 from physgen.dataset.reader import interval
 from physgen.dataset.schema import cast, faults
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.runtime.kinds import shortened
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import ObservedLike
 
@@ -48,7 +48,8 @@ def open_observed(observed: ObservedLike, law: Law | None = None) -> Dataset:
     """
     if isinstance(observed, str | Path):
         path, name = file_and_name(Path(observed))
-        return Dataset(path) if not name and is_dataset(path) else ObservedTable(path, name, law)
+        ours = not name and dataset.schema_of(path).startswith("physgen/")
+        return Dataset(path) if ours else ObservedTable(path, name, law)
     data = Dataset(observed if isinstance(observed, Dataset | Rows) else Rows(as_array(observed)))
     if law is None or data.path or data.meta:
         return data
@@ -93,14 +94,6 @@ def file_and_name(path: Path) -> tuple[Path, str]:
         more, _, name = name.partition(":")
         file = f"{file}:{more}"
     return (Path(file), name) if name else (path, "")
-
-
-def is_dataset(path: Path) -> bool:
-    """Whether a file is one of physgen's own."""
-    if dataset.container(path) != "HDF5":
-        return False
-    with opened(path, checked=True) as file:
-        return str(attribute(file, "schema")).startswith("physgen/")
 
 
 def layout(shape: tuple[int, ...], x_shape: tuple[int, ...]) -> str:
@@ -287,8 +280,6 @@ def place_of_x(table: Table, named: str, law: Law | None, where: str) -> Place:
 
 def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
     """The array or the columns that are x where none is named."""
-    from physgen.formats.tables.selection import contents_of
-
     arrays = table.arrays
     known = () if law is None else law.prior.names
     if "x" in arrays and (law is None or law.size == 1 or len(arrays["x"].shape) > 1):
@@ -306,7 +297,7 @@ def found_x(table: Table, law: Law | None, where: str) -> tuple[str, ...]:
     if "x" in fit:
         return ("x",)
     refused = [f"{name}: {why}" for name, why in table.refused.items()]
-    has = "; ".join([contents_of(table) or "no array of numbers", *refused[:3]])
+    has = "; ".join([table.contents, *refused[:3]])
     wanted = "expected one array" if law is None else expected(law.x_shape)
     if law is not None and len(law.x_shape) == 1:
         wanted += f", or {law.size} columns"
@@ -330,6 +321,4 @@ def theta_beside(table: Table, law: Law | None, rows: int) -> tuple[str, ...]:
 
 def names_in_words(names: Sequence[str]) -> str:
     """An array, or columns."""
-    from physgen.formats.tables.selection import shortened
-
     return names[0] if len(names) == 1 else f"the columns {shortened(names)}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from physgen import dataset
 from physgen.dataset import Dataset, Rows
-from physgen.errors import DataError, UsageError, as_written
+from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.registry import name_of
 from physgen.runtime.kinds import as_json_data
@@ -19,7 +19,6 @@ from physgen.verbs.arguments import (
     DatasetsLike,
     FamilyLike,
     ModelLike,
-    PosteriorLike,
     SimulatorLike,
     SurrogateLike,
     Values,
@@ -31,20 +30,15 @@ if TYPE_CHECKING:
     from physgen.posterior.methods import Source
     from physgen.sbi.networks import Network
     from physgen.surrogates.base import Surrogate
-    from simulators.base import Array
-    from simulators.prior import Prior
 
 __all__ = [
-    "PosteriorDraws",
     "load",
     "name_of_simulator",
     "of_another_simulator",
     "open_data",
-    "open_draws",
     "open_source",
     "open_surrogate",
     "origin_of",
-    "proposal_draws",
     "remember_file",
     "save",
 ]
@@ -90,7 +84,7 @@ def load(
 
 def load_rows(path: Path) -> tuple[Any, dict[str, Any]]:
     """A posterior or a dataset, and what its file says of itself."""
-    if dataset.what_is(path) != "a posterior":
+    if not dataset.is_posterior(path):
         data = Dataset(path)
         return data, data.meta.to_json() if data.meta else {}
     from physgen.posterior.inferred import InferredPosterior
@@ -332,104 +326,3 @@ def name_of_simulator(simulator: SimulatorLike | None) -> str | None:
     if simulator is None or isinstance(simulator, str):
         return simulator
     return name_of("simulators", simulator if isinstance(simulator, type) else type(simulator))
-
-
-@dataclass(frozen=True)
-class PosteriorDraws:
-    """Draws of a posterior, and where they come from.
-
-    Attributes:
-        theta: draws, the observation first, (n, k, D).
-        law: what the posterior follows; its prior is that of the posterior.
-        origin: path, sha256 and row of the posterior, JSON data.
-        row: the row of the observed file that they are of; None of several, mixed.
-    """
-
-    theta: Array
-    law: Law
-    origin: dict[str, Any]
-    row: int | None
-
-    @property
-    def name(self) -> str:
-        """Their file, or a stand-in for it."""
-        return self.origin["path"] or "(in memory)"
-
-    def proposal(self, prior: Prior, widen: float = 1.0) -> dataset.Proposal:
-        """The law of θ that they are, inside a prior of the same parameters.
-
-        Raises:
-            UsageError: other parameters, or draws that the prior does not hold.
-        """
-        ours, theirs = prior.names, self.law.prior.names
-        if ours != theirs:
-            raise UsageError(
-                f"theta_from: expected a posterior of {', '.join(ours)}, got one of "
-                f"{', '.join(theirs)}"
-            )
-        return dataset.Proposal(prior, self.theta, widen)
-
-    def source(self, **how: float) -> dict[str, Any]:
-        """What a dataset says of θ that follow them: in words, and where they come from."""
-        of = "" if self.row is None else f" given row {self.row}"
-        words = [f"draws of a posterior{of}, {self.name}"]
-        words += [f"{name} {value:g} times" for name, value in how.items() if value != 1]
-        return {"follow": ", ".join(words), "posterior": self.origin, **how}
-
-
-def open_draws(posterior: PosteriorLike, row: int | None = None) -> PosteriorDraws:
-    """Draws of a posterior, in memory or in its file.
-
-    Args:
-        posterior: as infer returned or wrote it.
-        row: row of the observed file whose posterior to take, as the page of the posterior
-            numbers them; all of them if None.
-
-    Raises:
-        DataError: a file that is damaged, or no posterior.
-        UsageError: no such row.
-    """
-    if isinstance(posterior, str | Path):
-        path: Path | None = Path(posterior)
-        arrays, about = dataset.read_arrays(posterior, "posterior")
-    elif hasattr(posterior, "arrays"):
-        path, arrays, about = posterior.path, dict(posterior.arrays), dict(posterior.about)
-    else:
-        raise UsageError(f"expected a posterior or its file, got {type(posterior).__name__}")
-    sha256 = dataset.file_digest(path) if path else dataset.block_digest(arrays)
-    with as_written(path or "posterior"):
-        law, first = Law.from_json(about["law"]), int(about.get("first_row", 0))
-        theta = arrays["theta"]
-        n, _, _ = theta.shape
-    last = first + n - 1
-    if row is not None and not first <= row <= last:
-        raise UsageError(
-            f"row: {path or 'the posterior'} is of rows {first} to {last} of what was observed, "
-            f"got {row}"
-        )
-    if row is None and n == 1:
-        row = first
-    some = theta if row is None else theta[row - first : row - first + 1]
-    origin = {"path": path and str(path), "sha256": sha256, "row": row}
-    return PosteriorDraws(some, law, origin, row)
-
-
-def proposal_draws(
-    theta_from: PosteriorLike | None, row: int | None, **options: bool
-) -> PosteriorDraws | None:
-    """The draws that θ come from, if any.
-
-    Args:
-        theta_from: posterior, as for `open_draws`.
-        row: as there.
-        **options: whether others were given that are of such draws.
-
-    Raises:
-        UsageError: options of these without them.
-    """
-    if theta_from is not None:
-        return open_draws(theta_from, row)
-    for name, given in {"row": row is not None, **options}.items():
-        if given:
-            raise UsageError(f"{name}: is of the posterior that --theta-from names; add it")
-    return None

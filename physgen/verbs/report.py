@@ -21,8 +21,9 @@ from physgen.verbs.arguments import (
     ScoresLike,
     SimulatorLike,
 )
+from physgen.verbs.draws import open_draws
 from physgen.verbs.observed import open_observed
-from physgen.verbs.opening import name_of_simulator, open_draws
+from physgen.verbs.opening import name_of_simulator
 from physgen.verbs.pages import SCHEMAS, render, scores_in
 from physgen.verbs.products import Page
 from physgen.verbs.running import headed, on_files, path_of

@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from typing import Any, ParamSpec, TypeVar, Unpack, get_origin
 
 from physgen import dataset
+from physgen.dataset import Dataset, Meta, Rows, Shard
 from physgen.dataset.files import seal, storage
 from physgen.errors import StorageError, UsageError
 from physgen.runtime.interrupt import interruptible
@@ -25,6 +26,7 @@ from physgen.runtime.progress import bar, log
 __all__ = [
     "headed",
     "judging",
+    "make_dataset",
     "on_files",
     "path_of",
     "plural",
@@ -65,7 +67,7 @@ def on_files(
     """
 
     def decorated(verb: Callable[P, R]) -> Callable[P, R]:
-        signature = signature_of(verb, eval_str=True)
+        name, signature = verb.__name__.removesuffix("_"), signature_of(verb, eval_str=True)
         declared = {o.name: o for o in options(verb)}
         rest = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
         shared = [p for p in rest if get_origin(p.annotation) is Unpack]
@@ -73,25 +75,19 @@ def on_files(
         @functools.wraps(verb)
         def wrapped(*args: P.args, **given: P.kwargs) -> R:
             if rest == shared:
-                refuse_unknown(verb.__name__.removesuffix("_"), given, declared)
+                refuse_unknown(name, given, declared)
             try:
                 bound = signature.bind(*args, **given)
             except TypeError as error:
-                raise UsageError(f"{verb.__name__.removesuffix('_')}: {error}") from error
+                raise UsageError(f"{name}: {error}") from error
             values = bound.arguments
             for some in (values, *(values[p.name] for p in shared if p.name in values)):
-                for name in declared.keys() & some:
-                    written = name in (*outputs, *folders)
-                    some[name] = as_declared(declared[name], some[name], written)
+                for k in declared.keys() & some:
+                    some[k] = as_declared(declared[k], some[k], k in (*outputs, *folders))
             made = [values[k] for k in outputs if isinstance(values.get(k), Path)]
             into = [values[k] for k in folders if isinstance(values.get(k), Path)]
             used = [v for k, v in values.items() if k not in (*outputs, *folders)]
-            used += [v for some in used if isinstance(some, list | tuple) for v in some]
-            named = [v for some in used if isinstance(some, dict) for v in some.values()]
-            used += [as_file(v) for v in named]
-            known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
-            inputs = [path for path in known if isinstance(path, Path)]
-            refuse_outputs(made, into, inputs, beside)
+            refuse_outputs(made, into, files_in(used), beside)
             for path in made:
                 dataset.refuse_overwriting(path, force=resumes or values.get("force", False))
             return verb(*bound.args, **bound.kwargs)
@@ -167,6 +163,15 @@ def refuse_outputs(
                     f"{file}: is in the way of what is kept beside {path.name}, and not "
                     "physgen's; move it away, or choose another output"
                 )
+
+
+def files_in(arguments: Iterable[Any]) -> list[Path]:
+    """The files among arguments and what they list, and those of the objects among these."""
+    used = list(arguments)
+    used += [v for some in used if isinstance(some, list | tuple) for v in some]
+    used += [as_file(v) for some in used if isinstance(some, dict) for v in some.values()]
+    known = [v if isinstance(v, Path) else getattr(v, "path", None) for v in used]
+    return [path for path in known if isinstance(path, Path)]
 
 
 def as_file(value: Any) -> Any:
@@ -261,6 +266,37 @@ def record(
     if out:
         dataset.write_bytes(out, dumps(found).encode(), sidecar=False)
     return found
+
+
+def make_dataset(
+    out: Path | str | None,
+    n: int,
+    meta: Meta,
+    make: Callable[[Shard], Rows],
+    label: str,
+    *,
+    force: bool = False,
+    **how: Any,
+) -> tuple[Dataset, float]:
+    """A dataset in its file, or in memory if there is none, and the seconds that writing took.
+
+    Args:
+        out: file to write.
+        n: number of rows.
+        meta: what the file says of itself.
+        make: the rows of a shard.
+        label: a few words before the bar.
+        force: whether to overwrite the file if it exists.
+        **how: as for `dataset.gather`.
+    """
+    with bar(n, label) as move:
+        if out is None:
+            made, seconds = Dataset(dataset.gather(n, meta, make, progress=move, **how)), 0.0
+        else:
+            written = dataset.write(out, n, meta, make, force=force, progress=move, **how)
+            made, seconds = Dataset(written.path), written.seconds
+    warn_of_failed(out, made.failures)
+    return made, seconds
 
 
 def warn_of_failed(where: Path | str | None, failed: Mapping[str, Any]) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Rows, Shard
 from physgen.errors import UsageError
-from physgen.runtime.progress import bar
 from physgen.verbs.arguments import (
     DataLike,
     FamilyLike,
@@ -21,8 +20,9 @@ from physgen.verbs.arguments import (
     Values,
     called,
 )
-from physgen.verbs.opening import PosteriorDraws, open_surrogate, origin_of
-from physgen.verbs.running import headed, on_files, require, threaded
+from physgen.verbs.draws import PosteriorDraws
+from physgen.verbs.opening import open_surrogate, origin_of
+from physgen.verbs.running import headed, make_dataset, on_files, plural, require, threaded
 from physgen.verbs.where import ThetaTable, open_theta, rows_asked_for, theta_given
 from simulators.base import Array
 
@@ -91,13 +91,9 @@ def sample(
     source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
     meta = Meta(model.law, source | follow, seed, dataset.provenance(command))
     make = Draw(model, rows)
-    with bar(count, f"sample {model.name}") as move:
-        if out is None:
-            found = dataset.gather(count, meta, make, progress=move)
-            return Dataset(found, f"{count:,} rows of {model.name}")
-        written = dataset.write(out, count, meta, make, force=force, progress=move)
-    speed = f"{count / written.seconds:,.0f} a s"
-    return Dataset(written.path, headed(out, f"{count:,} rows of {model.name} at {speed}"))
+    made, seconds = make_dataset(out, count, meta, make, f"sample {model.name}", force=force)
+    speed = f" at {count / seconds:,.0f} a s" if out else ""
+    return Dataset(made, headed(out, f"{plural(count, 'row')} of {model.name}{speed}"))
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from physgen.priors import asked_for, correlated, laws_in_words
 from physgen.registry import BUILT_IN, find
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import command_line, kept_options
-from physgen.runtime.progress import bar, log
+from physgen.runtime.progress import log
 from physgen.verbs.arguments import PriorLike, SimulatorLike, ThetaLike, Values
-from physgen.verbs.opening import PosteriorDraws
-from physgen.verbs.running import on_files, require, warn_of_failed
+from physgen.verbs.draws import PosteriorDraws
+from physgen.verbs.running import headed, make_dataset, on_files, plural, require
 from physgen.verbs.where import open_theta, where_to_simulate
 
 __all__ = ["simulate"]
@@ -127,16 +127,9 @@ def simulate(
         return rehearsed(make, n, out)
     rows = shard_rows or declared.shard_rows(built)
     how: dict[str, Any] = {"shard_rows": rows, "workers": workers, "notes": notes}
-    with bar(n, f"simulate {name}") as move:
-        if out is None:
-            found = dataset.gather(n, meta, make, progress=move, **how)
-            made = Dataset(found, f"{len(found):,} rows of {name}")
-        else:
-            written = dataset.write(out, n, meta, make, force=force, progress=move, **how)
-            text = f"{out}: {written.rows:,} rows of {name} in {written.seconds:.1f} s"
-            made = Dataset(written.path, text)
-    warn_of_failed(out, made.failures)
-    return made
+    made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
+    took = f" in {seconds:.1f} s" if out else ""
+    return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {name}{took}"))
 
 
 def told_options(law: Law, given: Mapping[str, Any]) -> dict[str, Any]:

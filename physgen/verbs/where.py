@@ -11,14 +11,14 @@ import numpy as np
 
 from physgen import dataset
 from physgen.dataset import Dataset, GivenTheta, HeldTheta, Rows, Where
-from physgen.dataset.guard import attribute, opened
-from physgen.dataset.schema import outside
+from physgen.dataset.schema import require_fixed, require_inside
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.priors import truncated_prior
+from physgen.runtime.kinds import shortened
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import ThetaLike, Values
-from physgen.verbs.opening import PosteriorDraws, proposal_draws
+from physgen.verbs.draws import PosteriorDraws, open_draws
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -49,7 +49,7 @@ class ThetaTable:
             DataError: a file or values that cannot be read.
             UsageError: something else.
         """
-        if isinstance(table, str | Path) and schema_of(Path(table)) != dataset.SCHEMA:
+        if isinstance(table, str | Path) and dataset.schema_of(Path(table)) != dataset.SCHEMA:
             return cls.in_file(Path(table))
         columns = columns_in_memory(table)
         path = table if isinstance(table, str | Path) else getattr(table, "path", None)
@@ -89,12 +89,7 @@ class ThetaTable:
         theta = np.column_stack([columns[name] for name in names]).astype(float)
         if not len(theta):
             raise DataError(f"{self.name}: no rows; expected theta of at least one")
-        if not (inside := law.prior.contains(theta)).all():
-            row = int(np.argmin(inside))
-            raise DataError(
-                f"{self.name}: row {row}: theta is outside the prior"
-                f"{outside(theta, row, law)} ({(~inside).sum()} of {len(theta)} rows)"
-            )
+        require_inside(theta, law.prior, self.name)
         return theta
 
     def columns(self, names: Sequence[str], fixed: Values) -> dict[str, Array]:
@@ -111,11 +106,7 @@ class ThetaTable:
                 raise DataError(
                     f"{self.name}: {name}: expected one number a row, got {values.shape}"
                 )
-            if name in fixed and (values != fixed[name]).any():
-                raise DataError(
-                    f"{self.name}: {name}: expected {fixed[name]:g}, which is fixed, got "
-                    f"{values[values != fixed[name]][0]:g}"
-                )
+        require_fixed(flat, fixed, self.name)
         return {name: flat[name] for name in names}
 
     def whole(self, names: Sequence[str]) -> dict[str, Array]:
@@ -124,18 +115,15 @@ class ThetaTable:
         Raises:
             UsageError: there is none.
         """
-        one = "theta" if "theta" in self.shapes else next(iter(self.shapes), "")
-        shape = self.shapes.get(one, ())
-        if (one != "theta" and len(self.shapes) != 1) or shape[1:] not in (
-            (len(names),),
-            *([()] if len(names) == 1 and shape else []),
-        ):
-            has = ", ".join(f"{name} {self.shapes[name]}" for name in [*self.shapes][:12])
+        known = ["theta"] if "theta" in self.shapes else list(self.shapes)
+        shape = self.shapes[known[0]] if len(known) == 1 else ()
+        if shape[1:] != (len(names),) and not len(shape) == len(names) == 1:
+            has = shortened([f"{name} {shape}" for name, shape in self.shapes.items()])
             raise UsageError(
                 f"{self.name}: expected columns {', '.join(names)}, or an array theta (m, "
                 f"{len(names)}), got {has or 'no arrays'}"
             )
-        values = np.asarray(self.read([one])[one]).reshape(-1, len(names))
+        values = np.asarray(self.read(known)[known[0]]).reshape(-1, len(names))
         return dict(zip(names, values.T, strict=True))
 
     def source(self) -> dict[str, Any]:
@@ -154,25 +142,13 @@ def columns_in_memory(table: Any) -> dict[str, Array]:
         if data.meta is None:
             return {"theta": data.theta}
         return dict(zip(data.meta.law.prior.names, data.theta.T, strict=True))
-    keys = table.keys() if hasattr(table, "keys") else ()
-    names = getattr(getattr(table, "dtype", None), "names", None) or list(keys)
     try:
-        if names:
-            return {str(name): dataset.as_array(table[name]) for name in names}
-        return {"theta": dataset.as_array(table)}
+        return dataset.as_columns(table) or {"theta": dataset.as_array(table)}
     except DataError as error:
         raise UsageError(
             "theta_from: expected a posterior, a table of theta, or a file of these, got "
             f"{type(table).__name__}"
         ) from error
-
-
-def schema_of(path: Path) -> str:
-    """What kind of file of physgen's own an HDF5 file is; empty of all else."""
-    if dataset.container(path) != "HDF5":
-        return ""
-    with opened(path) as file:
-        return str(attribute(file, "schema") or "")
 
 
 def open_theta(
@@ -188,17 +164,15 @@ def open_theta(
     Raises:
         UsageError: options of a posterior without one.
     """
-    if isinstance(theta_from, str | Path):
-        drawn = schema_of(Path(theta_from)).startswith("physgen/posterior")
-    else:
-        drawn = hasattr(theta_from, "arrays") and hasattr(theta_from, "about")
-    if theta_from is None or drawn:
+    if dataset.is_posterior(theta_from):
         posterior: Any = theta_from
-        return proposal_draws(posterior, row, **options)
+        return open_draws(posterior, row)
+    none = theta_from is None
     for name, given in {"row": row is not None, **options}.items():
         if given:
-            raise UsageError(f"{name}: is of a posterior, and theta_from is none; leave it out")
-    return ThetaTable.of(theta_from)
+            mend = "add its file" if none else "this is none; leave it out"
+            raise UsageError(f"{name}: is of the posterior that --theta-from names; {mend}")
+    return None if none else ThetaTable.of(theta_from)
 
 
 def where_to_simulate(

@@ -3,7 +3,9 @@
 `open_table` looks at a file and says which arrays of numbers it has; its rows are read as they are
 asked for, so a file may be larger than the memory. A file is hostile until it is read: what would
 run code, follow a link, read another file or grow beyond what is stored is refused in one line. A
-module a format; those that physgen writes offer ``write`` (:mod:`physgen.formats`).
+module a format; those that physgen writes offer ``write(data, out, *, force, progress)``: of a
+dataset or a posterior, in memory or a file, which returns the number of rows, and raises
+`UsageError` for an output that exists, for what has no rows and for two columns of one name.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import numpy as np
 from physgen.dataset.guard import MAX_CHUNK, MAX_JSON, refuse_constant
 from physgen.errors import DataError, UsageError, as_written
 from physgen.formats.bands import Stamp, stamp
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
 
 __all__ = ["ArrayInfo", "Table"]
@@ -115,9 +116,7 @@ class Table(abc.ABC):
             return
         if name in self.refused:
             raise DataError(f"{self.path}: {name}: {self.refused[name]}")
-        known = list(self.arrays)
-        shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if known[12:] else "")
-        raise UsageError(f"{self.path}: no array {name!r}; it has {shown or 'none of numbers'}")
+        raise UsageError(f"{self.path}: no array {name!r}; it has {self.contents}")
 
     def plain(self, name: str, values: Array, start: int, stop: int) -> Array:
         """Values (n, …) in native byte order, held to what was said of them."""
@@ -143,6 +142,12 @@ class Table(abc.ABC):
             self.refused[name] = reason
         else:
             self.arrays[name] = info
+
+    @property
+    def contents(self) -> str:
+        """Its arrays and their shapes, in words."""
+        found = [f"{name} {info.shape}" for name, info in self.arrays.items()]
+        return shortened(found) or "no array of numbers"
 
     def close(self) -> None:
         """Let go of the file."""

@@ -18,20 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from physgen.dataset import SCHEMA, Blocks, Dataset, Rows, read_arrays
-from physgen.dataset.guard import attribute, opened
+from physgen.dataset import SCHEMA, Blocks, Dataset, Rows, is_posterior, posterior_arrays
 from physgen.errors import DataError, UsageError
+from physgen.formats import Progress
 from physgen.formats.tables.base import ArrayInfo
 from physgen.law import Law
 from simulators.base import Array
 
-__all__ = ["Exportable", "Progress"]
+__all__ = ["Exportable"]
 
 BLOCK_BYTES = 2**24
 SAMPLE_BYTES = 2**18
 POSTERIOR = "physgen/posterior/1"
 DRAWS = ("theta", "log_prob", "log_weights", "weights")  # of each draw, in a posterior
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -62,12 +61,8 @@ class Exportable:
             DataError: a file that is damaged.
             UsageError: something else.
         """
-        if isinstance(data, str | Path):
-            with opened(Path(data)) as file:
-                if attribute(file, "schema") == POSTERIOR:
-                    return of_posterior(*read_arrays(data, "posterior"))
-        elif hasattr(data, "arrays") and hasattr(data, "about"):
-            return of_posterior(data.arrays, data.about)
+        if is_posterior(data):
+            return of_posterior(*posterior_arrays(data))
         if isinstance(data, str | Path | Dataset | Rows):
             return of_dataset(Dataset(data))
         raise UsageError(f"expected a dataset or a posterior, got {type(data).__name__}")
@@ -127,6 +122,11 @@ class Exportable:
         if name == "theta":
             return list(self.names)
         return [f"{name}_{k}" for k in range(math.prod(shape))] if shape else [name]
+
+    @property
+    def none(self) -> dict[str, Array]:
+        """The arrays of no row, (0, …)."""
+        return {name: np.empty((0, *i.shape[1:]), i.dtype) for name, i in self.arrays.items()}
 
     def split(self, block: Mapping[str, Array]) -> dict[str, Array]:
         """The arrays of a block, (n, …), θ as columns (n,) of its own names."""

@@ -15,8 +15,9 @@ from scipy.io import netcdf_file
 from physgen.dataset import refuse_overwriting
 from physgen.dataset.image import chunked, whole
 from physgen.errors import DataError
+from physgen.formats import Progress
 from physgen.formats.tables.base import ArrayInfo, Table, json_text
-from physgen.formats.tables.exportable import Exportable, Progress
+from physgen.formats.tables.exportable import Exportable
 from physgen.formats.tables.hdf5 import PART_BYTES, part_name
 from physgen.formats.tables.packing import CF, Packing
 from simulators.base import Array
@@ -94,19 +95,7 @@ def write(
     theta has the dimensions (row, parameter), x (row, x_0, …); the names of the parameters are the
     coordinate ``parameter``, and the law is the attribute ``physgen``, as JSON.
 
-    Args:
-        data: dataset or posterior, in memory or a file.
-        out: file to write.
-        force: whether to overwrite the file if it exists.
-        progress: called with the part that is done, 0 to 1; may raise to stop.
-
-    Returns:
-        Number of rows.
-
-    Raises:
-        DataError: a file that is damaged.
-        StorageError: the file system refused; nothing is left.
-        UsageError: an output that exists, something that has no rows, or columns of one name.
+    All else is as :mod:`physgen.formats.tables` says.
     """
     refuse_overwriting(out, force)
     source = Exportable.of(data)

@@ -22,8 +22,9 @@ from numpy.lib import format as npy
 from physgen.dataset.files import whole_file
 from physgen.dataset.guard import MAX_JSON, MAX_RATIO
 from physgen.errors import DataError
+from physgen.formats import Progress
 from physgen.formats.tables.base import ArrayInfo, Table, column, json_text
-from physgen.formats.tables.exportable import Exportable, Progress
+from physgen.formats.tables.exportable import Exportable
 from physgen.formats.tables.numpy_file import Header
 from simulators.base import Array
 
@@ -127,19 +128,7 @@ def write(
 
     ``meta`` is JSON text as bytes: ``json.loads(bytes(file["meta"]))``.
 
-    Args:
-        data: dataset or posterior, in memory or a file.
-        out: file to write.
-        force: whether to overwrite the file if it exists.
-        progress: called with the part that is done, 0 to 1; may raise to stop.
-
-    Returns:
-        Number of rows.
-
-    Raises:
-        DataError: a file that is damaged.
-        StorageError: the file system refused; nothing is left.
-        UsageError: an output that exists, something that has no rows, or columns of one name.
+    All else is as :mod:`physgen.formats.tables` says.
     """
     source = Exportable.of(data)
     large = max(source.arrays, key=lambda name: source.arrays[name].row_bytes)

@@ -16,8 +16,9 @@ import numpy as np
 
 from physgen.dataset.files import whole_file
 from physgen.errors import DataError
+from physgen.formats import Progress
 from physgen.formats.tables.base import BAND_BYTES, Table, as_float, extra, json_text
-from physgen.formats.tables.exportable import Exportable, Progress
+from physgen.formats.tables.exportable import Exportable
 from simulators.base import Array
 
 __all__ = ["ParquetTable", "write"]
@@ -164,19 +165,7 @@ def write(
 
     The law is in the file's metadata, under ``physgen``.
 
-    Args:
-        data: dataset or posterior, in memory or a file.
-        out: file to write.
-        force: whether to overwrite the file if it exists.
-        progress: called with the part that is done, 0 to 1; may raise to stop.
-
-    Returns:
-        Number of rows.
-
-    Raises:
-        DataError: a file that is damaged.
-        StorageError: the file system refused; nothing is left.
-        UsageError: an output that exists, something that has no rows, or columns of one name.
+    All else is as :mod:`physgen.formats.tables` says.
     """
     pyarrow, parquet = extra("pyarrow", out), extra("pyarrow.parquet", out)
     writer_of = partial(parquet.ParquetWriter, write_page_checksum=True)
@@ -189,8 +178,7 @@ def write(
             found = pyarrow.FixedSizeListArray.from_arrays(found, size)
         return found
 
-    none = {name: np.empty((0, *i.shape[1:]), i.dtype) for name, i in source.arrays.items()}
-    first = pyarrow.table({k: lists(v) for k, v in source.split(none).items()})
+    first = pyarrow.table({k: lists(v) for k, v in source.split(source.none).items()})
     schema = first.schema.with_metadata({ABOUT: source.text})
     with whole_file(out, force) as file, writer_of(file, schema) as writer:
         for block in source.blocks(progress):

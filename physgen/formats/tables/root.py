@@ -17,9 +17,11 @@ import numpy as np
 from physgen.dataset.files import whole_file
 from physgen.dataset.guard import MAX_CHUNK
 from physgen.errors import DataError
+from physgen.formats import Progress
 from physgen.formats.bands import Bands
 from physgen.formats.tables.base import BAND_BYTES, Table, column, columns_of, extra, json_text
-from physgen.formats.tables.exportable import Exportable, Progress
+from physgen.formats.tables.exportable import Exportable
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
 
 __all__ = ["RootTable", "write"]
@@ -51,7 +53,7 @@ class RootTable(Table):
             if kind in TREES + NTUPLES
         }
         if not self.trees:
-            raise DataError(f"no TTree or RNTuple; it has {', '.join(kinds) or 'nothing'}"[:200])
+            raise DataError(f"no TTree or RNTuple; it has {shortened(list(kinds)) or 'nothing'}")
         for name, tree in reversed(self.trees.items()):
             for branch in tree.keys(recursive=True, full_paths=True):
                 self.look(name, branch, f"{name}/" if len(self.trees) > 1 else "")
@@ -146,19 +148,7 @@ def write(
     The law is in the file as a TObjString, ``physgen``. ROOT keeps the time of writing, so the
     same content gives other bytes.
 
-    Args:
-        data: dataset or posterior, in memory or a file.
-        out: file to write.
-        force: whether to overwrite the file if it exists.
-        progress: called with the part that is done, 0 to 1; may raise to stop.
-
-    Returns:
-        Number of rows.
-
-    Raises:
-        DataError: a file that is damaged.
-        StorageError: the file system refused; nothing is left.
-        UsageError: an output that exists, something that has no rows, or columns of one name.
+    All else is as :mod:`physgen.formats.tables` says.
     """
     uproot = extra("uproot", out)
     source = Exportable.of(data)
@@ -166,7 +156,7 @@ def write(
     def branches(block: Mapping[str, Array]) -> dict[str, Array]:
         return {k.replace("/", "_"): v for k, v in source.split(block).items()}
 
-    none = {name: np.empty((0, *i.shape[1:]), i.dtype) for name, i in source.arrays.items()}
+    none = source.none
     types = {name: np.dtype((v.dtype, v.shape[1:])) for name, v in branches(none).items()}
     source.require_own_names([*source.names, *(n.replace("/", "_") for n in source.arrays)])
     with whole_file(out, force) as file, uproot.recreate(file) as made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -12,27 +12,15 @@ import numpy as np
 
 from physgen.errors import DataError, UsageError
 from physgen.formats.tables.base import Table
+from physgen.runtime.kinds import shortened
 from simulators.base import Array
 
-__all__ = ["Selection", "contents_of", "shortened", "words_of"]
-
-NAMED = 12
-"""Arrays that a message names."""
+__all__ = ["Selection", "words_of"]
 
 
 def words_of(text: str | None) -> list[str]:
     """Words between commas."""
     return [word.strip() for word in (text or "").split(",") if word.strip()]
-
-
-def shortened(words: Sequence[str]) -> str:
-    """The first of many words, and the last."""
-    return ", ".join(words if len(words) <= NAMED else [*words[: NAMED - 1], "…", words[-1]])
-
-
-def contents_of(table: Table) -> str:
-    """The arrays of a table in words."""
-    return shortened([f"{n} {info.shape}" for n, info in table.arrays.items()])
 
 
 @dataclass(frozen=True)
@@ -78,9 +66,7 @@ class Selection:
             elif word in table.refused:
                 table.require(word)
             if not matching:
-                raise UsageError(
-                    f"{table.path}: {option}: no {word!r}; it has {contents_of(table)}"
-                )
+                raise UsageError(f"{table.path}: {option}: no {word!r}; it has {table.contents}")
             found += [n for n in matching if n not in found]
         return cls(table, tuple(found))
 

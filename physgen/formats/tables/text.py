@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from physgen.dataset.files import whole_file
 from physgen.errors import DataError
+from physgen.formats import Progress
 from physgen.formats.bands import Bands
 from physgen.formats.tables.base import BAND_BYTES, Table, extra
-from physgen.formats.tables.exportable import Exportable, Progress
+from physgen.formats.tables.exportable import Exportable
 from simulators.base import Array
 
 __all__ = ["TextTable", "write"]
@@ -311,19 +312,7 @@ def write(
 
     A name that ends in ``.gz`` is compressed. The law of the rows is not in the file.
 
-    Args:
-        data: dataset or posterior, in memory or a file.
-        out: file to write.
-        force: whether to overwrite the file if it exists.
-        progress: called with the part that is done, 0 to 1; may raise to stop.
-
-    Returns:
-        Number of rows.
-
-    Raises:
-        DataError: a file that is damaged.
-        StorageError: the file system refused; nothing is left.
-        UsageError: an output that exists, something that has no rows, or columns of one name.
+    All else is as :mod:`physgen.formats.tables` says.
     """
     csv_of, pyarrow = extra("pyarrow.csv", out), extra("pyarrow", out)
     source = Exportable.of(data)
