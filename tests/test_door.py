@@ -74,6 +74,31 @@ def test_correlations_beyond_doubt_are_proposed():
     assert proposed_correlation(pairs()[0], list(LAWS)) == {}
 
 
+def test_a_proposed_correlation_is_not_of_equal_values_and_follows_its_rows():
+    scan = np.linspace(0, 1, 100)
+    once = np.where(np.arange(100) == 50, 1.0, 0.0)
+    assert proposed_correlation(np.column_stack([scan, once, np.arange(100) % 2]), "abc") == {}
+    z = np.random.default_rng(0).multivariate_normal([0, 0], [[1, 0.9983], [0.9983, 1]], N)
+    prior = Prior(proposed_correlation(z, "ab"), a=stats.norm(0, 1), b=stats.norm(0, 1))
+    assert list(departures(z, prior)) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [7076413010.824561, 7076413010.824581],
+        [-444640509126.89874, -444640509126.89844],
+        [0.3, 0.1 + 0.2],
+        [1e-200, 3e-200],
+        [1e160, 2e160, 5e160],
+    ],
+)
+def test_the_proposed_interval_holds_all_values(values):
+    low, high = proposed_law(np.array(values))
+    assert low < high
+    assert low <= min(values) <= max(values) <= high
+
+
 def test_draws_of_a_prior_are_taken_and_others_told():
     """Of 200 data sets that follow it none is told; each kind of departure is."""
     prior = Prior(**LAWS, correlation={("a", "h"): 0.5})
