@@ -402,9 +402,13 @@ def test_netcdf_gives_numbers_as_they_are_meant(tmp_path, write):
     reals = PLAIN["theta"][:, :2].copy()
     reals[3, 1] = 9.969209968386869e36  # what was never written
     arrays = {"packed": packed, "reals": reals, "odd": packed, "plain": packed}
+    arrays |= {"least": packed, "range": packed, "degrees": packed}
     attributes = {
         "packed": {"scale_factor": 0.5, "add_offset": 10.0, "_FillValue": np.int16(4)},
         "odd": {"scale_factor": "no number"},
+        "least": {"valid_min": np.int16(5)},
+        "range": {"scale_factor": 0.5, "valid_range": np.int16([5, 9])},
+        "degrees": {"scale_factor": 0.5, "valid_range": np.float64([5, 9])},  # as they are meant
     }
     write(tmp_path / "a.nc", arrays, attributes)
     meant = np.where(packed == 4, np.nan, packed * 0.5 + 10)
@@ -413,6 +417,10 @@ def test_netcdf_gives_numbers_as_they_are_meant(tmp_path, write):
         got = table.read(["packed", "reals", "plain"], 2, 20)
         np.testing.assert_array_equal(got["packed"], meant[2:20])
         np.testing.assert_array_equal(got["reals"], reals[2:20])
+        valid = {name: np.isfinite(table.read([name])[name]) for name in arrays if name != "odd"}
+        assert (np.flatnonzero(valid["least"]) == np.arange(5, N)).all()
+        assert np.flatnonzero(valid["range"]).tolist() == [5, 6, 7, 8, 9]
+        assert np.flatnonzero(valid["degrees"]).tolist() == [*range(10, 19)]
         assert table.arrays["plain"] == ArrayInfo(np.dtype("i2"), (N,))
     refused(tmp_path / "a.nc", "odd: its attribute", "odd")
 
