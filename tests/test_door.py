@@ -247,6 +247,31 @@ def test_a_file_gives_what_its_arrays_give(home):
     assert found.meta.source["sha256"] == dataset.file_digest(home / "sims.npz")
 
 
+def test_later_rows_say_what_the_first_do_not(home):
+    """The first 10,000 are looked at: they are 0 and 1, or one of their columns is constant."""
+    n, rng = 10_400, np.random.default_rng(0)
+    theta, counts = rng.random((n, 1)), rng.integers(0, 2, (n, 2))
+    np.savez("bits.npz", theta=theta, x=counts)
+    assert run("bits.npz", "-o", "bits.h5").exit_code == 0
+    assert dataset.read("bits.h5").meta.law.support == "levels"
+    counts[10_300, 1] = 4
+    np.savez("counts.npz", theta=theta, x=counts)
+    assert run("counts.npz", "-o", "counts.h5", "--on-error", "skip").exit_code == 0
+    found = dataset.read("counts.h5")
+    assert found.meta.law.support == "reals"
+    np.testing.assert_array_equal(found.x, counts)
+    drift = np.column_stack([rng.random(n), 1e9 + 0.3 + 0.1 * (np.arange(n) // 10_050)])
+    np.savez("drift.npz", theta=theta, x=drift)
+    assert run("drift.npz", "-o", "drift.h5").exit_code == 0
+    np.testing.assert_array_equal(dataset.read("drift.h5").x, drift)
+
+
+def test_integers_that_float64_does_not_hold_are_refused():
+    x = 2**60 + np.arange(40).reshape(20, 2)
+    with pytest.raises(DataError, match=r"x: has integers beyond 2\*\*53"):
+        physgen.dataset_of(np.arange(20.0), x)
+
+
 def test_theta_and_x_may_lie_in_two_files(home):
     theta, x = pairs()
     np.save("theta.npy", theta)

@@ -87,9 +87,10 @@ def describe_rows(
     found = correlated(found, correlation)
     theta = free_columns(theta, names, found, where)
     kind, levels, why = support_of(x, support)
+    real = kind in ("reals", "nonnegative")
     law = Law(
         simulator, found, x.shape[1:], kind, levels=levels,
-        dtype=float_type(x) if kind in ("reals", "nonnegative") else "float32", **declared,
+        dtype=float_type(x, len(theta)) if real else "float32", **declared,
     )  # fmt: skip
     require_inside(theta, found, where)
     source, more = followed(theta, found, where)
