@@ -32,6 +32,7 @@ from physgen.formats.tables import ArrayInfo, exportable, open_table
 from physgen.formats.tables import parquet as parquet_file
 from physgen.formats.tables import root as root_file
 from physgen.formats.tables import text as text_file
+from physgen.formats.tables.selection import Selection
 from physgen.law import Law
 from simulators.prior import Box
 
@@ -423,6 +424,17 @@ def test_netcdf_gives_numbers_as_they_are_meant(tmp_path, write):
         assert np.flatnonzero(valid["degrees"]).tolist() == [*range(10, 19)]
         assert table.arrays["plain"] == ArrayInfo(np.dtype("i2"), (N,))
     refused(tmp_path / "a.nc", "odd: its attribute", "odd")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_columns_of_hdf5_are_in_the_order_of_their_numbers(tmp_path, kept):
+    names = [f"bin_{k}" for k in range(12)] + ["pt", "eta"]
+    with h5py.File(tmp_path / "a.h5", "w", track_order=kept) as file:
+        for k, name in enumerate(names):
+            file[name] = np.full(5, k)
+    with open_table(tmp_path / "a.h5") as table:
+        assert list(table.arrays) == (names if kept else [*names[:12], "eta", "pt"])
+        assert Selection.of(table, "bin_*", "x").read()[0].tolist() == list(range(12))
 
 
 def test_root(tmp_path, monkeypatch):
