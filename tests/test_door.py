@@ -266,6 +266,18 @@ def test_later_rows_say_what_the_first_do_not(home):
     np.testing.assert_array_equal(dataset.read("drift.h5").x, drift)
 
 
+def test_an_exported_file_still_tells_of_draws_that_failed(home):
+    theta, x = pairs()
+    x[theta[:, 0] > 0.9] = np.inf
+    np.savez("failing.npz", **{name: theta[:, i] for i, name in enumerate(LAWS)}, x=x)
+    assert run("failing.npz", "-o", "a.h5", *PRIOR, "--on-error", "skip").exit_code == 0
+    made = physgen.Dataset("a.h5")
+    physgen.export(made, format="npz", out="b.npz")
+    done = run("b.npz", "-o", "b.h5")
+    assert "theta of its rows follow p(theta | success)" in done.output
+    assert made.failures == physgen.Dataset("b.h5").failures
+
+
 def test_integers_that_float64_does_not_hold_are_refused():
     x = 2**60 + np.arange(40).reshape(20, 2)
     with pytest.raises(DataError, match=r"x: has integers beyond 2\*\*53"):

@@ -111,6 +111,8 @@ def described_by(meta: Meta, theta: Array, where: str) -> Described:
     require_inside(theta, prior, where)
     known = {k: v for k, v in meta.source.items() if k == "theta"}
     source, said = (known, []) if known else followed(theta, prior, where)
+    if failed := meta.failed or meta.source.get("failed"):  # still known of the draws
+        source = {**source, "failed": dict(failed)}
     return Described(meta.law, theta, source, [f"law of {meta.law.simulator}, as it says", *said])
 
 
