@@ -545,6 +545,7 @@ def test_a_file_never_runs_its_program(files, quick, blank):
         files["mark"].unlink()
 
 
+@pytest.mark.slow
 def test_a_calibration_runs_the_program_on_the_callers_word(files, quick, blank, monkeypatch):
     """The control: of a network's posterior it draws predictive x, of a simulator that it has."""
     pytest.importorskip("sbi")

@@ -74,6 +74,31 @@ def test_correlations_beyond_doubt_are_proposed():
     assert proposed_correlation(pairs()[0], list(LAWS)) == {}
 
 
+def test_a_proposed_correlation_is_not_of_equal_values_and_follows_its_rows():
+    scan = np.linspace(0, 1, 100)
+    once = np.where(np.arange(100) == 50, 1.0, 0.0)
+    assert proposed_correlation(np.column_stack([scan, once, np.arange(100) % 2]), "abc") == {}
+    z = np.random.default_rng(0).multivariate_normal([0, 0], [[1, 0.9983], [0.9983, 1]], N)
+    prior = Prior(proposed_correlation(z, "ab"), a=stats.norm(0, 1), b=stats.norm(0, 1))
+    assert list(departures(z, prior)) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [7076413010.824561, 7076413010.824581],
+        [-444640509126.89874, -444640509126.89844],
+        [0.3, 0.1 + 0.2],
+        [1e-200, 3e-200],
+        [1e160, 2e160, 5e160],
+    ],
+)
+def test_the_proposed_interval_holds_all_values(values):
+    low, high = proposed_law(np.array(values))
+    assert low < high
+    assert low <= min(values) <= max(values) <= high
+
+
 def test_draws_of_a_prior_are_taken_and_others_told():
     """Of 200 data sets that follow it none is told; each kind of departure is."""
     prior = Prior(**LAWS, correlation={("a", "h"): 0.5})
@@ -223,6 +248,43 @@ def test_a_file_gives_what_its_arrays_give(home):
     np.testing.assert_array_equal(found.theta, want.theta)
     np.testing.assert_array_equal(found.x, want.x)
     assert found.meta.source["sha256"] == dataset.file_digest(home / "sims.npz")
+
+
+def test_later_rows_say_what_the_first_do_not(home):
+    """The first 10,000 are looked at: they are 0 and 1, or one of their columns is constant."""
+    n, rng = 10_400, np.random.default_rng(0)
+    theta, counts = rng.random((n, 1)), rng.integers(0, 2, (n, 2))
+    np.savez("bits.npz", theta=theta, x=counts)
+    assert run("bits.npz", "-o", "bits.h5").exit_code == 0
+    assert dataset.read("bits.h5").meta.law.support == "levels"
+    counts[10_300, 1] = 4
+    np.savez("counts.npz", theta=theta, x=counts)
+    assert run("counts.npz", "-o", "counts.h5", "--on-error", "skip").exit_code == 0
+    found = dataset.read("counts.h5")
+    assert found.meta.law.support == "reals"
+    np.testing.assert_array_equal(found.x, counts)
+    drift = np.column_stack([rng.random(n), 1e9 + 0.3 + 0.1 * (np.arange(n) // 10_050)])
+    np.savez("drift.npz", theta=theta, x=drift)
+    assert run("drift.npz", "-o", "drift.h5").exit_code == 0
+    np.testing.assert_array_equal(dataset.read("drift.h5").x, drift)
+
+
+def test_an_exported_file_still_tells_of_draws_that_failed(home):
+    theta, x = pairs()
+    x[theta[:, 0] > 0.9] = np.inf
+    np.savez("failing.npz", **{name: theta[:, i] for i, name in enumerate(LAWS)}, x=x)
+    assert run("failing.npz", "-o", "a.h5", *PRIOR, "--on-error", "skip").exit_code == 0
+    made = physgen.Dataset("a.h5")
+    physgen.export(made, format="npz", out="b.npz")
+    done = run("b.npz", "-o", "b.h5")
+    assert "theta of its rows follow p(theta | success)" in done.output
+    assert made.failures == physgen.Dataset("b.h5").failures
+
+
+def test_integers_that_float64_does_not_hold_are_refused():
+    x = 2**60 + np.arange(40).reshape(20, 2)
+    with pytest.raises(DataError, match=r"x: has integers beyond 2\*\*53"):
+        physgen.dataset_of(np.arange(20.0), x)
 
 
 def test_theta_and_x_may_lie_in_two_files(home):

@@ -15,6 +15,7 @@ import simulators.base as declared
 from physgen.checks.two_sample.comparison import comparison
 from physgen.dataset import Dataset, Meta, Rows, validated
 from physgen.dataset.assumptions import broken_assumptions, float_type, relation
+from physgen.dataset.joined import JoinedDataset
 from physgen.dataset.missing import (
     depends_on_theta,
     imputed,
@@ -125,6 +126,17 @@ def test_masked_arrays_keep_their_mask():
     x = np.ma.masked_array(np.ones((3, 5)), mask=np.eye(3, 5, dtype=bool))
     assert np.isnan(Dataset(Rows(x)).x).sum() == 3
     assert Dataset(Rows(np.ma.masked_array(np.ones((3, 5), int)))).x.dtype.kind == "i"
+
+
+def test_rows_with_missing_components_are_known_again():
+    """And so is a row of which the part before has another type, after one that shares theta."""
+    law, theta, x = rows_of(Gappy(), 30)
+    first = Dataset(Rows(x, theta, meta=Meta(law)))
+    _, others, more = rows_of(Gappy(), 30, seed=1)
+    others[10:20], more[11:20] = theta[:10], x[1:10]
+    wide = Dataset(Rows(more.astype(float), others, meta=Meta(replace(law, dtype="float64"))))
+    with pytest.raises(UsageError, match=r"row 11 is row 1 of .* 10 rows share"):
+        JoinedDataset([first, wide])
 
 
 def test_joined_rows_may_be_missing_if_those_of_one_may(tmp_path):
@@ -279,7 +291,7 @@ def small(support="reals"):
     return model.eval()
 
 
-@pytest.mark.parametrize("support", ["reals", "nonnegative"])
+@pytest.mark.parametrize("support", [pytest.param("reals", marks=pytest.mark.slow), "nonnegative"])
 def test_a_cvae_integrates_out_what_is_missing(support):
     """Against the integral of its own density over the missing component."""
     model = small(support)

@@ -193,6 +193,15 @@ def test_ranges_tell_the_kind_and_how_many_are_missing():
     assert list(Ranges((3,)).unlike(1e9 * odd[:2])) == []  # of an older file nothing is known
 
 
+def test_a_constant_has_a_range_of_its_rounding():
+    """What is told is the component that is off, not one that is missing beside it."""
+    ranges = Ranges((2,))
+    ranges.fit(torch.stack([torch.linspace(-1, 1, 50), torch.full((50,), 0.1)], 1))
+    assert list(ranges.unlike(torch.tensor([[0.3, 0.1], [0.2, 0.1]], dtype=torch.float64))) == []
+    odd = torch.tensor([[torch.nan, 0.1], [torch.nan, 0.2]], dtype=torch.float64)
+    assert next(ranges.unlike(odd)).startswith("row 1: x[1] = 0.2 is ")
+
+
 def test_an_older_file_opens(model):
     state = {k: v for k, v in model.state_dict().items() if ".ranges." not in k}
     again = CVAE.create(LAW, CVAEConfig(channels=8))

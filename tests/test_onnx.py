@@ -133,7 +133,12 @@ def by_torch(surrogate, feed):
     return graph.draw_with(surrogate, torch.from_numpy(feed["theta"]), noise).numpy()
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("diffusion, gaussian", "diffusion, layered")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES]
+)
 def test_onnxruntime_draws_what_torch_draws(made, case):
     surrogate, content = made(case)
     session = session_of(content)

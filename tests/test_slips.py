@@ -164,6 +164,8 @@ def test_what_text_cannot_tell():
         ([0, 5, 7], r"physgen.Dataset\(file\)\[\[0, 5, 7\]\]"),
         (np.arange(300) < 3, r"physgen.Dataset\(file\)\[index\]"),
         (slice(0, 9, 2), "expected consecutive rows"),
+        (range(-1), "expected consecutive rows"),
+        (range(-3, 0), "expected consecutive rows"),
         (True, "expected consecutive rows"),
         (1.5, "expected consecutive rows"),
         ("x", "expected START:STOP"),
@@ -173,6 +175,13 @@ def test_rows_that_may_mean_two_things_are_refused(given, told):
     with pytest.raises(ValueError, match=told) as caught:
         taken_rows(given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, np.int64(2**53 + 1), 10**400])
+def test_a_whole_number_that_a_float_would_change_is_refused(value):
+    assert taken(float, 2**60) == 2**60
+    with pytest.raises(ValueError, match="expected a number that 64 bits hold"):
+        taken(float, value)
 
 
 def test_one_row_is_that_row_alone(made):

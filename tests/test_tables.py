@@ -32,6 +32,7 @@ from physgen.formats.tables import ArrayInfo, exportable, open_table
 from physgen.formats.tables import parquet as parquet_file
 from physgen.formats.tables import root as root_file
 from physgen.formats.tables import text as text_file
+from physgen.formats.tables.selection import Selection
 from physgen.law import Law
 from simulators.prior import Box
 
@@ -220,6 +221,7 @@ def test_declared_sizes_follow_from_stored_bytes(tmp_path):
     refused(tmp_path / "a.npy", r"cannot be read as npy: .*its shape is \(-100,\)")
 
 
+@pytest.mark.slow
 def test_a_row_that_no_memory_holds_is_refused(tmp_path):
     huge = pa.array([None], pa.list_(pa.float64(), 2**30))
     pq.write_table(pa.table({"bomb": huge.slice(0, 0), "x": np.ones(0)}), tmp_path / "a.parquet")
@@ -402,9 +404,13 @@ def test_netcdf_gives_numbers_as_they_are_meant(tmp_path, write):
     reals = PLAIN["theta"][:, :2].copy()
     reals[3, 1] = 9.969209968386869e36  # what was never written
     arrays = {"packed": packed, "reals": reals, "odd": packed, "plain": packed}
+    arrays |= {"least": packed, "range": packed, "degrees": packed}
     attributes = {
         "packed": {"scale_factor": 0.5, "add_offset": 10.0, "_FillValue": np.int16(4)},
         "odd": {"scale_factor": "no number"},
+        "least": {"valid_min": np.int16(5)},
+        "range": {"scale_factor": 0.5, "valid_range": np.int16([5, 9])},
+        "degrees": {"scale_factor": 0.5, "valid_range": np.float64([5, 9])},  # as they are meant
     }
     write(tmp_path / "a.nc", arrays, attributes)
     meant = np.where(packed == 4, np.nan, packed * 0.5 + 10)
@@ -413,8 +419,23 @@ def test_netcdf_gives_numbers_as_they_are_meant(tmp_path, write):
         got = table.read(["packed", "reals", "plain"], 2, 20)
         np.testing.assert_array_equal(got["packed"], meant[2:20])
         np.testing.assert_array_equal(got["reals"], reals[2:20])
+        valid = {name: np.isfinite(table.read([name])[name]) for name in arrays if name != "odd"}
+        assert (np.flatnonzero(valid["least"]) == np.arange(5, N)).all()
+        assert np.flatnonzero(valid["range"]).tolist() == [5, 6, 7, 8, 9]
+        assert np.flatnonzero(valid["degrees"]).tolist() == [*range(10, 19)]
         assert table.arrays["plain"] == ArrayInfo(np.dtype("i2"), (N,))
     refused(tmp_path / "a.nc", "odd: its attribute", "odd")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_columns_of_hdf5_are_in_the_order_of_their_numbers(tmp_path, kept):
+    names = [f"bin_{k}" for k in range(12)] + ["pt", "eta"]
+    with h5py.File(tmp_path / "a.h5", "w", track_order=kept) as file:
+        for k, name in enumerate(names):
+            file[name] = np.full(5, k)
+    with open_table(tmp_path / "a.h5") as table:
+        assert list(table.arrays) == (names if kept else [*names[:12], "eta", "pt"])
+        assert Selection.of(table, "bin_*", "x").read()[0].tolist() == list(range(12))
 
 
 def test_root(tmp_path, monkeypatch):

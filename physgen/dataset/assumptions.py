@@ -248,21 +248,26 @@ class Tails(NamedTuple):
         return cls(median, inner / QUARTILES, (inner > 0) & (high - low > HEAVY * inner))
 
 
-def float_type(x: Array) -> Literal["float32", "float64"]:
+def float_type(x: Array, rows: int = 0) -> Literal["float32", "float64"]:
     """The type in which rows of real x (n, …) keep their digits and their range.
 
     Of few rows, whose spread nobody knows, it is that in which they come.
+
+    Args:
+        x: the first rows at least.
+        rows: how many there are; what is the same in all that were looked at may vary in others.
     """
     if x.dtype.kind == "f" and x.dtype.itemsize <= 4:
         return "float32"
     flat = first_rows(x)
+    more = rows > len(flat)
     flat = flat[~np.isinf(flat).any(1) & ~np.isnan(flat).all(1)]
     if len(flat) < 2:
         return "float64"
     with np.errstate(over="ignore", under="ignore"):
         error = np.fmax.reduce(np.abs(flat - flat.astype(np.float32)), 0)
     spread = np.fmax.reduce(flat, 0) - np.fmin.reduce(flat, 0)
-    lost = np.isinf(error) | ((spread > 0) & (error > ROUNDING * spread))
+    lost = np.isinf(error) | (((spread > 0) | more) & (error > ROUNDING * spread))
     return "float64" if lost.any() else "float32"
 
 

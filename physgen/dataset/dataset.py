@@ -155,7 +155,9 @@ class Dataset:
     @property
     def failures(self) -> Mapping[str, Any]:
         """What is known of draws that failed: on_error, count, fraction, messages; else empty."""
-        return self.meta.failed if self.meta else {}
+        if not self.meta:
+            return {}
+        return self.meta.failed or self.meta.source.get("failed", {})
 
     @property
     def failed(self) -> Failed | None:

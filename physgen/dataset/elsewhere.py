@@ -97,9 +97,10 @@ def describe_rows(
     found = correlated(found, correlation)
     theta = free_columns(theta, names, found, where)
     kind, levels, why = support_of(x, support)
+    real = kind in ("reals", "nonnegative")
     law = Law(
         simulator, found, x.shape[1:], kind, levels=levels,
-        dtype=float_type(x) if kind in ("reals", "nonnegative") else "float32", **declared,
+        dtype=float_type(x, len(theta)) if real else "float32", **declared,
     )  # fmt: skip
     require_inside(theta, found, where, DRAWN)
     source, more = followed(theta, found, where)
@@ -120,6 +121,8 @@ def described_by(meta: Meta, theta: Array, where: str) -> Described:
     require_inside(theta, prior, where, DRAWN)
     known = {k: v for k, v in meta.source.items() if k == "theta"}
     source, said = (known, []) if known else followed(theta, prior, where)
+    if failed := meta.failed or meta.source.get("failed"):  # still known of the draws
+        source = {**source, "failed": dict(failed)}
     return Described(meta.law, theta, source, [f"law of {meta.law.simulator}, as it says", *said])
 
 

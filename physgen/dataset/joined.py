@@ -22,6 +22,8 @@ from simulators.base import Array
 
 __all__ = ["JoinedDataset"]
 
+COMPARED = 100
+"""Rows with θ of another part that are looked at whole."""
 ALIKE = ("simulator", "x_shape", "support", "levels", "symmetries")
 
 
@@ -143,16 +145,16 @@ def refuse_repeated(parts: Sequence[Dataset]) -> None:
         marks = row_marks(part.theta_alone)
         _, ours, theirs = np.intersect1d(marks, seen, return_indices=True)
         if len(ours):
-            first = int(np.argmin(ours))
-            mine, place = int(ours[first]), int(theirs[first])
-            k = int(np.searchsorted(ends, place, side="right"))
-            other, row = parts[k], place - int(ends[k]) + len(parts[k])
-            here, there = part[mine], other[row]
-            if np.array_equal(here.x, there.x) and np.array_equal(here.theta, there.theta):
-                raise UsageError(
-                    f"{part.name}: row {mine} is row {row} of {other.name}, and "
-                    f"{len(ours)} rows share their theta; draw each part with a seed of its own"
-                )
+            for i in np.argsort(ours)[:COMPARED]:
+                mine, place = int(ours[i]), int(theirs[i])
+                k = int(np.searchsorted(ends, place, side="right"))
+                other, row = parts[k], place - int(ends[k]) + len(parts[k])
+                if same_row(part[mine], other[row]):
+                    raise UsageError(
+                        f"{part.name}: row {mine} is row {row} of {other.name}, and "
+                        f"{len(ours)} rows share their theta; draw each part with a seed of its "
+                        "own"
+                    )
             log.warning(
                 "%s: theta of %d rows are those of %s: they are no independent draws; draw each "
                 "part with a seed of its own", part.name, len(ours), other.name,
@@ -160,9 +162,17 @@ def refuse_repeated(parts: Sequence[Dataset]) -> None:
         seen = np.concatenate([seen, marks])
 
 
+def same_row(one: Dataset, other: Dataset) -> bool:
+    """Whether two rows are the same, in the narrower type of both; what is missing is missing."""
+    narrow = min(one.x.dtype, other.x.dtype, key=lambda dtype: dtype.itemsize)
+    x, y = one.x.astype(narrow), other.x.astype(narrow)
+    alike = (x == y) | ((x != x) & (y != y))
+    return bool(alike.all()) and bool((np.asarray(one.theta) == np.asarray(other.theta)).all())
+
+
 def row_marks(theta: Array) -> Array:
-    """A number for each row of θ (n, D) that hardly any other has, (n,)."""
-    bits = np.ascontiguousarray(theta).view(np.uint64)
+    """A number for each row of θ (n, D) that hardly any other has, (n,); of −0 that of 0."""
+    bits = np.ascontiguousarray(theta + 0.0).view(np.uint64)
     odd = np.random.default_rng(0).integers(2**63, size=theta.shape[1], dtype=np.uint64) * 2 + 1
     return ((bits ^ (bits >> np.uint64(29))) * odd).sum(1, dtype=np.uint64)
 

@@ -112,7 +112,8 @@ def missing_warnings(law: Law, theta: Array, x: Array) -> Iterator[str]:
         yield (
             f"which components are missing depends on theta ({what} on {law.prior.names[d]}, "
             f"p = {max(p, 1e-300):.1g}{more}): log p leaves out what the mask says, and "
-            "posteriors are wrong by it; take physgen infer DATASET --method npe, which sees it"
+            "posteriors are wrong by it, unless the other components alone decide what is missing;"
+            " take physgen infer DATASET --method npe, which sees the mask"
         )
 
 

@@ -292,6 +292,11 @@ def cast(rows: Rows, law: Law, where: str) -> Rows:
             x = (x == 1).astype(np.int8) - (x == -1)
         elif law.support == "levels":
             x = np.where((x >= 0) & (x < law.levels) & (x == np.floor(x)), x, -1)
+        elif x.dtype in ("i8", "u8") and (abs(x.astype("f8")) > 2**53).any():
+            raise DataError(
+                f"{where}: x: has integers beyond 2**53, of which float64 loses digits; subtract "
+                "what they have in common, or give them as floats"
+            )
         x = as_type(x, x_type(law))
     theta = rows.theta
     if theta is not None:

@@ -63,14 +63,27 @@ def correlations(z: Array, expected: Array) -> Iterator[tuple[int, int, float, f
 
 
 def proposed_correlation(theta: Array, names: Sequence[str]) -> dict[tuple[str, str], float]:
-    """The correlations of normal scores that θ (n, D) show beyond doubt: pair of names → r."""
-    from scipy.special import ndtri
+    """The correlations of normal scores that θ (n, D) show beyond doubt: pair of names → r.
+
+    Equal values have equal scores, whatever the order of the rows. Each r is rounded, to less than
+    a tenth of its standard error.
+    """
+    from scipy import special, stats  # slow to import
 
     if len(theta) < FEWEST:
         return {}
-    scores = ndtri((theta.argsort(0).argsort(0) + 0.5) / len(theta))
+    scores = special.ndtri((stats.rankdata(theta, axis=0) - 0.5) / len(theta))
     found = correlations(scores, np.eye(len(names)))
-    return {(names[i], names[j]): round(r, 3) for i, j, r, far in found if far > CORRELATED}
+    return {
+        (names[i], names[j]): round(r, max(3, decimals((1 - r**2) / math.sqrt(len(theta)))))
+        for i, j, r, far in found
+        if far > CORRELATED
+    }
+
+
+def decimals(error: float) -> int:
+    """Decimals by which rounding is below a tenth of an error."""
+    return 1 - math.floor(math.log10(max(error, LEAST)))
 
 
 def proposed_law(values: Array) -> Any:
@@ -87,12 +100,13 @@ def proposed_law(values: Array) -> Any:
         return low
     box = bounds(low, high, 4 * (high - low) / len(values))
     candidates: list[Any] = [box]
-    wide = low > 0 and math.log10(high / low) > DECADES
+    wide = low > 0 and math.log10(high) - math.log10(low) > DECADES
     if wide:
-        part = 4 * math.log(high / low) / len(values)
+        part = 4 * (math.log(high) - math.log(low)) / len(values)
         ends = bounds(low, high, part * low)[0], bounds(low, high, part * high)[1]
         candidates += [stats.loguniform(*ends)] if ends[0] > 0 else []
-    candidates.append(stats.norm(*rounded(values.mean(), values.std())))
+    unit = max(-low, high)  # so that no square over- or underflows
+    candidates.append(stats.norm(*rounded(values.mean(), (values / unit).std() * unit)))
     if wide:
         mean, sd = rounded(np.log(values).mean(), np.log(values).std())
         candidates.append(stats.lognorm(sd, scale=float(f"{math.exp(mean):.4g}")))
@@ -105,11 +119,11 @@ def proposed_law(values: Array) -> Any:
 
 def bounds(low: float, high: float, step: float) -> tuple[float, float]:
     """The interval rounded outward, to the power of ten at or above a step."""
-    power = math.ceil(math.log10(step))
+    power = math.ceil(math.log10(max(step, 4 * np.spacing(max(-low, high)))))
     unit = 10.0**power
-    return round(math.floor(low / unit) * unit, -power), round(
-        math.ceil(high / unit) * unit, -power
-    )
+    down = round(math.floor(low / unit) * unit, -power)
+    up = round(math.ceil(high / unit) * unit, -power)
+    return min(down, low), max(up, high)  # of numbers far from 0 the units are rounded too
 
 
 def rounded(mean: float, sd: float) -> tuple[float, float]:

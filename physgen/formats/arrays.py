@@ -107,7 +107,8 @@ def open_foreign(
         about = described_by(meta, found, str(file))
     else:
         shape = sizes(x_shape) if x_shape else picked.shape
-        head = shaped(picked.read(0, min(LOOK, len(found))), shape, file)
+        head = picked.read(0, min(LOOK, len(found)))
+        head = shaped(head if support else with_others(picked, head), shape, file)
         about = describe_rows(
             found, called, head, prior=laws, correlation=correlation, support=support,
             missing=missing, simulator=simulator, where=str(file),
@@ -196,6 +197,22 @@ def numbers_rows(values: Array) -> bool:
     """Whether values (n, …) only say which row is which: whole numbers from 0 or 1 on."""
     first = values.flat[0] if values.ndim == 1 and len(values) > 2 else np.nan
     return first in (0, 1) and np.array_equal(values, first + np.arange(len(values)))
+
+
+def with_others(x: Selection, head: Array) -> Array:
+    """The first rows of x (k, …), and the first that is neither of spins nor of two levels.
+
+    If they are integers that could be such, the others are looked at for one that could not.
+    """
+    kind = next((k for k in ((0, 1), (-1, 1)) if np.isin(head, k).all()), None)
+    if head.dtype.kind not in "biu" or kind is None:
+        return head
+    for start in range(len(head), x.rows, LOOK):
+        rows = x.read(start, min(start + LOOK, x.rows))
+        off = ~np.isin(rows, kind).reshape(len(rows), -1).all(1)
+        if off.any():
+            return np.concatenate([head, rows[off][:1]])
+    return head
 
 
 def shaped(x: Array, shape: tuple[int, ...], file: Path) -> Array:

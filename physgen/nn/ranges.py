@@ -18,6 +18,8 @@ __all__ = ["Ranges", "row_words"]
 
 FAR = 2.0
 """Widths beyond the least and the greatest of the training that are told."""
+STEADY = 1e-6
+"""Of what is constant: its least width, so that another floating type is not another value."""
 
 
 class Ranges(nn.Module):
@@ -70,10 +72,13 @@ class Ranges(nn.Module):
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
         """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
         x = x.double().to(self.low.device)
-        beyond = (torch.maximum(self.low - x, x - self.high) / self.width).flatten(1)
+        size = torch.maximum(self.low.abs(), self.high.abs())
+        width = self.width.clamp(min=STEADY * size)
+        off = torch.maximum(self.low - x, x - self.high) / width
+        beyond = off.nan_to_num(0, torch.inf).flatten(1)
         far = (beyond > FAR).any(1)
         if far.any():
-            row, at = divmod(int(beyond.nan_to_num(0, 0, 0).argmax()), beyond.shape[1])
+            row, at = divmod(int(beyond.argmax()), beyond.shape[1])
             value, low, high = (t.flatten()[at] for t in (x[row], self.low, self.high))
             yield (
                 f"{row_words(far, first, row)}: {named(at, self.x_shape)} = {value:.4g} is "

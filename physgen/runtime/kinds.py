@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
@@ -46,6 +47,7 @@ __all__ = [
 MOST_SHOWN = 60
 NAMED = 12
 """Words that a message tells, at most."""
+MOST_FLOAT = int(sys.float_info.max)
 SEQUENCES = (tuple, list, Sequence)
 MAPPINGS = (dict, Mapping)
 
@@ -194,7 +196,7 @@ def taken_rows(value: Any) -> slice | None:
     given, value = value, bare(value)
     if isinstance(value, str):
         value = _rows_in_text(value)
-    if isinstance(value, range) and value.step == 1:
+    if isinstance(value, range) and value.step == 1 and 0 <= value.start <= value.stop:
         value = slice(value.start, value.stop)
     if isinstance(value, slice) and value.step in (None, 1):
         start, stop = (v if v is None else _integer(v) for v in (value.start, value.stop))
@@ -233,6 +235,10 @@ def _integer(value: Any) -> int:
 
 def _float(value: Any) -> float:
     value = bare(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > 2**53 and (abs(value) > MOST_FLOAT or float(value) != value):
+            raise ValueError(f"expected a number that 64 bits hold, got {excerpt(value)}")
+        return float(value)
     if isinstance(value, Real) and not isinstance(value, bool):
         return float(value)
     raise ValueError(f"expected a number, got {excerpt(value)}")

@@ -8,6 +8,7 @@ netCDF-4 come as they are meant (:mod:`physgen.formats.tables.packing`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,16 @@ class HDF5Table(Table):
             self.walk(file, "", set())
 
     def walk(self, group: h5py.Group, where: str, seen: set[Any]) -> None:
-        """Note all arrays under a group, with their paths; no group has two of them."""
+        """Note all arrays under a group, with their paths; no group has two of them.
+
+        Names are in the order in which they were made, where the file keeps it. Else HDF5 has
+        them sorted as text; here x_2 comes before x_10, as it does in files of other kinds.
+        """
         if group.id in seen or where.count("/") > MAX_DEPTH or len(seen) > MAX_ARRAYS:
             raise DataError(f"{self.path}: /{where}: groups within groups without end")
         seen.add(group.id)
-        for name in group:
+        names = list(group)
+        for name in sorted(names, key=by_numbers) if names == sorted(names) else names:
             path = f"{where}/{name}".lstrip("/")
             try:
                 found = guard.member(group, name)
@@ -97,6 +103,12 @@ class HDF5Table(Table):
             return self.packing[path].unpacked(self.bands[path][start:stop][0])
         with guard.opened(self.path, checked=True) as file:
             return self.packing[path].unpacked(np.asarray(file[path][()]))
+
+
+def by_numbers(name: str) -> list[tuple[int, str]]:
+    """What sorts names as text, and the numbers in them as numbers."""
+    parts = re.split(r"(\d+)", name)
+    return [(len(part.lstrip("0")) if i % 2 else 0, part) for i, part in enumerate(parts)]
 
 
 def readable(dtype: np.dtype[Any]) -> bool:
