@@ -13,6 +13,7 @@ from physgen import dataset
 from physgen.dataset import Dataset, GivenTheta, HeldTheta, Rows, Where
 from physgen.dataset.schema import require_fixed, require_inside
 from physgen.errors import DataError, UsageError
+from physgen.formats.tables import open_table
 from physgen.law import Law
 from physgen.priors import truncated_prior
 from physgen.runtime.kinds import shortened
@@ -61,7 +62,6 @@ class ThetaTable:
     @classmethod
     def in_file(cls, path: Path) -> ThetaTable:
         """That of a file of any kind that holds named arrays."""
-        from physgen.formats.tables import open_table
 
         def read(names: Sequence[str]) -> Mapping[str, Array]:
             with open_table(path) as table:

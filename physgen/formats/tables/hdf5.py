@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ class HDF5Table(Table):
             self.fields[name] = path, field
         if data.shape:
             row = max(1, data.dtype.itemsize * int(np.prod(data.shape[1:])))
-            self.bands[path] = Bands(Loader(self.path, path), len(data), depth(data, row))
+            self.bands[path] = Bands(
+                partial(rows_of, self.path, path), len(data), depth(data, row)
+            )
 
     def load(self, names: Sequence[str], start: int, stop: int) -> dict[str, Array]:
         """Rows of some arrays (n, …)."""
@@ -117,21 +120,10 @@ def readable(dtype: np.dtype[Any]) -> bool:
     return all(not not_real(kind.base) for kind in kinds)
 
 
-class Loader:
-    """Loads rows of one array; picklable.
-
-    Args:
-        path: the file.
-        name: the array, which has been looked at.
-    """
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, name
-
-    def __call__(self, start: int, stop: int) -> tuple[Array]:
-        """Some rows, (n, …)."""
-        with guard.opened(self.path, checked=True) as file:
-            return (file[self.name][start:stop],)
+def rows_of(path: Path, name: str, start: int, stop: int) -> tuple[Array]:
+    """Some rows of one array of a file, (n, …), which has been looked at."""
+    with guard.opened(path, checked=True) as file:
+        return (file[name][start:stop],)
 
 
 def numbers(data: h5py.Dataset) -> dict[str, Array]:
