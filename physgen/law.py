@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Law", "require_prior"]
 
+DECLARED = ("x_shape", "support", "symmetries", "levels", "dtype", "missing")
+"""What a law keeps of what a simulator declares, besides its prior."""
+
 
 def require_prior(prior: Any) -> None:
     """Refuse what is no `Prior`, or is a class of one's own, of which files would keep less.
@@ -282,15 +285,8 @@ def refuse_changed(simulator: Simulator | Command, again: Simulator) -> None:
     Raises:
         UsageError: they differ in an option or in what they declare.
     """
-    told: dict[str, Callable[[Any], Any]] = {
-        "prior": lambda s: getattr(s, "prior", None),
-        "x_shape": declared.x_shape,
-        "support": declared.support,
-        "symmetries": declared.symmetries,
-        "levels": declared.levels,
-        "dtype": declared.dtype,
-        "missing": declared.missing,
-    }
+    told: dict[str, Callable[[Any], Any]] = {n: getattr(declared, n) for n in DECLARED}
+    told["prior"] = lambda s: getattr(s, "prior", None)
     told |= {o.name: partial(option_of, name=o.name) for o in options(type(simulator))}
     for name, read in told.items():
         one, other = read(simulator), read(again)
