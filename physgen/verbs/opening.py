@@ -69,7 +69,7 @@ def load(
         found = scores_in(path)
         scores = Scores(found, f"{path}: scores, {found['schema']}", path)
         return scores, dict(found.get("provenance") or {})
-    if kind == "zip" and kind_of(path) == "network":
+    if kind in ("zip", "safetensors") and kind_of(path) == "network":
         from physgen.runtime.device import device_of
         from physgen.sbi.networks import Network
 

@@ -142,7 +142,7 @@ def refuse_outputs(
     files: Sequence[Path], folders: Sequence[Path], inputs: Sequence[Path], beside: Beside
 ) -> None:
     """Refuse outputs that cannot be written, or that would cost a file that is not ours."""
-    taken = {
+    known = {
         file_identity(file) for path in inputs for file in (path, seal(path)) if file.exists()
     }
     for folder in folders:
@@ -154,9 +154,9 @@ def refuse_outputs(
     for path in (*folders, *files):
         kept = {} if path in folders else {seal(path): is_seal, **beside(path)}
         for file in (path, *kept):
-            if file_identity(file) in taken:
+            if file_identity(file) in known:
                 raise UsageError(f"{file}: is another file of this command; choose another output")
-            taken.add(file_identity(file))
+            known.add(file_identity(file))
         for file, ours in kept.items():
             if (file.exists() or file.is_symlink()) and not (file.is_file() and ours(file)):
                 raise UsageError(
