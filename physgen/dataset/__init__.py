@@ -19,7 +19,7 @@ from physgen.dataset.products import (
     sealed,
     write_arrays,
 )
-from physgen.dataset.proposal import GivenTheta, HeldTheta, Proposal, Where
+from physgen.dataset.proposal import GivenTheta, HeldTheta, Proposal, ThetaSource
 from physgen.dataset.reader import read
 from physgen.dataset.schema import (
     SCHEMA,
@@ -46,7 +46,7 @@ __all__ = [
     "Rows",
     "Shard",
     "Stream",
-    "Where",
+    "ThetaSource",
     "Written",
     "as_array",
     "as_columns",

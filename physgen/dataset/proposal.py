@@ -23,13 +23,13 @@ from physgen.errors import UsageError
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["GivenTheta", "HeldTheta", "Proposal", "Where"]
+__all__ = ["GivenTheta", "HeldTheta", "Proposal", "ThetaSource"]
 
 ATTEMPTS = 1000
 """Of drawing what lies outside of the prior again."""
 
 
-class Where(Protocol):
+class ThetaSource(Protocol):
     """Where θ are taken from, if not from the prior."""
 
     def at(self, rows: Array, rng: np.random.Generator) -> Array:
@@ -59,16 +59,16 @@ class HeldTheta:
     Attributes:
         prior: that the others follow, if nothing else is said of them.
         values: of the components that are held.
-        where: what the others follow.
+        others: what the others follow.
     """
 
     prior: Prior
     values: Mapping[str, float]
-    where: Where | None = None
+    others: ThetaSource | None = None
 
     def at(self, rows: Array, rng: np.random.Generator) -> Array:
         """θ of the rows of these numbers, (n,) → (n, D)."""
-        theta = self.where.at(rows, rng) if self.where else self.prior.sample(len(rows), rng)
+        theta = self.others.at(rows, rng) if self.others else self.prior.sample(len(rows), rng)
         held = theta.copy()
         for name, value in self.values.items():
             held[:, self.prior.names.index(name)] = value

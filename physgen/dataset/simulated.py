@@ -28,7 +28,7 @@ from physgen.dataset.assumptions import float_type
 from physgen.dataset.dataset import as_array
 from physgen.dataset.guard import read_chosen
 from physgen.dataset.job import Shard
-from physgen.dataset.proposal import Where
+from physgen.dataset.proposal import ThetaSource
 from physgen.dataset.schema import Failed, Rows, cast, faults, numeric, refuse
 from physgen.errors import DataError, SimulatorFailed, UsageError
 from physgen.law import Law
@@ -52,12 +52,12 @@ class Simulate:
     Attributes:
         law: what to draw from.
         on_error: what to do about rows that fail.
-        where: where θ are taken from, if not from the prior.
+        theta_from: where θ are taken from, if not from the prior.
     """
 
     law: Law
     on_error: OnError = "stop"
-    where: Where | None = None
+    theta_from: ThetaSource | None = None
 
     def __call__(self, shard: Shard) -> Rows:
         """θ from the prior or a proposal, x from the simulator, each with a stream of its own.
@@ -93,8 +93,8 @@ class Simulate:
 
     def theta(self, rows: Array, rng: np.random.Generator) -> Array:
         """θ of the rows of these numbers, (n,) → (n, D)."""
-        if self.where:
-            return self.where.at(rows, rng)
+        if self.theta_from:
+            return self.theta_from.at(rows, rng)
         return self.law.prior.sample(len(rows), rng)
 
     def draw(self, rows: Array, seed: np.random.SeedSequence) -> tuple[Array, Array, Array]:

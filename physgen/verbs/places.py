@@ -81,7 +81,7 @@ def together(table: Table, names: tuple[str, ...], start: int, stop: int | None)
 
 
 def place_of_x(table: Table, named: str, law: Law | None, where: str) -> Place:
-    """Where x is in a file; the rules are those of this module.
+    """Where x is in a file; the rules are those of :mod:`physgen.verbs.observed`.
 
     Raises:
         DataError: nothing there has its shape.

@@ -146,9 +146,9 @@ def parameters(
     if (n is None) != (like is not None) and draws is None:
         raise UsageError("sample: expected either -n or --like")
     if draws:
-        where, about = theta_given(law, draws, {}, n)
-        rows = np.arange(rows_asked_for(n, where))
-        return where.at(rows, np.random.default_rng([seed, 3])), about
+        follows, about = theta_given(law, draws, {}, n)
+        rows = np.arange(rows_asked_for(n, follows))
+        return follows.at(rows, np.random.default_rng([seed, 3])), about
     if like:
         follow = like.proposal or ("" if like.meta and like.law.prior == law.prior else like.name)
         return like.theta, {"theta": {"follow": follow}} if follow else {}

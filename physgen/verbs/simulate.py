@@ -110,7 +110,7 @@ def simulate(
     theirs = draws.law.prior if isinstance(draws, PosteriorDraws) else None
     law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
     law = replace(law, prior=correlated(law.prior, correlation))
-    law, where, about, n = where_to_simulate(law, draws, theta_at, n, widen, truncate)
+    law, source_of_theta, about, n = where_to_simulate(law, draws, theta_at, n, widen, truncate)
     law, notes = looked_at(law, n)
     name, built = law.simulator, law.build()
     command = command_line(
@@ -122,7 +122,7 @@ def simulate(
     )  # fmt: skip
     source = {"kind": "simulator", "name": name, **declared.provenance(built), **about}
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
-    make = Simulate(law, on_error, where)
+    make = Simulate(law, on_error, source_of_theta)
     if dry_run:
         return rehearsed(make, n, out)
     rows = shard_rows or declared.shard_rows(built)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from physgen import dataset
-from physgen.dataset import Dataset, GivenTheta, HeldTheta, Rows, Where
+from physgen.dataset import Dataset, GivenTheta, HeldTheta, Rows, ThetaSource
 from physgen.dataset.schema import require_fixed, require_inside
 from physgen.errors import DataError, UsageError
 from physgen.formats.tables import open_table
@@ -182,7 +182,7 @@ def where_to_simulate(
     n: int | None,
     widen: float = 1.0,
     truncate: bool = False,
-) -> tuple[Law, Where | None, dict[str, Any], int]:
+) -> tuple[Law, ThetaSource | None, dict[str, Any], int]:
     """Where θ are taken from, if not from the prior.
 
     Args:
@@ -202,17 +202,17 @@ def where_to_simulate(
         UsageError: other parameters, values or draws outside of the prior, or no number of rows.
     """
     held = held_values(law.prior, held)
-    where: Where | None = None
+    source: ThetaSource | None = None
     about: dict[str, Any] = {}
     if truncate and isinstance(given, PosteriorDraws):
         law, about = truncated(law, given, widen)
     elif given:
-        where, about = theta_given(law, given, held, n, widen)
-    n = rows_asked_for(n, where)
+        source, about = theta_given(law, given, held, n, widen)
+    n = rows_asked_for(n, source)
     if held:
-        where = HeldTheta(law.prior, held, where)
+        source = HeldTheta(law.prior, held, source)
         about["theta"] = held_in_words(law.prior, held, about.get("theta", {}))
-    return law, where, about, n
+    return law, source, about, n
 
 
 def theta_given(
@@ -221,7 +221,7 @@ def theta_given(
     held: Values,
     n: int | None,
     widen: float = 1.0,
-) -> tuple[Where, dict[str, Any]]:
+) -> tuple[ThetaSource, dict[str, Any]]:
     """What θ follow that are of a table, or of a posterior, and what the file says of it."""
     if isinstance(given, ThetaTable):
         return GivenTheta(given.theta(law, held)), {"theta": given.source()}
@@ -231,7 +231,7 @@ def theta_given(
     return proposal, about
 
 
-def rows_asked_for(n: int | None, where: Where | None) -> int:
+def rows_asked_for(n: int | None, source: ThetaSource | None) -> int:
     """The number of rows; as many as are given, where none is asked for.
 
     Raises:
@@ -239,8 +239,8 @@ def rows_asked_for(n: int | None, where: Where | None) -> int:
     """
     if n is not None:
         return n
-    if isinstance(where, GivenTheta):
-        return len(where.theta)
+    if isinstance(source, GivenTheta):
+        return len(source.theta)
     raise UsageError("n: expected the number of rows, as in -n 1000")
 
 
