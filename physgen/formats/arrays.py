@@ -118,7 +118,7 @@ def open_foreign(
     said += [*about.said, *([f"not read: {shortened(ignored)}"] if ignored else [])]
     origin = {
         "kind": "import", "format": "arrays", "file": file.name, "sha256": file_digest(file),
-        "arrays": {"theta": list(columns), "x": list(picked)}, **about.source,
+        "arrays": {"theta": list(columns.words), "x": list(picked.words)}, **about.source,
     }  # fmt: skip
     make = FromTable(picked, about.law, about.theta, on_error)
     return Foreign(about.law, len(found), origin, make, "; ".join(said))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -112,9 +111,6 @@ class Selection:
         if len(parts) == 1:
             return parts[0]
         return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.words)
 
 
 def name_and_columns(word: str) -> tuple[str, slice]:
