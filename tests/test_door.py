@@ -278,6 +278,16 @@ def test_an_exported_file_still_tells_of_draws_that_failed(home):
     assert made.failures == physgen.Dataset("b.h5").failures
 
 
+@pytest.mark.parametrize("first", [0, 1, 1000])
+def test_a_column_that_numbers_the_rows_is_no_x(home, first):
+    """As pandas writes it, of a part of a table too."""
+    theta, x = pairs(50)
+    rows = np.column_stack([np.arange(first, first + 50), theta[:, 0], x[:, :2]])
+    np.savetxt("part.csv", rows, header=",a,f_0,f_1", comments="", delimiter=",")
+    assert "not read: column0" in run("part.csv", "-o", "d.h5", "--prior", "a=0:1").output
+    np.testing.assert_array_equal(dataset.read("d.h5").x, x[:, :2].astype("f4"))
+
+
 def test_integers_that_float64_does_not_hold_are_refused():
     x = 2**60 + np.arange(40).reshape(20, 2)
     with pytest.raises(DataError, match=r"x: has integers beyond 2\*\*53"):
