@@ -219,6 +219,13 @@ def test_what_does_not_fit_is_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
+def test_several_x_of_one_theta_are_told(caplog):
+    theta, x = pairs()
+    theta[1::2] = theta[::2]
+    assert physgen.dataset_of(theta, x, LAWS).proposal == ""
+    assert "theta has 1000 different values in 2000 rows" in caplog.text
+
+
 def test_nan_may_be_missing_values():
     theta, x = pairs()
     x[np.random.default_rng(0).random(x.shape) < 0.1] = np.nan
