@@ -205,17 +205,23 @@ def _arguments(law: Distribution) -> dict[str, float] | None:
     return {name: float(v) for name, v in found.items()}
 
 
+def _shortest(value: float) -> str:
+    """A number as text that is read as the same number."""
+    text = f"{value:.12g}"
+    return text if float(text) == value else repr(float(value))
+
+
 def _named(law: Any) -> str:
     """A law in words, as on the command line."""
     if isinstance(law, Uniform):
-        return f"{law.low:.12g}:{law.high:.12g}"
+        return f"{_shortest(law.low)}:{_shortest(law.high)}"
     known = _arguments(law)
     if known is None:
         return repr(law)
     values = list(known.values())
     while len(values) > len(known) - 2 and values[-1] == (len(values) == len(known)):
         values.pop()
-    return ":".join([law.dist.name, *(f"{v:.12g}" for v in values)])
+    return ":".join([law.dist.name, *map(_shortest, values)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +342,7 @@ class Parameter:
     @property
     def text(self) -> str:
         """Its law as text, as in ``--prior``: low:high, or norm:0:1."""
-        return f"{self.law:.12g}" if isinstance(self.law, float) else _named(self.law)
+        return _shortest(self.law) if isinstance(self.law, float) else _named(self.law)
 
     @property
     def symbol(self) -> str:

@@ -222,6 +222,13 @@ def test_what_does_not_fit_is_one_line(given, message):
     assert "\n" not in str(caught.value)
 
 
+def test_several_x_of_one_theta_are_told(caplog):
+    theta, x = pairs()
+    theta[1::2] = theta[::2]
+    assert physgen.dataset_of(theta, x, LAWS).proposal == ""
+    assert "theta has 1000 different values in 2000 rows" in caplog.text
+
+
 def test_nan_may_be_missing_values():
     theta, x = pairs()
     x[np.random.default_rng(0).random(x.shape) < 0.1] = np.nan
@@ -279,6 +286,16 @@ def test_an_exported_file_still_tells_of_draws_that_failed(home):
     done = run("b.npz", "-o", "b.h5")
     assert "theta of its rows follow p(theta | success)" in done.output
     assert made.failures == physgen.Dataset("b.h5").failures
+
+
+@pytest.mark.parametrize("first", [0, 1, 1000])
+def test_a_column_that_numbers_the_rows_is_no_x(home, first):
+    """As pandas writes it, of a part of a table too."""
+    theta, x = pairs(50)
+    rows = np.column_stack([np.arange(first, first + 50), theta[:, 0], x[:, :2]])
+    np.savetxt("part.csv", rows, header=",a,f_0,f_1", comments="", delimiter=",")
+    assert "not read: column0" in run("part.csv", "-o", "d.h5", "--prior", "a=0:1").output
+    np.testing.assert_array_equal(dataset.read("d.h5").x, x[:, :2].astype("f4"))
 
 
 def test_integers_that_float64_does_not_hold_are_refused():

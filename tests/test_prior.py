@@ -465,3 +465,11 @@ def test_what_is_beyond_all_float64_probability_is_no_coordinate_of_the_prior():
     prior = Prior(a=stats.expon(), b=(0, 1), correlation={("a", "b"): 0.5})
     assert prior.to_coordinates(np.array([2000.0, 0.5]))[0] == np.inf
     assert np.isneginf(prior.log_prob(np.array([np.inf, 0.5])))
+
+
+def test_the_words_of_a_prior_are_of_the_same_prior():
+    """As in the command that a file records, or in what is proposed for others."""
+    prior = Prior(t=(2459000.123456789, 2459000.5), b=0.1 + 0.2, c=stats.norm(1 / 3, 1e-3))
+    assert prior.every[1].text == "0.30000000000000004"
+    assert Prior(**Prior.words(prior)) == prior
+    assert Prior.words({"a": (0.1, 1e10)}) == {"a": "0.1:10000000000"}

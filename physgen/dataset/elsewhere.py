@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from physgen.dataset.schema import (
     require_fixed,
     require_inside,
 )
-from physgen.dataset.theta import departures, proposed_correlation, proposed_law
+from physgen.dataset.theta import FEWEST, departures, proposed_correlation, proposed_law
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.priors import correlated
@@ -104,7 +104,7 @@ def describe_rows(
     )  # fmt: skip
     require_inside(theta, found, where, DRAWN)
     source, more = followed(theta, found, where)
-    return Described(law, theta, source, [*said, *why, *more])
+    return Described(law, theta, source, [*said, *why, *more, *repeated(theta)])
 
 
 def described_by(meta: Meta, theta: Array, where: str) -> Described:
@@ -203,6 +203,17 @@ def followed(theta: Array, prior: Prior, where: str) -> tuple[dict[str, Any], li
         "and calibrate, npe and all that count draws of the prior will refuse them"
     )
     return {"theta": {"follow": f"what {where} holds ({words})"}}, [said]
+
+
+def repeated(theta: Array) -> Iterator[str]:
+    """A line where half of the rows of θ (n, D) or more are those of others."""
+    different = len(np.unique(theta, axis=0))
+    if FEWEST <= 2 * different <= len(theta):
+        yield (
+            f"theta has {different} different values in {len(theta)} rows: x of one theta are no "
+            "independent draws of the prior, and p-values of calibrate, which takes them for "
+            "such, are too small"
+        )
 
 
 def support_of(x: Array, asked: str | None) -> tuple[Support, int, list[str]]:

@@ -13,7 +13,7 @@ from simulators.base import Array
 from simulators.parameter import LEAST, law_of
 from simulators.prior import Prior
 
-__all__ = ["departures", "proposed_correlation", "proposed_law"]
+__all__ = ["FEWEST", "departures", "proposed_correlation", "proposed_law"]
 
 REFUTED = 1e-6
 """p-value below which θ do not follow a prior: no chance finding, of however many files."""

@@ -38,6 +38,8 @@ __all__ = ["open_foreign"]
 
 THETA, X = ("theta", "params", "parameters"), ("x", "X", "data")
 """Names of arrays that are looked for where none is given."""
+ENOUGH = 20
+"""Whole numbers one after another that are no chance finding."""
 LOOK = 10_000
 """Rows of x that tell its type and its values."""
 
@@ -194,9 +196,14 @@ def x_in(table: Table, wanted: str | None, left: Sequence[str], n: int) -> Selec
 
 
 def numbers_rows(values: Array) -> bool:
-    """Whether values (n, …) only say which row is which: whole numbers from 0 or 1 on."""
-    first = values.flat[0] if values.ndim == 1 and len(values) > 2 else np.nan
-    return first in (0, 1) and np.array_equal(values, first + np.arange(len(values)))
+    """Whether values (n, …) only say which row is which: whole numbers, one after another.
+
+    Of few rows only from 0 or 1 on; a later part of a table may begin anywhere.
+    """
+    if values.ndim != 1 or len(values) < 3 or not (np.floor(values) == values).all():
+        return False
+    known = values[0] in (0, 1) or len(values) >= ENOUGH
+    return known and bool((np.diff(values.astype(float)) == 1).all())
 
 
 def with_others(x: Selection, head: Array) -> Array:
