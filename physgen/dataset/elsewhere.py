@@ -10,7 +10,13 @@ import numpy as np
 
 from physgen.dataset.assumptions import float_type
 from physgen.dataset.schema import Failed, Meta, Rows, cast, faults, refuse
-from physgen.dataset.theta import departures, proposed_correlation, proposed_law
+from physgen.dataset.theta import (
+    departures,
+    other_order,
+    proposed_correlation,
+    proposed_law,
+    repeated,
+)
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.priors import correlated
@@ -21,7 +27,8 @@ from simulators.prior import Prior
 
 __all__ = ["Described", "describe_rows", "described_by", "rows_in_order"]
 
-MEND = "; --on-error skip leaves such rows out, and --missing takes NaN for missing components"
+MEND = "; --on-error skip leaves such rows out"
+MISSING = f"{MEND}, and --missing takes NaN for missing components"
 NAMED = 3
 """Departures from a prior that a line tells."""
 
@@ -77,6 +84,8 @@ def describe_rows(
         raise UsageError(
             f"simulator: {simulator!r} is one of physgen's own; give another name to what drew x"
         )
+    if not len(theta):
+        raise DataError(f"{where}: expected at least one row of theta and x, got none")
     if not np.isfinite(theta).all():
         row = int(np.argmin(np.isfinite(theta).all(1)))
         raise DataError(f"{where}: row {row}: theta is not finite; leave such rows out")
@@ -93,6 +102,11 @@ def describe_rows(
     )  # fmt: skip
     require_inside(theta, found, where)
     source, more = followed(theta, found, where)
+    if twice := repeated(theta):
+        more.append(
+            f"theta of {twice} rows are those of others: if x are, too, what is trained on is "
+            "validated on; leave out what is there twice"
+        )
     return Described(law, theta, source, [*said, *why, *more])
 
 
@@ -180,8 +194,14 @@ def require_inside(theta: Array, prior: Prior, where: str) -> None:
         raise DataError(
             f"{where}: row {row}: {name}: expected theta inside the prior, {p.low!r} to "
             f"{p.high!r}, got {float(theta[row, d])!r} ({outside.sum()} of {len(theta)} rows); "
-            "give the prior that they were drawn from"
+            f"give the prior that they were drawn from{in_order(theta, prior)}"
         )
+
+
+def in_order(theta: Array, prior: Prior) -> str:
+    """The order in which columns of θ (n, D) follow the laws of a prior, if it is another."""
+    found = other_order(theta, prior)
+    return f"; in the order {', '.join(found)} its laws are those of the columns" * bool(found)
 
 
 def followed(theta: Array, prior: Prior, where: str) -> tuple[dict[str, Any], list[str]]:
@@ -191,8 +211,9 @@ def followed(theta: Array, prior: Prior, where: str) -> tuple[dict[str, Any], li
     more = ["…"] if len(found) > NAMED else []
     words = ", ".join([*found[:NAMED], *more])
     said = (
-        f"theta are no independent draws of the prior: {words}; p(x|theta) may be learnt of any, "
-        "and calibrate, npe and all that count draws of the prior will refuse them"
+        f"theta are no independent draws of the prior: {words}{in_order(theta, prior)}; "
+        "p(x|theta) may be learnt of any, and calibrate, npe and all that count draws of the "
+        "prior will refuse them"
     )
     return {"theta": {"follow": f"what {where} holds ({words})"}}, [said]
 
@@ -211,13 +232,14 @@ def support_of(x: Array, asked: str | None) -> tuple[Support, int, list[str]]:
                 f"{asked!r}"
             )
         return kind, int(levels or 0), []
-    if x.dtype.kind == "f":
+    if x.dtype.kind != "f":
+        values = set(np.unique(x).tolist())
+        if values <= {0, 1}:
+            return "levels", 2, ["x taken for levels:2, for it is 0 and 1"]
+        if values <= {-1, 1}:
+            return "spins", 0, ["x taken for spins, for it is -1 and +1"]
+    elif (x != np.round(x)).any():
         return "reals", 0, []
-    values = set(np.unique(x).tolist())
-    if values <= {0, 1}:
-        return "levels", 2, ["x taken for levels:2, for it is 0 and 1"]
-    if values <= {-1, 1}:
-        return "spins", 0, ["x taken for spins, for it is -1 and +1"]
     return "reals", 0, ["x are whole numbers, taken for reals; --support levels:K if they are few"]
 
 
@@ -231,7 +253,8 @@ def rows_in_order(
     """
     stored = cast(rows, law, where)
     if on_error == "stop":
-        refuse(stored, law, where, first, MEND)
+        gone = rows.x.dtype.kind == "f" and np.isnan(rows.x).any()
+        refuse(stored, law, where, first, MISSING if gone else MEND)
         return rows
     why = np.full(len(rows), "", dtype=object)
     for fault, bad in faults(stored, law):

@@ -23,7 +23,7 @@ from physgen.runtime.options import command_line, kept_options
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import PriorLike, SimulatorLike, ThetaLike, Values
 from physgen.verbs.opening import PosteriorDraws
-from physgen.verbs.running import on_files, require, warn_of_failed
+from physgen.verbs.running import on_files, plural, require, warn_of_failed
 from physgen.verbs.where import open_theta, where_to_simulate
 
 __all__ = ["simulate"]
@@ -130,10 +130,10 @@ def simulate(
     with bar(n, f"simulate {name}") as move:
         if out is None:
             found = dataset.gather(n, meta, make, progress=move, **how)
-            made = Dataset(found, f"{len(found):,} rows of {name}")
+            made = Dataset(found, f"{plural(len(found), 'row')} of {name}")
         else:
             written = dataset.write(out, n, meta, make, force=force, progress=move, **how)
-            text = f"{out}: {written.rows:,} rows of {name} in {written.seconds:.1f} s"
+            text = f"{out}: {plural(written.rows, 'row')} of {name} in {written.seconds:.1f} s"
             made = Dataset(written.path, text)
     warn_of_failed(out, made.failures)
     return made
@@ -172,6 +172,7 @@ def rehearsed(make: Simulate, n: int, out: Path | str | None) -> Dataset:
     row = make(Shard(0, 0, 1, np.random.SeedSequence(0)))
     row = dataset.validated(row, make.law, str(out or "x"))
     size = n * sum(a.nbytes for a in row.arrays().values())
-    what = f"{n:,} rows of {make.law.simulator}, theta {make.law.prior}, x {row.x.shape[1:]}"
+    rows = plural(n, "row")
+    what = f"{rows} of {make.law.simulator}, theta {make.law.prior}, x {row.x.shape[1:]}"
     place = f"write {out}" if out else "make"
     return Dataset(row, f"would {place}: {what}, {size / 1e6:.1f} MB before compression")
