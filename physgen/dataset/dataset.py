@@ -257,22 +257,22 @@ class Dataset:
         named = [str(name) for name in arrays["x"] or ()]
         return named if len(named) == self.law.size > 1 else []
 
-    def require_columns(self, called: Sequence[str], where: str) -> None:
+    def require_columns(self, other: Mapping[str, Any] | None) -> None:
         """Refuse x whose columns lie in another order than those of other data.
 
         Args:
-            called: names of those; empty if they have none.
-            where: these data, for the message.
+            other: the record of those data, which may name the columns, and the file.
 
         Raises:
             UsageError: they are called alike, in another order.
         """
-        ours, theirs = self.columns, list(called)
+        ours, theirs = self.columns, list((other or {}).get("columns", ()))
         if ours != theirs and sorted(ours) == sorted(theirs):
             k = next(k for k, name in enumerate(ours) if name != theirs[k])
+            where = (other or {}).get("path") or "the training"
             raise UsageError(
-                f"{self.name}: column {k} of x is {ours[k]}, and {theirs[k]} in {where}; import "
-                "it with --x and the columns in that order"
+                f"{self.name}: column {k} of x: expected {theirs[k]}, as in {where}, got "
+                f"{ours[k]}; import it with --x and the columns in that order"
             )
 
     def origin(self, rows: Rows | None = None) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class JoinedDataset(Dataset):
         self.path = None
         self._parts, self._law = list(parts), joint_law(parts)
         for part in parts[1:]:
-            part.require_columns(parts[0].columns, parts[0].name)
+            part.require_columns({"path": parts[0].name, "columns": parts[0].columns})
         refuse_repeated(parts)
         self._summary = f"{len(self):,} rows of {self._law.simulator}, of {len(parts)} datasets"
 

@@ -57,7 +57,7 @@ def open_observed(
             return ObservedTable(path, name, law, called)
         observed = Dataset(path)
     data = Dataset(observed if isinstance(observed, Dataset | Rows) else Rows(as_array(observed)))
-    data.require_columns(called, "the training")
+    data.require_columns(learnt)
     if law is None or data.path or data.meta:
         return data
     return Dataset(Rows(as_rows(data.rows.x, law, "observed"), data.rows.theta, data.rows.aux))

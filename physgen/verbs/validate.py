@@ -90,6 +90,7 @@ def validate(
     path = path_of(out)
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
+    source.require_columns(model.info.get("data"))
     found = source.read(rows, whole=True)
     first, *_ = (rows or slice(None)).indices(len(source))
     with of_another_simulator(source, model.law):
