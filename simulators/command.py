@@ -33,6 +33,8 @@ __all__ = ["READERS", "Command", "sizes"]
 OWN = ("seed", "out")
 """Names in braces that are no parameters."""
 SEEDS = 2**31
+SHELL = ("|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "|&", "&>")
+"""Words that a program would take for arguments of its own."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Choose = Callable[[Sequence[str]], str]
@@ -108,12 +110,17 @@ class Command:
         """The program and its arguments, with names in braces.
 
         Raises:
-            ValueError: quotes that do not close, or no program.
+            ValueError: quotes that do not close, no program, or what a shell would do.
         """
         try:
             words = shlex.split(self.command)
         except ValueError as error:
             raise ValueError(f"command: {error}: {self.command!r}") from error
+        if shell := [word for word in words if word in SHELL]:
+            raise ValueError(
+                f"command: {shell[0]} is of a shell, and there is none: write sh -c '...' around "
+                "all of the command"
+            )
         if not words:
             raise ValueError("command: expected a program and its arguments, got nothing")
         return words

@@ -80,10 +80,14 @@ def test_a_program_is_given_every_digit_and_a_seed_of_its_row():
 
 def test_there_is_no_shell_and_braces_can_be_written():
     command = program('printf "%s\\n" "$@" > given; echo 1 2 3')
-    assert ran(f"{command} 'x; touch bad' '{{{{{{a}}}}}}' > {{seed}} `touch bad`") == [1, 2, 3]
+    assert ran(f"{command} 'x; touch bad' '{{{{{{a}}}}}}' '$HOME >' {{seed}} `touch bad`") == [
+        1,
+        2,
+        3,
+    ]
     seed = int(np.random.default_rng(0).integers(2**31, size=1)[0])
     assert Path("given").read_text().splitlines() == [
-        "x; touch bad", "{0.25}", ">", str(seed), "`touch", "bad`",
+        "x; touch bad", "{0.25}", "$HOME >", str(seed), "`touch", "bad`",
     ]  # fmt: skip
     assert not Path("bad").exists()
 
@@ -223,6 +227,7 @@ def test_a_program_that_cannot_be_started_is_one_line_at_once(command, reason, o
     ({"command": "./sim"}, "expected a parameter in braces"),
     ({"command": "./sim {seed} {out}"}, "expected a parameter in braces"),
     ({"command": ""}, "expected a program"),
+    ({"command": "./sim {a} | head -5"}, "| is of a shell, and there is none"),
     ({"command": "./sim '{a}"}, "No closing quotation"),
     ({"command": "./sim {a"}, "expected '}'"),
     ({"command": "./sim {a:.2f}"}, "expected a name alone in braces"),

@@ -1,5 +1,6 @@
 """Simulations that somebody has already become datasets: from files, and from memory."""
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -247,7 +248,9 @@ PRIOR = ("--prior", "a=0:1", "--prior", "tau=loguniform:1e-3:1", "--prior", "h=n
 def test_a_file_gives_what_its_arrays_give(home):
     done = run("sims.npz", "-o", "d.h5", "--x", "curve", *PRIOR)
     assert done.exit_code == 0, done.output
-    assert done.output == "d.h5: 2,000 rows of sims.npz; not read: axis\n"
+    assert done.output == (
+        "d.h5: 2,000 rows of sims.npz; theta are a, tau, h, in this order; not read: axis\n"
+    )
     theta, x = pairs()
     want = physgen.dataset_of(theta, x, LAWS)
     found = dataset.read("d.h5")
@@ -454,3 +457,82 @@ def test_failed_draws_and_what_only_some_have_are_joined(tmp_path):
     made = physgen.merge([one, two], out=tmp_path / "all.h5")
     assert len(made) == 299
     np.testing.assert_array_equal(made.failed.theta, theta[[3]])
+
+
+# --- what is easily missed -----------------------------------------------------------------------
+
+
+def test_laws_in_the_order_of_other_columns_are_told(caplog):
+    """θ of norm:0:1 and norm:0:2, as one array, with the laws the other way around."""
+    drawn = np.random.default_rng(0).normal(0, [1, 2, 4], (N, 3))
+    laws = {"c": stats.norm(0, 4), "a": stats.norm(0, 1), "b": stats.norm(0, 2)}
+    physgen.dataset_of(drawn, pairs()[1], laws)
+    assert "in the order a, b, c its laws are those of the columns" in caplog.text
+    boxes = {"a": (0, 1), "b": (2, 3)}
+    turned = np.array([2, 0]) + np.random.default_rng(0).random((N, 2))
+    with pytest.raises(DataError, match="in the order b, a its laws are those of the columns"):
+        physgen.dataset_of(turned, pairs()[1], boxes)
+    caplog.clear()
+    physgen.dataset_of(turned[:, ::-1] ** [2, 1], pairs()[1], boxes)
+    assert "a does not follow 0:1" in caplog.text
+    assert "order" not in caplog.text
+
+
+def test_columns_without_names_are_said_to_be_in_the_order_of_the_prior(home):
+    assert "theta are a, tau, h, in this order" in run("sims.npz", "-o", "d.h5", *PRIOR).output
+    named = run("sims.npz", "-o", "e.h5", *PRIOR, "--names", "a,tau,h")
+    assert "in this order" not in named.output
+
+
+def test_rows_that_are_there_twice_are_told(caplog):
+    theta, x = pairs()
+    physgen.dataset_of(np.r_[theta, theta[:5]], np.r_[x, x[:5]], LAWS)
+    assert "theta of 5 rows are those of others" in caplog.text
+
+
+def test_whole_numbers_are_told_of_any_type(caplog):
+    theta, x = pairs()
+    physgen.dataset_of(theta, np.round(9 * x), LAWS)
+    assert "x are whole numbers" in caplog.text
+
+
+def test_a_decade_is_enough_to_propose_a_law_of_the_logarithm():
+    assert proposed_law(stats.loguniform(0.1, 1).rvs(N, random_state=1)).dist.name == "loguniform"
+    assert proposed_law(stats.norm(1, 0.1).rvs(20_000, random_state=1)).dist.name == "norm"
+
+
+def test_what_no_option_mends_is_not_advised(home):
+    theta, x = pairs()
+    x[3, 0] = np.inf
+    with pytest.raises(DataError, match=r"row 3: x is infinite.*leaves such rows out$"):
+        physgen.dataset_of(theta, x, LAWS)
+    with pytest.raises(DataError, match="at least one row"):
+        physgen.dataset_of(theta[:0], x[:0], LAWS)
+    np.savez("complex.npz", theta=theta, x=x + 1j)
+    np.savez("text.npz", theta=theta.astype(str), x=x)
+    np.savez("none.npz", theta=theta[:0], x=x[:0])
+    np.save("x.npy", x)
+    np.save("theta.npy", theta)
+    for words, message in (
+        (("complex.npz",), "x: "),
+        (("text.npz",), "theta: "),
+        (("none.npz",), "at least one row"),
+        (("theta.npy", "--x", "x.npy"), "import arrays x.npy --theta theta.npy"),
+        ((".",), "."),
+    ):
+        done = run(*words, "-o", "d.h5")
+        assert message in done.output
+        assert done.output.count("\n") == 1
+        assert "Traceback" not in done.output
+
+
+def test_parameters_in_groups_are_called_by_their_last_name(home):
+    theta, x = pairs()
+    with h5py.File("nested.h5", "w") as file:
+        file["run/curve"] = x
+        for name, values in zip(LAWS, theta.T, strict=True):
+            file[f"run/params/{name}"] = values
+    assert run("nested.h5", "-o", "a.h5", *PRIOR).exit_code == 0
+    assert run("nested.h5", "-o", "b.h5", "--theta", "run/params/*").exit_code == 0
+    for name in ("a.h5", "b.h5"):
+        assert sorted(physgen.read(name).meta.law.prior.names) == sorted(LAWS)

@@ -238,3 +238,53 @@ def test_calibrate_takes_labelled_columns(tmp_path):
     assert len(data) == 30
     own = Dataset(Rows(x.astype(np.float32), theta, meta=Meta(law))).save(tmp_path / "a.h5")
     assert open_observed(own.path, law).meta.law == law
+
+
+def test_columns_are_those_of_the_training_by_their_names_in_any_order(tmp_path):
+    """A table whose columns lie in another order is no other observation."""
+    names, theta = NAMES.split(","), LAW.prior.sample(120, np.random.default_rng(3))
+    x = LinearGaussian().sample(theta, np.random.default_rng(4)).astype(np.float32)
+    table = csv(tmp_path / "d.csv", np.column_stack([theta, x]), f"theta1,theta2,{NAMES}")
+    told = {"prior": dict.fromkeys(LAW.prior.names, (-2.0, 2.0))}
+    data = physgen.import_("arrays", table, out=tmp_path / "d.h5", **told)
+    assert data.columns == data.origin()["columns"] == names
+    turned = np.column_stack([np.arange(120), x[:, ::-1]])
+    path = csv(tmp_path / "o.csv", turned, f",{','.join(names[::-1])}")
+    found = open_observed(path, data.law, data.origin())
+    np.testing.assert_allclose(found.read().x, x, rtol=1e-6)
+    assert found.columns == names
+
+    model = physgen.fit("cvae", data, epochs=1, out=tmp_path / "m.pt")
+    told["theta"] = f"{table}:theta1,theta2"
+    other = physgen.import_("arrays", path, out=tmp_path / "o.h5", x="e,d,c,b,a", **told)
+    for verb in (physgen.validate, physgen.calibrate, physgen.infer):
+        with pytest.raises(UsageError, match=r"expected a, as in .*d.h5, got e; import it"):
+            verb(model, other)
+    with pytest.raises(UsageError, match=r"expected a, as in .*d.h5, got e; import it"):
+        physgen.fit("cvae", other, from_=model, epochs=1)
+    straight = physgen.infer(model, table, rows=0, draws=1)
+    post = physgen.infer(tmp_path / "m.pt", path, rows=0, draws=1, out=tmp_path / "p.h5")
+    np.testing.assert_array_equal(post.mean, straight.mean)
+    few = {"method": "npe", "rows": 0, "epochs": 2, "simulations": 120}
+    trained = physgen.infer(data, path, **few).network
+    found = [physgen.infer(trained, file, rows=0).mean for file in (path, table)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_columns_of_parts_are_those_of_all(tmp_path):
+    law, theta = replace(LAW, simulator="arrays"), THETA
+    parts = [
+        Dataset(Rows(X, theta * (1 - shift), meta=Meta(law, {"arrays": {"x": [*named]}})))
+        for shift, named in ((0, "abcde"), (0.1, "abcde"), (0.2, "vwxyz"), (0.3, "edcba"))
+    ]
+    turned = parts.pop()
+    with pytest.raises(UsageError, match=r"column 0 of x: expected a, as in .*, got e"):
+        physgen.merge([parts[0], turned])
+    with pytest.raises(UsageError, match=r"column 0 of x: expected a, as in .*, got e"):
+        physgen.compare(turned, parts[0])
+    with pytest.raises(UsageError, match="column 0 of x: expected a, as in the training, got e"):
+        open_observed(turned, law, parts[0].origin())
+    for some, expected in ((parts[:2], [*"abcde"]), (parts, [])):
+        assert physgen.merge(some).columns == expected
+        out = tmp_path / f"{len(some)}.h5"
+        assert physgen.merge(some, out=out).columns == expected

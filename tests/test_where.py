@@ -195,6 +195,13 @@ def test_the_command_line_takes_tables_and_values():
     assert run("simulate", "gaussian", "-o", "c.h5").exit_code == 2
 
 
+def test_columns_without_names_are_said_to_be_in_the_order_of_the_parameters(folder):
+    np.savetxt("bare.csv", THETA, delimiter=",")
+    words = ("simulate", "gaussian", "--size", 3, "-o", "a.h5", "--theta-from")
+    assert "bare.csv: theta are theta1, theta2, in this order" in run(*words, "bare.csv").output
+    assert "in this order" not in run(*words, file("t.csv"), "--force").output
+
+
 def test_outputs_never_overwrite_the_table():
     path = file("t.npy")
     with pytest.raises(UsageError, match="another file of this command"):

@@ -248,6 +248,35 @@ class Dataset:
         """What a file of it says of itself."""
         return self.meta or Meta(self.law)
 
+    @property
+    def columns(self) -> list[str]:
+        """Names that the components of x had as columns of a table; empty of all else."""
+        if self.meta is None:
+            return []
+        source = self.meta.source
+        parts = [part.get("columns") for part in source.get("parts", ())]
+        arrays = source.get("arrays") or {"x": parts[0] if len({*map(str, parts)}) == 1 else []}
+        named = [str(name) for name in arrays["x"] or ()]
+        return named if len(named) == self.law.size > 1 else []
+
+    def require_columns(self, other: Mapping[str, Any] | None) -> None:
+        """Refuse x whose columns lie in another order than those of other data.
+
+        Args:
+            other: the record of those data, which may name the columns, and the file.
+
+        Raises:
+            UsageError: they are called alike, in another order.
+        """
+        ours, theirs = self.columns, list((other or {}).get("columns", ()))
+        if ours != theirs and sorted(ours) == sorted(theirs):
+            k = next(k for k, name in enumerate(ours) if name != theirs[k])
+            where = (other or {}).get("path") or "the training"
+            raise UsageError(
+                f"{self.name}: column {k} of x: expected {theirs[k]}, as in {where}, got "
+                f"{ours[k]}; import it with --x and the columns in that order"
+            )
+
     def origin(self, rows: Rows | None = None) -> dict[str, Any]:
         """Where rows come from, for a record: JSON data."""
         known: dict[str, Any] = {
@@ -255,6 +284,8 @@ class Dataset:
             "sha256": self.digest,
             "mark": self.mark,
         }
+        if columns := self.columns:
+            known["columns"] = columns
         if failed := self.failures:
             known["failed"] = {**failed, "messages": failed["messages"][:1]}
         if rows is not None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from physgen.dataset.assumptions import float_type
+from physgen.dataset.joined import row_marks
 from physgen.dataset.schema import (
     Failed,
     Meta,
@@ -19,7 +20,13 @@ from physgen.dataset.schema import (
     require_fixed,
     require_inside,
 )
-from physgen.dataset.theta import FEWEST, departures, proposed_correlation, proposed_law
+from physgen.dataset.theta import (
+    FEWEST,
+    departures,
+    other_order,
+    proposed_correlation,
+    proposed_law,
+)
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.priors import correlated
@@ -30,7 +37,8 @@ from simulators.prior import Prior
 
 __all__ = ["Described", "describe_rows", "described_by", "names_of_columns", "rows_in_order"]
 
-MEND = "; --on-error skip leaves such rows out, and --missing takes NaN for missing components"
+MEND = "; --on-error skip leaves such rows out"
+MISSING = f"{MEND}, and --missing takes NaN for missing components"
 DRAWN = "; give the prior that they were drawn from"
 NAMED = 3
 """Departures from a prior that a line tells."""
@@ -87,6 +95,8 @@ def describe_rows(
         raise UsageError(
             f"simulator: {simulator!r} is one of physgen's own; give another name to what drew x"
         )
+    if not len(theta):
+        raise DataError(f"{where}: expected at least one row of theta and x, got none")
     if not np.isfinite(theta).all():
         row = int(np.argmin(np.isfinite(theta).all(1)))
         raise DataError(f"{where}: row {row}: theta is not finite; leave such rows out")
@@ -102,7 +112,7 @@ def describe_rows(
         simulator, found, x.shape[1:], kind, levels=levels,
         dtype=float_type(x, len(theta)) if real else "float32", **declared,
     )  # fmt: skip
-    require_inside(theta, found, where, DRAWN)
+    require_inside(theta, found, where, f"{DRAWN}{in_order(theta, found)}")
     source, more = followed(theta, found, where)
     return Described(law, theta, source, [*said, *why, *more, *repeated(theta)])
 
@@ -192,6 +202,12 @@ def free_columns(theta: Array, names: Sequence[str], prior: Prior, where: str) -
     return np.stack([columns[n] for n in prior.names], axis=1)
 
 
+def in_order(theta: Array, prior: Prior) -> str:
+    """The order in which columns of θ (n, D) follow the laws of a prior, if it is another."""
+    found = other_order(theta, prior)
+    return f"; in the order {', '.join(found)} its laws are those of the columns" * bool(found)
+
+
 def followed(theta: Array, prior: Prior, where: str) -> tuple[dict[str, Any], list[str]]:
     """What a file says of θ (n, D) that are no draws of the prior, and a line about it."""
     if not (found := list(departures(theta, prior))):
@@ -199,20 +215,26 @@ def followed(theta: Array, prior: Prior, where: str) -> tuple[dict[str, Any], li
     more = ["…"] if len(found) > NAMED else []
     words = ", ".join([*found[:NAMED], *more])
     said = (
-        f"theta are no independent draws of the prior: {words}; p(x|theta) may be learnt of any, "
-        "and calibrate, npe and all that count draws of the prior will refuse them"
+        f"theta are no independent draws of the prior: {words}{in_order(theta, prior)}; "
+        "p(x|theta) may be learnt of any, and calibrate, npe and all that count draws of the "
+        "prior will refuse them"
     )
     return {"theta": {"follow": f"what {where} holds ({words})"}}, [said]
 
 
 def repeated(theta: Array) -> Iterator[str]:
-    """A line where half of the rows of θ (n, D) or more are those of others."""
-    different = len(np.unique(theta, axis=0))
+    """A line where rows of θ (n, D) are those of others: some, or half of them or more."""
+    different = len(np.unique(row_marks(theta)))
     if FEWEST <= 2 * different <= len(theta):
         yield (
             f"theta has {different} different values in {len(theta)} rows: x of one theta are no "
             "independent draws of the prior, and p-values of calibrate, which takes them for "
             "such, are too small"
+        )
+    elif twice := len(theta) - different:
+        yield (
+            f"theta of {twice} rows are those of others: if x are, too, what is trained on is "
+            "validated on; leave out what is there twice"
         )
 
 
@@ -230,13 +252,14 @@ def support_of(x: Array, asked: str | None) -> tuple[Support, int, list[str]]:
                 f"{asked!r}"
             )
         return kind, int(levels or 0), []
-    if x.dtype.kind == "f":
+    if x.dtype.kind != "f":
+        values = set(np.unique(x).tolist())
+        if values <= {0, 1}:
+            return "levels", 2, ["x taken for levels:2, for it is 0 and 1"]
+        if values <= {-1, 1}:
+            return "spins", 0, ["x taken for spins, for it is -1 and +1"]
+    elif (x != np.round(x)).any():
         return "reals", 0, []
-    values = set(np.unique(x).tolist())
-    if values <= {0, 1}:
-        return "levels", 2, ["x taken for levels:2, for it is 0 and 1"]
-    if values <= {-1, 1}:
-        return "spins", 0, ["x taken for spins, for it is -1 and +1"]
     return "reals", 0, ["x are whole numbers, taken for reals; --support levels:K if they are few"]
 
 
@@ -250,7 +273,8 @@ def rows_in_order(
     """
     stored = cast(rows, law, where)
     if on_error == "stop":
-        refuse(stored, law, where, first, MEND)
+        gone = rows.x.dtype.kind == "f" and np.isnan(rows.x).any()
+        refuse(stored, law, where, first, MISSING if gone else MEND)
         return rows
     why = np.full(len(rows), "", dtype=object)
     for fault, bad in faults(stored, law):

@@ -44,6 +44,8 @@ class JoinedDataset(Dataset):
             raise UsageError(f"{twice[0]}: its rows are there twice; give each dataset once")
         self.path = None
         self._parts, self._law = list(parts), joint_law(parts)
+        for part in parts[1:]:
+            part.require_columns({"path": parts[0].name, "columns": parts[0].columns})
         refuse_repeated(parts)
         self._summary = f"{len(self):,} rows of {self._law.simulator}, of {len(parts)} datasets"
 
@@ -74,6 +76,12 @@ class JoinedDataset(Dataset):
         same = len(set(told)) == 1 and not self._parts[0].proposal
         source = {} if same else {"theta": {"follow": ", and ".join(dict.fromkeys(told))}}
         return Meta(self._law, {"kind": "joined", **source})
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of x, where they are the same in all datasets."""
+        found = [part.columns for part in self._parts]
+        return found[0] if found.count(found[0]) == len(found) else []
 
     @property
     def failures(self) -> Mapping[str, Any]:

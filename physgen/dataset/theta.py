@@ -13,7 +13,7 @@ from simulators.base import Array
 from simulators.parameter import LEAST, law_of
 from simulators.prior import Prior
 
-__all__ = ["FEWEST", "departures", "proposed_correlation", "proposed_law"]
+__all__ = ["FEWEST", "departures", "other_order", "proposed_correlation", "proposed_law"]
 
 REFUTED = 1e-6
 """p-value below which θ do not follow a prior: no chance finding, of however many files."""
@@ -23,8 +23,8 @@ FEWEST = 20
 """Rows of which it may be said."""
 CORRELATED = 5.0
 """Standard errors of a normal score's correlation beyond which there is one."""
-DECADES = 1.0
-"""Of values, over which a law of their logarithm is tried."""
+DECADES = 0.3
+"""Of values, over which a law of their logarithm is tried: a factor of two."""
 
 
 def departures(theta: Array, prior: Prior) -> Iterator[str]:
@@ -48,6 +48,27 @@ def departures(theta: Array, prior: Prior) -> Iterator[str]:
                 f"{prior.names[i]} and {prior.names[j]} have a correlation of {r:.2g}, not "
                 f"{prior.matrix[i, j]:.2g}"
             )
+
+
+def other_order(theta: Array, prior: Prior) -> list[str]:
+    """The order of the laws in which the columns of θ (n, D) follow them; empty if in none.
+
+    Laws of columns that were given in the wrong order may hold them all, and yet be others.
+    """
+    from scipy import optimize, stats
+
+    if len(theta) < FEWEST or len(prior) < 2:
+        return []
+    laws: list[Any] = [p.law for p in prior.parameters]
+    refuted = np.array(
+        [
+            [stats.kstest(law.cdf(values), "uniform").pvalue < REFUTED for law in laws]
+            for values in theta.T
+        ]
+    )
+    places, order = optimize.linear_sum_assignment(refuted)
+    found = [prior.names[k] for k in order]
+    return found if not refuted[places, order].any() and found != list(prior.names) else []
 
 
 def correlations(z: Array, expected: Array) -> Iterator[tuple[int, int, float, float]]:

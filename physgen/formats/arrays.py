@@ -100,9 +100,11 @@ def open_foreign(
     known = list(meta.law.prior.names if meta else Prior.words(laws))
     with theta_table(table, theta) as (source, wanted):
         columns = theta_in(source, wanted, known)
-        found = columns.read().reshape(columns.rows, -1).astype(np.float64)
-        own = [] if found.shape[1] == len(known) == 1 else columns.plain_names
-        called = names_of_columns(found.shape[1], words_of(names), own, known, str(file))
+        d = math.prod(columns.shape)
+        found = columns.read().reshape(columns.rows, d).astype(np.float64)
+        own = [] if d == len(known) == 1 else columns.plain_names
+        called = names_of_columns(d, words_of(names), own, known, str(file))
+        ordered = d > 1 and called == known and not names and len(columns.words) != d
     left = [n for n in table.arrays if source is not table or n not in columns.names]
     picked = x_in(table, x, left, len(found))
     if meta:
@@ -117,6 +119,7 @@ def open_foreign(
         )  # fmt: skip
     ignored = [n for n in [*left, *table.refused] if n not in picked.names]
     said = [f"x is {shortened(picked.words)}"] if len(picked.words) > 1 else []
+    said += [f"theta are {', '.join(called)}, in this order"] if ordered and not meta else []
     said += [*about.said, *([f"not read: {shortened(ignored)}"] if ignored else [])]
     origin = {
         "kind": "import", "format": "arrays", "file": file.name, "sha256": file_digest(file),
@@ -154,8 +157,14 @@ def theta_in(table: Table, wanted: str | None, laws: Sequence[str]) -> Selection
     """
     if wanted:
         return Selection.of(table, wanted, "theta")
-    if named := [n for n in laws if n in table.arrays]:
-        return Selection(table, tuple(named))
+    last = {name.rpartition("/")[2]: name for name in table.arrays}
+    unique = len(last) == len(table.arrays)
+    found = [n if n in table.arrays else last.get(n, "") if unique else "" for n in laws]
+    if any(found):
+        return Selection(table, tuple(n for n in found if n))
+    for name in THETA:
+        if name in table.refused:
+            table.require(name)
     known = THETA if len(table.arrays) > 1 else tuple(table.arrays)
     if alone := [n for n in known if n in table.arrays][:1]:
         return Selection(table, tuple(alone))
@@ -175,8 +184,14 @@ def x_in(table: Table, wanted: str | None, left: Sequence[str], n: int) -> Selec
     if not wanted and "x" not in left and "x_0" in left:  # as export writes columns
         wanted = "x_*"
     if wanted:
+        if wanted not in table.arrays and Path(wanted).is_file():
+            raise UsageError(
+                f"{table.path}: x: expected an array of this file, got another file; import that "
+                f"one, as in physgen import arrays {wanted} --theta {table.path}"
+            )
         found = Selection.of(table, wanted, "x")
-    elif named := [name for name in X if name in left]:
+    elif named := [name for name in X if name in left or name in table.refused]:
+        table.require(named[0])
         found = Selection(table, (named[0],))
     else:
         long = [name for name in left if table.arrays[name].shape[:1] == (n,)]

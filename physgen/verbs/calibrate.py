@@ -110,7 +110,7 @@ def calibrate(
         raise UsageError(
             f"{source.path}: draws: are of a surrogate's likelihood; this is a network"
         )
-    held_out = open_observed(data, source.law)
+    held_out = open_observed(data, source.law, source.about.get("data"))
     held_out.require_prior("calibrate judges theta of the prior; simulate some")
     found = (
         held_out.read(rows, whole=True) if rows else held_out.read(slice(0, default_rows(target)))

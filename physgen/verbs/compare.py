@@ -64,9 +64,9 @@ def compare(
     path = path_of(out)
     trusted = name_of_simulator(simulator)
     theirs, ours = open_observed(generated), open_observed(reference)
-    laws = [data.meta.law for data in (ours, theirs) if data.meta]
-    if laws:  # a foreign file is of the other's law
-        theirs, ours = (open_observed(d, laws[0]) for d in (generated, reference))
+    if known := [data for data in (ours, theirs) if data.meta]:
+        law, said = known[0].law, {"path": known[0].name, "columns": known[0].columns}
+        theirs, ours = (open_observed(d, law, said) for d in (generated, reference))
     a, b = theirs.read(rows, whole=True), ours.read(rows, whole=True)
     with judging("comparison", "compare", COMPARISON_SECTIONS, path) as progress:
         measured = comparison(a, b, trusted=trusted, seed=seed, progress=progress)

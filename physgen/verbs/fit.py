@@ -100,7 +100,9 @@ def fit(
     warn_of_failed(source.name, source.failures)
     source.law.to_json()  # refuses a law that no surrogate can tell of, before the training
     if from_:
-        surrogate = parent_of(from_, cls, device).at(source.law, **theirs).train()
+        parent = parent_of(from_, cls, device)
+        source.require_columns(parent.info.get("data"))
+        surrogate = parent.at(source.law, **theirs).train()
     else:
         surrogate = cls.create(source.law, config, seed).to(device_of(device))
     train, val, some = split(source, training.validation, training.memory_gib, surrogate.device)

@@ -85,7 +85,8 @@ def infer(
         model: checkpoint of a surrogate, dataset to learn from, or trained network.
         observed: file with x, each row one observation, or with a single x: HDF5, npz, npy, text,
             CSV, parquet, netCDF, ROOT. FILE:NAME names the array, FILE:A,B,C the columns; without,
-            x is the array x, the only one of its shape, or as many columns as x has components.
+            x is the columns that are called as those of the training, in its order, the array x,
+            the only one of its shape, or as many columns as x has components.
         out: HDF5 file to write: theta (observations, samples, parameters), log_prob, mean, sd,
             true, where the observations say theta, and mean_error, what an estimated log Z does
             to the mean (rbm).
@@ -134,8 +135,8 @@ def infer(
     )  # fmt: skip
     data = open_observed(observed)
     source = open_source(model, device, like=data, at=at, family=family, **use)
-    data = open_observed(observed, source.law)
     learnt = source.about if source.data else source.about.get("data", {})
+    data = open_observed(observed, source.law, learnt)
     warn_of_failed(source.path, learnt.get("failed", {}))
     proposal = open_source(refine, device).network if refine else None
     if refine and proposal is None:
@@ -220,6 +221,11 @@ def origins(source: Source, data: Dataset, rows: slice | None) -> dict[str, Any]
     path = data.path and data.name
     return {
         source.kind: {k: source.about[k] for k in ("path", "sha256", "use") if k in source.about},
-        "observed": {"path": path, "sha256": data.digest, "rows": [first, last]},
+        "observed": {
+            "path": path,
+            "sha256": data.digest,
+            "rows": [first, last],
+            "columns": data.columns,
+        },
         "first_row": first,
     }

@@ -3,14 +3,17 @@
 A file of physgen's own says itself what it holds. Of any other file of named arrays
 (:mod:`physgen.formats.tables`) x is, in this order: what ``FILE:name`` names, an array, columns
 ``FILE:a,b,c``, or parts, ``FILE:p_*`` and ``FILE:s[0:4]``; the array ``x``; the only array whose
-shape is that of x; as many columns as x has components, in order. One x may come without an axis
+shape is that of x; as many columns as x has components, in order. Columns that are called as those
+of the training come first, in its order. One x may come without an axis
 of rows, and x of several axes flat. θ is taken along where it is called so, or by its names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,22 +40,28 @@ from simulators.base import Array
 __all__ = ["ObservedTable", "open_observed", "validated_rows", "with_valid_x"]
 
 
-def open_observed(observed: ObservedLike, law: Law | None = None) -> Dataset:
+def open_observed(
+    observed: ObservedLike, law: Law | None = None, learnt: Mapping[str, Any] | None = None
+) -> Dataset:
     """Observations: a file, rows, or x (n, *x_shape), or one x (*x_shape), alone.
 
     Args:
         observed: what was given.
         law: what x is to follow, if that is known.
+        learnt: the record of the data that were learnt from, which may name x's columns.
 
     Raises:
         DataError: no x of its shape.
-        UsageError: a file in which several arrays could be x.
+        UsageError: a file in which several arrays could be x, or columns in another order.
     """
+    called = (learnt or {}).get("columns", ())
     if isinstance(observed, str | Path):
         path, name = file_and_name(Path(observed))
-        ours = not name and dataset.schema_of(path).startswith("physgen/")
-        return Dataset(path) if ours else ObservedTable(path, name, law)
+        if name or not dataset.schema_of(path).startswith("physgen/"):
+            return ObservedTable(path, name, law, called)
+        observed = Dataset(path)
     data = Dataset(observed if isinstance(observed, Dataset | Rows) else Rows(as_array(observed)))
+    data.require_columns(learnt)
     if law is None or data.path or data.meta:
         return data
     return Dataset(Rows(as_rows(data.rows.x, law, "observed"), data.rows.theta, data.rows.aux))
@@ -130,11 +139,19 @@ class ObservedTable(Dataset):
         path: the file.
         array: the array that is x, or columns with commas between; found if empty.
         law: what x is to follow; None if that is not known.
+        called: names that the columns of x had in the training, in its order, if any.
     """
 
-    def __init__(self, path: Path, array: str = "", law: Law | None = None) -> None:
+    def __init__(
+        self, path: Path, array: str = "", law: Law | None = None, called: Sequence[str] = ()
+    ) -> None:
         self.path, self._summary = path, ""
-        self._array, self._law = array, law
+        self._array, self._law, self._called = array, law, tuple(called)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of x, where several were found."""
+        return list(self._place.names) if len(self._place.names) > 1 else []
 
     @property
     def name(self) -> str:
@@ -178,7 +195,7 @@ class ObservedTable(Dataset):
     @cached_property
     def _place(self) -> Place:
         with open_table(self._file) as table:
-            found = place_of_x(table, self._array, self._law, self.name)
+            found = place_of_x(table, self._array, self._law, self.name, self._called)
         if not self._array and found.names != ("x",):
             log.info("%s: x is %s", self.name, names_in_words(found.names))
         return found

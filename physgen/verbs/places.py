@@ -80,8 +80,17 @@ def together(table: Table, names: tuple[str, ...], start: int, stop: int | None)
     return Selection(table, names).read(start, stop)
 
 
-def place_of_x(table: Table, named: str, law: Law | None, where: str) -> Place:
+def place_of_x(
+    table: Table, named: str, law: Law | None, where: str, called: Sequence[str] = ()
+) -> Place:
     """Where x is in a file; the rules are those of :mod:`physgen.verbs.observed`.
+
+    Args:
+        table: the file.
+        named: the array or the columns that were chosen; empty if none.
+        law: what x is to be of, if that is known.
+        where: the file, for messages.
+        called: the columns that x was in the training, if it was columns.
 
     Raises:
         DataError: nothing there has its shape.
@@ -92,7 +101,9 @@ def place_of_x(table: Table, named: str, law: Law | None, where: str) -> Place:
     elif named:
         names = Selection.of(table, named.lstrip("/"), "observed").words
     else:
-        names = found_x(table, law, where)
+        shapes = {n: info.shape for n, info in table.arrays.items()}
+        every = called and all(len(shapes.get(name, ())) == 1 for name in called)
+        names = tuple(called) if every else found_x(table, law, where)
     shape = shape_of(table, names)
     kind = layout(shape, law.x_shape) if law else "rows" if shape else ""
     if not kind:

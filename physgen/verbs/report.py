@@ -192,7 +192,7 @@ def observed_rows(
         if not known.get("path"):
             raise UsageError("the posterior does not know its file; give it with --observed")
         observed = Path(known["path"])
-    data = open_observed(observed, law)
+    data = open_observed(observed, law, known)
     if known.get("sha256") not in (None, data.digest):
         raise DataError(f"{data.name}: is not what the posterior was inferred from")
     start, stop = (known.get("rows") or (0, len(data))) if found.get("iid") else (row, row + 1)

@@ -143,7 +143,10 @@ def refuse_outputs(
 ) -> None:
     """Refuse outputs that cannot be written, or that would cost a file that is not ours."""
     known = {
-        file_identity(file) for path in inputs for file in (path, seal(path)) if file.exists()
+        file_identity(file)
+        for path in inputs
+        for file in (path, *([seal(path)] if path.name else []))
+        if file.exists()
     }
     for folder in folders:
         require_folder(next(p for p in (folder, *folder.absolute().parents) if p.exists()), folder)

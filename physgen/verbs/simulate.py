@@ -165,6 +165,7 @@ def rehearsed(make: Simulate, n: int, out: Path | str | None) -> Dataset:
     row = make(Shard(0, 0, 1, np.random.SeedSequence(0)))
     row = dataset.validated(row, make.law, str(out or "x"))
     size = n * sum(a.nbytes for a in row.arrays().values())
-    what = f"{n:,} rows of {make.law.simulator}, theta {make.law.prior}, x {row.x.shape[1:]}"
+    rows = plural(n, "row")
+    what = f"{rows} of {make.law.simulator}, theta {make.law.prior}, x {row.x.shape[1:]}"
     place = f"write {out}" if out else "make"
     return Dataset(row, f"would {place}: {what}, {size / 1e6:.1f} MB before compression")

@@ -88,6 +88,7 @@ def validate(
     path = path_of(out)
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
+    source.require_columns(model.info.get("data"))
     found = source.read(rows, whole=True)
     found = validated_rows(found, source, model.law, rows, drops=False)
     truth = model.law.build_if_known(name_of_simulator(simulator))

@@ -123,6 +123,8 @@ class ThetaTable:
                 f"{self.name}: expected columns {', '.join(names)}, or an array theta (m, "
                 f"{len(names)}), got {has or 'no arrays'}"
             )
+        if len(names) > 1 and self.origin["path"]:
+            log.info("%s: theta are %s, in this order", self.name, ", ".join(names))
         values = np.asarray(self.read(known)[known[0]]).reshape(-1, len(names))
         return dict(zip(names, values.T, strict=True))
 

@@ -81,10 +81,15 @@ class Selection:
 
     @property
     def plain_names(self) -> list[str]:
-        """A name for each column of what was picked, if each word is one column; else none."""
+        """A name for each column of what was picked, if each word is one column; else none.
+
+        Groups that all have in common are left out.
+        """
         if math.prod(self.shape) != len(self.words):
             return []
-        return [re.sub(r"\W+", "_", word).strip("_") for word in self.words]
+        last = [word.rpartition("/")[2] for word in self.words]
+        words = last if len(set(last)) == len(last) else self.words
+        return [re.sub(r"\W+", "_", word).strip("_") for word in words]
 
     @property
     def rows(self) -> int:
