@@ -62,7 +62,7 @@ class Command:
     """A program that is run once a row, with theta in its command line.
 
     Each name in braces is a parameter, for which --prior gives a law or --fix a value. {seed} is
-    an integer that is another in each row, and {out} a file to write x into: text, .npy, .npz or
+    a random integer below 2**31, and {out} a file to write x into: text, .npy, .npz or
     HDF5, by its content; an ending may follow, as in {out}.npy. Without {out} x is what the
     program prints. Text holds the numbers of x, separated by blanks, commas or line ends; #
     begins a comment. There is no shell: for a pipe write sh -c '... | ...', and {{ for a brace.

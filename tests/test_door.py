@@ -213,6 +213,7 @@ def test_rows_that_cannot_be_are_refused_or_left_out_with_their_theta():
         ({"simulator": "ising"}, "'ising' is one of physgen's own"),
         ({"x": [["a"]]}, "expected .* array of numbers"),
         ({"theta": np.full((N, 3), np.nan)}, "row 0: theta is not finite"),
+        ({"theta": np.ones((N, 3)), "prior": None}, "theta: no column varies; say what"),
         ({"correlation": {"a:b": 0.5}}, "expected two of a, tau, h"),
     ],
 )

@@ -172,6 +172,10 @@ def prior_of_columns(
     proposed = {n: proposed_law(values) for n, values in columns.items() if n not in laws}
     order = [*names, *(n for n in fixed if n not in names)]
     every = {**proposed, **laws}
+    if all(Parameter.of(n, every[n]).fixed for n in order):
+        raise ValueError(
+            "theta: no column varies; say what they were drawn from, as in --prior a=0:1"
+        )
     prior = Prior(getattr(given, "correlation", None), **{n: every[n] for n in order})
     if not proposed:
         return prior, []
