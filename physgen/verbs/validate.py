@@ -34,6 +34,7 @@ from physgen.verbs.running import (
     require,
     require_seed,
     threaded,
+    warn_of_trained,
 )
 
 __all__ = ["validate"]
@@ -91,6 +92,7 @@ def validate(
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
     source.require_columns(model.info.get("data"))
+    warn_of_trained(source, model.info.get("data"))
     found = source.read(rows, whole=True)
     first, *_ = (rows or slice(None)).indices(len(source))
     with of_another_simulator(source, model.law):
