@@ -288,3 +288,19 @@ def test_columns_of_parts_are_those_of_all(tmp_path):
         assert physgen.merge(some).columns == expected
         out = tmp_path / f"{len(some)}.h5"
         assert physgen.merge(some, out=out).columns == expected
+
+
+def test_judging_on_what_was_trained_on_is_told(caplog):
+    data = physgen.simulate("gaussian", n=150)
+    network = physgen.infer(data, X, method="npe", epochs=2).network
+    model = physgen.fit("cvae", data, epochs=1)
+    for judged in (model, network):
+        caplog.clear()
+        physgen.calibrate(judged, data, rows=slice(0, 20), draws=None)
+        assert "is what was trained on" in caplog.text
+    caplog.clear()
+    physgen.validate(model, data, rows=slice(0, 20), draws=2)
+    assert "is what was trained on" in caplog.text
+    caplog.clear()
+    physgen.validate(model, physgen.simulate("gaussian", n=20, seed=5), draws=2)
+    assert "trained on" not in caplog.text

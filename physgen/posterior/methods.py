@@ -314,7 +314,7 @@ def trained(source: Source, options: InferenceOptions, tell: Tell) -> Network:
         on_batch=lambda k: tell(f"epoch {k}"),
     )  # fmt: skip
     learnt = source.about if source.data else source.about.get("data", {})
-    if known := {k: learnt[k] for k in ("failed", "columns") if k in learnt}:
+    if known := {k: learnt[k] for k in ("failed", "columns", "sha256") if k in learnt}:
         found.info["data"] = known
     found.info["warnings"] = list(broken_assumptions(law, x)) if options.method == "nle" else []
     epochs, loss, gain = (found.info[k] for k in ("epochs", "validation_loss", "gain"))

@@ -31,6 +31,7 @@ from physgen.verbs.running import (
     require_seed,
     threaded,
     warn_of_failed,
+    warn_of_trained,
 )
 
 __all__ = ["calibrate"]
@@ -116,6 +117,7 @@ def calibrate(
         held_out.read(rows, whole=True) if rows else held_out.read(slice(0, default_rows(target)))
     )
     warn_of_failed(held_out.path, held_out.failures)
+    warn_of_trained(held_out, source.about.get("data"))
     theirs = found.meta.law.prior if found.meta else source.law.prior
     common = common_prior(source.law.prior, theirs, prior)
     law = replace(source.law, prior=theirs)

@@ -318,6 +318,20 @@ def warn_of_failed(where: Path | str | None, failed: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
+def warn_of_trained(data: dataset.Dataset, learnt: Mapping[str, Any] | None) -> None:
+    """Say that a model is judged on what it was trained on, if it is.
+
+    Args:
+        data: what it is judged on.
+        learnt: the record of what it was trained on.
+    """
+    if data.digest == (learnt or {}).get("sha256"):
+        log.warning(
+            "%s: is what was trained on: scores on such rows say nothing of others; take some "
+            "that were held out", data.name,
+        )  # fmt: skip
+
+
 def headed(out: Path | str | None, text: str) -> str:
     """A summary, behind the name of the file that it is of."""
     return f"{out}: {text}" if out else text

@@ -32,6 +32,7 @@ from physgen.verbs.running import (
     require,
     require_seed,
     threaded,
+    warn_of_trained,
 )
 
 __all__ = ["validate"]
@@ -89,6 +90,7 @@ def validate(
     source = Dataset(data)
     model = open_surrogate(surrogate, device, family=family, like=source, **use)
     source.require_columns(model.info.get("data"))
+    warn_of_trained(source, model.info.get("data"))
     found = source.read(rows, whole=True)
     found = validated_rows(found, source, model.law, rows, drops=False)
     truth = model.law.build_if_known(name_of_simulator(simulator))
