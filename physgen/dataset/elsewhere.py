@@ -99,7 +99,9 @@ def describe_rows(
         raise DataError(f"{where}: expected at least one row of theta and x, got none")
     if not np.isfinite(theta).all():
         row = int(np.argmin(np.isfinite(theta).all(1)))
-        raise DataError(f"{where}: row {row}: theta is not finite; leave such rows out")
+        raise DataError(
+            f"{where}: row {row}: theta is not finite; leave such rows out of the file"
+        )
     try:
         found, said = prior_of_columns(theta, names, prior)
     except ValueError as error:
