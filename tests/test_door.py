@@ -491,6 +491,13 @@ def test_rows_that_are_there_twice_are_told(caplog):
     assert "theta of 5 rows are those of others" in caplog.text
 
 
+def test_swapped_arrays_are_told(caplog):
+    theta, x = pairs()
+    wide = np.hstack([x, x**3])
+    physgen.dataset_of(wide, theta)
+    assert "theta has 12 columns, and x 3: are they swapped?" in caplog.text
+
+
 def test_whole_numbers_are_told_of_any_type(caplog):
     theta, x = pairs()
     physgen.dataset_of(theta, np.round(9 * x), LAWS)

@@ -40,6 +40,8 @@ __all__ = ["Described", "describe_rows", "described_by", "names_of_columns", "ro
 MEND = "; --on-error skip leaves such rows out"
 MISSING = f"{MEND}, and --missing takes NaN for missing components"
 DRAWN = "; give the prior that they were drawn from"
+MANY = 10
+"""Parameters beyond which more of them than components of x are odd."""
 NAMED = 3
 """Departures from a prior that a line tells."""
 
@@ -116,6 +118,8 @@ def describe_rows(
     )  # fmt: skip
     require_inside(theta, found, where, f"{DRAWN}{in_order(theta, found)}")
     source, more = followed(theta, found, where)
+    if theta.shape[1] > max(MANY, law.size):
+        why.append(f"theta has {theta.shape[1]} columns, and x {law.size}: are they swapped?")
     return Described(law, theta, source, [*said, *why, *more, *repeated(theta)])
 
 
