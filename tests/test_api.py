@@ -268,7 +268,7 @@ def test_truth_of_a_simulator_outside_the_registry_needs_the_callers_word(tmp_pa
         simulator="mine:Mine",
     )  # fmt: skip
     assert json.loads(Path("yes.json").read_text())["nll"]["gap_per_dim"] > 0
-    with pytest.raises(UsageError, match="expected 'mine:Mine'"):
+    with pytest.raises(UsageError, match="expected mine:Mine"):
         physgen.validate(Path("mine.pt"), Path("mine.h5"), out=Path("x.json"), simulator="ising")
     sys.modules.pop("mine")
 
