@@ -75,7 +75,8 @@ def spelling(kind: Any) -> str:
     names = {slice: "START:STOP", int: "INTEGER", float: "FLOAT", bool: "BOOLEAN", str: "TEXT"}
     kinds = [k for k in members(kind) if k is not types.NoneType]
     if len(kinds) > 1:
-        return "|".join(map(spelling, kinds))
+        said = list(map(spelling, kinds))  # of which text and lists say more than needs be
+        return "|".join(s for s in said if s != "TEXT" and f"{s},..." not in said) or "TEXT"
     if isinstance(kinds[0], type) and issubclass(kinds[0], Enum):
         return f"[{'|'.join(map(spelt, kinds[0]))}]"
     items = [spelling(k) for k in get_args(kinds[0]) if k is not ...]
