@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -160,11 +161,11 @@ def measured(what: str, kind: str, source: Path, out: Path) -> None:
     load_all()
     run: Callable[[], None]
     if what == "plain_write":
-        run = lambda: plain_write(kind, source, out)  # noqa: E731
+        run = partial(plain_write, kind, source, out)
     elif what == "export":
-        run = lambda: export(kind, source, out)  # noqa: E731
+        run = partial(export, kind, source, out)
     else:
-        run = lambda: (read if what == "read" else plain_read)(kind, out)  # noqa: E731
+        run = partial(read if what == "read" else plain_read, kind, out)
     begun = resource.getrusage(resource.RUSAGE_SELF)
     wall, cpu = time.perf_counter(), time.process_time()
     run()
