@@ -117,7 +117,7 @@ def fit(
             source.name, words,
         )  # fmt: skip
     if not from_:
-        surrogate.fit_transform(some.x)
+        surrogate.fit_transform(some.x, some.theta)
     elif (broken := surrogate.transform.breaks(some.x)).any():
         raise UsageError(
             f"from_: {int(broken.sum())} of {len(broken)} rows break what all x of its training "
