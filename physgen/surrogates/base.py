@@ -259,6 +259,8 @@ class Surrogate(nn.Module, abc.ABC):
                 vary at all.
         """
         self.transform.fit(x)
+        if theta is not None:
+            self.transform.choose(x, self.rescale(theta.to(self.device)))
         told = self.transform.told()
         if told and self.law.support == "reals" and not self.leaves_out:
             raise DataError(

@@ -261,7 +261,7 @@ class Flow(Surrogate):
             x: rows of data.
             theta: their parameters (n, D); without them the law's mean and width are 0 and 1.
         """
-        super().fit_transform(x)
+        super().fit_transform(x, theta)
         z, part = finite_part(self.transform(x.to(self.device)).flatten(1))
         self.part.copy_(part[0])
         if theta is not None:
