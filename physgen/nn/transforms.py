@@ -42,7 +42,6 @@ __all__ = [
 TINY = 1e-300
 MOST_COUNT = 2**24
 """Beyond it float32 loses whole numbers."""
-LEAST_WIDTH = 1e-6
 KINDS: tuple[Support, ...] = ("reals", "nonnegative", "counts", "levels")
 """What a column of mixed x may be."""
 KNOWN = 5.0
@@ -394,19 +393,14 @@ class LogHurdle(Related, Threshold):
 
 
 class Counts(Identity):
-    """z = k for counts: counting measure; mean and width of log(k + ½) in the training data."""
-
-    mean: Tensor
-    width: Tensor
+    """z = k for counts: counting measure, no volume term."""
 
     def __init__(self, law: Law) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(law.x_shape))
-        self.register_buffer("width", torch.ones(law.x_shape))
         self.ranges = Ranges(law.x_shape)
 
     def fit(self, x: Tensor) -> None:
-        """Take mean and width of rows of data (n, *x_shape).
+        """Take the ranges of rows of data (n, *x_shape).
 
         Raises:
             DataError: counts of which float32 loses units.
@@ -416,9 +410,6 @@ class Counts(Identity):
                 f"x: counts up to {most}, and networks see float32, which loses units above "
                 f"{MOST_COUNT}; let the simulator divide them, or declare reals"
             )
-        width, mean = torch.std_mean((x.double() + 0.5).log(), 0, correction=0)
-        self.mean.copy_(mean)
-        self.width.copy_(torch.where(width > LEAST_WIDTH, width, 1.0))
         self.ranges.fit(x)
 
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
