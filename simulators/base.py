@@ -235,11 +235,7 @@ def x_shape(simulator: Simulator) -> tuple[int, ...]:
     columns = columns_of(simulator)
     given: Any = getattr(simulator, "x_shape", None) or columns.size or simulator.x_shape
     shape = tuple(_whole("x_shape", n) for n in (given if np.ndim(given) else (given,)))
-    if columns.size not in (0, math.prod(shape)):
-        raise ValueError(
-            f"support: expected one for each of the {math.prod(shape)} components of x, got "
-            f"{columns.size}"
-        )
+    columns.require_size(math.prod(shape))
     return shape
 
 

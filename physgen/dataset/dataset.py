@@ -255,8 +255,9 @@ class Dataset:
             return []
         source = self.meta.source
         parts = [part.get("columns") for part in source.get("parts", ())]
-        arrays = source.get("arrays") or {"x": parts[0] if len({*map(str, parts)}) == 1 else []}
-        named = [str(name) for name in arrays["x"] or ()]
+        same = parts[0] if len({*map(str, parts)}) == 1 else []
+        told = source["arrays"]["x"] if "arrays" in source else source.get("columns", same)
+        named = [str(name) for name in told or ()]
         return named if len(named) == self.law.size > 1 else []
 
     def require_columns(self, other: Mapping[str, Any] | None) -> None:
