@@ -301,7 +301,7 @@ class Dataset:
 
         first = self.read(slice(0, MARKED))
         law = self.meta.law.to_json() if self.meta else {}
-        return data_drawing(first.x, first.theta, law).figure()
+        return data_drawing(first.x, first.theta, law, self.columns).figure()
 
     def __repr__(self) -> str:
         law = self.meta.law if self.meta else None
