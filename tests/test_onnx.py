@@ -64,6 +64,8 @@ CASES = {
     "diffusion, ddim": ("diffusion", "vector", {"steps": 3, "sampler": "ddim", "eta": 0.5}),
     "diffusion, hurdle": ("diffusion", "hurdle", {"steps": 2}),
     "diffusion, layered": ("diffusion", "shower", {"steps": 2}),
+    "flow": ("flow", "vector", {"layers": 2, "hidden": 16}),
+    "flow, coupling": ("flow", "vector", {"passes": 2, "tails": "gaussian", "hidden": 16}),
     "gan, lattice": ("gan", "lattice", {}),
     "gan, vector": ("gan", "vector", {"loss": "wasserstein"}),
     "rbm, tied": ("rbm", "lattice", {"steps": 4, "chains": 64}),

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from physgen.law import Law
 from physgen.nn.blocks import as_field, convolution
 from physgen.nn.ranges import Ranges
-from physgen.nn.transforms import Transform, finite_part, for_support
+from physgen.nn.transforms import Rescale, Transform, finite_part, for_support
 
 __all__ = ["Features", "embedding", "scaled_for", "with_mask"]
 
@@ -64,15 +64,18 @@ class Relative(Transform):
         return -x[0].numel() * self.mean.log()
 
 
-def scaled_for(law: Law, x: Tensor) -> Transform:
+def scaled_for(law: Law, x: Tensor, theta: Tensor | None = None) -> Transform:
     """The map of x that embeddings and flows of float32 stand behind, fitted.
 
     Args:
         law: what x follows.
         x: rows of training data, (n, *x_shape).
+        theta: their parameters (n, D), given which a map may be chosen.
     """
     found = Relative(law) if law.support == "nonnegative" else for_support(law)
     found.fit(x)
+    if theta is not None:
+        found.choose(x, Rescale(law.prior)(theta))
     return found
 
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from physgen.dataset.assumptions import Relation, Tails, named, relation
 from physgen.errors import DataError
 from physgen.law import Law
+from physgen.nn.monotone import NO_KNOTS, Bend, Bends, best_bend
 from physgen.nn.ranges import Ranges, row_words
+from physgen.nn.rotation import Rotation
 from simulators.base import Symmetry
 from simulators.prior import Prior
 
@@ -36,6 +38,9 @@ __all__ = [
 ]
 
 TINY = 1e-300
+FEW = 5
+MOST, SITES = 256, 8
+"""Components of which each may get a bend of its own; sites of a torus that are looked at."""
 KNOWN = 5.0
 """Normal coordinates beyond which there is nothing to train on."""
 NEW = ("kept", "offset", "coefficients", "heavy")
@@ -112,6 +117,19 @@ class Transform(nn.Module, abc.ABC):
     def read_out(self, x: Tensor) -> Tensor:
         """x (B, *x_shape) as a detector would tell it: nothing changes by default."""
         return x
+
+    def choose(self, x: Tensor, c: Tensor) -> None:
+        """Take what of rows x (n, *x_shape) depends on c (n, D), after `fit`; nothing by default.
+
+        Args:
+            x: rows of data.
+            c: coordinates of their θ.
+        """
+        return
+
+    def words(self) -> list[str]:
+        """What is done to components of x besides shifts and scales, a line each."""
+        return []
 
     def told(self) -> list[str]:
         """Components of x that are constant or that others tell, each with what tells it."""
@@ -278,6 +296,10 @@ class Standardise(Related):
     components have one μ and one σ, so that shifts stay symmetries. The arithmetic is done in
     float64, so that neither a large offset nor the unit of x matters. A component that others tell
     is +∞, one that is missing NaN: neither counts.
+
+    Where θ is known, each component of a vector, or all of a torus, may get another bend
+    (:mod:`physgen.nn.monotone`) and a vector its principal components
+    (:mod:`physgen.nn.rotation`), if held-out rows say so.
     """
 
     mean: Tensor
@@ -290,6 +312,9 @@ class Standardise(Related):
         self.register_buffer("mean", torch.zeros(law.x_shape, dtype=torch.float64))
         self.register_buffer("std", torch.ones(law.x_shape, dtype=torch.float64))
         self.register_buffer("heavy", torch.zeros(law.x_shape, dtype=torch.bool))
+        self.bends, self.rotation = Bends(law.x_shape), Rotation()
+        self.missing = law.missing
+        self.unordered = len(law.x_shape) == 1 and set(law.axes) <= {"channel"}
 
     def fit(self, x: Tensor) -> None:
         """Take μ, σ, tails and relations from rows of data (n, *x_shape); a constant has σ = 1."""
@@ -307,32 +332,119 @@ class Standardise(Related):
         std = torch.where(heavy, width, std * unit)
         self.std.copy_(torch.where(self.kept & (std > 0), std, 1.0))
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        """(x − μ)/σ of x (B, *x_shape), float64; 0 of what is missing."""
+        self.bends, self.rotation = Bends(self.x_shape).to(x.device), Rotation().to(x.device)
+
+    @torch.no_grad()
+    def choose(self, x: Tensor, c: Tensor) -> None:
+        """Choose bends and principal components of rows x (n, *x_shape) given c (n, D).
+
+        Args:
+            x: rows of data.
+            c: coordinates of their θ.
+        """
+        if not (self.alike or (self.unordered and self.mean.numel() <= MOST)):
+            return
+        rows, given, device = x.flatten(1).double().cpu(), c.cpu(), self.mean.device
+        if self.alike:
+            sites = torch.linspace(0, rows.shape[1] - 1, SITES).long().unique()
+            rows, given = rows[:, sites].reshape(-1, 1), given.repeat_interleave(len(sites), 0)
+        self.cpu()
+        median, width, _ = (torch.from_numpy(t) for t in Tails.of(rows.numpy()))
+        for j in self.kept.flatten()[: rows.shape[1]].nonzero()[:, 0].tolist():
+            tails = Bend(float(median[j]), float(width[j]) or 1.0, heavy=True)
+            found = best_bend(rows[:, j], given, straight := self._bend(j), tails)
+            if found is not straight:
+                self._take(found, slice(None) if self.alike else slice(j, j + 1), rows[:, j])
+        if self.unordered and not self.alike and not self.missing:
+            self.rotation.fit(self._bent(rows)[0], given, self.kept)
+        self.to(device)
+
+    def _bend(self, j: int) -> Bend:
+        """The bend of component j of flat x."""
+        bends, curved = self.bends, (self.bends.curved == j).nonzero()[:, 0].tolist()
+        mean, std, heavy, side, floor = (
+            b.flatten()[j].item()
+            for b in (self.mean, self.std, self.heavy, bends.side, bends.floor)
+        )
+        knots = bends.knots[curved[0]] if curved else NO_KNOTS
+        return Bend(mean, std, bool(heavy), int(side), floor, knots.cpu())
+
+    def _take(self, bend: Bend, which: slice, rows: Tensor) -> None:
+        """Give components of flat x a bend, scaled by rows (n,)."""
+        v = bend(rows[~rows.isnan()])[0]
+        values = {"mean": bend.mean, "std": bend.std, "heavy": bend.heavy}
+        others = {"side": bend.side, "floor": bend.floor, "shift": v.mean(), "gain": v.std()}
+        for part, given in ((self, values), (self.bends, others)):
+            for name, value in given.items():
+                getattr(part, name).view(-1)[which] = value
+        if bend.knots.shape[1]:
+            places = torch.arange(self.mean.numel())[which]
+            self.bends.curved = torch.cat([self.bends.curved, places])
+            knots = bend.knots.expand(len(places), 3, -1)
+            self.bends.knots = torch.cat([self.bends.knots, knots])
+
+    def words(self) -> list[str]:
+        """What is done to components of x besides shifts and scales, a line each."""
+        found: dict[str, list[str]] = {}
+        for j in self.kept.flatten().nonzero()[:, 0].tolist():
+            if word := self._bend(j).word:
+                found.setdefault(word, []).append(named(j, self.x_shape))
+        many = {
+            word: f" and {len(x) - FEW} more" if len(x) > FEW else "" for word, x in found.items()
+        }
+        said = [f"{', '.join(x[:FEW])}{many[word]}: {word}" for word, x in found.items()]
+        return said + self.rotation.words()
+
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        yield from super().unlike(x, first)
+        side = self.bends.side
+        beyond = (side * (x.double().to(side.device) - self.mean) < 0).flatten(1)
+        if (rows := beyond.any(1)).any():
+            j = int(beyond[rows][0].int().argmax())
+            yield (
+                f"{row_words(rows, first)}: {named(j, self.x_shape)} is beyond the bound of the "
+                f"logarithm that it is taken by, {self.mean.flatten()[j]:.4g}"
+            )
+
+    def _bent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The bent components of x (B, *x_shape), missing ones as the mean, and their log slopes.
+
+        Returns:
+            (B, *x_shape) float64 each, before any principal components are taken.
+        """
         x = torch.where(x.isnan(), self.mean, x.double())
-        return (x - self.mean) / self.std
+        u, slope = (x - self.mean) / self.std, -self.std.log().expand_as(x)
+        slope = slope - torch.where(self.heavy, 0.5 * u.square().log1p(), 0.0)
+        v = torch.where(self.heavy, u.asinh(), u)
+        if self.bends.straight:
+            return v, slope
+        v, more = self.bends(v)
+        return v, slope + more
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32."""
-        z = self._scaled(x)
-        z = torch.where(self.heavy, z.asinh(), z)
+        z = self.rotation(self._bent(x)[0])
         z = torch.where(self.kept, z, torch.inf) if len(self.offset) else z
         return torch.where(x.isnan(), torch.nan, z).float()
 
     def inverse(self, z: Tensor) -> Tensor:
         """z (B, *x_shape) → x."""
         z = z.double()
+        if not self.rotation.idle:
+            z = self.rotation.inverse(torch.where(self.kept, z, 0.0))
+        if not self.bends.straight:
+            z = self.bends.inverse(z)
         z = torch.where(self.heavy, z.sinh(), z)
         return self.completed(z * self.std + self.mean)
 
     def log_det(self, x: Tensor) -> Tensor:
-        """log|det ∂z/∂x| = −Σ log σ − ½ Σ log(1 + u²), u = (x − μ)/σ of heavy tails, (B,).
+        """log|det ∂z/∂x| = Σ log dz/dx over what is not missing, and that of a rotation, (B,).
 
-        The sums are over what is not missing.
+        It is −log σ of a component, less ½ log(1 + u²), u = (x − μ)/σ, of one with heavy tails.
         """
-        stretch = torch.where(self.heavy & self.kept, self._scaled(x).square().log1p(), 0.0)
-        there = -torch.where(x.isnan(), 0.0, self.std.log()).flatten(1).sum(1)
-        return there - 0.5 * stretch.flatten(1).sum(1)
+        slope = torch.where(x.isnan() | ~self.kept, 0.0, self._bent(x)[1])
+        return slope.flatten(1).sum(1) + self.rotation.log_det()
 
 
 class LogHurdle(Related, Threshold):

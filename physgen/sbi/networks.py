@@ -454,7 +454,8 @@ def train(
     if len(theta) < LEAST:
         raise UsageError(f"{method}: expected at least {LEAST} simulations, got {len(theta)}")
     how, device = METHODS[method], device or torch.device("cpu")
-    build, scale = how.build(law), scaled_for(law, tensor_of(x))
+    build = how.build(law)
+    scale = scaled_for(law, tensor_of(x), tensor_of(theta, torch.float64))
     with visiting(seed):
         import sbi.inference
 

@@ -247,14 +247,20 @@ class Surrogate(nn.Module, abc.ABC):
         """
         return {}
 
-    def fit_transform(self, x: Tensor) -> None:
+    def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
         """Fit the map of x to rows of data (n, *x_shape).
+
+        Args:
+            x: rows of data.
+            theta: their parameters (n, D), given which a map may be chosen.
 
         Raises:
             DataError: there are such, and the family has no density without them; or x does not
                 vary at all.
         """
         self.transform.fit(x)
+        if theta is not None:
+            self.transform.choose(x, self.rescale(theta.to(self.device)))
         told = self.transform.told()
         if told and self.law.support == "reals" and not self.leaves_out:
             raise DataError(
