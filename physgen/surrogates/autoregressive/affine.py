@@ -4,8 +4,9 @@ r"""What θ tells of a long real x at once: location, scale and spectrum, as a m
 
 μ and s are smooth fields: sums of the slowest modes of the grid (cosines of an open axis, waves of
 a periodic one) with a network of θ for their amplitudes, so that few numbers are learnt however
-long x is. Q is the orthonormal transform to waves, and g a function of θ and the wave's frequency: whatever the spectrum of a Gaussian field on a torus,
-u is white for the right g. What is left of x's law is that of u, whose mean is 0 and width 1.
+long x is. Q is the orthonormal transform to waves, and g a function of θ and of the frequency: of
+a Gaussian field on a torus u is white for the right g, whatever the spectrum. What is left is the
+law of u, whose mean is 0 and width 1.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 
 from physgen.surrogates.autoregressive.window import Grid
 
-__all__ = ["Affine", "MLP", "frequencies", "slowest_modes", "transform_matrix"]
+__all__ = ["MLP", "Affine", "frequencies", "slowest_modes", "transform_matrix"]
 
 FEW = 8
 """Modes of the scale, and functions of the frequency."""
+AffineCoefficients = tuple[Tensor, Tensor, Tensor | None]
 LIMIT = 8.0
 """Of s and of g: widths lie within e^±8 of the data's."""
 
@@ -108,7 +110,7 @@ class Spectrum(nn.Module):
     def __init__(self, grid: Grid, waves: tuple[bool, ...]) -> None:
         super().__init__()
         self.shape, self.channels, self.waves = grid.shape, grid.channels, waves
-        each = []
+        each: list[Tensor] = []
         for n, periodic, wave in zip(grid.shape, grid.periodic, waves, strict=True):
             if wave:
                 matrix = transform_matrix(n, periodic).float()
@@ -128,6 +130,10 @@ class Spectrum(nn.Module):
     def functions(self) -> Tensor:
         """b of each wave, (FEW, n)."""
         return (self.straight(self.features) + self.curved(self.features)).T
+
+    def scaled(self, r: Tensor, gain: Tensor) -> Tensor:
+        """Each wave of r (B, C, n) times e^gain, (B, C, n)."""
+        return self.transform(self.transform(r) * gain.exp(), back=True)
 
     def transform(self, r: Tensor, back: bool = False) -> Tensor:
         """Q r, or Qᵀ r, of (B, C, n)."""
@@ -164,7 +170,7 @@ class Affine(nn.Module):
         if self.spectrum:
             self.amplitudes = MLP(condition, grid.channels * FEW, 32, 1)
 
-    def coefficients(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def coefficients(self, c: Tensor) -> AffineCoefficients:
         """μ, s and g of c (B, D), (B, C, n) each; no g where there is no spectrum."""
         location = self.location(c).unflatten(1, (self.channels, -1)) @ self.location_modes
         scale = self.scale(c).unflatten(1, (self.channels, -1)) @ self.scale_modes
@@ -174,24 +180,25 @@ class Affine(nn.Module):
         gain = self.amplitudes(c).unflatten(1, (self.channels, -1)) @ self.spectrum.functions()
         return location, scale, LIMIT * torch.tanh(gain / LIMIT)
 
-    def forward(
-        self, z: Tensor, theta: tuple[Tensor, Tensor, Tensor | None]
-    ) -> tuple[Tensor, Tensor]:
-        """z (B, N) → u (B, N) and log|det ∂u/∂z|, (B,)."""
-        location, scale, gain = theta
-        u = (z.view_as(location) - location) * (-scale).exp()
-        log_det = -scale.flatten(1).sum(1)
-        if self.spectrum is not None and gain is not None:
-            waves = self.spectrum.transform(u) * gain.exp()
-            u = self.spectrum.transform(waves, back=True)
-            log_det = log_det + gain.flatten(1).sum(1)
-        return u.flatten(1), log_det
+    def forward(self, z: Tensor, theta: AffineCoefficients) -> tuple[Tensor, Tensor]:
+        """z (B, N) → u (B, N) and log|det ∂u/∂z|, (B,).
 
-    def inverse(self, u: Tensor, theta: tuple[Tensor, Tensor, Tensor | None]) -> Tensor:
+        A component that is not finite has no volume, and stays what it is.
+        """
+        location, scale, gain = theta
+        z = z.view_as(location)
+        there = z.isfinite()
+        u = (torch.where(there, z, 0.0) - location) * (-scale).exp()
+        log_det = -torch.where(there, scale, 0.0).flatten(1).sum(1)
+        if self.spectrum is not None and gain is not None:
+            u = self.spectrum.scaled(u, gain)
+            log_det = log_det + gain.flatten(1).sum(1)
+        return torch.where(there, u, z).flatten(1), log_det
+
+    def inverse(self, u: Tensor, theta: AffineCoefficients) -> Tensor:
         """u (B, N) → z (B, N)."""
         location, scale, gain = theta
         r = u.view_as(location)
         if self.spectrum is not None and gain is not None:
-            waves = self.spectrum.transform(r) * (-gain).exp()
-            r = self.spectrum.transform(waves, back=True)
+            r = self.spectrum.scaled(r, -gain)
         return (r * scale.exp() + location).flatten(1)

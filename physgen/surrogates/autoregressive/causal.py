@@ -14,15 +14,14 @@ from torch import Tensor, nn
 from physgen.nn.blocks import FiLM
 from physgen.surrogates.autoregressive.affine import MLP, slowest_modes
 from physgen.surrogates.autoregressive.chain import ChainPart
-from physgen.surrogates.autoregressive.conditional import look
+from physgen.surrogates.autoregressive.conditional import Coefficients, look
 from physgen.surrogates.autoregressive.site import Site
 from physgen.surrogates.autoregressive.window import Grid
 
 __all__ = ["CausalNet", "CausalStage"]
 
-MODES = 16
-"""Of the field over the positions."""
-CausalCoefficients = tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor]
+MODES, FEW = 8, 32
+"""Of the field over the positions; hidden units of what is a function of θ alone."""
 
 
 class CausalNet(nn.Module):
@@ -41,27 +40,27 @@ class CausalNet(nn.Module):
         self, window: int, site: Site, modes: int, condition: int, hidden: int, blocks: int
     ) -> None:
         super().__init__()
-        self.linear, self.modes = site.linear, modes
+        self.straight, self.modes = site.straight, modes
         self.enter = nn.Linear(window * site.inputs, hidden)
         self.absent = nn.Linear(window, hidden, bias=False)
         self.first = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.second = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.films = nn.ModuleList(FiLM(condition, hidden) for _ in range(1 + blocks))
-        self.profile = MLP(condition, modes * hidden, blocks=1)
-        self.slopes = MLP(condition, window * site.inputs * site.linear, blocks=1)
+        self.profile = MLP(condition, modes * hidden, FEW, 1)
+        self.slopes = MLP(condition, window * site.inputs * site.straight, FEW, 1)
         self.leave = nn.Linear(hidden, site.outputs)
         self.activation = nn.SiLU()
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def coefficients(self, c: Tensor) -> CausalCoefficients:
+    def coefficients(self, c: Tensor) -> Coefficients:
         """What depends on θ alone: of each layer, the slopes and the profile; c (B, D)."""
         films = [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
-        slopes = self.slopes(c).unflatten(1, (-1, self.linear))
-        return films, slopes, self.profile(c).unflatten(1, (self.modes, -1))
+        slopes = self.slopes(c).unflatten(1, (-1, self.straight))
+        return Coefficients(films, slopes, self.profile(c).unflatten(1, (self.modes, -1)))
 
     def forward(
-        self, inputs: Tensor, absent: Tensor, place: Tensor, theta: CausalCoefficients
+        self, inputs: Tensor, absent: Tensor, place: Tensor, theta: Coefficients
     ) -> Tensor:
         """The numbers of the laws of m sites, (B, m, R).
 
@@ -72,12 +71,13 @@ class CausalNet(nn.Module):
             theta: the coefficients.
         """
         ((gain, shift), *films), slopes, profile = theta
-        h = self.enter(inputs) * gain + shift + self.absent(absent) + place @ profile
+        h = self.enter(inputs) * gain + shift + self.absent(absent)
+        h = h if profile is None else h + place @ profile
         for (gain, shift), first, second in zip(films, self.first, self.second, strict=True):
             h = h + second(self.activation(first(self.activation(h)) * gain + shift))
         raw = self.leave(self.activation(h))
-        straight = inputs @ slopes
-        return torch.cat([raw[..., : self.linear] + straight, raw[..., self.linear :]], -1)
+        first, rest = raw[..., : self.straight], raw[..., self.straight :]
+        return torch.cat([first + inputs @ slopes, rest], -1)
 
 
 class CausalStage(nn.Module):
@@ -96,7 +96,7 @@ class CausalStage(nn.Module):
     parents: Tensor
     modes: Tensor
     all: Tensor
-    at_once = False
+    at_once, common = False, True
 
     def __init__(
         self, part: ChainPart, site: Site, grid: Grid, condition: int, hidden: int, blocks: int
@@ -111,7 +111,7 @@ class CausalStage(nn.Module):
         self.site, self.none = site, grid.channels * n
         self.net = CausalNet(window, site, modes.shape[1], condition, hidden, blocks)
 
-    def raw(self, field: Tensor, which: Tensor, theta: CausalCoefficients) -> Tensor:
+    def raw(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
         """What the network gives for the laws of some sites, (B, m, R).
 
         Args:
@@ -123,9 +123,10 @@ class CausalStage(nn.Module):
         absent = (parents == self.none).to(field.dtype)
         return self.net(look(field, parents), absent, self.modes[which], theta)
 
-    def log_p(
-        self, values: Tensor, field: Tensor, which: Tensor, theta: CausalCoefficients
-    ) -> Tensor:
+    def log_p(self, values: Tensor, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
         """Log p of the values (B, N) that some sites have, (B, m)."""
-        own = values.gather(1, self.sites[which].expand(len(values), -1))
-        return self.site.log_p(self.raw(field, which, theta), own)
+        return self.site.log_p(self.raw(field, which, theta), self.own(values, which))
+
+    def own(self, values: Tensor, which: Tensor) -> Tensor:
+        """Of the values (B, N) those of some sites, (B, m)."""
+        return values.gather(1, self.sites[which].expand(len(values), -1))

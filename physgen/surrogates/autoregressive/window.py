@@ -39,9 +39,7 @@ class Grid:
     @classmethod
     def of(cls, law: Law) -> Grid:
         """The grid that a law declares; all axes of x, open, where it declares none."""
-        axes = getattr(law, "axes", ()) or len(law.x_shape) * (
-            "periodic" if law.periodic else "open",
-        )
+        axes = law.axes or len(law.x_shape) * ("periodic" if law.periodic else "open",)
         first = axes[0] == "channel"
         shape = law.x_shape[first:] or (1,)
         periodic = tuple(axis == "periodic" for axis in axes[first:]) or (False,)
