@@ -117,7 +117,9 @@ def fit(
             source.name, words,
         )  # fmt: skip
     if not from_:
-        surrogate.fit_transform(some.x)
+        surrogate.fit_transform(some.x, some.theta)
+        for line in surrogate.transform.words():
+            log.info("%s", headed(path, f"x is taken by {line}"))
     elif (broken := surrogate.transform.breaks(some.x)).any():
         raise UsageError(
             f"from_: {int(broken.sum())} of {len(broken)} rows break what all x of its training "
@@ -156,6 +158,8 @@ def fit(
     apart = told_apart(surrogate.eval(), val.theta, val.x, seed)
     losses = [e.val for e in trainer.history]
     said += warned(path, held_out_warnings(surrogate, losses, plain, apart))
+    if bends := surrogate.transform.words():
+        info["x is taken by"] = bends
     info |= {"history": history, "held_out": apart, "warnings": said}
     surrogate.path, surrogate.info = None, info | surrogate.describe()
     if path:
