@@ -77,6 +77,7 @@ class Command:
         support: the values of x: reals, nonnegative, spins (-1 or +1) or levels.
         levels: K, where the support is levels: x is one of the integers 0 to K - 1.
         dtype: type in which reals are kept; told by the first rows if not given.
+        axes: what each axis of x is, as in channel,open: channel (only first), open, periodic.
 
     Raises:
         ValueError: a command without parameters, or what is no shape or time.
@@ -92,6 +93,7 @@ class Command:
     support: Support = "reals"
     levels: int = 0
     dtype: Literal["float32", "float64"] | None = None
+    axes: str = ""
 
     shard_rows = 16
 

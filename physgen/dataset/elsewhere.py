@@ -112,10 +112,13 @@ def describe_rows(
     theta = free_columns(theta, names, found, where)
     kind, levels, why = support_of(x, support)
     real = kind in ("reals", "nonnegative")
-    law = Law(
-        simulator, found, x.shape[1:], kind, levels=levels,
-        dtype=float_type(x, len(theta)) if real else "float32", **declared,
-    )  # fmt: skip
+    try:
+        law = Law(
+            simulator, found, x.shape[1:], kind, levels=levels,
+            dtype=float_type(x, len(theta)) if real else "float32", **declared,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
     require_inside(theta, found, where, f"{DRAWN}{in_order(theta, found)}")
     source, more = followed(theta, found, where)
     if theta.shape[1] > max(MANY, law.size):

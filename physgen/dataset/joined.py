@@ -24,7 +24,7 @@ __all__ = ["JoinedDataset"]
 
 COMPARED = 100
 """Rows with θ of another part that are looked at whole."""
-ALIKE = ("simulator", "x_shape", "support", "levels", "symmetries")
+ALIKE = ("simulator", "x_shape", "support", "levels", "symmetries", "axes")
 
 
 class JoinedDataset(Dataset):
