@@ -25,6 +25,7 @@ from torch import Tensor
 from physgen.checks.two_sample.c2st import c2st
 from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.nn.hurdle import shown
+from physgen.nn.regression import quadratic
 from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array
@@ -216,12 +217,6 @@ def independent_loss(first: Array, last: Array, values: Array) -> float:
     log_p = np.log(counts / counts.sum(0))
     right = last[None] == values[:, None, None]
     return float(-(right * log_p[:, None]).sum((0, 2)).mean())
-
-
-def quadratic(c: Tensor) -> Tensor:
-    """1, c and the products of two of its components, (B, D) → (B, 1 + D + D(D + 1)/2)."""
-    i, j = torch.triu_indices(c.shape[1], c.shape[1])
-    return torch.cat([torch.ones_like(c[:, :1]), c, c[:, i] * c[:, j]], 1)
 
 
 def normal_loss(first: tuple[Tensor, Tensor], last: tuple[Tensor, Tensor]) -> float:

@@ -126,6 +126,15 @@ def not_equal_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
     return g.node("Not", str(compare_node("Equal")(g, call, a, b)))
 
 
+@operator_of("remainder.Scalar")
+def remainder_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
+    """What is left of whole numbers, with the sign of the divisor."""
+    dtype = result(call).dtype
+    if dtype.is_floating_point:
+        raise UsageError(f"takes remainders of {dtype}")
+    return g.node("Mod", g.name(a, dtype), g.name(b, dtype))
+
+
 @operator_of("rsub.Scalar", "rsub.Tensor")
 def reversed_difference_node(g: Nodes, call: Call, a: Operand, b: Any, alpha: float = 1) -> str:
     """b − α a."""

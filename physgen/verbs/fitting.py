@@ -85,7 +85,7 @@ class Material:
     def new(self, cls: type[Surrogate], config: Any) -> Surrogate:
         """A surrogate of random weights, its map of x fitted."""
         surrogate = cls.create(self.source.law, config, self.seed).to(self.device)
-        surrogate.fit_transform(self.some.x)
+        surrogate.fit_transform(self.some.x, self.some.theta)
         return surrogate
 
 
@@ -215,6 +215,10 @@ def concluded(
     gap = overfitting(surrogate, seen, val, seed)
     losses = [e.val for e in history]
     said = material.said + warned(path, held_out_warnings(surrogate, losses, plain, apart, gap))
+    for line in surrogate.transform.words():
+        log.info("%s", headed(path, f"x is taken by {line}"))
+    if bends := surrogate.transform.words():
+        info["x is taken by"] = bends
     info |= {
         "history": [asdict(e) for e in history],
         "held_out": apart,
