@@ -7,8 +7,8 @@
 ``run`` appends a line of JSON to OUT/results.jsonl for each law, method and seed, and leaves out
 those that stand there already, so that a run that was killed goes on where it was; ``table``
 writes OUT/table.md and pictures of what stands there. A method is a family, with options after a
-colon (``cvae:channels=64,weight_decay=0.01``), one of sbi's networks in physgen (nle, npe), or sbi
-by itself (sbi-nle, sbi-npe, sbi-mnle).
+colon (``flow:simulate=true``, ``cvae:channels=64,weight_decay=0.01``), auto for the best of them,
+one of sbi's networks in physgen (nle, npe), or sbi by itself (sbi-nle, sbi-npe, sbi-mnle).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from physgen.checks.estimate import estimate
 from physgen.errors import PhysgenError
 from physgen.runtime.device import threads
 
-METHODS = ("autoregressive", "flow", "cvae", "diffusion", "nle", "npe", "sbi-nle", "sbi-npe")
+METHODS = ("autoregressive", "flow", "cvae", "diffusion", "sbi-nle", "sbi-npe")
 KEY = ("law", "method", "seed", "seconds", "simulations")
 
 
@@ -60,7 +60,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     run.add_argument("--first", type=int, default=1, help="the first of them")
     run.add_argument("--seconds", type=float, help="CPU time of a training; the law's own if none")
     run.add_argument("--simulations", type=int, default=10_000, help="to train on")
-    run.add_argument("--posterior-seconds", type=float, default=60,
+    run.add_argument("--posterior-seconds", type=float, default=30,
                      help="CPU time for the posteriors of a method")  # fmt: skip
     return parser.parse_args(argv)
 
@@ -100,7 +100,7 @@ def keep(file: Path, line: Mapping[str, Any]) -> None:
     """Append a line, and say the main of it."""
     with file.open("a") as out:
         out.write(json.dumps(line) + "\n")
-    told = {k: v for k, v in line.items() if k not in ("history", "errors", "ratios")}
+    told = {k: v for k, v in line.items() if k not in ("history", "heats", "errors", "ratios")}
     sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 

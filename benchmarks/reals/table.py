@@ -17,8 +17,8 @@ __all__ = ["write_table"]
 
 Line = Mapping[str, Any]
 HEAD = (
-    "method", "train CPU s", "gap, nats", "off, exact widths", "ratio of widths",
-    "log p / CPU s", "samples / CPU s", "remarks",
+    "method", "train CPU s", "gap, nats", "overfitting, nats", "off, exact widths",
+    "ratio of widths", "log p / CPU s", "samples / CPU s", "remarks",
 )  # fmt: skip
 
 
@@ -52,7 +52,15 @@ def section(task: Task, lines: Sequence[Line]) -> str:
         key = line["method"], line["seconds"], line["simulations"]
         groups.setdefault(key, []).append(line)
     rows = sorted(groups.values(), key=lambda group: order(group))
-    return title + head + "".join(map(row, rows))
+    heats = [line for line in lines if line.get("heats")][:1]
+    return title + head + "".join([*map(row, rows), *map(race, heats)])
+
+
+def race(line: Line) -> str:
+    """The heats of `fit auto`, as it tells them."""
+    from physgen.verbs.auto import auto_table
+
+    return "\n```\n" + "\n".join(auto_table(line["heats"])) + "\n```\n"
 
 
 def order(group: Iterable[Line]) -> float:
@@ -69,6 +77,7 @@ def row(group: Sequence[Line]) -> str:
         name,
         over(group, lambda line: line["cpu"], "{:.0f}"),
         with_error(group, "gap"),
+        over(group, overfitting, "{:.3f}"),
         with_error(group, "error"),
         over(group, lambda line: line["ratio"], "{:.2f}"),
         over(group, lambda line: line["log_p_rate"], "{:,.0f}", ends=False),
@@ -94,6 +103,13 @@ def over(
     if len(values) == 1 or not ends:
         return text
     return f"{text} ({form.format(min(values))}–{form.format(max(values))})"
+
+
+def overfitting(line: Line) -> float:
+    """Validation less training loss of the epoch that was kept, nats a row."""
+    train, val = line["history"]["train"], line["history"]["val"]
+    best = int(np.argmin(val))
+    return val[best] - train[best]
 
 
 def with_error(group: Sequence[Line], key: str) -> str:

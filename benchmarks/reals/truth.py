@@ -11,6 +11,7 @@ whose narrow part no population finds in five dimensions, q is a mixture of norm
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -189,8 +190,10 @@ class Truth:
                     return Population(kept["theta"], kept["log_q"], kept["inside"])
         x = self.observed
         made = fitted(self.simulator.prior, self._exactly(x), len(x))
-        if self.cache:
-            np.savez(self.cache, x=x, **vars(made))
+        if self.cache:  # another process may look
+            part = self.cache.with_suffix(f".{os.getpid()}.npz")
+            np.savez(part, x=x, **vars(made))
+            part.replace(self.cache)
         return made
 
     def _exactly(self, x: Array) -> LogLikelihood:
