@@ -38,10 +38,10 @@ __all__ = [
 def field_shape(law: Law) -> tuple[int, int, int]:
     """Channels, rows and columns of x as a field.
 
-    A matrix is a field of one channel, spins of another shape are a row of sites, and all else is
-    a single site with a channel for each component.
+    A matrix is a field of one channel, spins of another shape are a row of sites, and all else,
+    mixed x included, is a single site with a channel for each component.
     """
-    if len(law.x_shape) == 2:
+    if len(law.x_shape) == 2 and law.support != "mixed":
         return (1, *law.x_shape)
     return (1, 1, law.size) if law.support == "spins" else (law.size, 1, 1)
 

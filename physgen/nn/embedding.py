@@ -3,7 +3,8 @@
 On a torus the features are invariant under shifts, as p(x|θ) is: the mean over all sites of a
 small network of each site's neighbourhood, which for nearest-neighbour couplings holds all that x
 says of θ. Nonnegative x (showers) is shown as hits, as log(1 + x/s), s being the mean of each
-component, and as the logarithm of its sum; all is standardised. The scales are learnt from the
+component, and as the logarithm of its sum; counts and columns of different kinds as in
+:mod:`physgen.nn.columns`; all is standardised. The scales are learnt from the
 training rows and saved with the weights.
 
 Where components may be missing, x comes with its mask: what is missing is 0, and the mask is seen
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from physgen.law import Law
 from physgen.nn.blocks import as_field, convolution
+from physgen.nn.columns import ColumnCode
 from physgen.nn.ranges import Ranges
 from physgen.nn.transforms import Rescale, Transform, finite_part, for_support
 
@@ -83,8 +85,11 @@ def with_mask(law: Law, x: Tensor) -> Tensor:
     """Scaled x (B, *x_shape), 0 for what does not count; where it may be missing with its mask.
 
     Returns:
-        (B, *x_shape), or (B, 2, *x_shape) of values and mask.
+        (B, *x_shape), or (B, 2, *x_shape) of values and mask; of counts and mixed x their code,
+        (B, E).
     """
+    if law.support in ("counts", "mixed"):
+        return ColumnCode(law).to(x.device)(x)
     value, part = finite_part(x)
     return torch.stack([value, part.to(value.dtype)], 1) if law.missing else value
 
@@ -165,7 +170,9 @@ class Torus(nn.Module):
 
 def on_lattice(law: Law) -> bool:
     """Whether x is a field on a torus of two axes."""
-    return law.periodic and len(law.x_shape) == 2 and law.support in ("spins", "levels", "reals")
+    return law.periodic and len(law.x_shape) == 2 and law.support in (
+        "spins", "levels", "reals", "counts",
+    )  # fmt: skip
 
 
 def embedding(law: Law, x: Tensor) -> nn.Module:

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physgen.dataset.assumptions import Relation, Tails, named, relation
+from physgen.dataset.assumptions import Relation, Tails, named, relation, told_across
 from physgen.errors import DataError
 from physgen.law import Law
 from physgen.nn.monotone import NO_KNOTS, Bend, Bends, best_bend
 from physgen.nn.ranges import Ranges, row_words
 from physgen.nn.rotation import Rotation
-from simulators.base import Symmetry
+from simulators.base import MOST_LEVELS, Support, Symmetry
 from simulators.prior import Prior
 
 __all__ = [
     "KNOWN",
+    "ByColumn",
+    "Counts",
     "Identity",
     "LogHurdle",
     "Related",
@@ -41,6 +45,10 @@ TINY = 1e-300
 FEW = 5
 MOST, SITES = 256, 8
 """Components of which each may get a bend of its own; sites of a torus that are looked at."""
+MOST_COUNT = 2**24
+"""Beyond it float32 loses whole numbers."""
+KINDS: tuple[Support, ...] = ("reals", "nonnegative", "counts", "levels")
+"""What a column of mixed x may be."""
 KNOWN = 5.0
 """Normal coordinates beyond which there is nothing to train on."""
 NEW = ("kept", "offset", "coefficients", "heavy")
@@ -211,10 +219,12 @@ class Related(Transform):
 
     def told(self) -> list[str]:
         """Components that are constant or that others tell, each with what tells it."""
-        kept, offset, coefficients = (
-            b.cpu().numpy() for b in (self.kept.flatten(), self.offset, self.coefficients)
-        )
-        return Relation(kept, offset, coefficients).names(self.x_shape)
+        return self.relation().names(self.x_shape)
+
+    def relation(self) -> Relation:
+        """What tells the components that others tell."""
+        buffers = (self.kept.flatten(), self.offset, self.coefficients)
+        return Relation(*(b.cpu().numpy() for b in buffers))
 
     def completed(self, x: Tensor) -> Tensor:
         """x (B, *x_shape) in its law's type, with the components that the others tell."""
@@ -494,6 +504,124 @@ class LogHurdle(Related, Threshold):
         return -torch.where((x > 0) & self.kept, x, 1.0).log().flatten(1).sum(1)
 
 
+class Counts(Identity):
+    """z = k for counts: counting measure, no volume term."""
+
+    def __init__(self, law: Law) -> None:
+        super().__init__()
+        self.ranges = Ranges(law.x_shape)
+
+    def fit(self, x: Tensor) -> None:
+        """Take the ranges of rows of data (n, *x_shape).
+
+        Raises:
+            DataError: counts of which float32 loses units.
+        """
+        if (most := int(x.max())) > MOST_COUNT:
+            raise DataError(
+                f"x: counts up to {most}, and networks see float32, which loses units above "
+                f"{MOST_COUNT}; let the simulator divide them, or declare reals"
+            )
+        self.ranges.fit(x)
+
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        return self.ranges.unlike(x, first)
+
+
+class ByColumn(Transform):
+    """The map of each component of mixed x by its own support; their volumes multiply.
+
+    Args:
+        law: what x is.
+    """
+
+    order: Tensor
+
+    def __init__(self, law: Law) -> None:
+        super().__init__()
+        self.law, self.maps = law, nn.ModuleDict()
+        self.places = {
+            kind: torch.from_numpy(np.flatnonzero(law.components(kind))) for kind in KINDS
+        }
+        self.places = {kind: at for kind, at in self.places.items() if len(at)}
+        for kind, at in self.places.items():
+            self.maps[kind] = for_support(part_of(law, kind, len(at)))
+        order = torch.cat(list(self.places.values())).argsort()
+        self.register_buffer("order", order, persistent=False)
+        self.ranges = Ranges(law.x_shape)
+
+    def parts(self, x: Tensor) -> Iterator[tuple[Transform, Tensor]]:
+        """Each map, and the columns of x (B, *x_shape) that go through it, (B, n)."""
+        flat = x.flatten(1)
+        for kind, at in self.places.items():
+            map_of: Any = self.maps[kind]
+            yield map_of, flat[:, at.to(x.device)]
+
+    def together(self, parts: list[Tensor], x: Tensor) -> Tensor:
+        """Columns of the maps (B, n) in the order of x (B, *x_shape), of its shape."""
+        return torch.cat(parts, 1)[:, self.order].view(x.shape)
+
+    def fit(self, x: Tensor) -> None:
+        """Fit each map to its columns of rows of data (n, *x_shape).
+
+        Raises:
+            DataError: a real component that others tell, of another support.
+        """
+        for map_of, columns in self.parts(x):
+            map_of.fit(columns)
+        if told := told_across(self.law, x.cpu().numpy()):
+            raise DataError(
+                f"x has no density where other columns tell one: {', '.join(told[:3])}; leave it "
+                "out of x"
+            )
+        self.ranges.fit(x)
+
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        return self.ranges.unlike(x, first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X → z, (B, *x_shape) float32."""
+        return self.together([map_of(columns) for map_of, columns in self.parts(x)], x)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """z (B, *x_shape) → x."""
+        return self.together([map_of.inverse(columns) for map_of, columns in self.parts(z)], z)
+
+    def log_det(self, x: Tensor) -> Tensor:
+        """The sum of the log|det ∂z/∂x| of all maps, (B,)."""
+        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for map_of, columns in self.parts(x):
+            total = total + map_of.log_det(columns)
+        return total
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """x (B, *x_shape) as a detector would tell it."""
+        return self.together([map_of.read_out(columns) for map_of, columns in self.parts(x)], x)
+
+    def breaks(self, x: Tensor) -> Tensor:
+        """Which rows of x (n, *x_shape) break what tells a component, (n,) bool."""
+        found = [map_of.breaks(columns) for map_of, columns in self.parts(x)]
+        return torch.stack(found).any(0)
+
+    def told(self) -> list[str]:
+        """Components that are constant or that others tell, each with what tells it."""
+        said = []
+        for kind, at in self.places.items():
+            if isinstance(map_of := self.maps[kind], Related):
+                said += map_of.relation().at(at.numpy(), self.law.size).names(self.law.x_shape)
+        return said
+
+
+def part_of(law: Law, kind: Support, columns: int) -> Law:
+    """The law of the columns of mixed x that are of one support; levels whatever their number."""
+    return replace(
+        law, x_shape=(columns,), support=kind, column_supports=(), symmetries=(), axes=(),
+        levels=MOST_LEVELS if kind == "levels" else 0,
+    )  # fmt: skip
+
+
 def width_and_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Standard deviation and mean of each component of (n, …), NaN left out, (…) each."""
     if not rows.isnan().any():
@@ -504,9 +632,10 @@ def width_and_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def for_support(law: Law) -> Transform:
     """The map that the support of x asks for."""
-    if law.support == "nonnegative":
-        return LogHurdle(law)
-    return Identity() if law.support in ("spins", "levels") else Standardise(law)
+    maps: dict[str, Callable[[Law], Transform]] = {
+        "reals": Standardise, "nonnegative": LogHurdle, "counts": Counts, "mixed": ByColumn,
+    }  # fmt: skip
+    return maps[law.support](law) if law.support in maps else Identity()
 
 
 class Symmetries:
