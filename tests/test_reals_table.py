@@ -82,6 +82,7 @@ def test_a_run_from_end_to_end_goes_on_where_it_was(reals, tmp_path, capsys, mon
     main = reals("__main__").main
     monkeypatch.chdir(tmp_path)
     given = ["run", "--laws", "widths2", "--seeds", "1", "--seconds", "8", "--out", "found"]
+    given += ["--posterior-seconds", "12"]
     main([*given, "--methods", "cvae", "nle", "sbi-nle", "sbi-npe"])
     main([*given, "--methods", "nle", "sbi-nle"])
     found = [json.loads(row) for row in Path("found/results.jsonl").read_text().splitlines()]
