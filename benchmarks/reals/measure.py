@@ -130,7 +130,7 @@ def compared(truth: Truth, found: Moments) -> dict[str, Any]:
         "ratios": each(ratio),
         "observations": n,
         "collapsed": int((found.worth < COLLAPSED).sum()),
-    }
+    } | ({} if np.isnan(exact.worth).all() else {"exact_worth": float(exact.worth.min())})
 
 
 def each(values: Array) -> list[float]:

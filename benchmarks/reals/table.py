@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.reals.pictures import draw_densities, draw_learning
 from benchmarks.reals.tasks import TASKS, Task
+from benchmarks.reals.truth import COLLAPSED
 from physgen.reporting.figures import svg
 
 __all__ = ["write_table"]
@@ -127,6 +128,8 @@ def remarks(group: Sequence[Line]) -> Iterable[str]:
         yield f"log p of {bad} rows is not finite"
     if lost := sum(line.get("collapsed", 0) for line in group):
         yield f"{lost} of {sum(line['observations'] for line in group)} posteriors collapsed"
+    if (few := min(line.get("exact_worth", np.inf) for line in group)) < COLLAPSED:
+        yield f"an exact posterior is told by {few:.0f} draws only"
     if dear := next((line["posterior"] for line in group if "posterior" in line), ""):
         yield f"posteriors too dear: {dear}"
     yield from sorted({line["told"] for line in group if line.get("told")})[:1]
