@@ -16,8 +16,11 @@ attribute          meaning                                       absent means
                                                                  would lose digits
 ``missing``        whether components of real or nonnegative x   no: NaN is a failure
                    may be NaN, missing
-``axes``           what each axis of x is: ``"channel"`` (only   told by its rank: a lattice
-                   the first), ``"open"`` or ``"periodic"``      of two, a vector else
+``axes``           what each axis of x is, a word each:          a matrix is a lattice
+                   ``"channel"`` (only the first), ``"open"``    of one channel; a torus,
+                   or ``"periodic"``                             if it has shifts, and so
+                                                                 x of three axes with
+                                                                 shifts; else a vector
 ``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
                    of :data:`SYMMETRIES`
 ``observables``    name → :class:`Observable`                    none; the columns, where
@@ -273,8 +276,7 @@ def column_supports(simulator: Simulator) -> tuple[str, ...]:
 
 def axes(simulator: Simulator) -> tuple[Axis, ...]:
     """What each axis of x is; empty where nothing is said of them."""
-    found: Any = getattr(simulator, "axes", ())
-    return tuple([found] if isinstance(found, str) else found)
+    return words_of_names(getattr(simulator, "axes", ()) or ())
 
 
 def exact_log_z(simulator: Simulator) -> Callable[[Array], Array] | None:
@@ -312,7 +314,12 @@ def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:
     found: Any = getattr(simulator, "symmetries", ()) or ()
     if not isinstance(found, str | Iterable):
         raise TypeError(f"symmetries: expected names, as in ('flip',), got {found!r}")
-    return tuple([found] if isinstance(found, str) else found)
+    return words_of_names(found)
+
+
+def words_of_names(given: str | Iterable[str]) -> tuple[Any, ...]:
+    """Names as a tuple, of one, of text with commas or of several."""
+    return tuple(given.replace(" ", "").split(",") if isinstance(given, str) else given)
 
 
 def provenance(simulator: Simulator) -> Mapping[str, Any]:

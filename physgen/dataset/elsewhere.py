@@ -118,10 +118,13 @@ def describe_rows(
     found = correlated(found, correlation)
     theta = free_columns(theta, names, found, where)
     told, why = support_of(x, support, columns or {})
-    law = Law(
-        simulator, found, x.shape[1:], told.support, levels=told.levels,
-        column_supports=told.mixed, **declared,
-    )  # fmt: skip
+    try:
+        law = Law(
+            simulator, found, x.shape[1:], told.support, levels=told.levels,
+            column_supports=told.mixed, **declared,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
     if not law.discrete:
         law = replace(law, dtype=float_type(x, len(theta)))
     require_inside(theta, found, where, f"{DRAWN}{in_order(theta, found)}")

@@ -229,7 +229,7 @@ def chain_of(law: Law, config: AutoregressiveConfig) -> list[ChainPart]:
     Raises:
         UsageError: an order or a context that x of this shape does not have.
     """
-    flat = len(law.x_shape) != 2
+    flat = len(law.x_shape) != 2 or "channel" in law.axes
     rows, columns = (1, law.size) if flat else law.x_shape
     torus = law.periodic and not flat
     order, context = config.order, config.context
