@@ -51,6 +51,7 @@ def measure(
     learnt = learn(method, data, seed, seconds)
     found: dict[str, Any] = {"cpu": time.process_time() - start, "told": learnt.told}
     found["history"] = {k: [round(v, 5) for v in values] for k, values in learnt.history.items()}
+    found |= {"heats": learnt.heats} if learnt.heats else {}
     found |= gap(truth, learnt) | rates(truth, learnt)
     if truth.task.window and learnt.log_prob:
         keep_densities(truth.task, learnt.log_prob, picture)
@@ -129,7 +130,7 @@ def compared(truth: Truth, found: Moments) -> dict[str, Any]:
         "ratios": each(ratio),
         "observations": n,
         "collapsed": int((found.worth < COLLAPSED).sum()),
-    }
+    } | ({} if np.isnan(exact.worth).all() else {"exact_worth": float(exact.worth.min())})
 
 
 def each(values: Array) -> list[float]:
