@@ -202,7 +202,7 @@ def is_causal(law: Law, config: AutoregressiveConfig) -> bool:
 def affine_of(law: Law, config: AutoregressiveConfig) -> Affine:
     """What θ tells of all sites of a long x together."""
     grid = Grid.of(law)
-    stationary = (law.periodic and p for p in grid.periodic)
+    stationary = (grid.stationary and p for p in grid.periodic)
     waves = {
         "periodic": tuple(stationary), "all": (True,) * len(grid.shape), "none": ()
     }[config.spectrum]  # fmt: skip

@@ -39,11 +39,12 @@ class Grid:
     @classmethod
     def of(cls, law: Law) -> Grid:
         """The grid that a law declares; all axes of x, open, where it declares none."""
-        axes = law.axes or len(law.x_shape) * ("periodic" if law.periodic else "open",)
+        shifts = "shift" in law.symmetries
+        axes = law.axes or len(law.x_shape) * ("periodic" if shifts else "open",)
         first = axes[0] == "channel"
         shape = law.x_shape[first:] or (1,)
         periodic = tuple(axis == "periodic" for axis in axes[first:]) or (False,)
-        return cls(law.x_shape[0] if first else 1, shape, periodic, law.periodic)
+        return cls(law.x_shape[0] if first else 1, shape, periodic, shifts)
 
     @property
     def positions(self) -> int:
