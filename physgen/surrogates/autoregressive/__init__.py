@@ -7,7 +7,9 @@ site never sees itself or a later one, so log p is a sum of log probabilities: o
 normalised whatever the weights.
 
 `site` says what a site may hold (spins, levels, or a nonnegative number behind a hurdle), `chain`
-in which order and from what each is drawn; `conditional` holds the network.
+in which order and from what each is drawn; `conditional` holds the network. Short x of reals,
+counts, many levels or columns of different kinds has a network for each column (`separate`), and
+`columns` says what a column may hold.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.surrogates.autoregressive.chain import ChainPart, parts
 from physgen.surrogates.autoregressive.conditional import Stage
+from physgen.surrogates.autoregressive.separate import SeparateColumns
 from physgen.surrogates.autoregressive.site import HurdleSite, Levels, Site
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
-from simulators.base import Support
+from simulators.base import SUPPORTS, Support
 
 __all__ = ["Autoregressive", "AutoregressiveConfig"]
 
@@ -33,6 +36,8 @@ FEW = 32
 """Hidden units where the neighbours say all."""
 MOST_LEVELS = 256
 """Values of a site, each of which is an input."""
+MOST_COLUMNS = 64
+"""Columns that have networks of their own, at most."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,12 @@ class AutoregressiveConfig:
         hidden: units of a layer (at least 1).
         blocks: residual blocks of two layers (at least 0).
         sites: sites of each x and stage that a training step looks at, drawn at random; 0 for all.
-        components: Gamma laws in the density of a nonnegative site (at least 1).
+        components: laws in the mixture of a number (at least 1); 0 takes 2 Gamma laws where sites
+            share a network, and 8 laws where they do not.
+        network: shared by all sites, or separate, one for each component of x of up to 64; auto
+            takes separate ones for reals, counts, mixed columns and more than 256 levels.
+        mixture: of what laws a real component of such x is a mixture: gaussian, or student, whose
+            tails are learnt.
     """
 
     order: Literal["auto", "checkerboard", "raster"] = "auto"
@@ -57,24 +67,30 @@ class AutoregressiveConfig:
     hidden: int = 64
     blocks: int = 1
     sites: int = 16
-    components: int = 2
+    components: int = 0
+    network: Literal["auto", "shared", "separate"] = "auto"
+    mixture: Literal["gaussian", "student"] = "gaussian"
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        for name, low in (("hidden", 1), ("blocks", 0), ("components", 1), ("sites", 0)):
+        for name, low in (("hidden", 1), ("blocks", 0), ("components", 0), ("sites", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
 
 
 class Autoregressive(Surrogate):
-    """Autoregressive p(x|θ) of spins, levels, or nonnegative numbers."""
+    """Autoregressive p(x|θ) of any x."""
 
     name: ClassVar[str] = "autoregressive"
     Config = AutoregressiveConfig
-    supports: ClassVar[tuple[Support, ...]] = ("spins", "levels", "nonnegative")
+    supports: ClassVar[tuple[Support, ...]] = SUPPORTS
+    leaves_out: ClassVar[bool] = True
 
     def __init__(self, law: Law, config: AutoregressiveConfig) -> None:
         super().__init__(law, config)
+        self.columns = separate_columns(law, config) if is_separate(law, config) else None
+        if self.columns is not None:
+            return
         self.site = site_of(law, config)
         self.chain = nn.ModuleList(
             Stage(
@@ -97,12 +113,21 @@ class Autoregressive(Surrogate):
         """A product of normalised conditionals."""
         return Likelihood.EXACT
 
+    def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
+        """Fit the map of x, and where columns lie given θ (n, D), to rows (n, *x_shape)."""
+        super().fit_transform(x, theta)
+        if self.columns is not None:
+            c = None if theta is None else self.rescale(theta.to(self.device))
+            self.columns.fit(self.transform(x.to(self.device)).flatten(1), c)
+
     def field(self, values: Tensor) -> Tensor:
         """Values (B, N) as code, with a blank site at the end, (B, N + 1, E)."""
         return F.pad(self.site.code(values), (0, 0, 0, 1))
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         """−log p(z|c); in training, of some sites of each stage, scaled up, (B,)."""
+        if self.columns is not None:
+            return -self.columns.log_p(c, z.flatten(1)).sum(1)
         values = self.site.values(z)
         field, loss = self.field(values), torch.zeros(len(z), device=z.device)
         for stage in self.stages:
@@ -114,6 +139,9 @@ class Autoregressive(Surrogate):
         return loss
 
     def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
+        if self.columns is not None:
+            log_p = self.columns.log_p(c, z.flatten(1)).double().sum(1)
+            return log_p, torch.zeros_like(log_p)
         values = self.site.values(z)
         field = self.field(values)
         total = torch.zeros(len(z), device=z.device, dtype=torch.float64)
@@ -124,6 +152,8 @@ class Autoregressive(Surrogate):
         return total, torch.zeros_like(total)
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        if self.columns is not None:
+            return self.columns.sample(c, generator).view(len(c), *self.law.x_shape)
         uniforms = torch.rand(len(c), self.law.size, generator=generator, device=c.device)
         z = self.site.numbers(self.draw(c, uniforms, generator))
         return z.view(len(c), *self.law.x_shape)
@@ -150,18 +180,39 @@ class Autoregressive(Surrogate):
         return values
 
 
-def site_of(law: Law, config: AutoregressiveConfig) -> Site:
-    """What a site of x may hold.
+def is_separate(law: Law, config: AutoregressiveConfig) -> bool:
+    """Whether each component has a network of its own.
 
     Raises:
-        UsageError: more levels than there is room for.
+        UsageError: too many components for that, or x that has no other network.
     """
+    only = law.support in ("reals", "counts", "mixed") or law.levels > MOST_LEVELS
+    if config.network == "separate" or only:
+        if law.size > MOST_COLUMNS or config.network == "shared":
+            raise UsageError(
+                f"autoregressive: {law.support_text} of {law.size} components: expected separate "
+                f"networks, of at most {MOST_COLUMNS} components"
+            )
+        return True
+    return False
+
+
+def separate_columns(law: Law, config: AutoregressiveConfig) -> SeparateColumns:
+    """Networks of the components of x."""
+    return SeparateColumns(
+        tuple(f"levels:{law.levels}" if s == "levels" else s for s in law.component_supports),
+        len(law.prior),
+        config.mixture,
+        config.components or 8,
+        config.hidden,
+        config.blocks,
+    )
+
+
+def site_of(law: Law, config: AutoregressiveConfig) -> Site:
+    """What a site of x may hold."""
     if law.support == "nonnegative":
-        return HurdleSite(config.components)
-    if law.levels > MOST_LEVELS:
-        raise UsageError(
-            f"autoregressive: levels: expected at most {MOST_LEVELS}, got {law.levels}"
-        )
+        return HurdleSite(config.components or 2)
     return Levels(law.levels or 2, law.support == "spins")
 
 
