@@ -79,6 +79,7 @@ class Command:
             K - 1; or of each column, as in hits=levels:10,energy=nonnegative or levels:2*5,reals.
         levels: K, where the support is levels: x is one of the integers 0 to K - 1.
         dtype: type in which reals are kept; told by the first rows if not given.
+        axes: what each axis of x is, as in channel,open: channel (only first), open, periodic.
 
     Raises:
         ValueError: a command without parameters, or what is no shape or time.
@@ -94,6 +95,7 @@ class Command:
     support: SupportLike = "reals"
     levels: int = 0
     dtype: Literal["float32", "float64"] | None = None
+    axes: str = ""
 
     shard_rows = 16
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from physgen.dataset.assumptions import float_type
+from physgen.dataset.assumptions import float_type, kind_of_whole
 from physgen.dataset.joined import row_marks
 from physgen.dataset.schema import (
     Failed,
@@ -33,7 +33,7 @@ from physgen.law import Law
 from physgen.priors import correlated
 from physgen.registry import registered
 from simulators.base import Array
-from simulators.columns import Columns, SupportLike
+from simulators.columns import Columns, SupportLike, supports_in_words
 from simulators.parameter import Parameter
 from simulators.prior import Prior
 
@@ -44,6 +44,8 @@ MISSING = f"{MEND}, and --missing takes NaN for missing components"
 DRAWN = "; give the prior that they were drawn from"
 MANY = 10
 """Parameters beyond which more of them than components of x are odd."""
+MOST_COLUMNS = 100
+"""Columns that a line can tell the supports of."""
 NAMED = 3
 """Departures from a prior that a line tells."""
 
@@ -116,10 +118,13 @@ def describe_rows(
     found = correlated(found, correlation)
     theta = free_columns(theta, names, found, where)
     told, why = support_of(x, support, columns or {})
-    law = Law(
-        simulator, found, x.shape[1:], told.support, levels=told.levels,
-        column_supports=told.mixed, **declared,
-    )  # fmt: skip
+    try:
+        law = Law(
+            simulator, found, x.shape[1:], told.support, levels=told.levels,
+            column_supports=told.mixed, **declared,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
     if not law.discrete:
         law = replace(law, dtype=float_type(x, len(theta)))
     require_inside(theta, found, where, f"{DRAWN}{in_order(theta, found)}")
@@ -145,6 +150,8 @@ def described_by(meta: Meta, theta: Array, where: str) -> Described:
     source, said = (known, []) if known else followed(theta, prior, where)
     if failed := meta.failed or meta.source.get("failed"):  # still known of the draws
         source = {**source, "failed": dict(failed)}
+    if columns := meta.columns:
+        source = {**source, "columns": columns}
     return Described(meta.law, theta, source, [f"law of {meta.law.simulator}, as it says", *said])
 
 
@@ -276,7 +283,7 @@ def support_of(
     if all(dtype.kind != "f" for dtype in types) and set(np.unique(x).tolist()) <= {-1, 1}:
         kinds = ("spins",) * size
     if set(kinds) == {"reals"} and (flat != np.round(flat)).any():
-        return Columns(("reals",), one=True), []
+        return Columns(("reals",), one=True), [*whole_columns(flat, tuple(columns))]
     found = Columns(kinds, tuple(columns)) if len(set(kinds)) > 1 else Columns(kinds[:1], one=True)
     return found, [f"x taken for {found.text}, {TAKEN.get(found.text, BY_TYPE)}"]
 
@@ -288,6 +295,20 @@ TAKEN = {
     "reals": "though it is whole numbers; --support counts or levels:K if that is what they are",
 }
 BY_TYPE = "by the types of its columns; --support says otherwise"
+
+
+def whole_columns(x: Array, names: tuple[str, ...]) -> Iterator[str]:
+    """A line where some columns of reals (k, d) are whole numbers, with what may be declared."""
+    whole = (x == np.round(x)).all(0) & (x != x[0]).any(0)
+    if whole.any() and x.shape[1] <= MOST_COLUMNS:
+        pairs = zip(x.T, whole, strict=True)
+        kinds = [(kind_of_whole(c) if w else None) or "reals" for c, w in pairs]
+        told = supports_in_words(kinds, names if len(names) == len(kinds) else ())
+        if set(kinds) != {"reals"}:
+            yield (
+                f"x has {whole.sum()} columns of whole numbers, taken for reals; --support {told} "
+                "if that is what they are"
+            )
 
 
 def kind_of(values: Array, dtype: np.dtype[Any]) -> str:

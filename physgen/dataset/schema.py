@@ -77,6 +77,15 @@ class Meta:
         about = self.source.get("theta", "")
         return str(about.get("follow", about) if isinstance(about, Mapping) else about)
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the components of x: as they were declared, or those of a table's columns."""
+        parts = [part.get("columns") for part in self.source.get("parts", ())]
+        same = parts[0] if len({*map(str, parts)}) == 1 else []
+        known = (self.source.get("columns"), self.source.get("arrays", {}).get("x"), same)
+        told = ([str(name) for name in names or ()] for names in known)
+        return next((names for names in told if len(names) == self.law.size > 1), [])
+
     def to_json(self) -> dict[str, Any]:
         """The metadata as JSON data; the seed as text, since it may have 128 bits."""
         return {

@@ -30,7 +30,7 @@ from physgen.formats.tables.selection import Selection, words_of
 from physgen.law import Law
 from physgen.priors import asked_for
 from physgen.runtime.kinds import shortened
-from simulators.base import Array
+from simulators.base import Array, words_of_names
 from simulators.columns import SupportLike
 from simulators.command import sizes
 from simulators.prior import Prior
@@ -57,6 +57,8 @@ def open_foreign(
     correlation: Mapping[str, float] | None = None,
     support: SupportLike | None = None,
     x_shape: str | int | tuple[int, ...] | None = None,
+    axes: str | None = None,
+    symmetries: str | None = None,
     missing: bool = False,
     simulator: str = "arrays",
     on_error: Literal["stop", "skip"] = "stop",
@@ -84,6 +86,10 @@ def open_foreign(
             without names, levels:2*5,reals*2. If not given, reals; of columns of integers from 0
             on counts, if they are 0 and 1 levels:2, and spins if all are -1 and 1.
         x_shape: shape of one x, as in 16,16; as it lies in the file if not given.
+        axes: what each axis of x is, as in channel,open or periodic,periodic: channel only first;
+            without, a matrix is an open lattice and all else a vector.
+        symmetries: maps of x that leave p(x|theta) unchanged, as in shift,reflect: out of shift
+            (along periodic axes), reflect, transpose and flip.
         missing: take NaN in x for components that are missing.
         simulator: what drew x, in summaries.
         on_error: what to do about rows whose x is not finite or outside of its support: stop; or
@@ -96,9 +102,8 @@ def open_foreign(
     """
     laws = asked_for(prior, fix)
     table = open_table(file)
-    meta = (
-        None if laws or correlation or names or support or x_shape or missing else meta_in(table)
-    )
+    told = correlation or names or support or x_shape or axes or symmetries or missing
+    meta = None if laws or told else meta_in(table)
     known = list(meta.law.prior.names if meta else Prior.words(laws))
     with theta_table(table, theta) as (source, wanted):
         columns = theta_in(source, wanted, known)
@@ -119,6 +124,7 @@ def open_foreign(
         about = describe_rows(
             found, called, head, prior=laws, correlation=correlation, support=support,
             columns=typed, missing=missing, simulator=simulator, where=str(file),
+            axes=words_of_names(axes or ()), symmetries=words_of_names(symmetries or ()),
         )  # fmt: skip
     ignored = [n for n in [*left, *table.refused] if n not in picked.names]
     said = [f"x is {shortened(picked.words)}"] if len(picked.words) > 1 else []

@@ -25,16 +25,16 @@ from physgen.nn.regression import quadratic
 __all__ = ["NO_KNOTS", "Bend", "Bends", "Fitted", "best_bend", "residual_loss"]
 
 KNOTS = 16
-"""Knots of a spline."""
 ROWS, FEWEST = 4000, 250
-"""Rows that a bend is fitted to at most, and at least; as many others decide."""
+"""Rows that other bends are fitted to at most, and at least; as many others decide."""
 GAIN, ERRORS = 0.05, 4.0
 """Nats a row, and standard errors, by which a bend must win."""
 MOST_GAIN = 10.0
 """Nats of one row that count at most, so that no outlier decides."""
 BOUNDS = (0.02, 0.1, 0.5)
 """How far beyond the last value a bound may lie, in distances of that from the median."""
-STEPS = 60
+CURVED, STEPS = 2000, 40
+"""Rows that a spline is fitted to, and steps of its fit, at most."""
 NO_KNOTS = torch.zeros(3, 0, dtype=torch.float64)
 
 
@@ -136,7 +136,7 @@ def spline(u: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
     """v and log dv/du, (B, m) each, of u (B, m) and the knots (m, 3, K) of splines."""
     x0, x1, y0, y1, d0, d1 = bin_of(u, knots, 0)
     low, high = knots[:, 0, 0], knots[:, 0, -1]
-    inside, secant = u.clamp(low, high), (y1 - y0) / (x1 - x0)
+    inside, secant = u.maximum(low).minimum(high), (y1 - y0) / (x1 - x0)
     t = (inside - x0) / (x1 - x0)
     both = t * (1 - t)
     below = secant + (d0 + d1 - 2 * secant) * both
@@ -150,7 +150,7 @@ def spline_inverse(v: Tensor, knots: Tensor) -> Tensor:
     """u (B, m) of v (B, m)."""
     x0, x1, y0, y1, d0, d1 = bin_of(v, knots, 1)
     low, high = knots[:, 1, 0], knots[:, 1, -1]
-    inside, secant = v.clamp(low, high), (y1 - y0) / (x1 - x0)
+    inside, secant = v.maximum(low).minimum(high), (y1 - y0) / (x1 - x0)
     up, bent = inside - y0, d0 + d1 - 2 * secant
     a = (y1 - y0) * (secant - d0) + up * bent
     b = (y1 - y0) * d0 - up * bent
@@ -322,8 +322,8 @@ def curves(halves: Halves, bend: Bend) -> bool:
 
 def best_knots(halves: Halves, bend: Bend) -> Tensor:
     """The spline after a bend under which fitted rows are likeliest, (3, K)."""
-    v = bend(halves.x[0])[0]
-    basis = torch.linalg.qr(halves.features[0])[0]
+    v = bend(halves.x[0][:CURVED])[0]
+    basis = torch.linalg.qr(halves.features[0][:CURVED])[0]
     places = v.quantile(torch.linspace(0.002, 0.998, KNOTS, dtype=torch.float64))
     places = places + 1e-9 * (places[-1] - places[0]) * torch.arange(KNOTS)  # no two are one
     steps = (places[1:] - places[:-1]).log().clone().requires_grad_()

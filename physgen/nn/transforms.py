@@ -8,6 +8,7 @@ that every log p that leaves a surrogate is in the raw units of x.
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -302,8 +303,8 @@ class Standardise(Related):
     """z = (x − μ)/σ for each component, or the inverse hyperbolic sine of that for heavy tails.
 
     μ and σ are mean and width of the training data; of a component with heavy tails, where these
-    say little, the median and the width of a normal law with the same quartiles. On a torus all
-    components have one μ and one σ, so that shifts stay symmetries. The arithmetic is done in
+    say little, the median and the width of a normal law with the same quartiles. Components that
+    shifts make alike have one μ and one σ, so that shifts stay symmetries. The arithmetic is in
     float64, so that neither a large offset nor the unit of x matters. A component that others tell
     is +∞, one that is missing NaN: neither counts.
 
@@ -318,7 +319,7 @@ class Standardise(Related):
 
     def __init__(self, law: Law) -> None:
         super().__init__(law)
-        self.alike = law.periodic
+        self.alike = law.shifted
         self.register_buffer("mean", torch.zeros(law.x_shape, dtype=torch.float64))
         self.register_buffer("std", torch.ones(law.x_shape, dtype=torch.float64))
         self.register_buffer("heavy", torch.zeros(law.x_shape, dtype=torch.bool))
@@ -330,8 +331,12 @@ class Standardise(Related):
         """Take μ, σ, tails and relations from rows of data (n, *x_shape); a constant has σ = 1."""
         super().fit(x)
         rows = x.double()
-        if self.alike:  # all sites of a torus
-            rows = rows.reshape(-1, *[1] * len(self.x_shape))
+        if self.alike:  # as further rows
+            first = tuple(range(1, 1 + len(self.alike)))
+            rows = rows.movedim([1 + axis for axis in self.alike], first)
+            rows = rows.flatten(0, len(self.alike))
+            for axis in self.alike:
+                rows = rows.unsqueeze(1 + axis)
         largest = rows.abs().nan_to_num().amax(0)
         unit = largest.frexp().exponent.double().exp2()  # no square over- or underflows
         std, mean = width_and_mean(rows / unit)
@@ -641,15 +646,16 @@ def for_support(law: Law) -> Transform:
 class Symmetries:
     """Random elements of the symmetry group that a law declares, for augmentation.
 
-    ``shift`` translates on the torus, ``reflect`` mirrors each axis, ``transpose`` exchanges the
-    two axes, ``flip`` changes the sign of x. A batch draws one move of the axes, each row its own
-    sign: cheap, and over many batches uniform on the group.
+    ``shift`` translates along periodic axes, ``reflect`` mirrors each axis, ``transpose``
+    exchanges them, ``flip`` changes the sign of x; channels stay where they are. A batch draws one
+    move of the axes, each row its own sign: cheap, and over many batches uniform on the group.
     """
 
     def __init__(self, law: Law) -> None:
         self.names: tuple[Symmetry, ...] = law.symmetries
-        self.axes = tuple(range(1, 1 + len(law.x_shape)))
-        self.x_shape = law.x_shape
+        self.axes = tuple(1 + axis for axis in law.spatial or range(len(law.x_shape)))
+        self.shifts = {1 + axis: law.x_shape[axis] for axis in law.shifted}
+        self.orders = list(itertools.permutations(self.axes))
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """x (B, *x_shape) → g·x with a random g."""
@@ -657,14 +663,14 @@ class Symmetries:
         def integer(high: int) -> int:
             return int(torch.randint(high, (), generator=generator, device=generator.device))
 
-        if "shift" in self.names:
-            x = x.roll([integer(n) for n in self.x_shape], self.axes)
+        if self.shifts:
+            x = x.roll([integer(n) for n in self.shifts.values()], [*self.shifts])
         if "reflect" in self.names:
             x = x.flip([a for a in self.axes if integer(2)])
-        if "transpose" in self.names and integer(2):
-            x = x.transpose(1, 2)
+        if "transpose" in self.names:
+            x = x.movedim(self.axes, self.orders[integer(len(self.orders))])
         if "flip" in self.names:
-            shape = (len(x), *[1] * len(self.axes))
+            shape = (len(x), *[1] * (x.ndim - 1))
             sign = torch.randint(2, shape, generator=generator, device=generator.device)
             x = x * (2 * sign - 1).to(x.dtype)
         return x
@@ -676,7 +682,7 @@ class Symmetries:
             for axis in self.axes:
                 images += [image.flip(axis) for image in images]
         if "transpose" in self.names:
-            images += [image.transpose(1, 2) for image in images]
+            images = [i.movedim(self.axes, order) for order in self.orders for i in images]
         if "flip" in self.names:
             images += [-image for image in images]
         return images

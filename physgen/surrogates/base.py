@@ -24,7 +24,7 @@ import abc
 import copy
 import enum
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -207,6 +207,11 @@ class Surrogate(nn.Module, abc.ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # noqa: TID251 - torch initialises layers from its global state
             return cls(law, config)
+
+    @classmethod
+    def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:
+        """Sets of options that `fit auto` tries for a law, few; the defaults alone by default."""
+        return [{}]
 
     @abc.abstractmethod
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:

@@ -17,7 +17,7 @@ from physgen.runtime.options import command_line
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import PriorLike, Values
 from physgen.verbs.running import headed, make_dataset, on_files, plural
-from simulators.base import Array
+from simulators.base import Array, words_of_names
 from simulators.columns import SupportLike
 from simulators.prior import Prior
 
@@ -35,6 +35,8 @@ def dataset_of(
     correlation: Mapping[Any, float] | None = None,
     support: SupportLike | None = None,
     missing: bool = False,
+    axes: str | Sequence[str] = (),
+    symmetries: str | Sequence[str] = (),
     simulator: str = "arrays",
     on_error: Literal["stop", "skip"] = "stop",
     out: Path | str | None = None,
@@ -54,6 +56,9 @@ def dataset_of(
         support: what x may be: reals, nonnegative, counts, spins, or levels:K; or what each column
             may be, as in {"hits": "levels:10", "t": "reals"}; told by their type if None.
         missing: take NaN in x for components that are missing.
+        axes: what each axis of x is: "channel" (only the first), "open" or "periodic"; as
+            a simulator without them if empty.
+        symmetries: maps of x that leave p(x|θ) unchanged: shift, reflect, transpose or flip.
         simulator: what drew x, in summaries.
         on_error: what to do about rows whose x is not finite or outside of its support: stop; or
             skip them, and keep their θ and the reason.
@@ -78,7 +83,8 @@ def dataset_of(
     x = x[:, None] if x.ndim == 1 else x
     about = describe_rows(
         columns, called, x, prior=laws, correlation=correlation, support=support,
-        columns=types, missing=missing, simulator=simulator,
+        columns=types, missing=missing, simulator=simulator, axes=words_of_names(axes),
+        symmetries=words_of_names(symmetries),
     )  # fmt: skip
     for line in about.said:
         log.warning("%s", headed(out, line))

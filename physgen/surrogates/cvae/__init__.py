@@ -165,7 +165,7 @@ class CVAE(Surrogate):
             name of the level, (5, *x_shape) draws that share all other latent noise.
         """
         for level, shape in reversed(list(enumerate(self.hierarchy.shapes))):
-            yield f"z{level + 1} on {shape[1]}×{shape[2]}", self._traverse(theta, level)
+            yield f"z{level + 1} on {'×'.join(map(str, shape[1:]))}", self._traverse(theta, level)
 
     def _traverse(self, theta: Tensor, moved: int, steps: int = 5) -> Tensor:
         """X as one level's first latent goes from −2 to 2, all else held, (steps, *x_shape)."""
@@ -176,7 +176,8 @@ class CVAE(Surrogate):
             numbers = torch.randn(shape[1:], generator=generator, device=self.device)
             numbers = numbers.expand(shape).clone()
             if level == moved:
-                numbers[:, 0] = torch.linspace(-2, 2, steps, device=self.device)[:, None, None]
+                line = torch.linspace(-2, 2, steps, device=self.device)
+                numbers[:, 0] = line.view(-1, *[1] * (len(shape) - 2))
             return numbers
 
         h = self.hierarchy.descend(c, normal).h

@@ -157,7 +157,7 @@ def kernel_of(
     if config.kernel == "masked" and law.support != "spins":
         raise UsageError(f"masked kernel: not for {law.support} x; expected spins")
     if law.support == "nonnegative":
-        layered = len(law.x_shape) == 3 and config.stages != "one"
+        layered = len(law.x_shape) == 3 and not law.spatial and config.stages != "one"
         return (LayeredKernel if layered else HurdleKernel)(law, config)
     masked = law.support == "spins" and config.kernel != "gaussian"
     return MaskedKernel(law, config) if masked else GaussianKernel(law, config)
