@@ -27,7 +27,7 @@ from torch import Tensor
 
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
-from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, GaussianDecoder, HurdleDecoder
+from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, GaussianDecoder, HurdleDecoder, MixtureDecoder
 from physgen.surrogates.cvae.latents import Latents, LevelNormal
 from simulators.base import Support
 
@@ -64,6 +64,10 @@ class CVAEConfig:
     warm_up: float = 0.2
     free_bits: float = 0.05
     components: int = 2
+    head: Literal["auto", "independent", "mixture", "student"] = "auto"
+    gaussians: int = 8
+    hid: int = 128
+    blk: int = 2
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
@@ -183,4 +187,6 @@ def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
         return CoarseToFine(law, config.channels, config.stages, config.window)
     if law.support == "nonnegative":
         return HurdleDecoder(law, config.channels, config.components)
-    return GaussianDecoder(law, config.channels)
+    if config.head == "independent" or len(law.x_shape) > 1:
+        return GaussianDecoder(law, config.channels)
+    return MixtureDecoder(law, config.channels, config.gaussians, config.head == "student", config.hid, config.blk)

@@ -28,9 +28,10 @@ from torch.nn import functional as F
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, stages_of
 from physgen.nn.hurdle import HurdleGamma
+from physgen.nn.multivariate import MultivariateMixture
 from physgen.nn.transforms import finite_part
 
-__all__ = ["CoarseToFine", "Decoder", "GaussianDecoder", "HurdleDecoder"]
+__all__ = ["CoarseToFine", "Decoder", "GaussianDecoder", "HurdleDecoder", "MixtureDecoder"]
 
 
 class Decoder(nn.Module, abc.ABC):
@@ -145,6 +146,74 @@ class GaussianDecoder(Decoder):
         mean, log_sigma = self.moments(h)
         noise = torch.randn(mean.shape, generator=generator, device=h.device)
         return mean + log_sigma.exp() * noise
+
+
+class MixtureDecoder(Decoder):
+    """A mixture of Gaussians of full scale, or of Student's t, of short vectors.
+
+    θ is carried to it by a network of its own, and by a linear map to where all components of the
+    mixture are; h moves its numbers.
+
+    Args:
+        law: what x is, a vector.
+        channels: channels C of the field h.
+        components: components of the mixture.
+        tails: whether they are Student's t.
+        hidden: width of the network of θ.
+        blocks: residual blocks in it.
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        channels: int,
+        components: int,
+        tails: bool = False,
+        hidden: int = 128,
+        blocks: int = 2,
+    ) -> None:
+        super().__init__()
+        self.size, self.tails, many = law.size, tails, len(law.prior)
+        self.location = nn.Linear(many, law.size)
+        self.net = DenseNet(many, hidden, blocks)
+        self.of_h = nn.Linear(channels, hidden)
+        self.head = nn.Linear(hidden, MultivariateMixture.parameters(law.size, components, tails))
+
+    def laws(self, h: Tensor, c: Tensor) -> MultivariateMixture:
+        """The mixtures of K fields h (B, K, C, 1, 1) of each c (B, D), (B, K)."""
+        hidden = F.silu(self.net(c)[:, None] + self.of_h(h.flatten(2)))
+        raw = self.head(hidden).float()
+        location = self.location(c)[:, None].expand(*raw.shape[:2], -1).float()
+        raw = raw + F.pad(location, (0, raw.shape[-1] - self.size))
+        return MultivariateMixture(raw, self.size, self.tails)
+
+    def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """Log p(x|h, c) of x (B, d) under each of h (B, K, C, 1, 1), (B, K)."""
+        x, part = (v[:, None] for v in finite_part(x))
+        return self.laws(h, c).log_prob(x, part)
+
+    def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+        """One x for each field h (B, C, 1, 1), (B, d)."""
+        return self.laws(h[:, None], c).sample(generator)[:, 0]
+
+
+class DenseNet(nn.Module):
+    """A residual network of matrix products."""
+
+    def __init__(self, inputs: int, hidden: int, blocks: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(inputs, hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+            for _ in range(blocks)
+        )
+
+    def forward(self, c: Tensor) -> Tensor:
+        """(B, D) → (B, hidden)."""
+        u = self.enter(c)
+        for block in self.blocks:
+            u = u + block(u)
+        return u
 
 
 class HurdleDecoder(Decoder):
