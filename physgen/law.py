@@ -13,20 +13,25 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 import simulators.base as declared
 from physgen.errors import DataError, UsageError
 from physgen.registry import COMMAND, find, name_of, registered
 from physgen.runtime.kinds import as_json_data
 from physgen.runtime.options import build, kept_options, options
-from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Simulator, Support, Symmetry
+from simulators.base import AXES, SUPPORTS, SYMMETRIES, Array, Axis, Simulator, Support, Symmetry
+from simulators.columns import Columns, refuse_levels, supports_in_words
 from simulators.prior import Box, Prior
 
 if TYPE_CHECKING:
     from simulators.command import Command
 
-__all__ = ["Law", "require_prior"]
+__all__ = ["Law", "declarations", "require_prior"]
 
-DECLARED = ("x_shape", "support", "symmetries", "levels", "dtype", "missing")
+DECLARED = (
+    "x_shape", "support", "symmetries", "levels", "dtype", "missing", "column_supports", "axes",
+)  # fmt: skip
 """What a law keeps of what a simulator declares, besides its prior."""
 
 
@@ -55,9 +60,12 @@ class Law:
         support: the values that x can take.
         symmetries: maps of x that leave p(x|θ) unchanged.
         levels: K, where the support is levels, of integers 0 … K − 1; else 0.
-        dtype: floating type in which reals and nonnegative x are kept.
+        dtype: floating type in which reals, nonnegative and mixed x are kept.
         missing: whether components of x may be NaN, missing at random: p(x|θ) of such x is that of
             the others.
+        column_supports: of mixed x that of each component: reals, nonnegative, counts or levels:K.
+        axes: what each axis of x is: channel (the first alone), open or periodic; empty where it
+            is as its rank tells.
     """
 
     simulator: str
@@ -69,6 +77,8 @@ class Law:
     levels: int = 0
     dtype: Literal["float32", "float64"] = "float32"
     missing: bool = False
+    column_supports: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a prior, support, levels or a symmetry that cannot be, and a shape that is none.
@@ -77,37 +87,92 @@ class Law:
             ValueError: any of these.
         """
         require_prior(self.prior)
-        if self.support not in SUPPORTS:
-            raise ValueError(
-                f"support: expected one of {', '.join(SUPPORTS)}, got {self.support!r}"
-            )
-        least, most = (2, MOST_LEVELS) if self.support == "levels" else (0, 0)
-        if not least <= self.levels <= most:
-            raise ValueError(
-                f"levels: expected {least} to {most} for {self.support} x, got {self.levels}"
-            )
+        if not self.x_shape or min(self.x_shape) < 1:
+            raise ValueError(f"x_shape: expected positive sizes, got {self.x_shape}")
+        self._refuse_support()
+        self._refuse_geometry()
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype!r}")
         if self.missing and self.support not in ("reals", "nonnegative"):
             raise ValueError(
-                f"missing: {self.support} are kept as integers, which have no NaN; expected reals "
-                "or nonnegative x"
+                f"missing: {self.support} x has no NaN; expected reals or nonnegative x"
             )
+
+    def _refuse_support(self) -> None:
+        """Refuse a support that there is none, or not of these components.
+
+        Raises:
+            ValueError: either.
+        """
+        if self.support not in SUPPORTS:
+            raise ValueError(
+                f"support: expected one of {', '.join(SUPPORTS)}, got {self.support!r}"
+            )
+        if self.support == "levels":
+            refuse_levels(self.levels, self.levels)
+        elif self.levels:
+            raise ValueError(f"levels: not for {self.support} x, got {self.levels}")
+        expected = self.size if self.support == "mixed" else 0
+        if len(self.column_supports) != expected:
+            raise ValueError(
+                f"column_supports: expected {expected}, one of each component of mixed x, got "
+                f"{len(self.column_supports)}"
+            )
+        if expected and Columns(self.column_supports).support != "mixed":
+            raise ValueError("column_supports: expected several kinds; of one, declare that alone")
+
+    def _refuse_geometry(self) -> None:
+        """Refuse axes and symmetries that x does not have.
+
+        Raises:
+            ValueError: any of them.
+        """
         if unknown := set(self.symmetries) - set(SYMMETRIES):
             raise ValueError(
                 f"symmetries: expected some of {', '.join(SYMMETRIES)}, got {sorted(unknown)}"
             )
-        if self.support == "levels" and "flip" in self.symmetries:
-            raise ValueError("symmetries: flip is a change of sign, which levels do not have")
-        if not self.x_shape or min(self.x_shape) < 1:
-            raise ValueError(f"x_shape: expected positive sizes, got {self.x_shape}")
+        if "flip" in self.symmetries and self.support not in ("spins", "reals"):
+            raise ValueError(
+                f"symmetries: flip is a change of sign, which {self.support} x does not have"
+            )
         if "transpose" in self.symmetries and self.x_shape != 2 * self.x_shape[:1]:
             raise ValueError(f"symmetries: transpose needs a square x, got {self.x_shape}")
+        if self.axes and (len(self.axes) != len(self.x_shape) or set(self.axes) - set(AXES)):
+            raise ValueError(
+                f"axes: expected {len(self.x_shape)} of {', '.join(AXES)}, for x of shape "
+                f"{self.x_shape}, got {self.axes}"
+            )
+        if "channel" in self.axes[1:]:
+            raise ValueError(f"axes: expected no channel but the first, got {self.axes}")
+        if "shift" in self.symmetries and "open" in self.axes:
+            raise ValueError(f"symmetries: shift needs periodic axes, got {self.axes}")
 
     @property
     def size(self) -> int:
         """Number of components of one x."""
         return math.prod(self.x_shape)
+
+    @property
+    def component_supports(self) -> tuple[str, ...]:
+        """The support of each component of flat x, levels with their number."""
+        alone = f"levels:{self.levels}" if self.support == "levels" else self.support
+        return self.column_supports or (alone,) * self.size
+
+    @property
+    def support_text(self) -> str:
+        """The support in one word, or those of the columns, as in ``levels:2*5,reals*2``."""
+        return supports_in_words(self.column_supports or self.component_supports[:1])
+
+    @property
+    def discrete(self) -> bool:
+        """Whether all of x are integers, of which there is no density and no gradient."""
+        return self.support in ("spins", "levels", "counts")
+
+    def components(self, *kinds: Support) -> Array:
+        """Which components of flat x are of some kinds, (size,) booleans."""
+        if self.support != "mixed":
+            return np.full(self.size, self.support in kinds)
+        return np.array([kind.partition(":")[0] in kinds for kind in self.column_supports])
 
     @property
     def periodic(self) -> bool:
@@ -149,12 +214,7 @@ class Law:
                 simulator=name,
                 options=kept,
                 prior=prior_under(simulator, prior),
-                x_shape=declared.x_shape(simulator),
-                support=declared.support(simulator),
-                symmetries=declared.symmetries(simulator),
-                levels=declared.levels(simulator),
-                dtype=declared.dtype(simulator) or "float32",
-                missing=declared.missing(simulator),
+                **declarations(simulator),
             )
         except (AttributeError, TypeError, ValueError) as error:
             raise UsageError(f"{name}: {error}") from error
@@ -209,13 +269,19 @@ class Law:
         return replace(Law.of(self.simulator, {**self.options, **options}), prior=self.prior)
 
     def to_json(self) -> dict[str, Any]:
-        """The law as JSON data; levels, dtype and missing where they are not as usual."""
+        """The law as JSON data; what few laws have, where this one has it."""
         try:
             prior = self.prior.to_json()
         except ValueError as error:
             raise UsageError(str(error)) from error
         data = vars(self) | {"prior": prior, "options": dict(self.options)}
-        usual = {"levels": 0, "dtype": "float32", "missing": False}
+        usual = {
+            "levels": 0,
+            "dtype": "float32",
+            "missing": False,
+            "column_supports": (),
+            "axes": (),
+        }
         return {k: v for k, v in data.items() if k not in usual or v != usual[k]}
 
     @classmethod
@@ -236,6 +302,8 @@ class Law:
                 levels=int(data.get("levels", 0)),
                 dtype=data.get("dtype", "float32"),
                 missing=data.get("missing", False) is True,
+                column_supports=tuple(data.get("column_supports", ())),
+                axes=tuple(data.get("axes", ())),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"metadata: not a law of (theta, x): {error!r}") from error
@@ -258,6 +326,16 @@ def prior_under(simulator: Simulator, laws: Prior | Mapping[str, Any] | None) ->
             f"a value, as in --fix {missing[0]}=1"
         )
     return Box(**dict.fromkeys(names, (0, 1))).with_laws(laws)
+
+
+def declarations(simulator: Simulator) -> dict[str, Any]:
+    """What a law keeps of what a simulator declares, besides its prior.
+
+    Raises:
+        ValueError: a declaration that is none.
+    """
+    found = {name: getattr(declared, name)(simulator) for name in DECLARED}
+    return found | {"dtype": found["dtype"] or "float32"}
 
 
 def class_of(what: type[Any] | object) -> type[Any]:

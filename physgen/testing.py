@@ -20,11 +20,12 @@ import numpy as np
 
 import simulators.base as declared
 from physgen.dataset.assumptions import broken_assumptions, float_type
+from physgen.dataset.schema import Rows, cast, faults
 from physgen.dataset.simulated import Manners, drawn
 from physgen.errors import DataError, UsageError
-from physgen.law import Law, require_prior
+from physgen.law import Law, declarations, require_prior
 from physgen.registry import class_path, find, require_own_name
-from simulators.base import MOST_LEVELS, SUPPORTS, SYMMETRIES, Array, LogProb, Simulator
+from simulators.base import Array, LogProb, Simulator
 from simulators.prior import Prior
 
 if TYPE_CHECKING:
@@ -57,39 +58,24 @@ def check_simulator(simulator: Simulator) -> list[str]:
     if not callable(getattr(simulator, "sample", None)):
         return ["sample: expected a method sample(theta, rng)"]
     try:
-        return [*declarations(simulator)] or [*samples(simulator)] or [*truth(simulator)]
+        declared_law(simulator)
+    except (AttributeError, TypeError, ValueError) as error:
+        return [str(error)]
+    try:
+        return [*samples(simulator)] or [*truth(simulator)]
     except DataError as error:
         return [str(error)]
     except Exception as error:  # whatever a user's code raises is a complaint
         return [f"raised {type(error).__name__}: {error}"]
 
 
-def declarations(simulator: Simulator) -> Iterator[str]:
-    """Complaints about what a simulator says of itself."""
-    try:
-        shape = declared.x_shape(simulator)
-    except (AttributeError, TypeError, ValueError):
-        shape = ()
-    if not shape:
-        given = getattr(simulator, "x_shape", None)
-        yield f"x_shape: expected a tuple of integers, got {given!r}"
-        return
-    if declared.support(simulator) not in SUPPORTS:
-        yield f"support: expected one of {SUPPORTS}, got {declared.support(simulator)!r}"
-    if declared.support(simulator) == "levels":
-        try:
-            few = not 2 <= declared.levels(simulator) <= MOST_LEVELS
-        except ValueError:
-            few = True
-        if few:
-            levels = getattr(simulator, "levels", None)
-            yield f"levels: expected an integer from 2 to {MOST_LEVELS}, got {levels!r}"
-        if "flip" in declared.symmetries(simulator):
-            yield "symmetries: flip is a change of sign, which levels do not have"
-    if unknown := set(declared.symmetries(simulator)) - set(SYMMETRIES):
-        yield f"symmetries: expected some of {SYMMETRIES}, got {sorted(unknown)}"
-    elif "transpose" in declared.symmetries(simulator) and shape != 2 * shape[:1]:
-        yield f"symmetries: transpose needs a square x, got {shape}"
+def declared_law(simulator: Simulator) -> Law:
+    """The law of a simulator that need not be found again.
+
+    Raises:
+        ValueError: a declaration that is none, or does not go with another.
+    """
+    return Law(type(simulator).__name__, simulator.prior, **declarations(simulator))
 
 
 def samples(simulator: Simulator) -> Iterator[str]:
@@ -103,7 +89,8 @@ def samples(simulator: Simulator) -> Iterator[str]:
     x, other = draw(theta, 2), draw(theta, 3)
     if manners.changes_theta:
         yield "sample: changes the caller's theta"
-    shape = declared.x_shape(simulator)
+    law = declared_law(simulator)
+    shape = law.x_shape
     if x.shape != (7, *shape):
         yield f"sample: expected shape {(7, *shape)}, got {x.shape}"
         return
@@ -117,13 +104,7 @@ def samples(simulator: Simulator) -> Iterator[str]:
         yield "sample: the same theta and the same rng give another x; draw from rng alone"
     if np.array_equal(x, other):
         yield "sample: another rng gives the same x; draw from rng"
-    if declared.support(simulator) == "spins" and not np.isin(x, (-1, 1)).all():
-        yield "sample: support is spins, but x holds values other than -1 and +1"
-    levels = declared.levels(simulator)
-    if levels and not np.isin(x, np.arange(levels)).all():
-        yield f"sample: support is levels, but x holds others than the integers 0 to {levels - 1}"
-    if declared.support(simulator) == "nonnegative" and (x < 0).any():
-        yield "sample: support is nonnegative, but x is negative"
+    yield from (f"sample: {line}" for line in not_in_support(law, x))
     yield from densities(simulator)
     for name, observable in declared.observables(simulator).items():
         value = np.asarray(observable(x))
@@ -137,14 +118,20 @@ def samples(simulator: Simulator) -> Iterator[str]:
 
 def densities(simulator: Simulator) -> Iterator[str]:
     """Complaints about real x that has no density, or whose digits are lost."""
-    if declared.support(simulator) in ("spins", "levels"):
+    law = declared_law(simulator)
+    if law.discrete:
         return
     theta = simulator.prior.sample(LOOKED_AT, np.random.default_rng(1))
-    name, support = type(simulator).__name__, declared.support(simulator)
-    x = drawn(simulator, theta, np.random.default_rng(2), name)
-    law = Law(name, simulator.prior, declared.x_shape(simulator), support)
+    x = drawn(simulator, theta, np.random.default_rng(2), law.simulator)
     x = x.astype(declared.dtype(simulator) or float_type(x))
     yield from (f"sample: {line}" for line in broken_assumptions(law, x))
+
+
+def not_in_support(law: Law, x: Array) -> Iterator[str]:
+    """Complaints about x (n, *x_shape) that cannot follow a law."""
+    for fault, bad in faults(cast(Rows(x), law, "sample"), law):
+        if bad.any():
+            yield f"support is {law.support_text}, but {fault}"
 
 
 def truth(simulator: Simulator) -> Iterator[str]:
@@ -357,13 +344,7 @@ def draws(surrogate: Surrogate, rows: int) -> Iterator[str]:
         yield f"sample: expected shape {(rows, *surrogate.law.x_shape)}, got {tuple(x.shape)}"
     if not x.equal(surrogate.sample(theta, seeded(surrogate, 2))):
         yield "sample: the same generator gives another x; draw from it alone"
-    if surrogate.law.support == "spins" and not (x.abs() == 1).all():
-        yield "sample: support is spins, but x holds values other than -1 and +1"
-    if surrogate.law.support == "nonnegative" and not (x >= 0).all():
-        yield "sample: support is nonnegative, but x is negative"
-    levels = surrogate.law.levels
-    if levels and not ((x >= 0) & (x < levels) & (x == x.round())).all():
-        yield f"sample: support is levels, but x holds others than the integers 0 to {levels - 1}"
+    yield from (f"sample: {line}" for line in not_in_support(surrogate.law, x.cpu().numpy()))
 
 
 def likelihoods(surrogate: Surrogate, rows: int) -> Iterator[str]:

@@ -7,7 +7,8 @@ the functions of this module are the one place where an absent declaration gets 
 =================  ============================================  ======================
 attribute          meaning                                       absent means
 =================  ============================================  ======================
-``support``        the values of x: one of :data:`SUPPORTS`      ``"reals"``
+``support``        the values of x: one of :data:`SUPPORTS`, or  ``"reals"``
+                   one for each column; see `columns`
 ``levels``         K, where support is levels: x is one of the   not for levels
                    integers 0 … K − 1 (2 to 32768)
 ``dtype``          type in which reals and nonnegative x are     told by the first rows:
@@ -15,6 +16,8 @@ attribute          meaning                                       absent means
                                                                  would lose digits
 ``missing``        whether components of real or nonnegative x   no: NaN is a failure
                    may be NaN, missing
+``axes``           what each axis of x is: ``"channel"`` (only   told by its rank: a lattice
+                   the first), ``"open"`` or ``"periodic"``      of two, a vector else
 ``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
                    of :data:`SYMMETRIES`
 ``observables``    name → :class:`Observable`                    none
@@ -42,6 +45,7 @@ something else, all rows are drawn again, one by one, to find those that raise i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
@@ -49,14 +53,33 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.columns import MOST_LEVELS, SUPPORTS, Columns, Support
 from simulators.prior import Prior
 
+__all__ = [
+    "AXES",
+    "MOST_LEVELS",
+    "SUPPORTS",
+    "SYMMETRIES",
+    "Array",
+    "Axis",
+    "CannotRun",
+    "Fixed",
+    "JointObservable",
+    "LogProb",
+    "Observable",
+    "RowsFailed",
+    "Simulator",
+    "Support",
+    "Symmetry",
+    "Verdict",
+]
+
 Array = NDArray[Any]
-Support = Literal["spins", "levels", "nonnegative", "reals"]
 Symmetry = Literal["shift", "reflect", "transpose", "flip"]
-SUPPORTS: tuple[Support, ...] = get_args(Support)
 SYMMETRIES: tuple[Symmetry, ...] = get_args(Symmetry)
-MOST_LEVELS = 2**15
+Axis = Literal["channel", "open", "periodic"]
+AXES: tuple[Axis, ...] = get_args(Axis)
 
 
 @dataclass(frozen=True)
@@ -204,13 +227,20 @@ class Fixed:
 
 
 def x_shape(simulator: Simulator) -> tuple[int, ...]:
-    """Shape of one x, of whole numbers or of one.
+    """Shape of one x, of whole numbers or of one; that of its columns where these alone are told.
 
     Raises:
-        ValueError: what is no shape.
+        ValueError: what is no shape, or not of as many components as columns.
     """
-    given: Any = simulator.x_shape
-    return tuple(_whole("x_shape", n) for n in (given if np.ndim(given) else (given,)))
+    columns = columns_of(simulator)
+    given: Any = getattr(simulator, "x_shape", None) or columns.size or simulator.x_shape
+    shape = tuple(_whole("x_shape", n) for n in (given if np.ndim(given) else (given,)))
+    if columns.size not in (0, math.prod(shape)):
+        raise ValueError(
+            f"support: expected one for each of the {math.prod(shape)} components of x, got "
+            f"{columns.size}"
+        )
+    return shape
 
 
 def _whole(name: str, value: Any) -> int:
@@ -224,9 +254,29 @@ def _whole(name: str, value: Any) -> int:
     return int(value)
 
 
+def columns_of(simulator: Simulator) -> Columns:
+    """The values that each column of x can take, and what the columns are called.
+
+    Raises:
+        ValueError: a support that there is none.
+    """
+    return Columns.of(getattr(simulator, "support", "reals"))
+
+
 def support(simulator: Simulator) -> Support:
-    """The values that x can take."""
-    return getattr(simulator, "support", "reals")
+    """The values that x can take as a whole."""
+    return columns_of(simulator).support
+
+
+def column_supports(simulator: Simulator) -> tuple[str, ...]:
+    """The support of each component, where they are of several kinds; else empty."""
+    return columns_of(simulator).mixed
+
+
+def axes(simulator: Simulator) -> tuple[Axis, ...]:
+    """What each axis of x is; empty where nothing is said of them."""
+    found: Any = getattr(simulator, "axes", ())
+    return tuple([found] if isinstance(found, str) else found)
 
 
 def exact_log_z(simulator: Simulator) -> Callable[[Array], Array] | None:
@@ -236,8 +286,9 @@ def exact_log_z(simulator: Simulator) -> Callable[[Array], Array] | None:
 
 def levels(simulator: Simulator) -> int:
     """K, where x is one of the integers 0 … K − 1; 0 where it is not."""
-    given = getattr(simulator, "levels", 0) if support(simulator) == "levels" else 0
-    return _whole("levels", given)
+    columns = columns_of(simulator)
+    given = getattr(simulator, "levels", 0) if columns.support == "levels" else 0
+    return columns.levels or _whole("levels", given)
 
 
 def dtype(simulator: Simulator) -> Literal["float32", "float64"] | None:

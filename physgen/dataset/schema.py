@@ -5,8 +5,10 @@ Layout ``physgen/1``, one HDF5 file a dataset::
     /theta       float64 (N, D)       inside the prior, bounds included
     /x           int8 (N, …)          −1 or +1, where the law's support is spins
                  int8 or int16 (N, …) 0 … K − 1, where it is levels (int16 for K > 128)
-                 float32 (N, …)       otherwise, or float64 where the law says so; NaN is missing,
-                                      where the law allows it
+                 int64 (N, …)         0, 1, 2, …, where it is counts
+                 float32 (N, …)       otherwise, mixed x included, or float64 where the law says
+                                      so or counts are among it; NaN is missing, where the law
+                                      allows it
     /aux/<name>  any number (N, …)    optional: energy, exact log p, latent truth, …
     /meta/json   UTF-8, at most 1 MiB Meta: law, source, seed, provenance, failed
 
@@ -36,6 +38,7 @@ import physgen
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from simulators.base import Array
+from simulators.columns import levels_of
 from simulators.prior import Prior
 
 __all__ = ["SCHEMA", "Failed", "Meta", "Rows", "provenance", "validated"]
@@ -43,6 +46,8 @@ __all__ = ["SCHEMA", "Failed", "Meta", "Rows", "provenance", "validated"]
 SCHEMA = "physgen/1"
 CHUNK_BYTES = 2**20
 MAX_CHUNK_ROWS = 4096
+MOST_COUNT = 2**53
+"""Beyond it float64 loses whole numbers."""
 MOST_MESSAGES, OTHER = 1000, "(other)"
 
 
@@ -259,9 +264,11 @@ def chunk_rows(law: Law) -> int:
 
 def x_type(law: Law) -> np.dtype[Any]:
     """The type in which a file stores x."""
-    if law.support in ("spins", "levels"):
+    if law.support == "counts":
+        return np.dtype("i8")
+    if law.discrete:
         return np.dtype("i1" if law.levels <= 128 else "i2")
-    return np.dtype(law.dtype)
+    return np.dtype("f8" if "counts" in law.column_supports else law.dtype)
 
 
 def validated(rows: Rows, law: Law, where: str = "x", first: int = 0, mend: str = "") -> Rows:
@@ -284,14 +291,14 @@ def validated(rows: Rows, law: Law, where: str = "x", first: int = 0, mend: str 
 
 
 def cast(rows: Rows, law: Law, where: str) -> Rows:
-    """The rows in the layout's types; a spin that is not ±1 becomes 0, a level that is none −1."""
+    """The rows in the layout's types; a spin that is not ±1 becomes 0, another integer −1."""
     n = len(rows)
     x = numeric(rows.x, (n, *law.x_shape), f"{where}: x")
     with np.errstate(over="ignore"):
         if law.support == "spins":
             x = (x == 1).astype(np.int8) - (x == -1)
-        elif law.support == "levels":
-            x = np.where((x >= 0) & (x < law.levels) & (x == np.floor(x)), x, -1)
+        elif law.discrete:
+            x = np.where(in_support(x, law.component_supports[0]), x, -1)
         elif x.dtype in ("i8", "u8") and (abs(x.astype("f8")) > 2**53).any():
             raise DataError(
                 f"{where}: x: has integers beyond 2**53, of which float64 loses digits; subtract "
@@ -351,15 +358,54 @@ def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]
         yield f"{name} is not finite", ~per_row(finite)
     if law is None:
         return
-    if law.support == "spins":
-        yield "x is neither -1 nor +1", ~per_row((rows.x == 1) | (rows.x == -1))
-    if law.support == "levels":
-        in_range = (rows.x >= 0) & (rows.x < law.levels)
-        yield f"x is no integer from 0 to {law.levels - 1}", ~per_row(in_range)
-    if law.support == "nonnegative":
-        yield "x is negative", ~per_row(~(rows.x < 0))
+    yield from outside_support(rows.x, law)
     if rows.theta is not None:
         yield "theta is outside the prior", ~law.prior.contains(rows.theta)
+
+
+OUTSIDE = {
+    "spins": "neither -1 nor +1",
+    "nonnegative": "negative",
+    "counts": "no count: 0, 1, 2, … (to 2**53)",
+}
+
+
+def outside_support(x: Array, law: Law) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """How rows of x (n, *x_shape) can be outside of the support → which are, (n,).
+
+    Of mixed x the components that are outside in any row are told one by one.
+    """
+    if law.support != "mixed":
+        kind = law.component_supports[0]
+        yield f"x is {outside_in_words(kind)}", ~per_row(in_support(x, kind))
+        return
+    flat, supports = x.reshape(len(x), -1), np.array(law.column_supports)
+    for kind in dict.fromkeys(law.column_supports):
+        places = np.flatnonzero(supports == kind)
+        bad = ~in_support(flat[:, places], kind)
+        for k in np.flatnonzero(bad.any(0)):
+            yield f"column {places[k]} of x is {outside_in_words(kind)}", bad[:, k]
+
+
+def outside_in_words(kind: str) -> str:
+    """What a value is that is outside of a support."""
+    return OUTSIDE.get(kind) or f"no integer from 0 to {levels_of(kind) - 1}"
+
+
+def in_support(x: Array, kind: str) -> NDArray[np.bool_]:
+    """Which values (…) a component of some support can take; missing ones included."""
+    if kind == "spins":
+        return np.asarray((x == 1) | (x == -1))
+    if kind == "reals":
+        return np.ones(x.shape, bool)
+    good = ~(x < 0)
+    if kind != "nonnegative":
+        good &= x == np.floor(x)
+    if kind == "counts":
+        good &= x <= MOST_COUNT
+    elif kind != "nonnegative":
+        good &= x < levels_of(kind)
+    return np.asarray(good)
 
 
 def per_row(good: NDArray[np.bool_]) -> NDArray[np.bool_]:
