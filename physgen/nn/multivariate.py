@@ -19,12 +19,19 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["MultivariateMixture"]
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.nn.blocks import field_shape
+
+__all__ = ["MixtureNet", "MultivariateMixture", "components_for", "is_short", "require_short"]
 
 LARGEST = 7.0
 """Of |log D|."""
+LONGEST = 64
+"""Components of x of which there is a full scale."""
 LEAST_FREEDOM = 1.0
 """Of Student's degrees of freedom."""
 
@@ -40,7 +47,7 @@ class MultivariateMixture:
     """
 
     def __init__(self, raw: Tensor, size: int, tails: bool = False) -> None:
-        self.size, self.tails = size, tails
+        self.raw, self.size, self.tails = raw, size, tails
         location, each = raw[..., :size], raw[..., size:]
         pairs = size * (size - 1) // 2
         components = each.shape[-1] // (1 + (2 + tails) * size + pairs)
@@ -67,6 +74,30 @@ class MultivariateMixture:
         """P = D⁻¹ (1 − A), of PᵀP the precision, (..., K, d, d)."""
         one = torch.eye(self.size, dtype=self.mean.dtype, device=self.mean.device)
         return (one - self.regression) * (-self.log_width).exp()[..., None]
+
+    @property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each component of x, (..., d) each."""
+        one = torch.eye(self.size, dtype=self.mean.dtype, device=self.mean.device)
+        told, rows = one, [one[:1].expand(*self.regression.shape[:-2], 1, -1)]
+        for i in range(1, self.size):
+            told = (self.regression[..., i, :i, None] * torch.cat(rows, -2)).sum(-2, keepdim=True)
+            rows.append(one[i : i + 1] + told)
+        variance = (torch.cat(rows, -2).square() * (2 * self.log_width).exp()[..., None, :]).sum(
+            -1
+        )
+        weight = self.log_weight.exp()[..., None]
+        mean = (weight * self.mean).sum(-2)
+        spread = variance + (self.mean - mean[..., None, :]).square()
+        return mean, (weight * spread).sum(-2).sqrt()
+
+    def detach(self) -> MultivariateMixture:
+        """The same laws as constants."""
+        return MultivariateMixture(self.raw.detach(), self.size, self.tails)
+
+    def repeat(self, times: int) -> MultivariateMixture:
+        """Each law of the batch (B, …) so many times, one after another."""
+        return MultivariateMixture(self.raw.repeat_interleave(times, 0), self.size, self.tails)
 
     def log_prob(self, x: Tensor, part: Tensor | None = None) -> Tensor:
         """log p of x (..., d), or of some of its components, (...).
@@ -125,6 +156,78 @@ class MultivariateMixture:
             told = (rows[..., i, :i] * u).sum(-1, keepdim=True)
             u = torch.cat([u, rest[..., i : i + 1] + told], -1)
         return of_one(self.mean) + u
+
+
+class MixtureNet(nn.Module):
+    """θ → a mixture, by a residual network and, to where all its components are, a linear map.
+
+    Args:
+        inputs: components of c.
+        size: components d of x.
+        components: K.
+        tails: as for `MultivariateMixture`.
+        given: numbers that move the laws besides c.
+        hidden: width of the network.
+        blocks: residual blocks in it.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        size: int,
+        components: int,
+        tails: bool = False,
+        given: int = 0,
+        hidden: int = 128,
+        blocks: int = 2,
+    ) -> None:
+        super().__init__()
+        self.size, self.tails = size, tails
+        self.location = nn.Linear(inputs, size)
+        self.enter = nn.Linear(inputs, hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+            )
+            for _ in range(blocks)
+        )
+        self.of_given = nn.Linear(given, hidden) if given else None
+        self.head = nn.Linear(hidden, MultivariateMixture.parameters(size, components, tails))
+
+    def forward(self, c: Tensor, given: Tensor | None = None) -> MultivariateMixture:
+        """The mixture of each c (B, D), (B,); or of each of K given (B, K, C), (B, K)."""
+        hidden, location = self.enter(c), self.location(c)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        if given is not None and self.of_given is not None:
+            hidden, location = hidden[:, None] + self.of_given(given), location[:, None]
+        raw = self.head(F.silu(hidden)).float()
+        location = location.float().expand(*raw.shape[:-1], -1)
+        raw = raw + F.pad(location, (0, raw.shape[-1] - self.size))
+        return MultivariateMixture(raw, self.size, self.tails)
+
+
+def is_short(law: Law) -> bool:
+    """Whether x is a vector of few enough components for a full scale."""
+    return math.prod(field_shape(law)[1:]) == 1 and law.size <= LONGEST
+
+
+def require_short(law: Law) -> None:
+    """Refuse what is none.
+
+    Raises:
+        UsageError: a lattice, or too many components.
+    """
+    if not is_short(law):
+        raise UsageError(
+            f"a mixture of full scale: expected x of up to {LONGEST} unordered components, got "
+            f"shape {law.x_shape}; take head independent"
+        )
+
+
+def components_for(size: int, numbers: int = 600) -> int:
+    """Components 1 to 8 of mixtures of vectors of d components, so that there are few numbers."""
+    return max(1, min(8, numbers // (size * (size + 3) // 2)))
 
 
 def places(size: int, device: torch.device) -> Tensor:

@@ -12,8 +12,9 @@ leave is the business of the latents: they carry the long wavelengths, the decod
 One stage is the factorised decoder of the plain VAE, which cannot carry short-range correlations
 at all.
 
-Real x is decoded as independent Gaussians given h, nonnegative x as independent hurdles
-(:mod:`physgen.nn.hurdle`); of both, components that are missing are left out.
+A short real vector is decoded as a mixture of full scale (:mod:`physgen.nn.multivariate`), other
+real x as independent Gaussians given h, nonnegative x as independent hurdles
+(:mod:`physgen.nn.hurdle`); of all, components that are missing are left out.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, stages_of
 from physgen.nn.hurdle import HurdleGamma
-from physgen.nn.multivariate import MultivariateMixture
+from physgen.nn.multivariate import MixtureNet, components_for, require_short
 from physgen.nn.transforms import finite_part
 
 __all__ = ["CoarseToFine", "Decoder", "GaussianDecoder", "HurdleDecoder", "MixtureDecoder"]
@@ -149,71 +151,38 @@ class GaussianDecoder(Decoder):
 
 
 class MixtureDecoder(Decoder):
-    """A mixture of Gaussians of full scale, or of Student's t, of short vectors.
-
-    θ is carried to it by a network of its own, and by a linear map to where all components of the
-    mixture are; h moves its numbers.
+    """A mixture of Gaussians of full scale, or of Student's t, of a short vector.
 
     Args:
         law: what x is, a vector.
         channels: channels C of the field h.
-        components: components of the mixture.
+        components: components of the mixture; 0 for as many as the length of x allows.
         tails: whether they are Student's t.
-        hidden: width of the network of θ.
-        blocks: residual blocks in it.
+
+    Raises:
+        UsageError: x that is no short vector, or tails where components may be missing.
     """
 
-    def __init__(
-        self,
-        law: Law,
-        channels: int,
-        components: int,
-        tails: bool = False,
-        hidden: int = 128,
-        blocks: int = 2,
-    ) -> None:
+    def __init__(self, law: Law, channels: int, components: int, tails: bool) -> None:
         super().__init__()
-        self.size, self.tails, many = law.size, tails, len(law.prior)
-        self.location = nn.Linear(many, law.size)
-        self.net = DenseNet(many, hidden, blocks)
-        self.of_h = nn.Linear(channels, hidden)
-        self.head = nn.Linear(hidden, MultivariateMixture.parameters(law.size, components, tails))
-
-    def laws(self, h: Tensor, c: Tensor) -> MultivariateMixture:
-        """The mixtures of K fields h (B, K, C, 1, 1) of each c (B, D), (B, K)."""
-        hidden = F.silu(self.net(c)[:, None] + self.of_h(h.flatten(2)))
-        raw = self.head(hidden).float()
-        location = self.location(c)[:, None].expand(*raw.shape[:2], -1).float()
-        raw = raw + F.pad(location, (0, raw.shape[-1] - self.size))
-        return MultivariateMixture(raw, self.size, self.tails)
+        require_short(law)
+        if tails and law.missing:
+            raise UsageError(
+                "head student: what is missing (NaN) cannot be integrated out of it; take mixture"
+            )
+        self.law = law
+        components = components or components_for(law.size)
+        self.net = MixtureNet(len(law.prior), law.size, components, tails, channels)
 
     def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """Log p(x|h, c) of x (B, d) under each of h (B, K, C, 1, 1), (B, K)."""
-        x, part = (v[:, None] for v in finite_part(x))
-        return self.laws(h, c).log_prob(x, part)
+        """Log p(x|h, c) of x (B, *x_shape) under each of h (B, K, C, 1, 1), (B, K)."""
+        x, part = (v.flatten(1)[:, None] for v in finite_part(x))
+        return self.net(c, h.flatten(2)).log_prob(x, part)
 
     def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
-        """One x for each field h (B, C, 1, 1), (B, d)."""
-        return self.laws(h[:, None], c).sample(generator)[:, 0]
-
-
-class DenseNet(nn.Module):
-    """A residual network of matrix products."""
-
-    def __init__(self, inputs: int, hidden: int, blocks: int) -> None:
-        super().__init__()
-        self.enter = nn.Linear(inputs, hidden)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-            for _ in range(blocks)
-        )
-
-    def forward(self, c: Tensor) -> Tensor:
-        """(B, D) → (B, hidden)."""
-        u = self.enter(c)
-        for block in self.blocks:
-            u = u + block(u)
-        return u
+        """One x for each field h (B, C, 1, 1), (B, *x_shape)."""
+        x = self.net(c, h[:, None].flatten(2)).sample(generator)
+        return x.view(len(h), *self.law.x_shape)
 
 
 class HurdleDecoder(Decoder):
