@@ -24,6 +24,7 @@ from torch import Tensor
 
 from physgen.checks.two_sample.c2st import c2st
 from physgen.checks.two_sample.permutations import shuffle_components
+from physgen.nn.columns import ColumnCode
 from physgen.nn.hurdle import shown
 from physgen.nn.regression import quadratic
 from physgen.nn.transforms import finite_part
@@ -83,9 +84,15 @@ def told_apart(surrogate: Surrogate, theta: Tensor, x: Tensor, seed: int) -> dic
     drawn = torch.where(x.isnan(), torch.nan, drawn) if surrogate.law.missing else drawn
     c = surrogate.rescale(theta).cpu().numpy()
 
+    code = None
+    if surrogate.law.support in ("counts", "mixed"):
+        code = ColumnCode(surrogate.law).to(surrogate.device)
+        code.fit(surrogate.transform(x.to(surrogate.device)))
+
     def columns(rows: Tensor) -> Array:
         z = surrogate.transform(rows.to(surrogate.device)).flatten(1)
         z = shown(z) if surrogate.law.support == "nonnegative" else z
+        z = code(z) if code else z
         return np.clip(finite_part(z)[0].cpu().numpy(), -1e6, 1e6)
 
     true, fake = columns(x), columns(drawn)
