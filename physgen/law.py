@@ -140,6 +140,8 @@ class Law:
                 f"axes: expected {len(self.x_shape)} of {', '.join(AXES)}, for x of shape "
                 f"{self.x_shape}, got {self.axes}"
             )
+        if self.axes and self.support == "mixed":
+            raise ValueError(f"axes: mixed x is columns without an order; got {self.axes}")
         if "channel" in self.axes[1:]:
             raise ValueError(f"axes: expected no channel but the first, got {self.axes}")
         if len(self.spatial) > 3:
@@ -187,7 +189,8 @@ class Law:
         is x of three axes with them.
         """
         rank, shift = len(self.x_shape), "shift" in self.symmetries
-        if self.axes or rank not in (2, 3) or (rank == 3 and not shift):
+        lattice = self.support != "mixed" and (rank == 2 or (rank == 3 and shift))
+        if self.axes or not lattice:
             return self.axes
         return ("periodic" if shift else "open",) * rank
 

@@ -14,9 +14,11 @@ import numpy as np
 
 import simulators.base as declared
 from physgen.checks.two_sample.features import observables_of
+from physgen.checks.two_sample.separation import common_edges
 from physgen.dataset.missing import imputed
 from physgen.law import Law
 from simulators.base import Array, Observable
+from simulators.columns import Columns
 
 __all__ = ["posterior_predictive"]
 
@@ -41,7 +43,8 @@ def posterior_predictive(
     if observed is not None and np.isnan(observed).any():  # observables want whole x
         observed = imputed(observed, x.mean(0, dtype=float))
     every = observables_of(physics, x, law)
-    if x.ndim == 2 and len(np.unique(x[:1000])) > FEW:
+    several = len(np.unique(x[:1000])) > FEW and not declared.of_columns(columns_of(physics))
+    if x.ndim == 2 and several:
         every.pop("components", None)
         whole = {"x": Observable(np.asarray, latex="x_i", title="x")}
         every = (whole if x.shape[1] > FEW else _each(x.shape[1])) | every
@@ -56,6 +59,11 @@ def posterior_predictive(
         else:
             bands[name] = declared.labels(observable) | _band(drawn, seen)
     return {"draws": len(x), "observed": observed is not None, "bands": bands, "numbers": numbers}
+
+
+def columns_of(physics: object | None) -> Columns:
+    """The columns of x, as far as anything is known of them."""
+    return Columns.of(getattr(physics, "support", "reals"))
 
 
 def _each(components: int) -> dict[str, Observable]:
@@ -95,7 +103,10 @@ def _number(drawn: Array, seen: Array | None) -> dict[str, Any]:
     """A histogram of drawn (k,), and where among them those seen (m,) stand."""
     shown = np.append(np.quantile(drawn, [0.002, 0.998]), [] if seen is None else seen)
     ends = (shown.min(), shown.max()) if shown.min() < shown.max() else None
-    counts, edges = np.histogram(drawn, BINS, ends)
+    edges = np.histogram_bin_edges(drawn, BINS, ends)
+    if (drawn == np.round(drawn)).all():
+        edges = common_edges(np.clip(drawn, shown.min(), shown.max()), BINS)
+    counts, _ = np.histogram(drawn, edges)
     found: dict[str, Any] = {"histogram": {"edges": edges.tolist(), "predicted": counts.tolist()}}
     if seen is not None:
         below = (drawn < seen[:, None]).mean(1) + (drawn == seen[:, None]).mean(1) / 2

@@ -63,8 +63,8 @@ SITE = (1, 1)
 def field_shape(law: Law) -> tuple[int, ...]:
     """Channels and grid of x as a field, (channels, *grid).
 
-    Of a lattice they are its axes. Spins of another shape are a row of sites, and all else is a
-    single site with a channel for each component.
+    Of a lattice they are its axes. Spins of another shape are a row of sites, and all else, mixed
+    x included, is a single site with a channel for each component.
     """
     if law.spatial:
         grid = tuple(law.x_shape[axis] for axis in law.spatial)

@@ -3,7 +3,8 @@
 On a torus the features are invariant under shifts, as p(x|θ) is: the mean over all sites of a
 small network of each site's neighbourhood, which for nearest-neighbour couplings holds all that x
 says of θ. Nonnegative x (showers) is shown as hits, as log(1 + x/s), s being the mean of each
-component, and as the logarithm of its sum; all is standardised. The scales are learnt from the
+component, and as the logarithm of its sum; counts and columns of different kinds as in
+:mod:`physgen.nn.columns`; all is standardised. The scales are learnt from the
 training rows and saved with the weights.
 
 Where components may be missing, x comes with its mask: what is missing is 0, and the mask is seen
@@ -30,8 +31,9 @@ from physgen.nn.blocks import (
     field_shape,
     periodic_axes,
 )
+from physgen.nn.columns import ColumnCode
 from physgen.nn.ranges import Ranges
-from physgen.nn.transforms import Transform, finite_part, for_support
+from physgen.nn.transforms import Rescale, Transform, finite_part, for_support
 
 __all__ = ["Features", "embedding", "scaled_for", "with_mask"]
 
@@ -73,15 +75,18 @@ class Relative(Transform):
         return -x[0].numel() * self.mean.log()
 
 
-def scaled_for(law: Law, x: Tensor) -> Transform:
+def scaled_for(law: Law, x: Tensor, theta: Tensor | None = None) -> Transform:
     """The map of x that embeddings and flows of float32 stand behind, fitted.
 
     Args:
         law: what x follows.
         x: rows of training data, (n, *x_shape).
+        theta: their parameters (n, D), given which a map may be chosen.
     """
     found = Relative(law) if law.support == "nonnegative" else for_support(law)
     found.fit(x)
+    if theta is not None:
+        found.choose(x, Rescale(law.prior)(theta))
     return found
 
 
@@ -89,8 +94,11 @@ def with_mask(law: Law, x: Tensor) -> Tensor:
     """Scaled x (B, *x_shape), 0 for what does not count; where it may be missing with its mask.
 
     Returns:
-        (B, *x_shape), or (B, 2, *x_shape) of values and mask.
+        (B, *x_shape), or (B, 2, *x_shape) of values and mask; of counts and mixed x their code,
+        (B, E).
     """
+    if law.support in ("counts", "mixed"):
+        return ColumnCode(law).to(x.device)(x)
     value, part = finite_part(x)
     return torch.stack([value, part.to(value.dtype)], 1) if law.missing else value
 
@@ -205,7 +213,9 @@ class Pyramid(nn.Module):
 
 def on_torus(law: Law) -> bool:
     """Whether x is a field on a torus."""
-    return bool(law.spatial) and law.periodic and law.support in ("spins", "levels", "reals")
+    return bool(law.spatial) and law.periodic and law.support in (
+        "spins", "levels", "reals", "counts",
+    )  # fmt: skip
 
 
 def embedding(law: Law, x: Tensor) -> nn.Module:

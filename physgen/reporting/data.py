@@ -5,7 +5,7 @@ A field of several channels has a row of them for each, and one in space some sl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,28 @@ from simulators.base import Array
 
 __all__ = ["data_drawing"]
 
+MOST_COLUMNS, ACROSS, WIDEST = 12, 4, 60
+"""Columns of different kinds that have a panel, panels side by side, and bars in one."""
 SHOWN, FEW, SLICES = 8, 3, 4
 """Rows that are shown one by one; components of x that are points and no line; slices or
 channels of a field that are shown, at most."""
 
 
-def data_drawing(x: Array, theta: Array | None, law: Mapping[str, Any]) -> Drawing:
+def data_drawing(
+    x: Array, theta: Array | None, law: Mapping[str, Any], names: Sequence[str] = ()
+) -> Drawing:
     """A figure of some x, spread over the range of the first parameter.
 
     Args:
         x: (n, *x_shape).
         theta: (n, D); None where it is not known.
         law: as JSON data, for names and units; empty where it is not known.
+        names: of the columns of x, if they have any.
     """
+    if kinds := law.get("column_supports"):
+        called = names or [f"x[{j}]" for j in range(len(kinds))]
+        size = (8.4, 2.2 * -(-min(len(kinds), MOST_COLUMNS) // ACROSS))
+        return grid(_columns, x.reshape(len(x), -1), kinds, called, size=size)
     first = next(iter(free(law.get("prior"))), {"name": "theta"})
     symbol = axis_label(first.get("latex", ""), first.get("unit", ""), first["name"])
     key = None if theta is None else theta[:, 0]
@@ -51,6 +60,25 @@ def data_drawing(x: Array, theta: Array | None, law: Mapping[str, Any]) -> Drawi
         return grid(_panels, panels, titles, channels, size=size)
     pictures = x[rows].reshape(len(rows), x.shape[1], -1, x.shape[-1]).sum(2)
     return grid(_pictures, pictures, titles, size=(8.4, 4.4))
+
+
+def _columns(figure: Figure, x: Array, kinds: Sequence[str], names: Sequence[str]) -> None:
+    """Columns of several kinds, a panel each: bars of what is discrete, else a histogram."""
+    shown = min(len(kinds), MOST_COLUMNS)
+    axes = figure.subplots(-(-shown // ACROSS), min(shown, ACROSS), squeeze=False).ravel()
+    for ax, values, kind, name in zip(axes, x.T, kinds, names, strict=False):
+        if kind in ("reals", "nonnegative"):
+            ax.hist(values, 40, color=HUES[0], alpha=0.6)
+        else:
+            edges = np.arange(values.min(), values.max() + 2) - 0.5
+            bars = np.histogram(values, edges if len(edges) <= WIDEST else WIDEST)
+            ax.bar(
+                (bars[1][:-1] + bars[1][1:]) / 2, bars[0], 0.8 * np.diff(bars[1]), color=HUES[1]
+            )
+        ax.set(xlabel=name, title=kind)
+    for ax in axes[shown:]:
+        ax.set_axis_off()
+    axes[0].set_ylabel("rows")
 
 
 def _points(figure: Figure, x: Array, key: Array | None, symbol: str) -> None:

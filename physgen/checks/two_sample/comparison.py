@@ -138,7 +138,7 @@ def _same_kind(generated: Rows, reference: Rows) -> Law | None:
     what = [
         ("rows of x of shape", *(rows.x.shape[1:] for rows in (generated, reference))),
         *(("x of", b.simulator, a.simulator) for a, b in pairwise(laws)),
-        *(("x that are", b.support, a.support) for a, b in pairwise(laws)),
+        *(("x that are", b.support_text, a.support_text) for a, b in pairwise(laws)),
     ]
     for name, theirs, ours in what:
         if theirs != ours:

@@ -74,12 +74,25 @@ def physics_of(law: Law | None, trusted: str | None = None) -> object | None:
         if trusted:
             raise UsageError(f"simulator: expected a file that says it is of {trusted}, got none")
         return None
-    if (simulator := law.build_if_known(trusted)) or law.simulator not in targets("imported"):
+    if simulator := law.build_if_known(trusted):
         return simulator
+    if law.simulator not in targets("imported"):
+        return MixedColumns(law.column_supports) if law.column_supports else None
     try:
         return find("imported", law.simulator)(law.options)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"metadata: {law.simulator} {error}") from error
+
+
+@dataclass(frozen=True)
+class MixedColumns:
+    """What is known of mixed x whose simulator is not: its columns.
+
+    Attributes:
+        support: of each of them.
+    """
+
+    support: tuple[str, ...]
 
 
 def observables_of(

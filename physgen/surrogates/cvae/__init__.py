@@ -29,6 +29,7 @@ from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, GaussianDecoder, HurdleDecoder
 from physgen.surrogates.cvae.latents import Latents, LevelNormal
+from physgen.surrogates.cvae.mixed import ColumnDecoder, CountDecoder
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
@@ -51,7 +52,8 @@ class CVAEConfig:
             have neither warm-up nor free bits.
         warm_up: part of the training over which the KL term grows to its full weight (0 to 1).
         free_bits: nats that each level may carry at no cost while training (at least 0).
-        components: Gamma laws in the density of a nonnegative component (at least 1).
+        components: laws in the mixture of a nonnegative component, of a count, and of a column of
+            mixed x (at least 1).
     """
 
     latent_dim: int = 4
@@ -85,7 +87,7 @@ class CVAE(Surrogate):
     name: ClassVar[str] = "cvae"
     likelihood = Likelihood.BOUND
     Config = CVAEConfig
-    supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
+    supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative", "counts", "mixed")
     default_draws = 100
     leaves_out = True
     with_missing = ("reals", "nonnegative")
@@ -97,6 +99,19 @@ class CVAE(Surrogate):
             law, config.levels, config.channels, config.latent_dim, config.prior == "standard"
         )
         self.decoder = decoder_of(law, config)
+
+    def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
+        """Fit the map of x to rows of data (n, *x_shape), and what encoder and decoder see.
+
+        Args:
+            x: rows of data.
+            theta: their parameters (n, D).
+        """
+        super().fit_transform(x, theta)
+        if self.hierarchy.code is not None:
+            z = self.transform(x)
+            self.hierarchy.code.fit(z)
+            self.decoder.fit(z)
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         k = self.config.importance_draws
@@ -184,4 +199,8 @@ def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
         return CoarseToFine(law, config.channels, config.stages, config.window)
     if law.support == "nonnegative":
         return HurdleDecoder(law, config.channels, config.components)
+    if law.support == "mixed":
+        return ColumnDecoder(law, config.channels, config.components)
+    if law.support == "counts":
+        return CountDecoder(law, config.channels, config.components)
     return GaussianDecoder(law, config.channels)

@@ -40,6 +40,10 @@ MOST_IN_SPACE = 5
 class Decoder(nn.Module, abc.ABC):
     """p(x|h, θ) for x as it comes, (B, *x_shape)."""
 
+    def fit(self, z: Tensor) -> None:
+        """Take what there is to learn from rows z (n, *x_shape): nothing by default."""
+        return
+
     @abc.abstractmethod
     def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
         """log p(x|h, c) for K fields h (B, K, C, *grid) of each x (B, *x_shape), (B, K)."""

@@ -39,6 +39,7 @@ from physgen.nn.blocks import (
     seen,
     seen_channels,
 )
+from physgen.nn.columns import ColumnCode
 
 __all__ = ["Latents", "Trace", "grids_of"]
 
@@ -107,7 +108,10 @@ class Latents(nn.Module):
         self.law, self.standard = law, standard
         finest = field_shape(law)[1:]
         grids = [finest, *grids_of(law, levels)]
-        self.embed = convolution(seen_channels(law), channels, law)
+        columns = law.support in ("counts", "mixed")
+        self.code = ColumnCode(law) if columns else None
+        wide = self.code.size if self.code and law.support == "mixed" else seen_channels(law)
+        self.embed = convolution(wide, channels, law)
         self.places_seen, self.places = (Places(len(law.prior), channels, law) for _ in range(2))
         self.stack = nn.ModuleList(
             LatentLevel(law, grid, finer, channels, latent) for finer, grid in pairwise(grids)
@@ -126,9 +130,15 @@ class Latents(nn.Module):
         """Shape of each level's latents, fine to coarse."""
         return [level.shape for level in self.levels]
 
+    def seen(self, z: Tensor) -> Tensor:
+        """z (B, *x_shape) as a field that the encoder sees."""
+        if self.code is None:
+            return seen(self.law, z)
+        return self.code(z).view(len(z), -1, *field_shape(self.law)[1:])
+
     def encode(self, z: Tensor, c: Tensor) -> list[Tensor]:
         """Bottom-up features e_l of z (B, *x_shape), fine to coarse."""
-        h = F.silu(self.places_seen(self.embed(seen(self.law, z)), c))
+        h = F.silu(self.places_seen(self.embed(self.seen(z)), c))
         features = []
         for level in self.levels:
             h = level.encode(level.down(h), c)
