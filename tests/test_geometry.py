@@ -35,6 +35,7 @@ SMALL = {
     "diffusion": {"steps": 4},
     "gan": {"channels": 4, "latent": 2},
     "autoregressive": {"hidden": 4},
+    "flow": {},
     "rbm": {"hidden": 2, "chains": 64, "ladder": 8},
 }
 
@@ -231,10 +232,15 @@ def trained(family, law):
 
 WITH = {
     "spins": ("cvae", "diffusion", "gan", "autoregressive", "rbm"),
-    "reals": ("cvae", "diffusion", "gan"),
+    "reals": ("cvae", "diffusion", "gan", "autoregressive", "flow"),
     "nonnegative": ("cvae", "diffusion", "autoregressive"),
 }
-DEAR = {("diffusion", "nonnegative"): ("ring", "told by shifts", "boxes")}
+SOME = ("two rings", "cylinder", "told by shifts", "boxes")
+DEAR = {
+    ("diffusion", "nonnegative"): SOME[1:],
+    ("diffusion", "reals"): SOME,
+    ("flow", "reals"): SOME,
+}
 CASES = [
     (f, s, g)
     for s, families in WITH.items()
