@@ -156,7 +156,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_follow_the_density(kind):
-    """E[q/p] = 1 over samples of p, for q the law of a nearby θ; the control is q of p elsewhere."""
+    """E[q/p] = 1 over samples of p, q being the law of a nearby θ; control: q of p elsewhere."""
     made = columns(*KINDS[kind], site="student" if kind == "student" else "gaussian")
     n = 40_000
     c = C.expand(n, -1)
