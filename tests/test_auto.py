@@ -273,3 +273,23 @@ def test_the_curves_are_of_the_same_weights_where_that_is_known():
         learning(ax, some)
         drawn.append(list(ax.lines[0].get_ydata()))
     assert drawn == [[3.0, 4.0, 5.0], [8.0, 7.0, 6.0]]
+
+
+def test_the_command_line_knows_it(data, tmp_path):
+    from click.testing import CliRunner
+
+    from physgen.cli import main
+
+    data.save(tmp_path / "g.h5")
+    run = CliRunner().invoke
+    assert "auto " in run(main, ["fit", "--help"]).output
+    assert "--families" in run(main, ["fit", "auto", "--help"]).output
+    file = str(tmp_path / "m.pt")
+    words = ["fit", "auto", str(tmp_path / "g.h5"), "-o", file, "--epochs", "2", "--batch-size"]
+    done = run(main, [*words, "50", "--families", f"{HERE[0]},{HERE[1]}", "--simulate"])
+    assert done.exit_code == 0, done.output
+    assert "out: has no log p to compare" in done.output
+    assert "1,080 fresh rows" in done.output
+    refused = run(main, [*words, "50", "--force", "--reuse", "2"])
+    assert refused.exit_code == 2
+    assert "--simulate" in refused.output
