@@ -182,6 +182,8 @@ def alone(trainer: str, data: Dataset, seed: int) -> Learnt:
     if trainer == "NPE":
         posterior = made.build_posterior(net)
         return Learnt(draw=partial(accepted, posterior), history=history, told=told)
+    if trainer == "NLE" and data.law.support != "reals":
+        told += "; of whole numbers a density, not probabilities: compare posteriors, no gap"
     log_prob = partial(log_prob_of, net, order)
     sample = None if trainer == "MNLE" else partial(sample_of, net, data.law.x_shape)
     return Learnt(log_prob, partial(of_exact, log_prob), None, sample, history, told)
