@@ -7,7 +7,7 @@ from scipy import stats
 
 from physgen.law import Law
 from physgen.nn.monotone import KNOTS, Bend, best_bend, knots_of
-from physgen.nn.transforms import Rescale, Standardise
+from physgen.nn.transforms import Rescale, Standardise, for_support
 from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
 from physgen.surrogates.cvae import CVAE
 from simulators.prior import Box
@@ -218,3 +218,16 @@ def test_files_without_bends_have_none(tmp_path):
     again = CVAE.create(law((3,)), CVAE.Config(), 2).eval()
     again.load_state_dict(old)
     assert torch.equal(again.log_prob(theta[:50], x[:50]), model.log_prob(theta[:50], x[:50]))
+
+
+def test_real_columns_among_counts_get_their_bends_by_their_own_places():
+    theta, x = rows("lognormal", 4000)
+    counts = torch.poisson(3 * torch.ones(4000, 1), generator=torch.Generator().manual_seed(0))
+    mixed = torch.cat([x[:, :1], counts.double(), x[:, 1:2]], 1)
+    supports = ("reals", "counts", "reals")
+    transform = for_support(Law("none", BOX, (3,), "mixed", column_supports=supports))
+    transform.fit(mixed)
+    transform.choose(mixed, Rescale(BOX)(theta))
+    assert [word.split(":")[0] for word in transform.words()] in (["x[0]", "x[2]"], ["x[0], x[2]"])
+    back = transform.inverse(transform(mixed)).double()
+    torch.testing.assert_close(back, mixed, rtol=1e-5, atol=1e-5)

@@ -160,7 +160,7 @@ def gaussian():
     rng = np.random.default_rng(3)
     theta = simulator.prior.sample(60, rng)
     x = simulator.sample(theta, rng)
-    surrogate = model(Law.of("gaussian", vars(simulator)))
+    surrogate = model(Law.of("gaussian", vars(simulator)), head="independent")
     surrogate.transform.fit(torch.as_tensor(simulator.sample(simulator.prior.sample(9, rng), rng)))
     surrogate.kernel.denoiser = Exact(surrogate)
     exact = torch.as_tensor(simulator.log_prob(theta, x))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -136,8 +136,12 @@ class Transform(nn.Module, abc.ABC):
         """
         return
 
-    def words(self) -> list[str]:
-        """What is done to components of x besides shifts and scales, a line each."""
+    def words(self, names: Sequence[str] = ()) -> list[str]:
+        """What is done to components of x besides shifts and scales, a line each.
+
+        Args:
+            names: of the components; their places if there are none.
+        """
         return []
 
     def told(self) -> list[str]:
@@ -398,16 +402,17 @@ class Standardise(Related):
             knots = bend.knots.expand(len(places), 3, -1)
             self.bends.knots = torch.cat([self.bends.knots, knots])
 
-    def words(self) -> list[str]:
-        """What is done to components of x besides shifts and scales, a line each."""
+    def words(self, names: Sequence[str] = ()) -> list[str]:
+        """What is done to components of x besides shifts and scales, a line each.
+
+        Args:
+            names: of the components; their places if there are none.
+        """
         found: dict[str, list[str]] = {}
         for j in self.kept.flatten().nonzero()[:, 0].tolist():
             if word := self._bend(j).word:
-                found.setdefault(word, []).append(named(j, self.x_shape))
-        many = {
-            word: f" and {len(x) - FEW} more" if len(x) > FEW else "" for word, x in found.items()
-        }
-        said = [f"{', '.join(x[:FEW])}{many[word]}: {word}" for word, x in found.items()]
+                found.setdefault(word, []).append(names[j] if names else named(j, self.x_shape))
+        said = [f"{listed(which)}: {word}" for word, which in found.items()]
         return said + self.rotation.words()
 
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
@@ -582,6 +587,29 @@ class ByColumn(Transform):
             )
         self.ranges.fit(x)
 
+    def choose(self, x: Tensor, c: Tensor) -> None:
+        """Choose bends of real columns of rows x (n, *x_shape) given c (n, D).
+
+        Args:
+            x: rows of data.
+            c: coordinates of their θ.
+        """
+        for map_of, columns in self.parts(x):
+            map_of.choose(columns, c)
+
+    def words(self, names: Sequence[str] = ()) -> list[str]:
+        """What is done to real columns besides shifts and scales, a line each.
+
+        Args:
+            names: of the columns; their places if there are none.
+        """
+        names = names or [named(j, self.law.x_shape) for j in range(self.law.size)]
+        said = []
+        for kind, at in self.places.items():
+            map_of: Any = self.maps[kind]
+            said += map_of.words([names[j] for j in at.tolist()])
+        return said
+
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
         """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
         return self.ranges.unlike(x, first)
@@ -625,6 +653,12 @@ def part_of(law: Law, kind: Support, columns: int) -> Law:
         law, x_shape=(columns,), support=kind, column_supports=(), symmetries=(), axes=(),
         levels=MOST_LEVELS if kind == "levels" else 0,
     )  # fmt: skip
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
 
 
 def width_and_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
