@@ -56,11 +56,8 @@ class MultivariateMixture:
         self.log_weight = parts[0][..., 0].log_softmax(-1)
         self.mean = location[..., None, :] + parts[1]
         self.log_width = LARGEST * torch.tanh(parts[2] / LARGEST)
-        zero = parts[3].new_zeros(*parts[3].shape[:-1], 1)
         table = places(size, raw.device)
-        self.regression = torch.cat([parts[3], zero], -1)[..., table.flatten()].unflatten(
-            -1, (size, size)
-        )
+        self.regression = F.pad(parts[3], (0, 1))[..., table.flatten()].unflatten(-1, (size, size))
         if tails:
             self.log_freedom = parts[4]
 
