@@ -181,6 +181,7 @@ class MixtureNet(nn.Module):
         super().__init__()
         self.size, self.tails = size, tails
         self.location = nn.Linear(inputs, size)
+        nn.init.zeros_(self.location.weight)
         self.enter = nn.Linear(inputs, hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(

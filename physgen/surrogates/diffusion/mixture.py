@@ -17,7 +17,7 @@ which has no noise where they agree, and no end terms: outside of the schedule's
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +125,7 @@ class MixtureDenoiser(nn.Module):
         self.mixture = MixtureNet(len(law.prior), law.size, components)
         inputs = (2 + law.missing) * law.size
         self.net = UNet(law, inputs, law.size, len(law.prior) + 3, preset)
+        nn.init.zeros_(cast("Tensor", self.net.leave.bias))  # nothing to add, at first
 
     def forward(self, z: Tensor, log_snr: Tensor, c: Tensor, part: Tensor | None = None) -> Tensor:
         """x̂ of z (B, *x_shape) at λ (B,) given c (B, D), some of z seen, (B, *x_shape)."""
