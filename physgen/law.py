@@ -135,17 +135,24 @@ class Law:
             raise ValueError(
                 f"symmetries: flip is a change of sign, which {self.support} x does not have"
             )
-        if "transpose" in self.symmetries and self.x_shape != 2 * self.x_shape[:1]:
-            raise ValueError(f"symmetries: transpose needs a square x, got {self.x_shape}")
         if self.axes and (len(self.axes) != len(self.x_shape) or set(self.axes) - set(AXES)):
             raise ValueError(
                 f"axes: expected {len(self.x_shape)} of {', '.join(AXES)}, for x of shape "
                 f"{self.x_shape}, got {self.axes}"
             )
+        if self.axes and self.support == "mixed":
+            raise ValueError(f"axes: mixed x is columns without an order; got {self.axes}")
         if "channel" in self.axes[1:]:
             raise ValueError(f"axes: expected no channel but the first, got {self.axes}")
-        if "shift" in self.symmetries and "open" in self.axes:
-            raise ValueError(f"symmetries: shift needs periodic axes, got {self.axes}")
+        if len(self.spatial) > 3:
+            raise ValueError(f"axes: expected at most 3 besides channel, got {self.axes}")
+        if "shift" in self.symmetries and not self.shifted:
+            raise ValueError(f"symmetries: shift needs a periodic axis, got {self.axes}")
+        alike = {(self.x_shape[i], self.geometry[i]) for i in self.spatial}
+        if "transpose" in self.symmetries and (len(alike) != 1 or len(self.spatial) < 2):
+            raise ValueError(
+                f"symmetries: transpose needs a square x, its axes alike, got {self.x_shape}"
+            )
 
     @property
     def size(self) -> int:
@@ -175,9 +182,35 @@ class Law:
         return np.array([kind.partition(":")[0] in kinds for kind in self.column_supports])
 
     @property
+    def geometry(self) -> tuple[Axis, ...]:
+        """What each axis of x is; empty of a vector, whose components have no order.
+
+        Where `axes` do not say, a matrix is a lattice: a torus if shifts are symmetries, and so
+        is x of three axes with them.
+        """
+        rank, shift = len(self.x_shape), "shift" in self.symmetries
+        lattice = self.support != "mixed" and (rank == 2 or (rank == 3 and shift))
+        if self.axes or not lattice:
+            return self.axes
+        return ("periodic" if shift else "open",) * rank
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """The axes of x along which it has an order: none of a vector, and no channels."""
+        return tuple(i for i, axis in enumerate(self.geometry) if axis != "channel")
+
+    @property
+    def shifted(self) -> tuple[int, ...]:
+        """The axes of x along which shifts are symmetries."""
+        if "shift" not in self.symmetries:
+            return ()
+        every = range(len(self.x_shape))
+        return tuple(i for i in every if not self.geometry or self.geometry[i] == "periodic")
+
+    @property
     def periodic(self) -> bool:
-        """Whether x lives on a torus."""
-        return "shift" in self.symmetries
+        """Whether x lives on a torus: shifts along all its axes are symmetries."""
+        return bool(self.shifted) and not set(self.spatial) - set(self.shifted)
 
     @classmethod
     def of(

@@ -56,6 +56,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "autoregressive": "physgen.surrogates.autoregressive:Autoregressive",
         "cvae": "physgen.surrogates.cvae:CVAE",
         "diffusion": "physgen.surrogates.diffusion:Diffusion",
+        "flow": "physgen.surrogates.flow:Flow",
         "gan": "physgen.surrogates.gan:GAN",
         "rbm": "physgen.surrogates.rbm:RBM",
     },

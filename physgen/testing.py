@@ -10,6 +10,7 @@ Statistical clauses use fixed seeds and a threshold of 5σ, so that they do not 
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -151,7 +152,7 @@ def truth(simulator: Simulator) -> Iterator[str]:
     if not (np.array_equal(theta, given[0]) and np.array_equal(x, given[1])):
         yield "log_prob: changes the caller's theta or x"
         return
-    for name, move in moves(declared.symmetries(simulator), x.ndim):
+    for name, move in moves(declared_law(simulator)):
         if not np.allclose(log_prob(theta, move(x)), log_p):
             yield f"symmetries: log_prob changes under {name}"
     for name, z in ratio_test(log_prob, theta, x, log_p, prior):
@@ -161,16 +162,18 @@ def truth(simulator: Simulator) -> Iterator[str]:
             return
 
 
-def moves(names: tuple[str, ...], ndim: int) -> Iterator[tuple[str, Callable[[Array], Array]]]:
-    """Generators of the declared symmetries, for x of so many axes, the rows' one included."""
-    for axis in range(1, ndim):
-        if "shift" in names:
+def moves(law: Law) -> Iterator[tuple[str, Callable[[Array], Array]]]:
+    """Generators of the declared symmetries, as maps of x (n, *x_shape)."""
+    axes = [1 + axis for axis in law.spatial or range(len(law.x_shape))]
+    for axis in axes:
+        if axis - 1 in law.shifted:
             yield f"shift of axis {axis}", partial(np.roll, shift=1, axis=axis)
-        if "reflect" in names:
+        if "reflect" in law.symmetries:
             yield f"reflect of axis {axis}", partial(np.flip, axis=axis)
-    if "transpose" in names:
-        yield "transpose", partial(np.swapaxes, axis1=1, axis2=2)
-    if "flip" in names:
+    if "transpose" in law.symmetries:
+        for one, other in itertools.pairwise(axes):
+            yield "transpose", partial(np.swapaxes, axis1=one, axis2=other)
+    if "flip" in law.symmetries:
         yield "flip", np.negative
 
 

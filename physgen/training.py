@@ -6,6 +6,10 @@ kept. The validation noise is fixed, since free noise would hide progress. All r
 epoch e are a function of (seed, e), so that the state of a run is its weights, its optimisers and
 its history; a run that was killed goes on from its last whole epoch and ends bit-equal on the CPU,
 where its length is set in epochs and not in minutes.
+
+A training whose validation loss no longer falls goes back to its best weights and *cools*: its
+rate falls from there to zero within a few epochs, as it would have at the end (early stopping
+alone would keep weights of a high rate).
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -26,11 +30,17 @@ from physgen.errors import DataError, TrainingDiverged
 from physgen.nn.transforms import Symmetries
 from physgen.surrogates.base import Objective, Surrogate
 
-__all__ = ["Data", "Epoch", "InMemory", "Trainer", "Training", "split"]
+__all__ = ["Data", "Epoch", "Fresh", "InMemory", "Trainer", "Training", "split"]
 
 CHECK_EVERY = 32  # steps between looks at the loss: each look waits for the device
 VALIDATION_BATCH = 1024
 STANDARDISE_BY = 100_000  # rows
+SEEN = 10_000  # rows of the training that are looked at after each epoch, at most
+PATIENT_STEPS, PATIENT_EPOCHS = 1000, 5
+"""What a training waits for an improvement, in steps and in epochs, at least."""
+SETTLED, COOLING = 0.25, 0.25
+"""Part of a training before which nothing is told of its validation loss; epochs in which the rate
+falls to zero, as a part of those before."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,9 @@ class Training:
         weight_decay: decoupled weight decay of AdamW (at least 0).
         clip: largest norm of the gradient (positive).
         ema: decay of the moving average of the weights, per step (0 to 1).
-        patience: epochs without improvement after which training ends; 0 for never.
+        patience: epochs without improvement after which the rate falls to zero from the best
+            weights, and training ends; 0 for never, -1 for as many as 1,000 steps take, and at
+            least 5 (rbm and gan, whose losses do not tell: never).
         augment: whether to train on random symmetries of each batch, where the law has them.
         compile: whether to compile the loss with torch.compile; that takes minutes on a CPU, and
             pays in long runs.
@@ -64,7 +76,7 @@ class Training:
     weight_decay: float = 1e-4
     clip: float = 1.0
     ema: float = 0.998
-    patience: int = 0
+    patience: int = -1
     augment: bool = True
     compile: bool = False
     validation: float = 0.1
@@ -72,7 +84,7 @@ class Training:
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        for name, low in (("epochs", 1), ("batch_size", 1), ("patience", 0), ("max_minutes", 0)):
+        for name, low in (("epochs", 1), ("batch_size", 1), ("patience", -1), ("max_minutes", 0)):
             if not getattr(self, name) >= low:
                 raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
         for name in ("learning_rate", "clip"):
@@ -96,6 +108,8 @@ class Epoch:
         seconds: wall time since the start of training, s.
         cpu_seconds: CPU time since the start of training, s.
         best: whether this is the lowest validation loss so far.
+        seen: mean validation loss of the averaged weights over rows of the training, nats a row;
+            None in early files.
     """
 
     epoch: int
@@ -105,17 +119,26 @@ class Epoch:
     seconds: float
     cpu_seconds: float
     best: bool
+    seen: float | None = None
 
 
-class Data(Protocol):
-    """Rows to train on, in RAM or streamed."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        ...
+class EpochRows(Protocol):
+    """Rows in batches."""
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Every row once, in an order of rng's: θ (size, D) and x (size, *x_shape)."""
+        ...
+
+
+class Data(Protocol):
+    """Rows to train on, in RAM, streamed or drawn anew."""
+
+    def __len__(self) -> int:
+        """Number of rows of an epoch."""
+        ...
+
+    def of_epoch(self, number: int) -> EpochRows:
+        """The rows of an epoch, from 1: the same in all, or others."""
         ...
 
 
@@ -127,6 +150,16 @@ class InMemory:
 
     def __len__(self) -> int:
         return len(self.theta)
+
+    def of_epoch(self, number: int) -> InMemory:
+        """The same rows in all epochs."""
+        return self
+
+    def spread(self, rows: int) -> InMemory:
+        """So many of its rows, at equal distances."""
+        chosen = torch.linspace(0, len(self) - 1, min(rows, len(self))).round().long()
+        chosen = chosen.to(self.x.device)
+        return InMemory(self.theta[chosen], self.x[chosen])
 
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Every row once, in random order: θ (size, D), x (size, *x_shape)."""
@@ -152,10 +185,34 @@ class Streamed:
     def __len__(self) -> int:
         return self.rows
 
+    def of_epoch(self, number: int) -> Streamed:
+        """The same rows in all epochs."""
+        return self
+
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Every row once, shuffled in a moving buffer: θ (size, D), x (size, *x_shape)."""
         for rows in self.open_stream(size).batches(rng):
             yield tensors(rows, self.device)
+
+
+class Fresh:
+    """Rows that are drawn anew for each epoch, or for a few.
+
+    Args:
+        rows_of: number of an epoch, from 1 → its rows.
+        rows: how many are asked for.
+        device: where they go.
+    """
+
+    def __init__(self, rows_of: Callable[[int], Rows], rows: int, device: torch.device) -> None:
+        self.rows_of, self.rows, self.device = rows_of, rows, device
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def of_epoch(self, number: int) -> InMemory:
+        """The rows of an epoch, from 1."""
+        return InMemory(*tensors(self.rows_of(number), self.device))
 
 
 def tensors(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -221,6 +278,7 @@ class Trainer:
         seed: seed of order, augmentation and noise.
         on_batch: called after each step with the part of training done, 0 to 1; what it raises
             ends the training.
+        some: training rows to look at after each epoch, where those of an epoch are not in memory.
 
     Raises:
         TrainingDiverged: a loss that is not finite; `surrogate` keeps the last good weights.
@@ -230,13 +288,14 @@ class Trainer:
         self,
         surrogate: Surrogate,
         train: Data,
-        val: Data,
+        val: InMemory,
         config: Training,
         seed: int = 0,
         on_batch: Callable[[float], None] = lambda progress: None,
+        some: InMemory | None = None,
     ) -> None:
         self.surrogate, self.train, self.val = surrogate, train, val
-        self.config, self.seed, self.on_batch = config, seed, on_batch
+        self.config, self.seed, self.on_batch, self.seen = config, seed, on_batch, some
         self.live = copy.deepcopy(surrogate)
         self.average = copy.deepcopy(surrogate).requires_grad_(False)
         objectives = list(self.live.objectives())
@@ -255,48 +314,93 @@ class Trainer:
         ]
         self.symmetries = Symmetries(surrogate.law)
         self.history: list[Epoch] = []
-        self.step = 0
-        self.steps = config.epochs * math.ceil(len(train) / config.batch_size)
+        self.step = self.begun = self._in_epoch = self._plateau = 0
+        self.steps_per_epoch = math.ceil(len(train) / config.batch_size)
         self._start_clock()
 
     def __iter__(self) -> Iterator[Epoch]:
         while not self.finished:
             train = self._epoch(len(self.history) + 1)
-            val = self._validate()
+            val = self._validate(self.val)
             best = val < min((e.val for e in self.history), default=math.inf)
             if best or self.surrogate.keeps_last:
                 self.surrogate.load_state_dict(self.average.state_dict())
             lr = self.optimisers[0].param_groups[0]["lr"]
+            seen = self._validate(self.seen) if self.seen else None
             self.history.append(
-                Epoch(len(self.history) + 1, train, val, lr, *self._elapsed(), best)
+                Epoch(len(self.history) + 1, train, val, lr, *self._elapsed(), best, seen)
             )
+            if self.plateau == len(self.history):
+                self.live.load_state_dict(self.surrogate.state_dict())
+                self.average.load_state_dict(self.surrogate.state_dict())
             yield self.history[-1]
+
+    def extend(self, epochs: int, max_minutes: float) -> None:
+        """Go on after the end, to another length in all, with the rate that belongs there.
+
+        A warm restart (Loshchilov & Hutter 2017, arXiv:1608.03983).
+
+        Args:
+            epochs: in all.
+            max_minutes: in all; 0 for no limit.
+        """
+        self.config = replace(self.config, epochs=epochs, max_minutes=max_minutes)
+        self.begun = len(self.history)
+        self._start_clock()
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, time is up or patience has run out."""
+        """Whether all epochs are done, time is up, or the rate has fallen after a plateau."""
         done = len(self.history)
-        since_best = done - max((e.epoch for e in self.history if e.best), default=0)
-        impatient = 0 < self.config.patience <= since_best
-        return done >= self.config.epochs or self._out_of_time() or impatient
+        cooled = self.plateau and done >= self.plateau + self._cooling
+        return done >= self.config.epochs or self._out_of_time() or bool(cooled)
+
+    @property
+    def patience(self) -> int:
+        """Epochs without improvement that are waited for; 0 for ever."""
+        if self.config.patience >= 0:
+            return self.config.patience
+        few = math.ceil(PATIENT_STEPS / self.steps_per_epoch)
+        return 0 if self.surrogate.keeps_last else max(PATIENT_EPOCHS, few)
+
+    @property
+    def plateau(self) -> int:
+        """The epoch by which patience had run out; 0 if it has not."""
+        best = 0
+        for epoch in self.history[self.begun :] if self.patience else ():
+            if epoch.best or self._done(epoch) < SETTLED:
+                best = epoch.epoch
+            if epoch.epoch - max(best, self.begun) >= self.patience:
+                return epoch.epoch
+        return 0
+
+    @property
+    def _cooling(self) -> int:
+        """Epochs in which the rate falls after a plateau."""
+        return math.ceil(COOLING * self.plateau)
+
+    def _done(self, epoch: Epoch) -> float:
+        """Part of the training that was done after an epoch, 0 to 1."""
+        limit = 60 * self.config.max_minutes
+        return max(epoch.epoch / self.config.epochs, epoch.seconds / limit if limit else 0.0)
 
     @property
     def progress(self) -> float:
         """Part of the training done, in steps or in time, whichever is further, 0 to 1."""
         limit = 60 * self.config.max_minutes
         in_time = self._elapsed()[0] / limit if limit else 0.0
-        return min(1.0, max(self.step / self.steps, in_time))
+        steps = self.config.epochs * self.steps_per_epoch
+        return min(1.0, max(self.step / steps, in_time))
 
     @property
     def rate(self) -> float:
         """The learning rate of the next step."""
+        if self._plateau:
+            done = len(self.history) - self._plateau + self._in_epoch / self.steps_per_epoch
+            return self.history[self._plateau - 1].lr * falling(done / self._cooling)
         warm = min(1.0, (self.step + 1) / max(1, self.config.warm_up_steps))
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
-        return (
-            self.config.learning_rate
-            * warm
-            * (cosine if self.config.schedule == "cosine" else 1.0)
-        )
+        cosine = falling(self.progress) if self.config.schedule == "cosine" else 1.0
+        return self.config.learning_rate * warm * cosine
 
     def _start_clock(self) -> None:
         """Count time from now, and what earlier processes have used."""
@@ -314,19 +418,23 @@ class Trainer:
 
     def _epoch(self, number: int) -> float:
         """One pass over the training rows; the mean loss."""
+        data, self._in_epoch = self.train.of_epoch(number), 0
+        self._plateau = self.plateau
+        if isinstance(data, InMemory) and not self.surrogate.keeps_last:
+            self.seen = data.spread(min(SEEN, len(self.val)))
         rng = np.random.default_rng([self.seed, number])
         generator = torch.Generator(self.surrogate.device)
         generator.manual_seed(int(rng.integers(2**63)))
         self.live.train()
         total, rows = torch.zeros((), device=self.surrogate.device), 0
-        for theta, x in self.train.batches(self.config.batch_size, rng):
+        for theta, x in data.batches(self.config.batch_size, rng):
             x = self.symmetries(x, generator) if self.config.augment else x
             for objective, loss, optimiser in self.parts:
                 value = self._autocast(loss, theta, x, generator, self.progress).mean()
                 self._descend(objective, optimiser, value)
                 total += len(x) * value.detach()
             rows += len(x)
-            self.step += 1
+            self.step, self._in_epoch = self.step + 1, self._in_epoch + 1
             self._update_average()
             if self.step % CHECK_EVERY == 0:
                 self._require_finite(total, "training loss")
@@ -356,17 +464,17 @@ class Trainer:
         torch._foreach_copy_(*self.pairs[1])
 
     @torch.no_grad()
-    def _validate(self) -> float:
-        """Mean loss of the averaged weights over the validation rows, with fixed noise."""
+    def _validate(self, rows: InMemory) -> float:
+        """Mean validation loss of the averaged weights over some rows, with fixed noise."""
         self.average.eval()
         generator = torch.Generator(self.surrogate.device).manual_seed(self.seed)
         rng = np.random.default_rng(self.seed)
         loss = self.average.validation_loss
         total = torch.zeros((), device=self.surrogate.device, dtype=torch.float64)
-        for theta, x in self.val.batches(VALIDATION_BATCH, rng):
+        for theta, x in rows.batches(VALIDATION_BATCH, rng):
             total += self._autocast(loss, theta, x, generator).double().sum()
         self._require_finite(total, "validation loss")
-        return float(total) / len(self.val)
+        return float(total) / len(rows)
 
     def _autocast(self, loss: Callable[..., Tensor], *args: Any) -> Tensor:
         """The loss, with the networks in bf16 on CUDA."""
@@ -389,6 +497,7 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimisers": [o.state_dict() for o in self.optimisers],
             "step": self.step,
+            "begun": self.begun,
             "history": [asdict(e) for e in self.history],
         }
 
@@ -399,6 +508,11 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        self.step = state["step"]
+        self.step, self.begun = state["step"], state.get("begun", 0)
         self.history = [Epoch(**e) for e in state["history"]]
         self._start_clock()
+
+
+def falling(part: float) -> float:
+    """Half a cosine, from 1 to 0, as a part goes from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, part)))

@@ -16,11 +16,15 @@ attribute          meaning                                       absent means
                                                                  would lose digits
 ``missing``        whether components of real or nonnegative x   no: NaN is a failure
                    may be NaN, missing
-``axes``           what each axis of x is: ``"channel"`` (only   told by its rank: a lattice
-                   the first), ``"open"`` or ``"periodic"``      of two, a vector else
+``axes``           what each axis of x is, a word each:          a matrix is a lattice
+                   ``"channel"`` (only the first), ``"open"``    of one channel; a torus,
+                   or ``"periodic"``                             if it has shifts, and so
+                                                                 x of three axes with
+                                                                 shifts; else a vector
 ``symmetries``     maps of x that leave p(x|θ) unchanged, out    none
                    of :data:`SYMMETRIES`
-``observables``    name → :class:`Observable`                    none
+``observables``    name → :class:`Observable`                    none; the columns, where
+                                                                 x has few, of several kinds
 ``joint``          name → :class:`JointObservable`: quantities   none
                    of θ and x together
 ``parts``          slices of a flat x that belong together,      told by the shape of x
@@ -192,6 +196,7 @@ class Simulator(Protocol):
 
 
 LogProb = Callable[[Array, Array], Array]
+FEW_COLUMNS = 12
 OF_THETA = ("log_prob", "log_z", "sample", "verify")
 """What of a simulator takes θ before anything else."""
 
@@ -235,11 +240,7 @@ def x_shape(simulator: Simulator) -> tuple[int, ...]:
     columns = columns_of(simulator)
     given: Any = getattr(simulator, "x_shape", None) or columns.size or simulator.x_shape
     shape = tuple(_whole("x_shape", n) for n in (given if np.ndim(given) else (given,)))
-    if columns.size not in (0, math.prod(shape)):
-        raise ValueError(
-            f"support: expected one for each of the {math.prod(shape)} components of x, got "
-            f"{columns.size}"
-        )
+    columns.require_size(math.prod(shape))
     return shape
 
 
@@ -275,8 +276,7 @@ def column_supports(simulator: Simulator) -> tuple[str, ...]:
 
 def axes(simulator: Simulator) -> tuple[Axis, ...]:
     """What each axis of x is; empty where nothing is said of them."""
-    found: Any = getattr(simulator, "axes", ())
-    return tuple([found] if isinstance(found, str) else found)
+    return words_of_names(getattr(simulator, "axes", ()) or ())
 
 
 def exact_log_z(simulator: Simulator) -> Callable[[Array], Array] | None:
@@ -314,7 +314,12 @@ def symmetries(simulator: Simulator) -> tuple[Symmetry, ...]:
     found: Any = getattr(simulator, "symmetries", ()) or ()
     if not isinstance(found, str | Iterable):
         raise TypeError(f"symmetries: expected names, as in ('flip',), got {found!r}")
-    return tuple([found] if isinstance(found, str) else found)
+    return words_of_names(found)
+
+
+def words_of_names(given: str | Iterable[str]) -> tuple[Any, ...]:
+    """Names as a tuple, of one, of text with commas or of several."""
+    return tuple(given.replace(" ", "").split(",") if isinstance(given, str) else given)
 
 
 def provenance(simulator: Simulator) -> Mapping[str, Any]:
@@ -338,7 +343,9 @@ def observables(simulator: object) -> Mapping[str, Observable]:
     Raises:
         TypeError: observables that are not a mapping.
     """
-    declared = getattr(simulator, "observables", {})
+    declared = getattr(simulator, "observables", None)
+    if declared is None:
+        return of_columns(Columns.of(getattr(simulator, "support", "reals")))
     if not isinstance(declared, Mapping):
         raise TypeError(
             "observables: expected a mapping of names to functions, as in {'mean': f}, "
@@ -347,6 +354,18 @@ def observables(simulator: object) -> Mapping[str, Observable]:
     return {
         name: f if isinstance(f, Observable) else Observable(f) for name, f in declared.items()
     }
+
+
+def of_columns(columns: Columns) -> dict[str, Observable]:
+    """Each column of mixed x as an observable, if they are few; none of other x."""
+    if columns.support != "mixed" or columns.size > FEW_COLUMNS:
+        return {}
+    names = columns.names or [f"x{j}" for j in range(columns.size)]
+
+    def column(j: int) -> Callable[[Array], Array]:
+        return lambda x: np.asarray(x.reshape(len(x), -1)[:, j])
+
+    return {name: Observable(column(j), title=name) for j, name in enumerate(names)}
 
 
 def joint_observables(simulator: object) -> Mapping[str, JointObservable]:

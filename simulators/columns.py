@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 __all__ = [
     "KINDS",
@@ -23,12 +23,15 @@ __all__ = [
     "SUPPORTS",
     "Columns",
     "Support",
+    "SupportLike",
     "levels_of",
     "supports_in_words",
 ]
 
 Support = Literal["spins", "levels", "nonnegative", "reals", "counts", "mixed"]
 SUPPORTS: tuple[Support, ...] = get_args(Support)
+SupportLike: TypeAlias = str | Mapping[str, Any] | Sequence[Any]
+"""What declares it: one for all, or those of the columns."""
 KINDS = ("reals", "nonnegative", "counts", "levels:K")
 """What a column of mixed x may be."""
 MOST_LEVELS = 2**15
@@ -75,6 +78,37 @@ class Columns:
         if any(names) and not all(names):
             raise ValueError(f"support: expected names of all columns or of none, got {given!r}")
         return cls(tuple(kind for _, kind in pairs), names if all(names) else ())
+
+    @property
+    def text(self) -> str:
+        """All of it as one text that `of` reads."""
+        return self.supports[0] if self.one else supports_in_words(self.supports, self.names)
+
+    def of_names(self, names: Sequence[str]) -> Columns:
+        """The same in the order of the columns of a file, which may have names.
+
+        Raises:
+            ValueError: columns that are called otherwise.
+        """
+        if not self.names or not names or self.names == tuple(names):
+            return self
+        if sorted(self.names) != sorted(names):
+            raise ValueError(
+                f"support: expected one of each of {', '.join(names)}, got {', '.join(self.names)}"
+            )
+        known = dict(zip(self.names, self.supports, strict=True))
+        return Columns(tuple(known[name] for name in names), tuple(names))
+
+    def require_size(self, size: int) -> None:
+        """Refuse x of another number of components.
+
+        Raises:
+            ValueError: it is.
+        """
+        if self.size not in (0, size):
+            raise ValueError(
+                f"support: expected one for each of the {size} components of x, got {self.size}"
+            )
 
     @property
     def size(self) -> int:

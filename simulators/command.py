@@ -26,7 +26,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simulators.base import Array, CannotRun, RowsFailed, Support
+from simulators.base import Array, CannotRun, RowsFailed
+from simulators.columns import Columns, SupportLike
 
 __all__ = ["READERS", "Command", "sizes"]
 
@@ -71,12 +72,14 @@ class Command:
 
     Attributes:
         command: the program and its arguments, as in './sim {a} {tau} {seed} {out}'.
-        x_shape: shape of x, as in 40 or 16,16.
+        x_shape: shape of x, as in 40 or 16,16; that of the columns if these are told.
         array: name of the array that is x, where {out} is a file of several.
         timeout: seconds after which a run is ended; as long as it takes if not given.
-        support: the values of x: reals, nonnegative, spins (-1 or +1) or levels.
+        support: the values of x: reals, nonnegative, counts, spins (-1 or +1) or levels:K of 0 to
+            K - 1; or of each column, as in hits=levels:10,energy=nonnegative or levels:2*5,reals.
         levels: K, where the support is levels: x is one of the integers 0 to K - 1.
         dtype: type in which reals are kept; told by the first rows if not given.
+        axes: what each axis of x is, as in channel,open: channel (only first), open, periodic.
 
     Raises:
         ValueError: a command without parameters, or what is no shape or time.
@@ -86,18 +89,21 @@ class Command:
     """
 
     command: str
-    x_shape: str | int | tuple[int, ...]
+    x_shape: str | int | tuple[int, ...] | None = None
     array: str | None = None
     timeout: float | None = None
-    support: Support = "reals"
+    support: SupportLike = "reals"
     levels: int = 0
     dtype: Literal["float32", "float64"] | None = None
+    axes: str = ""
 
     shard_rows = 16
 
     def __post_init__(self) -> None:
-        """Refuse a command that is none, and make a tuple of the shape."""
-        object.__setattr__(self, "x_shape", sizes(self.x_shape))
+        """Refuse a command that is none; make a tuple of the shape and text of the support."""
+        columns = Columns.of(self.support)
+        object.__setattr__(self, "support", columns.text)
+        object.__setattr__(self, "x_shape", sizes(self.x_shape or columns.size or None))
         if self.timeout is not None and not self.timeout > 0:
             raise ValueError(f"timeout: expected seconds above 0, got {self.timeout}")
         if not self.theta_names:

@@ -51,7 +51,7 @@ BROKEN = [
     (
         "counts",
         rng().poisson(300, (N, 3)),
-        r"whole values .* 'levels' and levels = 3\d\d$",
+        r"whole values .* support = 'counts'$",
     ),
     ("below zero", rng().poisson(3, (N, 3)) - 2, r"levels = \d+ of x \+ 2$"),
     ("one column", np.where([True, False, False], NORMAL > 0, NORMAL), r"^x\[0\] takes 2 whole"),

@@ -402,7 +402,6 @@ def test_levels_of_ones_own_simulator_go_through_files(tmp_path):
 @pytest.mark.parametrize(
     ("law", "options", "told"),
     [
-        (Law.of("gaussian"), {}, "not for reals x; expected spins or levels"),
         (spins(7), {"order": "checkerboard"}, "order checkerboard: not for x of shape"),
         (spins(4, 4), {"context": "frontier"}, "context frontier: not for x that is no lattice"),
         (spins(7, symmetries=("shift",)), {"context": "frontier"}, "context frontier"),

@@ -366,7 +366,7 @@ def test_decoder_samples_follow_its_log_prob(stages):
 @pytest.mark.parametrize("stages", [1, 2, 3, 4, 5, 7])
 @pytest.mark.parametrize("shape", [(4, 6), (3, 5), (8, 8), (1, 7), (2, 2)])
 def test_stages_partition_the_lattice(shape, stages):
-    stage = stages_of(*shape, stages)
+    stage = stages_of(shape, stages)
     assert stage.shape == (math.prod(shape),)
     assert stage.min() == 0
     assert stage.max() < stages
@@ -374,13 +374,13 @@ def test_stages_partition_the_lattice(shape, stages):
 
 
 def test_stages_of_eight_by_eight_halve_what_is_left():
-    assert torch.bincount(stages_of(8, 8, 7)).tolist() == [1, 1, 2, 4, 8, 16, 32]
+    assert torch.bincount(stages_of((8, 8), 7)).tolist() == [1, 1, 2, 4, 8, 16, 32]
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (8, 8), (2, 4)])
 def test_neighbours_of_the_last_stage_are_in_earlier_ones(shape):
     for stages in (2, 3, 4):
-        stage = stages_of(*shape, stages).view(shape)
+        stage = stages_of(shape, stages).view(shape)
         last = stage == stages - 1
         assert last.sum() == last.numel() // 2
         for axis, step in itertools.product((0, 1), (-1, 1)):
@@ -390,7 +390,7 @@ def test_neighbours_of_the_last_stage_are_in_earlier_ones(shape):
 @pytest.mark.parametrize("window", [1, 3, 4, 9])
 @pytest.mark.parametrize("shape", [(3, 5), (2, 7), (4, 4)])
 def test_windows_on_a_torus_are_relative_and_see_no_site_twice(shape, window):
-    neighbours, inside = windows(*shape, window, periodic=True)
+    neighbours, inside = windows(shape, window, (True, True))
     assert inside.all()
     sides = [min(window, n) for n in shape]
     assert neighbours.shape == (math.prod(shape), math.prod(sides))
@@ -405,7 +405,7 @@ def test_windows_on_a_torus_are_relative_and_see_no_site_twice(shape, window):
 @pytest.mark.parametrize("window", [1, 3, 5, 9, 21])
 def test_windows_on_an_open_lattice_end_at_its_edge(window):
     shape, half = (3, 5), window // 2
-    neighbours, inside = windows(*shape, window, periodic=False)
+    neighbours, inside = windows(shape, window, (False, False))
     for site in range(15):
         i, j = divmod(site, 5)
         seen = neighbours[site][inside[site]].tolist()

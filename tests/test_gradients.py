@@ -41,6 +41,8 @@ CASES = {
         )
     },
     "gaussian reals, discrete time": ("diffusion", REALS, {"timesteps": 10}),
+    "flow": ("flow", REALS, {"hidden": 8}),
+    "flow, coupling": ("flow", REALS, {"passes": 2, "hidden": 8, "tails": "gaussian"}),
     "hurdle": ("diffusion", RAIN, {"network": "wide"}),
     "layered": ("diffusion", SHOWER, {"network": "wide"}),
     "rbm, enumerated": ("rbm", SPINS, {}),

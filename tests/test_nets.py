@@ -88,7 +88,7 @@ def test_convolution_on_a_single_site_is_a_matrix_product():
 
 @pytest.mark.parametrize(("grid", "ratio"), [((3, 5), (2, 2)), ((1, 4), (1, 2)), ((1, 1), (1, 1))])
 def test_refining_is_a_transposed_convolution(grid, ratio):
-    ours = build(Refine, 7, 3, ratio, ratio)
+    ours = build(Refine, 7, 3, ratio)
     x = torch.randn(2, 7, *grid, generator=generator(), requires_grad=True)
     theirs = torch.nn.functional.conv_transpose2d(x, ours.weight, ours.bias, ratio)
     torch.testing.assert_close(ours(x), theirs)

@@ -64,6 +64,8 @@ CASES = {
     "diffusion, ddim": ("diffusion", "vector", {"steps": 3, "sampler": "ddim", "eta": 0.5}),
     "diffusion, hurdle": ("diffusion", "hurdle", {"steps": 2}),
     "diffusion, layered": ("diffusion", "shower", {"steps": 2}),
+    "flow": ("flow", "vector", {"layers": 2, "hidden": 16}),
+    "flow, coupling": ("flow", "vector", {"passes": 2, "tails": "gaussian", "hidden": 16}),
     "gan, lattice": ("gan", "lattice", {}),
     "gan, vector": ("gan", "vector", {"loss": "wasserstein"}),
     "rbm, tied": ("rbm", "lattice", {"steps": 4, "chains": 64}),
@@ -275,6 +277,23 @@ def test_units_tails_and_relations_of_x_are_in_the_graph(support):
         np.testing.assert_allclose(drawn[:, 4], 2 * drawn[:, 0] + 1)
         assert abs(drawn[:, 1] - 1e9).max() < 0.1
         assert 1e-13 < abs(drawn[:, 2]).mean() < 1e-6
+
+
+def test_bends_and_principal_components_of_x_are_in_the_graph():
+    rng = np.random.default_rng(0)
+    theta = rng.random((3000, 1))
+    y = theta + 0.1 * rng.normal(size=(3000, 6))
+    x = np.stack([np.exp(5 * y[:, 0]), 2 - np.exp(5 * y[:, 1]), (y[:, 2] - 0.5) ** 3, y[:, 3],
+                  y[:, 3] + 1e-5 * y[:, 4], 1 / (1 + np.exp(20 * y[:, 5] - 10))], 1)  # fmt: skip
+    law = Law("own", Box(a=(0, 1)), (6,), dtype="float64")
+    cls = find("surrogates", "cvae")
+    surrogate = cls.create(law, cls.Config(), seed=1).eval()
+    surrogate.fit_transform(torch.from_numpy(x), torch.from_numpy(theta))
+    words = " ".join(surrogate.transform.words())
+    assert all(word in words for word in ("log(x", "− x)", "spline", "asinh", "principal"))
+    content = content_of(surrogate)
+    assert checked(content, surrogate).others == 0
+    assert run(session_of(content), given(surrogate, 300))[:, 0].min() > 0
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -296,10 +296,10 @@ def test_objectives_move_their_own_parameters_by_their_own_gradient():
 
 def test_validation_noise_is_fixed():
     run = trainer(CVAE.create(LAW, CVAEConfig(2, 1, 5)))
-    values = {run._validate() for _ in range(3)}
+    values = {run._validate(run.val) for _ in range(3)}
     assert len(values) == 1
     run.seed += 1
-    assert run._validate() not in values
+    assert run._validate(run.val) not in values
 
 
 def test_validation_is_the_mean_loss_of_the_averaged_weights():
@@ -382,18 +382,72 @@ def test_a_validation_loss_of_nan_ends_training():
         list(run)
 
 
-def test_patience_ends_training():
+def test_patience_ends_training_once_the_rate_has_fallen():
     run = trainer(epochs=20, learning_rate=1e-30, patience=3)
-    assert len(list(run)) == 4
+    epochs = list(run)
+    assert run.plateau == 4 + 3  # a quarter of the epochs are not looked at
+    assert len(epochs) == 7 + 2  # and as large a part of those before it cools
 
 
 def test_improvement_restarts_patience():
-    run = trainer(patience=2, epochs=50)
+    run = trainer(patience=2, epochs=4)
     history = [Epoch(k, 0.0, 0.0, 0.0, 0.0, 0.0, best) for k, best in enumerate((1, 0, 1, 0), 1)]
     run.history = history
-    assert not run.finished
+    assert not run.plateau
     run.history = [*history, replace(history[-1], epoch=5)]
-    assert run.finished
+    assert run.plateau == 5
+
+
+def test_patience_of_its_own_accord_is_told_by_the_steps_of_an_epoch():
+    for rows_, epochs in ((101, 167), (17 * 500, 5)):
+        data = InMemory(torch.zeros(rows_, 3), torch.zeros(rows_, 3))
+        assert trainer(train=data).patience == epochs
+    opposed = Opposed.create(LAW, NoConfig())
+    assert trainer(opposed).patience == 167
+    opposed.keeps_last = True
+    assert trainer(opposed).patience == 0  # its loss does not tell
+
+
+def test_a_plateau_cools_from_the_best_weights():
+    """Back to the best average, and from the rate there to zero in a quarter of the epochs."""
+    run = trainer(epochs=40, patience=2, learning_rate=0.5, schedule="constant", ema=0.0)
+    rates, best = [], None
+    for epoch in run:
+        best = run.average.w.clone() if epoch.best else best
+        rates.append(epoch.lr)
+        if run.plateau == epoch.epoch:
+            assert torch.equal(run.live.w, best)
+            assert torch.equal(run.average.w, best)
+    before, cooling = run.plateau, len(rates) - run.plateau
+    assert cooling == math.ceil(0.25 * before)
+    assert set(rates[1:before]) == {0.5}
+    steps = 6 * np.arange(1, cooling + 1) - 1
+    expected = 0.25 * (1 + np.cos(np.pi * steps / (6 * cooling)))
+    assert rates[before:] == pytest.approx(list(expected))
+
+
+def test_a_training_goes_on_to_another_length():
+    """Ended after two epochs and extended to six: the rate is that of a training of six."""
+    run = trainer(epochs=2, warm_up_steps=0)
+    assert len(list(run)) == 2
+    run.extend(6, 0.0)
+    assert run.rate == pytest.approx(3e-3 * 0.5 * (1 + math.cos(math.pi * 12 / 36)))
+    list(run)
+    assert len(run.history) == 6
+    state = copy.deepcopy(run.state())
+    again = trainer(epochs=6, warm_up_steps=0)
+    again.restore(state)
+    assert again.begun == run.begun == 2
+
+
+def test_training_rows_are_looked_at_as_held_out_ones_are():
+    run = trainer(epochs=2)
+    *_, last = run
+    chosen = np.linspace(0, 100, 29).round()
+    z = run.average.transform(rows()[1][chosen]).double()
+    expected = 0.5 * ((z - run.average.w) ** 2).sum(1).mean()
+    assert last.seen == pytest.approx(float(expected), rel=1e-5)
+    assert last.seen != last.val
 
 
 def test_time_ends_training_within_an_epoch(monkeypatch):

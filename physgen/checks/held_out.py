@@ -4,6 +4,9 @@ r"""What the rows held out of a training say of a surrogate, in seconds: no verd
   quadratic in θ, of spins and levels independent components whatever θ. It is fitted to training
   rows and scored on held-out ones, in nats a row.
 - *The course of the validation loss*: one that rises long before the end tells of overfitting.
+- *The rows of the training* against those held out: how much lower the loss of the kept weights is
+  on the former, in nats a row. What the loss owes to the values of θ and x themselves is taken out
+  by regression (analysis of covariance), which leaves a tenth of the error and less.
 - *One classifier* (:mod:`.two_sample.c2st`) that is asked to tell drawn x from held-out x at the
   same θ, beside its control, held-out x whose components are dealt out anew among the rows.
 """
@@ -22,11 +25,19 @@ from torch import Tensor
 from physgen.checks.two_sample.c2st import c2st
 from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.nn.hurdle import shown
+from physgen.nn.regression import quadratic
 from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array
 
-__all__ = ["auc_in_words", "held_out_warnings", "plain_loss", "told_apart"]
+__all__ = [
+    "auc_in_words",
+    "gap_in_words",
+    "held_out_warnings",
+    "overfitting",
+    "plain_loss",
+    "told_apart",
+]
 
 ROWS, FEWEST, SECONDS, STEPS = 500, 100, 3.0, 100
 """Held-out rows that the classifier sees, and that it needs; CPU time after which no more are
@@ -40,6 +51,10 @@ TOLD, CAUGHT = 0.65, 0.6
 """Areas under the ROC curve above which a classifier is believed to tell samples from x, and to
 have caught its control."""
 EPOCH_COUNT, LATE = 5, 0.8
+SEEN, LEAST_GAP, SIGMAS = 10_000, 0.1, 3.0
+"""Rows of the training, and of those held out, that are held against each other, at most; the
+gap between them that is told, nats a row, and how many standard errors it must be."""
+COVARIATES, BATCH = 60, 1024
 
 
 def told_apart(surrogate: Surrogate, theta: Tensor, x: Tensor, seed: int) -> dict[str, Any] | None:
@@ -90,6 +105,83 @@ def auc_in_words(told: dict[str, Any]) -> str:
     )
 
 
+def overfitting(
+    surrogate: Surrogate,
+    train: tuple[Tensor, Tensor],
+    held_out: tuple[Tensor, Tensor],
+    seed: int,
+) -> dict[str, Any] | None:
+    """How much lower a trained surrogate's loss is on rows of its training than on others.
+
+    Args:
+        surrogate: a trained one, in evaluation mode.
+        train: θ (n, D) and x (n, *x_shape) of rows that it was trained on.
+        held_out: θ (m, D) and x (m, *x_shape) of others.
+        seed: seed of the noise.
+
+    Returns:
+        JSON data: the ``gap`` and its ``se`` in nats a row, how many ``rows`` of both; None of a
+        family whose loss is not in nats a row, or of too few rows.
+    """
+    n = min(SEEN, len(train[0]), len(held_out[0]))
+    if surrogate.likelihood is Likelihood.NONE or n < FEWEST:
+        return None
+    losses, covariates = [], []
+    for theta, x in (train, held_out):
+        rows = torch.linspace(0, len(x) - 1, n).round().long().to(x.device)
+        losses.append(row_losses(surrogate, theta[rows], x[rows], seed))
+        covariates.append(covariates_of(surrogate, theta[rows], x[rows]))
+    gap, se = adjusted_difference(*losses, *covariates)
+    return {"gap": gap, "se": se, "rows": n}
+
+
+def row_losses(surrogate: Surrogate, theta: Tensor, x: Tensor, seed: int) -> Tensor:
+    """The validation loss of each row, θ (n, D) and x (n, *x_shape) → (n,)."""
+    generator = torch.Generator(surrogate.device).manual_seed(seed)
+    with torch.no_grad():
+        return torch.cat(
+            [
+                surrogate.validation_loss(t, y, generator).double().cpu()
+                for t, y in zip(theta.split(BATCH), x.split(BATCH), strict=True)
+            ]
+        )
+
+
+def covariates_of(surrogate: Surrogate, theta: Tensor, x: Tensor) -> Tensor:
+    """What a loss may owe to θ (n, D) and x (n, *x_shape) themselves, (n, k)."""
+    z = surrogate.transform(x.to(surrogate.device)).flatten(1)
+    z = shown(z) if surrogate.law.support == "nonnegative" else z
+    z = finite_part(z)[0].double().clamp(-10, 10).cpu()
+    power = (z**2).sum(1, keepdim=True)
+    z = z[:, :COVARIATES]
+    return torch.cat([quadratic(surrogate.rescale(theta)).double().cpu(), power, z, z**2], 1)
+
+
+def adjusted_difference(
+    first: Tensor, second: Tensor, given_first: Tensor, given_second: Tensor
+) -> tuple[float, float]:
+    """How much larger second (n,) is than first (n,), covariates (n, k) equal; standard error.
+
+    The coefficient of the group in a regression on both; heavy tails have no say in what is
+    explained, and all in the error.
+    """
+    n = len(first)
+    group = torch.cat([torch.full((n, 1), -0.5), torch.full((n, 1), 0.5)]).double()
+    given = torch.cat([given_first, given_second])
+    given = (given - given.mean(0)) / given.std(0).clamp(min=1e-12)
+    design, loss = torch.cat([group, given, torch.ones_like(group)], 1), torch.cat([first, second])
+    inverse = torch.linalg.pinv(design.T @ design, hermitian=True)
+    found = inverse @ (design.T @ loss)
+    residual = loss - design @ found
+    sandwich = inverse @ (design * residual[:, None] ** 2).T @ design @ inverse
+    return float(found[0]), float(sandwich[0, 0].clamp(min=0).sqrt())
+
+
+def gap_in_words(told: dict[str, Any]) -> str:
+    """What `overfitting` found."""
+    return f"{told['gap']:.2g} ± {told['se']:.1g}"
+
+
 def plain_loss(
     surrogate: Surrogate, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]
 ) -> float | None:
@@ -127,12 +219,6 @@ def independent_loss(first: Array, last: Array, values: Array) -> float:
     return float(-(right * log_p[:, None]).sum((0, 2)).mean())
 
 
-def quadratic(c: Tensor) -> Tensor:
-    """1, c and the products of two of its components, (B, D) → (B, 1 + D + D(D + 1)/2)."""
-    i, j = torch.triu_indices(c.shape[1], c.shape[1])
-    return torch.cat([torch.ones_like(c[:, :1]), c, c[:, i] * c[:, j]], 1)
-
-
 def normal_loss(first: tuple[Tensor, Tensor], last: tuple[Tensor, Tensor]) -> float:
     """Mean −log p of rows by a normal law whose mean is linear in features, fitted to others.
 
@@ -149,7 +235,11 @@ def normal_loss(first: tuple[Tensor, Tensor], last: tuple[Tensor, Tensor]) -> fl
 
 
 def held_out_warnings(
-    surrogate: Surrogate, losses: Sequence[float], plain: float | None, told: dict[str, Any] | None
+    surrogate: Surrogate,
+    losses: Sequence[float],
+    plain: float | None,
+    told: dict[str, Any] | None,
+    gap: dict[str, Any] | None = None,
 ) -> Iterator[str]:
     """What held-out rows say against a surrogate, a line each.
 
@@ -158,6 +248,7 @@ def held_out_warnings(
         losses: its validation loss after each epoch, nats a row if its unit is.
         plain: that of a plain model, as from `plain_loss`.
         told: as from `told_apart`.
+        gap: as from `overfitting`.
     """
     nats = surrogate.unit == Surrogate.unit and surrogate.likelihood is not Likelihood.NONE
     best = min(losses, default=math.nan)
@@ -175,6 +266,12 @@ def held_out_warnings(
             f"its validation loss was lowest after epoch {epoch} of {len(losses)} and rose by "
             f"{rise:.2g} nats a row since: it overfits, or ended in its warm-up; take more "
             "simulations, or epochs"
+        )
+    if gap and gap["gap"] > LEAST_GAP and gap["gap"] > SIGMAS * gap["se"]:
+        yield (
+            f"its loss is {gap_in_words(gap)} nats a row lower on rows that it was trained on "
+            "than on held-out ones: it overfits, and posteriors may be too narrow; take more "
+            "simulations, --simulate (fresh ones as it goes), or more --weight-decay"
         )
     if told and told["auc"] > TOLD:
         yield (

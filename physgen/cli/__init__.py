@@ -187,6 +187,14 @@ class Simulators(Named):
         return super().get_command(ctx, COMMAND if cmd_name == "command" else cmd_name)
 
 
+class Families(Named):
+    """The commands of `fit`: a family, or the best of all."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The registered names, and auto."""
+        return sorted(["auto", *super().list_commands(ctx)])
+
+
 def of_simulator(name: str) -> list[Any]:
     """The class whose options `simulate` takes."""
     return [find("simulators", name)]
@@ -194,10 +202,10 @@ def of_simulator(name: str) -> list[Any]:
 
 def of_family(name: str) -> list[Any]:
     """The classes whose options `fit` takes."""
-    family = find("surrogates", name)
     from physgen.training import Training
+    from physgen.verbs.auto import AutoConfig
 
-    return [Training, family.Config]
+    return [Training, AutoConfig if name == "auto" else find("surrogates", name).Config]
 
 
 def of_format(name: str) -> list[Any]:
@@ -245,7 +253,7 @@ def main() -> None:
 
 main.epilog = "\b\nExample:\n  physgen demo -o demo/"
 main.add_command(Simulators(physgen.simulate, "simulators", of_simulator))
-main.add_command(Named(physgen.fit, "surrogates", of_family))
+main.add_command(Families(physgen.fit, "surrogates", of_family))
 main.add_command(Named(physgen.import_, "formats", of_format, lambda name: offers(name, IMPORTS)))
 for verb in physgen.VERBS:
     if verb not in ("simulate", "fit", "import_"):

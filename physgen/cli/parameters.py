@@ -104,6 +104,8 @@ def click_type(annotation: Any) -> tuple[Any, bool]:
         return kind, False
     if has_text(annotation):
         return Spelt(annotation), False
+    if str in kinds:  # what else it may be is for Python
+        return str, False
     raise TypeError(f"no option can have the type {type_in_words(annotation)}")
 
 

@@ -16,8 +16,17 @@ from numpy.typing import NDArray
 
 from physgen.law import Law
 from simulators.base import Array, Support
+from simulators.columns import supports_in_words
 
-__all__ = ["Relation", "Tails", "broken_assumptions", "float_type", "relation"]
+__all__ = [
+    "Relation",
+    "Tails",
+    "broken_assumptions",
+    "float_type",
+    "kind_of_whole",
+    "relation",
+    "told_across",
+]
 
 LOOKED_AT = 10_000
 """Rows that are looked at, and as many fewer of long x as keep that many times a thousand."""
@@ -41,6 +50,8 @@ SEEN = float(np.finfo(np.float32).eps)
 FEW, REPEATED = 200, 0.05
 """Rows needed to say that values repeat; part of the rows that one value may hold of a density."""
 NAMED = 5
+MOST_LISTED = 32
+"""Whole numbers up to which x is taken for levels; beyond, for counts."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,12 @@ class Relation:
                 terms.append(f"{offset:.4g}")
             said.append(f"{named(int(j), x_shape)} = {' + '.join(terms)}")
         return said
+
+    def at(self, places: Array, size: int) -> Relation:
+        """The same of components of which these (d,) are some, of `size` in all."""
+        kept, coefficients = np.ones(size, dtype=bool), np.zeros((len(self.offset), size))
+        kept[places], coefficients[:, places] = self.kept, self.coefficients
+        return Relation(kept, self.offset, coefficients)
 
 
 def named(component: int, x_shape: tuple[int, ...]) -> str:
@@ -278,15 +295,51 @@ def broken_assumptions(law: Law, x: Array) -> Iterator[str]:
         law: what they follow.
         x: as a file stores them.
     """
-    if law.support not in ("reals", "nonnegative") or len(x) < 2:
+    dense = np.flatnonzero(law.components("reals", "nonnegative"))
+    if not len(dense) or len(x) < 2:
         return
+    yield from (f"no density of what other columns tell: {line}" for line in told_across(law, x))
+    yield from undense(law, x.reshape(len(x), -1)[:, dense], dense)
+
+
+def told_across(law: Law, x: Array) -> list[str]:
+    """What tells components of mixed x (n, *x_shape) that have a density, if of another support.
+
+    What is an affine function of components of one support its own map leaves out.
+    """
+    if law.support != "mixed":
+        return []
+    flat, kinds = x.reshape(len(x), -1), np.array(law.column_supports)
+    order = np.argsort(law.components("reals", "nonnegative"), kind="stable")
+    found = relation(flat[:, order])
+    said = []
+    for j, offset, row in zip(order[~found.kept], found.offset, found.coefficients, strict=True):
+        others = order[np.flatnonzero(row)]
+        if kinds[j] in ("reals", "nonnegative") and (kinds[others] != kinds[j]).any():
+            one = Relation(np.arange(law.size) != j, offset[None], row[None, order.argsort()])
+            said += one.names(law.x_shape)
+    return said
+
+
+def undense(law: Law, x: Array, places: Array) -> Iterator[str]:
+    """What some components break of what a density assumes, a line each.
+
+    Args:
+        law: of all of them.
+        x: of those that have a density, (n, d).
+        places: of these among all, (d,).
+    """
     rows, shape = first_rows(x), law.x_shape
+    support: Support = "nonnegative" if law.components("nonnegative")[places].all() else "reals"
     never = np.flatnonzero(np.isnan(rows).all(0))
     if len(never):
-        yield f"{listed(never, shape)} is missing in all rows that were looked at: leave it out"
-    found = relation(x, law.support)
+        yield (
+            f"{listed(places[never], shape)} is missing in all rows that were looked at: leave it "
+            "out"
+        )
+    found = relation(x, support)
     if not found.kept.all():
-        said = found.names(shape)
+        said = found.at(places, law.size).names(shape)
         more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
         yield (
             f"no density of components that others tell: {', '.join(said[:NAMED])}{more} "
@@ -297,31 +350,38 @@ def broken_assumptions(law: Law, x: Array) -> Iterator[str]:
     coarse = np.flatnonzero((steps > 0) & (steps < STEPS))
     if len(coarse):
         yield (
-            f"{listed(coarse, shape)} hardly varies beside its size, over "
+            f"{listed(places[coarse], shape)} hardly varies beside its size, over "
             f"{steps[coarse].min():.2g} steps of {x.dtype}: let the simulator subtract what is "
             'the same in all rows, or declare dtype = "float64"'
         )
-    repeated = values_repeated(law, rows, np.flatnonzero(found.kept))
-    yield from discrete(law, rows, **repeated)
-    smooth = found.kept.copy()
+    atoms_at_0 = law.components("nonnegative")[places]
+    repeated = values_repeated(rows, np.flatnonzero(found.kept), atoms_at_0)
+    yield from discrete(law, rows, places, **repeated)
+    smooth = found.kept & ~atoms_at_0
     for columns in repeated.values():
         smooth[columns] = False
     heavy = np.flatnonzero(Tails.of(x).heavy & smooth)
-    if law.support == "reals" and len(heavy):
+    if len(heavy):
         furthest = np.nanmax(np.abs(rows[:, heavy] - Tails.of(x).median[heavy]))
         yield (
-            f"{listed(heavy, shape)} has heavy tails, values up to {furthest:.2g} from the "
-            "median, which are hard to learn: check posteriors with physgen calibrate"
+            f"{listed(places[heavy], shape)} has heavy tails, values up to {furthest:.2g} from "
+            "the median, which are hard to learn: check posteriors with physgen calibrate"
         )
 
 
-def values_repeated(law: Law, rows: Array, varying: Array) -> dict[str, list[int]]:
-    """Which varying columns of rows (n, d) are no density: whole numbers, few values, an atom."""
+def values_repeated(rows: Array, varying: Array, atoms_at_0: Array) -> dict[str, list[int]]:
+    """Which varying columns of rows (n, d) are no density: whole numbers, few values, an atom.
+
+    Args:
+        rows: that are looked at.
+        varying: columns.
+        atoms_at_0: of which columns 0 is declared to be an atom, (d,) bool.
+    """
     found: dict[str, list[int]] = {"whole": [], "few": [], "atoms": []}
     for j in varying:
         column = rows[~np.isnan(rows[:, j]), j]
-        if law.support == "nonnegative":
-            column = column[column > 0]  # 0 is an atom, and declared so
+        if atoms_at_0[j]:
+            column = column[column > 0]
         if len(column) < FEW:
             continue
         values, counts = np.unique(column, return_counts=True)
@@ -335,21 +395,32 @@ def values_repeated(law: Law, rows: Array, varying: Array) -> dict[str, list[int
 
 
 def discrete(
-    law: Law, rows: Array, whole: list[int], few: list[int], atoms: list[int]
+    law: Law, rows: Array, places: Array, whole: list[int], few: list[int], atoms: list[int]
 ) -> Iterator[str]:
-    """What to declare of columns of rows (n, d) that are no density."""
+    """What to declare of columns of rows (n, d) that are no density.
+
+    Args:
+        law: of all components.
+        rows: those that should have a density.
+        places: of these among all, (d,).
+        whole: columns of whole numbers.
+        few: columns of few values.
+        atoms: columns of which one value is an atom.
+    """
     n, shape = len(rows), law.x_shape
     if whole:
         numbers = distinct(rows[:, whole])
         yield (
-            f"{listed(whole, shape)} takes {len(numbers)} whole values ({numbers[0]:g} to "
-            f"{numbers[-1]:g}), which have no density: declare {declaration(numbers)}"
+            f"{listed(places[whole], shape)} takes {len(numbers)} whole values ({numbers[0]:g} to "
+            f"{numbers[-1]:g}), which have no density: declare "
+            f"{declaration(law, rows[:, whole], places[whole])}"
         )
     if few:
         k = len(distinct(rows[:, few]))
         yield (
-            f"{listed(few, shape)} takes {k} values in {n} rows, which have no density: number "
-            "them from 0 and declare support = 'levels'"
+            f"{listed(places[few], shape)} takes {k} values in {n} rows, which have no density: "
+            "number them from 0 and declare support = 'levels'"
+            + ("" if len(few) == law.size else " of these columns (physgen simulate --help)")
         )
     if atoms:
         column = rows[~np.isnan(rows[:, atoms[0]]), atoms[0]]
@@ -357,9 +428,9 @@ def discrete(
         values, counts = np.unique(column, return_counts=True)
         most = counts.argmax()
         yield (
-            f"{named(atoms[0], shape)} is {values[most]:g} in {counts[most] / n:.0%} of the rows, "
-            "an atom that no density has: declare support = 'nonnegative' if that is 0 and all "
-            "else is above, or leave it out"
+            f"{named(places[atoms[0]], shape)} is {values[most]:g} in {counts[most] / n:.0%} of "
+            "the rows, an atom that no density has: declare support = 'nonnegative' if that is 0 "
+            "and all else is above, or leave it out"
         )
 
 
@@ -368,13 +439,30 @@ def distinct(columns: Array) -> Array:
     return np.unique(columns[~np.isnan(columns)])
 
 
-def declaration(numbers: Array) -> str:
-    """What to declare of x that takes these whole numbers, (k,) rising."""
+def declaration(law: Law, rows: Array, places: Array) -> str:
+    """What to declare of a law whose components at some places (k,) take whole numbers (n, k)."""
+    numbers = distinct(rows)
     low, high = numbers[0], numbers[-1]
-    if list(numbers) == [-1, 1]:
-        return "support = 'spins'"
-    shift = f" of x + {-low:g}" if low < 0 else ""
-    return f"support = 'levels' and levels = {high - min(low, 0) + 1:.0f}{shift}"
+    if len(places) == law.size:
+        if list(numbers) == [-1, 1]:
+            return "support = 'spins'"
+        if low >= 0 and high >= MOST_LISTED:
+            return "support = 'counts'"
+        shift = f" of x + {-low:g}" if low < 0 else ""
+        return f"support = 'levels' and levels = {high - min(low, 0) + 1:.0f}{shift}"
+    kinds = list(law.component_supports)
+    for j, column in zip(places, rows.T, strict=True):
+        kinds[j] = kind_of_whole(column) or "levels:K"
+    shift = ", with levels counted from 0" if low < 0 else ""
+    return f"a support of each column, as in support = {supports_in_words(kinds)!r}{shift}"
+
+
+def kind_of_whole(values: Array) -> str | None:
+    """The support that whole numbers (n,) look like; None where some are negative."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    if low < 0:
+        return None
+    return "counts" if high >= MOST_LISTED else f"levels:{max(2, int(high) + 1)}"
 
 
 def listed(components: Array | list[int], x_shape: tuple[int, ...]) -> str:

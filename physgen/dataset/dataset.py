@@ -251,13 +251,7 @@ class Dataset:
     @property
     def columns(self) -> list[str]:
         """Names that the components of x had as columns of a table; empty of all else."""
-        if self.meta is None:
-            return []
-        source = self.meta.source
-        parts = [part.get("columns") for part in source.get("parts", ())]
-        arrays = source.get("arrays") or {"x": parts[0] if len({*map(str, parts)}) == 1 else []}
-        named = [str(name) for name in arrays["x"] or ()]
-        return named if len(named) == self.law.size > 1 else []
+        return self.meta.columns if self.meta else []
 
     def require_columns(self, other: Mapping[str, Any] | None) -> None:
         """Refuse x whose columns lie in another order than those of other data.
@@ -307,7 +301,7 @@ class Dataset:
 
         first = self.read(slice(0, MARKED))
         law = self.meta.law.to_json() if self.meta else {}
-        return data_drawing(first.x, first.theta, law).figure()
+        return data_drawing(first.x, first.theta, law, self.columns).figure()
 
     def __repr__(self) -> str:
         law = self.meta.law if self.meta else None

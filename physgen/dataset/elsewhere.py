@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from physgen.dataset.assumptions import float_type
+from physgen.dataset.assumptions import float_type, kind_of_whole
 from physgen.dataset.joined import row_marks
 from physgen.dataset.schema import (
     Failed,
@@ -31,7 +32,8 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.priors import correlated
 from physgen.registry import registered
-from simulators.base import SUPPORTS, Array, Support
+from simulators.base import Array
+from simulators.columns import Columns, SupportLike, supports_in_words
 from simulators.parameter import Parameter
 from simulators.prior import Prior
 
@@ -42,6 +44,8 @@ MISSING = f"{MEND}, and --missing takes NaN for missing components"
 DRAWN = "; give the prior that they were drawn from"
 MANY = 10
 """Parameters beyond which more of them than components of x are odd."""
+MOST_COLUMNS = 100
+"""Columns that a line can tell the supports of."""
 NAMED = 3
 """Departures from a prior that a line tells."""
 
@@ -70,7 +74,8 @@ def describe_rows(
     *,
     prior: Prior | Mapping[str, Any],
     correlation: Mapping[str, float] | None = None,
-    support: str | None = None,
+    support: SupportLike | None = None,
+    columns: Mapping[str, np.dtype[Any]] | None = None,
     simulator: str = "arrays",
     where: str = "rows",
     **declared: Any,
@@ -84,7 +89,9 @@ def describe_rows(
         prior: laws of parameters, or values of those that are fixed; proposed for columns
             without.
         correlation: of pairs of parameters.
-        support: what x may be, as in ``levels:10``; told by their type if None.
+        support: what x may be, as in ``levels:10``, or what each column may be; told by their type
+            if None.
+        columns: the columns of x by name, each with its type; none if x has no such.
         simulator: what drew x, for messages.
         where: the rows, for messages.
         **declared: what else the law says.
@@ -110,12 +117,16 @@ def describe_rows(
         raise UsageError(f"{where}: {error}") from error
     found = correlated(found, correlation)
     theta = free_columns(theta, names, found, where)
-    kind, levels, why = support_of(x, support)
-    real = kind in ("reals", "nonnegative")
-    law = Law(
-        simulator, found, x.shape[1:], kind, levels=levels,
-        dtype=float_type(x, len(theta)) if real else "float32", **declared,
-    )  # fmt: skip
+    told, why = support_of(x, support, columns or {})
+    try:
+        law = Law(
+            simulator, found, x.shape[1:], told.support, levels=told.levels,
+            column_supports=told.mixed, **declared,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+    if not law.discrete:
+        law = replace(law, dtype=float_type(x, len(theta)))
     require_inside(theta, found, where, f"{DRAWN}{in_order(theta, found)}")
     source, more = followed(theta, found, where)
     if theta.shape[1] > max(MANY, law.size):
@@ -139,6 +150,8 @@ def described_by(meta: Meta, theta: Array, where: str) -> Described:
     source, said = (known, []) if known else followed(theta, prior, where)
     if failed := meta.failed or meta.source.get("failed"):  # still known of the draws
         source = {**source, "failed": dict(failed)}
+    if columns := meta.columns:
+        source = {**source, "columns": columns}
     return Described(meta.law, theta, source, [f"law of {meta.law.simulator}, as it says", *said])
 
 
@@ -248,33 +261,70 @@ def repeated(theta: Array) -> Iterator[str]:
         )
 
 
-def support_of(x: Array, asked: str | None) -> tuple[Support, int, list[str]]:
-    """Support and levels of x (k, …), and a line where they were told by its type.
+def support_of(
+    x: Array, asked: SupportLike | None, columns: Mapping[str, np.dtype[Any]]
+) -> tuple[Columns, list[str]]:
+    """Supports of x (k, …), and a line where they were told by its type or its columns'.
 
     Raises:
-        UsageError: a support that there is none.
+        UsageError: a support that there is none, or that of other columns.
     """
+    size = math.prod(x.shape[1:])
     if asked is not None:
-        kind, _, levels = asked.partition(":")
-        if kind not in SUPPORTS or (kind == "levels") != levels.isdecimal():
-            raise UsageError(
-                f"support: expected {', '.join(SUPPORTS)} with levels as in levels:10, got "
-                f"{asked!r}"
+        try:
+            found = Columns.of(asked).of_names(tuple(columns))
+            found.require_size(size)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        return found, []
+    types = list(columns.values()) if len(columns) == size else [x.dtype] * size
+    flat = x.reshape(len(x), -1)
+    kinds = tuple(kind_of(flat[:, j], dtype) for j, dtype in enumerate(types))
+    if all(dtype.kind != "f" for dtype in types) and set(np.unique(x).tolist()) <= {-1, 1}:
+        kinds = ("spins",) * size
+    if set(kinds) == {"reals"} and (flat != np.round(flat)).any():
+        return Columns(("reals",), one=True), [*whole_columns(flat, tuple(columns))]
+    found = Columns(kinds, tuple(columns)) if len(set(kinds)) > 1 else Columns(kinds[:1], one=True)
+    return found, [f"x taken for {found.text}, {TAKEN.get(found.text, BY_TYPE)}"]
+
+
+TAKEN = {
+    "levels:2": "for it is 0 and 1",
+    "spins": "for it is -1 and +1",
+    "counts": "for it is whole numbers from 0 on; --support levels:K if they have a limit",
+    "reals": "though it is whole numbers; --support counts or levels:K if that is what they are",
+}
+BY_TYPE = "by the types of its columns; --support says otherwise"
+
+
+def whole_columns(x: Array, names: tuple[str, ...]) -> Iterator[str]:
+    """A line where some columns of reals (k, d) are whole numbers, with what may be declared."""
+    whole = (x == np.round(x)).all(0) & (x != x[0]).any(0)
+    if whole.any() and x.shape[1] <= MOST_COLUMNS:
+        pairs = zip(x.T, whole, strict=True)
+        kinds = [(kind_of_whole(c) if w else None) or "reals" for c, w in pairs]
+        told = supports_in_words(kinds, names if len(names) == len(kinds) else ())
+        if set(kinds) != {"reals"}:
+            yield (
+                f"x has {whole.sum()} columns of whole numbers, taken for reals; --support {told} "
+                "if that is what they are"
             )
-        return kind, int(levels or 0), []
-    if x.dtype.kind != "f":
-        values = set(np.unique(x).tolist())
-        if values <= {0, 1}:
-            return "levels", 2, ["x taken for levels:2, for it is 0 and 1"]
-        if values <= {-1, 1}:
-            return "spins", 0, ["x taken for spins, for it is -1 and +1"]
-    elif (x != np.round(x)).any():
-        return "reals", 0, []
-    return "reals", 0, ["x are whole numbers, taken for reals; --support levels:K if they are few"]
+
+
+def kind_of(values: Array, dtype: np.dtype[Any]) -> str:
+    """The support of a column (k,) of some type: of integers from 0 on counts, 0 and 1 levels."""
+    if dtype.kind == "f" or np.min(values) < 0:
+        return "reals"
+    return "levels:2" if np.max(values) <= 1 else "counts"
 
 
 def rows_in_order(
-    rows: Rows, law: Law, on_error: Literal["stop", "skip"], where: str, first: int
+    rows: Rows,
+    law: Law,
+    on_error: Literal["stop", "skip"],
+    where: str,
+    first: int,
+    names: Sequence[str] = (),
 ) -> Rows:
     """The rows (n, …) that can be; of the others, if they are skipped, θ and what is wrong.
 
@@ -284,10 +334,10 @@ def rows_in_order(
     stored = cast(rows, law, where)
     if on_error == "stop":
         gone = rows.x.dtype.kind == "f" and np.isnan(rows.x).any()
-        refuse(stored, law, where, first, MISSING if gone else MEND)
+        refuse(stored, law, where, first, MISSING if gone else MEND, names=names)
         return rows
     why = np.full(len(rows), "", dtype=object)
-    for fault, bad in faults(stored, law):
+    for fault, bad in faults(stored, law, names):
         why[bad & (why == "")] = fault
     bad = why != ""
     if not bad.any() or rows.theta is None:

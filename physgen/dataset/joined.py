@@ -24,7 +24,9 @@ __all__ = ["JoinedDataset"]
 
 COMPARED = 100
 """Rows with θ of another part that are looked at whole."""
-ALIKE = ("simulator", "x_shape", "support", "levels", "symmetries")
+ALIKE = (
+    "simulator", "x_shape", "support", "levels", "column_supports", "symmetries", "axes",
+)  # fmt: skip
 
 
 class JoinedDataset(Dataset):

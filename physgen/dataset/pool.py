@@ -36,9 +36,9 @@ from physgen.errors import Interrupted, PhysgenError, UsageError
 from physgen.registry import find
 from physgen.runtime.interrupt import Stop
 
-__all__ = ["run"]
+__all__ = ["Workers", "run"]
 
-Task = Callable[[int], None]
+Task = Callable[[Any], Any]
 POLL = 0.2  # seconds after which a signal is noticed
 worker_task: Task | None = None
 
@@ -78,19 +78,19 @@ def run(
     run_processes(task, job, workers, stop, finished)
 
 
-def carried(task: Task, job: Job) -> bytes:
+def carried(task: Task, simulator: str) -> bytes:
     """A task for other processes, with the simulator's class if a script or a notebook defines it.
 
     Raises:
         UsageError: what they need cannot be sent.
     """
-    module, _, name = job.meta.law.simulator.partition(":")
-    classes = {name: find("simulators", job.meta.law.simulator)} if module == "__main__" else {}
+    module, _, name = simulator.partition(":")
+    classes = {name: find("simulators", simulator)} if module == "__main__" else {}
     try:
         return cloudpickle.dumps((classes, task))
     except Exception as error:  # whatever pickling a user's objects raises is told in one line
         raise UsageError(
-            f"workers: {job.meta.law.simulator} cannot be sent to other processes "
+            f"workers: {simulator} cannot be sent to other processes "
             f"({' '.join(str(error).split())}); put it into a module and import it, or take one"
         ) from error
 
@@ -99,7 +99,7 @@ def run_processes(
     task: Task, job: Job, workers: int, stop: Stop, finished: Callable[[int], None]
 ) -> None:
     """Run the missing shards in processes, and again those whose process died."""
-    deaths, load = 0, carried(task, job)
+    deaths, load = 0, carried(task, job.meta.law.simulator)
     while missing := job.missing():
         dead: list[int] = []
         try:
@@ -186,6 +186,50 @@ def run_pool(
             dead += [process.exitcode for process in ours if process.exitcode]
 
 
+class Workers:
+    """Processes that stay, and do a task for whatever they are given.
+
+    Args:
+        task: what they do.
+        simulator: name of the simulator that it needs.
+        workers: how many.
+    """
+
+    def __init__(self, task: Task, simulator: str, workers: int) -> None:
+        load = carried(task, simulator)
+        self.before, self.ours, self.count = set(active_children()), set[BaseProcess](), workers
+        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (load,))
+
+    def submit(self, given: Any) -> Future[Any]:
+        """Let one of them do the task."""
+        with script_hidden(), numba_threads(self.count):
+            future = self.pool.submit(work, given)
+        self.ours |= set(active_children()) - self.before
+        return future
+
+    def result(self, future: Future[Any], check: Callable[[], None]) -> Any:
+        """What the task has given; `check` is called while that is waited for."""
+        while not wait([future], POLL).done:
+            check()
+        return future.result()
+
+    def death(self, where: str) -> PhysgenError:
+        """Why they have died, in one line."""
+        self.pool.shutdown(cancel_futures=True)
+        return PhysgenError(f"{where}: {cause_of_death(p.exitcode or 0 for p in self.ours)}")
+
+    def close(self) -> None:
+        """End them, and what they wait for, whatever they do."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        busy = self.ours & set(active_children())
+        for worker in busy:
+            os.kill(worker.pid or 0, signal.SIGINT)  # heard where a program is waited for
+        for worker in busy:
+            worker.join(POLL)
+            worker.terminate()
+        self.pool.shutdown()
+
+
 @contextmanager
 def numba_threads(workers: int) -> Iterator[None]:
     """Share the cores among the processes that are started here, unless the user has decided."""
@@ -233,11 +277,11 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
-def work(number: int) -> None:
+def work(number: Any) -> Any:
     """Run the task of this process."""
     if worker_task is None:
         raise RuntimeError("the process has no task")
     try:
-        worker_task(number)
+        return worker_task(number)
     except KeyboardInterrupt:  # which ended the program that was waited for
         os._exit(1)

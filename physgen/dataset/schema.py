@@ -77,6 +77,15 @@ class Meta:
         about = self.source.get("theta", "")
         return str(about.get("follow", about) if isinstance(about, Mapping) else about)
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the components of x: as they were declared, or those of a table's columns."""
+        parts = [part.get("columns") for part in self.source.get("parts", ())]
+        same = parts[0] if len({*map(str, parts)}) == 1 else []
+        known = (self.source.get("columns"), self.source.get("arrays", {}).get("x"), same)
+        told = ([str(name) for name in names or ()] for names in known)
+        return next((names for names in told if len(names) == self.law.size > 1), [])
+
     def to_json(self) -> dict[str, Any]:
         """The metadata as JSON data; the seed as text, since it may have 128 bits."""
         return {
@@ -334,9 +343,10 @@ def refuse(
     first: int = 0,
     mend: str = "",
     kind: type[DataError] = DataError,
+    names: Sequence[str] = (),
 ) -> None:
     """Raise an error that names the first invalid row, if there is one."""
-    for fault, bad in faults(rows, law):
+    for fault, bad in faults(rows, law, names):
         if not bad.any():
             continue
         i = int(np.argmax(bad))
@@ -346,8 +356,16 @@ def refuse(
         )
 
 
-def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """What can be wrong with a row → the rows that have this fault, (n,)."""
+def faults(
+    rows: Rows, law: Law | None, names: Sequence[str] = ()
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """What can be wrong with a row → the rows that have this fault, (n,).
+
+    Args:
+        rows: in the layout's types.
+        law: that they claim to follow.
+        names: of the columns of x.
+    """
     if rows.x.dtype == np.float32:
         infinite = ~per_row(~np.isinf(rows.x))
         yield "x is infinite, or overflows float32 (then declare dtype = 'float64')", infinite
@@ -358,7 +376,7 @@ def faults(rows: Rows, law: Law | None) -> Iterator[tuple[str, NDArray[np.bool_]
         yield f"{name} is not finite", ~per_row(finite)
     if law is None:
         return
-    yield from outside_support(rows.x, law)
+    yield from outside_support(rows.x, law, names)
     if rows.theta is not None:
         yield "theta is outside the prior", ~law.prior.contains(rows.theta)
 
@@ -370,7 +388,9 @@ OUTSIDE = {
 }
 
 
-def outside_support(x: Array, law: Law) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def outside_support(
+    x: Array, law: Law, names: Sequence[str] = ()
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """How rows of x (n, *x_shape) can be outside of the support → which are, (n,).
 
     Of mixed x the components that are outside in any row are told one by one.
@@ -384,7 +404,9 @@ def outside_support(x: Array, law: Law) -> Iterator[tuple[str, NDArray[np.bool_]
         places = np.flatnonzero(supports == kind)
         bad = ~in_support(flat[:, places], kind)
         for k in np.flatnonzero(bad.any(0)):
-            yield f"column {places[k]} of x is {outside_in_words(kind)}", bad[:, k]
+            at = places[k]
+            what = f"{names[at]} (column {at} of x)" if names else f"column {at} of x"
+            yield f"{what} is {outside_in_words(kind)}", bad[:, k]
 
 
 def outside_in_words(kind: str) -> str:

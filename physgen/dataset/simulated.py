@@ -120,9 +120,10 @@ class Simulate:
             else:
                 x, why = row_by_row(law, simulator, theta, np.random.default_rng(child(seed, 3)))
         stored = cast(Rows(x, theta), law, law.simulator)
+        names = declared.columns_of(simulator).names
         if self.on_error == "stop":
-            refuse(stored, law, law.simulator, first, MEND, SimulatorFailed)
-        for fault, bad in faults(stored, law):
+            refuse(stored, law, law.simulator, first, MEND, SimulatorFailed, names)
+        for fault, bad in faults(stored, law, names):
             why[bad & (why == "")] = fault
         return theta, x, why
 

@@ -30,7 +30,8 @@ from physgen.formats.tables.selection import Selection, words_of
 from physgen.law import Law
 from physgen.priors import asked_for
 from physgen.runtime.kinds import shortened
-from simulators.base import Array
+from simulators.base import Array, words_of_names
+from simulators.columns import SupportLike
 from simulators.command import sizes
 from simulators.prior import Prior
 
@@ -54,8 +55,10 @@ def open_foreign(
     prior: Mapping[str, Any] | None = None,
     fix: Mapping[str, float] | None = None,
     correlation: Mapping[str, float] | None = None,
-    support: str | None = None,
+    support: SupportLike | None = None,
     x_shape: str | int | tuple[int, ...] | None = None,
+    axes: str | None = None,
+    symmetries: str | None = None,
     missing: bool = False,
     simulator: str = "arrays",
     on_error: Literal["stop", "skip"] = "stop",
@@ -78,10 +81,15 @@ def open_foreign(
             columns where they have no names.
         fix: value of a parameter that all rows share, as in t_up=1; may be repeated.
         correlation: of the normal scores of two parameters, as in a:tau=0.5; may be repeated.
-        support: what x may be: reals, nonnegative, spins, or levels:K of integers 0 to K - 1. If
-            not given, reals; of truth values and of integers that are 0 and 1 levels:2, and of
-            integers that are -1 and 1 spins.
+        support: what x may be: reals, nonnegative, counts, spins, or levels:K of integers 0 to
+            K - 1; or what each column may be, as in hits=levels:10,energy=nonnegative,t=reals or,
+            without names, levels:2*5,reals*2. If not given, reals; of columns of integers from 0
+            on counts, if they are 0 and 1 levels:2, and spins if all are -1 and 1.
         x_shape: shape of one x, as in 16,16; as it lies in the file if not given.
+        axes: what each axis of x is, as in channel,open or periodic,periodic: channel only first;
+            without, a matrix is an open lattice and all else a vector.
+        symmetries: maps of x that leave p(x|theta) unchanged, as in shift,reflect: out of shift
+            (along periodic axes), reflect, transpose and flip.
         missing: take NaN in x for components that are missing.
         simulator: what drew x, in summaries.
         on_error: what to do about rows whose x is not finite or outside of its support: stop; or
@@ -94,9 +102,8 @@ def open_foreign(
     """
     laws = asked_for(prior, fix)
     table = open_table(file)
-    meta = (
-        None if laws or correlation or names or support or x_shape or missing else meta_in(table)
-    )
+    told = correlation or names or support or x_shape or axes or symmetries or missing
+    meta = None if laws or told else meta_in(table)
     known = list(meta.law.prior.names if meta else Prior.words(laws))
     with theta_table(table, theta) as (source, wanted):
         columns = theta_in(source, wanted, known)
@@ -113,9 +120,11 @@ def open_foreign(
         shape = sizes(x_shape) if x_shape else picked.shape
         head = picked.read(0, min(LOOK, len(found)))
         head = shaped(head if support else with_others(picked, head), shape, file)
+        typed = dict(zip(picked.plain_names, picked.types, strict=False))
         about = describe_rows(
             found, called, head, prior=laws, correlation=correlation, support=support,
-            missing=missing, simulator=simulator, where=str(file),
+            columns=typed, missing=missing, simulator=simulator, where=str(file),
+            axes=words_of_names(axes or ()), symmetries=words_of_names(symmetries or ()),
         )  # fmt: skip
     ignored = [n for n in [*left, *table.refused] if n not in picked.names]
     said = [f"x is {shortened(picked.words)}"] if len(picked.words) > 1 else []
@@ -222,19 +231,20 @@ def numbers_rows(values: Array) -> bool:
 
 
 def with_others(x: Selection, head: Array) -> Array:
-    """The first rows of x (k, …), and the first that is neither of spins nor of two levels.
+    """The first rows of x (k, …), the least and the greatest of all, and what else tells a kind.
 
-    If they are integers that could be such, the others are looked at for one that could not.
+    Where integers are among it: that is where later rows may be of another kind than the first.
     """
-    kind = next((k for k in ((0, 1), (-1, 1)) if np.isin(head, k).all()), None)
-    if head.dtype.kind not in "biu" or kind is None:
+    if all(dtype.kind == "f" for dtype in x.types):
         return head
+    low, high, spins = head.min(0), head.max(0), np.isin(head, (-1, 1)).all()
+    off = head[:0]
     for start in range(len(head), x.rows, LOOK):
         rows = x.read(start, min(start + LOOK, x.rows))
-        off = ~np.isin(rows, kind).reshape(len(rows), -1).all(1)
-        if off.any():
-            return np.concatenate([head, rows[off][:1]])
-    return head
+        low, high = np.fmin(low, np.fmin.reduce(rows)), np.fmax(high, np.fmax.reduce(rows))
+        if spins and not len(off):
+            off = rows[~np.isin(rows, (-1, 1)).reshape(len(rows), -1).all(1)][:1]
+    return np.concatenate([head, low[None], high[None], off])
 
 
 def shaped(x: Array, shape: tuple[int, ...], file: Path) -> Array:
@@ -272,4 +282,5 @@ class FromTable:
         path = self.x.table.path
         x = shaped(self.x.read(shard.start, shard.stop), self.law.x_shape, path)
         rows = Rows(x, self.theta[shard.start : shard.stop])
-        return rows_in_order(rows, self.law, self.on_error, str(path), shard.start)
+        names = self.x.plain_names
+        return rows_in_order(rows, self.law, self.on_error, str(path), shard.start, names)

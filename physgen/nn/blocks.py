@@ -1,14 +1,16 @@
-"""Building blocks of networks, for x as a field: (B, channels, rows, columns).
+"""Building blocks of networks, for x as a field (B, channels, *grid) of one to three axes.
 
-A lattice (L, W) is a field of one channel; a vector (d,) is a field of d channels on a single
-site, where every convolution is a matrix product. So one code serves both. On a torus the
-convolutions are circular. θ enters by FiLM: each channel is scaled and shifted by a function of c
-(Perez et al. 2018, arXiv:1709.07871).
+A lattice (L, W) is a field of one channel; where x has an axis of channels, that comes first; a
+vector (d,) is a field of d channels on a single site, where every convolution is a matrix product.
+So one code serves all. Convolutions are circular along periodic axes, and see zeros beyond the
+ends of open ones. θ enters by FiLM: each channel is scaled and shifted by a function of c
+(Perez et al. 2018, arXiv:1709.07871); and where shifts are no symmetry, by `Places`.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,29 +23,64 @@ from physgen.nn.hurdle import shown
 from physgen.nn.transforms import finite_part
 
 __all__ = [
+    "CONVOLUTIONS",
+    "MEMORY_FORMATS",
+    "SITE",
+    "TRANSPOSED",
+    "Convolution",
     "FiLM",
+    "Places",
     "Refine",
     "ResidualBlock",
-    "TorusConv2d",
     "as_field",
+    "broadcast",
     "coarsen",
     "convolution",
     "field_shape",
+    "halved",
+    "periodic_axes",
     "seen",
     "seen_channels",
     "stages_of",
 ]
 
+CONVOLUTIONS: dict[int, Callable[..., Any]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, Callable[..., Any]] = {
+    1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d,
+}  # fmt: skip
+CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+MEMORY_FORMATS = {
+    1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d,
+}  # fmt: skip
+"""By the number of axes; with these convolutions are fastest on CPUs."""
+PLANES, FEW = 4, 32
+"""Numbers that θ says of each site, and the hidden units behind them."""
+SITE = (1, 1)
+"""The grid of a vector."""
 
-def field_shape(law: Law) -> tuple[int, int, int]:
-    """Channels, rows and columns of x as a field.
 
-    A matrix is a field of one channel, spins of another shape are a row of sites, and all else is
-    a single site with a channel for each component.
+def field_shape(law: Law) -> tuple[int, ...]:
+    """Channels and grid of x as a field, (channels, *grid).
+
+    Of a lattice they are its axes. Spins of another shape are a row of sites, and all else, mixed
+    x included, is a single site with a channel for each component.
     """
-    if len(law.x_shape) == 2:
-        return (1, *law.x_shape)
-    return (1, 1, law.size) if law.support == "spins" else (law.size, 1, 1)
+    if law.spatial:
+        grid = tuple(law.x_shape[axis] for axis in law.spatial)
+        return (law.size // math.prod(grid), *grid)
+    return (1, 1, law.size) if law.support == "spins" else (law.size, *SITE)
+
+
+def periodic_axes(law: Law) -> tuple[bool, ...]:
+    """Which axes of the grid of x are periodic."""
+    if not law.spatial:
+        return (law.periodic, law.periodic)
+    return tuple(law.geometry[axis] == "periodic" for axis in law.spatial)
+
+
+def broadcast(coefficients: Tensor, field: Tensor) -> Tensor:
+    """Numbers of each channel (B, C) so that they broadcast to a field (B, C, *grid)."""
+    return coefficients[(..., *[None] * (field.ndim - 2))]
 
 
 def as_field(law: Law, x: Tensor) -> Tensor:
@@ -69,59 +106,86 @@ def seen_channels(law: Law) -> int:
 
 
 class Wrap(torch.autograd.Function):
-    """A torus cut open: (B, C, H, W) → (B, C, H + 2k, W + 2k), each side repeating the other.
+    """A torus cut open: some axes of n sites get n + 2k, each end repeating the other.
 
     `F.pad` does the same, but its backward pass costs more than the convolution it is for.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
-        """x (B, C, H, W) → (B, C, H + 2k, W + 2k): columns first, then rows."""
-        ctx.k = k
-        x = torch.cat([x[..., -k:], x, x[..., :k]], -1)
-        return torch.cat([x[..., -k:, :], x, x[..., :k, :]], -2)
+    def forward(ctx: Any, x: Tensor, k: int, axes: tuple[int, ...]) -> Tensor:
+        """x (B, C, *grid), by k along some axes, the last one first."""
+        ctx.k, ctx.axes = k, axes
+        for axis in reversed(axes):
+            n = x.shape[axis]
+            x = torch.cat([x.narrow(axis, n - k, k), x, x.narrow(axis, 0, k)], axis)
+        return x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Its transpose, (B, C, H, W)."""
-        return fold(gradient, ctx.k), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Its transpose, (B, C, *grid)."""
+        return fold_of(gradient, ctx.k, ctx.axes), None, None
 
 
 class Fold(torch.autograd.Function):
-    """The transpose of `Wrap`: (B, C, H + 2k, W + 2k) → (B, C, H, W).
+    """The transpose of `Wrap`.
 
     Being a function of its own it has a derivative, as the gradient of a gradient needs.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
-        """x (B, C, H + 2k, W + 2k) → (B, C, H, W): what was repeated is added, rows first."""
-        ctx.k = k
-        rows = x[..., k:-k, :].clone()
-        rows[..., -k:, :] += x[..., :k, :]
-        rows[..., :k, :] += x[..., -k:, :]
-        folded = rows[..., k:-k].clone()
-        folded[..., -k:] += rows[..., :k]
-        folded[..., :k] += rows[..., -k:]
-        return folded
+    def forward(ctx: Any, x: Tensor, k: int, axes: tuple[int, ...]) -> Tensor:
+        """What was repeated is added, (B, C, *grid), the first axis first."""
+        ctx.k, ctx.axes = k, axes
+        for axis in axes:
+            n = x.shape[axis] - 2 * k
+            inner = x.narrow(axis, k, n).clone()
+            inner.narrow(axis, n - k, k).add_(x.narrow(axis, 0, k))
+            inner.narrow(axis, 0, k).add_(x.narrow(axis, n + k, k))
+            x = inner
+        return x
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Its transpose, (B, C, H + 2k, W + 2k)."""
-        return wrap(gradient, ctx.k), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Its transpose, as wide as what was folded."""
+        return wrap_of(gradient, ctx.k, ctx.axes), None, None
 
 
-wrap: Callable[[Tensor, int], Tensor] = Wrap.apply
-fold: Callable[[Tensor, int], Tensor] = Fold.apply
+wrap_of: Callable[[Tensor, int, tuple[int, ...]], Tensor] = Wrap.apply
+fold_of: Callable[[Tensor, int, tuple[int, ...]], Tensor] = Fold.apply
 
 
-class TorusConv2d(nn.Conv2d):
-    """A convolution on a torus; its kernel is odd."""
+def wrap(x: Tensor, k: int, axes: tuple[int, ...] | None = None) -> Tensor:
+    """A field (B, C, *grid) cut open, repeating k sites at each end of some axes, or of all."""
+    return wrap_of(x, k, tuple(range(2, x.ndim)) if axes is None else axes)
+
+
+class Convolution(nn.Module):
+    """A convolution: circular along periodic axes, zeros beyond the ends of open ones.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        kernel: its side, odd.
+        periodic: of each axis of the grid, whether it is so.
+        stride: sites from one output to the next: 2 makes of n sites ⌈n/2⌉.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, periodic: tuple[bool, ...], stride: int = 1
+    ) -> None:
+        super().__init__()
+        made = CONVOLUTIONS[len(periodic)](inputs, outputs, kernel)
+        self.weight: nn.Parameter = made.weight
+        self.bias: nn.Parameter = made.bias
+        half, self.stride = kernel // 2, stride
+        self.overlap, self.convolve = half, CONVOLVE[len(periodic)]
+        self.wrapped = tuple(2 + i for i, along in enumerate(periodic) if along and half)
+        self.padding = tuple(0 if along else half for along in periodic)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C′, H, W)."""
-        k = self.kernel_size[0] // 2
-        return F.conv2d(wrap(x, k) if k else x, self.weight, self.bias)
+        """(B, C, *grid) → (B, C′, *grid), or a coarser grid."""
+        x = wrap(x, self.overlap, self.wrapped) if self.wrapped else x
+        return self.convolve(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class SiteConv2d(nn.Conv2d):
@@ -132,57 +196,76 @@ class SiteConv2d(nn.Conv2d):
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
 
 
-class Refine(nn.ConvTranspose2d):
-    """A transposed convolution that steps by its own size, as the matrix product that it is."""
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, C, H, W) → (B, C′, H i, W j), channels last in memory, as convolutions like it."""
-        (b, _, h, w), (_, c, i, j) = x.shape, self.weight.shape
-        weight, bias = self.weight.permute(2, 3, 1, 0).flatten(0, 2), self.bias
-        sites = F.linear(x.movedim(1, -1), weight, bias if bias is None else bias.repeat(i * j))
-        field = sites.view(b, h, w, i, j, c).transpose(2, 3).reshape(b, h * i, w * j, c)
-        return field.movedim(-1, 1)
-
-
-def coarsen(inputs: int, outputs: int, law: Law, ratio: tuple[int, int]) -> nn.Conv2d:
-    """A convolution to a grid that is coarser by a ratio."""
-    site = field_shape(law)[1:] == (1, 1)
-    return (SiteConv2d if site else nn.Conv2d)(inputs, outputs, ratio, ratio)
-
-
-def convolution(inputs: int, outputs: int, law: Law, kernel: int = 3) -> nn.Conv2d:
-    """A convolution that keeps the grid: circular on a torus, 1×1 on a single site."""
-    if field_shape(law)[1:] == (1, 1):
-        return SiteConv2d(inputs, outputs, 1)
-    if law.periodic:
-        return TorusConv2d(inputs, outputs, kernel)
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
-
-
-def stages_of(rows: int, columns: int, stages: int) -> Tensor:
-    """The stage of each site, (rows·columns,), from 0.
-
-    Each cut splits the sites that are left into two colours, and makes a stage of one: the
-    checkerboard, then rows of the rest (again a checkerboard, turned by 45°), and so on.
+class Refine(nn.Module):
+    """A transposed convolution that steps by its own size, as the matrix product that it is.
 
     Args:
-        rows: rows of the lattice.
-        columns: columns of the lattice.
+        inputs: channels in.
+        outputs: channels out.
+        ratio: sites that a site becomes, along each axis.
+    """
+
+    def __init__(self, inputs: int, outputs: int, ratio: tuple[int, ...]) -> None:
+        super().__init__()
+        made = TRANSPOSED[len(ratio)](inputs, outputs, ratio, ratio)
+        self.weight: nn.Parameter = made.weight
+        self.bias: nn.Parameter = made.bias
+        r = len(ratio)
+        self.order = (0, *(i for axis in range(r) for i in (1 + axis, 1 + r + axis)), 2 * r + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *grid) → (B, C′, *finer), channels last in memory, as convolutions like it."""
+        (b, _, *grid), (_, c, *ratio) = x.shape, self.weight.shape
+        weight = self.weight.movedim((0, 1), (-1, -2)).flatten(0, -2)
+        sites = F.linear(x.movedim(1, -1), weight, self.bias.repeat(math.prod(ratio)))
+        field = sites.view(b, *grid, *ratio, c).permute(self.order)
+        finer = [n * k for n, k in zip(grid, ratio, strict=True)]
+        return field.reshape(b, *finer, c).movedim(-1, 1)
+
+
+def halved(grid: tuple[int, ...]) -> tuple[int, ...]:
+    """By how much each axis of a grid is made coarser: 2 where it is even, else 1."""
+    return tuple(1 + (n % 2 == 0) for n in grid)
+
+
+def coarsen(inputs: int, outputs: int, law: Law, ratio: tuple[int, ...]) -> nn.Module:
+    """A convolution to a grid that is coarser by a ratio."""
+    if field_shape(law)[1:] == SITE:
+        return SiteConv2d(inputs, outputs, 1)
+    return CONVOLUTIONS[len(ratio)](inputs, outputs, ratio, ratio)
+
+
+def convolution(inputs: int, outputs: int, law: Law, kernel: int = 3) -> Convolution | SiteConv2d:
+    """A convolution that keeps the grid: circular on a torus, 1×1 on a single site."""
+    if field_shape(law)[1:] == SITE:
+        return SiteConv2d(inputs, outputs, 1)
+    return Convolution(inputs, outputs, kernel, periodic_axes(law))
+
+
+def stages_of(grid: tuple[int, ...], stages: int) -> Tensor:
+    """The stage of each site of a grid, (sites,), from 0.
+
+    Each cut splits the sites that are left into two colours, and makes a stage of one: the
+    checkerboard, then that of all axes but the last, and so on to rows of the rest; then again, in
+    steps of two (of a lattice a checkerboard, turned by 45° each time).
+
+    Args:
+        grid: sites along each axis.
         stages: number of stages at most; 0 cuts until one site is left.
     """
-    i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    left = torch.ones(rows, columns, dtype=torch.bool)
+    places = torch.meshgrid(*[torch.arange(n) for n in grid], indexing="ij")
+    left = torch.ones(grid, dtype=torch.bool)
     cuts: list[Tensor] = []
     for cut in itertools.count():
         if left.sum() == 1 or len(cuts) == stages - 1:
             break
-        step = 2 ** (cut // 2)
-        colour = i // step + (j // step if cut % 2 == 0 else 0)
+        doublings, fewer = divmod(cut, len(grid))
+        colour = sum(place // 2**doublings for place in places[: len(grid) - fewer])
         odd = left & (colour % 2 == 1)
         if odd.any():
             cuts.append(odd)
             left &= ~odd
-    stage = torch.zeros(rows, columns, dtype=torch.long)
+    stage = torch.zeros(grid, dtype=torch.long)
     for number, sites in enumerate(reversed(cuts), 1):
         stage[sites] = number
     return stage.flatten()
@@ -204,9 +287,38 @@ class FiLM(nn.Module):
         return 1 + gain, shift
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        """Field h (B, C, H, W) and condition c (B, D) → (B, C, H, W)."""
+        """Field h (B, C, *grid) and condition c (B, D) → (B, C, *grid)."""
         gain, shift = self.coefficients(c)
-        return h * gain[:, :, None, None] + shift[:, :, None, None]
+        return h * broadcast(gain, h) + broadcast(shift, h)
+
+
+class Places(nn.Module):
+    """h ← h + W·p(c), p being some numbers of each site: a convolution cannot tell sites apart.
+
+    Along axes whose shifts are symmetries p is one for all sites; where all are, and where x
+    declares no axes, there is none.
+
+    Args:
+        condition: components of c.
+        channels: channels of h.
+        law: what x is.
+    """
+
+    def __init__(self, condition: int, channels: int, law: Law) -> None:
+        super().__init__()
+        alike = [axis in law.shifted for axis in law.spatial]
+        self.net: nn.Module | None = None
+        if not law.axes or all(alike):
+            return
+        grid = zip(field_shape(law)[1:], alike, strict=True)
+        self.shape = (PLANES, *(1 if same else n for n, same in grid))
+        last = nn.Linear(FEW, math.prod(self.shape))
+        self.net = nn.Sequential(nn.Linear(condition, FEW), nn.SiLU(), last)
+        self.mix = CONVOLUTIONS[len(alike)](PLANES, channels, 1)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        """Field h (B, C, *grid) and condition c (B, D) → (B, C, *grid)."""
+        return h if self.net is None else h + self.mix(self.net(c).view(len(c), *self.shape))
 
 
 class ResidualBlock(nn.Module):
@@ -220,6 +332,6 @@ class ResidualBlock(nn.Module):
         self.activation = nn.SiLU()
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        """Field h (B, C, H, W) and condition c (B, D) → (B, C, H, W)."""
+        """Field h (B, C, *grid) and condition c (B, D) → (B, C, *grid)."""
         u = self.film(self.first(self.activation(h)), c)
         return h + self.second(self.activation(u))

@@ -3,7 +3,8 @@
 On a torus the features are invariant under shifts, as p(x|θ) is: the mean over all sites of a
 small network of each site's neighbourhood, which for nearest-neighbour couplings holds all that x
 says of θ. Nonnegative x (showers) is shown as hits, as log(1 + x/s), s being the mean of each
-component, and as the logarithm of its sum; all is standardised. The scales are learnt from the
+component, and as the logarithm of its sum; counts and columns of different kinds as in
+:mod:`physgen.nn.columns`; all is standardised. The scales are learnt from the
 training rows and saved with the weights.
 
 Where components may be missing, x comes with its mask: what is missing is 0, and the mask is seen
@@ -15,19 +16,29 @@ size, to numbers near 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nn.blocks import as_field, convolution
+from physgen.nn.blocks import (
+    CONVOLUTIONS,
+    Convolution,
+    convolution,
+    field_shape,
+    periodic_axes,
+)
+from physgen.nn.columns import ColumnCode
 from physgen.nn.ranges import Ranges
-from physgen.nn.transforms import Transform, finite_part, for_support
+from physgen.nn.transforms import Rescale, Transform, finite_part, for_support
 
 __all__ = ["Features", "embedding", "scaled_for", "with_mask"]
 
 WIDTH, HIDDEN = 16, 64
+WIDE, CHANNELS, FEWEST = 32, 32, 8
 TINY = 1e-6
 
 
@@ -64,15 +75,18 @@ class Relative(Transform):
         return -x[0].numel() * self.mean.log()
 
 
-def scaled_for(law: Law, x: Tensor) -> Transform:
+def scaled_for(law: Law, x: Tensor, theta: Tensor | None = None) -> Transform:
     """The map of x that embeddings and flows of float32 stand behind, fitted.
 
     Args:
         law: what x follows.
         x: rows of training data, (n, *x_shape).
+        theta: their parameters (n, D), given which a map may be chosen.
     """
     found = Relative(law) if law.support == "nonnegative" else for_support(law)
     found.fit(x)
+    if theta is not None:
+        found.choose(x, Rescale(law.prior)(theta))
     return found
 
 
@@ -80,8 +94,11 @@ def with_mask(law: Law, x: Tensor) -> Tensor:
     """Scaled x (B, *x_shape), 0 for what does not count; where it may be missing with its mask.
 
     Returns:
-        (B, *x_shape), or (B, 2, *x_shape) of values and mask.
+        (B, *x_shape), or (B, 2, *x_shape) of values and mask; of counts and mixed x their code,
+        (B, E).
     """
+    if law.support in ("counts", "mixed"):
+        return ColumnCode(law).to(x.device)(x)
     value, part = finite_part(x)
     return torch.stack([value, part.to(value.dtype)], 1) if law.missing else value
 
@@ -140,29 +157,65 @@ class Torus(nn.Module):
     """x on a torus → (B, WIDTH), invariant under shifts.
 
     Args:
-        law: of x on a lattice of one or two axes.
+        law: of x on a lattice.
     """
 
     def __init__(self, law: Law) -> None:
         super().__init__()
-        self.law = law
+        channels, *self.grid = field_shape(law)
         self.sites = nn.Sequential(
-            convolution(1 + law.missing, WIDTH, law),
+            convolution(channels * (1 + law.missing), WIDTH, law),
             nn.ReLU(),
-            nn.Conv2d(WIDTH, WIDTH, 1),
+            CONVOLUTIONS[len(self.grid)](WIDTH, WIDTH, 1),
             nn.ReLU(),
         )
         self.out = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
         """The features of each x (B, *x_shape), (B, WIDTH)."""
-        field = x if self.law.missing else as_field(self.law, x)
-        return self.out(self.sites(field.float()).mean((2, 3)))
+        sites = self.sites(x.float().view(len(x), -1, *self.grid))
+        return self.out(sites.flatten(2).mean(2))
 
 
-def on_lattice(law: Law) -> bool:
-    """Whether x is a field on a torus of two axes."""
-    return law.periodic and len(law.x_shape) == 2 and law.support in ("spins", "levels", "reals")
+class Pyramid(nn.Module):
+    """x with an order → (B, WIDE): residual convolutions down to few sites, and a linear map.
+
+    Args:
+        law: of x on a lattice.
+        features: the numbers that are seen of x, standardised.
+    """
+
+    def __init__(self, law: Law, features: Features) -> None:
+        super().__init__()
+        grid = field_shape(law)[1:]
+        self.features, self.grid = features, grid
+        periodic, inputs = periodic_axes(law), features.size // math.prod(grid)
+        self.places = inputs * math.prod(grid)
+        self.enter = Convolution(inputs, CHANNELS, 5, periodic)
+        self.down, self.keep = nn.ModuleList(), nn.ModuleList()
+        while max(grid) > FEWEST:
+            self.down.append(Convolution(CHANNELS, CHANNELS, 3, periodic, 2))
+            self.keep.append(Convolution(CHANNELS, CHANNELS, 3, periodic))
+            grid = tuple(-(-n // 2) for n in grid)
+        self.hidden = nn.Linear(CHANNELS * math.prod(grid), HIDDEN)
+        self.out = nn.Linear(HIDDEN, WIDE)
+        self.linear = nn.Linear(features.size, WIDE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features of each x (B, *x_shape), (B, WIDE)."""
+        seen = self.features(x)
+        h = self.enter(seen[:, : self.places].reshape(len(x), -1, *self.grid))
+        for down, keep in zip(self.down, self.keep, strict=True):
+            h = down(F.silu(h))
+            h = h + keep(F.silu(h))
+        return self.linear(seen) + self.out(F.silu(self.hidden(F.silu(h).flatten(1))))
+
+
+def on_torus(law: Law) -> bool:
+    """Whether x is a field on a torus."""
+    return bool(law.spatial) and law.periodic and law.support in (
+        "spins", "levels", "reals", "counts",
+    )  # fmt: skip
 
 
 def embedding(law: Law, x: Tensor) -> nn.Module:
@@ -172,7 +225,9 @@ def embedding(law: Law, x: Tensor) -> nn.Module:
         law: what x follows.
         x: rows of training data, for its scales, as `with_mask` gives them.
     """
-    if on_lattice(law):
+    if on_torus(law):
         return Torus(law)
     first = Features(law, x)
+    if law.axes and law.spatial:
+        return Pyramid(law, first)
     return nn.Sequential(first, nn.Linear(first.size, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, WIDTH))

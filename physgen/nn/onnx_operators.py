@@ -68,7 +68,8 @@ def binary_node(kind: str) -> Operator:
         second = g.name(b, dtype)
         if alpha != 1:
             second = g.node("Mul", second, g.scalar(alpha, dtype))
-        return g.node(kind, g.name(a, dtype), second)
+        both = kind == "Mul" and dtype == torch.bool
+        return g.node("And" if both else kind, g.name(a, dtype), second)
 
     return write
 
@@ -124,6 +125,15 @@ def kind_of_number_node(g: Nodes, call: Call, a: Operand) -> str:
 def not_equal_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
     """Whether two numbers differ."""
     return g.node("Not", str(compare_node("Equal")(g, call, a, b)))
+
+
+@operator_of("remainder.Scalar")
+def remainder_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
+    """What is left of whole numbers, with the sign of the divisor."""
+    dtype = result(call).dtype
+    if dtype.is_floating_point:
+        raise UsageError(f"takes remainders of {dtype}")
+    return g.node("Mod", g.name(a, dtype), g.name(b, dtype))
 
 
 @operator_of("rsub.Scalar", "rsub.Tensor")

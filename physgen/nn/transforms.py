@@ -8,21 +8,28 @@ that every log p that leaves a surrogate is in the raw units of x.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physgen.dataset.assumptions import Relation, Tails, named, relation
+from physgen.dataset.assumptions import Relation, Tails, named, relation, told_across
 from physgen.errors import DataError
 from physgen.law import Law
+from physgen.nn.monotone import NO_KNOTS, Bend, Bends, best_bend
 from physgen.nn.ranges import Ranges, row_words
-from simulators.base import Symmetry
+from physgen.nn.rotation import Rotation
+from simulators.base import MOST_LEVELS, Support, Symmetry
 from simulators.prior import Prior
 
 __all__ = [
     "KNOWN",
+    "ByColumn",
+    "Counts",
     "Identity",
     "LogHurdle",
     "Related",
@@ -36,6 +43,13 @@ __all__ = [
 ]
 
 TINY = 1e-300
+FEW = 5
+MOST, SITES = 256, 8
+"""Components of which each may get a bend of its own; sites of a torus that are looked at."""
+MOST_COUNT = 2**24
+"""Beyond it float32 loses whole numbers."""
+KINDS: tuple[Support, ...] = ("reals", "nonnegative", "counts", "levels")
+"""What a column of mixed x may be."""
 KNOWN = 5.0
 """Normal coordinates beyond which there is nothing to train on."""
 NEW = ("kept", "offset", "coefficients", "heavy")
@@ -112,6 +126,23 @@ class Transform(nn.Module, abc.ABC):
     def read_out(self, x: Tensor) -> Tensor:
         """x (B, *x_shape) as a detector would tell it: nothing changes by default."""
         return x
+
+    def choose(self, x: Tensor, c: Tensor) -> None:
+        """Take what of rows x (n, *x_shape) depends on c (n, D), after `fit`; nothing by default.
+
+        Args:
+            x: rows of data.
+            c: coordinates of their θ.
+        """
+        return
+
+    def words(self, names: Sequence[str] = ()) -> list[str]:
+        """What is done to components of x besides shifts and scales, a line each.
+
+        Args:
+            names: of the components; their places if there are none.
+        """
+        return []
 
     def told(self) -> list[str]:
         """Components of x that are constant or that others tell, each with what tells it."""
@@ -193,10 +224,12 @@ class Related(Transform):
 
     def told(self) -> list[str]:
         """Components that are constant or that others tell, each with what tells it."""
-        kept, offset, coefficients = (
-            b.cpu().numpy() for b in (self.kept.flatten(), self.offset, self.coefficients)
-        )
-        return Relation(kept, offset, coefficients).names(self.x_shape)
+        return self.relation().names(self.x_shape)
+
+    def relation(self) -> Relation:
+        """What tells the components that others tell."""
+        buffers = (self.kept.flatten(), self.offset, self.coefficients)
+        return Relation(*(b.cpu().numpy() for b in buffers))
 
     def completed(self, x: Tensor) -> Tensor:
         """x (B, *x_shape) in its law's type, with the components that the others tell."""
@@ -274,10 +307,14 @@ class Standardise(Related):
     """z = (x − μ)/σ for each component, or the inverse hyperbolic sine of that for heavy tails.
 
     μ and σ are mean and width of the training data; of a component with heavy tails, where these
-    say little, the median and the width of a normal law with the same quartiles. On a torus all
-    components have one μ and one σ, so that shifts stay symmetries. The arithmetic is done in
+    say little, the median and the width of a normal law with the same quartiles. Components that
+    shifts make alike have one μ and one σ, so that shifts stay symmetries. The arithmetic is in
     float64, so that neither a large offset nor the unit of x matters. A component that others tell
     is +∞, one that is missing NaN: neither counts.
+
+    Where θ is known, each component of a vector, or all of a torus, may get another bend
+    (:mod:`physgen.nn.monotone`) and a vector its principal components
+    (:mod:`physgen.nn.rotation`), if held-out rows say so.
     """
 
     mean: Tensor
@@ -286,17 +323,24 @@ class Standardise(Related):
 
     def __init__(self, law: Law) -> None:
         super().__init__(law)
-        self.alike = law.periodic
+        self.alike = law.shifted
         self.register_buffer("mean", torch.zeros(law.x_shape, dtype=torch.float64))
         self.register_buffer("std", torch.ones(law.x_shape, dtype=torch.float64))
         self.register_buffer("heavy", torch.zeros(law.x_shape, dtype=torch.bool))
+        self.bends, self.rotation = Bends(law.x_shape), Rotation()
+        self.missing = law.missing
+        self.unordered = len(law.x_shape) == 1 and set(law.axes) <= {"channel"}
 
     def fit(self, x: Tensor) -> None:
         """Take μ, σ, tails and relations from rows of data (n, *x_shape); a constant has σ = 1."""
         super().fit(x)
         rows = x.double()
-        if self.alike:  # all sites of a torus
-            rows = rows.reshape(-1, *[1] * len(self.x_shape))
+        if self.alike:  # as further rows
+            first = tuple(range(1, 1 + len(self.alike)))
+            rows = rows.movedim([1 + axis for axis in self.alike], first)
+            rows = rows.flatten(0, len(self.alike))
+            for axis in self.alike:
+                rows = rows.unsqueeze(1 + axis)
         largest = rows.abs().nan_to_num().amax(0)
         unit = largest.frexp().exponent.double().exp2()  # no square over- or underflows
         std, mean = width_and_mean(rows / unit)
@@ -307,32 +351,120 @@ class Standardise(Related):
         std = torch.where(heavy, width, std * unit)
         self.std.copy_(torch.where(self.kept & (std > 0), std, 1.0))
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        """(x − μ)/σ of x (B, *x_shape), float64; 0 of what is missing."""
+        self.bends, self.rotation = Bends(self.x_shape).to(x.device), Rotation().to(x.device)
+
+    @torch.no_grad()
+    def choose(self, x: Tensor, c: Tensor) -> None:
+        """Choose bends and principal components of rows x (n, *x_shape) given c (n, D).
+
+        Args:
+            x: rows of data.
+            c: coordinates of their θ.
+        """
+        if not (self.alike or (self.unordered and self.mean.numel() <= MOST)):
+            return
+        rows, given, device = x.flatten(1).double().cpu(), c.cpu(), self.mean.device
+        if self.alike:
+            sites = torch.linspace(0, rows.shape[1] - 1, SITES).long().unique()
+            rows, given = rows[:, sites].reshape(-1, 1), given.repeat_interleave(len(sites), 0)
+        self.cpu()
+        median, width, _ = (torch.from_numpy(t) for t in Tails.of(rows.numpy()))
+        for j in self.kept.flatten()[: rows.shape[1]].nonzero()[:, 0].tolist():
+            tails = Bend(float(median[j]), float(width[j]) or 1.0, heavy=True)
+            found = best_bend(rows[:, j], given, straight := self._bend(j), tails)
+            if found is not straight:
+                self._take(found, slice(None) if self.alike else slice(j, j + 1), rows[:, j])
+        if self.unordered and not self.alike and not self.missing:
+            self.rotation.fit(self._bent(rows)[0], given, self.kept)
+        self.to(device)
+
+    def _bend(self, j: int) -> Bend:
+        """The bend of component j of flat x."""
+        bends, curved = self.bends, (self.bends.curved == j).nonzero()[:, 0].tolist()
+        mean, std, heavy, side, floor = (
+            b.flatten()[j].item()
+            for b in (self.mean, self.std, self.heavy, bends.side, bends.floor)
+        )
+        knots = bends.knots[curved[0]] if curved else NO_KNOTS
+        return Bend(mean, std, bool(heavy), int(side), floor, knots.cpu())
+
+    def _take(self, bend: Bend, which: slice, rows: Tensor) -> None:
+        """Give components of flat x a bend, scaled by rows (n,)."""
+        v = bend(rows[~rows.isnan()])[0]
+        values = {"mean": bend.mean, "std": bend.std, "heavy": bend.heavy}
+        others = {"side": bend.side, "floor": bend.floor, "shift": v.mean(), "gain": v.std()}
+        for part, given in ((self, values), (self.bends, others)):
+            for name, value in given.items():
+                getattr(part, name).view(-1)[which] = value
+        if bend.knots.shape[1]:
+            places = torch.arange(self.mean.numel())[which]
+            self.bends.curved = torch.cat([self.bends.curved, places])
+            knots = bend.knots.expand(len(places), 3, -1)
+            self.bends.knots = torch.cat([self.bends.knots, knots])
+
+    def words(self, names: Sequence[str] = ()) -> list[str]:
+        """What is done to components of x besides shifts and scales, a line each.
+
+        Args:
+            names: of the components; their places if there are none.
+        """
+        found: dict[str, list[str]] = {}
+        for j in self.kept.flatten().nonzero()[:, 0].tolist():
+            if word := self._bend(j).word:
+                found.setdefault(word, []).append(names[j] if names else named(j, self.x_shape))
+        said = [f"{listed(which)}: {word}" for word, which in found.items()]
+        return said + self.rotation.words()
+
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        yield from super().unlike(x, first)
+        side = self.bends.side
+        beyond = (side * (x.double().to(side.device) - self.mean) < 0).flatten(1)
+        if (rows := beyond.any(1)).any():
+            j = int(beyond[rows][0].int().argmax())
+            yield (
+                f"{row_words(rows, first)}: {named(j, self.x_shape)} is beyond the bound of the "
+                f"logarithm that it is taken by, {self.mean.flatten()[j]:.4g}"
+            )
+
+    def _bent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The bent components of x (B, *x_shape), missing ones as the mean, and their log slopes.
+
+        Returns:
+            (B, *x_shape) float64 each, before any principal components are taken.
+        """
         x = torch.where(x.isnan(), self.mean, x.double())
-        return (x - self.mean) / self.std
+        u, slope = (x - self.mean) / self.std, -self.std.log().expand_as(x)
+        slope = slope - torch.where(self.heavy, 0.5 * u.square().log1p(), 0.0)
+        v = torch.where(self.heavy, u.asinh(), u)
+        if self.bends.straight:
+            return v, slope
+        v, more = self.bends(v)
+        return v, slope + more
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32."""
-        z = self._scaled(x)
-        z = torch.where(self.heavy, z.asinh(), z)
+        z = self.rotation(self._bent(x)[0])
         z = torch.where(self.kept, z, torch.inf) if len(self.offset) else z
         return torch.where(x.isnan(), torch.nan, z).float()
 
     def inverse(self, z: Tensor) -> Tensor:
         """z (B, *x_shape) → x."""
         z = z.double()
+        if not self.rotation.idle:
+            z = self.rotation.inverse(torch.where(self.kept, z, 0.0))
+        if not self.bends.straight:
+            z = self.bends.inverse(z)
         z = torch.where(self.heavy, z.sinh(), z)
         return self.completed(z * self.std + self.mean)
 
     def log_det(self, x: Tensor) -> Tensor:
-        """log|det ∂z/∂x| = −Σ log σ − ½ Σ log(1 + u²), u = (x − μ)/σ of heavy tails, (B,).
+        """log|det ∂z/∂x| = Σ log dz/dx over what is not missing, and that of a rotation, (B,).
 
-        The sums are over what is not missing.
+        It is −log σ of a component, less ½ log(1 + u²), u = (x − μ)/σ, of one with heavy tails.
         """
-        stretch = torch.where(self.heavy & self.kept, self._scaled(x).square().log1p(), 0.0)
-        there = -torch.where(x.isnan(), 0.0, self.std.log()).flatten(1).sum(1)
-        return there - 0.5 * stretch.flatten(1).sum(1)
+        slope = torch.where(x.isnan() | ~self.kept, 0.0, self._bent(x)[1])
+        return slope.flatten(1).sum(1) + self.rotation.log_det()
 
 
 class LogHurdle(Related, Threshold):
@@ -382,6 +514,153 @@ class LogHurdle(Related, Threshold):
         return -torch.where((x > 0) & self.kept, x, 1.0).log().flatten(1).sum(1)
 
 
+class Counts(Identity):
+    """z = k for counts: counting measure, no volume term."""
+
+    def __init__(self, law: Law) -> None:
+        super().__init__()
+        self.ranges = Ranges(law.x_shape)
+
+    def fit(self, x: Tensor) -> None:
+        """Take the ranges of rows of data (n, *x_shape).
+
+        Raises:
+            DataError: counts of which float32 loses units.
+        """
+        if (most := int(x.max())) > MOST_COUNT:
+            raise DataError(
+                f"x: counts up to {most}, and networks see float32, which loses units above "
+                f"{MOST_COUNT}; let the simulator divide them, or declare reals"
+            )
+        self.ranges.fit(x)
+
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        return self.ranges.unlike(x, first)
+
+
+class ByColumn(Transform):
+    """The map of each component of mixed x by its own support; their volumes multiply.
+
+    Args:
+        law: what x is.
+    """
+
+    order: Tensor
+
+    def __init__(self, law: Law) -> None:
+        super().__init__()
+        self.law, self.maps = law, nn.ModuleDict()
+        self.places = {
+            kind: torch.from_numpy(np.flatnonzero(law.components(kind))) for kind in KINDS
+        }
+        self.places = {kind: at for kind, at in self.places.items() if len(at)}
+        for kind, at in self.places.items():
+            self.maps[kind] = for_support(part_of(law, kind, len(at)))
+        order = torch.cat(list(self.places.values())).argsort()
+        self.register_buffer("order", order, persistent=False)
+        self.ranges = Ranges(law.x_shape)
+
+    def parts(self, x: Tensor) -> Iterator[tuple[Transform, Tensor]]:
+        """Each map, and the columns of x (B, *x_shape) that go through it, (B, n)."""
+        flat = x.flatten(1)
+        for kind, at in self.places.items():
+            map_of: Any = self.maps[kind]
+            yield map_of, flat[:, at.to(x.device)]
+
+    def together(self, parts: list[Tensor], x: Tensor) -> Tensor:
+        """Columns of the maps (B, n) in the order of x (B, *x_shape), of its shape."""
+        return torch.cat(parts, 1)[:, self.order].view(x.shape)
+
+    def fit(self, x: Tensor) -> None:
+        """Fit each map to its columns of rows of data (n, *x_shape).
+
+        Raises:
+            DataError: a real component that others tell, of another support.
+        """
+        for map_of, columns in self.parts(x):
+            map_of.fit(columns)
+        if told := told_across(self.law, x.cpu().numpy()):
+            raise DataError(
+                f"x has no density where other columns tell one: {', '.join(told[:3])}; leave it "
+                "out of x"
+            )
+        self.ranges.fit(x)
+
+    def choose(self, x: Tensor, c: Tensor) -> None:
+        """Choose bends of real columns of rows x (n, *x_shape) given c (n, D).
+
+        Args:
+            x: rows of data.
+            c: coordinates of their θ.
+        """
+        for map_of, columns in self.parts(x):
+            map_of.choose(columns, c)
+
+    def words(self, names: Sequence[str] = ()) -> list[str]:
+        """What is done to real columns besides shifts and scales, a line each.
+
+        Args:
+            names: of the columns; their places if there are none.
+        """
+        names = names or [named(j, self.law.x_shape) for j in range(self.law.size)]
+        said = []
+        for kind, at in self.places.items():
+            map_of: Any = self.maps[kind]
+            said += map_of.words([names[j] for j in at.tolist()])
+        return said
+
+    def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
+        """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
+        return self.ranges.unlike(x, first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X → z, (B, *x_shape) float32."""
+        return self.together([map_of(columns) for map_of, columns in self.parts(x)], x)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """z (B, *x_shape) → x."""
+        return self.together([map_of.inverse(columns) for map_of, columns in self.parts(z)], z)
+
+    def log_det(self, x: Tensor) -> Tensor:
+        """The sum of the log|det ∂z/∂x| of all maps, (B,)."""
+        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for map_of, columns in self.parts(x):
+            total = total + map_of.log_det(columns)
+        return total
+
+    def read_out(self, x: Tensor) -> Tensor:
+        """x (B, *x_shape) as a detector would tell it."""
+        return self.together([map_of.read_out(columns) for map_of, columns in self.parts(x)], x)
+
+    def breaks(self, x: Tensor) -> Tensor:
+        """Which rows of x (n, *x_shape) break what tells a component, (n,) bool."""
+        found = [map_of.breaks(columns) for map_of, columns in self.parts(x)]
+        return torch.stack(found).any(0)
+
+    def told(self) -> list[str]:
+        """Components that are constant or that others tell, each with what tells it."""
+        said = []
+        for kind, at in self.places.items():
+            if isinstance(map_of := self.maps[kind], Related):
+                said += map_of.relation().at(at.numpy(), self.law.size).names(self.law.x_shape)
+        return said
+
+
+def part_of(law: Law, kind: Support, columns: int) -> Law:
+    """The law of the columns of mixed x that are of one support; levels whatever their number."""
+    return replace(
+        law, x_shape=(columns,), support=kind, column_supports=(), symmetries=(), axes=(),
+        levels=MOST_LEVELS if kind == "levels" else 0,
+    )  # fmt: skip
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
+
+
 def width_and_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Standard deviation and mean of each component of (n, …), NaN left out, (…) each."""
     if not rows.isnan().any():
@@ -392,23 +671,25 @@ def width_and_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def for_support(law: Law) -> Transform:
     """The map that the support of x asks for."""
-    if law.support == "nonnegative":
-        return LogHurdle(law)
-    return Identity() if law.support in ("spins", "levels") else Standardise(law)
+    maps: dict[str, Callable[[Law], Transform]] = {
+        "reals": Standardise, "nonnegative": LogHurdle, "counts": Counts, "mixed": ByColumn,
+    }  # fmt: skip
+    return maps[law.support](law) if law.support in maps else Identity()
 
 
 class Symmetries:
     """Random elements of the symmetry group that a law declares, for augmentation.
 
-    ``shift`` translates on the torus, ``reflect`` mirrors each axis, ``transpose`` exchanges the
-    two axes, ``flip`` changes the sign of x. A batch draws one move of the axes, each row its own
-    sign: cheap, and over many batches uniform on the group.
+    ``shift`` translates along periodic axes, ``reflect`` mirrors each axis, ``transpose``
+    exchanges them, ``flip`` changes the sign of x; channels stay where they are. A batch draws one
+    move of the axes, each row its own sign: cheap, and over many batches uniform on the group.
     """
 
     def __init__(self, law: Law) -> None:
         self.names: tuple[Symmetry, ...] = law.symmetries
-        self.axes = tuple(range(1, 1 + len(law.x_shape)))
-        self.x_shape = law.x_shape
+        self.axes = tuple(1 + axis for axis in law.spatial or range(len(law.x_shape)))
+        self.shifts = {1 + axis: law.x_shape[axis] for axis in law.shifted}
+        self.orders = list(itertools.permutations(self.axes))
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """x (B, *x_shape) → g·x with a random g."""
@@ -416,14 +697,14 @@ class Symmetries:
         def integer(high: int) -> int:
             return int(torch.randint(high, (), generator=generator, device=generator.device))
 
-        if "shift" in self.names:
-            x = x.roll([integer(n) for n in self.x_shape], self.axes)
+        if self.shifts:
+            x = x.roll([integer(n) for n in self.shifts.values()], [*self.shifts])
         if "reflect" in self.names:
             x = x.flip([a for a in self.axes if integer(2)])
-        if "transpose" in self.names and integer(2):
-            x = x.transpose(1, 2)
+        if "transpose" in self.names:
+            x = x.movedim(self.axes, self.orders[integer(len(self.orders))])
         if "flip" in self.names:
-            shape = (len(x), *[1] * len(self.axes))
+            shape = (len(x), *[1] * (x.ndim - 1))
             sign = torch.randint(2, shape, generator=generator, device=generator.device)
             x = x * (2 * sign - 1).to(x.dtype)
         return x
@@ -435,7 +716,7 @@ class Symmetries:
             for axis in self.axes:
                 images += [image.flip(axis) for image in images]
         if "transpose" in self.names:
-            images += [image.transpose(1, 2) for image in images]
+            images = [i.movedim(self.axes, order) for order in self.orders for i in images]
         if "flip" in self.names:
             images += [-image for image in images]
         return images

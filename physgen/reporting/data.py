@@ -1,8 +1,11 @@
-"""Some rows of a dataset as one figure: fields as pictures, vectors as lines, numbers as dots."""
+"""Some rows of a dataset as one figure: fields as pictures, vectors as lines, numbers as dots.
+
+A field of several channels has a row of them for each, and one in space some slices.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,18 +18,28 @@ from simulators.base import Array
 
 __all__ = ["data_drawing"]
 
-SHOWN, FEW = 8, 3
-"""Rows that are shown one by one; components of x that are points and no line."""
+MOST_COLUMNS, ACROSS, WIDEST = 12, 4, 60
+"""Columns of different kinds that have a panel, panels side by side, and bars in one."""
+SHOWN, FEW, SLICES = 8, 3, 4
+"""Rows that are shown one by one; components of x that are points and no line; slices or
+channels of a field that are shown, at most."""
 
 
-def data_drawing(x: Array, theta: Array | None, law: Mapping[str, Any]) -> Drawing:
+def data_drawing(
+    x: Array, theta: Array | None, law: Mapping[str, Any], names: Sequence[str] = ()
+) -> Drawing:
     """A figure of some x, spread over the range of the first parameter.
 
     Args:
         x: (n, *x_shape).
         theta: (n, D); None where it is not known.
         law: as JSON data, for names and units; empty where it is not known.
+        names: of the columns of x, if they have any.
     """
+    if kinds := law.get("column_supports"):
+        called = names or [f"x[{j}]" for j in range(len(kinds))]
+        size = (8.4, 2.2 * -(-min(len(kinds), MOST_COLUMNS) // ACROSS))
+        return grid(_columns, x.reshape(len(x), -1), kinds, called, size=size)
     first = next(iter(free(law.get("prior"))), {"name": "theta"})
     symbol = axis_label(first.get("latex", ""), first.get("unit", ""), first["name"])
     key = None if theta is None else theta[:, 0]
@@ -38,8 +51,34 @@ def data_drawing(x: Array, theta: Array | None, law: Mapping[str, Any]) -> Drawi
     titles = [f"row {i}" if key is None else f"{short} = {key[i]:.3g}" for i in rows]
     if x.ndim == 2:
         return grid(_lines, x[rows], titles)
+    channels = "channel" in law.get("axes", ())
+    if x.ndim == 3 and channels:
+        return grid(_channels, x[rows], titles, size=(4.2, 1.1 + 1.5 * min(SLICES, x.shape[1])))
+    if law.get("axes") or "shift" in law.get("symmetries", ()):
+        panels = panels_of(x[rows], 1 + channels)
+        size = (8.4, 0.5 + 1.1 * panels.shape[1])
+        return grid(_panels, panels, titles, channels, size=size)
     pictures = x[rows].reshape(len(rows), x.shape[1], -1, x.shape[-1]).sum(2)
     return grid(_pictures, pictures, titles, size=(8.4, 4.4))
+
+
+def _columns(figure: Figure, x: Array, kinds: Sequence[str], names: Sequence[str]) -> None:
+    """Columns of several kinds, a panel each: bars of what is discrete, else a histogram."""
+    shown = min(len(kinds), MOST_COLUMNS)
+    axes = figure.subplots(-(-shown // ACROSS), min(shown, ACROSS), squeeze=False).ravel()
+    for ax, values, kind, name in zip(axes, x.T, kinds, names, strict=False):
+        if kind in ("reals", "nonnegative"):
+            ax.hist(values, 40, color=HUES[0], alpha=0.6)
+        else:
+            edges = np.arange(values.min(), values.max() + 2) - 0.5
+            bars = np.histogram(values, edges if len(edges) <= WIDEST else WIDEST)
+            ax.bar(
+                (bars[1][:-1] + bars[1][1:]) / 2, bars[0], 0.8 * np.diff(bars[1]), color=HUES[1]
+            )
+        ax.set(xlabel=name, title=kind)
+    for ax in axes[shown:]:
+        ax.set_axis_off()
+    axes[0].set_ylabel("rows")
 
 
 def _points(figure: Figure, x: Array, key: Array | None, symbol: str) -> None:
@@ -64,6 +103,48 @@ def _lines(figure: Figure, x: Array, titles: list[str]) -> None:
     ax.set(xlabel="component", ylabel="x")
     ax.tick_params(colors=INK)
     figure.legend(loc="outside right upper", fontsize=7)
+
+
+def panels_of(x: Array, channels: int = 1) -> Array:
+    """Fields (n, *x_shape) as pictures, (n, panels, rows, columns).
+
+    Args:
+        x: of two axes, or of three, of which some slices along the first are shown, at most
+            `SLICES`; before these an axis of channels.
+        channels: 2 with that axis, else 1.
+    """
+    x = x if channels == 2 else x[:, None]
+    if x.ndim == 5:
+        places = np.linspace(0, x.shape[2] - 1, min(SLICES, x.shape[2])).round().astype(int)
+        x = x[:, :, places].reshape(len(x), -1, *x.shape[3:])
+    return x[:, :SLICES]
+
+
+def _channels(figure: Figure, x: Array, titles: list[str]) -> None:
+    """Series (n, channels, times), the lines of each channel under those of the one before."""
+    some = min(SLICES, x.shape[1])
+    for k, ax in enumerate(figure.subplots(some, 1, sharex=True, squeeze=False)[:, 0]):
+        for i, (values, title) in enumerate(zip(x[:, k], titles, strict=True)):
+            shade = 0.15 + 0.7 * i / max(1, len(x) - 1)
+            label = title if k == 0 else None
+            ax.plot(np.arange(1, len(values) + 1), values, color=HUES[0], alpha=shade, label=label)
+        ax.set_ylabel(f"channel {k + 1}")
+    ax.set_xlabel("place")
+    figure.legend(loc="outside right upper", fontsize=7)
+
+
+def _panels(figure: Figure, x: Array, titles: list[str], channels: bool) -> None:
+    """Pictures (n, panels, rows, columns), a column for each x, each channel on its own scale."""
+    axes = figure.subplots(x.shape[1], len(x), squeeze=False)
+    for k, row in enumerate(axes):
+        part = x[:, k] if channels else x
+        low, high = float(part.min()), float(part.max())
+        for i, ax in enumerate(row):
+            ax.imshow(x[i, k], cmap=LATTICE, vmin=low, vmax=high, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            if k == 0:
+                ax.set_title(titles[i], fontsize=7)
+        row[0].set_ylabel(f"{'channel' if channels else 'slice'} {k + 1}", fontsize=7)
 
 
 def _pictures(figure: Figure, x: Array, titles: list[str]) -> None:

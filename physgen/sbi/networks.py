@@ -61,6 +61,11 @@ TOLERANCES = {"atol": 1e-5, "rtol": 1e-4}
 CATEGORIES = 64
 """Levels that sbi's network of categories is asked to hold, at most."""
 
+NO_DENSITY = {
+    "nonnegative": "x with zeros among densities",
+    "counts": "counts without a limit",
+    "mixed": "columns of different kinds",
+}
 Builder = Callable[[Tensor, Tensor], nn.Module]
 OfPairs = Callable[[Any, Tensor, Tensor], Tensor]
 """A network that sees features, θ or noise (N, D), features of x (N, …) → of each pair."""
@@ -129,8 +134,8 @@ def nle(law: Law) -> Builder:
     Raises:
         UsageError: x for which sbi has no density.
     """
-    if law.support == "nonnegative" or law.levels > CATEGORIES:
-        what = "x with zeros among densities" if law.support == "nonnegative" else "so many levels"
+    what = NO_DENSITY.get(law.support, "so many levels" if law.levels > CATEGORIES else "")
+    if what:
         raise UsageError(f"nle: sbi has no density for {what}; physgen fit has, or use npe or nre")
 
     if law.missing:
@@ -454,7 +459,8 @@ def train(
     if len(theta) < LEAST:
         raise UsageError(f"{method}: expected at least {LEAST} simulations, got {len(theta)}")
     how, device = METHODS[method], device or torch.device("cpu")
-    build, scale = how.build(law), scaled_for(law, tensor_of(x))
+    build = how.build(law)
+    scale = scaled_for(law, tensor_of(x), tensor_of(theta, torch.float64))
     with visiting(seed):
         import sbi.inference
 

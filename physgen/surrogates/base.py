@@ -24,7 +24,7 @@ import abc
 import copy
 import enum
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -180,7 +180,8 @@ class Surrogate(nn.Module, abc.ABC):
         super().__init__()
         if law.support not in self.supports:
             expected = " or ".join(self.supports)
-            raise UsageError(f"{self.name}: not for {law.support} x; expected {expected}")
+            other = "; take autoregressive or cvae" if law.support in ("counts", "mixed") else ""
+            raise UsageError(f"{self.name}: not for {law.support} x; expected {expected}{other}")
         if law.missing and law.support not in self.with_missing:
             raise UsageError(
                 f"{self.name}: cannot leave out missing components of {law.support} x (NaN); take "
@@ -209,6 +210,11 @@ class Surrogate(nn.Module, abc.ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # noqa: TID251 - torch initialises layers from its global state
             return cls(law, config)
+
+    @classmethod
+    def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:
+        """Sets of options that `fit auto` tries for a law, few; the defaults alone by default."""
+        return [{}]
 
     @abc.abstractmethod
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
@@ -250,16 +256,22 @@ class Surrogate(nn.Module, abc.ABC):
         """
         return {}
 
-    def fit_transform(self, x: Tensor) -> None:
+    def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
         """Fit the map of x to rows of data (n, *x_shape).
+
+        Args:
+            x: rows of data.
+            theta: their parameters (n, D), given which a map may be chosen.
 
         Raises:
             DataError: there are such, and the family has no density without them; or x does not
                 vary at all.
         """
         self.transform.fit(x)
+        if theta is not None:
+            self.transform.choose(x, self.rescale(theta.to(self.device)))
         told = self.transform.told()
-        if told and self.law.support == "reals" and not self.leaves_out:
+        if told and self.law.components("reals").any() and not self.leaves_out:
             raise DataError(
                 f"{self.name}: has no density where components of x tell others: "
                 f"{', '.join(told[:5])}; leave them out of x, or take cvae or diffusion"
@@ -333,11 +345,12 @@ class Surrogate(nn.Module, abc.ABC):
             UsageError: a law that differs in more, an option that is refused, or weights that are
                 tied to the shape of x.
         """
-        if law.prior.names != self.law.prior.names or law.support != self.law.support:
-            raise UsageError(
-                f"{self.name}: expected {self.law.support} given {', '.join(self.law.prior.names)}"
-                f", got {law.support} given {', '.join(law.prior.names)}"
+        kinds = [(one.prior.names, one.support, one.column_supports) for one in (self.law, law)]
+        if kinds[0] != kinds[1]:
+            ours, theirs = (
+                f"{one.support_text} given {', '.join(one.prior.names)}" for one in (self.law, law)
             )
+            raise UsageError(f"{self.name}: expected {ours}, got {theirs}")
         if law.missing and not self.law.missing:
             raise UsageError(
                 f"{self.name}: was trained on x without missing components, and has no mask for "
@@ -487,14 +500,12 @@ class Surrogate(nn.Module, abc.ABC):
         if not (torch.is_grad_enabled() and (theta.requires_grad or x.requires_grad)):
             return self.log_prob_with_error(theta, x, draws=draws, seed=seed, index=index).value
         self._check(theta, x)
-        if x.requires_grad and self.law.support in ("spins", "levels"):
+        if x.requires_grad and self.law.discrete:
             raise UsageError(f"x: {self.law.support} are discrete and have no gradient; detach x")
         draws = draws or self.default_draws
 
         def value(index: Tensor, theta: Tensor, x: Tensor) -> Tensor:
-            if self.law.support == "nonnegative":
-                x = torch.where(x == 0, 0.0, x)  # an atom has no neighbours
-            return self._scored(theta, x, index, draws, seed)[0]
+            return self._scored(theta, without_slope(self.law, x), index, draws, seed)[0]
 
         chunks = self._chunks(theta, x, index, draws)
         return torch.cat([recomputed(t, y, partial(value, i), self.name) for t, y, i in chunks])
@@ -616,6 +627,16 @@ class Surrogate(nn.Module, abc.ABC):
         weights = sum(w.numel() for w in self.parameters())
         return (
             f"{type(self).__name__} ({self.name}): {', '.join(self.law.prior.names)} → "
-            f"{self.law.support} {self.law.x_shape}, {weights:,} weights, "
+            f"{self.law.support_text} {self.law.x_shape}, {weights:,} weights, "
             f"log p: {self.likelihood}" + (f"\n  {self.path}" if self.path else "")
         )
+
+
+def without_slope(law: Law, x: Tensor) -> Tensor:
+    """x (B, *x_shape), with no derivative in what is discrete or an atom: it has no neighbours."""
+    if law.support not in ("nonnegative", "mixed"):
+        return x
+    shape, device = law.x_shape, x.device
+    atoms = torch.from_numpy(law.components("nonnegative")).to(device).view(shape) & (x == 0)
+    discrete = torch.from_numpy(law.components("levels", "counts")).to(device).view(shape)
+    return torch.where(atoms | discrete, x.detach(), x)

@@ -37,7 +37,14 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nn.blocks import ResidualBlock, as_field, convolution, field_shape
+from physgen.nn.blocks import (
+    MEMORY_FORMATS,
+    Places,
+    ResidualBlock,
+    as_field,
+    convolution,
+    field_shape,
+)
 from physgen.nn.transforms import Related, finite_part
 from physgen.surrogates.base import Likelihood, Noise, Objective, Surrogate
 
@@ -97,12 +104,14 @@ class Trunk(nn.Module):
         self.enter = convolution(inputs, n, law)
         self.blocks = nn.ModuleList(ResidualBlock(n, condition, law) for _ in range(config.blocks))
         self.leave = convolution(n, outputs, law, kernel)
-        # faster on CPUs; torch's stubs do not know this call
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.places = Places(condition, n, law)
+        self.format = MEMORY_FORMATS[len(field_shape(law)) - 1]
+        # torch's stubs do not know this call
+        self.to(memory_format=self.format)  # type: ignore[call-overload]
 
     def forward(self, field: Tensor, c: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, condition) → (B, outputs, H, W)."""
-        h = self.enter(field.contiguous(memory_format=torch.channels_last))
+        """(B, inputs, *grid) and (B, condition) → (B, outputs, *grid)."""
+        h = self.places(self.enter(field.contiguous(memory_format=self.format)), c)
         for block in self.blocks:
             h = block(h, c)
         return self.leave(F.silu(h))
@@ -119,7 +128,7 @@ class Generator(nn.Module):
         self.trunk = Trunk(law, self.local, outputs, condition, config, 3)
 
     def forward(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        """c (B, D) → (B, channels, H, W)."""
+        """c (B, D) → (B, channels, *grid)."""
         local = normal_numbers(generator, len(c), self.local, *self.grid)
         common = normal_numbers(generator, len(c), self.common)
         return self.trunk(local, torch.cat([c, common], 1))
@@ -137,7 +146,8 @@ class Discriminator(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """z (B, *x_shape) and c (B, D) → (B,)."""
-        mean = F.silu(self.trunk(as_field(self.law, z), c)).mean((2, 3))
+        features = F.silu(self.trunk(as_field(self.law, z), c))
+        mean = features.mean(tuple(range(2, features.ndim)))
         return self.head(torch.cat([mean, c], 1))[:, 0]
 
 
@@ -216,7 +226,7 @@ class GAN(Surrogate):
             z = noisy(z, uniform_numbers(generator, *z.shape)) / (2 * self.config.temperature)
             z = SPINS[self.config.spins](z)
         if "flip" in self.law.symmetries:  # the mean of a law and its image is no further from p
-            z = z * sign(uniform_numbers(generator, len(z), 1, 1, 1) - 0.5)
+            z = z * sign(uniform_numbers(generator, len(z), *[1] * (z.ndim - 1)) - 0.5)
         z = z.reshape(len(c), *self.law.x_shape)
         return z * self.transform.kept if isinstance(self.transform, Related) else z
 

@@ -102,6 +102,9 @@ def said_of(law: Law, data: Dataset, verify: bool) -> dict[str, Any]:
     rows = data.read(slice(0, LOOKED_AT))
     x, labels = rows.x, rows.theta
     found: dict[str, Any] = {}
+    if columns := law.column_supports:
+        names = data.columns or [f"x[{j}]" for j in range(len(columns))]
+        found["columns"] = dict(zip(names, columns, strict=True))
     if words := missing_in_words(x):
         found["missing"] = words
     said = missing_warnings(law, labels, x) if labels is not None else ()

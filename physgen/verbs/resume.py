@@ -86,7 +86,8 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> Non
     def identity(info: dict[str, Any]) -> dict[str, Any]:
         training = {k: v for k, v in info["training"].items() if k not in LENGTH}
         keys = ("family", "options", "law", "seed")
-        return {k: info[k] for k in keys} | training | {"data": info["data"]["sha256"]}
+        rows = {"data": info["data"]["sha256"], "fresh": info.get("fresh")}
+        return {k: info[k] for k in keys} | training | rows
 
     with as_written(path):
         ours, theirs = (loads(dumps(identity(info))) for info in (now, then))

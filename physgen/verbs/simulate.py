@@ -121,6 +121,8 @@ def simulate(
         widen=widen if isinstance(draws, PosteriorDraws) else None, truncate=truncate,
     )  # fmt: skip
     source = {"kind": "simulator", "name": name, **declared.provenance(built), **about}
+    if columns := declared.columns_of(built).names:
+        source["columns"] = list(columns)
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
     make = Simulate(law, on_error, source_of_theta)
     if dry_run:
@@ -145,7 +147,7 @@ def looked_at(law: Law, n: int) -> tuple[Law, dict[str, Any]]:
     What it does wrong is told. Nothing is drawn where it declares all that, and is ours.
     """
     ours = law.simulator in BUILT_IN["simulators"]
-    typed = law.support in ("spins", "levels") or declared.dtype(law.build())
+    typed = law.discrete or declared.dtype(law.build())
     if ours and typed:
         return law, {}
     theta = law.prior.sample(min(n, LOOK), np.random.default_rng(1))

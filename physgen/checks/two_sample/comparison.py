@@ -111,7 +111,7 @@ def comparison(
     result["warnings"] = _warnings(result["theta"], reference, generated) + said
     order = deals(len(a), len(b), rng, paired=paired)
     first = first_of(order, len(a))
-    observables = observables_of(physics, a.x[:1000])
+    observables = observables_of(physics, a.x[:1000], law)
     joint = declared.joint_observables(physics) if physics is not None and _told(a, b) else {}
     features = section("features", features_of, observables, joint, a, b)
     found = section("observables", _separations, features, first, rng)
@@ -138,7 +138,7 @@ def _same_kind(generated: Rows, reference: Rows) -> Law | None:
     what = [
         ("rows of x of shape", *(rows.x.shape[1:] for rows in (generated, reference))),
         *(("x of", b.simulator, a.simulator) for a, b in pairwise(laws)),
-        *(("x that are", b.support, a.support) for a, b in pairwise(laws)),
+        *(("x that are", b.support_text, a.support_text) for a, b in pairwise(laws)),
     ]
     for name, theirs, ours in what:
         if theirs != ours:

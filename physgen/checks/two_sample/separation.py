@@ -39,8 +39,15 @@ class Distance(NamedTuple):
 
 
 def common_edges(reference: Array, bins: int = 40) -> Array:
-    """Edges of equal bins over the range of a reference sample (n,), (bins + 1,)."""
-    return np.histogram_bin_edges(reference, bins)
+    """Edges of equal bins over the range of a reference sample (n,), at most (bins + 1,).
+
+    Of whole numbers they are half-way between, so that all bins hold as many of them.
+    """
+    if (reference != np.round(reference)).any():
+        return np.histogram_bin_edges(reference, bins)
+    low, high = float(reference.min()), float(reference.max())
+    step = max(1.0, np.ceil((high - low + 1) / bins))
+    return low - 0.5 + step * np.arange(np.ceil((high - low + 1) / step) + 1)
 
 
 def counts(values: Array, edges: Array) -> Array:

@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +91,15 @@ class Selection:
         last = [word.rpartition("/")[2] for word in self.words]
         words = last if len(set(last)) == len(last) else self.words
         return [re.sub(r"\W+", "_", word).strip("_") for word in words]
+
+    @property
+    def types(self) -> list[np.dtype[Any]]:
+        """The type of each number of a row."""
+        return [
+            self.table.arrays[name].dtype
+            for name, columns in self._parts
+            for _ in range(math.prod(self._shape(name, columns)))
+        ]
 
     @property
     def rows(self) -> int:

@@ -56,7 +56,7 @@ def parts(
         periodic: whether the lattice is a torus.
         whole: whether the parents are all earlier sites; else the frontier.
     """
-    colour = stages_of(rows, columns, 1 + checkerboard)
+    colour = stages_of((rows, columns), 1 + checkerboard)
     chain = (colour == 0).nonzero().flatten()
     parents = earlier(chain, len(colour)) if whole else frontier(rows, columns, chain)
     before = torch.cat([torch.tensor([len(colour)]), chain[:-1]])

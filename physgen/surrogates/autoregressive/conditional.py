@@ -7,6 +7,8 @@ parents say one by one: for spins given all their neighbours it is the whole ans
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,11 +17,24 @@ from physgen.nn.blocks import FiLM
 from physgen.surrogates.autoregressive.chain import ChainPart
 from physgen.surrogates.autoregressive.site import Site
 
-__all__ = ["Conditional", "Stage"]
+__all__ = ["Coefficients", "Conditional", "Stage", "look"]
 
 FEW = 64
 """Hidden units of the slopes."""
-StageCoefficients = tuple[list[tuple[Tensor, Tensor]], Tensor]
+
+
+class Coefficients(NamedTuple):
+    """What depends on θ alone.
+
+    Attributes:
+        films: gain and shift of each layer, (B, 1, H) each.
+        slopes: (B, I, R) weights of the linear term.
+        profile: (B, K, H) amplitudes of a field over the positions, where there is one.
+    """
+
+    films: list[tuple[Tensor, Tensor]]
+    slopes: Tensor
+    profile: Tensor | None = None
 
 
 class Conditional(nn.Module):
@@ -52,14 +67,14 @@ class Conditional(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def coefficients(self, c: Tensor) -> StageCoefficients:
+    def coefficients(self, c: Tensor) -> Coefficients:
         """What depends on θ alone: gain and shift of each layer, and the slopes; c (B, D)."""
         films = [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
-        return films, self.slopes(c).unflatten(1, (-1, self.outputs))
+        return Coefficients(films, self.slopes(c).unflatten(1, (-1, self.outputs)))
 
-    def forward(self, inputs: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
+    def forward(self, inputs: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
         """Parents (B, m, I) of sites (1, m) or (B, m) of the part → (B, m, R)."""
-        ((gain, shift), *films), slopes = theta
+        ((gain, shift), *films), slopes, _ = theta
         h = (self.enter(inputs) + self.place[which]) * gain + shift
         for (gain, shift), first, second in zip(films, self.first, self.second, strict=True):
             h = h + second(self.activation(first(self.activation(h)) * gain + shift))
@@ -80,12 +95,16 @@ class Stage(nn.Module):
         hidden: units of a layer.
         blocks: residual blocks.
         flips: whether the law is symmetric under a flip.
+
+    Attributes:
+        common: whether all rows of a training step look at the same sites.
     """
 
     sites: Tensor
     parents: Tensor
     reference: Tensor
     all: Tensor
+    common = False
 
     def __init__(
         self,
@@ -106,7 +125,7 @@ class Stage(nn.Module):
         self.site, self.at_once, self.flips = site, part.at_once, flips
         self.net = Conditional(n, site.inputs * inputs, site.outputs, condition, hidden, blocks)
 
-    def raw(self, field: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
+    def raw(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
         """What the network gives for the laws of some sites: log odds of levels.
 
         Args:
@@ -124,12 +143,13 @@ class Stage(nn.Module):
         sign = torch.where(votes == 0, look(field, self.reference[which]), votes.sign())
         return sign * self.net(sign * inputs, which, theta)
 
-    def log_p(
-        self, values: Tensor, field: Tensor, which: Tensor, theta: StageCoefficients
-    ) -> Tensor:
+    def log_p(self, values: Tensor, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
         """Log p of the values (B, N) that some sites have, (B, m)."""
-        own = values.gather(1, self.sites[which].expand(len(values), -1))
-        return self.site.log_p(self.raw(field, which, theta), own)
+        return self.site.log_p(self.raw(field, which, theta), self.own(values, which))
+
+    def own(self, values: Tensor, which: Tensor) -> Tensor:
+        """Of the values (B, N) those of some sites, (B, m)."""
+        return values.gather(1, self.sites[which].expand(len(values), -1))
 
 
 def look(field: Tensor, sites: Tensor) -> Tensor:

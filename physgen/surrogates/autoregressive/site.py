@@ -1,4 +1,4 @@
-"""What a site may hold: levels, or a number behind a hurdle.
+"""What a site may hold: levels, a real number, or one behind a hurdle.
 
 A site's *value* is what is drawn there, its *code* how a network sees it, and *raw* what a network
 gives for its law.
@@ -7,14 +7,20 @@ gives for its law.
 from __future__ import annotations
 
 import abc
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.nn.hurdle import HurdleGamma, shown
+from physgen.nn.mixtures import GaussianMixture
 
-__all__ = ["HurdleSite", "Levels", "Site"]
+__all__ = ["HurdleSite", "Levels", "Located", "Site"]
+
+
+NARROW = 10.0
+"""Of log widths, either way."""
 
 
 class Site(nn.Module, abc.ABC):
@@ -23,10 +29,17 @@ class Site(nn.Module, abc.ABC):
     Attributes:
         inputs: numbers of a value's code, E.
         outputs: numbers of a law, R.
+        straight: how many of them, the first ones, depend on what is seen along straight lines
+            besides.
     """
 
     inputs: int
     outputs: int
+
+    @property
+    def straight(self) -> int:
+        """All of them."""
+        return self.outputs
 
     @abc.abstractmethod
     def values(self, z: Tensor) -> Tensor:
@@ -47,6 +60,10 @@ class Site(nn.Module, abc.ABC):
     @abc.abstractmethod
     def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
         """A value from each law (..., R), from uniform numbers (...) and more random ones."""
+
+    def reference(self, values: Tensor) -> Tensor:
+        """log p of values (...) under a fixed law that may be near theirs, (...); 0 for none."""
+        return torch.zeros_like(values, dtype=torch.float32)
 
 
 class Levels(Site):
@@ -126,3 +143,54 @@ class HurdleSite(Site):
         if generator is None:
             raise TypeError("a hurdle is drawn from a generator")
         return HurdleGamma(raw.float()).sample(generator)
+
+
+class Located(Site):
+    """A real number: a mixture of normal laws of (x − m) e^{−s}, with m and s of its own.
+
+    Args:
+        components: normal laws of the mixture.
+    """
+
+    inputs, straight = 1, 1
+
+    def __init__(self, components: int) -> None:
+        super().__init__()
+        self.outputs = 2 + GaussianMixture.parameters(components)
+
+    def values(self, z: Tensor) -> Tensor:
+        """z (B, *x_shape) itself, (B, N)."""
+        return z.flatten(1)
+
+    def numbers(self, values: Tensor) -> Tensor:
+        """Values (B, N) themselves."""
+        return values
+
+    def code(self, values: Tensor) -> Tensor:
+        """Values (...), 0 where there is no density, (..., 1)."""
+        return torch.where(values.isfinite(), values, 0.0)[..., None]
+
+    def log_p(self, raw: Tensor, values: Tensor) -> Tensor:
+        """log p of values (...) under laws (..., R), 0 where they are not finite, (...)."""
+        m, s, mixture = located(raw.float())
+        there = values.isfinite()
+        r = (torch.where(there, values, 0.0) - m) * (-s).exp()
+        return torch.where(there, mixture.log_prob(r) - s, 0.0)
+
+    def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A value from each law (..., R)."""
+        if generator is None:
+            raise TypeError("a real number is drawn from a generator")
+        m, s, mixture = located(raw.float())
+        return m + s.exp() * mixture.sample(generator)
+
+    def reference(self, values: Tensor) -> Tensor:
+        """log p of values (...) under a standard normal law, (...)."""
+        log_p = -0.5 * (values.square() + math.log(2 * math.pi))
+        return torch.where(values.isfinite(), log_p, 0.0)
+
+
+def located(raw: Tensor) -> tuple[Tensor, Tensor, GaussianMixture]:
+    """m and s of laws (..., R), (...) each, and the mixture around m in units of e^s."""
+    m, s = raw[..., 0], NARROW * torch.tanh(raw[..., 1] / NARROW)
+    return m, s, GaussianMixture(raw[..., 2:])

@@ -38,6 +38,7 @@ from physgen.surrogates.cvae.decoder import (
     MixtureDecoder,
 )
 from physgen.surrogates.cvae.latents import Latents, LevelNormal
+from physgen.surrogates.cvae.mixed import ColumnDecoder, CountDecoder
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
@@ -60,8 +61,9 @@ class CVAEConfig:
             have neither warm-up nor free bits.
         warm_up: part of the training over which the KL term grows to its full weight (0 to 1).
         free_bits: nats that each level may carry at no cost while training (at least 0).
-        components: laws in the mixture of nonnegative x (Gamma, for each component) or of a real
-            vector (of full scale); 0 for 2, and for 1 to 8, fewer the longer the vector.
+        components: laws in the mixture of a nonnegative component, of a count and of a column of
+            mixed x, or of a real vector (of full scale); 0 for 2, and for 1 to 8 of a real vector,
+            fewer the longer it is.
         head: density of a real vector given latents: independent Gaussians, a mixture of Gaussians
             of full scale, or of Student's t; auto is student, mixture where x may be missing, and
             independent beyond 64 components and on lattices.
@@ -100,7 +102,7 @@ class CVAE(Surrogate):
     name: ClassVar[str] = "cvae"
     likelihood = Likelihood.BOUND
     Config = CVAEConfig
-    supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
+    supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative", "counts", "mixed")
     default_draws = 100
     earlier_options: ClassVar[dict[str, Any]] = {"head": "independent"}
     leaves_out = True
@@ -113,6 +115,19 @@ class CVAE(Surrogate):
             law, config.levels, config.channels, config.latent_dim, config.prior == "standard"
         )
         self.decoder = decoder_of(law, config)
+
+    def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
+        """Fit the map of x to rows of data (n, *x_shape), and what encoder and decoder see.
+
+        Args:
+            x: rows of data.
+            theta: their parameters (n, D).
+        """
+        super().fit_transform(x, theta)
+        if self.hierarchy.code is not None:
+            z = self.transform(x)
+            self.hierarchy.code.fit(z)
+            self.decoder.fit(z)
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         k = self.config.importance_draws
@@ -166,7 +181,7 @@ class CVAE(Surrogate):
             name of the level, (5, *x_shape) draws that share all other latent noise.
         """
         for level, shape in reversed(list(enumerate(self.hierarchy.shapes))):
-            yield f"z{level + 1} on {shape[1]}×{shape[2]}", self._traverse(theta, level)
+            yield f"z{level + 1} on {'×'.join(map(str, shape[1:]))}", self._traverse(theta, level)
 
     def _traverse(self, theta: Tensor, moved: int, steps: int = 5) -> Tensor:
         """X as one level's first latent goes from −2 to 2, all else held, (steps, *x_shape)."""
@@ -177,7 +192,8 @@ class CVAE(Surrogate):
             numbers = torch.randn(shape[1:], generator=generator, device=self.device)
             numbers = numbers.expand(shape).clone()
             if level == moved:
-                numbers[:, 0] = torch.linspace(-2, 2, steps, device=self.device)[:, None, None]
+                line = torch.linspace(-2, 2, steps, device=self.device)
+                numbers[:, 0] = line.view(-1, *[1] * (len(shape) - 2))
             return numbers
 
         h = self.hierarchy.descend(c, normal).h
@@ -199,6 +215,10 @@ def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
         return CoarseToFine(law, config.channels, config.stages, config.window)
     if law.support == "nonnegative":
         return HurdleDecoder(law, config.channels, config.components or 2)
+    if law.support == "mixed":
+        return ColumnDecoder(law, config.channels, config.components or 2)
+    if law.support == "counts":
+        return CountDecoder(law, config.channels, config.components or 2)
     head = config.head
     if head == "auto" and is_short(law):
         head = "mixture" if law.missing else "student"

@@ -28,24 +28,31 @@ from torch.nn import functional as F
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nn.blocks import FiLM, convolution, field_shape, stages_of
+from physgen.nn.blocks import FiLM, convolution, field_shape, periodic_axes, stages_of
 from physgen.nn.hurdle import HurdleGamma
 from physgen.nn.multivariate import MixtureNet, components_for, require_short
 from physgen.nn.transforms import finite_part
 
 __all__ = ["CoarseToFine", "Decoder", "GaussianDecoder", "HurdleDecoder", "MixtureDecoder"]
 
+MOST_IN_SPACE = 5
+"""Side of a window of three axes at most: 125 sites."""
+
 
 class Decoder(nn.Module, abc.ABC):
     """p(x|h, θ) for x as it comes, (B, *x_shape)."""
 
+    def fit(self, z: Tensor) -> None:
+        """Take what there is to learn from rows z (n, *x_shape): nothing by default."""
+        return
+
     @abc.abstractmethod
     def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """log p(x|h, c) for K fields h (B, K, C, H, W) of each x (B, *x_shape), (B, K)."""
+        """log p(x|h, c) for K fields h (B, K, C, *grid) of each x (B, *x_shape), (B, K)."""
 
     @abc.abstractmethod
     def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
-        """One x for each field h (B, C, H, W), (B, *x_shape)."""
+        """One x for each field h (B, C, *grid), (B, *x_shape)."""
 
 
 class CoarseToFine(Decoder):
@@ -64,10 +71,15 @@ class CoarseToFine(Decoder):
 
     def __init__(self, law: Law, channels: int, stages: int, window: int) -> None:
         super().__init__()
-        rows, columns = field_shape(law)[1:]
-        stage = stages_of(rows, columns, stages)
+        self.x_shape = law.x_shape
+        spins, *rest = field_shape(law)
+        if spins > 1:
+            raise UsageError("cvae: spins of several channels: not this family; take diffusion")
+        grid = tuple(rest)
+        window = min(window, MOST_IN_SPACE) if len(grid) == 3 else window
+        stage = stages_of(grid, stages)
         stages = int(stage.max()) + 1
-        neighbours, inside = windows(rows, columns, window, law.periodic)
+        neighbours, inside = windows(grid, window, periodic_axes(law))
         visible = inside & (stage[neighbours] < stage[:, None])
         self.register_buffer("stage", stage, persistent=False)
         self.register_buffer("neighbours", neighbours, persistent=False)
@@ -104,21 +116,21 @@ class CoarseToFine(Decoder):
         return torch.cat([c[:, None].expand(-1, stages, -1), one_hot], dim=-1)
 
     def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """Log p(x|h, c) of x (B, H, W) under each of h (B, K, C, H, W), (B, K)."""
+        """Log p(x|h, c) of x (B, *x_shape) under each of h (B, K, C, *grid), (B, K)."""
         x = x.flatten(1)
         sites = torch.arange(x.shape[1], device=x.device)
         logits = self.logits(x, h.flatten(3).transpose(2, 3), c, sites)
         return F.logsigmoid(x[:, None] * logits).sum(-1)
 
     def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
-        """Spins for each field h (B, C, H, W), (B, H, W)."""
+        """Spins for each field h (B, C, *grid), (B, *x_shape)."""
         field = h.flatten(2).transpose(1, 2)[:, None]
         x = torch.zeros(len(h), len(self.stage), device=h.device)
         for s in range(len(self.weight)):
             sites = torch.nonzero(self.stage == s).squeeze(1)
             p = self.logits(x, field[:, :, sites], c, sites)[:, 0].sigmoid()
             x[:, sites] = 2 * torch.bernoulli(p, generator=generator) - 1
-        return x.view(len(h), *h.shape[2:])
+        return x.view(len(h), *self.x_shape)
 
 
 class GaussianDecoder(Decoder):
@@ -136,7 +148,7 @@ class GaussianDecoder(Decoder):
         return mean.reshape(shape), 7 * torch.tanh(log_sigma / 7).reshape(shape)
 
     def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """Log p(x|h) of x (B, *x_shape) under each of h (B, K, C, H, W), (B, K)."""
+        """Log p(x|h) of x (B, *x_shape) under each of h (B, K, C, *grid), (B, K)."""
         mean, log_sigma = (m.unflatten(0, h.shape[:2]) for m in self.moments(h.flatten(0, 1)))
         x, part = (v[:, None] for v in finite_part(x))
         r = (x - mean) / log_sigma.exp()
@@ -144,7 +156,7 @@ class GaussianDecoder(Decoder):
         return (part * log_p).flatten(2).sum(-1)
 
     def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
-        """One x for each field h (B, C, H, W), (B, *x_shape)."""
+        """One x for each field h (B, C, *grid), (B, *x_shape)."""
         mean, log_sigma = self.moments(h)
         noise = torch.randn(mean.shape, generator=generator, device=h.device)
         return mean + log_sigma.exp() * noise
@@ -195,7 +207,7 @@ class HurdleDecoder(Decoder):
         self.head = convolution(channels, self.numbers * field_shape(law)[0], law)
 
     def laws(self, h: Tensor) -> HurdleGamma:
-        """The law of each component given h (B, C, H, W), (B, *x_shape)."""
+        """The law of each component given h (B, C, *grid), (B, *x_shape)."""
         raw = self.head(F.silu(self.hidden(F.silu(h))))
         return HurdleGamma(
             raw.unflatten(1, (self.numbers, -1))
@@ -205,36 +217,36 @@ class HurdleDecoder(Decoder):
         )
 
     def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        """Log p(x|h) of x (B, *x_shape) under each of h (B, K, C, H, W), (B, K)."""
+        """Log p(x|h) of x (B, *x_shape) under each of h (B, K, C, *grid), (B, K)."""
         k = h.shape[1]
         log_p = self.laws(h.flatten(0, 1)).log_prob(x.repeat_interleave(k, 0))
         return log_p.flatten(1).sum(1).view(-1, k)
 
     def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
-        """One x for each field h (B, C, H, W), (B, *x_shape)."""
+        """One x for each field h (B, C, *grid), (B, *x_shape)."""
         return self.laws(h).sample(generator)
 
 
-def windows(rows: int, columns: int, window: int, periodic: bool) -> tuple[Tensor, Tensor]:
+def windows(
+    grid: tuple[int, ...], window: int, periodic: tuple[bool, ...]
+) -> tuple[Tensor, Tensor]:
     """The sites in a window around each site, and whether they are on the lattice.
 
     Args:
-        rows: rows of the lattice.
-        columns: columns of the lattice.
+        grid: sites along each axis.
         window: side of the window; where it exceeds a torus, that is seen once, whole.
-        periodic: whether the lattice is a torus.
+        periodic: which axes are periodic.
 
     Returns:
         neighbours (N, M), inside (N, M).
     """
-
-    def offsets(n: int) -> Tensor:
-        side = min(window, n if periodic else 2 * n - 1)
-        return torch.arange(side) - (side - 1) // 2
-
-    di, dj = torch.meshgrid(offsets(rows), offsets(columns), indexing="ij")
-    i, j = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    ni, nj = i.reshape(-1, 1) + di.flatten(), j.reshape(-1, 1) + dj.flatten()
-    inside = (ni >= 0) & (ni < rows) & (nj >= 0) & (nj < columns)
-    neighbours = ni % rows * columns + nj % columns
-    return neighbours, inside | torch.tensor(periodic)
+    sides = [min(window, n if p else 2 * n - 1) for n, p in zip(grid, periodic, strict=True)]
+    steps = torch.meshgrid(*[torch.arange(m) - (m - 1) // 2 for m in sides], indexing="ij")
+    sites = torch.meshgrid(*[torch.arange(n) for n in grid], indexing="ij")
+    neighbours = torch.zeros((), dtype=torch.long)
+    inside = torch.ones((), dtype=torch.bool)
+    for n, p, site, step in zip(grid, periodic, sites, steps, strict=True):
+        at = site.reshape(-1, 1) + step.flatten()
+        neighbours = neighbours * n + at % n
+        inside = inside & (torch.tensor(p) | ((at >= 0) & (at < n)))
+    return neighbours, inside

@@ -28,18 +28,21 @@ from torch.nn import functional as F
 from physgen.law import Law
 from physgen.nn.blocks import (
     FiLM,
+    Places,
     Refine,
     ResidualBlock,
     coarsen,
     convolution,
     field_shape,
+    halved,
     seen,
     seen_channels,
 )
+from physgen.nn.columns import ColumnCode
 
 __all__ = ["Latents", "Trace", "grids_of"]
 
-Grid = tuple[int, int]
+Grid = tuple[int, ...]
 LevelNormal = Callable[[int, tuple[int, ...]], Tensor]
 
 
@@ -47,7 +50,7 @@ class Trace(NamedTuple):
     """One pass down the hierarchy.
 
     Attributes:
-        h: (B, C, H, W) the field that the decoder reads.
+        h: (B, C, *grid) the field that the decoder reads.
         kl: (B, L) closed-form KL(q‖p) of each level given the levels above.
         log_ratio: (B,) log p(z|θ) − log q(z|x, θ) of the z drawn.
     """
@@ -65,9 +68,14 @@ def grids_of(law: Law, levels: int) -> list[Grid]:
     grid = field_shape(law)[1:]
     grids: list[Grid] = []
     while any(n % 2 == 0 for n in grid) and len(grids) < levels:
-        grid = (grid[0] // (1 + (grid[0] % 2 == 0)), grid[1] // (1 + (grid[1] % 2 == 0)))
+        grid = coarser(grid, halved(grid))
         grids.append(grid)
-    return grids or [(1, 1)]
+    return grids or [(1,) * len(grid)]
+
+
+def coarser(grid: Grid, ratio: Grid) -> Grid:
+    """A grid whose axes are shorter by a ratio."""
+    return tuple(n // r for n, r in zip(grid, ratio, strict=True))
 
 
 class LatentLevel(nn.Module):
@@ -75,15 +83,15 @@ class LatentLevel(nn.Module):
 
     def __init__(self, law: Law, grid: Grid, finer: Grid, channels: int, latent: int) -> None:
         super().__init__()
-        ratio = (finer[0] // grid[0], finer[1] // grid[1])
+        ratio, same = coarser(finer, grid), (1,) * len(grid)
         self.grid, self.shape = grid, (latent, *grid)
         self.down = coarsen(channels, channels, law, ratio)
         self.encode = ResidualBlock(channels, len(law.prior), law)
         self.field = ResidualBlock(channels, len(law.prior), law)
-        self.p = coarsen(channels, 2 * latent, law, (1, 1))
-        self.q = coarsen(2 * channels, 2 * latent, law, (1, 1))
-        self.z = coarsen(latent, channels, law, (1, 1))
-        self.up = Refine(channels, channels, ratio, ratio)
+        self.p = coarsen(channels, 2 * latent, law, same)
+        self.q = coarsen(2 * channels, 2 * latent, law, same)
+        self.z = coarsen(latent, channels, law, same)
+        self.up = Refine(channels, channels, ratio)
 
 
 class Latents(nn.Module):
@@ -104,11 +112,15 @@ class Latents(nn.Module):
         self.law, self.standard = law, standard
         finest = field_shape(law)[1:]
         grids = [finest, *grids_of(law, levels)]
-        self.embed = convolution(seen_channels(law), channels, law)
+        columns = law.support in ("counts", "mixed")
+        self.code = ColumnCode(law) if columns else None
+        wide = self.code.size if self.code and law.support == "mixed" else seen_channels(law)
+        self.embed = convolution(wide, channels, law)
+        self.places_seen, self.places = (Places(len(law.prior), channels, law) for _ in range(2))
         self.stack = nn.ModuleList(
             LatentLevel(law, grid, finer, channels, latent) for finer, grid in pairwise(grids)
         )
-        self.top = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.top = nn.Parameter(torch.zeros(1, channels, *[1] * len(finest)))
         self.film = FiLM(len(law.prior), channels)
         self.last = convolution(channels, channels, law)
 
@@ -122,9 +134,15 @@ class Latents(nn.Module):
         """Shape of each level's latents, fine to coarse."""
         return [level.shape for level in self.levels]
 
+    def seen(self, z: Tensor) -> Tensor:
+        """z (B, *x_shape) as a field that the encoder sees."""
+        if self.code is None:
+            return seen(self.law, z)
+        return self.code(z).view(len(z), -1, *field_shape(self.law)[1:])
+
     def encode(self, z: Tensor, c: Tensor) -> list[Tensor]:
         """Bottom-up features e_l of z (B, *x_shape), fine to coarse."""
-        h = F.silu(self.embed(seen(self.law, z)))
+        h = F.silu(self.places_seen(self.embed(self.seen(z)), c))
         features = []
         for level in self.levels:
             h = level.encode(level.down(h), c)
@@ -157,11 +175,11 @@ class Latents(nn.Module):
                 log_ratio = log_ratio + (0.5 * (epsilon**2 - v**2) + log_r).flatten(1).sum(1)
                 epsilon = v
             t = level.up(F.silu(t + level.z(mean + log_sigma.exp() * epsilon)))
-        h = self.film(self.last(t), c)
+        h = self.film(self.places(self.last(t), c), c)
         return Trace(h, torch.stack(kl[::-1], 1) if kl else torch.zeros(len(c), 0), log_ratio)
 
 
 def bounded(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log σ, kept within ±5, (B, C, H, W) each, of moments (B, 2C, H, W)."""
+    """Mean and log σ, kept within ±5, (B, C, *grid) each, of moments (B, 2C, *grid)."""
     mean, log_sigma = moments.chunk(2, dim=1)
     return mean, 5 * torch.tanh(log_sigma / 5)

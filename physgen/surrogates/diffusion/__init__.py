@@ -173,7 +173,7 @@ def kernel_of(
     if config.kernel == "masked" and law.support != "spins":
         raise UsageError(f"masked kernel: not for {law.support} x; expected spins")
     if law.support == "nonnegative":
-        layered = len(law.x_shape) == 3 and config.stages != "one"
+        layered = len(law.x_shape) == 3 and not law.spatial and config.stages != "one"
         return (LayeredKernel if layered else HurdleKernel)(law, config)
     if law.support == "reals" and has_mixture(law, config):
         return MixtureKernel(law, config)

@@ -16,6 +16,7 @@ F does not have to learn what is known beforehand:
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -85,7 +86,7 @@ class Denoiser(nn.Module):
         condition = len(law.prior) + given
         self.net = UNet(law, self.field[0], channels, condition + 3, preset)
         if not self.spins:
-            self.prior = FiLM(condition, channels)
+            self.prior = FiLM(condition, math.prod(self.moment_shape))
 
     def forward(self, z: Tensor, log_snr: Tensor, c: Tensor, part: Tensor | None = None) -> Tensor:
         """x̂ of z (B, *x_shape) at λ (B,) given c (B, D), (B, *x_shape).
@@ -117,6 +118,14 @@ class Denoiser(nn.Module):
         """m and s of reals given c (B, D), (B, …) each, broadcastable to x."""
         gain, shift = self.prior.coefficients(c)
         s = (LARGEST * torch.tanh((gain - 1) / LARGEST)).exp()
-        site = self.field[1:] == (1, 1)
-        shape = (len(c), *self.law.x_shape) if site else (len(c), 1, 1)
+        shape = (len(c), *self.moment_shape)
         return shift.reshape(shape), s.reshape(shape)
+
+    @property
+    def moment_shape(self) -> tuple[int, ...]:
+        """Components of x that have an m and s of their own, an axis each of as many or of 1.
+
+        All do but those that shifts make alike, and the sites of a lattice that declares no axes.
+        """
+        law, alike = self.law, self.law.shifted if self.law.axes else self.law.spatial
+        return tuple(1 if axis in alike else n for axis, n in enumerate(law.x_shape))

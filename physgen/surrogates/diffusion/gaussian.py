@@ -81,10 +81,10 @@ class GaussianKernel(nn.Module):
     ) -> Tensor:
         """The bound at one random time for each row, or ½‖ε − ε̂‖², (B,), of some components."""
         device = z.device
-        kept = None
-        if part is None and self.law.support == "reals":
+        given = part is None
+        if given and self.law.support == "reals":
             z, part = finite_part(z)
-            kept = part
+        kept = part if self.law.missing or given else None
         t = times(torch.rand(1, generator=generator, device=device), len(z), self.timesteps)[0]
         epsilon = torch.randn(z.shape, generator=generator, device=device)
         diffusion, noise_error = diffusion_loss(

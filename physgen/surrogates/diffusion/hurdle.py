@@ -4,7 +4,8 @@ r"""The hurdle kernel of nonnegative x: first which components are hit, then how
 
 The hits are spins, and have a masked kernel; the logarithms of what is hit have a Gaussian kernel,
 given the hits. Components without a hit hold nothing: they are 0 to the network, and no part of
-any sum. Both bounds add up to one on log p(x|θ).
+any sum. Both bounds add up to one on log p(x|θ). The hits are told with θ; on a lattice
+that declares its axes they are a field, as the mask of what is missing is.
 """
 
 from __future__ import annotations
@@ -50,17 +51,19 @@ class HurdleKernel(nn.Module):
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__()
-        flat = replace(law, x_shape=(law.size,), symmetries=())
-        self.hits = MaskedKernel(replace(flat, support="spins"), config, dense=True)
-        self.values = GaussianKernel(
-            replace(flat, support="reals"), config, given=law.size, high=14.0
-        )
+        self.field = bool(law.spatial) and bool(law.axes or len(law.x_shape) == 3)
+        self.shape = law.x_shape if self.field else (law.size,)
+        shape = law if self.field else replace(law, x_shape=self.shape, symmetries=(), axes=())
+        reals = replace(shape, support="reals", missing=self.field)
+        given = 0 if self.field else law.size
+        self.hits = MaskedKernel(replace(shape, support="spins"), config, dense=not self.field)
+        self.values = GaussianKernel(reals, config, given=given, high=14.0)
 
     def loss(self, c: Tensor, z: Tensor, generator: torch.Generator) -> Tensor:
         """The sum of both bounds, (B,)."""
-        spins, values = split_hits(z)
+        spins, values = self._split(z)
         loss = self.hits.loss(c, spins, generator)
-        return loss + self.values.loss(condition_on_hits(c, spins), values, generator, spins > 0)
+        return loss + self.values.loss(self._given(c, spins), values, generator, spins > 0)
 
     def evaluations(self, config: DiffusionConfig) -> int:
         """Evaluations of the Gaussian kernel's network for one sample."""
@@ -82,21 +85,30 @@ class HurdleKernel(nn.Module):
         self, c: Tensor, z: Tensor, noise: Noise, draws: int, config: DiffusionConfig
     ) -> tuple[Tensor, Tensor]:
         """The bound on log p(x|c) and its error, (B,) each."""
-        spins, values = split_hits(z)
+        spins, values = self._split(z)
         chain = replace(config, steps=0)
         first, first_se = self.hits.log_prob(c, spins, noise, self.orders(draws), chain)
         part = (spins > 0).repeat_interleave(draws, 0)
-        given, many = (
-            v.repeat_interleave(draws, 0) for v in (condition_on_hits(c, spins), values)
-        )
-        then, then_se = self.values.bound(given, many, noise, draws, part)
+        given, many = (v.repeat_interleave(draws, 0) for v in (self._given(c, spins), values))
+        seen = part if self.field else None
+        then, then_se = self.values.bound(given, many, noise, draws, part, seen)
         return first + then, (first_se**2 + then_se**2).sqrt()
 
     def sample(self, c: Tensor, generator: torch.Generator, config: DiffusionConfig) -> Tensor:
-        """One z for each row of c, (B, N)."""
-        spins = self.hits.sample(c, generator, replace(config, steps=0))
-        values = self.values.sample(condition_on_hits(c, spins), generator, config)
+        """One z for each row of c, (B, N), or a field (B, *x_shape)."""
+        spins = self.hits.sample(c, generator, replace(config, steps=0)).view(-1, *self.shape)
+        seen = spins > 0 if self.field else None
+        values = self.values.sample(self._given(c, spins), generator, config, seen)
         return torch.where(spins > 0, values, -math.inf)
+
+    def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """z (B, …) as hits and values, (B, *shape) each."""
+        spins, values = (v.view(-1, *self.shape) for v in split_hits(z))
+        return spins, values
+
+    def _given(self, c: Tensor, spins: Tensor) -> Tensor:
+        """The condition of the Gaussian kernel, (B, D) or (B, D + N): a field sees a mask."""
+        return c if self.field else condition_on_hits(c, spins)
 
 
 def split_hits(z: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,9 +53,9 @@ class LayeredKernel(nn.Module):
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         super().__init__()
         self.layers = law.x_shape[0]
-        flat = replace(law, x_shape=(law.size,), symmetries=())
+        flat = replace(law, x_shape=(law.size,), symmetries=(), axes=())
         told = 2 * self.layers
-        self.energies = HurdleKernel(replace(law, x_shape=(self.layers,), symmetries=()), config)
+        self.energies = HurdleKernel(replace(flat, x_shape=(self.layers,)), config)
         self.hits = MaskedKernel(replace(flat, support="spins"), config, dense=True, given=told)
         self.shares = GaussianKernel(replace(flat, support="reals"), config, given=told + law.size)
 

@@ -63,11 +63,12 @@ class MaskedKernel(nn.Module):
     ) -> None:
         super().__init__()
         self.law = law
-        rows, columns = field_shape(law)[1:]
-        even = rows % 2 == columns % 2 == 0
+        channels, *grid = field_shape(law)
+        even = channels == 1 and all(n % 2 == 0 for n in grid)
         split = config.order == "checkerboard" or (config.order == "auto" and even)
-        self.register_buffer("stage", stages_of(rows, columns, 1 + split), persistent=False)
-        self.sites = rows * columns
+        stage = stages_of(tuple(grid), 1 + split).repeat(channels)
+        self.register_buffer("stage", stage, persistent=False)
+        self.sites = law.size
         self.early = int((self.stage == 0).sum()) if split else self.sites
         shape = replace(law, support="reals") if dense else law
         n, *grid = field_shape(shape)

@@ -12,12 +12,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nn.blocks import ResidualBlock, convolution, field_shape
+from physgen.nn.blocks import (
+    MEMORY_FORMATS,
+    SITE,
+    TRANSPOSED,
+    Places,
+    ResidualBlock,
+    coarsen,
+    convolution,
+    field_shape,
+    halved,
+)
 
 __all__ = ["PRESETS", "Attention", "Preset", "UNet", "preset_of"]
 
@@ -45,7 +54,7 @@ PRESETS = {
 def preset_of(law: Law, name: str) -> Preset:
     """The sizes of a name; ``auto`` is wide where x is a single site, and small elsewhere."""
     if name == "auto":
-        name = "wide" if field_shape(law)[1:] == (1, 1) else "small"
+        name = "wide" if field_shape(law)[1:] == SITE else "small"
     return PRESETS[name]
 
 
@@ -61,7 +70,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, C, H, W) → the same."""
+        """(B, C, *grid) → the same."""
         sites = h.flatten(2).transpose(1, 2)
         q, k, v = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -91,40 +100,42 @@ class UNet(nn.Module):
         self.level = GridLevel(law, grid, condition, preset)
         self.leave = convolution(preset.channels[0], outputs, law)
         nn.init.zeros_(self.leave.weight)
-        # faster on CPUs; torch's stubs do not know this call
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.places = Places(condition, preset.channels[0], law)
+        self.format = MEMORY_FORMATS[len(grid)]
+        # torch's stubs do not know this call
+        self.to(memory_format=self.format)  # type: ignore[call-overload]
 
     def forward(self, field: Tensor, condition: Tensor) -> Tensor:
-        """(B, inputs, H, W) and (B, condition) → (B, outputs, H, W)."""
-        field = field.contiguous(memory_format=torch.channels_last)
-        return self.leave(F.silu(self.level(self.enter(field), condition)))
+        """(B, inputs, *grid) and (B, condition) → (B, outputs, *grid)."""
+        h = self.enter(field.contiguous(memory_format=self.format))
+        return self.leave(F.silu(self.level(self.places(h, condition), condition)))
 
 
 class GridLevel(nn.Module):
     """One grid, and through it all coarser ones."""
 
-    def __init__(self, law: Law, grid: tuple[int, int], condition: int, preset: Preset) -> None:
+    def __init__(self, law: Law, grid: tuple[int, ...], condition: int, preset: Preset) -> None:
         super().__init__()
         channels, blocks = preset.channels[0], preset.blocks[0]
 
         def block() -> ResidualBlock:
             return ResidualBlock(channels, condition, law)
 
-        halves = (1 + (grid[0] % 2 == 0), 1 + (grid[1] % 2 == 0))
-        self.deeper = len(preset.channels) > 1 and halves != (1, 1)
+        halves = halved(grid)
+        self.deeper = len(preset.channels) > 1 and max(halves) > 1
         self.before = nn.ModuleList(block() for _ in range(blocks))
         self.after = nn.ModuleList(block() for _ in range(blocks))
         if not self.deeper:
-            self.middle = Attention(channels) if grid != (1, 1) else nn.Identity()
+            self.middle = Attention(channels) if max(grid) > 1 else nn.Identity()
             return
-        coarser = (grid[0] // halves[0], grid[1] // halves[1])
+        coarser = tuple(n // k for n, k in zip(grid, halves, strict=True))
         rest = Preset(preset.channels[1:], preset.blocks[1:])
-        self.down = nn.Conv2d(channels, rest.channels[0], halves, halves)
+        self.down = coarsen(channels, rest.channels[0], law, halves)
         self.inner = GridLevel(law, coarser, condition, rest)
-        self.up = nn.ConvTranspose2d(rest.channels[0], channels, halves, halves)
+        self.up = TRANSPOSED[len(grid)](rest.channels[0], channels, halves, halves)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        """(B, C, H, W) → the same."""
+        """(B, C, *grid) → the same."""
         for block in self.before:
             h = block(h, condition)
         h = h + self.up(self.inner(self.down(h), condition)) if self.deeper else self.middle(h)

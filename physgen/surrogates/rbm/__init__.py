@@ -56,7 +56,7 @@ class RBMConfig:
 
     Attributes:
         layout: tied moves its filters over the torus, dense couples every pair; auto ties them
-            where x is a lattice on a torus.
+            where x is a lattice of two axes on a torus.
         hidden: filters, or hidden units; 0 for 4 filters or 128 units.
         filter_size: sites on a filter's side, odd.
         divergence: where the chains of the gradient start: at the data (cd), or where they were
@@ -113,9 +113,11 @@ class RBM(Surrogate):
         super().__init__(law, config)
         if len(law.prior) not in ais.ANNEALED:
             raise UsageError(f"rbm: expected 1 to 3 parameters, got {len(law.prior)}")
-        on_torus = law.periodic and len(law.x_shape) == 2
+        on_torus = law.periodic and len(law.x_shape) == len(law.spatial) == 2
         if config.layout == "tied" and not on_torus:
-            raise UsageError("rbm: tied filters need a lattice on a torus; choose layout dense")
+            raise UsageError(
+                "rbm: tied filters need a torus of two axes and no channels; choose layout dense"
+            )
         tied = config.layout == "tied" or (config.layout == "auto" and on_torus)
         self.energy = Energy(
             law,

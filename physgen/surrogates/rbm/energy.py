@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nn.blocks import field_shape, wrap
+from physgen.nn.blocks import wrap
 
 __all__ = ["Coefficients", "Energy", "Weights", "free_energy", "gibbs", "spins", "sum_log_2cosh"]
 
@@ -65,7 +65,7 @@ class Filters(NamedTuple):
     """W as filters (C, 1, k, k) on a torus of some rows and columns."""
 
     w: Tensor
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     def up(self, v: Tensor) -> Tensor:
         """(B, N) → (B, C, N)."""
@@ -126,10 +126,11 @@ class Energy(nn.Module):
         self, law: Law, *, tied: bool, hidden: int, filter_size: int, centred: bool
     ) -> None:
         super().__init__()
-        _, rows, columns = field_shape(law)
-        self.shape, self.tied, self.units, self.centred = (rows, columns), tied, hidden, centred
-        self.sites = rows * columns
+        self.tied, self.units, self.centred = tied, hidden, centred
+        self.sites = law.size
+        self.shape = law.x_shape if len(law.spatial) == len(law.x_shape) == 2 else (1, law.size)
         if tied:
+            rows, columns = law.x_shape
             self.w = nn.Parameter(
                 0.4 * torch.randn(hidden, filter_size, filter_size) / filter_size
             )
@@ -139,7 +140,7 @@ class Energy(nn.Module):
         else:
             self.w = nn.Parameter(0.4 * torch.randn(hidden, self.sites) / math.sqrt(self.sites))
         biased = "flip" not in law.symmetries
-        uniform = "shift" in law.symmetries
+        uniform = len(law.shifted) == len(law.x_shape)
         self.sizes = (hidden, hidden, 1 if uniform else self.sites) if biased else (hidden,)
         last = nn.Linear(16, sum(self.sizes))
         nn.init.zeros_(last.weight)

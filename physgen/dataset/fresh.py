@@ -1,0 +1,146 @@
+"""Rows that are drawn as a training goes: those of an epoch are a function of (seed, epoch).
+
+They are made shard by shard as a dataset's are, here when they are asked for, or in other
+processes while the epoch before is trained on. Their random numbers are none of a dataset's,
+whatever its seed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+import simulators.base as declared
+from physgen.dataset.job import Shard, shards
+from physgen.dataset.pool import Workers
+from physgen.dataset.schema import Rows, chunk_rows
+from physgen.dataset.simulated import Simulate
+from physgen.dataset.stream import joined
+from physgen.dataset.writer import checked_shard
+from physgen.errors import DataError
+
+__all__ = ["FreshRows"]
+
+STREAM = 2**32 - 1
+"""Of the random numbers of all that is drawn here; no dataset has so many shards."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Makes a shard as a file would store it; what a worker runs."""
+
+    make: Simulate
+
+    def __call__(self, shard: Shard) -> Rows:
+        """The rows of a shard."""
+        return checked_shard(self.make(shard), shard, self.make.law, self.make.law.simulator)
+
+
+class FreshRows:
+    """Draws the rows of each epoch; to be closed, or used in a ``with`` block.
+
+    Args:
+        make: draws a shard.
+        rows: of an epoch.
+        seed: of all epochs.
+        epochs: after which no more rows are asked for.
+        reuse: epochs that are trained on the same rows.
+        workers: processes that draw the rows of the next epoch meanwhile; 0 for none.
+        check: called between shards; what it raises ends the drawing.
+
+    Attributes:
+        seconds: that the training has waited for rows, s.
+        failed: draws of which the simulator made no x.
+    """
+
+    def __init__(
+        self,
+        make: Simulate,
+        rows: int,
+        seed: int,
+        epochs: int,
+        reuse: int = 1,
+        workers: int = 0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.task, self.rows, self.seed, self.reuse = Checked(make), rows, seed, reuse
+        self.sets, self.check = self.set_of(epochs) + 1, check
+        self.shard_rows = declared.shard_rows(make.law.build()) or chunk_rows(make.law)
+        self.seconds, self.failed = 0.0, 0
+        self.workers = Workers(self.task, make.law.simulator, workers) if workers else None
+        self.pending: dict[int, list[Future[Rows]]] = {}
+        self.now: tuple[int, Rows] | None = None
+
+    def set_of(self, epoch: int) -> int:
+        """Number of the rows, from 0, that an epoch, from 1, is trained on."""
+        return (epoch - 1) // self.reuse
+
+    def drawn_by(self, epoch: int) -> int:
+        """How many rows are asked for until an epoch, from 1, is over."""
+        return self.rows * (self.set_of(epoch) + 1)
+
+    def __call__(self, epoch: int) -> Rows:
+        """The rows of an epoch, from 1.
+
+        Raises:
+            DataError: all of them have failed.
+            SimulatorFailed: one has failed, and that is to stop.
+        """
+        number, begun = self.set_of(epoch), time.monotonic()
+        if self.now is None or self.now[0] != number:
+            there = self.workers
+            rows = joined(self.drawn_by_others(number, there) if there else self.drawn(number))
+            self.failed += len(rows.failed or ())
+            if not len(rows):
+                raise DataError(f"{self.task.make.law.simulator}: all {self.rows} rows failed")
+            self.now = number, replace(rows, failed=None)
+        self.seconds += time.monotonic() - begun
+        return self.now[1]
+
+    def shards(self, number: int) -> list[Shard]:
+        """The shards of a set of rows."""
+        made = shards(self.rows, self.shard_rows, self.seed)
+        key = (STREAM, number)
+        return [
+            replace(s, seed=np.random.SeedSequence(self.seed, spawn_key=(*key, s.number)))
+            for s in made
+        ]
+
+    def drawn(self, number: int) -> list[Rows]:
+        """A set of rows, drawn in this process."""
+        parts = []
+        for shard in self.shards(number):
+            self.check()
+            parts.append(self.task(shard))
+        return parts
+
+    def drawn_by_others(self, number: int, workers: Workers) -> list[Rows]:
+        """A set of rows of other processes, which then begin with the next.
+
+        Raises:
+            PhysgenError: one of them has died.
+        """
+        for k in (number, number + 1):
+            if k not in self.pending and k < max(self.sets, number + 1):
+                self.pending[k] = [workers.submit(shard) for shard in self.shards(k)]
+        try:
+            return [workers.result(future, self.check) for future in self.pending.pop(number)]
+        except BrokenProcessPool as error:
+            raise workers.death(self.task.make.law.simulator) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if self.workers:
+            self.workers.close()

@@ -1,0 +1,213 @@
+r"""What θ tells of a long real x at once: location, scale and spectrum, as a map with a volume.
+
+    u = Qᵀ e^{g(θ)} Q (z − μ(θ)) e^{−s(θ)},      log|det ∂u/∂z| = Σ g − Σ s
+
+μ and s are smooth fields: sums of the slowest modes of the grid (cosines of an open axis, waves of
+a periodic one) with a network of θ for their amplitudes, so that few numbers are learnt however
+long x is. Q is the orthonormal transform to waves, and g a function of θ and of the frequency: of
+a Gaussian field on a torus u is white for the right g, whatever the spectrum. What is left is the
+law of u, whose mean is 0 and width 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from physgen.errors import UsageError
+from physgen.surrogates.autoregressive.window import Grid
+
+__all__ = ["MLP", "Affine", "frequencies", "slowest_modes", "waves"]
+
+FEW = 8
+"""Modes of the scale, and functions of the frequency."""
+AffineCoefficients = tuple[Tensor, Tensor, Tensor | None]
+LONG = 4096
+"""Sites of an axis that is transformed."""
+LIMIT = 8.0
+"""Of s and of g: widths lie within e^±8 of the data's."""
+
+
+class MLP(nn.Module):
+    """A residual network of a vector; it starts as 0.
+
+    Args:
+        inputs: components.
+        outputs: components.
+        hidden: units of a layer.
+        blocks: residual blocks of two layers.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: int = 64, blocks: int = 2) -> None:
+        super().__init__()
+        self.enter = nn.Linear(inputs, hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+            )
+            for _ in range(blocks)
+        )
+        self.leave = nn.Linear(hidden, outputs)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """c (..., I) → (..., O)."""
+        h = self.enter(c)
+        for block in self.blocks:
+            h = h + block(h)
+        return self.leave(nn.functional.silu(h))
+
+
+def waves(n: int, periodic: bool, which: Tensor | None = None) -> Tensor:
+    """The orthonormal transform along an axis, a row a wave, (n, n) float64; or some (m,) of them.
+
+    Of a periodic axis that of Hartley, cos + sin, of an open one the cosine transform.
+    """
+    i = torch.arange(n, dtype=torch.float64)
+    k = i if which is None else i[which]
+    if periodic:
+        angle = 2 * math.pi / n * torch.outer(k, i).remainder(n)
+        return (angle.cos() + angle.sin()) / math.sqrt(n)
+    width = torch.where(k == 0, 1 / n, 2 / n).sqrt()
+    return width[:, None] * torch.cos(math.pi / n * torch.outer(k, i + 0.5))
+
+
+def frequencies(n: int, periodic: bool) -> Tensor:
+    """Of each wave of an axis, in cycles a step, 0 to ½, (n,) float64."""
+    i = torch.arange(n, dtype=torch.float64)
+    return torch.minimum(i, n - i) / n if periodic else i / (2 * n)
+
+
+def slowest_modes(grid: Grid, count: int) -> Tensor:
+    """Waves of lowest frequency over all positions, their mean square 1, (count or fewer, n).
+
+    Along periodic axes of a stationary law there is only the constant.
+    """
+    axes, kept = [], []
+    for n, periodic in zip(grid.shape, grid.periodic, strict=True):
+        only = 1 if periodic and grid.stationary else min(n, count)
+        order = frequencies(n, periodic).argsort(stable=True)[:only]
+        axes.append(waves(n, periodic, order) * math.sqrt(n))
+        kept.append(frequencies(n, periodic)[order] * n)
+    size = sum(f.square().view([-1] + [1] * (len(kept) - 1 - i)) for i, f in enumerate(kept))
+    chosen = torch.as_tensor(size).flatten().argsort(stable=True)[:count]
+    modes = torch.ones(len(chosen), 1, dtype=torch.float64)
+    for rows, place in zip(axes, torch.unravel_index(chosen, [len(a) for a in axes]), strict=True):
+        modes = (modes[:, :, None] * rows[place][:, None]).flatten(1)
+    return modes.float()
+
+
+class Spectrum(nn.Module):
+    """g of each wave and channel, as Σ_k a_k(θ) b_k(frequency).
+
+    Args:
+        grid: the positions.
+        along: which axes are transformed; along the others g is a function of the position.
+
+    Raises:
+        UsageError: an axis that is too long for a matrix.
+    """
+
+    features: Tensor
+
+    def __init__(self, grid: Grid, along: tuple[bool, ...]) -> None:
+        super().__init__()
+        self.shape, self.along = grid.shape, along
+        if (longest := max(n for n, wave in zip(grid.shape, along, strict=True) if wave)) > LONG:
+            raise UsageError(
+                f"autoregressive: spectrum: expected axes of at most {LONG} sites, got {longest}; "
+                "take spectrum none"
+            )
+        each: list[Tensor] = []
+        for n, periodic, wave in zip(grid.shape, grid.periodic, along, strict=True):
+            if wave:
+                matrix = waves(n, periodic).float()
+                self.register_buffer(f"matrix{len(each)}", matrix, persistent=False)
+            at = torch.linspace(-1, 1, n, dtype=torch.float64)
+            each.append(2 * frequencies(n, periodic) if wave else at)
+        place = torch.cartesian_prod(*each).view(-1, len(each))
+        frequency = place[:, list(along)]
+        size = frequency.square().sum(1, keepdim=True) + max(grid.shape) ** -2
+        features = torch.cat([place, 0.5 * size.log(), (frequency == 0).double()], 1)
+        self.register_buffer("features", features.float(), persistent=False)
+        self.straight = nn.Linear(self.features.shape[1], FEW)
+        self.curved = MLP(self.features.shape[1], FEW, 32, 1)
+
+    def functions(self) -> Tensor:
+        """b of each wave, (FEW, n)."""
+        return (self.straight(self.features) + self.curved(self.features)).T
+
+    def scaled(self, r: Tensor, gain: Tensor) -> Tensor:
+        """Each wave of r (B, C, n) times e^gain, (B, C, n)."""
+        return self.transform(self.transform(r) * gain.exp(), back=True)
+
+    def transform(self, r: Tensor, back: bool = False) -> Tensor:
+        """Q r, or Qᵀ r, of (B, C, n)."""
+        r = r.unflatten(2, self.shape)
+        for axis, wave in enumerate(self.along, 2):
+            if wave:
+                matrix = getattr(self, f"matrix{axis - 2}")
+                r = (r.transpose(axis, -1) @ (matrix if back else matrix.T)).transpose(axis, -1)
+        return r.flatten(2)
+
+
+class Affine(nn.Module):
+    """z → u of a long x, given θ.
+
+    Args:
+        grid: the positions.
+        condition: components of c.
+        modes: of the location.
+        along: which axes have a spectrum; none for no spectrum.
+    """
+
+    location_modes: Tensor
+    scale_modes: Tensor
+
+    def __init__(self, grid: Grid, condition: int, modes: int, along: tuple[bool, ...]) -> None:
+        super().__init__()
+        self.channels = grid.channels
+        every = slowest_modes(grid, modes)
+        self.register_buffer("location_modes", every, persistent=False)
+        self.register_buffer("scale_modes", every[:FEW], persistent=False)
+        self.location = MLP(condition, grid.channels * len(self.location_modes))
+        self.scale = MLP(condition, grid.channels * len(self.scale_modes), 32, 1)
+        self.spectrum = Spectrum(grid, along) if any(along) else None
+        if self.spectrum:
+            self.amplitudes = MLP(condition, grid.channels * FEW, 32, 1)
+
+    def coefficients(self, c: Tensor) -> AffineCoefficients:
+        """μ, s and g of c (B, D), (B, C, n) each; no g where there is no spectrum."""
+        location = self.location(c).unflatten(1, (self.channels, -1)) @ self.location_modes
+        scale = self.scale(c).unflatten(1, (self.channels, -1)) @ self.scale_modes
+        scale = LIMIT * torch.tanh(scale / LIMIT)
+        if self.spectrum is None:
+            return location, scale, None
+        gain = self.amplitudes(c).unflatten(1, (self.channels, -1)) @ self.spectrum.functions()
+        return location, scale, LIMIT * torch.tanh(gain / LIMIT)
+
+    def forward(self, z: Tensor, theta: AffineCoefficients) -> tuple[Tensor, Tensor]:
+        """z (B, N) → u (B, N) and log|det ∂u/∂z|, (B,).
+
+        A component that is not finite has no volume, and stays what it is.
+        """
+        location, scale, gain = theta
+        z = z.view_as(location)
+        there = z.isfinite()
+        u = (torch.where(there, z, 0.0) - location) * (-scale).exp()
+        log_det = -torch.where(there, scale, 0.0).flatten(1).sum(1)
+        if self.spectrum is not None and gain is not None:
+            u = self.spectrum.scaled(u, gain)
+            log_det = log_det + gain.flatten(1).sum(1)
+        return torch.where(there, u, z).flatten(1), log_det
+
+    def inverse(self, u: Tensor, theta: AffineCoefficients) -> Tensor:
+        """u (B, N) → z (B, N)."""
+        location, scale, gain = theta
+        r = u.view_as(location)
+        if self.spectrum is not None and gain is not None:
+            r = self.spectrum.scaled(r, -gain)
+        return (r * scale.exp() + location).flatten(1)

@@ -1,0 +1,132 @@
+"""One network for all sites of a long x: the law of a site, given a window of earlier ones and θ.
+
+Weights are shared by all positions. θ scales and shifts every layer, and adds to the first one a
+smooth field over the positions, so that the law may change along x; beside the layers a linear
+term whose weights depend on θ holds what the window says one by one, which is all of a linear
+autoregression. As a site needs its window alone, drawing one costs no more than scoring one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from physgen.nn.blocks import FiLM
+from physgen.surrogates.autoregressive.affine import MLP, slowest_modes
+from physgen.surrogates.autoregressive.chain import ChainPart
+from physgen.surrogates.autoregressive.conditional import Coefficients, look
+from physgen.surrogates.autoregressive.site import Site
+from physgen.surrogates.autoregressive.window import Grid
+
+__all__ = ["CausalNet", "CausalStage"]
+
+MODES, FEW = 8, 32
+"""Of the field over the positions; hidden units of what is a function of θ alone."""
+
+
+class CausalNet(nn.Module):
+    """p(x_i|window, θ) as R numbers.
+
+    Args:
+        window: sites of a window, F.
+        site: what a site may hold.
+        modes: of the field over the positions, K.
+        condition: components of c.
+        hidden: units of a layer.
+        blocks: residual blocks of two layers.
+    """
+
+    def __init__(
+        self, window: int, site: Site, modes: int, condition: int, hidden: int, blocks: int
+    ) -> None:
+        super().__init__()
+        self.straight, self.modes = site.straight, modes
+        self.enter = nn.Linear(window * site.inputs, hidden)
+        self.absent = nn.Linear(window, hidden, bias=False)
+        self.first = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        self.second = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
+        self.films = nn.ModuleList(FiLM(condition, hidden) for _ in range(1 + blocks))
+        self.profile = MLP(condition, modes * hidden, FEW, 1)
+        self.slopes = MLP(condition, window * site.inputs * site.straight, FEW, 1)
+        self.leave = nn.Linear(hidden, site.outputs)
+        self.activation = nn.SiLU()
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def coefficients(self, c: Tensor) -> Coefficients:
+        """What depends on θ alone: of each layer, the slopes and the profile; c (B, D)."""
+        films = [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
+        slopes = self.slopes(c).unflatten(1, (-1, self.straight))
+        return Coefficients(films, slopes, self.profile(c).unflatten(1, (self.modes, -1)))
+
+    def forward(
+        self, inputs: Tensor, absent: Tensor, place: Tensor, theta: Coefficients
+    ) -> Tensor:
+        """The numbers of the laws of m sites, (B, m, R).
+
+        Args:
+            inputs: (B, m, F·E) code of their windows.
+            absent: (1, m, F) or (B, m, F), 1 for what a window lacks.
+            place: (1, m, K) or (B, m, K) modes at their positions.
+            theta: the coefficients.
+        """
+        ((gain, shift), *films), slopes, profile = theta
+        h = self.enter(inputs) * gain + shift + self.absent(absent)
+        h = h if profile is None else h + place @ profile
+        for (gain, shift), first, second in zip(films, self.first, self.second, strict=True):
+            h = h + second(self.activation(first(self.activation(h)) * gain + shift))
+        raw = self.leave(self.activation(h))
+        first, rest = raw[..., : self.straight], raw[..., self.straight :]
+        return torch.cat([first + inputs @ slopes, rest], -1)
+
+
+class CausalStage(nn.Module):
+    """A channel of x with its network.
+
+    Args:
+        part: its sites and their windows.
+        site: what a site may hold.
+        grid: the positions.
+        condition: components of c.
+        hidden: units of a layer.
+        blocks: residual blocks.
+    """
+
+    sites: Tensor
+    parents: Tensor
+    modes: Tensor
+    all: Tensor
+    at_once, common = False, True
+
+    def __init__(
+        self, part: ChainPart, site: Site, grid: Grid, condition: int, hidden: int, blocks: int
+    ) -> None:
+        super().__init__()
+        n, window = part.parents.shape
+        modes = slowest_modes(grid, MODES).T.contiguous()
+        self.register_buffer("sites", part.sites, persistent=False)
+        self.register_buffer("parents", part.parents, persistent=False)
+        self.register_buffer("modes", modes, persistent=False)
+        self.register_buffer("all", torch.arange(n)[None], persistent=False)
+        self.site, self.none = site, grid.channels * n
+        self.net = CausalNet(window, site, modes.shape[1], condition, hidden, blocks)
+
+    def raw(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+        """What the network gives for the laws of some sites, (B, m, R).
+
+        Args:
+            field: (B, N + 1, E) x as code, of which earlier sites alone are looked at.
+            which: (1, m) or (B, m) numbers within the stage.
+            theta: the coefficients of the network.
+        """
+        parents = self.parents[which]
+        absent = (parents == self.none).to(field.dtype)
+        return self.net(look(field, parents), absent, self.modes[which], theta)
+
+    def log_p(self, values: Tensor, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+        """Log p of the values (B, N) that some sites have, (B, m)."""
+        return self.site.log_p(self.raw(field, which, theta), self.own(values, which))
+
+    def own(self, values: Tensor, which: Tensor) -> Tensor:
+        """Of the values (B, N) those of some sites, (B, m)."""
+        return values.gather(1, self.sites[which].expand(len(values), -1))
