@@ -94,9 +94,10 @@ class Law:
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype: expected float32 or float64, got {self.dtype!r}")
         if self.missing and self.support not in ("reals", "nonnegative"):
-            raise ValueError(
-                f"missing: {self.support} x has no NaN; expected reals or nonnegative x"
+            kept = (
+                "are kept as integers, which have no NaN" if self.discrete else "may not miss any"
             )
+            raise ValueError(f"missing: {self.support} {kept}; expected reals or nonnegative x")
 
     def _refuse_support(self) -> None:
         """Refuse a support that there is none, or not of these components.

@@ -103,7 +103,7 @@ def test_what_is_no_support_is_refused_in_one_line(given, x_shape, words):
         ({"column_supports": ("reals",)}, "expected 3, one of each component"),
         ({"column_supports": ("reals", "reals", "reals")}, "expected several kinds"),
         ({"support": "reals"}, "expected 0"),
-        ({"missing": True}, "mixed x has no NaN"),
+        ({"missing": True}, "mixed may not miss any"),
         ({"symmetries": ("flip",)}, "neither symmetries "),
         ({"axes": ("open",)}, "nor axes"),
     ],

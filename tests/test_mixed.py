@@ -263,7 +263,7 @@ def test_choices_and_times_are_learnt_to_a_hundredth_of_a_nat():
     gap, posterior = found["nll"], found["posterior"]
     assert gap["gap_total"] < 0.04
     assert posterior["mean_error"] < 0.1
-    bare = physgen.simulate(RaceOfReals(), n=100)
+    bare = physgen.simulate(RaceOfReals(), n=300)
     assert any("have no density" in line for line in broken_assumptions(bare.law, bare.x))
 
 

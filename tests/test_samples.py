@@ -51,8 +51,13 @@ def test_js_distance_reads_its_null_for_the_same_law_and_more_for_another():
 
 
 def test_counts_keep_what_lies_outside():
-    edges = common_edges(np.array([0.0, 1.0]), 4)
+    edges = common_edges(np.array([0.0, 0.5, 1.0]), 4)
     assert counts(np.array([-5.0, 0.1, 0.6, 9.0]), edges).tolist() == [2, 0, 1, 1]
+
+
+def test_bins_of_whole_numbers_hold_as_many_each():
+    assert common_edges(np.array([0, 1, 3])).tolist() == [-0.5, 0.5, 1.5, 2.5, 3.5]
+    assert set(np.diff(common_edges(np.arange(100.0), 40))) == {3.0}
 
 
 def test_mmd_sees_a_shift_and_a_correlation_but_not_the_same_law():
