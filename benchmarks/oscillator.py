@@ -1,10 +1,10 @@
 """The damped oscillator: six parameters of six kinds of prior, 200 points, exact log p.
 
-From one set of simulations a conditional VAE learns p(x|θ), and NPE learns p(θ|x), of a vector and,
-where x is said to have an open axis, of a series. Of each
-observation the posterior of the VAE's log p (smc), NPE's own draws, and these weighted with the
-VAE's log p (`--refine`) are held against the exact posterior, smc with the exact log p. Errors are
-in exact widths, mean over observations; the ratio is that of the widths.
+From one set of simulations a conditional VAE learns p(x|θ), and NPE learns p(θ|x): of x as a
+vector, and told that its axis is open, as a series. Of each observation the posterior of the VAE's
+log p (smc), NPE's own draws, and these weighted with the VAE's log p (`--refine`) are held against
+the exact posterior, smc with the exact log p. Errors are in exact widths, mean over observations;
+the ratio is that of the widths.
 
 ``python -m benchmarks.oscillator`` prints the table, and what `calibrate` says of NPE; with
 ``--out FOLDER`` it keeps files and pages: posterior with corner and predictive band, calibration.

@@ -140,7 +140,7 @@ class Latents(nn.Module):
 
     def encode(self, z: Tensor, c: Tensor) -> list[Tensor]:
         """Bottom-up features e_l of z (B, *x_shape), fine to coarse."""
-        h = F.silu(self.sites_seen(self.embed(self.seen(z)), c))
+        h = F.silu(self.terms_seen(self.embed(self.seen(z)), c))
         features = []
         for level in self.levels:
             h = level.encode(level.down(h), c)
@@ -173,7 +173,7 @@ class Latents(nn.Module):
                 log_ratio = log_ratio + (0.5 * (epsilon**2 - v**2) + log_r).flatten(1).sum(1)
                 epsilon = v
             t = level.up(F.silu(t + level.z(mean + log_sigma.exp() * epsilon)))
-        h = self.film(self.sites(self.last(t), c), c)
+        h = self.film(self.terms(self.last(t), c), c)
         return Trace(h, torch.stack(kl[::-1], 1) if kl else torch.zeros(len(c), 0), log_ratio)
 
 
