@@ -112,9 +112,8 @@ class Latents(nn.Module):
         self.code = ColumnCode(law) if columns else None
         wide = self.code.size if self.code and law.support == "mixed" else seen_channels(law)
         self.embed = convolution(wide, channels, law)
-        self.places_seen, self.places = (
-            SiteTerms(len(law.prior), channels, law) for _ in range(2)
-        )
+        self.terms_seen = SiteTerms(len(law.prior), channels, law)
+        self.terms = SiteTerms(len(law.prior), channels, law)
         self.stack = nn.ModuleList(
             LatentLevel(law, grid, finer, channels, latent) for finer, grid in pairwise(grids)
         )
