@@ -296,7 +296,7 @@ def chain_of(law: Law, config: AutoregressiveConfig) -> list[ChainPart]:
         raise UsageError(f"autoregressive: order checkerboard: not for x of shape {law.x_shape}")
     if context == "frontier" and not torus:
         raise UsageError(
-            "autoregressive: context frontier: not for x that is no lattice on a torus"
+            "autoregressive: context frontier: not for x that is no lattice of two axes on a torus"
         )
     return parts(
         rows,
