@@ -126,7 +126,7 @@ class Standardise(Related):
         for j in self.kept.flatten().nonzero()[:, 0].tolist():
             if word := self._bend(j).word:
                 found.setdefault(word, []).append(names[j] if names else named(j, self.x_shape))
-        said = [f"{first_of(which)}: {word}" for word, which in found.items()]
+        said = [f"{first_named(which)}: {word}" for word, which in found.items()]
         return said + self.rotation.words()
 
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
@@ -192,7 +192,7 @@ def groups_of(law: Law) -> int:
     return channels if law.periodic else 0
 
 
-def first_of(names: Sequence[str]) -> str:
+def first_named(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
     return ", ".join(names[:FEW]) + more
