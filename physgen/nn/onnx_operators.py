@@ -68,7 +68,8 @@ def binary_node(kind: str) -> Operator:
         second = g.name(b, dtype)
         if alpha != 1:
             second = g.node("Mul", second, g.scalar(alpha, dtype))
-        return g.node(kind, g.name(a, dtype), second)
+        both = kind == "Mul" and dtype == torch.bool
+        return g.node("And" if both else kind, g.name(a, dtype), second)
 
     return write
 

@@ -10,6 +10,8 @@ normalised whatever the weights.
 hurdle), `chain` in which order and from what each is drawn; `conditional` holds the network. Of a
 long x, a series or a field, a site is drawn from the `window` of the nearest earlier ones, by one
 network for all (`causal`), once an `affine` map has taken out what θ tells of all sites together.
+Short x of reals, counts, many levels or columns of different kinds has a network for each column
+(`separate`), and `columns` says what a column may hold.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from physgen.surrogates.autoregressive.affine import Affine
 from physgen.surrogates.autoregressive.causal import CausalStage
 from physgen.surrogates.autoregressive.chain import ChainPart, parts
 from physgen.surrogates.autoregressive.conditional import Stage
+from physgen.surrogates.autoregressive.separate import SeparateColumns
 from physgen.surrogates.autoregressive.site import HurdleSite, Levels, Located, Site
 from physgen.surrogates.autoregressive.window import Grid, windows
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
-from simulators.base import Support
+from simulators.base import SUPPORTS, Support
 
 __all__ = ["Autoregressive", "AutoregressiveConfig"]
 
@@ -41,6 +44,8 @@ ALONE = 0.6
 """Part of the training in which an affine map learns alone, as if what it leaves were white."""
 MOST_LEVELS = 256
 """Values of a site, each of which is an input."""
+MOST_COLUMNS = 64
+"""Columns that have networks of their own, at most."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,14 @@ class AutoregressiveConfig:
         hidden: units of a layer (at least 1).
         blocks: residual blocks of two layers (at least 0).
         sites: sites of each x and stage that a training step looks at, drawn at random; 0 for all.
-        components: Gamma laws in the density of a nonnegative site (at least 1).
-        network: shared, as order and context say; or causal, for a long series or field, each site
-            from a window of the nearest earlier ones; auto takes causal for reals.
+        components: laws in the mixture of a number (at least 1); 0 takes 8 where each component of
+            x has a network of its own, else 2.
+        network: shared, as order and context say; separate, one for each of at most 64 components
+            of x; or causal, for a long series or field, each site from a window of the nearest
+            earlier ones; auto takes separate ones for counts, mixed columns, more than 256 levels
+            and reals of at most 64 components without axes, and causal for other reals.
+        mixture: of what laws a real component is a mixture where networks are separate: gaussian,
+            or student, whose tails are learnt.
         window: sites of that window (at least 1).
         modes: slowest waves that the mean given θ is a sum of, for a causal network (at least 1).
         spectrum: which axes a causal network sees after scaling their waves by a function of θ,
@@ -72,30 +82,34 @@ class AutoregressiveConfig:
     hidden: int = 64
     blocks: int = 1
     sites: int = 16
-    components: int = 2
-    network: Literal["auto", "shared", "causal"] = "auto"
+    components: int = 0
+    network: Literal["auto", "shared", "separate", "causal"] = "auto"
+    mixture: Literal["gaussian", "student"] = "gaussian"
     window: int = 24
     modes: int = 64
     spectrum: Literal["periodic", "all", "none"] = "periodic"
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        least = {"hidden": 1, "blocks": 0, "components": 1, "sites": 0, "window": 1, "modes": 1}
+        least = {"hidden": 1, "blocks": 0, "components": 0, "sites": 0, "window": 1, "modes": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
 
 
 class Autoregressive(Surrogate):
-    """Autoregressive p(x|θ) of spins, levels, reals or nonnegative numbers."""
+    """Autoregressive p(x|θ) of any x."""
 
     name: ClassVar[str] = "autoregressive"
     Config = AutoregressiveConfig
-    supports: ClassVar[tuple[Support, ...]] = ("spins", "levels", "nonnegative", "reals")
+    supports: ClassVar[tuple[Support, ...]] = SUPPORTS
     leaves_out: ClassVar[bool] = True
 
     def __init__(self, law: Law, config: AutoregressiveConfig) -> None:
         super().__init__(law, config)
+        self.columns = separate_columns(law, config) if is_separate(law, config) else None
+        if self.columns is not None:
+            return
         self.site = site_of(law, config)
         causal = is_causal(law, config)
         self.affine = affine_of(law, config) if causal and law.support == "reals" else None
@@ -119,12 +133,21 @@ class Autoregressive(Surrogate):
         """A product of normalised conditionals."""
         return Likelihood.EXACT
 
+    def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
+        """Fit the map of x, and where columns lie given θ (n, D), to rows (n, *x_shape)."""
+        super().fit_transform(x, theta)
+        if self.columns is not None:
+            c = None if theta is None else self.rescale(theta.to(self.device))
+            self.columns.fit(self.transform(x.to(self.device)).flatten(1), c)
+
     def field(self, values: Tensor) -> Tensor:
         """Values (B, N) as code, with a blank site at the end, (B, N + 1, E)."""
         return F.pad(self.site.code(values), (0, 0, 0, 1))
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         """−log p(z|c); in training, of some sites of each stage, scaled up, (B,)."""
+        if self.columns is not None:
+            return -self.columns.log_p(c, z.flatten(1)).sum(1)
         values, log_det = self.values(c, z)
         near = self.site.reference(values)
         if self.affine is not None and self.training and progress < ALONE:
@@ -140,6 +163,9 @@ class Autoregressive(Surrogate):
         return loss
 
     def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
+        if self.columns is not None:
+            log_p = self.columns.log_p(c, z.flatten(1)).double().sum(1)
+            return log_p, torch.zeros_like(log_p)
         values, log_det = self.values(c, z)
         field, total = self.field(values), log_det.double()
         for stage in self.stages:
@@ -149,6 +175,8 @@ class Autoregressive(Surrogate):
         return total, torch.zeros_like(total)
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        if self.columns is not None:
+            return self.columns.sample(c, generator).view(len(c), *self.law.x_shape)
         uniforms = torch.rand(len(c), self.law.size, generator=generator, device=c.device)
         z = self.site.numbers(self.draw(c, uniforms, generator))
         if self.affine is not None:
@@ -177,20 +205,47 @@ class Autoregressive(Surrogate):
         return values
 
 
-def site_of(law: Law, config: AutoregressiveConfig) -> Site:
-    """What a site of x may hold.
+def is_separate(law: Law, config: AutoregressiveConfig) -> bool:
+    """Whether each component has a network of its own.
 
     Raises:
-        UsageError: more levels than there is room for.
+        UsageError: too many components for that, or x that has no other network.
     """
-    if law.support == "reals":
-        return Located(config.components)
-    if law.support == "nonnegative":
-        return HurdleSite(config.components)
-    if law.levels > MOST_LEVELS:
+    only = law.support in ("counts", "mixed") or law.levels > MOST_LEVELS
+    vector = not (law.periodic or law.axes)
+    short = law.support == "reals" and law.size <= MOST_COLUMNS and vector
+    separate = config.network == "separate" or (config.network == "auto" and (only or short))
+    if only and not separate:
         raise UsageError(
-            f"autoregressive: levels: expected at most {MOST_LEVELS}, got {law.levels}"
+            f"autoregressive: network: expected separate for {law.support_text}, got "
+            f"{config.network}"
         )
+    if separate and law.size > MOST_COLUMNS:
+        raise UsageError(
+            f"autoregressive: separate networks, one for each component of x: expected at most "
+            f"{MOST_COLUMNS}, got {law.size}; take cvae or diffusion"
+        )
+    return separate
+
+
+def separate_columns(law: Law, config: AutoregressiveConfig) -> SeparateColumns:
+    """Networks of the components of x."""
+    return SeparateColumns(
+        law.component_supports,
+        len(law.prior),
+        config.mixture,
+        config.components or 8,
+        config.hidden,
+        config.blocks,
+    )
+
+
+def site_of(law: Law, config: AutoregressiveConfig) -> Site:
+    """What a site of x may hold."""
+    if law.support == "reals":
+        return Located(config.components or 2)
+    if law.support == "nonnegative":
+        return HurdleSite(config.components or 2)
     return Levels(law.levels or 2, law.support == "spins")
 
 
@@ -202,11 +257,11 @@ def is_causal(law: Law, config: AutoregressiveConfig) -> bool:
 def affine_of(law: Law, config: AutoregressiveConfig) -> Affine:
     """What θ tells of all sites of a long x together."""
     grid = Grid.of(law)
-    stationary = (law.periodic and p for p in grid.periodic)
-    waves = {
+    stationary = (grid.stationary and p for p in grid.periodic)
+    along = {
         "periodic": tuple(stationary), "all": (True,) * len(grid.shape), "none": ()
     }[config.spectrum]  # fmt: skip
-    return Affine(grid, len(law.prior), config.modes, waves)
+    return Affine(grid, len(law.prior), config.modes, along)
 
 
 def causal_stages(law: Law, config: AutoregressiveConfig, site: Site) -> Iterator[CausalStage]:

@@ -1,0 +1,283 @@
+r"""Networks of their own for all columns of a short x, evaluated side by side.
+
+What θ tells of places is told first: a network of θ alone gives each column a location and a
+scale, and each pair a slope,
+
+    r_i = (y_i − m_i − e^{s_i} Σ_{j<i} L_ij e_j) e^{−s_i − t_i},      e_j = (y_j − m_j) e^{−s_j},
+
+so that any law that is Gaussian given θ is white in r whatever its mean and covariance. What is
+left is the business of one residual network a column, which sees r of the columns before it and θ,
+and gives a mixture for its own. The networks of all columns are products of batches of matrices
+(as are masked ones of Germain et al. 2015, arXiv:1502.03509, which share what these do not).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from physgen.nn.regression import least_squares, quadratic
+from physgen.surrogates.autoregressive.columns import kind_of
+
+__all__ = ["Places", "SeparateColumns", "SiteNets"]
+
+SHARP = 4.0
+"""By which the first layer of θ is steeper than usual: laws bend within parts of the prior."""
+WIDEST = 10.0
+"""Of |s| and |t|."""
+FARTHEST = 20.0
+"""Widths beyond which a value pulls no more at the location of later ones."""
+SMALLEST = 1e-3
+"""Width around least squares, in units of the data, at least."""
+LEAST = 1e-3
+"""Width of log counts in the data, at least."""
+
+
+class Places(nn.Module):
+    """Location, scale and slopes of N columns as functions of θ.
+
+    Args:
+        condition: components of c.
+        columns: N.
+        hidden: units of a layer.
+        blocks: residual blocks of two layers.
+    """
+
+    below: Tensor
+
+    def __init__(self, condition: int, columns: int, hidden: int, blocks: int = 2) -> None:
+        super().__init__()
+        self.columns = columns
+        row, column = torch.tril_indices(columns, columns, -1)
+        self.register_buffer("below", row * columns + column, persistent=False)
+        outputs, features = 3 * columns + len(row), quadratic(torch.zeros(1, condition)).shape[1]
+        self.straight = nn.Linear(features, outputs, bias=False)
+        self.enter = nn.Linear(condition, hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+            )
+            for _ in range(blocks)
+        )
+        self.leave = nn.Linear(hidden, outputs)
+        for start in (self.straight.weight, self.leave.weight, self.leave.bias):
+            nn.init.zeros_(start)
+        with torch.no_grad():  # each unit bends somewhere in the prior
+            self.enter.weight *= SHARP
+            bend = 2 * torch.rand(hidden, condition) - 1
+            self.enter.bias.copy_((self.enter.weight * bend).sum(1))
+
+    def fit(self, c: Tensor, y: Tensor, some: Tensor) -> None:
+        """Start at least squares of places y (n, N) of some columns (N,) on c (n, D)."""
+        weights = least_squares(c, y)
+        rest = y.double() - quadratic(c.double()) @ weights
+        scale = rest.std(0, correction=0).clamp(min=SMALLEST).log()
+        with torch.no_grad():
+            n, start = self.columns, self.straight.weight
+            start[:n] = torch.where(some[:, None], weights.T.to(start.dtype), start[:n])
+            start[n : 2 * n, 0] = torch.where(some, scale.to(start.dtype), start[n : 2 * n, 0])
+
+    def forward(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """m, s and t (B, N) each, and L (B, N, N), of c (B, D)."""
+        h = self.enter(c)
+        for block in self.blocks:
+            h = h + block(h)
+        n = self.columns
+        m, s, t, slopes = (self.straight(quadratic(c)) + self.leave(F.silu(h))).split(
+            [n, n, n, len(self.below)], 1
+        )
+        whole = slopes.new_zeros(len(c), n * n).index_copy(1, self.below, slopes)
+        return m, limited(s), limited(t), whole.view(-1, n, n)
+
+
+def limited(s: Tensor) -> Tensor:
+    """s (...) within ±10."""
+    return WIDEST * torch.tanh(s / WIDEST)
+
+
+class SiteNets(nn.Module):
+    """A residual network for each of N columns: earlier columns and θ → R numbers; 0 at first.
+
+    Args:
+        owner: (I,) the column of each input.
+        columns: N.
+        condition: components of c.
+        outputs: R.
+        hidden: units of a layer, H.
+        blocks: residual blocks of two layers.
+    """
+
+    earlier: Tensor
+
+    def __init__(
+        self, owner: Tensor, columns: int, condition: int, outputs: int, hidden: int, blocks: int
+    ) -> None:
+        super().__init__()
+        earlier = owner < torch.arange(columns)[:, None]
+        self.register_buffer("earlier", earlier[..., None], persistent=False)
+        self.seen, self.told = (
+            uniform_weight(columns, n, hidden) for n in (len(owner), condition)
+        )
+        self.first, self.second = (
+            nn.ParameterList(uniform_weight(columns, hidden, hidden) for _ in range(blocks))
+            for _ in range(2)
+        )
+        self.biases = nn.Parameter(torch.zeros(1 + 2 * blocks, columns, 1, hidden))
+        self.leave = nn.Parameter(torch.zeros(columns, hidden, outputs))
+        self.last = nn.Parameter(torch.zeros(columns, 1, outputs))
+
+    def forward(self, inputs: Tensor, c: Tensor, which: slice) -> Tensor:
+        """The numbers of some n columns, (B, n, R).
+
+        Args:
+            inputs: (B, I) what is seen of all columns; later ones do not matter.
+            c: (B, D).
+            which: the columns.
+        """
+        seen, bias = (self.seen * self.earlier)[which], self.biases[:, which]
+        h = bias[0] + inputs @ seen + c @ self.told[which]
+        for k, (first, second) in enumerate(zip(self.first, self.second, strict=True)):
+            u = torch.baddbmm(bias[2 * k + 1], F.silu(h), first[which])
+            h = h + torch.baddbmm(bias[2 * k + 2], F.silu(u), second[which])
+        raw = torch.baddbmm(self.last[which], F.silu(h), self.leave[which])
+        return raw.transpose(0, 1)
+
+
+def uniform_weight(*shape: int) -> nn.Parameter:
+    """Weights of layers (N, inputs, outputs), uniform within ±1/√inputs."""
+    return nn.Parameter((2 * torch.rand(shape) - 1) / math.sqrt(max(1, shape[-2])))
+
+
+class SeparateColumns(nn.Module):
+    """p(z|θ) = Π_i p(z_i|z_<i, θ) of N columns, each with a network of its own.
+
+    Args:
+        supports: reals, nonnegative, counts, spins or levels:K, of each column.
+        condition: components of c.
+        site: of reals, gaussian or student.
+        components: laws in a mixture.
+        hidden: units of a layer.
+        blocks: residual blocks.
+    """
+
+    middle: Tensor
+    width: Tensor
+    kept: Tensor
+    placed: Tensor
+
+    def __init__(
+        self,
+        supports: tuple[str, ...],
+        condition: int,
+        site: str,
+        components: int,
+        hidden: int,
+        blocks: int,
+    ) -> None:
+        super().__init__()
+        columns = len(supports)
+        self.kinds = {s: kind_of(s, site, components) for s in dict.fromkeys(supports)}
+        self.supports = supports
+        self.at = {s: [i for i, t in enumerate(supports) if s == t] for s in self.kinds}
+        placed = torch.tensor([self.kinds[s].placed for s in supports])
+        self.register_buffer("placed", placed, persistent=False)
+        self.register_buffer("middle", torch.zeros(columns))
+        self.register_buffer("width", torch.ones(columns))
+        self.register_buffer("kept", torch.ones(columns, dtype=torch.bool))
+        inputs = torch.tensor([self.kinds[s].inputs for s in supports])
+        owner = torch.arange(columns).repeat_interleave(inputs)
+        self.ends = inputs.cumsum(0).tolist()
+        outputs = max(kind.outputs for kind in self.kinds.values())
+        self.places = Places(condition, columns, 2 * hidden)
+        self.nets = SiteNets(owner, columns, condition, outputs, hidden, blocks)
+
+    @torch.no_grad()
+    def fit(self, z: Tensor, c: Tensor | None = None) -> None:
+        """Take the units of counts, which columns count, and where they lie given θ.
+
+        Args:
+            z: (n, N).
+            c: (n, D).
+        """
+        self.kept.copy_(z.isfinite().any(0) | (z == -math.inf).any(0))
+        for support, kind in self.kinds.items():
+            if kind.measured:
+                at = self.at[support]
+                width, mean = torch.std_mean(kind.place(z[:, at].double()), 0, correction=0)
+                self.middle[at], self.width[at] = mean.float(), width.clamp(min=LEAST).float()
+        if c is not None:
+            y, there = self.placed_at(z)
+            self.places.fit(c, y, there.all(0) & self.kept)
+
+    def log_p(self, c: Tensor, z: Tensor) -> Tensor:
+        """log p of each column of z (B, N) given those before it and c (B, D), (B, N)."""
+        m, s, t, slopes = self.places(c)
+        y, there = self.placed_at(z)
+        e = torch.where(there, (y - m) * (-s).exp(), 0.0)
+        pull = (slopes @ e.clamp(-FARTHEST, FARTHEST)[..., None])[..., 0]
+        location, scale = m + s.exp() * pull, s + t
+        r = torch.where(there, (y - location) * (-scale).exp(), 0.0)
+        parts: list[Tensor] = [r] * len(self.supports)
+        for support, kind in self.kinds.items():
+            at = self.at[support]
+            for i, code in zip(at, kind.code(z[:, at], r[:, at]).unbind(1), strict=True):
+                parts[i] = code
+        raw = self.nets(torch.cat(parts, 1), c, slice(None))
+        return self.scored(raw, z, location, scale)
+
+    def placed_at(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Places of z (B, N) in units of the data, and where there are such, (B, N) each."""
+        y, there = torch.zeros_like(z), torch.zeros_like(z, dtype=torch.bool)
+        for support, kind in self.kinds.items():
+            at = self.at[support]
+            y = y.index_copy(1, self.numbers(at), kind.place(z[:, at]))
+            there = there.index_copy(1, self.numbers(at), kind.there(z[:, at]))
+        return (y - self.middle) / self.width, there
+
+    def numbers(self, at: list[int]) -> Tensor:
+        """Numbers of columns, (n,)."""
+        return torch.tensor(at, device=self.middle.device)
+
+    def scored(self, raw: Tensor, z: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+        """log p of each column of z (B, N) by the numbers (B, N, R) of its law, (B, N)."""
+        raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        location, scale = self.in_their_units(location, scale, slice(None))
+        total = torch.zeros_like(location)
+        for support, kind in self.kinds.items():
+            at = self.at[support]
+            found = kind.log_p(raw[:, at, : kind.outputs], z[:, at], location[:, at], scale[:, at])
+            total = total.index_copy(1, self.numbers(at), found)
+        return total
+
+    def in_their_units(
+        self, location: Tensor, scale: Tensor, which: slice
+    ) -> tuple[Tensor, Tensor]:
+        """m and s of some columns (B, n) in units of their places."""
+        middle, width = self.middle[which], self.width[which]
+        return middle + width * location, scale + width.log()
+
+    def sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
+        """One z for each row of c (B, D), (B, N), a column after the other."""
+        m, s, t, slopes = self.places(c)
+        drawn: list[Tensor] = []
+        seen = c.new_zeros(len(c), 0)
+        e = c.new_zeros(len(c), 0)
+        for i, support in enumerate(self.supports):
+            kind, one = self.kinds[support], slice(i, i + 1)
+            pull = (slopes[:, i, :i] * e).sum(1, keepdim=True)
+            location, scale = m[:, one] + s[:, one].exp() * pull, s[:, one] + t[:, one]
+            inputs = F.pad(seen, (0, self.ends[-1] - seen.shape[1]))
+            raw = self.nets(inputs, c, one)[..., : kind.outputs]
+            z = kind.draw(raw, *self.in_their_units(location, scale, one), generator)
+            z = torch.where(self.kept[one], z, math.inf)
+            y = (kind.place(z) - self.middle[one]) / self.width[one]
+            there = kind.there(z)
+            r = torch.where(there, (y - location) * (-scale).exp(), 0.0)
+            near = torch.where(there, (y - m[:, one]) * (-s[:, one]).exp(), 0.0)
+            e = torch.cat([e, near.clamp(-FARTHEST, FARTHEST)], 1)
+            seen = torch.cat([seen, kind.code(z, r)[:, 0]], 1)
+            drawn.append(z)
+        return torch.cat(drawn, 1)
