@@ -15,7 +15,7 @@ from torch.distributions import (
 )
 
 from physgen.nn.multivariate import MultivariateMixture, freedom
-from physgen.surrogates.diffusion.mixture import denoised, positive_inverse
+from physgen.surrogates.diffusion.mixture import Denoised, positive_inverse
 from physgen.surrogates.diffusion.schedule import alpha_sigma
 
 D, K = 3, 4
@@ -140,7 +140,7 @@ def test_inverse_of_badly_scaled_matrices(size):
 def test_denoiser_is_the_posterior_mean_by_quadrature(log_snr, seen):
     law, z = mixture(1, 2, 3, scale=0.7), points(1, 2)
     part = torch.tensor([seen])
-    found = denoised(law, z, torch.tensor([log_snr]), part)
+    found = Denoised(law, z, torch.tensor([log_snr]), part)
     edge = torch.linspace(-20, 20, 501, dtype=torch.float64)
     x = torch.stack(torch.meshgrid(edge, edge, indexing="ij"), -1).view(-1, 2)
     alpha, sigma = alpha_sigma(torch.tensor(log_snr).double())

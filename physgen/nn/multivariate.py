@@ -56,11 +56,8 @@ class MultivariateMixture:
         self.log_weight = parts[0][..., 0].log_softmax(-1)
         self.mean = location[..., None, :] + parts[1]
         self.log_width = LARGEST * torch.tanh(parts[2] / LARGEST)
-        zero = parts[3].new_zeros(*parts[3].shape[:-1], 1)
         table = places(size, raw.device)
-        self.regression = torch.cat([parts[3], zero], -1)[..., table.flatten()].unflatten(
-            -1, (size, size)
-        )
+        self.regression = F.pad(parts[3], (0, 1))[..., table.flatten()].unflatten(-1, (size, size))
         if tails:
             self.log_freedom = parts[4]
 
@@ -184,6 +181,7 @@ class MixtureNet(nn.Module):
         super().__init__()
         self.size, self.tails = size, tails
         self.location = nn.Linear(inputs, size)
+        nn.init.zeros_(self.location.weight)
         self.enter = nn.Linear(inputs, hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(
