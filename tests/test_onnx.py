@@ -47,6 +47,7 @@ CASES = {
     "autoregressive, lattice": ("autoregressive", "lattice", {"hidden": 16}),
     "autoregressive, odd lattice": ("autoregressive", "odd lattice", {}),
     "autoregressive, levels": ("autoregressive", "levels", {}),
+    "autoregressive, causal": ("autoregressive", "vector", {"network": "causal", "hidden": 8}),
     "autoregressive, hurdle": ("autoregressive", "hurdle", {}),
     "cvae, lattice": ("cvae", "lattice", {"stages": 3}),
     "cvae, vector": ("cvae", "vector", {}),
