@@ -79,7 +79,7 @@ class AutoregressiveConfig:
             reals or counts of at most 64 components without axes, and causal for longer ones.
         mixture: of what laws a real component is a mixture where networks are separate: gaussian,
             or student, whose tails are learnt.
-        window: sites of that window (at least 1).
+        window: sites of the window of a causal network (at least 1).
         modes: slowest waves that the mean given θ is a sum of, for a causal network (at least 1).
         spectrum: which axes a causal network sees after scaling their waves by a function of θ,
             which makes any Gaussian field on a torus white: periodic, those along which shifts are
