@@ -143,14 +143,16 @@ class Autoregressive(Surrogate):
         """
         if self.affine is None or isinstance(self.site, Counted):
             return self.site.values(z), torch.zeros(len(z), device=z.device), self.offset(c)
-        u, log_det = self.affine(z.flatten(1), self.affine.coefficients(c))
+        with torch.autocast(z.device.type, enabled=False):  # waves of half precision are noise
+            u, log_det = self.affine(z.flatten(1), self.affine.coefficients(c))
         return self.site.values(u), log_det, None
 
     def offset(self, c: Tensor) -> Offset | None:
         """Location and log scale of counts that θ, c (B, D), tells, (B, N) each."""
         if self.affine is None or not isinstance(self.site, Counted):
             return None
-        location, scale, _ = self.affine.coefficients(c)
+        with torch.autocast(c.device.type, enabled=False):
+            location, scale, _ = self.affine.coefficients(c)
         return location.flatten(1) + self.site.typical, scale.flatten(1)
 
     @property
