@@ -47,6 +47,7 @@ CASES = {
     "autoregressive, lattice": ("autoregressive", "lattice", {"hidden": 16}),
     "autoregressive, odd lattice": ("autoregressive", "odd lattice", {}),
     "autoregressive, levels": ("autoregressive", "levels", {}),
+    "autoregressive, causal": ("autoregressive", "vector", {"network": "causal", "hidden": 8}),
     "autoregressive, hurdle": ("autoregressive", "hurdle", {}),
     "cvae, lattice": ("cvae", "lattice", {"stages": 3}),
     "cvae, vector": ("cvae", "vector", {}),
@@ -478,3 +479,10 @@ def test_what_no_graph_can_hold_is_refused(way, told, monkeypatch):
         checked(content_of(surrogate), surrogate)
     assert str(caught.value).startswith("onnx: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_chain_that_is_too_long_for_a_graph_is_refused(monkeypatch):
+    surrogate = surrogate_of("autoregressive", "vector", {"network": "causal", "hidden": 8})
+    monkeypatch.setattr("physgen.nn.recorded.MOST_CALLS", 100)
+    with pytest.raises(UsageError, match="takes more than 100 operations"):
+        content_of(surrogate)
