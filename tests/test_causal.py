@@ -9,7 +9,7 @@ import torch
 
 from physgen.law import Law
 from physgen.surrogates.autoregressive import Autoregressive, AutoregressiveConfig
-from physgen.surrogates.autoregressive.affine import Affine, slowest_modes, transform_matrix
+from physgen.surrogates.autoregressive.affine import Affine, slowest_modes, waves
 from physgen.surrogates.autoregressive.window import Grid, nearest_offsets, windows
 from physgen.testing import check_surrogate
 from physgen.training import InMemory, Trainer, Training
@@ -57,8 +57,10 @@ def case(request):
 
 def test_windows_by_hand():
     """The nearest earlier ones; 7 or 16 for none."""
-    assert nearest_offsets(1, 3).tolist() == [[-1], [-2], [-3]]
-    assert nearest_offsets(2, 4).tolist() == [[-1, 0], [0, -1], [-1, -1], [-1, 1]]
+    assert nearest_offsets((7,), 3).tolist() == [[-1], [-2], [-3]]
+    assert nearest_offsets((3, 5), 4).tolist() == [[-1, 0], [0, -1], [-1, -1], [-1, 1]]
+    assert nearest_offsets((2, 2), 9).tolist() == [[-1, 0], [0, -1], [-1, -1], [-1, 1]]
+    assert nearest_offsets((1,), 9).tolist() == [[-1]]
     (series,) = windows(Grid(1, (7,), (False,), False), 3)
     assert series.parents[[0, 2, 6]].tolist() == [[7, 7, 7], [1, 0, 7], [5, 4, 3]]
     (torus,) = windows(Grid(1, (4, 4), (True, True), True), 2)
@@ -76,7 +78,7 @@ def test_a_channel_sees_all_sides_of_those_before_it():
 
 @pytest.mark.parametrize("periodic", [False, True])
 def test_transforms_are_orthonormal_and_modes_are_slow(periodic):
-    q = transform_matrix(11, periodic)
+    q = waves(11, periodic)
     torch.testing.assert_close(q @ q.T, torch.eye(11, dtype=torch.float64))
     grid = Grid(1, (11, 7), (periodic, periodic), False)
     modes = slowest_modes(grid, 13)

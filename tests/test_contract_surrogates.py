@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from physgen.errors import UsageError
 from physgen.law import Law
@@ -48,12 +49,50 @@ class Rain:
         return np.where(x > 0, wet, np.log(0.3)).sum(1)
 
 
-TOYS = {"dice": Dice, "rain": Rain}
+class Storms:
+    """Whether it thunders, which of three winds blows, how many flashes, the rain, the heat."""
+
+    prior = Box(log_mean=(-1.0, 1.0))
+    x_shape = (5,)
+    support = ("levels:2", "levels:3", "counts", "nonnegative", "reals")
+
+    def sample(self, theta, rng):
+        n, mean = len(theta), np.exp(theta[:, 0])
+        thunder, wind = rng.random(n) < 0.4, rng.integers(3, size=n)
+        flashes, rain = rng.poisson(5 * mean), rng.exponential(mean)
+        rain = np.where(rng.random(n) < 0.3, 0, rain)
+        return np.stack([thunder, wind, flashes, rain, rng.normal(theta[:, 0])], 1)
+
+    def log_prob(self, theta, x):
+        thunder, _, flashes, rain, heat = x.T
+        choice = np.log(np.where(thunder == 1, 0.4, 0.6) / 3)
+        wet = Rain().log_prob(theta, rain[:, None])
+        log_p = stats.poisson.logpmf(flashes, 5 * np.exp(theta[:, 0]))
+        return choice + wet + log_p + stats.norm.logpdf(heat - theta[:, 0])
+
+
+class Flashes:
+    """Counts of mean 200 e^θ."""
+
+    prior = Box(log_mean=(-1.0, 1.0))
+    x_shape = (3,)
+    support = "counts"
+
+    def sample(self, theta, rng):
+        return rng.poisson(200 * np.exp(theta), (len(theta), *self.x_shape))
+
+    def log_prob(self, theta, x):
+        return stats.poisson.logpmf(x, 200 * np.exp(theta)).sum(1)
+
+
+TOYS = {"dice": Dice, "rain": Rain, "storms": Storms, "flashes": Flashes}
 LAWS = {
     "lattice 4x6": Law.of("ising", {"size": 4, "width": 6}),
     "odd lattice 3x5": Law.of("ising", {"size": 3, "width": 5, "theta": "beta-xy"}),
     "levels": Law("dice", Dice.prior, Dice.x_shape, "levels", levels=3),
     "hurdle": Law("rain", Rain.prior, Rain.x_shape, "nonnegative"),
+    "mixed": Law("storms", Storms.prior, (5,), "mixed", column_supports=Storms.support),
+    "counts": Law("flashes", Flashes.prior, (3,), "counts"),
     "vector": Law.of("gaussian", {"size": 5, "parameters": 3}),
 }
 

@@ -82,6 +82,7 @@ def test_a_run_from_end_to_end_goes_on_where_it_was(reals, tmp_path, capsys, mon
     main = reals("__main__").main
     monkeypatch.chdir(tmp_path)
     given = ["run", "--laws", "widths2", "--seeds", "1", "--seconds", "8", "--out", "found"]
+    given += ["--posterior-seconds", "12"]
     main([*given, "--methods", "cvae", "nle", "sbi-nle", "sbi-npe"])
     main([*given, "--methods", "nle", "sbi-nle"])
     found = [json.loads(row) for row in Path("found/results.jsonl").read_text().splitlines()]
@@ -93,6 +94,10 @@ def test_a_run_from_end_to_end_goes_on_where_it_was(reals, tmp_path, capsys, mon
     assert all(0 < one["error"][0] < 3 for one in found)
     main(["table", "--out", "found"])
     assert "sbi-npe" in capsys.readouterr().out
+    for method in ("cvae", "nle", "sbi-nle"):  # in nats of raw x each is a density of mass one
+        log_p = np.load(f"found/density-widths2-{method}.npz")["log_p"]
+        cell = (2 * reals("tasks").TASKS["widths2"].window / (log_p.shape[1] - 1)) ** 2
+        assert np.exp(log_p).sum((1, 2)) * cell == pytest.approx(0.93, abs=0.1)
     names = {path.name for path in tmp_path.rglob("*")}
     assert {"table.md", "density-widths2.svg", "learning-widths2.svg"} <= names
     assert "sbi-logs" not in names

@@ -3,17 +3,21 @@
 All get the same rows and the same CPU time. ``nle`` and ``npe`` are sbi's networks as physgen
 trains them; ``sbi-nle``, ``sbi-npe`` and, of mixed rows, ``sbi-mnle`` are sbi's own classes with
 all defaults, given x as it is. sbi ends a training when 20 epochs have brought nothing; at the end
-of its time it keeps its best epoch, as it does then.
+of its time it keeps its best epoch, as it does then. Rows that ``simulate=True`` draws anew are
+drawn in the time of the training.
 """
 
 from __future__ import annotations
 
+import ast
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -23,7 +27,6 @@ import torch
 from torch import Tensor
 
 import physgen
-import physgen.training
 from physgen.dataset import Dataset
 from physgen.nn.tensors import tensor_of
 from physgen.posterior.amortised import network_draws
@@ -37,6 +40,8 @@ __all__ = ["PEERS", "Learnt", "learn"]
 
 DRAWS = 4000
 """Of each posterior of a network that draws."""
+CLOCKED = ("physgen.training", "physgen.verbs.auto")
+"""Modules that look at the time."""
 ROWS = 10_000
 """Rows that sbi evaluates at once."""
 
@@ -52,6 +57,7 @@ class Learnt:
         sample: θ (n, D) → x (n, *x_shape); None without samples.
         history: losses of the epochs by their names, nats a row.
         told: what there is to say in a few words.
+        heats: of `fit auto`, as it tells them.
     """
 
     log_prob: Callable[[Array, Array], Array] | None = None
@@ -60,13 +66,15 @@ class Learnt:
     sample: Callable[[Array], Array] | None = None
     history: Mapping[str, list[float]] = field(default_factory=dict)
     told: str = ""
+    heats: Mapping[str, Any] | None = None
 
 
 def learn(method: str, data: Dataset, seed: int, seconds: float) -> Learnt:
     """Train a method for so many CPU seconds.
 
     Args:
-        method: one of `PEERS`, or a family with options of `physgen.fit`: ``flow:layers=3``.
+        method: one of `PEERS`, or a family, auto included, with options of `physgen.fit`, as in
+            ``flow:simulate=True``.
         data: rows of (θ, x).
         seed: of the training.
         seconds: of CPU time.
@@ -75,12 +83,22 @@ def learn(method: str, data: Dataset, seed: int, seconds: float) -> Learnt:
         with deadline(seconds):
             return PEERS[method](data, seed)
     name, _, given = method.partition(":")
-    options = dict(part.split("=", 1) for part in given.split(",") if part)
-    return of_family(name, data, seed, seconds, **options)
+    parts = (part.partition("=") for part in given.split(",") if part)
+    return of_family(name, data, seed, seconds, **{key: value(text) for key, _, text in parts})
+
+
+def value(text: str) -> Any:
+    """A number, True, False or, if it is none of these, the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def of_family(name: str, data: Dataset, seed: int, seconds: float, **given: Any) -> Learnt:
     """A family of physgen at its defaults, but for the options given."""
+    if "simulate" in given and ":" in data.law.simulator:
+        given["simulator"] = data.law.simulator
     limit = {"epochs": 100_000, "max_minutes": seconds / 60}
     with cpu_clock():
         model = physgen.fit(name, data, seed=seed, device="cpu", **limit | given)
@@ -95,7 +113,8 @@ def of_family(name: str, data: Dataset, seed: int, seconds: float, **given: Any)
     def log_prob(theta: Array, x: Array) -> Array:
         return model.log_prob(theta, x).numpy()
 
-    return Learnt(log_prob, partial(of_surrogate, model), None, sample, history, told)
+    heats = model.info.get("auto")
+    return Learnt(log_prob, partial(of_surrogate, model), None, sample, history, told, heats)
 
 
 def sample_of_surrogate(model: Any, theta: Array) -> Array:
@@ -163,6 +182,8 @@ def alone(trainer: str, data: Dataset, seed: int) -> Learnt:
     if trainer == "NPE":
         posterior = made.build_posterior(net)
         return Learnt(draw=partial(accepted, posterior), history=history, told=told)
+    if trainer == "NLE" and data.law.support != "reals":
+        told += "; of whole numbers a density, not probabilities: compare posteriors, no gap"
     log_prob = partial(log_prob_of, net, order)
     sample = None if trainer == "MNLE" else partial(sample_of, net, data.law.x_shape)
     return Learnt(log_prob, partial(of_exact, log_prob), None, sample, history, told)
@@ -224,7 +245,9 @@ PEERS: Mapping[str, Callable[[Dataset, int], Learnt]] = {
 def cpu_clock() -> Iterator[None]:
     """Trainings that are given wall time count CPU time, so that others on the machine do not."""
     clock = SimpleNamespace(monotonic=time.process_time, process_time=time.process_time)
-    with mock.patch.object(physgen.training, "time", clock):
+    with ExitStack() as stack:
+        for name in filter(find_spec, CLOCKED):
+            stack.enter_context(mock.patch.object(import_module(name), "time", clock))
         yield
 
 

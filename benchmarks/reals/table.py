@@ -11,14 +11,15 @@ import numpy as np
 
 from benchmarks.reals.pictures import draw_densities, draw_learning
 from benchmarks.reals.tasks import TASKS, Task
+from benchmarks.reals.truth import COLLAPSED
 from physgen.reporting.figures import svg
 
 __all__ = ["write_table"]
 
 Line = Mapping[str, Any]
 HEAD = (
-    "method", "train CPU s", "gap, nats", "off, exact widths", "ratio of widths",
-    "log p / CPU s", "samples / CPU s", "remarks",
+    "method", "train CPU s", "gap, nats", "overfitting, nats", "off, exact widths",
+    "ratio of widths", "log p / CPU s", "samples / CPU s", "remarks",
 )  # fmt: skip
 
 
@@ -52,7 +53,15 @@ def section(task: Task, lines: Sequence[Line]) -> str:
         key = line["method"], line["seconds"], line["simulations"]
         groups.setdefault(key, []).append(line)
     rows = sorted(groups.values(), key=lambda group: order(group))
-    return title + head + "".join(map(row, rows))
+    heats = [line for line in lines if line.get("heats")][:1]
+    return title + head + "".join([*map(row, rows), *map(race, heats)])
+
+
+def race(line: Line) -> str:
+    """The heats of `fit auto`, as it tells them."""
+    from physgen.verbs.auto import auto_table
+
+    return "\n```\n" + "\n".join(auto_table(line["heats"])) + "\n```\n"
 
 
 def order(group: Iterable[Line]) -> float:
@@ -69,6 +78,7 @@ def row(group: Sequence[Line]) -> str:
         name,
         over(group, lambda line: line["cpu"], "{:.0f}"),
         with_error(group, "gap"),
+        with_error(group, "overfitting"),
         with_error(group, "error"),
         over(group, lambda line: line["ratio"], "{:.2f}"),
         over(group, lambda line: line["log_p_rate"], "{:,.0f}", ends=False),
@@ -111,6 +121,8 @@ def remarks(group: Sequence[Line]) -> Iterable[str]:
         yield f"log p of {bad} rows is not finite"
     if lost := sum(line.get("collapsed", 0) for line in group):
         yield f"{lost} of {sum(line['observations'] for line in group)} posteriors collapsed"
+    if (few := min(line.get("exact_worth", np.inf) for line in group)) < COLLAPSED:
+        yield f"an exact posterior is told by {few:.0f} draws only"
     if dear := next((line["posterior"] for line in group if "posterior" in line), ""):
         yield f"posteriors too dear: {dear}"
     yield from sorted({line["told"] for line in group if line.get("told")})[:1]

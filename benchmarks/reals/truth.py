@@ -11,6 +11,7 @@ whose narrow part no population finds in five dimensions, q is a mixture of norm
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,17 +30,20 @@ from physgen.posterior.unbounded import from_scores, scores_density, to_scores
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["COLLAPSED", "Moments", "Truth"]
+__all__ = ["COLLAPSED", "TEST", "Moments", "Truth"]
 
 TEST_SEED = 2**20
 """Far from the seeds of the training sets."""
 TEST = 2000
+"""Test rows."""
 FITTED = 1500
 """Draws of an exact posterior to which the mixture is fitted."""
 WIDER, DRAWS, OF_PRIOR = (1.0, 2.0, 4.0), (4000, 2000, 2000), 1000
 """How wide the mixtures are, and draws of them and of the prior."""
 SCALES, AROUND = (0.1, 0.25, 1.0, 2.5), 3000
 """Widths of the normal laws around x, and draws of each."""
+OF_GRID = {1: 200, 2: 6000}
+"""About how many points of a grid, by the number of parameters."""
 COLLAPSED = 100
 """Effective draws below which a posterior is not told by its weights."""
 
@@ -175,8 +179,11 @@ class Truth:
     @property
     def points(self) -> int:
         """About how many log p the posterior of one observation takes."""
-        grid = self.task.posterior == "grid"
-        return 6000 if grid else self.population.theta.shape[1]
+        if self.task.posterior == "grid":
+            return OF_GRID[len(self.simulator.prior)]
+        return {"around": len(SCALES) * AROUND, "fitted": sum(DRAWS) + OF_PRIOR}[
+            self.task.posterior
+        ]
 
     @cached_property
     def population(self) -> Population:
@@ -189,8 +196,10 @@ class Truth:
                     return Population(kept["theta"], kept["log_q"], kept["inside"])
         x = self.observed
         made = fitted(self.simulator.prior, self._exactly(x), len(x))
-        if self.cache:
-            np.savez(self.cache, x=x, **vars(made))
+        if self.cache:  # another process may look
+            part = self.cache.with_suffix(f".{os.getpid()}.npz")
+            np.savez(part, x=x, **vars(made))
+            part.replace(self.cache)
         return made
 
     def _exactly(self, x: Array) -> LogLikelihood:

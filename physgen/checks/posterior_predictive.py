@@ -16,18 +16,20 @@ import simulators.base as declared
 from physgen.checks.two_sample.features import observables_of
 from physgen.checks.two_sample.separation import common_edges
 from physgen.dataset.missing import imputed
+from physgen.law import Law
 from simulators.base import Array, Observable
 from simulators.columns import Columns
 
 __all__ = ["posterior_predictive"]
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-FEW, LINES, BINS = 3, 20, 30
-"""Components of a vector that is no curve; rows that are shown; bins of a histogram."""
+FEW, LINES, BINS, CURVES = 3, 20, 30, 8
+"""Components of a vector that is no curve; rows that are shown; bins of a histogram; channels
+that are shown one by one."""
 
 
 def posterior_predictive(
-    x: Array, observed: Array | None, physics: object | None
+    x: Array, observed: Array | None, physics: object | None, law: Law | None = None
 ) -> dict[str, Any]:
     """Bands of curves and histograms of numbers, as JSON data.
 
@@ -36,15 +38,18 @@ def posterior_predictive(
         observed: what the posterior was inferred from, (m, *x_shape), one row or several at one θ;
             None where it is not known.
         physics: what declares observables, if anything.
+        law: that x follows, for its channels; None where it is not known.
     """
     if observed is not None and np.isnan(observed).any():  # observables want whole x
         observed = imputed(observed, x.mean(0, dtype=float))
-    every = observables_of(physics, x)
-    several = len(np.unique(x[:1000])) > FEW and not declared.of_columns(columns_of(physics))
+    every = observables_of(physics, x, law)
+    several = len(np.unique(x[:1000])) > FEW and not declared.of_columns(known_columns(physics))
     if x.ndim == 2 and several:
         every.pop("components", None)
         whole = {"x": Observable(np.asarray, latex="x_i", title="x")}
         every = (whole if x.shape[1] > FEW else _each(x.shape[1])) | every
+    if x.ndim == 3 and law and law.axes[:1] == ("channel",) and x.shape[1] <= CURVES:
+        every = _curves(x.shape[1]) | every
     bands, numbers = {}, {}
     for name, observable in every.items():
         drawn = np.asarray(observable(x), dtype=float)
@@ -56,7 +61,7 @@ def posterior_predictive(
     return {"draws": len(x), "observed": observed is not None, "bands": bands, "numbers": numbers}
 
 
-def columns_of(physics: object | None) -> Columns:
+def known_columns(physics: object | None) -> Columns:
     """The columns of x, as far as anything is known of them."""
     return Columns.of(getattr(physics, "support", "reals"))
 
@@ -68,6 +73,15 @@ def _each(components: int) -> dict[str, Observable]:
         return Observable(lambda x: x[:, i], latex=f"x_{{{i + 1}}}", title=f"component {i + 1}")
 
     return {f"x{i + 1}": component(i) for i in range(components)}
+
+
+def _curves(channels: int) -> dict[str, Observable]:
+    """The channels of a series, a curve each."""
+
+    def channel(i: int) -> Observable:
+        return Observable(lambda x: x[:, i], latex=f"x_{{{i + 1}}}", title=f"channel {i + 1}")
+
+    return {f"x{i + 1}": channel(i) for i in range(channels)}
 
 
 def _band(drawn: Array, seen: Array | None) -> dict[str, Any]:

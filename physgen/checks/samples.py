@@ -21,6 +21,7 @@ from physgen.checks.two_sample.mmd import mmd
 from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.checks.two_sample.separation import histogram_distances
 from physgen.dataset.missing import column_means, imputed, masked_like, seeing_imputed
+from physgen.law import Law
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Observable, Simulator, labels
 from simulators.base import observables as declared
@@ -32,6 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 GALLERY, BINS, FILTERS = 8, 12, 16
+SLICES, CHANNELS = 4, 4
 
 
 def scalars(simulator: Simulator | None, x: Array) -> dict[str, Observable]:
@@ -179,17 +181,29 @@ def sweep_section(
     return table
 
 
-def gallery_section(name: str, theta: Array, x: Array, fake: Array) -> dict[str, Any]:
+def gallery_section(law: Law, theta: Array, x: Array, fake: Array) -> dict[str, Any]:
     """True and drawn x at the same θ, spread over the range of its first column.
 
     Args:
-        name: of the first parameter.
+        law: for the name of the first parameter, and the axes of x.
         theta: parameters of the rows, (n, D).
         x: true, (n, *x_shape).
         fake: drawn at the same θ, (n, *x_shape).
     """
     rows = evenly_ranked(theta[:, 0], GALLERY)
-    return {"parameter": name, "theta": theta[rows, 0], "true": x[rows], "surrogate": fake[rows]}
+    true, drawn = (pictures_of(law, values[rows]) for values in (x, fake))
+    name = law.prior.names[0]
+    return {"parameter": name, "theta": theta[rows, 0], "true": true, "surrogate": drawn}
+
+
+def pictures_of(law: Law, x: Array) -> Array:
+    """Fields (n, *x_shape) as pictures (n, h, w): slices side by side, channels below."""
+    channels, space = len(law.x_shape) - len(law.spatial), len(law.spatial) == 3
+    x = x if channels else x[:, None]
+    if space:
+        places = np.linspace(0, x.shape[2] - 1, min(SLICES, x.shape[2])).round().astype(int)
+        x = np.concatenate([x[:, :, i] for i in places], -1)
+    return x[:, :CHANNELS].reshape(len(x), -1, x.shape[-1])
 
 
 def latents_section(surrogate: Surrogate) -> list[dict[str, Any]]:
@@ -197,7 +211,12 @@ def latents_section(surrogate: Surrogate) -> list[dict[str, Any]]:
     centre = surrogate.law.prior.median
     theta = centre[0] if len(centre) == 1 else centre
     return [
-        {"name": name, "theta": theta, "values": np.linspace(-2, 2, len(x)), "x": x.cpu().numpy()}
+        {
+            "name": name,
+            "theta": theta,
+            "values": np.linspace(-2, 2, len(x)),
+            "x": pictures_of(surrogate.law, x.cpu().numpy()),
+        }
         for name, x in surrogate.latents(torch.as_tensor(centre[None]))
     ]
 

@@ -120,7 +120,7 @@ def validation(
     )
     result["partition"] = section("partition", log_z_section, surrogate, simulator, draws, seed)
     result["observables"] = section("observables", observables_section, quantities, x, fake, seed)
-    name, law = surrogate.law.prior.names[0], surrogate.law
+    law = surrogate.law
     result["curves"] = section("curves", curves_section, quantities, theta, x, fake, law.prior)
     result["two_sample"] = section(
         "two_sample", two_sample_section, quantities, theta, x, fake, seed
@@ -128,9 +128,9 @@ def validation(
     if sweep:
         ways = surrogate.samplers()
         result["sweep"] = section("sweep", sweep_section, ways, quantities, theta, x, seed)
-    pictures = len(law.x_shape) == 2
+    pictures = len(law.spatial) > 1
     result["gallery"] = (
-        section("gallery", gallery_section, name, theta, x, fake) if pictures else None
+        section("gallery", gallery_section, law, theta, x, fake) if pictures else None
     )
     result["latents"] = section("latents", latents_section, surrogate) if pictures else []
     result["filters"] = section("filters", filters_section, surrogate) if pictures else None

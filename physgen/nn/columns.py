@@ -167,8 +167,9 @@ class Categories:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log P of levels z (...), (...)."""
-        at = z.long().expand(self.log_p.shape[:-1])
-        return self.log_p.gather(-1, at[..., None])[..., 0]
+        shape = torch.broadcast_shapes(z.shape, self.log_p.shape[:-1])
+        log_p = self.log_p.expand(*shape, self.log_p.shape[-1])
+        return log_p.gather(-1, z.long().expand(shape)[..., None])[..., 0]
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One level for each law, (...)."""

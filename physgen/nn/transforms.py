@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -136,8 +136,12 @@ class Transform(nn.Module, abc.ABC):
         """
         return
 
-    def words(self) -> list[str]:
-        """What is done to components of x besides shifts and scales, a line each."""
+    def words(self, names: Sequence[str] = ()) -> list[str]:
+        """What is done to components of x besides shifts and scales, a line each.
+
+        Args:
+            names: of the components; their places if there are none.
+        """
         return []
 
     def told(self) -> list[str]:
@@ -324,8 +328,7 @@ class Standardise(Related):
         self.register_buffer("std", torch.ones(law.x_shape, dtype=torch.float64))
         self.register_buffer("heavy", torch.zeros(law.x_shape, dtype=torch.bool))
         self.bends, self.rotation = Bends(law.x_shape), Rotation()
-        self.missing = law.missing
-        self.unordered = len(law.x_shape) == 1 and set(law.axes) <= {"channel"}
+        self.missing, self.groups = law.missing, groups_of(law)
 
     def fit(self, x: Tensor) -> None:
         """Take μ, σ, tails and relations from rows of data (n, *x_shape); a constant has σ = 1."""
@@ -346,7 +349,6 @@ class Standardise(Related):
         self.mean.copy_(torch.where(heavy, median, mean * unit))
         std = torch.where(heavy, width, std * unit)
         self.std.copy_(torch.where(self.kept & (std > 0), std, 1.0))
-
         self.bends, self.rotation = Bends(self.x_shape).to(x.device), Rotation().to(x.device)
 
     @torch.no_grad()
@@ -357,21 +359,19 @@ class Standardise(Related):
             x: rows of data.
             c: coordinates of their θ.
         """
-        if not (self.alike or (self.unordered and self.mean.numel() <= MOST)):
+        if not 0 < self.groups <= MOST:
             return
-        rows, given, device = x.flatten(1).double().cpu(), c.cpu(), self.mean.device
-        if self.alike:
-            sites = torch.linspace(0, rows.shape[1] - 1, SITES).long().unique()
-            rows, given = rows[:, sites].reshape(-1, 1), given.repeat_interleave(len(sites), 0)
+        device, each = self.mean.device, x[0].numel() // self.groups
         self.cpu()
-        median, width, _ = (torch.from_numpy(t) for t in Tails.of(rows.numpy()))
-        for j in self.kept.flatten()[: rows.shape[1]].nonzero()[:, 0].tolist():
-            tails = Bend(float(median[j]), float(width[j]) or 1.0, heavy=True)
-            found = best_bend(rows[:, j], given, straight := self._bend(j), tails)
-            if found is not straight:
-                self._take(found, slice(None) if self.alike else slice(j, j + 1), rows[:, j])
-        if self.unordered and not self.alike and not self.missing:
-            self.rotation.fit(self._bent(rows)[0], given, self.kept)
+        rows = x.double().cpu().reshape(len(x), self.groups, -1)
+        sites = torch.linspace(0, each - 1, SITES).long().unique()
+        given = c.cpu().repeat_interleave(len(sites), 0)
+        for group, kept in enumerate(self.kept.flatten()[::each].tolist()):
+            some = rows[:, group, sites].flatten()
+            if kept and (found := best_bend(some, given, self._bend(group * each))):
+                self._take(found, slice(group * each, (group + 1) * each), some)
+        if not self.alike and not self.missing:
+            self.rotation.fit(self._bent(x.cpu())[0].flatten(1), c.cpu(), self.kept.flatten())
         self.to(device)
 
     def _bend(self, j: int) -> Bend:
@@ -398,16 +398,17 @@ class Standardise(Related):
             knots = bend.knots.expand(len(places), 3, -1)
             self.bends.knots = torch.cat([self.bends.knots, knots])
 
-    def words(self) -> list[str]:
-        """What is done to components of x besides shifts and scales, a line each."""
+    def words(self, names: Sequence[str] = ()) -> list[str]:
+        """What is done to components of x besides shifts and scales, a line each.
+
+        Args:
+            names: of the components; their places if there are none.
+        """
         found: dict[str, list[str]] = {}
         for j in self.kept.flatten().nonzero()[:, 0].tolist():
             if word := self._bend(j).word:
-                found.setdefault(word, []).append(named(j, self.x_shape))
-        many = {
-            word: f" and {len(x) - FEW} more" if len(x) > FEW else "" for word, x in found.items()
-        }
-        said = [f"{', '.join(x[:FEW])}{many[word]}: {word}" for word, x in found.items()]
+                found.setdefault(word, []).append(names[j] if names else named(j, self.x_shape))
+        said = [f"{listed(which)}: {word}" for word, which in found.items()]
         return said + self.rotation.words()
 
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
@@ -582,6 +583,29 @@ class ByColumn(Transform):
             )
         self.ranges.fit(x)
 
+    def choose(self, x: Tensor, c: Tensor) -> None:
+        """Choose bends of real columns of rows x (n, *x_shape) given c (n, D).
+
+        Args:
+            x: rows of data.
+            c: coordinates of their θ.
+        """
+        for map_of, columns in self.parts(x):
+            map_of.choose(columns, c)
+
+    def words(self, names: Sequence[str] = ()) -> list[str]:
+        """What is done to real columns besides shifts and scales, a line each.
+
+        Args:
+            names: of the columns; their places if there are none.
+        """
+        names = names or [named(j, self.law.x_shape) for j in range(self.law.size)]
+        said = []
+        for kind, at in self.places.items():
+            map_of: Any = self.maps[kind]
+            said += map_of.words([names[j] for j in at.tolist()])
+        return said
+
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
         """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
         return self.ranges.unlike(x, first)
@@ -625,6 +649,23 @@ def part_of(law: Law, kind: Support, columns: int) -> Law:
         law, x_shape=(columns,), support=kind, column_supports=(), symmetries=(), axes=(),
         levels=MOST_LEVELS if kind == "levels" else 0,
     )  # fmt: skip
+
+
+def groups_of(law: Law) -> int:
+    """In how many equal parts of flat x components may share a bend; 0 where none can.
+
+    Each component of a vector is one, and each channel of a torus; along open axes μ and σ differ.
+    """
+    if not law.spatial and not law.shifted:
+        return law.size
+    channels = law.x_shape[0] if law.geometry[:1] == ("channel",) else 1
+    return channels if law.periodic else 0
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return ", ".join(names[:FEW]) + more
 
 
 def width_and_mean(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,7 @@
-"""Some rows of a dataset as one figure: fields as pictures, vectors as lines, numbers as dots."""
+"""Some rows of a dataset as one figure: fields as pictures, vectors as lines, numbers as dots.
+
+A field of several channels has a row of them for each, and one in space some slices.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ __all__ = ["data_drawing"]
 
 MOST_COLUMNS, ACROSS, WIDEST = 12, 4, 60
 """Columns of different kinds that have a panel, panels side by side, and bars in one."""
-SHOWN, FEW = 8, 3
-"""Rows that are shown one by one; components of x that are points and no line."""
+SHOWN, FEW, SLICES = 8, 3, 4
+"""Rows that are shown one by one; components of x that are points and no line; slices or
+channels of a field that are shown, at most."""
 
 
 def data_drawing(
@@ -47,6 +51,13 @@ def data_drawing(
     titles = [f"row {i}" if key is None else f"{short} = {key[i]:.3g}" for i in rows]
     if x.ndim == 2:
         return grid(_lines, x[rows], titles)
+    channels = "channel" in law.get("axes", ())
+    if x.ndim == 3 and channels:
+        return grid(_channels, x[rows], titles, size=(4.2, 1.1 + 1.5 * min(SLICES, x.shape[1])))
+    if law.get("axes") or "shift" in law.get("symmetries", ()):
+        panels = panels_of(x[rows], 1 + channels)
+        size = (8.4, 0.5 + 1.1 * panels.shape[1])
+        return grid(_panels, panels, titles, channels, size=size)
     pictures = x[rows].reshape(len(rows), x.shape[1], -1, x.shape[-1]).sum(2)
     return grid(_pictures, pictures, titles, size=(8.4, 4.4))
 
@@ -92,6 +103,48 @@ def _lines(figure: Figure, x: Array, titles: list[str]) -> None:
     ax.set(xlabel="component", ylabel="x")
     ax.tick_params(colors=INK)
     figure.legend(loc="outside right upper", fontsize=7)
+
+
+def panels_of(x: Array, channels: int = 1) -> Array:
+    """Fields (n, *x_shape) as pictures, (n, panels, rows, columns).
+
+    Args:
+        x: of two axes, or of three, of which some slices along the first are shown, at most
+            `SLICES`; before these an axis of channels.
+        channels: 2 with that axis, else 1.
+    """
+    x = x if channels == 2 else x[:, None]
+    if x.ndim == 5:
+        places = np.linspace(0, x.shape[2] - 1, min(SLICES, x.shape[2])).round().astype(int)
+        x = x[:, :, places].reshape(len(x), -1, *x.shape[3:])
+    return x[:, :SLICES]
+
+
+def _channels(figure: Figure, x: Array, titles: list[str]) -> None:
+    """Series (n, channels, times), the lines of each channel under those of the one before."""
+    some = min(SLICES, x.shape[1])
+    for k, ax in enumerate(figure.subplots(some, 1, sharex=True, squeeze=False)[:, 0]):
+        for i, (values, title) in enumerate(zip(x[:, k], titles, strict=True)):
+            shade = 0.15 + 0.7 * i / max(1, len(x) - 1)
+            label = title if k == 0 else None
+            ax.plot(np.arange(1, len(values) + 1), values, color=HUES[0], alpha=shade, label=label)
+        ax.set_ylabel(f"channel {k + 1}")
+    ax.set_xlabel("place")
+    figure.legend(loc="outside right upper", fontsize=7)
+
+
+def _panels(figure: Figure, x: Array, titles: list[str], channels: bool) -> None:
+    """Pictures (n, panels, rows, columns), a column for each x, each channel on its own scale."""
+    axes = figure.subplots(x.shape[1], len(x), squeeze=False)
+    for k, row in enumerate(axes):
+        part = x[:, k] if channels else x
+        low, high = float(part.min()), float(part.max())
+        for i, ax in enumerate(row):
+            ax.imshow(x[i, k], cmap=LATTICE, vmin=low, vmax=high, interpolation="nearest")
+            ax.set(xticks=[], yticks=[])
+            if k == 0:
+                ax.set_title(titles[i], fontsize=7)
+        row[0].set_ylabel(f"{'channel' if channels else 'slice'} {k + 1}", fontsize=7)
 
 
 def _pictures(figure: Figure, x: Array, titles: list[str]) -> None:

@@ -56,7 +56,7 @@ HUES = (SURROGATE, "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 LATTICE = LinearSegmentedColormap.from_list("lattice", ["#f4efe4", "#24364b"])
 PAIR = ("reference", "generated")
 PANEL, SQUARE = (4.2, 2.9), (4.2, 3.9)
-MARKED = 60
+MARKED, MANY_EPOCHS = 60, 10
 """Components of a curve that are shown as points; more of them as a line."""
 STYLE: Any = {  # matplotlib's stubs change how they type these keys
     "svg.hashsalt": "physgen",
@@ -434,9 +434,13 @@ def sweep(ax: Axes, ways: Sequence[Mapping[str, Any]], key: str) -> None:
 def learning(
     ax: Axes, history: Sequence[Mapping[str, Any]], unit: str = "nats a row", apart: bool = False
 ) -> None:
-    """Loss by epoch, on the validation rows and, unless it is another quantity, in training."""
+    """Loss by epoch, on the validation rows and, unless it is another quantity, in training.
+
+    Where that was looked at it is the loss of the same weights on rows of the training.
+    """
     epoch = _floats([e["epoch"] for e in history])
-    for key, color, style in (("train", GREY, "-"), ("val", SURROGATE, "-"))[apart:]:
+    ours = "train" if any(e.get("seen") is None for e in history) else "seen"
+    for key, color, style in ((ours, GREY, "-"), ("val", SURROGATE, "-"))[apart:]:
         ax.plot(
             epoch,
             _floats([e.get(key) for e in history]),
@@ -448,6 +452,12 @@ def learning(
     if epoch.min() > 0 and epoch.max() > 20:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:.0f}")
+    if kept := [e for e in history if e.get("best")] if not apart else []:
+        ax.plot(kept[-1]["epoch"], kept[-1]["val"], "o", color=SURROGATE, fillstyle="none")
+    values = _floats([e.get(key) for e in history for key in (ours, "val")[apart:]])
+    if len(history) > MANY_EPOCHS:  # where it began is far above all that is of interest
+        low, high = np.nanmin(values), np.nanmax(values[len(values) // 10 :])
+        ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     ax.set(xlabel="epoch", ylabel=f"loss [{_plain(unit)}]")
     ax.legend(labels=["training", "validation"][apart:])
 

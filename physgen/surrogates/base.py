@@ -135,6 +135,8 @@ class Surrogate(nn.Module, abc.ABC):
         supports: what x may be; a law of other x is refused.
         inference_options: the fields of `Config` that say how to draw and to score, not what to
             learn; they may be chosen anew for a trained surrogate.
+        earlier_options: what options mean that files of earlier versions do not name, where that
+            is not their default.
         law_buffers: buffers that belong to one law, and stay behind when the weights move to
             another.
         default_draws: draws of `log_prob` where the caller does not choose.
@@ -159,6 +161,7 @@ class Surrogate(nn.Module, abc.ABC):
     Config: ClassVar[type[Any]]
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals")
     inference_options: ClassVar[tuple[str, ...]] = ()
+    earlier_options: ClassVar[dict[str, Any]] = {}
     law_buffers: ClassVar[tuple[str, ...]] = ()
     default_draws: int = 1
     posterior_draws: int = 1

@@ -67,7 +67,7 @@ def load_surrogate(
     with as_written(path, "weights do not fit the family they name"):
         where = info.get("class")
         cls = family_of(path, str(info["family"]), where and str(where), family)
-        config = build(cls.Config, info["family"], info["options"])
+        config = build(cls.Config, info["family"], cls.earlier_options | info["options"])
         surrogate = cls.create(Law.from_json(info["law"]), config)
         surrogate.load_state_dict(weights)
     surrogate.path, surrogate.info = path, info

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     ModelLike: TypeAlias = Surrogate | Network | InferredPosterior | Dataset | Rows | Path | str
     PosteriorLike: TypeAlias = InferredPosterior | Path | str
     ThetaLike: TypeAlias = PosteriorLike | DataLike | Array | Tensor | Mapping[str, Any]
-    ScoresLike: TypeAlias = Scores | InferredPosterior | Mapping[str, Any] | Path | str
+    ScoresLike: TypeAlias = Scores | InferredPosterior | Surrogate | Mapping[str, Any] | Path | str
     AnyProduct: TypeAlias = Dataset | Surrogate | InferredPosterior | Scores | Path | str
     FamilyLike: TypeAlias = type[Surrogate] | str
     SimulatorLike: TypeAlias = Simulator | Command | type[Simulator] | type[Command] | str

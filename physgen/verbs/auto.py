@@ -154,7 +154,7 @@ def raced(
     if training.max_minutes and not epochs_given:
         training = replace(training, epochs=WITHOUT_END)
     if state:
-        return race_resumed(material, training, state[1])
+        return race_resumed(material, config, training, state[1])
     clock = Clock(60 * training.max_minutes)
     entries = list(entered(material, config, training))
     left = [e for e in entries if not e.reason]
@@ -181,25 +181,28 @@ def worst_last(entry: Entry) -> float:
 
 
 def race_resumed(
-    material: Material, training: Training, then: Mapping[str, Any]
+    material: Material, config: AutoConfig, training: Training, then: Mapping[str, Any]
 ) -> tuple[Trainer, dict[str, Any]]:
     """The interrupted training of a winner, and how the race went.
 
     Args:
         material: what is trained on.
+        config: which families may be.
         training: its options.
         then: what is kept beside its state.
 
     Raises:
-        UsageError: a training that is no winner's.
+        UsageError: a training that is no winner's, or of a family that nobody vouches for.
     """
-    family, table = str(then["family"]), then.get("auto")
-    if not table:
-        raise UsageError(f"auto: what was interrupted is a training of {family}; resume that")
-    cls = find("surrogates", family)
-    trainer = material.trainer(
-        material.new(cls, build(cls.Config, family, then["options"])), training
-    )
+    if not (table := then.get("auto")):
+        name = then["family"]
+        raise UsageError(f"auto: what was interrupted is a training of {name}; resume that")
+    name = table["entries"][0]["family"]
+    if name not in (config.families or targets("surrogates")):
+        raise UsageError(f"auto: the winner of what was interrupted is {name}; give --families")
+    cls = find("surrogates", name)
+    surrogate = material.new(cls, build(cls.Config, name, then["options"]))
+    trainer = material.trainer(surrogate, training)
     trainer.extend(training.epochs, float(table["minutes"]))
     return trainer, dict(table)
 
@@ -218,7 +221,7 @@ def entered(material: Material, config: AutoConfig, training: Training) -> Itera
             except Interrupted:
                 raise
             except Exception as error:  # whatever a family raises is its reason
-                entry.reason = told(error)
+                entry.reason = told(error).removeprefix(f"{name}: ")
             yield entry
 
 

@@ -215,9 +215,8 @@ def concluded(
     gap = overfitting(surrogate, seen, val, seed)
     losses = [e.val for e in history]
     said = material.said + warned(path, held_out_warnings(surrogate, losses, plain, apart, gap))
-    for line in surrogate.transform.words():
-        log.info("%s", headed(path, f"x is taken by {line}"))
     if bends := surrogate.transform.words():
+        log.info("%s", headed(path, f"x is taken by {'; '.join(bends)}"))
         info["x is taken by"] = bends
     info |= {
         "history": [asdict(e) for e in history],

@@ -19,6 +19,7 @@ __all__ = ["SCHEMAS", "figures_of", "render", "scores_in"]
 
 SCHEMAS = (
     "physgen/metrics/1", "physgen/comparison/1", "physgen/calibration/1", "physgen/posterior/1",
+    "physgen/training/1",
 )  # fmt: skip
 
 
@@ -34,11 +35,16 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         from physgen.reporting.comparison import comparison_sheet
         from physgen.reporting.page import surrogate_sheet
         from physgen.reporting.posterior import posterior_sheet
+        from physgen.reporting.training import training_sheet
 
     schema = metrics.get("schema", SCHEMAS[0])
     if schema == "physgen/calibration/1":
         return calibration_sheet(metrics, page_parts)
-    others = {"physgen/comparison/1": comparison_sheet, "physgen/posterior/1": posterior_sheet}
+    others = {
+        "physgen/comparison/1": comparison_sheet,
+        "physgen/posterior/1": posterior_sheet,
+        "physgen/training/1": training_sheet,
+    }
     return others.get(schema, surrogate_sheet)(metrics)
 
 

@@ -48,13 +48,14 @@ def report(
     simulator: SimulatorLike | None = None,
     force: bool = False,
 ) -> Page:
-    """Draw metrics or posteriors as one self-contained HTML page.
+    """Draw metrics, posteriors or a training as one self-contained HTML page.
 
     With x drawn at a posterior's draws, the page shows bands of what it predicts and what was
     observed, beside its corner.
 
     Args:
-        metrics: metrics.json, as validate, calibrate or compare wrote it, or posterior of infer.
+        metrics: metrics.json, as validate, calibrate or compare wrote it; posterior of infer; or
+            checkpoint of fit, for the course of its training.
         out: HTML file to write.
         predictive: dataset of x at the draws of the posterior given one row, as sample or simulate
             made it with --theta-from.
@@ -146,7 +147,7 @@ def with_prediction(
             f"{data.name}: expected x of shape {shape}, as was observed, got {x.shape[1:]}"
         )
     law, some = data.law, slice(row - first, row - first + 1)
-    measured = posterior_predictive(x, seen, physics_of(law, name_of_simulator(simulator)))
+    measured = posterior_predictive(x, seen, physics_of(law, name_of_simulator(simulator)), law)
     by = {"by": source.get("name", "someone"), "absent": absent}
     arrays = found["arrays"] if iid else {k: v[some] for k, v in found["arrays"].items()}
     return {**found, "arrays": arrays, "first_row": row, "predictive": measured | by}
@@ -207,14 +208,34 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
     """
     if isinstance(metrics, str | Path):
         path = Path(metrics)
-        return posterior_in(path) if dataset.container(path) == "HDF5" else scores_in(path)
+        kind = dataset.container(path)
+        if kind in ("zip", "safetensors"):
+            return training_in(path)
+        return posterior_in(path) if kind == "HDF5" else scores_in(path)
+    if callable(describe := getattr(metrics, "describe", None)):
+        about = getattr(metrics, "info", {})
+        return {"schema": "physgen/training/1", **about, **describe()}
     found = getattr(metrics, "report_data", metrics)
     if not isinstance(found, Mapping) or found.get("schema") not in SCHEMAS:
         raise DataError(
-            "report: expected scores of validate, calibrate or compare, or a posterior, got "
-            f"{type(metrics).__name__}"
+            "report: expected scores of validate, calibrate or compare, a posterior or a "
+            f"surrogate, got {type(metrics).__name__}"
         )
     return found
+
+
+def training_in(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of its training.
+
+    Raises:
+        DataError: another file.
+    """
+    from physgen.nn.tensors import load_tensors
+
+    _, info = load_tensors(path)
+    if "family" not in info:
+        raise DataError(f"{path}: expected the checkpoint of a surrogate, as fit writes it")
+    return {"schema": "physgen/training/1", **info}
 
 
 def posterior_in(path: Path) -> dict[str, Any]:

@@ -54,6 +54,7 @@ from physgen.checks.two_sample.features import observables_of, physics_of
 from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.dataset.missing import masked_like
 from physgen.errors import DataError, UsageError
+from physgen.law import Law
 from physgen.sbi.networks import Network
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Observable, Simulator
@@ -120,7 +121,7 @@ def calibration(
         )
     rows = len(x)
     theta, x = _within(prior, theta, x)
-    observables = of_imputed(_scalars(physics_of(model.law, trusted), x), x)
+    observables = of_imputed(_scalars(physics_of(model.law, trusted), x, model.law), x)
     inference = _Inference(target, prior, samples, seed, progress or (lambda name, part: None))
     run, section = inference.run(theta, x, observables)
     result = section.result
@@ -260,9 +261,9 @@ def _within(prior: Prior, theta: Array | None, x: Array) -> tuple[Array | None, 
     return theta[inside], x[inside]
 
 
-def _scalars(physics: object | None, x: Array) -> dict[str, Observable]:
+def _scalars(physics: object | None, x: Array, law: Law) -> dict[str, Observable]:
     """The observables that are one number for each x (n, *x_shape)."""
-    every = observables_of(physics, x[:1000])
+    every = observables_of(physics, x[:1000], law)
     return {name: o for name, o in every.items() if np.ndim(o(x[:1])) == 1}
 
 

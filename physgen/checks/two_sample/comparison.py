@@ -111,7 +111,7 @@ def comparison(
     result["warnings"] = _warnings(result["theta"], reference, generated) + said
     order = deals(len(a), len(b), rng, paired=paired)
     first = first_of(order, len(a))
-    observables = observables_of(physics, a.x[:1000])
+    observables = observables_of(physics, a.x[:1000], law)
     joint = declared.joint_observables(physics) if physics is not None and _told(a, b) else {}
     features = section("features", features_of, observables, joint, a, b)
     found = section("observables", _separations, features, first, rng)

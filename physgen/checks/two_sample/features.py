@@ -10,8 +10,9 @@ log(1 + v/s), s a low quantile of what is above 0 in the reference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -29,6 +30,8 @@ __all__ = [
 
 FEW_COMPONENTS = 100
 """Components of a vector x that are looked at one by one."""
+FEW_CHANNELS = 8
+"""Channels of x that are looked at one by one."""
 LOW = 0.05
 
 
@@ -92,10 +95,40 @@ class MixedColumns:
     support: tuple[str, ...]
 
 
-def observables_of(physics: object | None, x: Array) -> dict[str, Observable]:
+def observables_of(
+    physics: object | None, x: Array, law: Law | None = None
+) -> dict[str, Observable]:
     """The observables that are declared, or else some of the components of x (n, *x_shape)."""
     found = {} if physics is None else dict(declared.observables(physics))
-    return found or _of_components(x)
+    return found or _of_components(x) | (of_axes(law) if law and law.axes else {})
+
+
+def of_axes(law: Law) -> dict[str, Observable]:
+    """Mean and spread of each channel, and what neighbours along each axis have in common."""
+    found = {}
+    for c in range(min(law.x_shape[0], FEW_CHANNELS) if "channel" in law.axes else 0):
+        for what, reduce in (("mean", np.mean), ("spread", np.std)):
+            title = f"{what} of channel {c + 1}"
+            found[f"{what}_{c + 1}"] = Observable(partial(of_channel, reduce, c), title=title)
+    for axis in law.spatial:
+        if law.x_shape[axis] > 1:
+            found[f"neighbours_{axis + 1}"] = Observable(
+                partial(neighbour_product, axis, law.axes[axis] == "periodic"),
+                title=f"mean product of neighbours along axis {axis + 1}",
+            )
+    return found
+
+
+def of_channel(reduce: Callable[..., Array], channel: int, x: Array) -> Array:
+    """A mean or the like of a channel of x (n, channels, …), (n,)."""
+    return reduce(x[:, channel].reshape(len(x), -1), axis=1, dtype=float)
+
+
+def neighbour_product(axis: int, periodic: bool, x: Array) -> Array:
+    """Mean product of neighbours of x (n, *x_shape) along an axis of x, (n,)."""
+    x = np.moveaxis(np.asarray(x, dtype=float), 1 + axis, 1)
+    after = np.roll(x, -1, 1) if periodic else x[:, 1:]
+    return (x[:, : after.shape[1]] * after).reshape(len(x), -1).mean(1)
 
 
 def _of_components(x: Array) -> dict[str, Observable]:

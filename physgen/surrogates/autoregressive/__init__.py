@@ -257,11 +257,11 @@ def is_causal(law: Law, config: AutoregressiveConfig) -> bool:
 def affine_of(law: Law, config: AutoregressiveConfig) -> Affine:
     """What θ tells of all sites of a long x together."""
     grid = Grid.of(law)
-    stationary = (law.periodic and p for p in grid.periodic)
-    waves = {
+    stationary = (grid.stationary and p for p in grid.periodic)
+    along = {
         "periodic": tuple(stationary), "all": (True,) * len(grid.shape), "none": ()
     }[config.spectrum]  # fmt: skip
-    return Affine(grid, len(law.prior), config.modes, waves)
+    return Affine(grid, len(law.prior), config.modes, along)
 
 
 def causal_stages(law: Law, config: AutoregressiveConfig, site: Site) -> Iterator[CausalStage]:

@@ -16,13 +16,16 @@ import math
 import torch
 from torch import Tensor, nn
 
+from physgen.errors import UsageError
 from physgen.surrogates.autoregressive.window import Grid
 
-__all__ = ["MLP", "Affine", "frequencies", "slowest_modes", "transform_matrix"]
+__all__ = ["MLP", "Affine", "frequencies", "slowest_modes", "waves"]
 
 FEW = 8
 """Modes of the scale, and functions of the frequency."""
 AffineCoefficients = tuple[Tensor, Tensor, Tensor | None]
+LONG = 4096
+"""Sites of an axis that is transformed."""
 LIMIT = 8.0
 """Of s and of g: widths lie within e^±8 of the data's."""
 
@@ -58,18 +61,18 @@ class MLP(nn.Module):
         return self.leave(nn.functional.silu(h))
 
 
-def transform_matrix(n: int, periodic: bool) -> Tensor:
-    """The orthonormal transform along an axis, a row a wave, (n, n) float64.
+def waves(n: int, periodic: bool, which: Tensor | None = None) -> Tensor:
+    """The orthonormal transform along an axis, a row a wave, (n, n) float64; or some (m,) of them.
 
     Of a periodic axis that of Hartley, cos + sin, of an open one the cosine transform.
     """
     i = torch.arange(n, dtype=torch.float64)
+    k = i if which is None else i[which]
     if periodic:
-        angle = 2 * math.pi / n * torch.outer(i, i).remainder(n)
+        angle = 2 * math.pi / n * torch.outer(k, i).remainder(n)
         return (angle.cos() + angle.sin()) / math.sqrt(n)
-    rows = torch.cos(math.pi / n * torch.outer(i, i + 0.5)) * math.sqrt(2 / n)
-    rows[0] /= math.sqrt(2)
-    return rows
+    width = torch.where(k == 0, 1 / n, 2 / n).sqrt()
+    return width[:, None] * torch.cos(math.pi / n * torch.outer(k, i + 0.5))
 
 
 def frequencies(n: int, periodic: bool) -> Tensor:
@@ -87,7 +90,7 @@ def slowest_modes(grid: Grid, count: int) -> Tensor:
     for n, periodic in zip(grid.shape, grid.periodic, strict=True):
         only = 1 if periodic and grid.stationary else min(n, count)
         order = frequencies(n, periodic).argsort(stable=True)[:only]
-        axes.append(transform_matrix(n, periodic)[order] * math.sqrt(n))
+        axes.append(waves(n, periodic, order) * math.sqrt(n))
         kept.append(frequencies(n, periodic)[order] * n)
     size = sum(f.square().view([-1] + [1] * (len(kept) - 1 - i)) for i, f in enumerate(kept))
     chosen = torch.as_tensor(size).flatten().argsort(stable=True)[:count]
@@ -102,28 +105,34 @@ class Spectrum(nn.Module):
 
     Args:
         grid: the positions.
-        waves: which axes are transformed; along the others g is a function of the position.
+        along: which axes are transformed; along the others g is a function of the position.
+
+    Raises:
+        UsageError: an axis that is too long for a matrix.
     """
 
     features: Tensor
 
-    def __init__(self, grid: Grid, waves: tuple[bool, ...]) -> None:
+    def __init__(self, grid: Grid, along: tuple[bool, ...]) -> None:
         super().__init__()
-        self.shape, self.channels, self.waves = grid.shape, grid.channels, waves
+        self.shape, self.along = grid.shape, along
+        if (longest := max(n for n, wave in zip(grid.shape, along, strict=True) if wave)) > LONG:
+            raise UsageError(
+                f"autoregressive: spectrum: expected axes of at most {LONG} sites, got {longest}; "
+                "take spectrum none"
+            )
         each: list[Tensor] = []
-        for n, periodic, wave in zip(grid.shape, grid.periodic, waves, strict=True):
+        for n, periodic, wave in zip(grid.shape, grid.periodic, along, strict=True):
             if wave:
-                matrix = transform_matrix(n, periodic).float()
+                matrix = waves(n, periodic).float()
                 self.register_buffer(f"matrix{len(each)}", matrix, persistent=False)
-                each.append(2 * frequencies(n, periodic))
-            else:
-                each.append(torch.linspace(-1, 1, n, dtype=torch.float64))
-        along = torch.stack(torch.meshgrid(*each, indexing="ij"), -1).flatten(0, -2)
-        lowest = 1 / max(grid.shape)
-        size = along[:, list(waves)].square().sum(1, keepdim=True)
-        still = (along[:, list(waves)] == 0).double()
-        logs = 0.5 * (size + lowest**2).log()
-        self.register_buffer("features", torch.cat([along, logs, still], 1).float(), False)
+            at = torch.linspace(-1, 1, n, dtype=torch.float64)
+            each.append(2 * frequencies(n, periodic) if wave else at)
+        place = torch.cartesian_prod(*each).view(-1, len(each))
+        frequency = place[:, list(along)]
+        size = frequency.square().sum(1, keepdim=True) + max(grid.shape) ** -2
+        features = torch.cat([place, 0.5 * size.log(), (frequency == 0).double()], 1)
+        self.register_buffer("features", features.float(), persistent=False)
         self.straight = nn.Linear(self.features.shape[1], FEW)
         self.curved = MLP(self.features.shape[1], FEW, 32, 1)
 
@@ -138,7 +147,7 @@ class Spectrum(nn.Module):
     def transform(self, r: Tensor, back: bool = False) -> Tensor:
         """Q r, or Qᵀ r, of (B, C, n)."""
         r = r.unflatten(2, self.shape)
-        for axis, wave in enumerate(self.waves, 2):
+        for axis, wave in enumerate(self.along, 2):
             if wave:
                 matrix = getattr(self, f"matrix{axis - 2}")
                 r = (r.transpose(axis, -1) @ (matrix if back else matrix.T)).transpose(axis, -1)
@@ -152,13 +161,13 @@ class Affine(nn.Module):
         grid: the positions.
         condition: components of c.
         modes: of the location.
-        waves: which axes have a spectrum; none for no spectrum.
+        along: which axes have a spectrum; none for no spectrum.
     """
 
     location_modes: Tensor
     scale_modes: Tensor
 
-    def __init__(self, grid: Grid, condition: int, modes: int, waves: tuple[bool, ...]) -> None:
+    def __init__(self, grid: Grid, condition: int, modes: int, along: tuple[bool, ...]) -> None:
         super().__init__()
         self.channels = grid.channels
         every = slowest_modes(grid, modes)
@@ -166,7 +175,7 @@ class Affine(nn.Module):
         self.register_buffer("scale_modes", every[:FEW], persistent=False)
         self.location = MLP(condition, grid.channels * len(self.location_modes))
         self.scale = MLP(condition, grid.channels * len(self.scale_modes), 32, 1)
-        self.spectrum = Spectrum(grid, waves) if any(waves) else None
+        self.spectrum = Spectrum(grid, along) if any(along) else None
         if self.spectrum:
             self.amplitudes = MLP(condition, grid.channels * FEW, 32, 1)
 

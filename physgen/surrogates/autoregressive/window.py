@@ -39,11 +39,12 @@ class Grid:
     @classmethod
     def of(cls, law: Law) -> Grid:
         """The grid that a law declares; all axes of x, open, where it declares none."""
-        axes = law.axes or len(law.x_shape) * ("periodic" if law.periodic else "open",)
+        shifts = "shift" in law.symmetries
+        axes = law.axes or len(law.x_shape) * ("periodic" if shifts else "open",)
         first = axes[0] == "channel"
         shape = law.x_shape[first:] or (1,)
         periodic = tuple(axis == "periodic" for axis in axes[first:]) or (False,)
-        return cls(law.x_shape[0] if first else 1, shape, periodic, law.periodic)
+        return cls(law.x_shape[0] if first else 1, shape, periodic, shifts)
 
     @property
     def positions(self) -> int:
@@ -51,17 +52,19 @@ class Grid:
         return math.prod(self.shape)
 
 
-def nearest_offsets(rank: int, count: int) -> Tensor:
+def nearest_offsets(shape: tuple[int, ...], count: int) -> Tensor:
     """The nearest steps to earlier positions in raster order, nearest first, (count, rank).
 
     Args:
-        rank: axes.
-        count: how many.
+        shape: positions along each axis, over which no step leads.
+        count: how many, at most.
     """
+    rank = len(shape)
     radius = count if rank == 1 else math.ceil(2 * (count + 1) ** (1 / rank))
-    steps = itertools.product(range(-radius, radius + 1), repeat=rank)
-    past = [step for step in steps if step < (0,) * rank]
-    return torch.tensor(sorted(past, key=lambda s: (sum(i * i for i in s), s))[:count])
+    ranges = (range(-min(n - 1, radius), min(n - 1, radius) + 1) for n in shape)
+    past = [step for step in itertools.product(*ranges) if step < (0,) * rank]
+    past.sort(key=lambda step: (sum(i * i for i in step), step))
+    return torch.tensor(past[:count] or [(-1,) * rank])
 
 
 def shifted(grid: Grid, steps: Tensor) -> Tensor:
@@ -84,7 +87,7 @@ def windows(grid: Grid, count: int) -> list[ChainPart]:
             on the other side, where they are earlier.
     """
     n, none = grid.positions, grid.channels * grid.positions
-    past = nearest_offsets(len(grid.shape), min(count, max(1, n - 1)))
+    past = nearest_offsets(grid.shape, count)
     both, here = torch.cat([past, -past]), torch.zeros(1, len(grid.shape), dtype=torch.long)
     own = shifted(grid, both if any(grid.periodic) else past)
     own = torch.where(own < torch.arange(n)[:, None], own, n)

@@ -9,8 +9,10 @@ Training maximises a lower bound of log p(x|θ), with q(z|x, θ) the encoder:
 The mean weight is an unbiased estimate of p(x|θ), so its logarithm is a lower bound on average,
 tighter with K; `log_prob` reports it with the standard error sd(w)/(√K mean w) of the mean weight.
 
-Given z the components of real and nonnegative x are independent, so that what is missing of x is
-integrated out by leaving it out of p(x|z, θ); the encoder sees a mask.
+Given z the components of nonnegative x and of lattices of reals are independent, and a short real
+vector is a mixture of full scale: what is missing of x is integrated out of p(x|z, θ) in closed
+form; the encoder sees a mask. Where that mixture carries all that x has, the latents say nothing
+(they collapse), and the bound is the density itself.
 
 `latents` holds the hierarchy of z, `decoder` the likelihood of x.
 """
@@ -20,14 +22,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from physgen.law import Law
+from physgen.nn.multivariate import is_short
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
-from physgen.surrogates.cvae.decoder import CoarseToFine, Decoder, GaussianDecoder, HurdleDecoder
+from physgen.surrogates.cvae.decoder import (
+    CoarseToFine,
+    Decoder,
+    GaussianDecoder,
+    HurdleDecoder,
+    MixtureDecoder,
+)
 from physgen.surrogates.cvae.latents import Latents, LevelNormal
 from physgen.surrogates.cvae.mixed import ColumnDecoder, CountDecoder
 from simulators.base import Support
@@ -52,8 +61,12 @@ class CVAEConfig:
             have neither warm-up nor free bits.
         warm_up: part of the training over which the KL term grows to its full weight (0 to 1).
         free_bits: nats that each level may carry at no cost while training (at least 0).
-        components: laws in the mixture of a nonnegative component, of a count, and of a column of
-            mixed x (at least 1).
+        components: laws in the mixture of a nonnegative component, of a count and of a column of
+            mixed x, or of a real vector (of full scale); 0 for 2, and for 1 to 8 of a real vector,
+            fewer the longer it is.
+        head: density of a real vector given latents: independent Gaussians, a mixture of Gaussians
+            of full scale, or of Student's t; auto is student, mixture where x may be missing, and
+            independent beyond 64 components and on lattices.
     """
 
     latent_dim: int = 4
@@ -65,16 +78,18 @@ class CVAEConfig:
     importance_draws: int = 1
     warm_up: float = 0.2
     free_bits: float = 0.05
-    components: int = 2
+    components: int = 0
+    head: Literal["auto", "independent", "mixture", "student"] = "auto"
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        counts = ("latent_dim", "levels", "channels", "window", "importance_draws", "components")
+        counts = ("latent_dim", "levels", "channels", "window", "importance_draws")
         for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.stages < 0:
-            raise ValueError(f"stages: expected at least 0, got {self.stages}")
+        for name in ("stages", "components"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not 0 <= self.warm_up <= 1:
             raise ValueError(f"warm_up: expected 0 to 1, got {self.warm_up}")
         if not self.free_bits >= 0:
@@ -89,6 +104,7 @@ class CVAE(Surrogate):
     Config = CVAEConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative", "counts", "mixed")
     default_draws = 100
+    earlier_options: ClassVar[dict[str, Any]] = {"head": "independent"}
     leaves_out = True
     with_missing = ("reals", "nonnegative")
     posterior_draws = 32
@@ -198,9 +214,14 @@ def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
     if law.support == "spins":
         return CoarseToFine(law, config.channels, config.stages, config.window)
     if law.support == "nonnegative":
-        return HurdleDecoder(law, config.channels, config.components)
+        return HurdleDecoder(law, config.channels, config.components or 2)
     if law.support == "mixed":
-        return ColumnDecoder(law, config.channels, config.components)
+        return ColumnDecoder(law, config.channels, config.components or 2)
     if law.support == "counts":
-        return CountDecoder(law, config.channels, config.components)
-    return GaussianDecoder(law, config.channels)
+        return CountDecoder(law, config.channels, config.components or 2)
+    head = config.head
+    if head == "auto" and is_short(law):
+        head = "mixture" if law.missing else "student"
+    if head in ("auto", "independent"):
+        return GaussianDecoder(law, config.channels)
+    return MixtureDecoder(law, config.channels, config.components, head == "student")

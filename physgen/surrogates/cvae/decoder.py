@@ -12,8 +12,9 @@ leave is the business of the latents: they carry the long wavelengths, the decod
 One stage is the factorised decoder of the plain VAE, which cannot carry short-range correlations
 at all.
 
-Real x is decoded as independent Gaussians given h, nonnegative x as independent hurdles
-(:mod:`physgen.nn.hurdle`); of both, components that are missing are left out.
+A short real vector is decoded as a mixture of full scale (:mod:`physgen.nn.multivariate`), other
+real x as independent Gaussians given h, nonnegative x as independent hurdles
+(:mod:`physgen.nn.hurdle`); of all, components that are missing are left out.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, periodic_axes, stages_of
 from physgen.nn.hurdle import HurdleGamma
+from physgen.nn.multivariate import MixtureNet, components_for, require_short
 from physgen.nn.transforms import finite_part
 
-__all__ = ["CoarseToFine", "Decoder", "GaussianDecoder", "HurdleDecoder"]
+__all__ = ["CoarseToFine", "Decoder", "GaussianDecoder", "HurdleDecoder", "MixtureDecoder"]
 
 MOST_IN_SPACE = 5
 """Side of a window of three axes at most: 125 sites."""
@@ -158,6 +160,41 @@ class GaussianDecoder(Decoder):
         mean, log_sigma = self.moments(h)
         noise = torch.randn(mean.shape, generator=generator, device=h.device)
         return mean + log_sigma.exp() * noise
+
+
+class MixtureDecoder(Decoder):
+    """A mixture of Gaussians of full scale, or of Student's t, of a short vector.
+
+    Args:
+        law: what x is, a vector.
+        channels: channels C of the field h.
+        components: components of the mixture; 0 for as many as the length of x allows.
+        tails: whether they are Student's t.
+
+    Raises:
+        UsageError: x that is no short vector, or tails where components may be missing.
+    """
+
+    def __init__(self, law: Law, channels: int, components: int, tails: bool) -> None:
+        super().__init__()
+        require_short(law)
+        if tails and law.missing:
+            raise UsageError(
+                "head student: what is missing (NaN) cannot be integrated out of it; take mixture"
+            )
+        self.law = law
+        components = components or components_for(law.size)
+        self.net = MixtureNet(len(law.prior), law.size, components, tails, channels)
+
+    def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """Log p(x|h, c) of x (B, *x_shape) under each of h (B, K, C, 1, 1), (B, K)."""
+        x, part = (v.flatten(1)[:, None] for v in finite_part(x))
+        return self.net(c, h.flatten(2)).log_prob(x, part)
+
+    def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
+        """One x for each field h (B, C, 1, 1), (B, *x_shape)."""
+        x = self.net(c, h[:, None].flatten(2)).sample(generator)
+        return x.view(len(h), *self.law.x_shape)
 
 
 class HurdleDecoder(Decoder):

@@ -5,9 +5,12 @@ Two kernels share one network, a U-Net with attention. The *Gaussian* one blurs 
 p(x|θ) that training raises and samples at any number of steps; the first two have an unbiased
 estimate of p of their finite chain, and the Gaussian one the probability-flow density as well.
 
+A short real vector is denoised beside a mixture of Gaussians of full scale that is fitted with the
+network: what that knows in closed form no network has to learn (`mixture`).
+
 `schedule` says how noise grows, `denoiser` what the network predicts, `sampler` how to come back
 (the reverse SDE and ODE), `likelihood` what x costs in nats (the ELBO and others); `gaussian`,
-`masked`, `hurdle` and `layered` put them together on the network of `unet`.
+`mixture`, `masked`, `hurdle` and `layered` put them together on the network of `unet`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from torch import Tensor
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.multivariate import is_short
 from physgen.nn.transforms import Related
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.diffusion import sampler, schedule
@@ -28,10 +32,13 @@ from physgen.surrogates.diffusion.gaussian import GaussianKernel
 from physgen.surrogates.diffusion.hurdle import HurdleKernel
 from physgen.surrogates.diffusion.layered import LayeredKernel
 from physgen.surrogates.diffusion.masked import MaskedKernel
+from physgen.surrogates.diffusion.mixture import MixtureKernel
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
 
+MOST = 16
+"""Components of x of which the mixture of full scale is cheap beside the network."""
 KINDS = {"bound": Likelihood.BOUND, "path": Likelihood.UNBIASED, "ode": Likelihood.ESTIMATE}
 
 
@@ -58,6 +65,10 @@ class DiffusionConfig:
             each component of x, and its noise biases log p of spins upwards.
         stages: of nonnegative x of three axes, layers first: the layers' energies and then their
             shares (auto), or all cells in one.
+        head: what is known of a real vector before the network: independent Gaussians, or a
+            mixture of full scale, fitted with it; auto is mixture up to 16 components, with the
+            continuous bound.
+        components: components of that mixture; 0 for 1 to 8, fewer the longer the vector.
     """
 
     kernel: Literal["auto", "masked", "gaussian"] = "auto"
@@ -72,16 +83,20 @@ class DiffusionConfig:
     estimator: Literal["bound", "path", "ode"] = "bound"
     trace: Literal["exact", "hutchinson"] = "exact"
     stages: Literal["auto", "one"] = "auto"
+    head: Literal["auto", "independent", "mixture"] = "auto"
+    components: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        for name in ("timesteps", "steps"):
+        for name in ("timesteps", "steps", "components"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta: expected 0 to 1, got {self.eta}")
         if self.loss == "simple" and self.noise_schedule == "learnt":
             raise ValueError("loss: simple needs a noise_schedule of cosine or linear")
+        if self.head == "mixture" and (self.timesteps or self.loss == "simple"):
+            raise ValueError("head: mixture needs the continuous bound (timesteps 0, loss bound)")
 
 
 class Diffusion(Surrogate):
@@ -90,6 +105,7 @@ class Diffusion(Surrogate):
     name: ClassVar[str] = "diffusion"
     Config = DiffusionConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
+    earlier_options: ClassVar[dict[str, Any]] = {"head": "independent"}
     leaves_out = True
     with_missing = ("reals",)
     inference_options: ClassVar[tuple[str, ...]] = (
@@ -159,5 +175,15 @@ def kernel_of(
     if law.support == "nonnegative":
         layered = len(law.x_shape) == 3 and not law.spatial and config.stages != "one"
         return (LayeredKernel if layered else HurdleKernel)(law, config)
+    if law.support == "reals" and has_mixture(law, config):
+        return MixtureKernel(law, config)
     masked = law.support == "spins" and config.kernel != "gaussian"
     return MaskedKernel(law, config) if masked else GaussianKernel(law, config)
+
+
+def has_mixture(law: Law, config: DiffusionConfig) -> bool:
+    """Whether real x gets a mixture of full scale."""
+    if config.head != "auto":
+        return config.head == "mixture"
+    continuous = config.timesteps == 0 and config.loss == "bound"
+    return continuous and is_short(law) and law.size <= MOST
