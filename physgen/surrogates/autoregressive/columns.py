@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from physgen.nn.hurdle import HurdleGamma, hits
 from physgen.nn.mixtures import CountMixture, GaussianMixture, Mixture, StudentTMixture
 
-__all__ = ["ColumnKind", "kind_of"]
+__all__ = ["ColumnKind", "column_kind"]
 
 FEW_LEVELS = 32
 """Values of a column, each of which is an input and has a log odds of its own, at most."""
@@ -192,7 +192,7 @@ def bent(r: Tensor) -> Tensor:
     return r / (1 + (r / FAR).square()).sqrt()
 
 
-def kind_of(support: str, site: str, components: int) -> ColumnKind:
+def column_kind(support: str, site: str, components: int) -> ColumnKind:
     """The kind of columns of a support.
 
     Args:

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.nn.regression import least_squares, quadratic
-from physgen.surrogates.autoregressive.columns import kind_of
+from physgen.surrogates.autoregressive.columns import column_kind
 
-__all__ = ["Places", "SeparateColumns", "SiteNets"]
+__all__ = ["ColumnPlaces", "SeparateColumns", "SiteNets"]
 
 SHARP = 4.0
 """By which the first layer of θ is steeper than usual: laws bend within parts of the prior."""
@@ -36,7 +36,7 @@ LEAST = 1e-3
 """Width of log counts in the data, at least."""
 
 
-class Places(nn.Module):
+class ColumnPlaces(nn.Module):
     """Location, scale and slopes of N columns as functions of θ.
 
     Args:
@@ -181,7 +181,7 @@ class SeparateColumns(nn.Module):
     ) -> None:
         super().__init__()
         columns = len(supports)
-        self.kinds = {s: kind_of(s, site, components) for s in dict.fromkeys(supports)}
+        self.kinds = {s: column_kind(s, site, components) for s in dict.fromkeys(supports)}
         self.supports = supports
         self.at = {s: [i for i, t in enumerate(supports) if s == t] for s in self.kinds}
         placed = torch.tensor([self.kinds[s].placed for s in supports])
@@ -193,7 +193,7 @@ class SeparateColumns(nn.Module):
         owner = torch.arange(columns).repeat_interleave(inputs)
         self.ends = inputs.cumsum(0).tolist()
         outputs = max(kind.outputs for kind in self.kinds.values())
-        self.places = Places(condition, columns, 2 * hidden)
+        self.places = ColumnPlaces(condition, columns, 2 * hidden)
         self.nets = SiteNets(owner, columns, condition, outputs, hidden, blocks)
 
     @torch.no_grad()
@@ -231,7 +231,7 @@ class SeparateColumns(nn.Module):
         return self.scored(raw, z, location, scale)
 
     def placed_at(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Places of z (B, N) in units of the data, and where there are such, (B, N) each."""
+        """ColumnPlaces of z (B, N) in units of the data, and where there are such, (B, N) each."""
         y, there = torch.zeros_like(z), torch.zeros_like(z, dtype=torch.bool)
         for support, kind in self.kinds.items():
             at = self.at[support]
