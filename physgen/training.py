@@ -295,7 +295,8 @@ class Trainer:
         some: InMemory | None = None,
     ) -> None:
         self.surrogate, self.train, self.val = surrogate, train, val
-        self.config, self.seed, self.on_batch, self.seen = config, seed, on_batch, some
+        self.config, self.seed, self.on_batch = config, seed, on_batch
+        self.seen = self._looked_at(some)
         self.live = copy.deepcopy(surrogate)
         self.average = copy.deepcopy(surrogate).requires_grad_(False)
         objectives = list(self.live.objectives())
@@ -402,6 +403,12 @@ class Trainer:
         cosine = falling(self.progress) if self.config.schedule == "cosine" else 1.0
         return self.config.learning_rate * warm * cosine
 
+    def _looked_at(self, rows: InMemory | None) -> InMemory | None:
+        """As many training rows as are held out; none of a family whose loss does not tell."""
+        if rows is None or self.surrogate.keeps_last:
+            return None
+        return rows.spread(min(SEEN, len(self.val)))
+
     def _start_clock(self) -> None:
         """Count time from now, and what earlier processes have used."""
         last = self.history[-1] if self.history else None
@@ -420,8 +427,8 @@ class Trainer:
         """One pass over the training rows; the mean loss."""
         data, self._in_epoch = self.train.of_epoch(number), 0
         self._plateau = self.plateau
-        if isinstance(data, InMemory) and not self.surrogate.keeps_last:
-            self.seen = data.spread(min(SEEN, len(self.val)))
+        if isinstance(data, InMemory):
+            self.seen = self._looked_at(data)
         rng = np.random.default_rng([self.seed, number])
         generator = torch.Generator(self.surrogate.device)
         generator.manual_seed(int(rng.integers(2**63)))

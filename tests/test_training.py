@@ -448,6 +448,10 @@ def test_training_rows_are_looked_at_as_held_out_ones_are():
     expected = 0.5 * ((z - run.average.w) ** 2).sum(1).mean()
     assert last.seen == pytest.approx(float(expected), rel=1e-5)
     assert last.seen != last.val
+    some = InMemory(*rows(301, seed=5))
+    assert len(Trainer(run.surrogate, run.train, run.val, run.config, some=some).seen) == 29
+    run.surrogate.keeps_last = True
+    assert Trainer(run.surrogate, run.train, run.val, run.config, some=some).seen is None
 
 
 def test_time_ends_training_within_an_epoch(monkeypatch):

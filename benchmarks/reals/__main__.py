@@ -7,7 +7,7 @@
 ``run`` appends a line of JSON to OUT/results.jsonl for each law, method and seed, and leaves out
 those that stand there already, so that a run that was killed goes on where it was; ``table``
 writes OUT/table.md and pictures of what stands there. A method is a family, with options after a
-colon (``flow:simulate=true``, ``cvae:channels=64,weight_decay=0.01``), auto for the best of them,
+colon (``flow:simulate=True``, ``cvae:channels=64,weight_decay=0.01``), auto for the best of them,
 one of sbi's networks in physgen (nle, npe), or sbi by itself (sbi-nle, sbi-npe, sbi-mnle).
 """
 

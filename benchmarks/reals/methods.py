@@ -3,12 +3,13 @@
 All get the same rows and the same CPU time. ``nle`` and ``npe`` are sbi's networks as physgen
 trains them; ``sbi-nle``, ``sbi-npe`` and, of mixed rows, ``sbi-mnle`` are sbi's own classes with
 all defaults, given x as it is. sbi ends a training when 20 epochs have brought nothing; at the end
-of its time it keeps its best epoch, as it does then. Rows that ``simulate=true`` draws anew are
+of its time it keeps its best epoch, as it does then. Rows that ``simulate=True`` draws anew are
 drawn in the time of the training.
 """
 
 from __future__ import annotations
 
+import ast
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -73,7 +74,7 @@ def learn(method: str, data: Dataset, seed: int, seconds: float) -> Learnt:
 
     Args:
         method: one of `PEERS`, or a family, auto included, with options of `physgen.fit`, as in
-            ``flow:simulate=true``.
+            ``flow:simulate=True``.
         data: rows of (θ, x).
         seed: of the training.
         seconds: of CPU time.
@@ -82,8 +83,16 @@ def learn(method: str, data: Dataset, seed: int, seconds: float) -> Learnt:
         with deadline(seconds):
             return PEERS[method](data, seed)
     name, _, given = method.partition(":")
-    options = dict(part.split("=", 1) for part in given.split(",") if part)
-    return of_family(name, data, seed, seconds, **options)
+    parts = (part.partition("=") for part in given.split(",") if part)
+    return of_family(name, data, seed, seconds, **{key: value(text) for key, _, text in parts})
+
+
+def value(text: str) -> Any:
+    """A number, True, False or, if it is none of these, the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def of_family(name: str, data: Dataset, seed: int, seconds: float, **given: Any) -> Learnt:
@@ -173,6 +182,8 @@ def alone(trainer: str, data: Dataset, seed: int) -> Learnt:
     if trainer == "NPE":
         posterior = made.build_posterior(net)
         return Learnt(draw=partial(accepted, posterior), history=history, told=told)
+    if trainer == "NLE" and data.law.support != "reals":
+        told += "; of whole numbers a density, not probabilities: compare posteriors, no gap"
     log_prob = partial(log_prob_of, net, order)
     sample = None if trainer == "MNLE" else partial(sample_of, net, data.law.x_shape)
     return Learnt(log_prob, partial(of_exact, log_prob), None, sample, history, told)

@@ -78,7 +78,7 @@ def row(group: Sequence[Line]) -> str:
         name,
         over(group, lambda line: line["cpu"], "{:.0f}"),
         with_error(group, "gap"),
-        over(group, overfitting, "{:.3f}"),
+        with_error(group, "overfitting"),
         with_error(group, "error"),
         over(group, lambda line: line["ratio"], "{:.2f}"),
         over(group, lambda line: line["log_p_rate"], "{:,.0f}", ends=False),
@@ -104,13 +104,6 @@ def over(
     if len(values) == 1 or not ends:
         return text
     return f"{text} ({form.format(min(values))}–{form.format(max(values))})"
-
-
-def overfitting(line: Line) -> float:
-    """Validation less training loss of the epoch that was kept, nats a row."""
-    train, val = line["history"]["train"], line["history"]["val"]
-    best = int(np.argmin(val))
-    return val[best] - train[best]
 
 
 def with_error(group: Sequence[Line], key: str) -> str:

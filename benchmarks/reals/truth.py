@@ -30,19 +30,20 @@ from physgen.posterior.unbounded import from_scores, scores_density, to_scores
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["COLLAPSED", "Moments", "Truth"]
+__all__ = ["COLLAPSED", "TEST", "Moments", "Truth"]
 
 TEST_SEED = 2**20
 """Far from the seeds of the training sets."""
 TEST = 2000
+"""Test rows."""
 FITTED = 1500
 """Draws of an exact posterior to which the mixture is fitted."""
 WIDER, DRAWS, OF_PRIOR = (1.0, 2.0, 4.0), (4000, 2000, 2000), 1000
 """How wide the mixtures are, and draws of them and of the prior."""
 SCALES, AROUND = (0.1, 0.25, 1.0, 2.5), 3000
 """Widths of the normal laws around x, and draws of each."""
-OF_GRID = 6000
-"""About how many points of a grid."""
+OF_GRID = {1: 200, 2: 6000}
+"""About how many points of a grid, by the number of parameters."""
 COLLAPSED = 100
 """Effective draws below which a posterior is not told by its weights."""
 
@@ -178,8 +179,11 @@ class Truth:
     @property
     def points(self) -> int:
         """About how many log p the posterior of one observation takes."""
-        counts = {"around": len(SCALES) * AROUND, "fitted": sum(DRAWS) + OF_PRIOR}
-        return counts.get(self.task.posterior, OF_GRID)
+        if self.task.posterior == "grid":
+            return OF_GRID[len(self.simulator.prior)]
+        return {"around": len(SCALES) * AROUND, "fitted": sum(DRAWS) + OF_PRIOR}[
+            self.task.posterior
+        ]
 
     @cached_property
     def population(self) -> Population:

@@ -35,6 +35,7 @@ __all__ = [
     "as_field",
     "broadcast",
     "coarsen",
+    "coarser",
     "convolution",
     "field_shape",
     "halved",
@@ -226,6 +227,11 @@ class Refine(nn.Module):
 def halved(grid: tuple[int, ...]) -> tuple[int, ...]:
     """By how much each axis of a grid is made coarser: 2 where it is even, else 1."""
     return tuple(1 + (n % 2 == 0) for n in grid)
+
+
+def coarser(grid: tuple[int, ...], ratio: tuple[int, ...]) -> tuple[int, ...]:
+    """A grid whose axes are shorter by a ratio."""
+    return tuple(n // r for n, r in zip(grid, ratio, strict=True))
 
 
 def coarsen(inputs: int, outputs: int, law: Law, ratio: tuple[int, ...]) -> nn.Module:

@@ -16,6 +16,7 @@ size, to numbers near 1.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -38,7 +39,7 @@ from physgen.nn.transforms import Rescale, Transform, finite_part, for_support
 __all__ = ["Features", "embedding", "scaled_for", "with_mask"]
 
 WIDTH, HIDDEN = 16, 64
-WIDE, CHANNELS, FEWEST = 32, 32, 8
+WIDE, CHANNELS, FEWEST, FURTHER = 32, 32, 8, 2
 TINY = 1e-6
 
 
@@ -156,6 +157,8 @@ def floored(scale: Tensor) -> Tensor:
 class Torus(nn.Module):
     """x on a torus → (B, WIDTH), invariant under shifts.
 
+    A site sees its neighbours, and where axes are declared theirs, too.
+
     Args:
         law: of x on a lattice.
     """
@@ -163,9 +166,11 @@ class Torus(nn.Module):
     def __init__(self, law: Law) -> None:
         super().__init__()
         channels, *self.grid = field_shape(law)
+        further = [convolution(WIDTH, WIDTH, law) for _ in range(FURTHER if law.axes else 0)]
         self.sites = nn.Sequential(
             convolution(channels * (1 + law.missing), WIDTH, law),
             nn.ReLU(),
+            *itertools.chain.from_iterable((layer, nn.ReLU()) for layer in further),
             CONVOLUTIONS[len(self.grid)](WIDTH, WIDTH, 1),
             nn.ReLU(),
         )
@@ -185,13 +190,18 @@ class Pyramid(nn.Module):
         features: the numbers that are seen of x, standardised.
     """
 
+    columns: Tensor
+
     def __init__(self, law: Law, features: Features) -> None:
         super().__init__()
         grid = field_shape(law)[1:]
         self.features, self.grid = features, grid
-        periodic, inputs = periodic_axes(law), features.size // math.prod(grid)
-        self.places = inputs * math.prod(grid)
-        self.enter = Convolution(inputs, CHANNELS, 5, periodic)
+        sites, columns = math.prod(grid), torch.arange(features.size)
+        if features.hits:  # their sum has no place
+            columns = columns[columns != 2 * law.size]
+        self.register_buffer("columns", columns, persistent=False)
+        periodic = periodic_axes(law)
+        self.enter = Convolution(len(columns) // sites, CHANNELS, 3, periodic)
         self.down, self.keep = nn.ModuleList(), nn.ModuleList()
         while max(grid) > FEWEST:
             self.down.append(Convolution(CHANNELS, CHANNELS, 3, periodic, 2))
@@ -204,7 +214,7 @@ class Pyramid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The features of each x (B, *x_shape), (B, WIDE)."""
         seen = self.features(x)
-        h = self.enter(seen[:, : self.places].reshape(len(x), -1, *self.grid))
+        h = self.enter(seen[:, self.columns].reshape(len(x), -1, *self.grid))
         for down, keep in zip(self.down, self.keep, strict=True):
             h = down(F.silu(h))
             h = h + keep(F.silu(h))

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from physgen.dataset.assumptions import Tails
 from physgen.nn.regression import quadratic
 
 __all__ = ["NO_KNOTS", "Bend", "Bends", "Fitted", "best_bend", "residual_loss"]
@@ -267,19 +268,18 @@ def wins(loss: Tensor, other: Tensor) -> bool:
     return bool(gain.mean() > max(GAIN, ERRORS * float(gain.std()) / math.sqrt(len(gain))))
 
 
-def best_bend(x: Tensor, c: Tensor, straight: Bend, tails: Bend) -> Bend:
-    """The bend of a component given θ.
+def best_bend(x: Tensor, c: Tensor, straight: Bend) -> Bend | None:
+    """The bend of a component given θ, if there is a better one than its own.
 
     Args:
         x: (n,), NaN where it is missing.
         c: (n, D) coordinates of θ.
-        straight: what a bend must beat.
-        tails: the bend for tails.
+        straight: its own, which another must beat.
     """
     halves = Halves.of(x, c)
-    if halves is None or float(x.nan_to_num().std()) == 0:
-        return straight
-    scored = [(*losses(halves, bend), bend) for bend in (tails, *logarithms(x))]
+    if halves is None or not float(halves.x[0].std()) > 0:
+        return None
+    scored = [(*losses(halves, bend), bend) for bend in (tails(x), *logarithms(x))]
     best, held = straight, losses(halves, straight)[1]
     _, other, bend = min(scored, key=lambda s: s[0])
     if wins(other, held):
@@ -288,7 +288,13 @@ def best_bend(x: Tensor, c: Tensor, straight: Bend, tails: Bend) -> Bend:
         curved = replace(best, knots=best_knots(halves, best))
         if wins(other := losses(halves, curved)[1], held):
             best = curved
-    return best
+    return None if best is straight else best
+
+
+def tails(x: Tensor) -> Bend:
+    """The inverse hyperbolic sine of x (n,) in units of the normal law of the same quartiles."""
+    median, width, _ = (float(part[0]) for part in Tails.of(x.numpy()))
+    return Bend(median, width or 1.0, heavy=True)
 
 
 def logarithms(x: Tensor) -> Iterator[Bend]:

@@ -328,8 +328,7 @@ class Standardise(Related):
         self.register_buffer("std", torch.ones(law.x_shape, dtype=torch.float64))
         self.register_buffer("heavy", torch.zeros(law.x_shape, dtype=torch.bool))
         self.bends, self.rotation = Bends(law.x_shape), Rotation()
-        self.missing = law.missing
-        self.unordered = len(law.x_shape) == 1 and set(law.axes) <= {"channel"}
+        self.missing, self.groups = law.missing, groups_of(law)
 
     def fit(self, x: Tensor) -> None:
         """Take μ, σ, tails and relations from rows of data (n, *x_shape); a constant has σ = 1."""
@@ -350,7 +349,6 @@ class Standardise(Related):
         self.mean.copy_(torch.where(heavy, median, mean * unit))
         std = torch.where(heavy, width, std * unit)
         self.std.copy_(torch.where(self.kept & (std > 0), std, 1.0))
-
         self.bends, self.rotation = Bends(self.x_shape).to(x.device), Rotation().to(x.device)
 
     @torch.no_grad()
@@ -361,21 +359,19 @@ class Standardise(Related):
             x: rows of data.
             c: coordinates of their θ.
         """
-        if not (self.alike or (self.unordered and self.mean.numel() <= MOST)):
+        if not 0 < self.groups <= MOST:
             return
-        rows, given, device = x.flatten(1).double().cpu(), c.cpu(), self.mean.device
-        if self.alike:
-            sites = torch.linspace(0, rows.shape[1] - 1, SITES).long().unique()
-            rows, given = rows[:, sites].reshape(-1, 1), given.repeat_interleave(len(sites), 0)
+        device, each = self.mean.device, x[0].numel() // self.groups
         self.cpu()
-        median, width, _ = (torch.from_numpy(t) for t in Tails.of(rows.numpy()))
-        for j in self.kept.flatten()[: rows.shape[1]].nonzero()[:, 0].tolist():
-            tails = Bend(float(median[j]), float(width[j]) or 1.0, heavy=True)
-            found = best_bend(rows[:, j], given, straight := self._bend(j), tails)
-            if found is not straight:
-                self._take(found, slice(None) if self.alike else slice(j, j + 1), rows[:, j])
-        if self.unordered and not self.alike and not self.missing:
-            self.rotation.fit(self._bent(rows)[0], given, self.kept)
+        rows = x.double().cpu().reshape(len(x), self.groups, -1)
+        sites = torch.linspace(0, each - 1, SITES).long().unique()
+        given = c.cpu().repeat_interleave(len(sites), 0)
+        for group, kept in enumerate(self.kept.flatten()[::each].tolist()):
+            some = rows[:, group, sites].flatten()
+            if kept and (found := best_bend(some, given, self._bend(group * each))):
+                self._take(found, slice(group * each, (group + 1) * each), some)
+        if not self.alike and not self.missing:
+            self.rotation.fit(self._bent(x.cpu())[0].flatten(1), c.cpu(), self.kept.flatten())
         self.to(device)
 
     def _bend(self, j: int) -> Bend:
@@ -653,6 +649,17 @@ def part_of(law: Law, kind: Support, columns: int) -> Law:
         law, x_shape=(columns,), support=kind, column_supports=(), symmetries=(), axes=(),
         levels=MOST_LEVELS if kind == "levels" else 0,
     )  # fmt: skip
+
+
+def groups_of(law: Law) -> int:
+    """In how many equal parts of flat x components may share a bend; 0 where none can.
+
+    Each component of a vector is one, and each channel of a torus; along open axes μ and σ differ.
+    """
+    if not law.spatial and not law.shifted:
+        return law.size
+    channels = law.x_shape[0] if law.geometry[:1] == ("channel",) else 1
+    return channels if law.periodic else 0
 
 
 def listed(names: Sequence[str]) -> str:

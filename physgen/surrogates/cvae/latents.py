@@ -32,6 +32,7 @@ from physgen.nn.blocks import (
     Refine,
     ResidualBlock,
     coarsen,
+    coarser,
     convolution,
     field_shape,
     halved,
@@ -71,11 +72,6 @@ def grids_of(law: Law, levels: int) -> list[Grid]:
         grid = coarser(grid, halved(grid))
         grids.append(grid)
     return grids or [(1,) * len(grid)]
-
-
-def coarser(grid: Grid, ratio: Grid) -> Grid:
-    """A grid whose axes are shorter by a ratio."""
-    return tuple(n // r for n, r in zip(grid, ratio, strict=True))
 
 
 class LatentLevel(nn.Module):
