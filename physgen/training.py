@@ -36,7 +36,7 @@ CHECK_EVERY = 32  # steps between looks at the loss: each look waits for the dev
 VALIDATION_BATCH = 1024
 STANDARDISE_BY = 100_000  # rows
 SEEN = 10_000  # rows of the training that are looked at after each epoch, at most
-PATIENT_STEPS, PATIENT_EPOCHS = 1000, 5
+PATIENT_STEPS, PATIENT_EPOCHS = 500, 5
 """What a training waits for an improvement, in steps and in epochs, at least."""
 SETTLED, COOLING = 0.25, 0.25
 """Part of a training before which nothing is told of its validation loss; epochs in which the rate
@@ -58,7 +58,7 @@ class Training:
         clip: largest norm of the gradient (positive).
         ema: decay of the moving average of the weights, per step (0 to 1).
         patience: epochs without improvement after which the rate falls to zero from the best
-            weights, and training ends; 0 for never, -1 for as many as 1,000 steps take, and at
+            weights, and training ends; 0 for never, -1 for as many as 500 steps take, and at
             least 5 (rbm and gan, whose losses do not tell: never).
         augment: whether to train on random symmetries of each batch, where the law has them.
         compile: whether to compile the loss with torch.compile; that takes minutes on a CPU, and
@@ -109,7 +109,7 @@ class Epoch:
         cpu_seconds: CPU time since the start of training, s.
         best: whether this is the lowest validation loss so far.
         seen: mean validation loss of the averaged weights over rows of the training, nats a row;
-            None in early files.
+            None where these are others in each epoch, and in early files.
     """
 
     epoch: int
@@ -327,7 +327,8 @@ class Trainer:
             if best or self.surrogate.keeps_last:
                 self.surrogate.load_state_dict(self.average.state_dict())
             lr = self.optimisers[0].param_groups[0]["lr"]
-            seen = self._validate(self.seen) if self.seen else None
+            kept = None if isinstance(self.train, Fresh) else self.seen
+            seen = self._validate(kept) if kept else None
             self.history.append(
                 Epoch(len(self.history) + 1, train, val, lr, *self._elapsed(), best, seen)
             )

@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from physgen.law import Law
-from physgen.nn.monotone import KNOTS, Bend, best_bend, knots_of
 from physgen.nn.transforms import Rescale, Standardise, for_support
+from physgen.nn.transforms.monotone import KNOTS, Bend, best_bend, knots_of
 from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
 from physgen.surrogates.cvae import CVAE
 from simulators.prior import Box

@@ -13,7 +13,7 @@ from physgen.checks.samples import pictures_of
 from physgen.checks.two_sample.features import observables_of
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nn.blocks import Convolution, Places, as_field, convolution, field_shape
+from physgen.nn.blocks import Convolution, SiteTerms, as_field, convolution, field_shape
 from physgen.nn.embedding import embedding, scaled_for, with_mask
 from physgen.nn.transforms import Standardise, Symmetries
 from physgen.registry import find
@@ -160,7 +160,7 @@ def test_a_stride_makes_half_as_many_sites_rounded_up():
 @pytest.mark.parametrize("name", ["series", "cylinder", "ring", "odd"])
 def test_places_tell_sites_apart_where_shifts_are_no_symmetry(name):
     law = law_of(name)
-    places = random(Places, 2, 3, law)
+    places = random(SiteTerms, 2, 3, law)
     h = torch.zeros(4, 3, *field_shape(law)[1:])
     found = places(h, torch.rand(4, 2, generator=torch.Generator().manual_seed(0)))
     for number, axis in enumerate(law.spatial):

@@ -399,11 +399,11 @@ def test_improvement_restarts_patience():
 
 
 def test_patience_of_its_own_accord_is_told_by_the_steps_of_an_epoch():
-    for rows_, epochs in ((101, 167), (17 * 500, 5)):
+    for rows_, epochs in ((101, 84), (17 * 500, 5)):
         data = InMemory(torch.zeros(rows_, 3), torch.zeros(rows_, 3))
         assert trainer(train=data).patience == epochs
     opposed = Opposed.create(LAW, NoConfig())
-    assert trainer(opposed).patience == 167
+    assert trainer(opposed).patience == 84
     opposed.keeps_last = True
     assert trainer(opposed).patience == 0  # its loss does not tell
 

@@ -6,7 +6,7 @@ r"""What the rows held out of a training say of a surrogate, in seconds: no verd
 - *The course of the validation loss*: one that rises long before the end tells of overfitting.
 - *The rows of the training* against those held out: how much lower the loss of the kept weights is
   on the former, in nats a row. What the loss owes to the values of θ and x themselves is taken out
-  by regression (analysis of covariance), which leaves a tenth of the error and less.
+  by regression (analysis of covariance), which leaves a third of the error or less.
 - *One classifier* (:mod:`.two_sample.c2st`) that is asked to tell drawn x from held-out x at the
   same θ, beside its control, held-out x whose components are dealt out anew among the rows.
 """

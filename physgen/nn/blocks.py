@@ -4,7 +4,7 @@ A lattice (L, W) is a field of one channel; where x has an axis of channels, tha
 vector (d,) is a field of d channels on a single site, where every convolution is a matrix product.
 So one code serves all. Convolutions are circular along periodic axes, and see zeros beyond the
 ends of open ones. θ enters by FiLM: each channel is scaled and shifted by a function of c
-(Perez et al. 2018, arXiv:1709.07871); and where shifts are no symmetry, by `Places`.
+(Perez et al. 2018, arXiv:1709.07871); and where shifts are no symmetry, by `SiteTerms`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = [
     "TRANSPOSED",
     "Convolution",
     "FiLM",
-    "Places",
     "Refine",
     "ResidualBlock",
+    "SiteTerms",
     "as_field",
     "broadcast",
     "coarsen",
@@ -298,7 +298,7 @@ class FiLM(nn.Module):
         return h * broadcast(gain, h) + broadcast(shift, h)
 
 
-class Places(nn.Module):
+class SiteTerms(nn.Module):
     """h ← h + W·p(c), p being some numbers of each site: a convolution cannot tell sites apart.
 
     Along axes whose shifts are symmetries p is one for all sites; where all are, and where x

@@ -2,10 +2,11 @@
 
 On a torus the features are invariant under shifts, as p(x|θ) is: the mean over all sites of a
 small network of each site's neighbourhood, which for nearest-neighbour couplings holds all that x
-says of θ. Nonnegative x (showers) is shown as hits, as log(1 + x/s), s being the mean of each
-component, and as the logarithm of its sum; counts and columns of different kinds as in
-:mod:`physgen.nn.columns`; all is standardised. The scales are learnt from the
-training rows and saved with the weights.
+says of θ. Other x that declares its axes, as a series does, is seen by residual convolutions on
+coarser and coarser grids, beside a linear map. Nonnegative x (showers) is shown as hits, as
+log(1 + x/s), s being the mean of each component, and as the logarithm of its sum; counts and
+columns of different kinds as in :mod:`physgen.nn.columns`; all is standardised. The scales are
+learnt from the training rows and saved with the weights.
 
 Where components may be missing, x comes with its mask: what is missing is 0, and the mask is seen
 too, so that it may tell of θ.
@@ -39,7 +40,11 @@ from physgen.nn.transforms import Rescale, Transform, finite_part, for_support
 __all__ = ["Features", "embedding", "scaled_for", "with_mask"]
 
 WIDTH, HIDDEN = 16, 64
-WIDE, CHANNELS, FEWEST, FURTHER = 32, 32, 8, 2
+"""Features, and units of a hidden layer."""
+WIDE, CHANNELS, FEWEST = 32, 32, 8
+"""Of a `Pyramid`: features, channels, and sites along each axis at its top, at most."""
+FURTHER = 2
+"""Further convolutions of a `Torus` that declares axes."""
 TINY = 1e-6
 
 

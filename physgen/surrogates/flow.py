@@ -64,7 +64,7 @@ class FlowConfig:
     transform: Literal["spline", "affine"] = "spline"
     passes: int = 0
     layers: int = 3
-    hidden: int = 64
+    hidden: int = 128
     depth: int = 2
     bins: int = 8
     tails: Literal["student", "gaussian"] = "student"

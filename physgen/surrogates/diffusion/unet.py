@@ -21,8 +21,8 @@ from physgen.nn.blocks import (
     MEMORY_FORMATS,
     SITE,
     TRANSPOSED,
-    Places,
     ResidualBlock,
+    SiteTerms,
     coarsen,
     coarser,
     convolution,
@@ -116,7 +116,7 @@ class UNet(nn.Module):
         self.level = GridLevel(law, grid, condition, preset)
         self.leave = convolution(preset.channels[0], outputs, law)
         nn.init.zeros_(self.leave.weight)
-        self.places = Places(condition, preset.channels[0], law)
+        self.places = SiteTerms(condition, preset.channels[0], law)
         self.format = MEMORY_FORMATS[len(grid)]
         # torch's stubs do not know this call
         self.to(memory_format=self.format)  # type: ignore[call-overload]
