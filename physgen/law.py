@@ -131,6 +131,11 @@ class Law:
             raise ValueError(
                 f"symmetries: expected some of {', '.join(SYMMETRIES)}, got {sorted(unknown)}"
             )
+        if self.support == "mixed" and (self.symmetries or self.axes):
+            raise ValueError(
+                "support: columns of different kinds are no field: they have neither symmetries "
+                "nor axes"
+            )
         if "flip" in self.symmetries and self.support not in ("spins", "reals"):
             raise ValueError(
                 f"symmetries: flip is a change of sign, which {self.support} x does not have"

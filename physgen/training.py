@@ -36,7 +36,7 @@ CHECK_EVERY = 32  # steps between looks at the loss: each look waits for the dev
 VALIDATION_BATCH = 1024
 STANDARDISE_BY = 100_000  # rows
 SEEN = 10_000  # rows of the training that are looked at after each epoch, at most
-PATIENT_STEPS, PATIENT_EPOCHS = 1000, 5
+PATIENT_STEPS, PATIENT_EPOCHS = 500, 5
 """What a training waits for an improvement, in steps and in epochs, at least."""
 SETTLED, COOLING = 0.25, 0.25
 """Part of a training before which nothing is told of its validation loss; epochs in which the rate
@@ -58,7 +58,7 @@ class Training:
         clip: largest norm of the gradient (positive).
         ema: decay of the moving average of the weights, per step (0 to 1).
         patience: epochs without improvement after which the rate falls to zero from the best
-            weights, and training ends; 0 for never, -1 for as many as 1,000 steps take, and at
+            weights, and training ends; 0 for never, -1 for as many as 500 steps take, and at
             least 5 (rbm and gan, whose losses do not tell: never).
         augment: whether to train on random symmetries of each batch, where the law has them.
         compile: whether to compile the loss with torch.compile; that takes minutes on a CPU, and
@@ -109,7 +109,7 @@ class Epoch:
         cpu_seconds: CPU time since the start of training, s.
         best: whether this is the lowest validation loss so far.
         seen: mean validation loss of the averaged weights over rows of the training, nats a row;
-            None in early files.
+            None where these are others in each epoch, and in early files.
     """
 
     epoch: int
@@ -295,7 +295,8 @@ class Trainer:
         some: InMemory | None = None,
     ) -> None:
         self.surrogate, self.train, self.val = surrogate, train, val
-        self.config, self.seed, self.on_batch, self.seen = config, seed, on_batch, some
+        self.config, self.seed, self.on_batch = config, seed, on_batch
+        self.seen = self._looked_at(some)
         self.live = copy.deepcopy(surrogate)
         self.average = copy.deepcopy(surrogate).requires_grad_(False)
         objectives = list(self.live.objectives())
@@ -326,7 +327,8 @@ class Trainer:
             if best or self.surrogate.keeps_last:
                 self.surrogate.load_state_dict(self.average.state_dict())
             lr = self.optimisers[0].param_groups[0]["lr"]
-            seen = self._validate(self.seen) if self.seen else None
+            kept = None if isinstance(self.train, Fresh) else self.seen
+            seen = self._validate(kept) if kept else None
             self.history.append(
                 Epoch(len(self.history) + 1, train, val, lr, *self._elapsed(), best, seen)
             )
@@ -402,6 +404,12 @@ class Trainer:
         cosine = falling(self.progress) if self.config.schedule == "cosine" else 1.0
         return self.config.learning_rate * warm * cosine
 
+    def _looked_at(self, rows: InMemory | None) -> InMemory | None:
+        """As many training rows as are held out; none of a family whose loss does not tell."""
+        if rows is None or self.surrogate.keeps_last:
+            return None
+        return rows.spread(min(SEEN, len(self.val)))
+
     def _start_clock(self) -> None:
         """Count time from now, and what earlier processes have used."""
         last = self.history[-1] if self.history else None
@@ -420,8 +428,8 @@ class Trainer:
         """One pass over the training rows; the mean loss."""
         data, self._in_epoch = self.train.of_epoch(number), 0
         self._plateau = self.plateau
-        if isinstance(data, InMemory) and not self.surrogate.keeps_last:
-            self.seen = data.spread(min(SEEN, len(self.val)))
+        if isinstance(data, InMemory):
+            self.seen = self._looked_at(data)
         rng = np.random.default_rng([self.seed, number])
         generator = torch.Generator(self.surrogate.device)
         generator.manual_seed(int(rng.integers(2**63)))

@@ -237,7 +237,7 @@ def x_shape(simulator: Simulator) -> tuple[int, ...]:
     Raises:
         ValueError: what is no shape, or not of as many components as columns.
     """
-    columns = columns_of(simulator)
+    columns = declared_columns(simulator)
     given: Any = getattr(simulator, "x_shape", None) or columns.size or simulator.x_shape
     shape = tuple(_whole("x_shape", n) for n in (given if np.ndim(given) else (given,)))
     columns.require_size(math.prod(shape))
@@ -255,7 +255,7 @@ def _whole(name: str, value: Any) -> int:
     return int(value)
 
 
-def columns_of(simulator: Simulator) -> Columns:
+def declared_columns(simulator: Simulator) -> Columns:
     """The values that each column of x can take, and what the columns are called.
 
     Raises:
@@ -266,12 +266,12 @@ def columns_of(simulator: Simulator) -> Columns:
 
 def support(simulator: Simulator) -> Support:
     """The values that x can take as a whole."""
-    return columns_of(simulator).support
+    return declared_columns(simulator).support
 
 
 def column_supports(simulator: Simulator) -> tuple[str, ...]:
     """The support of each component, where they are of several kinds; else empty."""
-    return columns_of(simulator).mixed
+    return declared_columns(simulator).mixed
 
 
 def axes(simulator: Simulator) -> tuple[Axis, ...]:
@@ -286,7 +286,7 @@ def exact_log_z(simulator: Simulator) -> Callable[[Array], Array] | None:
 
 def levels(simulator: Simulator) -> int:
     """K, where x is one of the integers 0 … K − 1; 0 where it is not."""
-    columns = columns_of(simulator)
+    columns = declared_columns(simulator)
     given = getattr(simulator, "levels", 0) if columns.support == "levels" else 0
     return columns.levels or _whole("levels", given)
 

@@ -73,7 +73,7 @@ class Columns:
         """
         if isinstance(given, str) and not set(given) & set("=,*"):
             return cls((given,), one=True)
-        pairs = [pair for item in items_of(given) for pair in repeated(*item)]
+        pairs = [pair for item in items_of(given) for pair in columns_in_block(*item)]
         names = tuple(name for name, _ in pairs)
         if any(names) and not all(names):
             raise ValueError(f"support: expected names of all columns or of none, got {given!r}")
@@ -155,7 +155,7 @@ def items_of(given: Any) -> Iterator[tuple[str, Any]]:
         )
 
 
-def repeated(name: str, kind: Any) -> Iterator[tuple[str, str]]:
+def columns_in_block(name: str, kind: Any) -> Iterator[tuple[str, str]]:
     """Name and support of each column of a block: ``("levels:2", 5)`` is five columns.
 
     Raises:

@@ -95,7 +95,7 @@ class Command:
     support: SupportLike = "reals"
     levels: int = 0
     dtype: Literal["float32", "float64"] | None = None
-    axes: str = ""
+    axes: str | None = None
 
     shard_rows = 16
 

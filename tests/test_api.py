@@ -225,7 +225,7 @@ def stopped(*args):
 def test_another_training_is_not_resumed(files, tmp_path, monkeypatch):
     out = tmp_path / "x.pt"
     with monkeypatch.context() as patch:
-        patch.setattr("physgen.surrogates.checkpoint.save_surrogate", stopped)
+        patch.setattr("physgen.verbs.fitting.save_surrogate", stopped)
         with pytest.raises(KeyboardInterrupt):
             physgen.fit("cvae", files / "train.h5", out=out, epochs=1, **TINY)
     with pytest.raises(UsageError, match="learning_rate"):

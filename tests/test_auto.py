@@ -244,3 +244,52 @@ def test_what_has_learnt_its_rows_by_heart_overfits(data):
     assert told["gap"] == pytest.approx(0.7, abs=0.05)
     assert told["gap"] > 5 * told["se"]
     assert overfitting(model, (theta[:9], x[:9]), pairs[1], 0) is None  # too few to tell
+
+
+# --- what is shown of a training -----------------------------------------------------------------
+
+
+def test_the_page_of_a_checkpoint_shows_its_training_and_the_race(data, tmp_path):
+    pytest.importorskip("jinja2")
+    model = raced(data, out=tmp_path / "m.pt")
+    page = physgen.report(tmp_path / "m.pt")
+    assert page.html == physgen.report(model).html
+    for text in ("its training", "Race of families", "out: has no log p", "data:image/svg+xml"):
+        assert text in page.html
+    description = physgen.inspect(tmp_path / "m.pt").summary
+    assert "out of luck" in description
+
+
+def test_the_curves_are_of_the_same_weights_where_that_is_known():
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    from physgen.reporting.figures import learning
+
+    history = [{"epoch": k, "train": 9.0 - k, "val": 3.0, "seen": 2.0 + k} for k in (1, 2, 3)]
+    drawn = []
+    for some in (history, [{**e, "seen": None} for e in history]):
+        ax = Figure().add_subplot()
+        learning(ax, some)
+        drawn.append(list(ax.lines[0].get_ydata()))
+    assert drawn == [[3.0, 4.0, 5.0], [8.0, 7.0, 6.0]]
+
+
+def test_the_command_line_knows_it(data, tmp_path):
+    from click.testing import CliRunner
+
+    from physgen.cli import main
+
+    data.save(tmp_path / "g.h5")
+    run = CliRunner().invoke
+    assert "auto " in run(main, ["fit", "--help"]).output
+    assert "--families" in run(main, ["fit", "auto", "--help"]).output
+    file = str(tmp_path / "m.pt")
+    words = ["fit", "auto", str(tmp_path / "g.h5"), "-o", file, "--epochs", "2", "--batch-size"]
+    done = run(main, [*words, "50", "--families", f"{HERE[0]},{HERE[1]}", "--simulate"])
+    assert done.exit_code == 0, done.output
+    assert "out: has no log p to compare" in done.output
+    assert "1,080 fresh rows" in done.output
+    refused = run(main, [*words, "50", "--force", "--reuse", "2"])
+    assert refused.exit_code == 2
+    assert "--simulate" in refused.output

@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from physgen.law import Law
-from physgen.nn.monotone import KNOTS, Bend, best_bend, knots_of
 from physgen.nn.transforms import Rescale, Standardise, for_support
+from physgen.nn.transforms.monotone import KNOTS, Bend, best_bend, knots_of
 from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
 from physgen.surrogates.cvae import CVAE
 from simulators.prior import Box
@@ -134,8 +134,8 @@ def test_straight_splines_and_bends_are_the_identity():
 def test_few_rows_and_constants_stay_straight():
     theta, x = rows("lognormal", 400)
     assert fitted(theta, x).words() == []
-    straight, same = Bend(1.0, 2.0), torch.full((5000,), 7.0, dtype=torch.float64)
-    assert best_bend(same, theta.repeat(13, 1)[:5000], straight, Bend()) is straight
+    same = torch.full((5000,), 7.0, dtype=torch.float64)
+    assert best_bend(same, theta.repeat(13, 1)[:5000], Bend(1.0, 2.0)) is None
 
 
 def test_all_sites_of_a_torus_share_a_bend():
@@ -151,6 +151,17 @@ def test_all_sites_of_a_torus_share_a_bend():
     torch.testing.assert_close(transform.inverse(transform(field)), field, rtol=1e-5, atol=1e-5)
     opened = fitted(theta, field)  # an open lattice
     assert not opened.bends.side.any()
+
+
+def test_channels_of_a_torus_have_bends_of_their_own():
+    theta, _ = rows("lognormal", 3000)
+    noise = torch.randn(3000, 2, 4, 6, generator=torch.Generator().manual_seed(0)).double()
+    field = torch.cat([torch.exp(theta[:, :1, None, None] + noise[:, :1]), noise[:, 1:]], 1)
+    axes = ("channel", "periodic", "periodic")
+    transform = fitted(theta, field, symmetries=("shift",), axes=axes)
+    assert transform.bends.side.flatten(1).unique(dim=1).tolist() == [[1], [0]]
+    open_axes = fitted(theta, field[:, 0], axes=("open", "open"))
+    assert not open_axes.bends.side.any()
 
 
 def nearly(n=4000, seed=0):

@@ -40,6 +40,7 @@ LAWS = {
     "torus": (reals(4, 3, symmetries=("shift",)), {}),
     "torus, no waves": (reals(4, 3, symmetries=("shift",)), {"spectrum": "none"}),
     "cylinder": (reals(3, 4, axes=("open", "periodic")), {}),
+    "counts": (replace(reals(7), support="counts"), {}),
     "box of two channels": (
         reals(2, 2, 3, 2, axes=("channel", "periodic", "periodic", "periodic")),
         {"spectrum": "all"},
@@ -147,7 +148,7 @@ def test_no_conditional_depends_on_its_own_or_a_later_site(case):
     law, options = case
     surrogate = model(law, **options)
     generator = torch.Generator().manual_seed(3)
-    u = torch.randn(2, law.size, generator=generator)
+    u = torch.randn(2, law.size, generator=generator).abs()
     c = torch.zeros(2, 2)
     before = raw(surrogate, u, c)
     chain = torch.cat([s.sites for s in surrogate.stages]).tolist()
@@ -226,6 +227,16 @@ def test_a_step_on_some_sites_has_the_loss_of_all_of_them_as_its_mean():
     assert (some.std(0) > 0.01).all()
 
 
+def test_counts_add_up_to_1():
+    law = Law("counts", THETA, (2,), "counts")
+    surrogate = model(law, scale=0.1)
+    x = torch.cartesian_prod(torch.arange(400), torch.arange(400))
+    theta = torch.full((len(x), 2), 0.4, dtype=torch.float64)
+    assert abs(float(surrogate.log_prob(theta, x).exp().sum()) - 1) < 5e-3
+    surrogate.stages[0].parents[:, 0] = surrogate.stages[0].sites
+    assert abs(float(surrogate.log_prob(theta, x).exp().sum()) - 1) > 0.05, "the control"
+
+
 # --- training ------------------------------------------------------------------------------------
 
 
@@ -250,7 +261,8 @@ def test_it_learns_a_series_and_leaves_out_what_is_constant():
     law = Law("series", THETA, (30,), "reals")
     theta = THETA.sample(2000, rng)
     x = simulator.sample(theta, rng).astype(np.float32)
-    made = Autoregressive.create(law, AutoregressiveConfig(hidden=16, window=6), seed=0)
+    config = AutoregressiveConfig(network="causal", hidden=16, window=6)
+    made = Autoregressive.create(law, config, seed=0)
     made.fit_transform(torch.from_numpy(x))
     rows = [InMemory(torch.from_numpy(theta[i::2]), torch.from_numpy(x[i::2])) for i in (0, 1)]
     for _ in Trainer(made, *rows, Training(epochs=12, warm_up_steps=20, ema=0.95)):

@@ -315,7 +315,7 @@ def test_what_is_known_of_its_making_stays_with_it(saved):
 
 def test_a_surrogate_in_words(saved):
     surrogate, path = saved
-    first = "CVAE (cvae): theta1, theta2 → reals (3,), 2,880 weights, log p: lower bound"
+    first = "CVAE (cvae): theta1, theta2 → reals (3,), 84,630 weights, log p: lower bound"
     assert repr(surrogate) == first
     assert repr(load_surrogate(path, CPU)[0]) == f"{first}\n  {path}"
 
@@ -326,7 +326,7 @@ def test_a_surrogate_in_words(saved):
         ({"family": "no-such", "class": None}, UsageError, "is of the family no-such, outside"),
         ({"family": 7, "class": None}, UsageError, "is of the family 7, outside"),
         ({"class": 7}, UsageError, "is of the family 7, outside"),
-        ({"options": {"channels": 7}}, DataError, "size mismatch"),
+        ({"options": {"channels": 7, "head": "student"}}, DataError, "size mismatch"),
         ({"options": {"no_such": 7}}, UsageError, "no option 'no_such'"),
         ({"options": 7}, DataError, "do not fit"),
         ({"law": {}}, DataError, "not a law"),

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,21 @@ import torch
 from scipy.stats import chi2
 from torch.distributions import Normal
 
+from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import stages_of
+from physgen.nn.tensors import save_tensors
 from physgen.nn.transforms import Identity
 from physgen.registry import find
 from physgen.surrogates.base import Noise
+from physgen.surrogates.checkpoint import load_surrogate
 from physgen.surrogates.cvae import CVAE, CVAEConfig
-from physgen.surrogates.cvae.decoder import CoarseToFine, GaussianDecoder, windows
+from physgen.surrogates.cvae.decoder import (
+    CoarseToFine,
+    GaussianDecoder,
+    MixtureDecoder,
+    windows,
+)
 from physgen.surrogates.cvae.latents import Latents, Trace, grids_of
 from simulators.prior import Box
 
@@ -441,6 +450,57 @@ def test_rescaled_data_have_the_rescaled_density():
     for scale in (1e-3, 700.0):
         moved = log_p(scale) + 3 * math.log(scale)
         torch.testing.assert_close(moved, log_p(1.0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["mixture", "student"])
+def test_density_of_a_mixture_decoder_integrates_to_one_under_any_latents(head):
+    surrogate = model(reals(2, 1), CVAEConfig(2, 1, 5, head=head), 0.1)
+    edge = torch.linspace(-30, 30, 121)
+    x = torch.stack(torch.meshgrid(edge, edge, indexing="ij"), -1).view(-1, 2)
+    surrogate.transform.std.fill_(2.0)
+    log_p = surrogate.log_prob_with_error(theta_of(surrogate.law, len(x)), x, draws=2)
+    p = log_p.value.exp() * 0.5**2
+    error = float((p * log_p.stderr).norm())
+    assert abs(float(p.sum()) - 1) < 5 * error + 0.01
+    assert error < 0.1
+
+
+def test_a_mixture_decoder_integrates_out_what_is_missing():
+    """Against a sum over what is missing; a value in its place would give another density."""
+    law = replace(reals(2, 1), missing=True)
+    decoder = stirred(unseeded(MixtureDecoder, law, 5, 3, False), 0.1)
+    h, c = torch.randn(1, 4, 5, 1, 1, generator=generator()), torch.zeros(1, 1)
+    edge = torch.linspace(-24, 24, 1921)
+    x = torch.stack([torch.full_like(edge, 0.7), edge], 1)
+    many = decoder.log_prob(x, h.expand(len(x), -1, -1, -1, -1), c.expand(len(x), -1)).exp()
+    alone = decoder.log_prob(torch.tensor([[0.7, math.nan]]), h, c)[0].exp()
+    torch.testing.assert_close(0.025 * many.sum(0), alone, rtol=1e-3, atol=0)
+    assert not torch.allclose(many[960], alone, rtol=0.05)
+    nothing = decoder.log_prob(torch.full((1, 2), math.nan), h, c)
+    torch.testing.assert_close(nothing, torch.zeros(1, 4), atol=1e-5, rtol=0)
+
+
+def test_heads_that_do_not_fit_are_refused_and_auto_takes_what_does():
+    heads = {
+        MixtureDecoder: [reals(3), reals(64), replace(reals(3), missing=True)],
+        GaussianDecoder: [reals(65), Law("none", Box(a=(0.0, 1.0)), (4, 4))],
+    }
+    for decoder, laws in heads.items():
+        assert all(type(CVAE.create(law, CVAEConfig()).decoder) is decoder for law in laws)
+    with pytest.raises(UsageError, match="take head independent"):
+        CVAE.create(reals(65), CVAEConfig(head="mixture"))
+    with pytest.raises(UsageError, match="take mixture"):
+        CVAE.create(replace(reals(3), missing=True), CVAEConfig(head="student"))
+
+
+def test_a_file_of_an_earlier_version_keeps_its_decoder(tmp_path):
+    surrogate = model(reals(3), replace(SMALL, head="independent"))
+    described = surrogate.describe()
+    del described["options"]["head"]
+    save_tensors(tmp_path / "old.pt", surrogate.state_dict(), described)
+    found, _ = load_surrogate(tmp_path / "old.pt", torch.device("cpu"))
+    theta, x = theta_of(surrogate.law, 4), torch.randn(4, 3, generator=generator())
+    assert found.log_prob(theta, x, draws=3).equal(surrogate.log_prob(theta, x, draws=3))
 
 
 # --- the hierarchy -------------------------------------------------------------------------------

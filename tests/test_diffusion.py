@@ -1,16 +1,18 @@
 """Diffusion by second routes: sums over all states, closed forms, averages over orders."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare
+from scipy.stats import chisquare, ks_2samp, multivariate_normal
 from torch import nn
 
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import field_shape
+from physgen.nn.multivariate import MultivariateMixture
 from physgen.registry import find
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion import Diffusion, DiffusionConfig
@@ -27,6 +29,7 @@ from physgen.surrogates.diffusion.likelihood import (
 )
 from physgen.surrogates.diffusion.schedule import SCHEDULES, alpha_sigma, rows_like
 from simulators.gaussian import LinearGaussian
+from simulators.prior import Box
 
 TINY = Law.of("ising", {"size": 2, "width": 4})  # 256 states
 SQUARE = Law.of("ising", {"size": 4})
@@ -585,3 +588,126 @@ def test_noise_of_a_row_is_even():
     assert noise.shape == (2000, 3, 2)
     assert abs(noise.mean() - 0.5) < 0.02
     assert 0 <= noise.min() < noise.max() < 1
+
+
+# --- beside a mixture ---------------------------------------------------------------------------
+
+
+class Lumps:
+    """Two correlated normal laws at ±(1, θ) in the plane, of weights 0.3 and 0.7."""
+
+    prior = Box(a=(-1.0, 1.0))
+    x_shape = (2,)
+    root = np.array([[0.4, 0.0], [0.3, 0.2]])
+
+    def sample(self, theta, rng):
+        side = np.where(rng.random((len(theta), 1)) < 0.3, 1.0, -1.0)
+        middle = np.concatenate([np.ones_like(theta), theta], 1)
+        return side * middle + rng.standard_normal((len(theta), 2)) @ self.root.T
+
+    def log_prob(self, theta, x, part=slice(None)):
+        covariance = (self.root @ self.root.T)[part][:, part]
+        middle = np.concatenate([np.ones_like(theta), theta], 1)[:, part]
+        each = [
+            multivariate_normal(np.zeros(len(covariance)), covariance).logpdf(
+                x[:, part] - s * middle
+            )
+            for s in (1, -1)
+        ]
+        return np.logaddexp(np.log(0.3) + each[0], np.log(0.7) + each[1])
+
+
+def knowing(surrogate, wrong=0.0):
+    """A surrogate of `Lumps` whose mixture is exact, and whose network says `wrong`."""
+    net, width = surrogate.kernel.denoiser.mixture, torch.diag(1 / surrogate.transform.std.float())
+    root = width @ torch.tensor(Lumps.root, dtype=torch.float32)
+    regression = root[1, 0] / root[0, 0]
+
+    def forward(c, given=None):
+        middle = torch.cat([torch.ones_like(c), c], 1)
+        raw = torch.zeros(len(c), 5 + 2 * 6)
+        for k, (sign, p) in enumerate(((1, 0.3), (-1, 0.7))):
+            start = 5 + 6 * k
+            raw[:, start] = math.log(p)
+            raw[:, start + 1 : start + 3] = (
+                sign * middle - surrogate.transform.mean.float()
+            ) @ width
+            log_width = root.diagonal().log()
+            raw[:, start + 3 : start + 5] = 7 * torch.atanh(log_width / 7)
+            raw[:, start + 5] = regression
+        return MultivariateMixture(raw, 2)
+
+    net.forward = forward
+    with torch.no_grad():
+        surrogate.kernel.denoiser.net.leave.bias.fill_(wrong)
+    return surrogate
+
+
+def lumps(wrong=0.0, missing=False):
+    rng = np.random.default_rng(0)
+    theta = Lumps.prior.sample(300, rng)
+    x = Lumps().sample(theta, rng)
+    law = Law("lumps", Lumps.prior, (2,), dtype="float64", missing=missing)
+    surrogate = Diffusion.create(law, DiffusionConfig(network="small"), 1).eval()
+    surrogate.transform.fit(torch.from_numpy(x))
+    return knowing(surrogate, wrong), torch.from_numpy(theta), torch.from_numpy(x)
+
+
+def test_the_bound_of_an_exact_mixture_is_log_p_without_noise():
+    surrogate, theta, x = lumps()
+    found = surrogate.log_prob_with_error(theta, x, draws=2)
+    exact = torch.from_numpy(Lumps().log_prob(theta.numpy(), x.numpy()))
+    torch.testing.assert_close(found.value, exact, atol=1e-4, rtol=1e-4)
+    assert found.stderr.max() == 0
+    assert not torch.allclose(found.value, exact.flip(0), atol=0.1)
+
+
+def test_a_network_that_is_wrong_lowers_the_bound():
+    """By ½ ∫ e^λ E‖w F‖² dλ, as its error and that of the mixture are not correlated."""
+    surrogate, theta, x = lumps(wrong=0.3)
+    found = surrogate.log_prob_with_error(theta, x, draws=500)
+    loss = Lumps().log_prob(theta.numpy(), x.numpy()) - found.value.numpy()
+    assert loss.mean() > 0.2
+    assert found.stderr.mean() > 0.01
+
+
+def test_the_flow_of_an_exact_mixture_is_log_p():
+    surrogate, theta, x = lumps()
+    exact = torch.from_numpy(Lumps().log_prob(theta.numpy(), x.numpy()))[:8]
+    flow = surrogate.using(estimator="ode", steps=64).log_prob(theta[:8], x[:8])
+    assert (flow - exact).abs().mean() < 0.03
+    wrong, *_ = lumps(wrong=0.3)
+    flow = wrong.using(estimator="ode", steps=64).log_prob(theta[:8], x[:8])
+    assert (flow - exact).abs().mean() > 0.1
+
+
+@pytest.mark.parametrize("there", [0, 1])
+def test_the_bound_of_what_is_there_is_its_marginal(there):
+    surrogate, theta, x = lumps(missing=True)
+    some = x.clone()
+    some[:, 1 - there] = math.nan
+    found = surrogate.log_prob(theta, some, draws=2)
+    exact = torch.from_numpy(Lumps().log_prob(theta.numpy(), x.numpy(), [there]))
+    torch.testing.assert_close(found, exact, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("ancestral", 2), ("heun", 64)])
+def test_samples_of_an_exact_mixture_follow_it(sampler, steps):
+    surrogate, theta, _ = lumps()
+    theta = torch.full((2000, 1), 0.5, dtype=torch.float64)
+    x = (
+        surrogate.using(sampler=sampler, steps=steps)
+        .sample(theta, torch.Generator().manual_seed(0))
+        .numpy()
+    )
+    theirs = Lumps().sample(theta.numpy(), np.random.default_rng(1))
+    for a in ((1.0, 0.0), (0.0, 1.0), (3.0, -4.0)):
+        assert ks_2samp(x @ a, theirs @ a).pvalue > 1e-3
+        assert ks_2samp(x @ a + 0.3, theirs @ a).pvalue < 1e-3
+
+
+def test_a_mixture_is_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="continuous bound"):
+        DiffusionConfig(head="mixture", timesteps=10)
+    with pytest.raises(UsageError, match="take head independent"):
+        Diffusion.create(Law("none", Box(a=(0.0, 1.0)), (4, 4)), DiffusionConfig(head="mixture"))

@@ -177,7 +177,8 @@ def test_what_is_fixed_is_no_parameter():
         ([True, False], "levels", 2),
         ([0, 1], "levels", 2),
         ([-1, 1], "spins", 0),
-        ([0, 7], "reals", 0),
+        ([0, 7], "counts", 0),
+        ([-3, 7], "reals", 0),
         ([0.0, 1.0], "reals", 0),
     ],
 )
@@ -208,8 +209,8 @@ def test_rows_that_cannot_be_are_refused_or_left_out_with_their_theta():
         ({"theta": pairs(9)[0]}, "expected as many rows, got 9 and 2000"),
         ({"prior": {**LAWS, "b": (0, 1)}, "names": list(LAWS)}, "unknown b; theta has a, tau, h"),
         ({"prior": {**LAWS, "a": (0, 0.9)}}, r"outside the prior, a=.* not in \[0.0, 0.9\]"),
-        ({"support": "levels"}, "with levels as in levels:10, got 'levels'"),
-        ({"support": "counts"}, "got 'counts'"),
+        ({"support": "levels"}, "with their number, as in levels:10"),
+        ({"support": "integers"}, "got 'integers'"),
         ({"simulator": "ising"}, "'ising' is one of physgen's own"),
         ({"x": [["a"]]}, "expected .* array of numbers"),
         ({"theta": np.full((N, 3), np.nan)}, "row 0: theta is not finite"),
@@ -272,7 +273,7 @@ def test_later_rows_say_what_the_first_do_not(home):
     np.savez("counts.npz", theta=theta, x=counts)
     assert run("counts.npz", "-o", "counts.h5", "--on-error", "skip").exit_code == 0
     found = dataset.read("counts.h5")
-    assert found.meta.law.support == "reals"
+    assert found.meta.law.support == "counts"
     np.testing.assert_array_equal(found.x, counts)
     drift = np.column_stack([rng.random(n), 1e9 + 0.3 + 0.1 * (np.arange(n) // 10_050)])
     np.savez("drift.npz", theta=theta, x=drift)

@@ -8,9 +8,12 @@ import pytest
 import torch
 from scipy import ndimage
 
+from physgen.checks.posterior_predictive import posterior_predictive
+from physgen.checks.samples import pictures_of
+from physgen.checks.two_sample.features import observables_of
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nn.blocks import Convolution, Places, as_field, convolution, field_shape
+from physgen.nn.blocks import Convolution, SiteTerms, as_field, convolution, field_shape
 from physgen.nn.embedding import embedding, scaled_for, with_mask
 from physgen.nn.transforms import Standardise, Symmetries
 from physgen.registry import find
@@ -35,6 +38,7 @@ SMALL = {
     "diffusion": {"steps": 4},
     "gan": {"channels": 4, "latent": 2},
     "autoregressive": {"hidden": 4},
+    "flow": {},
     "rbm": {"hidden": 2, "chains": 64, "ladder": 8},
 }
 
@@ -156,7 +160,7 @@ def test_a_stride_makes_half_as_many_sites_rounded_up():
 @pytest.mark.parametrize("name", ["series", "cylinder", "ring", "odd"])
 def test_places_tell_sites_apart_where_shifts_are_no_symmetry(name):
     law = law_of(name)
-    places = random(Places, 2, 3, law)
+    places = random(SiteTerms, 2, 3, law)
     h = torch.zeros(4, 3, *field_shape(law)[1:])
     found = places(h, torch.rand(4, 2, generator=torch.Generator().manual_seed(0)))
     for number, axis in enumerate(law.spatial):
@@ -231,10 +235,15 @@ def trained(family, law):
 
 WITH = {
     "spins": ("cvae", "diffusion", "gan", "autoregressive", "rbm"),
-    "reals": ("cvae", "diffusion", "gan"),
+    "reals": ("cvae", "diffusion", "gan", "autoregressive", "flow"),
     "nonnegative": ("cvae", "diffusion", "autoregressive"),
 }
-DEAR = {("diffusion", "nonnegative"): ("ring", "told by shifts", "boxes")}
+SOME = ("two rings", "cylinder", "told by shifts", "boxes")
+DEAR = {
+    ("diffusion", "nonnegative"): SOME[1:],
+    ("diffusion", "reals"): SOME,
+    ("flow", "reals"): SOME,
+}
 CASES = [
     (f, s, g)
     for s, families in WITH.items()
@@ -310,3 +319,37 @@ def test_a_discriminator_of_a_torus_does_not_see_shifts(name, same):
     x, c = rows(law), torch.zeros(16, 2)
     for axis in law.spatial:
         assert torch.allclose(net(moved(law, x, axis), c), net(x, c), atol=1e-5) == same
+
+
+# --- what is shown and measured ------------------------------------------------------------------
+
+
+def test_observables_of_axes_are_those_of_a_loop():
+    law = law_of("tori")
+    x = rows(law, 5).double().numpy()
+    found = observables_of(None, x, law)
+    np.testing.assert_allclose(found["spread_2"](x), [one[1].std() for one in x])
+    expected = [
+        np.mean([c[i, j] * c[(i + 1) % 4, j] for c in one for i in range(4) for j in range(6)])
+        for one in x
+    ]
+    np.testing.assert_allclose(found["neighbours_2"](x), expected)
+    assert "neighbours_1" not in found
+    assert "mean_1" not in observables_of(None, x, replace(law, axes=("periodic",) * 3))
+
+
+def test_pictures_have_channels_below_one_another_and_slices_side_by_side():
+    law = law_of("boxes")
+    x = torch.arange(law.size).view(1, *law.x_shape).numpy()
+    (picture,) = pictures_of(law, x)
+    expected = np.block([[x[0, 0, 0], x[0, 0, 1]], [x[0, 1, 0], x[0, 1, 1]]])
+    np.testing.assert_array_equal(picture, expected)
+
+
+def test_each_channel_of_a_series_is_predicted_as_a_curve():
+    law = law_of("two series")
+    x = rows(law).numpy()
+    bands = posterior_predictive(x, x[:1], None, law)["bands"]
+    assert [*bands] == ["x1", "x2"]
+    assert bands["x2"]["observed"] == [x[0, 1].tolist()]
+    assert [*posterior_predictive(x, x[:1], None)["bands"]] == []

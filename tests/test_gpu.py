@@ -11,6 +11,7 @@ from physgen.training import InMemory, Trainer, Training
 
 pytestmark = pytest.mark.gpu
 LAW = Law.of("ising", {"size": 8})
+REALS = Law.of("gaussian", {"size": 5, "parameters": 3})
 SHOWERS = {name: Law.of(name) for name in ("shower", "shower-voxel")}
 
 
@@ -27,13 +28,14 @@ def create(request):
     """Makes a surrogate of a family, in a configuration of it."""
     name, options = VARIANTS[request.param]
     cls = find("surrogates", name)
-    return lambda: cls.create(LAW, cls.Config(**options))
+    law = LAW if "spins" in cls.supports else REALS
+    return lambda: cls.create(law, cls.Config(**options))
 
 
-def rows(n):
+def rows(n, law=LAW):
     rng = np.random.default_rng(5)
-    theta = LAW.prior.sample(n, rng)
-    return torch.from_numpy(theta), torch.from_numpy(LAW.build().sample(theta, rng))
+    theta = law.prior.sample(n, rng)
+    return torch.from_numpy(theta), torch.from_numpy(law.build().sample(theta, rng))
 
 
 def test_contract_is_kept_on_cuda(create):
@@ -44,7 +46,7 @@ def test_log_prob_on_cuda_is_that_on_the_cpu(create):
     surrogate = create().eval()
     if surrogate.likelihood == "none":
         pytest.skip(f"{surrogate.name} has no likelihood")
-    theta, x = rows(97)
+    theta, x = rows(97, surrogate.law)
     on_cpu = surrogate.log_prob(theta, x, draws=7)
     on_cuda = surrogate.cuda().log_prob(theta, x, draws=7)
     torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-4, atol=1e-2)
@@ -53,7 +55,7 @@ def test_log_prob_on_cuda_is_that_on_the_cpu(create):
 def test_training_in_bf16_lowers_the_loss(create):
     device = torch.device("cuda")
     surrogate = create().to(device)
-    theta, x = (t.to(device) for t in rows(2000))
+    theta, x = (t.to(device) for t in rows(2000, surrogate.law))
     config = Training(epochs=5)
     epochs = list(Trainer(surrogate, InMemory(theta, x), InMemory(theta, x), config))
     assert epochs[-1].val < epochs[0].val or surrogate.likelihood == "none"  # a game has no goal

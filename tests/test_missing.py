@@ -336,7 +336,7 @@ def test_of_nothing_log_p_is_zero_and_gradients_are_none(family):
 def test_a_diffusion_bounds_what_is_there():
     """Before training it is a normal law of independent components, and its bound is exact."""
     law, theta, x = rows_of(Gappy(), 2000)
-    model = Diffusion.create(law, DiffusionConfig()).eval()
+    model = Diffusion.create(law, DiffusionConfig(head="independent")).eval()
     model.fit_transform(torch.from_numpy(x))
     mean, width = np.nanmean(x, 0), np.nanstd(x, 0)
     found = model.log_prob_with_error(theta[:50], x[:50], draws=400)
@@ -346,7 +346,7 @@ def test_a_diffusion_bounds_what_is_there():
     error = found.stderr.numpy()
     assert (abs(off) < 5 * error + 0.01).all()
     assert abs(off.mean()) < 4 * np.sqrt((error**2).mean() / 50)
-    whole = Diffusion.create(law, DiffusionConfig()).eval()
+    whole = Diffusion.create(law, DiffusionConfig(head="independent")).eval()
     whole.transform = model.transform
     filled = whole.log_prob(theta[:50], imputed(x[:50], mean), draws=64).numpy()
     assert abs((filled - expected).mean()) > 0.5  # the control

@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.integrate import quad
 
 import physgen
+from benchmarks.reals.laws import BitsAndReals, PoissonCounts
 from physgen.dataset.assumptions import broken_assumptions
 from physgen.errors import DataError, SimulatorFailed, UsageError
 from physgen.law import Law
@@ -264,3 +265,13 @@ def test_choices_and_times_are_learnt_to_a_hundredth_of_a_nat():
     assert posterior["mean_error"] < 0.1
     bare = physgen.simulate(RaceOfReals(), n=100)
     assert any("have no density" in line for line in broken_assumptions(bare.law, bare.x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", [BitsAndReals, PoissonCounts, Race])
+def test_autoregression_learns_columns_to_the_exact_law_and_its_posterior(law):
+    train, held = (physgen.simulate(law(), n=n, seed=s) for n, s in ((10_000, 1), (1000, 2)))
+    model = physgen.fit("autoregressive", train, epochs=20, seed=1)
+    found = physgen.validate(model, held, simulator=law)
+    assert found["nll"]["gap_total"] < 0.06
+    assert found["posterior"]["mean_error"] < 0.1

@@ -399,11 +399,11 @@ def test_improvement_restarts_patience():
 
 
 def test_patience_of_its_own_accord_is_told_by_the_steps_of_an_epoch():
-    for rows_, epochs in ((101, 167), (17 * 500, 5)):
+    for rows_, epochs in ((101, 84), (17 * 500, 5)):
         data = InMemory(torch.zeros(rows_, 3), torch.zeros(rows_, 3))
         assert trainer(train=data).patience == epochs
     opposed = Opposed.create(LAW, NoConfig())
-    assert trainer(opposed).patience == 167
+    assert trainer(opposed).patience == 84
     opposed.keeps_last = True
     assert trainer(opposed).patience == 0  # its loss does not tell
 
@@ -448,6 +448,10 @@ def test_training_rows_are_looked_at_as_held_out_ones_are():
     expected = 0.5 * ((z - run.average.w) ** 2).sum(1).mean()
     assert last.seen == pytest.approx(float(expected), rel=1e-5)
     assert last.seen != last.val
+    some = InMemory(*rows(301, seed=5))
+    assert len(Trainer(run.surrogate, run.train, run.val, run.config, some=some).seen) == 29
+    run.surrogate.keeps_last = True
+    assert Trainer(run.surrogate, run.train, run.val, run.config, some=some).seen is None
 
 
 def test_time_ends_training_within_an_epoch(monkeypatch):

@@ -43,7 +43,7 @@ def posterior_predictive(
     if observed is not None and np.isnan(observed).any():  # observables want whole x
         observed = imputed(observed, x.mean(0, dtype=float))
     every = observables_of(physics, x, law)
-    several = len(np.unique(x[:1000])) > FEW and not declared.of_columns(columns_of(physics))
+    several = len(np.unique(x[:1000])) > FEW and not declared.of_columns(known_columns(physics))
     if x.ndim == 2 and several:
         every.pop("components", None)
         whole = {"x": Observable(np.asarray, latex="x_i", title="x")}
@@ -61,7 +61,7 @@ def posterior_predictive(
     return {"draws": len(x), "observed": observed is not None, "bands": bands, "numbers": numbers}
 
 
-def columns_of(physics: object | None) -> Columns:
+def known_columns(physics: object | None) -> Columns:
     """The columns of x, as far as anything is known of them."""
     return Columns.of(getattr(physics, "support", "reals"))
 

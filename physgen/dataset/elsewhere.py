@@ -44,6 +44,8 @@ MISSING = f"{MEND}, and --missing takes NaN for missing components"
 DRAWN = "; give the prior that they were drawn from"
 MANY = 10
 """Parameters beyond which more of them than components of x are odd."""
+MOST_COUNT = 2**24
+"""Integers beyond which networks lose units."""
 MOST_COLUMNS = 100
 """Columns that a line can tell the supports of."""
 NAMED = 3
@@ -274,12 +276,17 @@ def support_of(
         try:
             found = Columns.of(asked).of_names(tuple(columns))
             found.require_size(size)
+            if found.support == "levels" and not found.levels:
+                raise ValueError("support: expected levels with their number, as in levels:10")
         except ValueError as error:
             raise UsageError(str(error)) from error
         return found, []
-    types = list(columns.values()) if len(columns) == size else [x.dtype] * size
-    flat = x.reshape(len(x), -1)
-    kinds = tuple(kind_of(flat[:, j], dtype) for j, dtype in enumerate(types))
+    types, flat = list(columns.values()), x.reshape(len(x), -1)
+    if len(types) == size:
+        kinds = tuple(kind_of_column(flat[:, j], dtype) for j, dtype in enumerate(types))
+    else:
+        types = [x.dtype]
+        kinds = (kind_of_column(x, x.dtype),) * size
     if all(dtype.kind != "f" for dtype in types) and set(np.unique(x).tolist()) <= {-1, 1}:
         kinds = ("spins",) * size
     if set(kinds) == {"reals"} and (flat != np.round(flat)).any():
@@ -292,7 +299,7 @@ TAKEN = {
     "levels:2": "for it is 0 and 1",
     "spins": "for it is -1 and +1",
     "counts": "for it is whole numbers from 0 on; --support levels:K if they have a limit",
-    "reals": "though it is whole numbers; --support counts or levels:K if that is what they are",
+    "reals": "though x are whole numbers; --support counts or levels:K if that is what they are",
 }
 BY_TYPE = "by the types of its columns; --support says otherwise"
 
@@ -311,9 +318,9 @@ def whole_columns(x: Array, names: tuple[str, ...]) -> Iterator[str]:
             )
 
 
-def kind_of(values: Array, dtype: np.dtype[Any]) -> str:
-    """The support of a column (k,) of some type: of integers from 0 on counts, 0 and 1 levels."""
-    if dtype.kind == "f" or np.min(values) < 0:
+def kind_of_column(values: Array, dtype: np.dtype[Any]) -> str:
+    """The support of a column (k, …) of some type: of integers from 0 on counts; 0, 1 levels."""
+    if dtype.kind == "f" or np.min(values) < 0 or np.max(values) > MOST_COUNT:
         return "reals"
     return "levels:2" if np.max(values) <= 1 else "counts"
 

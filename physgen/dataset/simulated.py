@@ -120,7 +120,7 @@ class Simulate:
             else:
                 x, why = row_by_row(law, simulator, theta, np.random.default_rng(child(seed, 3)))
         stored = cast(Rows(x, theta), law, law.simulator)
-        names = declared.columns_of(simulator).names
+        names = declared.declared_columns(simulator).names
         if self.on_error == "stop":
             refuse(stored, law, law.simulator, first, MEND, SimulatorFailed, names)
         for fault, bad in faults(stored, law, names):

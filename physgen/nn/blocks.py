@@ -4,7 +4,7 @@ A lattice (L, W) is a field of one channel; where x has an axis of channels, tha
 vector (d,) is a field of d channels on a single site, where every convolution is a matrix product.
 So one code serves all. Convolutions are circular along periodic axes, and see zeros beyond the
 ends of open ones. θ enters by FiLM: each channel is scaled and shifted by a function of c
-(Perez et al. 2018, arXiv:1709.07871); and where shifts are no symmetry, by `Places`.
+(Perez et al. 2018, arXiv:1709.07871); and where shifts are no symmetry, by `SiteTerms`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ __all__ = [
     "TRANSPOSED",
     "Convolution",
     "FiLM",
-    "Places",
     "Refine",
     "ResidualBlock",
+    "SiteTerms",
     "as_field",
     "broadcast",
     "coarsen",
+    "coarser",
     "convolution",
     "field_shape",
     "halved",
@@ -228,6 +229,11 @@ def halved(grid: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(1 + (n % 2 == 0) for n in grid)
 
 
+def coarser(grid: tuple[int, ...], ratio: tuple[int, ...]) -> tuple[int, ...]:
+    """A grid whose axes are shorter by a ratio."""
+    return tuple(n // r for n, r in zip(grid, ratio, strict=True))
+
+
 def coarsen(inputs: int, outputs: int, law: Law, ratio: tuple[int, ...]) -> nn.Module:
     """A convolution to a grid that is coarser by a ratio."""
     if field_shape(law)[1:] == SITE:
@@ -292,7 +298,7 @@ class FiLM(nn.Module):
         return h * broadcast(gain, h) + broadcast(shift, h)
 
 
-class Places(nn.Module):
+class SiteTerms(nn.Module):
     """h ← h + W·p(c), p being some numbers of each site: a convolution cannot tell sites apart.
 
     Along axes whose shifts are symmetries p is one for all sites; where all are, and where x

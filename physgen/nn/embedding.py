@@ -2,10 +2,11 @@
 
 On a torus the features are invariant under shifts, as p(x|θ) is: the mean over all sites of a
 small network of each site's neighbourhood, which for nearest-neighbour couplings holds all that x
-says of θ. Nonnegative x (showers) is shown as hits, as log(1 + x/s), s being the mean of each
-component, and as the logarithm of its sum; counts and columns of different kinds as in
-:mod:`physgen.nn.columns`; all is standardised. The scales are learnt from the
-training rows and saved with the weights.
+says of θ. Other x that declares its axes, as a series does, is seen by residual convolutions on
+coarser and coarser grids, beside a linear map. Nonnegative x (showers) is shown as hits, as
+log(1 + x/s), s being the mean of each component, and as the logarithm of its sum; counts and
+columns of different kinds as in :mod:`physgen.nn.columns`; all is standardised. The scales are
+learnt from the training rows and saved with the weights.
 
 Where components may be missing, x comes with its mask: what is missing is 0, and the mask is seen
 too, so that it may tell of θ.
@@ -16,6 +17,7 @@ size, to numbers near 1.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -38,7 +40,11 @@ from physgen.nn.transforms import Rescale, Transform, finite_part, for_support
 __all__ = ["Features", "embedding", "scaled_for", "with_mask"]
 
 WIDTH, HIDDEN = 16, 64
+"""Features, and units of a hidden layer."""
 WIDE, CHANNELS, FEWEST = 32, 32, 8
+"""Of a `Pyramid`: features, channels, and sites along each axis at its top, at most."""
+FURTHER = 2
+"""Further convolutions of a `Torus` that declares axes."""
 TINY = 1e-6
 
 
@@ -156,6 +162,8 @@ def floored(scale: Tensor) -> Tensor:
 class Torus(nn.Module):
     """x on a torus → (B, WIDTH), invariant under shifts.
 
+    A site sees its neighbours, and where axes are declared theirs, too.
+
     Args:
         law: of x on a lattice.
     """
@@ -163,9 +171,11 @@ class Torus(nn.Module):
     def __init__(self, law: Law) -> None:
         super().__init__()
         channels, *self.grid = field_shape(law)
+        further = [convolution(WIDTH, WIDTH, law) for _ in range(FURTHER if law.axes else 0)]
         self.sites = nn.Sequential(
             convolution(channels * (1 + law.missing), WIDTH, law),
             nn.ReLU(),
+            *itertools.chain.from_iterable((layer, nn.ReLU()) for layer in further),
             CONVOLUTIONS[len(self.grid)](WIDTH, WIDTH, 1),
             nn.ReLU(),
         )
@@ -185,13 +195,18 @@ class Pyramid(nn.Module):
         features: the numbers that are seen of x, standardised.
     """
 
+    columns: Tensor
+
     def __init__(self, law: Law, features: Features) -> None:
         super().__init__()
         grid = field_shape(law)[1:]
         self.features, self.grid = features, grid
-        periodic, inputs = periodic_axes(law), features.size // math.prod(grid)
-        self.places = inputs * math.prod(grid)
-        self.enter = Convolution(inputs, CHANNELS, 5, periodic)
+        sites, columns = math.prod(grid), torch.arange(features.size)
+        if features.hits:  # their sum has no place
+            columns = columns[columns != 2 * law.size]
+        self.register_buffer("columns", columns, persistent=False)
+        periodic = periodic_axes(law)
+        self.enter = Convolution(len(columns) // sites, CHANNELS, 3, periodic)
         self.down, self.keep = nn.ModuleList(), nn.ModuleList()
         while max(grid) > FEWEST:
             self.down.append(Convolution(CHANNELS, CHANNELS, 3, periodic, 2))
@@ -204,7 +219,7 @@ class Pyramid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The features of each x (B, *x_shape), (B, WIDE)."""
         seen = self.features(x)
-        h = self.enter(seen[:, : self.places].reshape(len(x), -1, *self.grid))
+        h = self.enter(seen[:, self.columns].reshape(len(x), -1, *self.grid))
         for down, keep in zip(self.down, self.keep, strict=True):
             h = down(F.silu(h))
             h = h + keep(F.silu(h))

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from physgen.law import Law
-from physgen.nn.transforms import Threshold
+from physgen.nn.transforms.related import Threshold
 
 __all__ = ["Layers"]
 

@@ -115,6 +115,10 @@ class BatchCall:
     results: tuple[Numbered | None, ...]
 
 
+MOST_CALLS = 200_000
+"""Of a graph: a runtime takes minutes to open more."""
+
+
 class Recorder(TorchDispatchMode):
     """Write down the calls that inputs decide, on one batch.
 
@@ -174,6 +178,8 @@ class Recorder(TorchDispatchMode):
         every = out if isinstance(out, tuple | list) else (out,)
         version = args[0]._version + writes if writes or func.is_view else 0
         results = tuple(self.add(t, version) if isinstance(t, Tensor) else None for t in every)
+        if len(self.calls) == MOST_CALLS:
+            raise UsageError(f"takes more than {MOST_CALLS:,} operations, too many for a graph")
         self.calls.append(BatchCall(name, args_seen, kwargs_seen, results))
         return out
 

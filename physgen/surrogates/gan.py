@@ -39,8 +39,8 @@ from torch.nn import functional as F
 from physgen.law import Law
 from physgen.nn.blocks import (
     MEMORY_FORMATS,
-    Places,
     ResidualBlock,
+    SiteTerms,
     as_field,
     convolution,
     field_shape,
@@ -104,7 +104,7 @@ class Trunk(nn.Module):
         self.enter = convolution(inputs, n, law)
         self.blocks = nn.ModuleList(ResidualBlock(n, condition, law) for _ in range(config.blocks))
         self.leave = convolution(n, outputs, law, kernel)
-        self.places = Places(condition, n, law)
+        self.places = SiteTerms(condition, n, law)
         self.format = MEMORY_FORMATS[len(field_shape(law)) - 1]
         # torch's stubs do not know this call
         self.to(memory_format=self.format)  # type: ignore[call-overload]

@@ -221,7 +221,7 @@ def entered(material: Material, config: AutoConfig, training: Training) -> Itera
             except Interrupted:
                 raise
             except Exception as error:  # whatever a family raises is its reason
-                entry.reason = told(error)
+                entry.reason = told(error).removeprefix(f"{name}: ")
             yield entry
 
 

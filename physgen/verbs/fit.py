@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from physgen import dataset
 from physgen.dataset.simulated import OnError
@@ -20,9 +20,12 @@ from physgen.verbs.arguments import (
     called,
 )
 from physgen.verbs.fresh import FreshOptions
-from physgen.verbs.opening import open_data
+from physgen.verbs.opening import name_of_simulator, open_data
 from physgen.verbs.resume import kept_beside, restore, state_of
 from physgen.verbs.running import headed, on_files, path_of, require_seed, threaded
+
+if TYPE_CHECKING:
+    from physgen.training import Training
 
 __all__ = ["fit"]
 
@@ -89,8 +92,7 @@ def fit(
     """
     from physgen.runtime.device import device_of
     from physgen.surrogates.base import Surrogate as Family
-    from physgen.training import Training
-    from physgen.verbs.auto import AutoConfig, auto_table, raced
+    from physgen.verbs.auto import auto_table, raced
     from physgen.verbs.fitting import (
         concluded,
         opened_material,
@@ -101,37 +103,28 @@ def fit(
 
     require_seed(seed)
     fresh = FreshOptions(simulate, simulator, workers, reuse, on_error)
-    auto = family == "auto"
-    cls: Any = find("surrogates", family) if isinstance(family, str) and not auto else family
-    if not auto and not (isinstance(cls, type) and issubclass(cls, Family)):
-        raise UsageError(f"family: expected a name or a class of surrogates, got {family!r}")
-    name = "auto" if auto else name_of("surrogates", cls)
-    ours = {o.name for o in options(Training)}
-    training = build(Training, "training", {k: v for k, v in given.items() if k in ours})
-    theirs = {k: v for k, v in given.items() if k not in ours}
-    config = build(
-        AutoConfig if auto else cls.Config, name, theirs, [*ours, *(o.name for o in options(fit))]
-    )
+    name, cls, training, config, theirs = asked_for_training(family, given)
     path, log_folder = path_of(out), path_of(tensorboard)
     if (resume or log_folder) and not path:
         raise UsageError("fit: resume and tensorboard need a file to write; add out=")
-    if auto and from_:
+    if from_ and cls is None:
         raise UsageError("from_: auto begins anew; name the family of that checkpoint")
     state = state_of(path, resume, force) if path else None
     command = called(
-        "fit", name, data, out=out, from_=from_, simulate=simulate, **given, seed=seed
-    )
+        "fit", name, data, out=out, from_=from_, simulate=simulate,
+        simulator=name_of_simulator(simulator), reuse=reuse if reuse > 1 else None,
+        on_error=on_error, **given, seed=seed,
+    )  # fmt: skip
     hint = "add --resume to go on" if state else "nothing is kept"
-    source = open_data(data)
     where = device_of(device)
     if isinstance(from_, Family) and device == "auto":
         where = from_.device  # what is in memory stays where it is
     with (
-        opened_material(source, training, fresh, seed, where, path) as material,
+        opened_material(open_data(data), training, fresh, seed, where, path) as material,
         interruptible(headed(path, "training"), hint) as stop,
     ):
         info = material.info | {"provenance": dataset.provenance(command)}
-        if auto:
+        if cls is None:
             trainer, heats = raced(material, config, "epochs" in given, state, stop)
             info |= {"auto": heats}
         else:
@@ -142,6 +135,42 @@ def fit(
         with shown_training(trainer, material, f"fit {trainer.surrogate.name}", stop):
             to_the_end(trainer, info, path, log_folder, stop)
     made = concluded(trainer, material, info, path)
-    if auto:
+    if cls is None:
         made.summary = "\n".join([made.summary, *auto_table(info["auto"])])
     return made
+
+
+def asked_for_training(
+    family: FamilyLike, given: dict[str, Any]
+) -> tuple[str, type[Surrogate] | None, Training, Any, dict[str, Any]]:
+    """What is to be trained, and how.
+
+    Args:
+        family: its name or class; auto for the best of all.
+        given: options of the training and of the family.
+
+    Returns:
+        Name and class of the family, the latter None for auto; options of the training and of the
+        family; and those of the latter that were given.
+
+    Raises:
+        UsageError: no family, or an option that neither has.
+    """
+    from physgen.surrogates.base import Surrogate as Family
+    from physgen.training import Training
+    from physgen.verbs.auto import AutoConfig
+
+    named = isinstance(family, str) and family != "auto"
+    cls: Any = find("surrogates", str(family)) if named else family
+    if cls == "auto":
+        cls, name = None, "auto"
+    elif isinstance(cls, type) and issubclass(cls, Family):
+        name = name_of("surrogates", cls)
+    else:
+        raise UsageError(f"family: expected a name or a class of surrogates, got {family!r}")
+    ours = {o.name for o in options(Training)}
+    training = build(Training, "training", {k: v for k, v in given.items() if k in ours})
+    theirs = {k: v for k, v in given.items() if k not in ours}
+    others = [*ours, *(o.name for o in options(fit))]
+    config = build(cls.Config if cls else AutoConfig, name, theirs, others)
+    return name, cls, training, config, theirs

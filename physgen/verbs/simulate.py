@@ -121,7 +121,7 @@ def simulate(
         widen=widen if isinstance(draws, PosteriorDraws) else None, truncate=truncate,
     )  # fmt: skip
     source = {"kind": "simulator", "name": name, **declared.provenance(built), **about}
-    if columns := declared.columns_of(built).names:
+    if columns := declared.declared_columns(built).names:
         source["columns"] = list(columns)
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
     make = Simulate(law, on_error, source_of_theta)

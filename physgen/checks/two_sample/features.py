@@ -113,7 +113,7 @@ def of_axes(law: Law) -> dict[str, Observable]:
     for axis in law.spatial:
         if law.x_shape[axis] > 1:
             found[f"neighbours_{axis + 1}"] = Observable(
-                partial(along, axis, law.axes[axis] == "periodic"),
+                partial(neighbour_product, axis, law.axes[axis] == "periodic"),
                 title=f"mean product of neighbours along axis {axis + 1}",
             )
     return found
@@ -124,7 +124,7 @@ def of_channel(reduce: Callable[..., Array], channel: int, x: Array) -> Array:
     return reduce(x[:, channel].reshape(len(x), -1), axis=1, dtype=float)
 
 
-def along(axis: int, periodic: bool, x: Array) -> Array:
+def neighbour_product(axis: int, periodic: bool, x: Array) -> Array:
     """Mean product of neighbours of x (n, *x_shape) along an axis of x, (n,)."""
     x = np.moveaxis(np.asarray(x, dtype=float), 1 + axis, 1)
     after = np.roll(x, -1, 1) if periodic else x[:, 1:]

@@ -31,7 +31,14 @@ from physgen.surrogates.autoregressive.causal import CausalStage
 from physgen.surrogates.autoregressive.chain import ChainPart, parts
 from physgen.surrogates.autoregressive.conditional import Stage
 from physgen.surrogates.autoregressive.separate import SeparateColumns
-from physgen.surrogates.autoregressive.site import HurdleSite, Levels, Located, Site
+from physgen.surrogates.autoregressive.site import (
+    Counted,
+    HurdleSite,
+    Levels,
+    Located,
+    Offset,
+    Site,
+)
 from physgen.surrogates.autoregressive.window import Grid, windows
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from simulators.base import SUPPORTS, Support
@@ -44,6 +51,8 @@ ALONE = 0.6
 """Part of the training in which an affine map learns alone, as if what it leaves were white."""
 MOST_LEVELS = 256
 """Values of a site, each of which is an input."""
+LONG: tuple[Support, ...] = ("reals", "counts")
+"""Of which long x has a network for all sites, if there is no other choice."""
 MOST_COLUMNS = 64
 """Columns that have networks of their own, at most."""
 
@@ -66,11 +75,11 @@ class AutoregressiveConfig:
             x has a network of its own, else 2.
         network: shared, as order and context say; separate, one for each of at most 64 components
             of x; or causal, for a long series or field, each site from a window of the nearest
-            earlier ones; auto takes separate ones for counts, mixed columns, more than 256 levels
-            and reals of at most 64 components without axes, and causal for other reals.
+            earlier ones; auto takes separate ones for mixed columns, more than 256 levels, and
+            reals or counts of at most 64 components without axes, and causal for longer ones.
         mixture: of what laws a real component is a mixture where networks are separate: gaussian,
             or student, whose tails are learnt.
-        window: sites of that window (at least 1).
+        window: sites of the window of a causal network (at least 1).
         modes: slowest waves that the mean given θ is a sum of, for a causal network (at least 1).
         spectrum: which axes a causal network sees after scaling their waves by a function of θ,
             which makes any Gaussian field on a torus white: periodic, those along which shifts are
@@ -112,7 +121,8 @@ class Autoregressive(Surrogate):
             return
         self.site = site_of(law, config)
         causal = is_causal(law, config)
-        self.affine = affine_of(law, config) if causal and law.support == "reals" else None
+        placed = causal and law.support in ("reals", "counts")
+        self.affine = affine_of(law, config) if placed else None
         make = causal_stages if causal else shared_stages
         self.chain = nn.ModuleList(make(law, config, self.site))
 
@@ -121,12 +131,29 @@ class Autoregressive(Surrogate):
         """The networks, in the order of the chain."""
         return [stage for stage in self.chain if isinstance(stage, Stage | CausalStage)]
 
-    def values(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (B, N) of z (B, *x_shape) given c (B, D), and the volume of that map, (B,)."""
-        if self.affine is None:
-            return self.site.values(z), torch.zeros(len(z), device=z.device)
-        u, log_det = self.affine(z.flatten(1), self.affine.coefficients(c))
-        return self.site.values(u), log_det
+    def values(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Offset | None]:
+        """What sites hold, and what θ tells of all of them.
+
+        Args:
+            c: (B, D).
+            z: (B, *x_shape).
+
+        Returns:
+            Values (B, N), the volume of the map to them, (B,), and the offset of their laws.
+        """
+        if self.affine is None or isinstance(self.site, Counted):
+            return self.site.values(z), torch.zeros(len(z), device=z.device), self.offset(c)
+        with torch.autocast(z.device.type, enabled=False):  # waves of half precision are noise
+            u, log_det = self.affine(z.flatten(1), self.affine.coefficients(c))
+        return self.site.values(u), log_det, None
+
+    def offset(self, c: Tensor) -> Offset | None:
+        """Location and log scale of counts that θ, c (B, D), tells, (B, N) each."""
+        if self.affine is None or not isinstance(self.site, Counted):
+            return None
+        with torch.autocast(c.device.type, enabled=False):
+            location, scale, _ = self.affine.coefficients(c)
+        return location.flatten(1) + self.site.typical, scale.flatten(1)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -139,6 +166,8 @@ class Autoregressive(Surrogate):
         if self.columns is not None:
             c = None if theta is None else self.rescale(theta.to(self.device))
             self.columns.fit(self.transform(x.to(self.device)).flatten(1), c)
+        else:
+            self.site.fit(self.site.values(self.transform(x.to(self.device))))
 
     def field(self, values: Tensor) -> Tensor:
         """Values (B, N) as code, with a blank site at the end, (B, N + 1, E)."""
@@ -148,28 +177,31 @@ class Autoregressive(Surrogate):
         """−log p(z|c); in training, of some sites of each stage, scaled up, (B,)."""
         if self.columns is not None:
             return -self.columns.log_p(c, z.flatten(1)).sum(1)
-        values, log_det = self.values(c, z)
-        near = self.site.reference(values)
+        values, log_det, offset = self.values(c, z)
+        near = self.site.reference(values, offset)
         if self.affine is not None and self.training and progress < ALONE:
             values = values.detach()
+            offset = offset and (offset[0].detach(), offset[1].detach())
         field, loss = self.field(values), -log_det - near.sum(1)
+        expected = self.site.reference(values, offset)
         for stage in self.stages:
             n = len(stage.sites)
             m = min(n, self.config.sites or n) if self.training else n
             rows = 1 if stage.common else len(z)
             which = stratified_sites(n, m, rows, generator) if m < n else stage.all
-            log_p = stage.log_p(values, field, which, stage.net.coefficients(c))
-            loss = loss - n / m * (log_p - stage.site.reference(stage.own(values, which))).sum(1)
+            theta = stage.net.coefficients(c)._replace(offset=offset)
+            more = stage.log_p(values, field, which, theta) - stage.own(expected, which)
+            loss = loss - n / m * more.sum(1)
         return loss
 
     def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
         if self.columns is not None:
             log_p = self.columns.log_p(c, z.flatten(1)).double().sum(1)
             return log_p, torch.zeros_like(log_p)
-        values, log_det = self.values(c, z)
+        values, log_det, offset = self.values(c, z)
         field, total = self.field(values), log_det.double()
         for stage in self.stages:
-            theta = stage.net.coefficients(c)
+            theta = stage.net.coefficients(c)._replace(offset=offset)
             for which in stage.all.split(max(1, 32 * self._at_once // max(1, len(z))), 1):
                 total += stage.log_p(values, field, which, theta).double().sum(1)
         return total, torch.zeros_like(total)
@@ -179,7 +211,7 @@ class Autoregressive(Surrogate):
             return self.columns.sample(c, generator).view(len(c), *self.law.x_shape)
         uniforms = torch.rand(len(c), self.law.size, generator=generator, device=c.device)
         z = self.site.numbers(self.draw(c, uniforms, generator))
-        if self.affine is not None:
+        if self.affine is not None and not isinstance(self.site, Counted):
             z = self.affine.inverse(z, self.affine.coefficients(c))
         return z.view(len(c), *self.law.x_shape)
 
@@ -194,9 +226,9 @@ class Autoregressive(Surrogate):
             generator: further random numbers, for what is no level.
         """
         values = self.site.values(torch.zeros_like(uniforms))
-        field = torch.zeros_like(self.field(values))
+        field, offset = torch.zeros_like(self.field(values)), self.offset(c)
         for stage in self.stages:
-            theta, n = stage.net.coefficients(c), len(stage.sites)
+            theta, n = stage.net.coefficients(c)._replace(offset=offset), len(stage.sites)
             for which in stage.all.split(n if stage.at_once else 1, 1):
                 sites = stage.sites[which[0]]
                 raw = stage.raw(field, which, theta)
@@ -211,9 +243,9 @@ def is_separate(law: Law, config: AutoregressiveConfig) -> bool:
     Raises:
         UsageError: too many components for that, or x that has no other network.
     """
-    only = law.support in ("counts", "mixed") or law.levels > MOST_LEVELS
+    only = law.support == "mixed" or law.levels > MOST_LEVELS
     vector = not (law.periodic or law.axes)
-    short = law.support == "reals" and law.size <= MOST_COLUMNS and vector
+    short = law.support in LONG and law.size <= MOST_COLUMNS and vector
     separate = config.network == "separate" or (config.network == "auto" and (only or short))
     if only and not separate:
         raise UsageError(
@@ -244,6 +276,8 @@ def site_of(law: Law, config: AutoregressiveConfig) -> Site:
     """What a site of x may hold."""
     if law.support == "reals":
         return Located(config.components or 2)
+    if law.support == "counts":
+        return Counted(config.components or 2, law.size)
     if law.support == "nonnegative":
         return HurdleSite(config.components or 2)
     return Levels(law.levels or 2, law.support == "spins")
@@ -251,12 +285,14 @@ def site_of(law: Law, config: AutoregressiveConfig) -> Site:
 
 def is_causal(law: Law, config: AutoregressiveConfig) -> bool:
     """Whether sites are drawn from windows."""
-    return config.network == "causal" or (config.network == "auto" and law.support == "reals")
+    return config.network == "causal" or (config.network == "auto" and law.support in LONG)
 
 
 def affine_of(law: Law, config: AutoregressiveConfig) -> Affine:
     """What θ tells of all sites of a long x together."""
     grid = Grid.of(law)
+    if law.support == "counts":
+        return Affine(grid, len(law.prior), config.modes, ())
     stationary = (grid.stationary and p for p in grid.periodic)
     along = {
         "periodic": tuple(stationary), "all": (True,) * len(grid.shape), "none": ()
@@ -296,7 +332,7 @@ def chain_of(law: Law, config: AutoregressiveConfig) -> list[ChainPart]:
         raise UsageError(f"autoregressive: order checkerboard: not for x of shape {law.x_shape}")
     if context == "frontier" and not torus:
         raise UsageError(
-            "autoregressive: context frontier: not for x that is no lattice on a torus"
+            "autoregressive: context frontier: not for x that is no lattice of two axes on a torus"
         )
     return parts(
         rows,

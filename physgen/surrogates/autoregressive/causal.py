@@ -70,7 +70,7 @@ class CausalNet(nn.Module):
             place: (1, m, K) or (B, m, K) modes at their positions.
             theta: the coefficients.
         """
-        ((gain, shift), *films), slopes, profile = theta
+        ((gain, shift), *films), slopes, profile, _ = theta
         h = self.enter(inputs) * gain + shift + self.absent(absent)
         h = h if profile is None else h + place @ profile
         for (gain, shift), first, second in zip(films, self.first, self.second, strict=True):
@@ -121,7 +121,11 @@ class CausalStage(nn.Module):
         """
         parents = self.parents[which]
         absent = (parents == self.none).to(field.dtype)
-        return self.net(look(field, parents), absent, self.modes[which], theta)
+        raw = self.net(look(field, parents), absent, self.modes[which], theta)
+        if theta.offset is None:
+            return raw
+        offset = torch.stack([self.own(o, which) for o in theta.offset], -1)
+        return torch.cat([raw[..., :2] + offset, raw[..., 2:]], -1)
 
     def log_p(self, values: Tensor, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
         """Log p of the values (B, N) that some sites have, (B, m)."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from physgen.nn.blocks import FiLM
 from physgen.surrogates.autoregressive.chain import ChainPart
-from physgen.surrogates.autoregressive.site import Site
+from physgen.surrogates.autoregressive.site import Offset, Site
 
 __all__ = ["Coefficients", "Conditional", "Stage", "look"]
 
@@ -30,11 +30,13 @@ class Coefficients(NamedTuple):
         films: gain and shift of each layer, (B, 1, H) each.
         slopes: (B, I, R) weights of the linear term.
         profile: (B, K, H) amplitudes of a field over the positions, where there is one.
+        offset: (B, N) each, of the location and the log scale of all sites, where there are such.
     """
 
     films: list[tuple[Tensor, Tensor]]
     slopes: Tensor
     profile: Tensor | None = None
+    offset: Offset | None = None
 
 
 class Conditional(nn.Module):
@@ -74,7 +76,7 @@ class Conditional(nn.Module):
 
     def forward(self, inputs: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
         """Parents (B, m, I) of sites (1, m) or (B, m) of the part → (B, m, R)."""
-        ((gain, shift), *films), slopes, _ = theta
+        ((gain, shift), *films), slopes, *_ = theta
         h = (self.enter(inputs) + self.place[which]) * gain + shift
         for (gain, shift), first, second in zip(films, self.first, self.second, strict=True):
             h = h + second(self.activation(first(self.activation(h)) * gain + shift))

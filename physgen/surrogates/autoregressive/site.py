@@ -1,4 +1,4 @@
-"""What a site may hold: levels, a real number, or one behind a hurdle.
+"""What a site may hold: levels, a count, a real number, or one behind a hurdle.
 
 A site's *value* is what is drawn there, its *code* how a network sees it, and *raw* what a network
 gives for its law.
@@ -15,10 +15,12 @@ from torch.nn import functional as F
 
 from physgen.nn.hurdle import HurdleGamma, shown
 from physgen.nn.mixtures import GaussianMixture
+from physgen.surrogates.autoregressive.columns import CountColumns
 
-__all__ = ["HurdleSite", "Levels", "Located", "Site"]
+__all__ = ["Counted", "HurdleSite", "Levels", "Located", "Site"]
 
 
+Offset = tuple[Tensor, Tensor]
 NARROW = 10.0
 """Of log widths, either way."""
 
@@ -61,8 +63,17 @@ class Site(nn.Module, abc.ABC):
     def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
         """A value from each law (..., R), from uniform numbers (...) and more random ones."""
 
-    def reference(self, values: Tensor) -> Tensor:
-        """log p of values (...) under a fixed law that may be near theirs, (...); 0 for none."""
+    def fit(self, values: Tensor) -> None:
+        """Take units from values (n, N) of data; none by default."""
+        return
+
+    def reference(self, values: Tensor, offset: Offset | None) -> Tensor:
+        """log p of values (...) under a law that may be near theirs, (...); 0 for none.
+
+        Args:
+            values: (...).
+            offset: what θ tells of their locations and log scales, (...) each.
+        """
         return torch.zeros_like(values, dtype=torch.float32)
 
 
@@ -184,10 +195,77 @@ class Located(Site):
         m, s, mixture = located(raw.float())
         return m + s.exp() * mixture.sample(generator)
 
-    def reference(self, values: Tensor) -> Tensor:
+    def reference(self, values: Tensor, offset: Offset | None) -> Tensor:
         """log p of values (...) under a standard normal law, (...)."""
         log_p = -0.5 * (values.square() + math.log(2 * math.pi))
         return torch.where(values.isfinite(), log_p, 0.0)
+
+
+class Counted(Site):
+    """A count: a mixture of logistic laws of its logarithm, around a location and with a scale.
+
+    Networks see log(k + ½) in units of all the data.
+
+    Args:
+        components: laws of the mixture.
+        sites: N.
+    """
+
+    inputs, straight = 1, 1
+    middle: Tensor
+    width: Tensor
+    typical: Tensor
+
+    def __init__(self, components: int, sites: int) -> None:
+        super().__init__()
+        self.kind = CountColumns(components)
+        self.outputs = 2 + self.kind.outputs
+        self.register_buffer("middle", torch.zeros(()))
+        self.register_buffer("width", torch.ones(()))
+        self.register_buffer("typical", torch.zeros(sites))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor) -> None:
+        """Take the units, and what is typical of each site, from counts (n, N)."""
+        y = self.kind.place(values.double())
+        width, mean = torch.std_mean(y, correction=0)
+        self.middle.copy_(mean)
+        self.width.copy_(width.clamp(min=1e-3))
+        self.typical.copy_((y.mean(0) - mean) / self.width)
+
+    def values(self, z: Tensor) -> Tensor:
+        """z (B, *x_shape) itself, (B, N)."""
+        return z.flatten(1)
+
+    def numbers(self, values: Tensor) -> Tensor:
+        """Values (B, N) themselves."""
+        return values
+
+    def code(self, values: Tensor) -> Tensor:
+        """log(k + ½) of counts (...) in units of the data, (..., 1)."""
+        return ((self.kind.place(values) - self.middle) / self.width)[..., None]
+
+    def units(self, m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Locations and log scales (...) in units of log k, (...) each."""
+        return self.middle + self.width * m, self.width.log() + NARROW * torch.tanh(s / NARROW)
+
+    def log_p(self, raw: Tensor, values: Tensor) -> Tensor:
+        """log P of counts (...) under laws (..., R), (...)."""
+        raw = raw.float()
+        return self.kind.log_p(raw[..., 2:], values, *self.units(raw[..., 0], raw[..., 1]))
+
+    def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A count from each law (..., R)."""
+        if generator is None:
+            raise TypeError("a count is drawn from a generator")
+        raw = raw.float()
+        return self.kind.draw(raw[..., 2:], *self.units(raw[..., 0], raw[..., 1]), generator)
+
+    def reference(self, values: Tensor, offset: Offset | None) -> Tensor:
+        """log P of counts (...) as if each were drawn by itself, (...)."""
+        m, s = offset or (torch.zeros_like(values), torch.zeros_like(values))
+        nothing = m.new_zeros(*m.shape, self.kind.outputs)
+        return self.kind.log_p(nothing, values, *self.units(m, s))
 
 
 def located(raw: Tensor) -> tuple[Tensor, Tensor, GaussianMixture]:

@@ -28,10 +28,11 @@ from torch.nn import functional as F
 from physgen.law import Law
 from physgen.nn.blocks import (
     FiLM,
-    Places,
     Refine,
     ResidualBlock,
+    SiteTerms,
     coarsen,
+    coarser,
     convolution,
     field_shape,
     halved,
@@ -73,11 +74,6 @@ def grids_of(law: Law, levels: int) -> list[Grid]:
     return grids or [(1,) * len(grid)]
 
 
-def coarser(grid: Grid, ratio: Grid) -> Grid:
-    """A grid whose axes are shorter by a ratio."""
-    return tuple(n // r for n, r in zip(grid, ratio, strict=True))
-
-
 class LatentLevel(nn.Module):
     """One level: its field, its prior, its posterior and the way down to the next grid."""
 
@@ -116,7 +112,8 @@ class Latents(nn.Module):
         self.code = ColumnCode(law) if columns else None
         wide = self.code.size if self.code and law.support == "mixed" else seen_channels(law)
         self.embed = convolution(wide, channels, law)
-        self.places_seen, self.places = (Places(len(law.prior), channels, law) for _ in range(2))
+        self.terms_seen = SiteTerms(len(law.prior), channels, law)
+        self.terms = SiteTerms(len(law.prior), channels, law)
         self.stack = nn.ModuleList(
             LatentLevel(law, grid, finer, channels, latent) for finer, grid in pairwise(grids)
         )
@@ -142,7 +139,7 @@ class Latents(nn.Module):
 
     def encode(self, z: Tensor, c: Tensor) -> list[Tensor]:
         """Bottom-up features e_l of z (B, *x_shape), fine to coarse."""
-        h = F.silu(self.places_seen(self.embed(self.seen(z)), c))
+        h = F.silu(self.terms_seen(self.embed(self.seen(z)), c))
         features = []
         for level in self.levels:
             h = level.encode(level.down(h), c)
@@ -175,7 +172,7 @@ class Latents(nn.Module):
                 log_ratio = log_ratio + (0.5 * (epsilon**2 - v**2) + log_r).flatten(1).sum(1)
                 epsilon = v
             t = level.up(F.silu(t + level.z(mean + log_sigma.exp() * epsilon)))
-        h = self.film(self.places(self.last(t), c), c)
+        h = self.film(self.terms(self.last(t), c), c)
         return Trace(h, torch.stack(kl[::-1], 1) if kl else torch.zeros(len(c), 0), log_ratio)
 
 

@@ -17,7 +17,7 @@ which has no noise where they agree, and no end terms: outside of the schedule's
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,28 +35,18 @@ from physgen.surrogates.diffusion.unet import Preset, UNet, preset_of
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
 
-__all__ = ["MixtureDenoiser", "MixtureKernel", "positive_inverse"]
+__all__ = ["Denoised", "MixtureDenoiser", "MixtureKernel", "positive_inverse"]
 
-HIGH = 14.0
-"""Log-SNR at the data's end."""
 SIZE = 128
 """Numbers K d² of the matrices of a mixture, about: a step then costs as much as the network."""
 
 
-class Denoised(NamedTuple):
-    """What a mixture says of x given z.
+class Denoised:
+    """What a mixture says of x given its noised self z, in float64.
 
     Attributes:
-        mean: (B, d).
+        mean: (B, d) x̃.
         width: (B, d) standard deviations.
-    """
-
-    mean: Tensor
-    width: Tensor
-
-
-def denoised(law: MultivariateMixture, z: Tensor, log_snr: Tensor, part: Tensor) -> Denoised:
-    """Mean and width of x given its noised self, in float64.
 
     Args:
         law: of x, (B, K) components.
@@ -64,21 +54,41 @@ def denoised(law: MultivariateMixture, z: Tensor, log_snr: Tensor, part: Tensor)
         log_snr: λ of z, (B,).
         part: (B, d) bool, the components of z that are seen.
     """
-    alpha, sigma = (v[:, None, None] for v in alpha_sigma(log_snr.double()))
-    seen = part.double()[:, None]
-    root = law.precision_root.double()
-    precision = root.mT @ root
-    gain = alpha[..., None] ** 2 * torch.diag_embed(seen)
-    inverse, log_det = positive_inverse(gain + sigma[..., None] ** 2 * precision)
-    u = seen * (z.double()[:, None] - alpha * law.mean)
-    y = (inverse * u[..., None, :]).sum(-1)
-    square = (u.square() - alpha**2 * u * y).sum(-1) / sigma[..., 0] ** 2
-    log_p = law.log_weight - 0.5 * (square + log_det) - law.log_width.sum(-1)
-    weight = log_p.softmax(-1)[..., None]
-    means = law.mean + alpha * y
-    x = (weight * means).sum(1)
-    spread = sigma**2 * inverse.diagonal(dim1=-2, dim2=-1) + (means - x[:, None]).square()
-    return Denoised(x, (weight * spread).sum(1).sqrt())
+
+    def __init__(self, law: MultivariateMixture, z: Tensor, log_snr: Tensor, part: Tensor) -> None:
+        alpha, sigma = (v[:, None, None] for v in alpha_sigma(log_snr.double()))
+        seen, root = part.double()[:, None], law.precision_root.double()
+        one = torch.eye(law.size, dtype=root.dtype, device=z.device)
+        told = alpha[..., None] ** 2 * seen[..., None] * one
+        inverse, log_det = positive_inverse(told + sigma[..., None] ** 2 * (root.mT @ root))
+        u = seen * (z.double()[:, None] - alpha * law.mean)
+        y = (inverse * u[..., None, :]).sum(-1)
+        square = (u.square() - alpha**2 * u * y).sum(-1) / sigma[..., 0] ** 2
+        log_p = law.log_weight - 0.5 * (square + log_det) - law.log_width.sum(-1)
+        self.weight, self.means = log_p.softmax(-1), law.mean + alpha * y
+        self.mean = (self.weight[..., None] * self.means).sum(1)
+        spread = sigma**2 * (inverse * one).sum(-1) + (self.means - self.mean[:, None]).square()
+        self.width = (self.weight[..., None] * spread).sum(1).sqrt()
+        self.inverse, self.root = inverse, root
+        self.seen, self.alpha, self.sigma = seen, alpha, sigma
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One x for each row, (B, d).
+
+        σ B⁻¹(αEε + σPᵀε′), with Λ = PᵀP, has the covariance σ²B⁻¹ of x, and takes no root of it.
+        """
+
+        def normal() -> Tensor:
+            """Standard normal numbers, (B, K, d)."""
+            return torch.randn(self.means.shape, generator=generator, device=self.means.device)
+
+        of_prior = (self.root * normal()[..., None]).sum(-2)
+        pulled = self.alpha * self.seen * normal() + self.sigma * of_prior
+        x = self.means + self.sigma * (self.inverse * pulled[..., None, :]).sum(-1)
+        below = self.weight.cumsum(-1)[:, :-1]
+        u = torch.rand((len(x), 1), generator=generator, device=x.device)
+        k = (u > below).sum(-1)[:, None, None]
+        return x.gather(1, k.expand(len(x), 1, x.shape[-1]))[:, 0]
 
 
 def positive_inverse(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,10 +97,10 @@ def positive_inverse(a: Tensor) -> tuple[Tensor, Tensor]:
     By d updates of rank one, of the whole batch at once (the sweep operator: Goodnight 1979, Am.
     Stat. 33, 149), with rows and columns scaled to a unit diagonal.
     """
-    scale = a.diagonal(dim1=-2, dim2=-1).rsqrt()
+    one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    scale = (a * one).sum(-1) ** -0.5
     both = scale[..., :, None] * scale[..., None, :]
     a, log_det = a * both, -2 * scale.log().sum(-1)
-    one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     for k, unit in enumerate(one):
         row, column = a[..., k, :], a[..., :, k]
         pivot = a[..., k, k]
@@ -115,6 +125,7 @@ class MixtureDenoiser(nn.Module):
         self.mixture = MixtureNet(len(law.prior), law.size, components)
         inputs = (2 + law.missing) * law.size
         self.net = UNet(law, inputs, law.size, len(law.prior) + 3, preset)
+        nn.init.zeros_(cast("Tensor", self.net.leave.bias))  # nothing to add, at first
 
     def forward(self, z: Tensor, log_snr: Tensor, c: Tensor, part: Tensor | None = None) -> Tensor:
         """x̂ of z (B, *x_shape) at λ (B,) given c (B, D), some of z seen, (B, *x_shape)."""
@@ -132,7 +143,7 @@ class MixtureDenoiser(nn.Module):
     ) -> tuple[Tensor, Denoised]:
         """x̂ (B, d), and what the mixture `law` of these c says of x."""
         there = torch.ones_like(z, dtype=torch.bool) if part is None else part
-        known = denoised(law, z, log_snr, there)
+        known = Denoised(law, z, log_snr, there)
         alpha, sigma = (rows_like(v, z) for v in alpha_sigma(log_snr))
         middle, width = law.moments
         seen = [
@@ -159,7 +170,7 @@ class MixtureKernel(GaussianKernel):
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         require_short(law)
-        super().__init__(law, config, high=HIGH)
+        super().__init__(law, config)
         components = config.components or max(1, min(8, SIZE // law.size**2))
         self.denoiser = MixtureDenoiser(law, preset_of(law, config.network), components)
 
@@ -214,21 +225,26 @@ class MixtureKernel(GaussianKernel):
         config: DiffusionConfig,
         kept: Tensor | None = None,
     ) -> Tensor:
-        """One x for each row of c (B, D), (B, d); `kept` (d,) are the components that count."""
+        """One x for each row of c (B, D), (B, d); `kept` (d,) are the components that count.
+
+        An ancestral step takes x of the mixture's law given z, moved by what the network adds, and
+        not its mean: where that adds nothing, any number of steps is right.
+        """
 
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator, device=like.device)
 
         law = self.denoiser.mixture(c)
         seen = None if kept is None else kept.flatten().expand(len(c), -1)
+        ancestral = config.sampler == "ancestral"
         solver = sampler(config.sampler, config.eta)
         log_snrs = self._log_snrs(self.evaluations(config) // solver.evaluations, c.device)
 
-        def denoise(z: Tensor, log_snr: Tensor) -> Tensor:
-            return self.denoiser.pair(law, z, log_snr.expand(len(z)), c, seen)[0].to(z.dtype)
+        def denoise(z: Tensor, log_snr: Tensor, drawn: bool = ancestral) -> Tensor:
+            x, known = self.denoiser.pair(law, z, log_snr.expand(len(z)), c, seen)
+            return (x + known.sample(generator) - known.mean if drawn else x).to(z.dtype)
 
         alpha, sigma = alpha_sigma(log_snrs[0])
-        start = law.sample(generator).to(c.dtype)
+        start = law.sample(generator)
         z = integrate(solver, denoise, alpha * start + sigma * normal(start), log_snrs, normal)
-        found, known = self.denoiser.pair(law, z, log_snrs[-1].expand(len(z)), c, seen)
-        return (found + known.width * normal(z)).to(z.dtype)
+        return denoise(z, log_snrs[-1], True)

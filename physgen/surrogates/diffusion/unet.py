@@ -10,6 +10,7 @@ there the U-Net is a residual network of matrix products.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -20,9 +21,10 @@ from physgen.nn.blocks import (
     MEMORY_FORMATS,
     SITE,
     TRANSPOSED,
-    Places,
     ResidualBlock,
+    SiteTerms,
     coarsen,
+    coarser,
     convolution,
     field_shape,
     halved,
@@ -43,6 +45,8 @@ class Preset(NamedTuple):
     blocks: tuple[int, ...]
 
 
+MOST_SITES = 256
+"""Of the coarsest grid of a field that declares its axes, where they are even."""
 PRESETS = {
     "small": Preset((24, 48), (1, 1)),
     "medium": Preset((32, 64), (1, 1)),
@@ -52,10 +56,22 @@ PRESETS = {
 
 
 def preset_of(law: Law, name: str) -> Preset:
-    """The sizes of a name; ``auto`` is wide where x is a single site, and small elsewhere."""
+    """The sizes of a name; ``auto`` is wide where x is a single site, and small elsewhere.
+
+    Where x declares axes, a large grid has further, coarser ones, for attention sees all sites.
+    """
+    grid = field_shape(law)[1:]
     if name == "auto":
-        name = "wide" if field_shape(law)[1:] == SITE else "small"
-    return PRESETS[name]
+        name = "wide" if grid == SITE else "small"
+    channels, blocks = PRESETS[name]
+    if not law.axes:
+        return PRESETS[name]
+    for _ in channels[1:]:
+        grid = coarser(grid, halved(grid))
+    while math.prod(grid) > MOST_SITES and max(halved(grid)) > 1:
+        grid = coarser(grid, halved(grid))
+        channels, blocks = (*channels, channels[-1]), (*blocks, blocks[-1])
+    return Preset(channels, blocks)
 
 
 class Attention(nn.Module):
@@ -100,7 +116,7 @@ class UNet(nn.Module):
         self.level = GridLevel(law, grid, condition, preset)
         self.leave = convolution(preset.channels[0], outputs, law)
         nn.init.zeros_(self.leave.weight)
-        self.places = Places(condition, preset.channels[0], law)
+        self.places = SiteTerms(condition, preset.channels[0], law)
         self.format = MEMORY_FORMATS[len(grid)]
         # torch's stubs do not know this call
         self.to(memory_format=self.format)  # type: ignore[call-overload]
@@ -128,10 +144,9 @@ class GridLevel(nn.Module):
         if not self.deeper:
             self.middle = Attention(channels) if max(grid) > 1 else nn.Identity()
             return
-        coarser = tuple(n // k for n, k in zip(grid, halves, strict=True))
         rest = Preset(preset.channels[1:], preset.blocks[1:])
         self.down = coarsen(channels, rest.channels[0], law, halves)
-        self.inner = GridLevel(law, coarser, condition, rest)
+        self.inner = GridLevel(law, coarser(grid, halves), condition, rest)
         self.up = TRANSPOSED[len(grid)](rest.channels[0], channels, halves, halves)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from physgen.dataset.assumptions import Tails
 from physgen.nn.regression import quadratic
 
 __all__ = ["NO_KNOTS", "Bend", "Bends", "Fitted", "best_bend", "residual_loss"]
@@ -241,7 +242,7 @@ class Halves(NamedTuple):
         return cls((first, last), (features[:half], features[half:]))
 
 
-def residuals(halves: Halves, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+def left_by_theta(halves: Halves, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     """What a quadratic of θ, fitted to the first rows (n,), leaves of them and the last (m,)."""
     weights = torch.linalg.lstsq(halves.features[0], first[:, None]).solution
     left, right = (f @ weights for f in halves.features)
@@ -254,10 +255,10 @@ def residual_loss(first: Tensor, last: Tensor) -> Tensor:
     return 0.5 * (last.square() / variance + variance.log() + math.log(2 * math.pi))
 
 
-def losses(halves: Halves, bend: Bend) -> tuple[float, Tensor]:
+def bend_losses(halves: Halves, bend: Bend) -> tuple[float, Tensor]:
     """−log p of x given θ if its bend is normal: the mean of fitted rows, and of the last (m,)."""
     (first, slope), (last, more) = bend(halves.x[0]), bend(halves.x[1])
-    rest, held = residuals(halves, first, last)
+    rest, held = left_by_theta(halves, first, last)
     return float((residual_loss(rest, rest) - slope).mean()), residual_loss(rest, held) - more
 
 
@@ -267,28 +268,33 @@ def wins(loss: Tensor, other: Tensor) -> bool:
     return bool(gain.mean() > max(GAIN, ERRORS * float(gain.std()) / math.sqrt(len(gain))))
 
 
-def best_bend(x: Tensor, c: Tensor, straight: Bend, tails: Bend) -> Bend:
-    """The bend of a component given θ.
+def best_bend(x: Tensor, c: Tensor, straight: Bend) -> Bend | None:
+    """The bend of a component given θ, if there is a better one than its own.
 
     Args:
         x: (n,), NaN where it is missing.
         c: (n, D) coordinates of θ.
-        straight: what a bend must beat.
-        tails: the bend for tails.
+        straight: its own, which another must beat.
     """
     halves = Halves.of(x, c)
-    if halves is None or float(x.nan_to_num().std()) == 0:
-        return straight
-    scored = [(*losses(halves, bend), bend) for bend in (tails, *logarithms(x))]
-    best, held = straight, losses(halves, straight)[1]
+    if halves is None or not float(halves.x[0].std()) > 0:
+        return None
+    scored = [(*bend_losses(halves, bend), bend) for bend in (tails(x), *logarithms(x))]
+    best, held = straight, bend_losses(halves, straight)[1]
     _, other, bend = min(scored, key=lambda s: s[0])
     if wins(other, held):
         best, held = bend, other
     if curves(halves, best):
         curved = replace(best, knots=best_knots(halves, best))
-        if wins(other := losses(halves, curved)[1], held):
+        if wins(other := bend_losses(halves, curved)[1], held):
             best = curved
-    return best
+    return None if best is straight else best
+
+
+def tails(x: Tensor) -> Bend:
+    """The inverse hyperbolic sine of x (n,) in units of the normal law of the same quartiles."""
+    median, width, _ = (float(part[0]) for part in Tails.of(x.numpy()))
+    return Bend(median, width or 1.0, heavy=True)
 
 
 def logarithms(x: Tensor) -> Iterator[Bend]:
@@ -310,11 +316,11 @@ def curves(halves: Halves, bend: Bend) -> bool:
     """
     v = bend(halves.x[0])[0]
     v = (v - v.mean()) / v.std()
-    rest = residuals(halves, v, v[:1].expand_as(halves.x[1]))[0]
+    rest = left_by_theta(halves, v, v[:1].expand_as(halves.x[1]))[0]
     score = rest / rest.square().mean()
     for power in (2, 3):
         h, slope = v**power, power * v ** (power - 1)
-        off = slope - score * residuals(halves, h, h[:1].expand_as(halves.x[1]))[0]
+        off = slope - score * left_by_theta(halves, h, h[:1].expand_as(halves.x[1]))[0]
         if abs(off.mean()) > ERRORS * off.std() / math.sqrt(len(off)):
             return True
     return False

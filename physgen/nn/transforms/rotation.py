@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from physgen.nn.monotone import FEWEST, ROWS, Fitted, residual_loss, wins
 from physgen.nn.regression import least_squares, quadratic
+from physgen.nn.transforms.monotone import FEWEST, ROWS, Fitted, residual_loss, wins
 
 __all__ = ["Rotation"]
 
