@@ -64,10 +64,11 @@ def race(line: Line) -> str:
     return "\n```\n" + "\n".join(auto_table(line["heats"])) + "\n```\n"
 
 
-def order(group: Iterable[Line]) -> float:
-    """By the gap, where there is one, the posteriors' error else."""
-    found = [line.get("gap", line.get("error", [np.inf]))[0] for line in group]
-    return float(np.mean(found))
+def order(group: Sequence[Line]) -> tuple[bool, float]:
+    """By the gap; those that have none after these, by the posteriors' error."""
+    key = "gap" if any("gap" in line for line in group) else "error"
+    found = [line[key][0] for line in group if key in line]
+    return key != "gap", float(np.mean(found)) if found else np.inf
 
 
 def row(group: Sequence[Line]) -> str:
