@@ -109,7 +109,7 @@ class Epoch:
         cpu_seconds: CPU time since the start of training, s.
         best: whether this is the lowest validation loss so far.
         seen: mean validation loss of the averaged weights over rows of the training, nats a row;
-            None in early files.
+            None where these are others in each epoch, and in early files.
     """
 
     epoch: int
@@ -327,7 +327,8 @@ class Trainer:
             if best or self.surrogate.keeps_last:
                 self.surrogate.load_state_dict(self.average.state_dict())
             lr = self.optimisers[0].param_groups[0]["lr"]
-            seen = self._validate(self.seen) if self.seen else None
+            kept = None if isinstance(self.train, Fresh) else self.seen
+            seen = self._validate(kept) if kept else None
             self.history.append(
                 Epoch(len(self.history) + 1, train, val, lr, *self._elapsed(), best, seen)
             )

@@ -315,7 +315,7 @@ def test_what_is_known_of_its_making_stays_with_it(saved):
 
 def test_a_surrogate_in_words(saved):
     surrogate, path = saved
-    first = "CVAE (cvae): theta1, theta2 → reals (3,), 83,856 weights, log p: lower bound"
+    first = "CVAE (cvae): theta1, theta2 → reals (3,), 84,630 weights, log p: lower bound"
     assert repr(surrogate) == first
     assert repr(load_surrogate(path, CPU)[0]) == f"{first}\n  {path}"
 

@@ -625,9 +625,9 @@ def knowing(surrogate, wrong=0.0):
 
     def forward(c, given=None):
         middle = torch.cat([torch.ones_like(c), c], 1)
-        raw = torch.zeros(len(c), 2 + 2 * 6)
+        raw = torch.zeros(len(c), 5 + 2 * 6)
         for k, (sign, p) in enumerate(((1, 0.3), (-1, 0.7))):
-            start = 2 + 6 * k
+            start = 5 + 6 * k
             raw[:, start] = math.log(p)
             raw[:, start + 1 : start + 3] = (
                 sign * middle - surrogate.transform.mean.float()

@@ -141,6 +141,8 @@ def test_fit_on_fresh_rows_is_reproducible_and_says_so(data):
     assert model.info["simulations"] == 300 + 3 * 270
     assert plain.info["simulations"] == 300
     assert "810 fresh rows" in model.summary
+    assert [e["seen"] for e in model.info["history"]] == [None] * 3  # few, and others each time
+    assert all(e["seen"] for e in plain.info["history"])
     assert "--simulate" in model.info["provenance"]["command"]
     json.dumps(model.info)
 

@@ -32,7 +32,7 @@ def test_every_block_of_the_readme_runs(tmp_path):
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         ran += 1
-    assert ran == len(blocks("bash")) + len(blocks("python")) == 16
+    assert ran == len(blocks("bash")) + len(blocks("python")) == 18
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 

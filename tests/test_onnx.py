@@ -36,6 +36,9 @@ LAWS = {
     "odd lattice": Law.of("ising", {"size": 3, "width": 5, "theta": "beta-xy"}),
     "levels": Law("dice", Box(bias=(-1.0, 1.0)), (5,), "levels", levels=3),
     "hurdle": Law("rain", Box(log_mean=(-1.0, 1.0)), (5,), "nonnegative"),
+    "mixed": Law("mixed", Box(a=(-1.0, 1.0)), (4,), "mixed", column_supports=(
+        "levels:2", "reals", "counts", "nonnegative"
+    )),
     "vector": Law.of("gaussian", {"size": 5, "parameters": 3}),
     "wide": Law("wide", Prior(
         tau=stats.loguniform(1e-9, 1), h=stats.norm(0, 0.1, ), u=(3.0, 5.0), g=stats.gamma(0.5),
@@ -49,6 +52,9 @@ CASES = {
     "autoregressive, levels": ("autoregressive", "levels", {}),
     "autoregressive, causal": ("autoregressive", "vector", {"network": "causal", "hidden": 8}),
     "autoregressive, hurdle": ("autoregressive", "hurdle", {}),
+    "autoregressive, vector": ("autoregressive", "vector", {}),
+    "autoregressive, student": ("autoregressive", "vector", {"mixture": "student"}),
+    "autoregressive, mixed": ("autoregressive", "mixed", {}),
     "cvae, lattice": ("cvae", "lattice", {"stages": 3}),
     "cvae, vector": ("cvae", "vector", {}),
     "cvae, hurdle": ("cvae", "hurdle", {}),

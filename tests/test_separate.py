@@ -35,17 +35,20 @@ def scrambled(module, scale=0.2):
     return module.eval()
 
 
-def columns(*supports, site="gaussian", seed=1):
-    """Networks of random weights in float64."""
+def fresh(*supports, site="gaussian", components=3):
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # noqa: TID251
-        made = SeparateColumns(supports, 2, site, 3, 8, 1)
-    return scrambled(made).double()
+        torch.manual_seed(1)  # noqa: TID251
+        return SeparateColumns(supports, 2, site, components, 8, 1)
+
+
+def columns(*supports, site="gaussian"):
+    """Networks of random weights in float64."""
+    return scrambled(fresh(*supports, site=site)).double()
 
 
 def model(law, **options):
     given = {"hidden": 8, "components": 3, "network": "separate"} | options
-    return scrambled(Autoregressive.create(law, AutoregressiveConfig(**given), seed=1))
+    return scrambled(Autoregressive.create(law, AutoregressiveConfig(**given), seed=1), 0.05)
 
 
 C = torch.tensor([[0.3, -0.6]], dtype=torch.float64)
@@ -84,12 +87,12 @@ def test_counts_sum_to_one():
 
 def test_columns_of_different_kinds_have_one_density():
     made = columns("levels:2", "reals", "nonnegative")
-    y, u = np.linspace(-8, 8, 401), np.linspace(-30, 12, 801)
+    y, u = np.linspace(-6, 6, 201), np.linspace(-40, 40, 1001)
     mass = 0.0
     for bit in (0, 1):
         whole = np.stack(np.meshgrid([bit], np.sinh(y), u, indexing="ij"), -1).reshape(-1, 3)
         atom = np.stack(np.meshgrid([bit], np.sinh(y), [-np.inf], indexing="ij"), -1)
-        p = integrate.simpson(np.exp(log_p(made, whole)).reshape(401, 801), x=u)
+        p = integrate.simpson(np.exp(log_p(made, whole)).reshape(201, 1001), x=u)
         p = p + np.exp(log_p(made, atom.reshape(-1, 3)))
         mass += integrate.simpson(p * np.cosh(y), x=y)
     assert mass == pytest.approx(1, abs=1e-3)
@@ -111,9 +114,7 @@ def test_a_column_sees_no_later_one():
 
 def test_a_gaussian_law_is_exact_by_places_alone():
     """Of networks that say nothing, one component is a normal law of m, s, t and L."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)  # noqa: TID251
-        made = SeparateColumns(("reals",) * 3, 2, "gaussian", 1, 8, 1).double()
+    made = fresh("reals", "reals", "reals", components=1).double()
     scrambled(made.places)
     m, s, t, slopes = (v[0].detach() for v in made.places(C))
     unit = torch.eye(3, dtype=torch.float64)
@@ -126,21 +127,21 @@ def test_a_gaussian_law_is_exact_by_places_alone():
 
 
 def test_least_squares_are_where_training_begins():
-    made = SeparateColumns(("reals", "counts"), 2, "gaussian", 1, 8, 1)
+    made = fresh("reals", "counts", components=1)
     rng = np.random.default_rng(0)
     c = torch.from_numpy(rng.uniform(-1, 1, (4000, 2))).float()
     real = 3 * c[:, 0] - c[:, 1] ** 2 + 0.1 * torch.from_numpy(rng.standard_normal(4000)).float()
     count = torch.from_numpy(rng.poisson(torch.exp(4 + 2 * c[:, 0]).numpy())).float()
     z = torch.stack([real, count], 1)
     made.fit(z, c)
-    m, s, _, _ = made.places(c)
+    m, s = (v.detach() for v in made.places(c)[:2])
     assert (m[:, 0] - real).std() < 0.11
     assert s[:, 0].exp().mean() == pytest.approx(0.1, rel=0.1)
     in_counts = made.in_their_units(m[:, 1:], s[:, 1:], slice(1, 2))[0][:, 0]
     assert (in_counts - 4 - 2 * c[:, 0]).abs().mean() < 0.1
-    before = SeparateColumns(("reals", "counts"), 2, "gaussian", 1, 8, 1)
+    before = fresh("reals", "counts", components=1)
     before.fit(z)
-    assert made.log_p(c, z).sum(1).mean() > before.log_p(c, z).sum(1).mean() + 2, "the control"
+    assert made.log_p(c, z).sum(1).mean() > before.log_p(c, z).sum(1).mean() + 1, "the control"
 
 
 # --- samples -------------------------------------------------------------------------------------
@@ -156,7 +157,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_samples_follow_the_density(kind):
-    """E[q/p] = 1 over samples of p, q being the law of a nearby θ; control: q of p elsewhere."""
+    """E[q/p] = 1 over samples of p, for q the law of a nearby θ; the control: others."""
     made = columns(*KINDS[kind], site="student" if kind == "student" else "gaussian")
     n = 40_000
     c = C.expand(n, -1)
@@ -227,7 +228,7 @@ def test_the_contract(name):
     theta, x = rows(LAWS[name])
     made = model(LAWS[name])
     made.fit_transform(x, theta)
-    check_surrogate(made, theta, x)
+    assert check_surrogate(made) == []
 
 
 def test_which_x_has_separate_networks():

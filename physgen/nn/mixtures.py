@@ -116,7 +116,7 @@ class StudentTMixture(Mixture):
         k = self._component(generator)
         half = chosen(self.freedom, k) / 2
         wide = torch._standard_gamma(half, generator=generator) / half
-        r = normal_for(self.mean, generator) * wide.rsqrt()
+        r = normal_for(self.mean, generator) / wide.sqrt()
         return chosen(self.mean, k) + chosen(self.log_width, k).exp() * r
 
 

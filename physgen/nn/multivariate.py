@@ -40,31 +40,37 @@ class MultivariateMixture:
     """A mixture of K laws of d components, each with a mean and a full scale.
 
     Args:
-        raw: (..., `parameters`(d, K)): a location that all share, then of each law its weight, its
-            mean from there, its log widths and its regressions; with tails log degrees of freedom.
+        raw: (..., `parameters`(d, K)): a location, log widths and regressions that all share, then
+            of each law its weight, its mean, log widths and regressions from there, and with tails
+            log degrees of freedom.
         size: d.
         tails: whether f is Student's t.
     """
 
     def __init__(self, raw: Tensor, size: int, tails: bool = False) -> None:
         self.raw, self.size, self.tails = raw, size, tails
-        location, each = raw[..., :size], raw[..., size:]
         pairs = size * (size - 1) // 2
+        location, width, slope, each = raw.split(
+            [size, size, pairs, raw.shape[-1] - 2 * size - pairs], -1
+        )
         components = each.shape[-1] // (1 + (2 + tails) * size + pairs)
         sizes = [1, size, size, pairs] + [size] * tails
         parts = each.unflatten(-1, (components, -1)).split(sizes, -1)
         self.log_weight = parts[0][..., 0].log_softmax(-1)
         self.mean = location[..., None, :] + parts[1]
-        self.log_width = LARGEST * torch.tanh(parts[2] / LARGEST)
+        self.log_width = LARGEST * torch.tanh((width[..., None, :] + parts[2]) / LARGEST)
         table = places(size, raw.device)
-        self.regression = F.pad(parts[3], (0, 1))[..., table.flatten()].unflatten(-1, (size, size))
+        self.regression = F.pad(slope[..., None, :] + parts[3], (0, 1))[
+            ..., table.flatten()
+        ].unflatten(-1, (size, size))
         if tails:
             self.log_freedom = parts[4]
 
     @staticmethod
     def parameters(size: int, components: int, tails: bool = False) -> int:
         """Numbers that a mixture of so many laws of d components takes."""
-        return size + components * (1 + (2 + tails) * size + size * (size - 1) // 2)
+        pairs = size * (size - 1) // 2
+        return 2 * size + pairs + components * (1 + (2 + tails) * size + pairs)
 
     @property
     def precision_root(self) -> Tensor:
@@ -223,7 +229,7 @@ def require_short(law: Law) -> None:
         )
 
 
-def components_for(size: int, numbers: int = 600) -> int:
+def components_for(size: int, numbers: int = 100) -> int:
     """Components 1 to 8 of mixtures of vectors of d components, so that there are few numbers."""
     return max(1, min(8, numbers // (size * (size + 3) // 2)))
 

@@ -68,7 +68,7 @@ def binary_node(kind: str) -> Operator:
         second = g.name(b, dtype)
         if alpha != 1:
             second = g.node("Mul", second, g.scalar(alpha, dtype))
-        both = kind == "Mul" and dtype == torch.bool
+        both = kind == "Mul" and dtype == torch.bool  # as in isfinite
         return g.node("And" if both else kind, g.name(a, dtype), second)
 
     return write
@@ -526,6 +526,12 @@ def softmax_node(g: Nodes, call: Call, a: Operand, dim: int, _: bool) -> str:
 def product_node(g: Nodes, call: Call, a: Operand, b: Operand) -> str:
     """A product of matrices."""
     return g.node("MatMul", g.name(a), g.name(b))
+
+
+@operator_of("baddbmm.default")
+def products_added_node(g: Nodes, call: Call, bias: Operand, a: Operand, b: Operand) -> str:
+    """bias + a b, of batches of matrices."""
+    return g.node("Add", g.name(bias), g.node("MatMul", g.name(a), g.name(b)))
 
 
 @operator_of("addmm.default")

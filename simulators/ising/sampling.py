@@ -383,6 +383,7 @@ def draw(sampler: str, couplings: Array, shape: tuple[int, int], sweeps: int, ke
     out = np.empty((n, *shape), np.int8)
     step = min(max(n // (8 * threads), 1), 256)
     kernel = SAMPLERS[sampler]
+    kernel(out[:0], couplings[:0], key, 0, sweeps)  # numba may be compiled by one thread at a time
     pool = ThreadPoolExecutor(threads)
     try:
         jobs = [

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from physgen.nn.hurdle import HurdleGamma, hits
 from physgen.nn.mixtures import CountMixture, GaussianMixture, Mixture, StudentTMixture
 
-__all__ = ["ColumnKind", "kind_of"]
+__all__ = ["ColumnKind", "column_kind"]
 
 FEW_LEVELS = 32
 """Values of a column, each of which is an input and has a log odds of its own, at most."""
@@ -169,7 +169,8 @@ class LevelColumns(ColumnKind):
         number = self.number(z)
         if self.levels == 2:
             return (2 * number - 1).to(r.dtype)[..., None]
-        return F.one_hot(number, self.levels).to(r.dtype)
+        values = torch.arange(self.levels, device=z.device)
+        return (number[..., None] == values).to(r.dtype)
 
     def log_p(self, raw: Tensor, z: Tensor, location: Tensor, scale: Tensor) -> Tensor:
         """log P of z (B, n), (B, n)."""
@@ -188,10 +189,10 @@ class LevelColumns(ColumnKind):
 
 def bent(r: Tensor) -> Tensor:
     """r (...), beyond about 10 widths bent towards a limit, as networks should see it."""
-    return r * (1 + (r / FAR).square()).rsqrt()
+    return r / (1 + (r / FAR).square()).sqrt()
 
 
-def kind_of(support: str, site: str, components: int) -> ColumnKind:
+def column_kind(support: str, site: str, components: int) -> ColumnKind:
     """The kind of columns of a support.
 
     Args:

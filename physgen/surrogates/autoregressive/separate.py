@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.nn.regression import least_squares, quadratic
-from physgen.surrogates.autoregressive.columns import kind_of
+from physgen.surrogates.autoregressive.columns import column_kind
 
-__all__ = ["Places", "SeparateColumns", "SiteNets"]
+__all__ = ["ColumnPlaces", "SeparateColumns", "SiteNets"]
 
 SHARP = 4.0
 """By which the first layer of θ is steeper than usual: laws bend within parts of the prior."""
@@ -36,7 +36,7 @@ LEAST = 1e-3
 """Width of log counts in the data, at least."""
 
 
-class Places(nn.Module):
+class ColumnPlaces(nn.Module):
     """Location, scale and slopes of N columns as functions of θ.
 
     Args:
@@ -52,7 +52,9 @@ class Places(nn.Module):
         super().__init__()
         self.columns = columns
         row, column = torch.tril_indices(columns, columns, -1)
-        self.register_buffer("below", row * columns + column, persistent=False)
+        below = torch.zeros(columns, columns, dtype=torch.long)
+        below[row, column] = torch.arange(1, 1 + len(row))
+        self.register_buffer("below", below, persistent=False)
         outputs, features = 3 * columns + len(row), quadratic(torch.zeros(1, condition)).shape[1]
         self.straight = nn.Linear(features, outputs, bias=False)
         self.enter = nn.Linear(condition, hidden)
@@ -87,10 +89,10 @@ class Places(nn.Module):
             h = h + block(h)
         n = self.columns
         m, s, t, slopes = (self.straight(quadratic(c)) + self.leave(F.silu(h))).split(
-            [n, n, n, len(self.below)], 1
+            [n, n, n, n * (n - 1) // 2], 1
         )
-        whole = slopes.new_zeros(len(c), n * n).index_copy(1, self.below, slopes)
-        return m, limited(s), limited(t), whole.view(-1, n, n)
+        slopes = F.pad(slopes, (1, 0))[:, self.below.flatten()].unflatten(1, (n, n))
+        return m, limited(s), limited(t), slopes
 
 
 def limited(s: Tensor) -> Tensor:
@@ -179,7 +181,7 @@ class SeparateColumns(nn.Module):
     ) -> None:
         super().__init__()
         columns = len(supports)
-        self.kinds = {s: kind_of(s, site, components) for s in dict.fromkeys(supports)}
+        self.kinds = {s: column_kind(s, site, components) for s in dict.fromkeys(supports)}
         self.supports = supports
         self.at = {s: [i for i, t in enumerate(supports) if s == t] for s in self.kinds}
         placed = torch.tensor([self.kinds[s].placed for s in supports])
@@ -191,7 +193,7 @@ class SeparateColumns(nn.Module):
         owner = torch.arange(columns).repeat_interleave(inputs)
         self.ends = inputs.cumsum(0).tolist()
         outputs = max(kind.outputs for kind in self.kinds.values())
-        self.places = Places(condition, columns, 2 * hidden)
+        self.places = ColumnPlaces(condition, columns, 2 * hidden)
         self.nets = SiteNets(owner, columns, condition, outputs, hidden, blocks)
 
     @torch.no_grad()
@@ -229,7 +231,7 @@ class SeparateColumns(nn.Module):
         return self.scored(raw, z, location, scale)
 
     def placed_at(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Places of z (B, N) in units of the data, and where there are such, (B, N) each."""
+        """ColumnPlaces of z (B, N) in units of the data, and where there are such, (B, N) each."""
         y, there = torch.zeros_like(z), torch.zeros_like(z, dtype=torch.bool)
         for support, kind in self.kinds.items():
             at = self.at[support]
@@ -262,22 +264,24 @@ class SeparateColumns(nn.Module):
     def sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
         """One z for each row of c (B, D), (B, N), a column after the other."""
         m, s, t, slopes = self.places(c)
+        n, blank = len(self.supports), torch.zeros(len(c), self.ends[-1]).to(c)
         drawn: list[Tensor] = []
-        seen = c.new_zeros(len(c), 0)
-        e = c.new_zeros(len(c), 0)
+        near: list[Tensor] = []
+        seen: list[Tensor] = []
         for i, support in enumerate(self.supports):
-            kind, one = self.kinds[support], slice(i, i + 1)
-            pull = (slopes[:, i, :i] * e).sum(1, keepdim=True)
-            location, scale = m[:, one] + s[:, one].exp() * pull, s[:, one] + t[:, one]
-            inputs = F.pad(seen, (0, self.ends[-1] - seen.shape[1]))
-            raw = self.nets(inputs, c, one)[..., : kind.outputs]
+            kind, one, end = self.kinds[support], slice(i, i + 1), self.ends[i - 1] if i else 0
+            pull = slopes[:, i] * torch.cat([*near, blank[:, : n - i]], 1)
+            location = m[:, one] + s[:, one].exp() * pull.sum(1, keepdim=True)
+            scale = s[:, one] + t[:, one]
+            raw = self.nets(torch.cat([*seen, blank[:, end:]], 1), c, one)[..., : kind.outputs]
             z = kind.draw(raw, *self.in_their_units(location, scale, one), generator)
             z = torch.where(self.kept[one], z, math.inf)
-            y = (kind.place(z) - self.middle[one]) / self.width[one]
-            there = kind.there(z)
-            r = torch.where(there, (y - location) * (-scale).exp(), 0.0)
-            near = torch.where(there, (y - m[:, one]) * (-s[:, one]).exp(), 0.0)
-            e = torch.cat([e, near.clamp(-FARTHEST, FARTHEST)], 1)
-            seen = torch.cat([seen, kind.code(z, r)[:, 0]], 1)
+            y, there = (kind.place(z) - self.middle[one]) / self.width[one], kind.there(z)
+            r, e = (
+                torch.where(there, (y - at) * (-by).exp(), 0.0)
+                for at, by in ((location, scale), (m[:, one], s[:, one]))
+            )
+            near.append(e.clamp(-FARTHEST, FARTHEST))
+            seen.append(kind.code(z, r)[:, 0])
             drawn.append(z)
         return torch.cat(drawn, 1)
