@@ -9,8 +9,8 @@ import torch
 
 from physgen.law import Law
 from physgen.surrogates.autoregressive import Autoregressive, AutoregressiveConfig
-from physgen.surrogates.autoregressive.affine import Affine, slowest_modes, waves
-from physgen.surrogates.autoregressive.window import Grid, nearest_offsets, windows
+from physgen.surrogates.autoregressive.affine import AffineMap, slowest_modes, waves
+from physgen.surrogates.autoregressive.window import Grid, nearest_offsets, window_parts
 from physgen.testing import check_surrogate
 from physgen.training import InMemory, Trainer, Training
 from simulators.prior import Box
@@ -62,16 +62,16 @@ def test_windows_by_hand():
     assert nearest_offsets((3, 5), 4).tolist() == [[-1, 0], [0, -1], [-1, -1], [-1, 1]]
     assert nearest_offsets((2, 2), 9).tolist() == [[-1, 0], [0, -1], [-1, -1], [-1, 1]]
     assert nearest_offsets((1,), 9).tolist() == [[-1]]
-    (series,) = windows(Grid(1, (7,), (False,), False), 3)
+    (series,) = window_parts(Grid(1, (7,), (False,), False), 3)
     assert series.parents[[0, 2, 6]].tolist() == [[7, 7, 7], [1, 0, 7], [5, 4, 3]]
-    (torus,) = windows(Grid(1, (4, 4), (True, True), True), 2)
+    (torus,) = window_parts(Grid(1, (4, 4), (True, True), True), 2)
     assert torus.parents[0].tolist() == [16, 16, 16, 16]
     assert torus.parents[13].tolist() == [9, 12, 1, 16], "the first row is below the last"
     assert torus.parents[15].tolist() == [11, 14, 3, 12], "and the first column right of the last"
 
 
 def test_a_channel_sees_all_sides_of_those_before_it():
-    first, second = windows(Grid(2, (4,), (False,), False), 2)
+    first, second = window_parts(Grid(2, (4,), (False,), False), 2)
     assert first.parents[1].tolist() == [0, 8]
     assert second.sites.tolist() == [4, 5, 6, 7]
     assert second.parents[1].tolist() == [1, 0, 8, 2, 3, 4, 8]
@@ -94,7 +94,7 @@ def test_transforms_are_orthonormal_and_modes_are_slow(periodic):
 
 def affine_of(law, waves):
     with torch.random.fork_rng(devices=[]):
-        made = Affine(Grid.of(law), 2, 5, waves)
+        made = AffineMap(Grid.of(law), 2, 5, waves)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for w in made.parameters():

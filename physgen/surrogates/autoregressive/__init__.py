@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.surrogates.autoregressive.affine import Affine
+from physgen.surrogates.autoregressive.affine import AffineMap
 from physgen.surrogates.autoregressive.causal import CausalStage
 from physgen.surrogates.autoregressive.chain import ChainPart, parts
 from physgen.surrogates.autoregressive.conditional import Stage
@@ -39,7 +39,7 @@ from physgen.surrogates.autoregressive.site import (
     Offset,
     Site,
 )
-from physgen.surrogates.autoregressive.window import Grid, windows
+from physgen.surrogates.autoregressive.window import Grid, window_parts
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from simulators.base import SUPPORTS, Support
 
@@ -288,22 +288,22 @@ def is_causal(law: Law, config: AutoregressiveConfig) -> bool:
     return config.network == "causal" or (config.network == "auto" and law.support in LONG)
 
 
-def affine_of(law: Law, config: AutoregressiveConfig) -> Affine:
+def affine_of(law: Law, config: AutoregressiveConfig) -> AffineMap:
     """What θ tells of all sites of a long x together."""
     grid = Grid.of(law)
     if law.support == "counts":
-        return Affine(grid, len(law.prior), config.modes, ())
+        return AffineMap(grid, len(law.prior), config.modes, ())
     stationary = (grid.stationary and p for p in grid.periodic)
     along = {
         "periodic": tuple(stationary), "all": (True,) * len(grid.shape), "none": ()
     }[config.spectrum]  # fmt: skip
-    return Affine(grid, len(law.prior), config.modes, along)
+    return AffineMap(grid, len(law.prior), config.modes, along)
 
 
 def causal_stages(law: Law, config: AutoregressiveConfig, site: Site) -> Iterator[CausalStage]:
     """A stage for each channel of a long x."""
     grid = Grid.of(law)
-    for part in windows(grid, config.window):
+    for part in window_parts(grid, config.window):
         yield CausalStage(part, site, grid, len(law.prior), config.hidden, config.blocks)
 
 

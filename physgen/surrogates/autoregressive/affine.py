@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from physgen.errors import UsageError
 from physgen.surrogates.autoregressive.window import Grid
 
-__all__ = ["MLP", "Affine", "frequencies", "slowest_modes", "waves"]
+__all__ = ["MLP", "AffineMap", "frequencies", "slowest_modes", "waves"]
 
 FEW = 8
 """Modes of the scale, and functions of the frequency."""
@@ -154,7 +154,7 @@ class Spectrum(nn.Module):
         return r.flatten(2)
 
 
-class Affine(nn.Module):
+class AffineMap(nn.Module):
     """z → u of a long x, given θ.
 
     Args:

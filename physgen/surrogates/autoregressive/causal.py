@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from physgen.nn.blocks import FiLM
 from physgen.surrogates.autoregressive.affine import MLP, slowest_modes
 from physgen.surrogates.autoregressive.chain import ChainPart
-from physgen.surrogates.autoregressive.conditional import Coefficients, look
+from physgen.surrogates.autoregressive.conditional import StageCoefficients, look
 from physgen.surrogates.autoregressive.site import Site
 from physgen.surrogates.autoregressive.window import Grid
 
@@ -53,14 +53,14 @@ class CausalNet(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def coefficients(self, c: Tensor) -> Coefficients:
+    def coefficients(self, c: Tensor) -> StageCoefficients:
         """What depends on θ alone: of each layer, the slopes and the profile; c (B, D)."""
         films = [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
         slopes = self.slopes(c).unflatten(1, (-1, self.straight))
-        return Coefficients(films, slopes, self.profile(c).unflatten(1, (self.modes, -1)))
+        return StageCoefficients(films, slopes, self.profile(c).unflatten(1, (self.modes, -1)))
 
     def forward(
-        self, inputs: Tensor, absent: Tensor, place: Tensor, theta: Coefficients
+        self, inputs: Tensor, absent: Tensor, place: Tensor, theta: StageCoefficients
     ) -> Tensor:
         """The numbers of the laws of m sites, (B, m, R).
 
@@ -111,7 +111,7 @@ class CausalStage(nn.Module):
         self.site, self.none = site, grid.channels * n
         self.net = CausalNet(window, site, modes.shape[1], condition, hidden, blocks)
 
-    def raw(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+    def raw(self, field: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
         """What the network gives for the laws of some sites, (B, m, R).
 
         Args:
@@ -127,7 +127,9 @@ class CausalStage(nn.Module):
         offset = torch.stack([self.own(o, which) for o in theta.offset], -1)
         return torch.cat([raw[..., :2] + offset, raw[..., 2:]], -1)
 
-    def log_p(self, values: Tensor, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+    def log_p(
+        self, values: Tensor, field: Tensor, which: Tensor, theta: StageCoefficients
+    ) -> Tensor:
         """Log p of the values (B, N) that some sites have, (B, m)."""
         return self.site.log_p(self.raw(field, which, theta), self.own(values, which))
 

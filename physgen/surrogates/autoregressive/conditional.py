@@ -17,13 +17,13 @@ from physgen.nn.blocks import FiLM
 from physgen.surrogates.autoregressive.chain import ChainPart
 from physgen.surrogates.autoregressive.site import Offset, Site
 
-__all__ = ["Coefficients", "Conditional", "Stage", "look"]
+__all__ = ["Conditional", "Stage", "StageCoefficients", "look"]
 
 FEW = 64
 """Hidden units of the slopes."""
 
 
-class Coefficients(NamedTuple):
+class StageCoefficients(NamedTuple):
     """What depends on θ alone.
 
     Attributes:
@@ -69,12 +69,12 @@ class Conditional(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def coefficients(self, c: Tensor) -> Coefficients:
+    def coefficients(self, c: Tensor) -> StageCoefficients:
         """What depends on θ alone: gain and shift of each layer, and the slopes; c (B, D)."""
         films = [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
-        return Coefficients(films, self.slopes(c).unflatten(1, (-1, self.outputs)))
+        return StageCoefficients(films, self.slopes(c).unflatten(1, (-1, self.outputs)))
 
-    def forward(self, inputs: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+    def forward(self, inputs: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
         """Parents (B, m, I) of sites (1, m) or (B, m) of the part → (B, m, R)."""
         ((gain, shift), *films), slopes, *_ = theta
         h = (self.enter(inputs) + self.place[which]) * gain + shift
@@ -127,7 +127,7 @@ class Stage(nn.Module):
         self.site, self.at_once, self.flips = site, part.at_once, flips
         self.net = Conditional(n, site.inputs * inputs, site.outputs, condition, hidden, blocks)
 
-    def raw(self, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+    def raw(self, field: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
         """What the network gives for the laws of some sites: log odds of levels.
 
         Args:
@@ -145,7 +145,9 @@ class Stage(nn.Module):
         sign = torch.where(votes == 0, look(field, self.reference[which]), votes.sign())
         return sign * self.net(sign * inputs, which, theta)
 
-    def log_p(self, values: Tensor, field: Tensor, which: Tensor, theta: Coefficients) -> Tensor:
+    def log_p(
+        self, values: Tensor, field: Tensor, which: Tensor, theta: StageCoefficients
+    ) -> Tensor:
         """Log p of the values (B, N) that some sites have, (B, m)."""
         return self.site.log_p(self.raw(field, which, theta), self.own(values, which))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from physgen.law import Law
 from physgen.surrogates.autoregressive.chain import ChainPart
 
-__all__ = ["Grid", "nearest_offsets", "windows"]
+__all__ = ["Grid", "nearest_offsets", "window_parts"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def shifted(grid: Grid, steps: Tensor) -> Tensor:
     return torch.where(inside, (to * stride).sum(-1), grid.positions)
 
 
-def windows(grid: Grid, count: int) -> list[ChainPart]:
+def window_parts(grid: Grid, count: int) -> list[ChainPart]:
     """One part of the chain for each channel.
 
     Args:
