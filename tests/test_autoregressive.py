@@ -405,6 +405,8 @@ def test_levels_of_ones_own_simulator_go_through_files(tmp_path):
         (spins(7), {"order": "checkerboard"}, "order checkerboard: not for x of shape"),
         (spins(4, 4), {"context": "frontier"}, "context frontier: not for x that is no lattice"),
         (spins(7, symmetries=("shift",)), {"context": "frontier"}, "context frontier"),
+        (potts(9, 9, levels=1000), {}, "separate networks, .* expected at most 64, got 81"),
+        (potts(3, levels=1000), {"network": "shared"}, "network: expected separate for levels"),
     ],
 )
 def test_what_it_cannot_do_is_told_in_one_line(law, options, told):

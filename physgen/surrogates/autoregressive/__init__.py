@@ -255,7 +255,7 @@ def is_separate(law: Law, config: AutoregressiveConfig) -> bool:
     if separate and law.size > MOST_COLUMNS:
         raise UsageError(
             f"autoregressive: separate networks, one for each component of x: expected at most "
-            f"{MOST_COLUMNS}, got {law.size}; take cvae or diffusion"
+            f"{MOST_COLUMNS}, got {law.size}; take cvae"
         )
     return separate
 
