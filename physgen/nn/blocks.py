@@ -147,7 +147,7 @@ class Fold(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """Its transpose, as wide as what was folded."""
+        """Its transpose, as wide as what was folded, (B, C, *grid)."""
         return wrap_of(gradient, ctx.k, ctx.axes), None, None
 
 
