@@ -1,4 +1,4 @@
-r"""Mixtures of Gaussians of full scale, and of Student's t, from the numbers that a network gives.
+r"""Mixtures of Gaussians of full covariance, and of Student's t, from a network's numbers.
 
 A component has a triangular factor of its precision: with A strictly lower triangular,
 
@@ -31,13 +31,13 @@ __all__ = ["MixtureNet", "MultivariateMixture", "components_for", "is_short", "r
 LARGEST = 7.0
 """Of |log D|."""
 LONGEST = 64
-"""Components of x of which there is a full scale."""
+"""Components of x of which there is a full covariance."""
 LEAST_FREEDOM = 1.0
 """Of Student's degrees of freedom."""
 
 
 class MultivariateMixture:
-    """A mixture of K laws of d components, each with a mean and a full scale.
+    """A mixture of K laws of d components, each with a mean and a full covariance.
 
     Args:
         raw: (..., `parameters`(d, K)): a location, log widths and regressions that all share, then
@@ -212,7 +212,7 @@ class MixtureNet(nn.Module):
 
 
 def is_short(law: Law) -> bool:
-    """Whether x is a vector of few enough components for a full scale."""
+    """Whether x is a vector of few enough components for a full covariance."""
     return math.prod(field_shape(law)[1:]) == 1 and law.size <= LONGEST
 
 
@@ -224,8 +224,8 @@ def require_short(law: Law) -> None:
     """
     if not is_short(law):
         raise UsageError(
-            f"a mixture of full scale: expected x of up to {LONGEST} unordered components, got "
-            f"shape {law.x_shape}; take head independent"
+            f"a mixture of full covariance: expected x of up to {LONGEST} unordered components, "
+            f"got shape {law.x_shape}; take head independent"
         )
 
 

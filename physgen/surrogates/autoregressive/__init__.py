@@ -71,18 +71,20 @@ class AutoregressiveConfig:
         hidden: units of a layer (at least 1).
         blocks: residual blocks of two layers (at least 0).
         sites: sites of each x and stage that a training step looks at, drawn at random; 0 for all.
-        components: laws in the mixture of a number (at least 1); 0 takes 8 where each component of
-            x has a network of its own, else 2.
-        network: shared, as order and context say; separate, one for each of at most 64 components
-            of x; or causal, for a long series or field, each site from a window of the nearest
-            earlier ones; auto takes separate ones for mixed columns, more than 256 levels, and
-            reals or counts of at most 64 components without axes, and causal for longer ones.
-        mixture: of what laws a real component is a mixture where networks are separate: gaussian,
-            or student, whose tails are learnt.
-        window: sites of the window of a causal network (at least 1).
-        modes: slowest waves that the mean given θ is a sum of, for a causal network (at least 1).
-        spectrum: which axes a causal network sees after scaling their waves by a function of θ,
-            which makes any Gaussian field on a torus white: periodic, those along which shifts are
+        components: laws in the mixture of a component of x that is no level (at least 1); 0 takes
+            8 where each component has a network of its own, else 2.
+        network: shared, one for all sites, as order and context say; separate, one for each of at
+            most 64 components of x; causal, one for all sites of a long series or field, which
+            sees a window of the nearest earlier ones. auto takes separate for mixed columns, for
+            more than 256 levels, and for at most 64 reals or counts without axes; causal for other
+            reals and counts; shared for all else.
+        mixture: laws in the mixture of a real component, of separate networks: gaussian, or
+            student, whose tails are learnt.
+        window: sites that a causal network sees (at least 1).
+        modes: slowest waves of which the mean given θ is made, before a causal network (at least
+            1).
+        spectrum: along which axes θ also scales the waves of x, before a causal network, which
+            makes any Gaussian field on a torus white: periodic, those along which shifts are
             symmetries; all; or none.
     """
 

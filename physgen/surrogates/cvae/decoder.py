@@ -12,8 +12,8 @@ leave is the business of the latents: they carry the long wavelengths, the decod
 One stage is the factorised decoder of the plain VAE, which cannot carry short-range correlations
 at all.
 
-A short real vector is decoded as a mixture of full scale (:mod:`physgen.nn.multivariate`), other
-real x as independent Gaussians given h, nonnegative x as independent hurdles
+A short real vector is decoded as a mixture of full covariance (:mod:`physgen.nn.multivariate`),
+other real x as independent Gaussians given h, nonnegative x as independent hurdles
 (:mod:`physgen.nn.hurdle`); of all, components that are missing are left out.
 """
 
@@ -163,7 +163,7 @@ class GaussianDecoder(Decoder):
 
 
 class MixtureDecoder(Decoder):
-    """A mixture of Gaussians of full scale, or of Student's t, of a short vector.
+    """A mixture of Gaussians of full covariance, or of Student's t, of a short vector.
 
     Args:
         law: what x is, a vector.
