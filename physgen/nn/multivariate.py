@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nn.blocks import field_shape
+from physgen.nn.blocks import ResidualLayers, field_shape
 
 __all__ = ["MixtureNet", "MultivariateMixture", "components_for", "is_short", "require_short"]
 
@@ -188,21 +188,13 @@ class MixtureNet(nn.Module):
         self.size, self.tails = size, tails
         self.location = nn.Linear(inputs, size)
         nn.init.zeros_(self.location.weight)
-        self.enter = nn.Linear(inputs, hidden)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
-            )
-            for _ in range(blocks)
-        )
+        self.layers = ResidualLayers(inputs, hidden, blocks)
         self.of_given = nn.Linear(given, hidden) if given else None
         self.head = nn.Linear(hidden, MultivariateMixture.parameters(size, components, tails))
 
     def forward(self, c: Tensor, given: Tensor | None = None) -> MultivariateMixture:
         """The mixture of each c (B, D), (B,); or of each of K given (B, K, C), (B, K)."""
-        hidden, location = self.enter(c), self.location(c)
-        for block in self.blocks:
-            hidden = hidden + block(hidden)
+        hidden, location = self.layers(c), self.location(c)
         if given is not None and self.of_given is not None:
             hidden, location = hidden[:, None] + self.of_given(given), location[:, None]
         raw = self.head(F.silu(hidden)).float()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from physgen.nn.blocks import FiLM
-from physgen.surrogates.autoregressive.affine import MLP, slowest_modes
+from physgen.nn.blocks import FiLM, ResidualMLP
+from physgen.surrogates.autoregressive.affine import slowest_modes
 from physgen.surrogates.autoregressive.chain import ChainPart
 from physgen.surrogates.autoregressive.conditional import StageCoefficients, look
 from physgen.surrogates.autoregressive.site import Site
@@ -46,8 +46,8 @@ class CausalNet(nn.Module):
         self.first = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.second = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.films = nn.ModuleList(FiLM(condition, hidden) for _ in range(1 + blocks))
-        self.profile = MLP(condition, modes * hidden, FEW, 1)
-        self.slopes = MLP(condition, window * site.inputs * site.straight, FEW, 1)
+        self.profile = ResidualMLP(condition, modes * hidden, FEW, 1)
+        self.slopes = ResidualMLP(condition, window * site.inputs * site.straight, FEW, 1)
         self.leave = nn.Linear(hidden, site.outputs)
         self.activation = nn.SiLU()
         nn.init.zeros_(self.leave.weight)

@@ -11,8 +11,8 @@ tighter with K; `log_prob` reports it with the standard error sd(w)/(√K mean w
 
 Given z the components of nonnegative x and of lattices of reals are independent, and a short real
 vector is a mixture of full covariance: what is missing of x is integrated out of p(x|z, θ) in
-closed form; the encoder sees a mask. Where that mixture carries all that x has, the latents say nothing
-(they collapse), and the bound is the density itself.
+closed form; the encoder sees a mask. Where that mixture carries all that x has, the latents say
+nothing (they collapse), and the bound is the density itself.
 
 `latents` holds the hierarchy of z, `decoder` the likelihood of x.
 """
