@@ -32,13 +32,14 @@ from physgen.nn.multivariate import is_short
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.cvae.decoder import (
     CoarseToFine,
+    CountDecoder,
     Decoder,
     GaussianDecoder,
     HurdleDecoder,
     MixtureDecoder,
 )
 from physgen.surrogates.cvae.latents import Latents, LevelNormal
-from physgen.surrogates.cvae.mixed import ColumnDecoder, CountDecoder
+from physgen.surrogates.cvae.mixed import ColumnDecoder
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
