@@ -181,7 +181,7 @@ class Law:
         """Whether all of x are integers, of which there is no density and no gradient."""
         return self.support in ("spins", "levels", "counts")
 
-    def components(self, *kinds: Support) -> Array:
+    def has_support(self, *kinds: Support) -> Array:
         """Which components of flat x are of some kinds, (size,) booleans."""
         if self.support != "mixed":
             return np.full(self.size, self.support in kinds)

@@ -48,7 +48,7 @@ def test_columns_are_told_in_any_form_and_the_shape_of_x_by_them(given, supports
     law = Law.of(Of(given))
     assert (law.support, law.column_supports, law.x_shape) == ("mixed", supports, (3,))
     assert law.component_supports == supports
-    assert law.components("levels").tolist() == [kind.startswith("levels") for kind in supports]
+    assert law.has_support("levels").tolist() == [kind.startswith("levels") for kind in supports]
     assert Law.from_json(json.loads(json.dumps(law.to_json()))) == law
 
 
@@ -71,7 +71,7 @@ def test_columns_of_one_kind_are_one_support(given, support, levels):
 def test_a_law_without_columns_is_written_as_before():
     keys = {"simulator", "prior", "x_shape", "support", "symmetries", "options"}
     assert set(Law.of(Of("reals", [4])).to_json()) == keys
-    assert np.array_equal(Law.of(Of("reals", [2, 2])).components("reals"), [True] * 4)
+    assert np.array_equal(Law.of(Of("reals", [2, 2])).has_support("reals"), [True] * 4)
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def broken_assumptions(law: Law, x: Array) -> Iterator[str]:
         law: what they follow.
         x: as a file stores them.
     """
-    dense = np.flatnonzero(law.components("reals", "nonnegative"))
+    dense = np.flatnonzero(law.has_support("reals", "nonnegative"))
     if not len(dense) or len(x) < 2:
         return
     yield from (f"no density of what other columns tell: {line}" for line in told_across(law, x))
@@ -310,7 +310,7 @@ def told_across(law: Law, x: Array) -> list[str]:
     if law.support != "mixed":
         return []
     flat, kinds = x.reshape(len(x), -1), np.array(law.column_supports)
-    order = np.argsort(law.components("reals", "nonnegative"), kind="stable")
+    order = np.argsort(law.has_support("reals", "nonnegative"), kind="stable")
     found = relation(flat[:, order])
     said = []
     for j, offset, row in zip(order[~found.kept], found.offset, found.coefficients, strict=True):
@@ -330,7 +330,7 @@ def undense(law: Law, x: Array, places: Array) -> Iterator[str]:
         places: of these among all, (d,).
     """
     rows, shape = first_rows(x), law.x_shape
-    support: Support = "nonnegative" if law.components("nonnegative")[places].all() else "reals"
+    support: Support = "nonnegative" if law.has_support("nonnegative")[places].all() else "reals"
     never = np.flatnonzero(np.isnan(rows).all(0))
     if len(never):
         yield (
@@ -354,7 +354,7 @@ def undense(law: Law, x: Array, places: Array) -> Iterator[str]:
             f"{steps[coarse].min():.2g} steps of {x.dtype}: let the simulator subtract what is "
             'the same in all rows, or declare dtype = "float64"'
         )
-    atoms_at_0 = law.components("nonnegative")[places]
+    atoms_at_0 = law.has_support("nonnegative")[places]
     repeated = values_repeated(rows, np.flatnonzero(found.kept), atoms_at_0)
     yield from discrete(law, rows, places, **repeated)
     smooth = found.kept & ~atoms_at_0

@@ -271,7 +271,7 @@ class Surrogate(nn.Module, abc.ABC):
         if theta is not None:
             self.transform.choose(x, self.rescale(theta.to(self.device)))
         told = self.transform.told()
-        if told and self.law.components("reals").any() and not self.leaves_out:
+        if told and self.law.has_support("reals").any() and not self.leaves_out:
             raise DataError(
                 f"{self.name}: has no density where components of x tell others: "
                 f"{', '.join(told[:5])}; leave them out of x, or take cvae or diffusion"
@@ -637,6 +637,6 @@ def without_slope(law: Law, x: Tensor) -> Tensor:
     if law.support not in ("nonnegative", "mixed"):
         return x
     shape, device = law.x_shape, x.device
-    atoms = torch.from_numpy(law.components("nonnegative")).to(device).view(shape) & (x == 0)
-    discrete = torch.from_numpy(law.components("levels", "counts")).to(device).view(shape)
+    atoms = torch.from_numpy(law.has_support("nonnegative")).to(device).view(shape) & (x == 0)
+    discrete = torch.from_numpy(law.has_support("levels", "counts")).to(device).view(shape)
     return torch.where(atoms | discrete, x.detach(), x)

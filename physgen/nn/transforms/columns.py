@@ -66,7 +66,7 @@ class ByColumn(Transform):
         super().__init__()
         self.law, self.maps = law, nn.ModuleDict()
         self.places = {
-            kind: torch.from_numpy(np.flatnonzero(law.components(kind))) for kind in KINDS
+            kind: torch.from_numpy(np.flatnonzero(law.has_support(kind))) for kind in KINDS
         }
         self.places = {kind: at for kind, at in self.places.items() if len(at)}
         for kind, at in self.places.items():

@@ -143,7 +143,7 @@ class Standardise(Related):
             )
 
     def _mapped(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What components of x (B, *x_shape) are mapped to, and log slopes; the mean of missing ones.
+        """What components of x (B, *x_shape) are mapped to, missing ones as means, and log slopes.
 
         Returns:
             (B, *x_shape) float64 each, before any principal components are taken.
