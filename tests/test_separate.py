@@ -242,7 +242,9 @@ def test_which_x_has_separate_networks():
     assert separate(law("reals", 64))
     assert not separate(law("reals", 65))
     assert not separate(replace(law("reals", 9), axes=("open",)))
-    with pytest.raises(UsageError, match="network: expected separate for counts, got shared"):
-        separate(LAWS["counts"], network="shared")
+    assert not separate(LAWS["counts"], network="shared")
+    with pytest.raises(UsageError, match="network: expected separate for levels:5,"):
+        separate(LAWS["mixed"], network="shared")
+    assert not separate(law("counts", 65))
     with pytest.raises(UsageError, match="expected at most 64, got 65; take cvae"):
-        separate(law("counts", 65))
+        separate(law("counts", 65), network="separate")
