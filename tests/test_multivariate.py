@@ -1,4 +1,4 @@
-"""Mixtures of full scale against torch.distributions, quadrature and draws."""
+"""Mixtures of full covariance against torch.distributions, quadrature and draws."""
 
 import itertools
 import math

@@ -286,7 +286,7 @@ def test_units_tails_and_relations_of_x_are_in_the_graph(support):
         assert 1e-13 < abs(drawn[:, 2]).mean() < 1e-6
 
 
-def test_bends_and_principal_components_of_x_are_in_the_graph():
+def test_monotone_maps_and_principal_components_of_x_are_in_the_graph():
     rng = np.random.default_rng(0)
     theta = rng.random((3000, 1))
     y = theta + 0.1 * rng.normal(size=(3000, 6))

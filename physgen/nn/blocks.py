@@ -31,6 +31,8 @@ __all__ = [
     "FiLM",
     "Refine",
     "ResidualBlock",
+    "ResidualLayers",
+    "ResidualMLP",
     "SiteTerms",
     "as_field",
     "broadcast",
@@ -147,7 +149,7 @@ class Fold(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """Its transpose, as wide as what was folded."""
+        """Its transpose, as wide as what was folded, (B, C, *grid)."""
         return wrap_of(gradient, ctx.k, ctx.axes), None, None
 
 
@@ -341,3 +343,52 @@ class ResidualBlock(nn.Module):
         """Field h (B, C, *grid) and condition c (B, D) → (B, C, *grid)."""
         u = self.film(self.first(self.activation(h)), c)
         return h + self.second(self.activation(u))
+
+
+class ResidualLayers(nn.Module):
+    """The hidden layers of a residual network of a vector: h ← h + W SiLU(W′ SiLU(h)).
+
+    Args:
+        inputs: components I.
+        hidden: units of a layer, H.
+        blocks: residual blocks of two layers.
+    """
+
+    def __init__(self, inputs: int, hidden: int, blocks: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(inputs, hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+            )
+            for _ in range(blocks)
+        )
+
+    def forward(self, c: Tensor) -> Tensor:
+        """c (..., I) → h (..., H)."""
+        h = self.enter(c)
+        for block in self.blocks:
+            h = h + block(h)
+        return h
+
+
+class ResidualMLP(nn.Module):
+    """A residual network of a vector, 0 at the start of training.
+
+    Args:
+        inputs: components I.
+        outputs: components O.
+        hidden: units of a layer.
+        blocks: residual blocks of two layers.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: int = 64, blocks: int = 2) -> None:
+        super().__init__()
+        self.layers = ResidualLayers(inputs, hidden, blocks)
+        self.leave = nn.Linear(hidden, outputs)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """c (..., I) → (..., O)."""
+        return self.leave(F.silu(self.layers(c)))

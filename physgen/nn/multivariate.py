@@ -1,4 +1,4 @@
-r"""Mixtures of Gaussians of full scale, and of Student's t, from the numbers that a network gives.
+r"""Mixtures of Gaussians of full covariance, and of Student's t, from a network's numbers.
 
 A component has a triangular factor of its precision: with A strictly lower triangular,
 
@@ -24,20 +24,20 @@ from torch.nn import functional as F
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nn.blocks import field_shape
+from physgen.nn.blocks import ResidualLayers, field_shape
 
 __all__ = ["MixtureNet", "MultivariateMixture", "components_for", "is_short", "require_short"]
 
 LARGEST = 7.0
 """Of |log D|."""
 LONGEST = 64
-"""Components of x of which there is a full scale."""
+"""Components of x of which there is a full covariance."""
 LEAST_FREEDOM = 1.0
 """Of Student's degrees of freedom."""
 
 
 class MultivariateMixture:
-    """A mixture of K laws of d components, each with a mean and a full scale.
+    """A mixture of K laws of d components, each with a mean and a full covariance.
 
     Args:
         raw: (..., `parameters`(d, K)): a location, log widths and regressions that all share, then
@@ -188,21 +188,13 @@ class MixtureNet(nn.Module):
         self.size, self.tails = size, tails
         self.location = nn.Linear(inputs, size)
         nn.init.zeros_(self.location.weight)
-        self.enter = nn.Linear(inputs, hidden)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
-            )
-            for _ in range(blocks)
-        )
+        self.layers = ResidualLayers(inputs, hidden, blocks)
         self.of_given = nn.Linear(given, hidden) if given else None
         self.head = nn.Linear(hidden, MultivariateMixture.parameters(size, components, tails))
 
     def forward(self, c: Tensor, given: Tensor | None = None) -> MultivariateMixture:
         """The mixture of each c (B, D), (B,); or of each of K given (B, K, C), (B, K)."""
-        hidden, location = self.enter(c), self.location(c)
-        for block in self.blocks:
-            hidden = hidden + block(hidden)
+        hidden, location = self.layers(c), self.location(c)
         if given is not None and self.of_given is not None:
             hidden, location = hidden[:, None] + self.of_given(given), location[:, None]
         raw = self.head(F.silu(hidden)).float()
@@ -212,7 +204,7 @@ class MixtureNet(nn.Module):
 
 
 def is_short(law: Law) -> bool:
-    """Whether x is a vector of few enough components for a full scale."""
+    """Whether x is a vector of few enough components for a full covariance."""
     return math.prod(field_shape(law)[1:]) == 1 and law.size <= LONGEST
 
 
@@ -224,8 +216,8 @@ def require_short(law: Law) -> None:
     """
     if not is_short(law):
         raise UsageError(
-            f"a mixture of full scale: expected x of up to {LONGEST} unordered components, got "
-            f"shape {law.x_shape}; take head independent"
+            f"a mixture of full covariance: expected x of up to {LONGEST} unordered components, "
+            f"got shape {law.x_shape}; take head independent"
         )
 
 

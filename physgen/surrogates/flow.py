@@ -4,9 +4,9 @@ x goes through three kinds of invertible maps to u, whose components are indepen
 
 1. the residuals of a mean that is quadratic in θ, by a lower triangular matrix: with these alone
    the flow is a normal law, the one that least squares give, where training begins;
-2. layers, each of which shifts, scales and bends a component by numbers that a masked network
-   gives of θ and of the components before it (Papamakarios et al. 2017, arXiv:1705.07057); the
-   bend is a rational-quadratic spline (Durkan et al. 2019, arXiv:1906.04032). Every second layer
+2. layers, each of which shifts a component, scales it and passes it through a rational-quadratic
+   spline (Durkan et al. 2019, arXiv:1906.04032), by numbers that a masked network gives of θ and
+   of the components before it (Papamakarios et al. 2017, arXiv:1705.07057). Every second layer
    has the opposite order. Networks and splines are those of zuko;
 3. a base law, Student's t of learnt degrees of freedom for each component: splines are straight
    beyond their bounds, so the base decides about the tails.
@@ -47,18 +47,21 @@ NEARLY_NORMAL, MOST_DEGREES = 30.0, 1e4
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """Options of the flow.
+    """Options of the flow, for vectors of at most 64 real numbers.
 
     Attributes:
-        transform: what a layer does with a component: spline shifts, scales and bends it, affine
-            only shifts and scales.
-        passes: passes of the networks that draw a layer; 2 is coupling, the fastest, 0 one for
-            each component, the most expressive.
+        transform: what a layer does with each component: spline shifts it, scales it and passes it
+            through a spline; affine only shifts and scales.
+        passes: passes of the networks that it takes to draw a layer, 2 or more: 2 is a coupling
+            flow, the fastest; 0 takes one for each component, the most expressive.
         layers: layers, in alternating order (at least 1).
-        hidden: units of a layer's network (at least 1).
-        depth: hidden layers of it (at least 1).
+        hidden: units of a hidden layer of their networks (at least 1).
+        depth: hidden layers of their networks (at least 1).
         bins: bins of a spline (at least 2).
-        tails: student learns how heavy the tails of each component are; gaussian has none.
+        tails: base law: student, whose tails are learnt for each component, or gaussian.
+
+    Example:
+        physgen fit flow data.h5 -o flow.pt --max-minutes 3
     """
 
     transform: Literal["spline", "affine"] = "spline"
@@ -175,8 +178,8 @@ class Layer(nn.Module):
         u = torch.zeros_like(v)
         for _ in range(self.passes):
             shift, scale, spline = self.maps(c, u)
-            bent = v if spline is None else spline.inv(v)
-            u = torch.where(part, (bent - shift) * (-scale).exp(), 0.0)
+            scaled = v if spline is None else spline.inv(v)
+            u = torch.where(part, (scaled - shift) * (-scale).exp(), 0.0)
         return u
 
 

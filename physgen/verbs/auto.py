@@ -43,10 +43,10 @@ WITHOUT_END = 100_000
 
 @dataclass(frozen=True)
 class AutoConfig:
-    """Train the best of all families: those that take the data are raced in short heats.
+    """Try all families that take the data in short heats, and train the best to the end.
 
-    The length of the training, in minutes or in epochs, is that of the whole race or of the
-    winner. Without either the winner is trained for 30 epochs.
+    --max-minutes limits the whole race; --epochs counts those of the winner, 30 if neither is
+    given.
 
     Attributes:
         families: those to try; all that are registered if empty.

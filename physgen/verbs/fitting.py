@@ -215,9 +215,9 @@ def concluded(
     gap = overfitting(surrogate, seen, val, seed)
     losses = [e.val for e in history]
     said = material.said + warned(path, held_out_warnings(surrogate, losses, plain, apart, gap))
-    if bends := surrogate.transform.words():
-        log.info("%s", headed(path, f"x is taken by {'; '.join(bends)}"))
-        info["x is taken by"] = bends
+    if words := surrogate.transform.words():
+        log.info("%s", headed(path, f"x is taken by {'; '.join(words)}"))
+        info["x is taken by"] = words
     info |= {
         "history": [asdict(e) for e in history],
         "held_out": apart,

@@ -102,7 +102,7 @@ class ByColumn(Transform):
         self.ranges.fit(x)
 
     def choose(self, x: Tensor, c: Tensor) -> None:
-        """Choose bends of real columns of rows x (n, *x_shape) given c (n, D).
+        """Choose monotone maps of real columns of rows x (n, *x_shape) given c (n, D).
 
         Args:
             x: rows of data.

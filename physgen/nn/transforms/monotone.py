@@ -1,12 +1,12 @@
 r"""Monotone maps of single components of x that make p(x|θ) more normal, chosen by likelihood.
 
-A *bend* v(u) of standardised u is straight, an inverse hyperbolic sine (tails), the logarithm of
+A map v(u) of standardised u is straight, an inverse hyperbolic sine (tails), the logarithm of
 the distance from a bound on one side, or any of these and a rational-quadratic spline (Gregory &
-Delbourgo 1982, IMA J. Numer. Anal. 2, 123). Every bend is a bijection of the real line with a
+Delbourgo 1982, IMA J. Numer. Anal. 2, 123). Every map is a bijection of the real line with a
 continuous slope: beyond its data a logarithm or a spline goes on as a straight line.
 
 Which one a component gets is decided by what it says of x *given θ*: v is regressed on a
-quadratic in θ, and a bend must win on held-out rows, by the normal likelihood of its residuals
+quadratic in θ, and a map must win on held-out rows, by the normal likelihood of its residuals
 with log|dv/dx|, clearly against a straight line. So normal noise stays what it is.
 """
 
@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from physgen.dataset.assumptions import Tails
 from physgen.nn.regression import quadratic
 
-__all__ = ["NO_KNOTS", "Bend", "Bends", "Fitted", "best_bend", "residual_loss"]
+__all__ = ["NO_KNOTS", "Fitted", "MonotoneMap", "MonotoneMaps", "best_map", "residual_loss"]
 
 KNOTS = 16
 ROWS, FEWEST = 4000, 250
-"""Rows that other bends are fitted to at most, and at least; as many others decide."""
+"""Rows that other maps are fitted to at most, and at least; as many others decide."""
 GAIN, ERRORS = 0.05, 4.0
-"""Nats a row, and standard errors, by which a bend must win."""
+"""Nats a row, and standard errors, by which a map must win over a straight one."""
 MOST_GAIN = 10.0
 """Nats of one row that count at most, so that no outlier decides."""
 BOUNDS = (0.02, 0.1, 0.5)
@@ -52,8 +52,8 @@ class Fitted(nn.Module):
 
 
 @dataclass(frozen=True)
-class Bend:
-    """The map of one component: v of x, by u = (x − mean)/std.
+class MonotoneMap:
+    """A monotone map of one component: v of x, by u = (x − mean)/std.
 
     Attributes:
         mean: what is subtracted; of a logarithm its bound.
@@ -152,9 +152,9 @@ def spline_inverse(v: Tensor, knots: Tensor) -> Tensor:
     x0, x1, y0, y1, d0, d1 = bin_of(v, knots, 1)
     low, high = knots[:, 1, 0], knots[:, 1, -1]
     inside, secant = v.maximum(low).minimum(high), (y1 - y0) / (x1 - x0)
-    up, bent = inside - y0, d0 + d1 - 2 * secant
-    a = (y1 - y0) * (secant - d0) + up * bent
-    b = (y1 - y0) * d0 - up * bent
+    up, excess = inside - y0, d0 + d1 - 2 * secant
+    a = (y1 - y0) * (secant - d0) + up * excess
+    b = (y1 - y0) * d0 - up * excess
     c = -secant * up
     t = 2 * c / (-b - (b.square() - 4 * a * c).clamp(min=0).sqrt())
     u = x0 + t * (x1 - x0)
@@ -162,8 +162,8 @@ def spline_inverse(v: Tensor, knots: Tensor) -> Tensor:
     return u + (v - inside) / beyond
 
 
-class Bends(Fitted):
-    """The bends of the components of x, after u = (x − μ)/σ and tails: v = (bent u − shift)/gain.
+class MonotoneMaps(Fitted):
+    """Monotone maps m of components, after u = (x − μ)/σ and tails: v = (m(u) − shift)/gain.
 
     Args:
         x_shape: shape of one x.
@@ -192,12 +192,12 @@ class Bends(Fitted):
         """v and log|dv/du| of u (B, *x_shape) float64, (B, *x_shape) each."""
         v, slope = u, -self.gain.log().expand_as(u)
         if self.side.any():
-            bent, more = logarithm(u, self.side, self.floor)
-            v = torch.where(self.side != 0, bent, v)
+            mapped, more = logarithm(u, self.side, self.floor)
+            v = torch.where(self.side != 0, mapped, v)
             slope = slope + torch.where(self.side != 0, more, 0.0)
         if len(self.curved):
-            bent, more = spline(v.flatten(1)[:, self.curved], self.knots)
-            v = v.flatten(1).index_copy(1, self.curved, bent).view(v.shape)
+            mapped, more = spline(v.flatten(1)[:, self.curved], self.knots)
+            v = v.flatten(1).index_copy(1, self.curved, mapped).view(v.shape)
             zero = torch.zeros_like(slope).flatten(1)
             slope = slope + zero.index_copy(1, self.curved, more).view(v.shape)
         return (v - self.shift) / self.gain, slope
@@ -207,8 +207,8 @@ class Bends(Fitted):
         u = v * self.gain + self.shift
         if len(self.curved):
             flat = u.flatten(1)
-            bent = spline_inverse(flat[:, self.curved], self.knots)
-            u = flat.index_copy(1, self.curved, bent).view(u.shape)
+            back = spline_inverse(flat[:, self.curved], self.knots)
+            u = flat.index_copy(1, self.curved, back).view(u.shape)
         if self.side.any():
             u = torch.where(self.side != 0, exponential(u, self.side, self.floor), u)
         return u
@@ -255,9 +255,13 @@ def residual_loss(first: Tensor, last: Tensor) -> Tensor:
     return 0.5 * (last.square() / variance + variance.log() + math.log(2 * math.pi))
 
 
-def bend_losses(halves: Halves, bend: Bend) -> tuple[float, Tensor]:
-    """−log p of x given θ if its bend is normal: the mean of fitted rows, and of the last (m,)."""
-    (first, slope), (last, more) = bend(halves.x[0]), bend(halves.x[1])
+def map_losses(halves: Halves, through: MonotoneMap) -> tuple[float, Tensor]:
+    """−log p of x given θ if what it is mapped to is normal.
+
+    Returns:
+        The mean of the fitted rows, and that of each of the last ones, (m,).
+    """
+    (first, slope), (last, more) = through(halves.x[0]), through(halves.x[1])
     rest, held = left_by_theta(halves, first, last)
     return float((residual_loss(rest, rest) - slope).mean()), residual_loss(rest, held) - more
 
@@ -268,8 +272,8 @@ def wins(loss: Tensor, other: Tensor) -> bool:
     return bool(gain.mean() > max(GAIN, ERRORS * float(gain.std()) / math.sqrt(len(gain))))
 
 
-def best_bend(x: Tensor, c: Tensor, straight: Bend) -> Bend | None:
-    """The bend of a component given θ, if there is a better one than its own.
+def best_map(x: Tensor, c: Tensor, straight: MonotoneMap) -> MonotoneMap | None:
+    """The map of a component given θ, if there is a better one than its own.
 
     Args:
         x: (n,), NaN where it is missing.
@@ -279,25 +283,25 @@ def best_bend(x: Tensor, c: Tensor, straight: Bend) -> Bend | None:
     halves = Halves.of(x, c)
     if halves is None or not float(halves.x[0].std()) > 0:
         return None
-    scored = [(*bend_losses(halves, bend), bend) for bend in (tails(x), *logarithms(x))]
-    best, held = straight, bend_losses(halves, straight)[1]
-    _, other, bend = min(scored, key=lambda s: s[0])
+    scored = [(*map_losses(halves, m), m) for m in (tails(x), *logarithms(x))]
+    best, held = straight, map_losses(halves, straight)[1]
+    _, other, likeliest = min(scored, key=lambda s: s[0])
     if wins(other, held):
-        best, held = bend, other
+        best, held = likeliest, other
     if curves(halves, best):
         curved = replace(best, knots=best_knots(halves, best))
-        if wins(other := bend_losses(halves, curved)[1], held):
+        if wins(other := map_losses(halves, curved)[1], held):
             best = curved
     return None if best is straight else best
 
 
-def tails(x: Tensor) -> Bend:
+def tails(x: Tensor) -> MonotoneMap:
     """The inverse hyperbolic sine of x (n,) in units of the normal law of the same quartiles."""
     median, width, _ = (float(part[0]) for part in Tails.of(x.numpy()))
-    return Bend(median, width or 1.0, heavy=True)
+    return MonotoneMap(median, width or 1.0, heavy=True)
 
 
-def logarithms(x: Tensor) -> Iterator[Bend]:
+def logarithms(x: Tensor) -> Iterator[MonotoneMap]:
     """Logarithms of distances from bounds on either side of x (n,)."""
     for side in (1, -1):
         w = side * x[~x.isnan()].double()
@@ -306,15 +310,15 @@ def logarithms(x: Tensor) -> Iterator[Bend]:
         for bound in ([0.0] if low > 0 else []) + bounds:
             if median > low > bound:
                 std = math.exp(float((w - bound).log().mean()))
-                yield Bend(side * bound, std, side=side, floor=0.5 * (low - bound) / std)
+                yield MonotoneMap(side * bound, std, side=side, floor=0.5 * (low - bound) / std)
 
 
-def curves(halves: Halves, bend: Bend) -> bool:
-    """Whether some spline may do better: the slope of log p along small bends, v² or v³.
+def curves(halves: Halves, best: MonotoneMap) -> bool:
+    """Whether some spline may do better: the slope of log p along small changes, v² or v³.
 
     Along v → v + ε h(v) the normal log p of residuals r of width σ has the slope h' − r h/σ².
     """
-    v = bend(halves.x[0])[0]
+    v = best(halves.x[0])[0]
     v = (v - v.mean()) / v.std()
     rest = left_by_theta(halves, v, v[:1].expand_as(halves.x[1]))[0]
     score = rest / rest.square().mean()
@@ -326,9 +330,9 @@ def curves(halves: Halves, bend: Bend) -> bool:
     return False
 
 
-def best_knots(halves: Halves, bend: Bend) -> Tensor:
-    """The spline after a bend under which fitted rows are likeliest, (3, K)."""
-    v = bend(halves.x[0][:CURVED])[0]
+def best_knots(halves: Halves, best: MonotoneMap) -> Tensor:
+    """The spline after a map under which fitted rows are likeliest, (3, K)."""
+    v = best(halves.x[0][:CURVED])[0]
     basis = torch.linalg.qr(halves.features[0][:CURVED])[0]
     places = v.quantile(torch.linspace(0.002, 0.998, KNOTS, dtype=torch.float64))
     places = places + 1e-9 * (places[-1] - places[0]) * torch.arange(KNOTS)  # no two are one

@@ -1,4 +1,4 @@
-"""Real x: shifted, scaled, bent and turned."""
+"""Real x: shifted, scaled, made more normal, and turned to principal components."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from physgen.dataset.assumptions import Tails, named
 from physgen.law import Law
 from physgen.nn.ranges import row_words
-from physgen.nn.transforms.monotone import NO_KNOTS, Bend, Bends, best_bend
+from physgen.nn.transforms.monotone import NO_KNOTS, MonotoneMap, MonotoneMaps, best_map
 from physgen.nn.transforms.related import Related
 from physgen.nn.transforms.rotation import Rotation
 
@@ -18,7 +18,7 @@ __all__ = ["Standardise"]
 
 FEW = 5
 MOST, SITES = 256, 8
-"""Components of which each may get a bend of its own; sites of a torus that are looked at."""
+"""Components that may each get a map of their own; sites of a torus that are looked at."""
 
 
 class Standardise(Related):
@@ -30,7 +30,7 @@ class Standardise(Related):
     float64, so that neither a large offset nor the unit of x matters. A component that others tell
     is +∞, one that is missing NaN: neither counts.
 
-    Where θ is known, each component of a vector, or all of a torus, may get another bend
+    Where θ is known, each component of a vector, or all of a torus, may get another map
     (:mod:`physgen.nn.transforms.monotone`) and a vector its principal components
     (:mod:`physgen.nn.transforms.rotation`), if held-out rows say so.
     """
@@ -45,7 +45,7 @@ class Standardise(Related):
         self.register_buffer("mean", torch.zeros(law.x_shape, dtype=torch.float64))
         self.register_buffer("std", torch.ones(law.x_shape, dtype=torch.float64))
         self.register_buffer("heavy", torch.zeros(law.x_shape, dtype=torch.bool))
-        self.bends, self.rotation = Bends(law.x_shape), Rotation()
+        self.monotone, self.rotation = MonotoneMaps(law.x_shape), Rotation()
         self.missing, self.groups = law.missing, groups_of(law)
 
     def fit(self, x: Tensor) -> None:
@@ -67,11 +67,12 @@ class Standardise(Related):
         self.mean.copy_(torch.where(heavy, median, mean * unit))
         std = torch.where(heavy, width, std * unit)
         self.std.copy_(torch.where(self.kept & (std > 0), std, 1.0))
-        self.bends, self.rotation = Bends(self.x_shape).to(x.device), Rotation().to(x.device)
+        self.monotone = MonotoneMaps(self.x_shape).to(x.device)
+        self.rotation = Rotation().to(x.device)
 
     @torch.no_grad()
     def choose(self, x: Tensor, c: Tensor) -> None:
-        """Choose bends and principal components of rows x (n, *x_shape) given c (n, D).
+        """Choose monotone maps and principal components of rows x (n, *x_shape) given c (n, D).
 
         Args:
             x: rows of data.
@@ -86,35 +87,35 @@ class Standardise(Related):
         given = c.cpu().repeat_interleave(len(sites), 0)
         for group, kept in enumerate(self.kept.flatten()[::each].tolist()):
             some = rows[:, group, sites].flatten()
-            if kept and (found := best_bend(some, given, self._bend(group * each))):
+            if kept and (found := best_map(some, given, self._map_of(group * each))):
                 self._take(found, slice(group * each, (group + 1) * each), some)
         if not self.alike and not self.missing:
-            self.rotation.fit(self._bent(x.cpu())[0].flatten(1), c.cpu(), self.kept.flatten())
+            self.rotation.fit(self._mapped(x.cpu())[0].flatten(1), c.cpu(), self.kept.flatten())
         self.to(device)
 
-    def _bend(self, j: int) -> Bend:
-        """The bend of component j of flat x."""
-        bends, curved = self.bends, (self.bends.curved == j).nonzero()[:, 0].tolist()
+    def _map_of(self, j: int) -> MonotoneMap:
+        """The map of component j of flat x."""
+        others, curved = self.monotone, (self.monotone.curved == j).nonzero()[:, 0].tolist()
         mean, std, heavy, side, floor = (
             b.flatten()[j].item()
-            for b in (self.mean, self.std, self.heavy, bends.side, bends.floor)
+            for b in (self.mean, self.std, self.heavy, others.side, others.floor)
         )
-        knots = bends.knots[curved[0]] if curved else NO_KNOTS
-        return Bend(mean, std, bool(heavy), int(side), floor, knots.cpu())
+        knots = others.knots[curved[0]] if curved else NO_KNOTS
+        return MonotoneMap(mean, std, bool(heavy), int(side), floor, knots.cpu())
 
-    def _take(self, bend: Bend, which: slice, rows: Tensor) -> None:
-        """Give components of flat x a bend, scaled by rows (n,)."""
-        v = bend(rows[~rows.isnan()])[0]
-        values = {"mean": bend.mean, "std": bend.std, "heavy": bend.heavy}
-        others = {"side": bend.side, "floor": bend.floor, "shift": v.mean(), "gain": v.std()}
-        for part, given in ((self, values), (self.bends, others)):
+    def _take(self, chosen: MonotoneMap, which: slice, rows: Tensor) -> None:
+        """Give components of flat x a map, scaled by rows (n,)."""
+        v = chosen(rows[~rows.isnan()])[0]
+        values = {"mean": chosen.mean, "std": chosen.std, "heavy": chosen.heavy}
+        others = {"side": chosen.side, "floor": chosen.floor, "shift": v.mean(), "gain": v.std()}
+        for part, given in ((self, values), (self.monotone, others)):
             for name, value in given.items():
                 getattr(part, name).view(-1)[which] = value
-        if bend.knots.shape[1]:
+        if chosen.knots.shape[1]:
             places = torch.arange(self.mean.numel())[which]
-            self.bends.curved = torch.cat([self.bends.curved, places])
-            knots = bend.knots.expand(len(places), 3, -1)
-            self.bends.knots = torch.cat([self.bends.knots, knots])
+            self.monotone.curved = torch.cat([self.monotone.curved, places])
+            knots = chosen.knots.expand(len(places), 3, -1)
+            self.monotone.knots = torch.cat([self.monotone.knots, knots])
 
     def words(self, names: Sequence[str] = ()) -> list[str]:
         """What is done to components of x besides shifts and scales, a line each.
@@ -124,7 +125,7 @@ class Standardise(Related):
         """
         found: dict[str, list[str]] = {}
         for j in self.kept.flatten().nonzero()[:, 0].tolist():
-            if word := self._bend(j).word:
+            if word := self._map_of(j).word:
                 found.setdefault(word, []).append(names[j] if names else named(j, self.x_shape))
         said = [f"{first_named(which)}: {word}" for word, which in found.items()]
         return said + self.rotation.words()
@@ -132,7 +133,7 @@ class Standardise(Related):
     def unlike(self, x: Tensor, first: int = 0) -> Iterator[str]:
         """What of x (n, *x_shape), from row `first` on, is unlike all x of the training."""
         yield from super().unlike(x, first)
-        side = self.bends.side
+        side = self.monotone.side
         beyond = (side * (x.double().to(side.device) - self.mean) < 0).flatten(1)
         if (rows := beyond.any(1)).any():
             j = int(beyond[rows][0].int().argmax())
@@ -141,8 +142,8 @@ class Standardise(Related):
                 f"logarithm that it is taken by, {self.mean.flatten()[j]:.4g}"
             )
 
-    def _bent(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The bent components of x (B, *x_shape), missing ones as the mean, and their log slopes.
+    def _mapped(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What components of x (B, *x_shape) are mapped to, and log slopes; the mean of missing ones.
 
         Returns:
             (B, *x_shape) float64 each, before any principal components are taken.
@@ -151,14 +152,14 @@ class Standardise(Related):
         u, slope = (x - self.mean) / self.std, -self.std.log().expand_as(x)
         slope = slope - torch.where(self.heavy, 0.5 * u.square().log1p(), 0.0)
         v = torch.where(self.heavy, u.asinh(), u)
-        if self.bends.straight:
+        if self.monotone.straight:
             return v, slope
-        v, more = self.bends(v)
+        v, more = self.monotone(v)
         return v, slope + more
 
     def forward(self, x: Tensor) -> Tensor:
         """X → z, (B, *x_shape) float32."""
-        z = self.rotation(self._bent(x)[0])
+        z = self.rotation(self._mapped(x)[0])
         z = torch.where(self.kept, z, torch.inf) if len(self.offset) else z
         return torch.where(x.isnan(), torch.nan, z).float()
 
@@ -167,8 +168,8 @@ class Standardise(Related):
         z = z.double()
         if not self.rotation.idle:
             z = self.rotation.inverse(torch.where(self.kept, z, 0.0))
-        if not self.bends.straight:
-            z = self.bends.inverse(z)
+        if not self.monotone.straight:
+            z = self.monotone.inverse(z)
         z = torch.where(self.heavy, z.sinh(), z)
         return self.completed(z * self.std + self.mean)
 
@@ -177,12 +178,12 @@ class Standardise(Related):
 
         It is −log σ of a component, less ½ log(1 + u²), u = (x − μ)/σ, of one with heavy tails.
         """
-        slope = torch.where(x.isnan() | ~self.kept, 0.0, self._bent(x)[1])
+        slope = torch.where(x.isnan() | ~self.kept, 0.0, self._mapped(x)[1])
         return slope.flatten(1).sum(1) + self.rotation.log_det()
 
 
 def groups_of(law: Law) -> int:
-    """In how many equal parts of flat x components may share a bend; 0 where none can.
+    """In how many equal parts of flat x components may share a map; 0 where none can.
 
     Each component of a vector is one, and each channel of a torus; along open axes μ and σ differ.
     """

@@ -29,14 +29,14 @@ from physgen.law import Law
 from physgen.surrogates.autoregressive.affine import AffineMap
 from physgen.surrogates.autoregressive.causal import CausalStage
 from physgen.surrogates.autoregressive.chain import ChainPart, parts
-from physgen.surrogates.autoregressive.conditional import Stage
+from physgen.surrogates.autoregressive.conditional import SharedStage, Stage
 from physgen.surrogates.autoregressive.separate import SeparateColumns
 from physgen.surrogates.autoregressive.site import (
-    Counted,
+    CountSite,
     HurdleSite,
-    Levels,
-    Located,
+    LevelSite,
     Offset,
+    RealSite,
     Site,
 )
 from physgen.surrogates.autoregressive.window import Grid, window_parts
@@ -71,18 +71,20 @@ class AutoregressiveConfig:
         hidden: units of a layer (at least 1).
         blocks: residual blocks of two layers (at least 0).
         sites: sites of each x and stage that a training step looks at, drawn at random; 0 for all.
-        components: laws in the mixture of a number (at least 1); 0 takes 8 where each component of
-            x has a network of its own, else 2.
-        network: shared, as order and context say; separate, one for each of at most 64 components
-            of x; or causal, for a long series or field, each site from a window of the nearest
-            earlier ones; auto takes separate ones for mixed columns, more than 256 levels, and
-            reals or counts of at most 64 components without axes, and causal for longer ones.
-        mixture: of what laws a real component is a mixture where networks are separate: gaussian,
-            or student, whose tails are learnt.
-        window: sites of the window of a causal network (at least 1).
-        modes: slowest waves that the mean given θ is a sum of, for a causal network (at least 1).
-        spectrum: which axes a causal network sees after scaling their waves by a function of θ,
-            which makes any Gaussian field on a torus white: periodic, those along which shifts are
+        components: laws in the mixture of a component of x that is no level (at least 1); 0 takes
+            8 where each component has a network of its own, else 2.
+        network: shared, one for all sites, as order and context say; separate, one for each of at
+            most 64 components of x; causal, one for all sites of a long series or field, which
+            sees a window of the nearest earlier ones. auto takes separate for mixed columns, for
+            more than 256 levels, and for at most 64 reals or counts without axes; causal for other
+            reals and counts; shared for all else.
+        mixture: laws in the mixture of a real component, of separate networks: gaussian, or
+            student, whose tails are learnt.
+        window: sites that a causal network sees (at least 1).
+        modes: slowest waves of which the mean given θ is made, before a causal network (at least
+            1).
+        spectrum: along which axes θ also scales the waves of x, before a causal network, which
+            makes any Gaussian field on a torus white: periodic, those along which shifts are
             symmetries; all; or none.
     """
 
@@ -127,9 +129,9 @@ class Autoregressive(Surrogate):
         self.chain = nn.ModuleList(make(law, config, self.site))
 
     @property
-    def stages(self) -> list[Stage | CausalStage]:
+    def stages(self) -> list[SharedStage]:
         """The networks, in the order of the chain."""
-        return [stage for stage in self.chain if isinstance(stage, Stage | CausalStage)]
+        return [stage for stage in self.chain if isinstance(stage, SharedStage)]
 
     def values(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Offset | None]:
         """What sites hold, and what θ tells of all of them.
@@ -141,7 +143,7 @@ class Autoregressive(Surrogate):
         Returns:
             Values (B, N), the volume of the map to them, (B,), and the offset of their laws.
         """
-        if self.affine is None or isinstance(self.site, Counted):
+        if self.affine is None or isinstance(self.site, CountSite):
             return self.site.values(z), torch.zeros(len(z), device=z.device), self.offset(c)
         with torch.autocast(z.device.type, enabled=False):  # waves of half precision are noise
             u, log_det = self.affine(z.flatten(1), self.affine.coefficients(c))
@@ -149,7 +151,7 @@ class Autoregressive(Surrogate):
 
     def offset(self, c: Tensor) -> Offset | None:
         """Location and log scale of counts that θ, c (B, D), tells, (B, N) each."""
-        if self.affine is None or not isinstance(self.site, Counted):
+        if self.affine is None or not isinstance(self.site, CountSite):
             return None
         with torch.autocast(c.device.type, enabled=False):
             location, scale, _ = self.affine.coefficients(c)
@@ -189,7 +191,7 @@ class Autoregressive(Surrogate):
             m = min(n, self.config.sites or n) if self.training else n
             rows = 1 if stage.common else len(z)
             which = stratified_sites(n, m, rows, generator) if m < n else stage.all
-            theta = stage.net.coefficients(c)._replace(offset=offset)
+            theta = stage.coefficients(c)._replace(offset=offset)
             more = stage.log_p(values, field, which, theta) - stage.own(expected, which)
             loss = loss - n / m * more.sum(1)
         return loss
@@ -201,7 +203,7 @@ class Autoregressive(Surrogate):
         values, log_det, offset = self.values(c, z)
         field, total = self.field(values), log_det.double()
         for stage in self.stages:
-            theta = stage.net.coefficients(c)._replace(offset=offset)
+            theta = stage.coefficients(c)._replace(offset=offset)
             for which in stage.all.split(max(1, 32 * self._at_once // max(1, len(z))), 1):
                 total += stage.log_p(values, field, which, theta).double().sum(1)
         return total, torch.zeros_like(total)
@@ -211,7 +213,7 @@ class Autoregressive(Surrogate):
             return self.columns.sample(c, generator).view(len(c), *self.law.x_shape)
         uniforms = torch.rand(len(c), self.law.size, generator=generator, device=c.device)
         z = self.site.numbers(self.draw(c, uniforms, generator))
-        if self.affine is not None and not isinstance(self.site, Counted):
+        if self.affine is not None and not isinstance(self.site, CountSite):
             z = self.affine.inverse(z, self.affine.coefficients(c))
         return z.view(len(c), *self.law.x_shape)
 
@@ -228,7 +230,7 @@ class Autoregressive(Surrogate):
         values = self.site.values(torch.zeros_like(uniforms))
         field, offset = torch.zeros_like(self.field(values)), self.offset(c)
         for stage in self.stages:
-            theta, n = stage.net.coefficients(c)._replace(offset=offset), len(stage.sites)
+            theta, n = stage.coefficients(c)._replace(offset=offset), len(stage.sites)
             for which in stage.all.split(n if stage.at_once else 1, 1):
                 sites = stage.sites[which[0]]
                 raw = stage.raw(field, which, theta)
@@ -275,12 +277,12 @@ def separate_columns(law: Law, config: AutoregressiveConfig) -> SeparateColumns:
 def site_of(law: Law, config: AutoregressiveConfig) -> Site:
     """What a site of x may hold."""
     if law.support == "reals":
-        return Located(config.components or 2)
+        return RealSite(config.components or 2)
     if law.support == "counts":
-        return Counted(config.components or 2, law.size)
+        return CountSite(config.components or 2, law.size)
     if law.support == "nonnegative":
         return HurdleSite(config.components or 2)
-    return Levels(law.levels or 2, law.support == "spins")
+    return LevelSite(law.levels or 2, law.support == "spins")
 
 
 def is_causal(law: Law, config: AutoregressiveConfig) -> bool:

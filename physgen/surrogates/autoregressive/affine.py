@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from physgen.errors import UsageError
+from physgen.nn.blocks import ResidualMLP
 from physgen.surrogates.autoregressive.window import Grid
 
-__all__ = ["MLP", "AffineMap", "frequencies", "slowest_modes", "waves"]
+__all__ = ["AffineMap", "frequencies", "slowest_modes", "waves"]
 
 FEW = 8
 """Modes of the scale, and functions of the frequency."""
@@ -28,37 +29,6 @@ LONG = 4096
 """Sites of an axis that is transformed."""
 LIMIT = 8.0
 """Of s and of g: widths lie within e^±8 of the data's."""
-
-
-class MLP(nn.Module):
-    """A residual network of a vector; it starts as 0.
-
-    Args:
-        inputs: components.
-        outputs: components.
-        hidden: units of a layer.
-        blocks: residual blocks of two layers.
-    """
-
-    def __init__(self, inputs: int, outputs: int, hidden: int = 64, blocks: int = 2) -> None:
-        super().__init__()
-        self.enter = nn.Linear(inputs, hidden)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
-            )
-            for _ in range(blocks)
-        )
-        self.leave = nn.Linear(hidden, outputs)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
-
-    def forward(self, c: Tensor) -> Tensor:
-        """c (..., I) → (..., O)."""
-        h = self.enter(c)
-        for block in self.blocks:
-            h = h + block(h)
-        return self.leave(nn.functional.silu(h))
 
 
 def waves(n: int, periodic: bool, which: Tensor | None = None) -> Tensor:
@@ -134,7 +104,7 @@ class Spectrum(nn.Module):
         features = torch.cat([place, 0.5 * size.log(), (frequency == 0).double()], 1)
         self.register_buffer("features", features.float(), persistent=False)
         self.straight = nn.Linear(self.features.shape[1], FEW)
-        self.curved = MLP(self.features.shape[1], FEW, 32, 1)
+        self.curved = ResidualMLP(self.features.shape[1], FEW, 32, 1)
 
     def functions(self) -> Tensor:
         """b of each wave, (FEW, n)."""
@@ -173,11 +143,11 @@ class AffineMap(nn.Module):
         every = slowest_modes(grid, modes)
         self.register_buffer("location_modes", every, persistent=False)
         self.register_buffer("scale_modes", every[:FEW], persistent=False)
-        self.location = MLP(condition, grid.channels * len(self.location_modes))
-        self.scale = MLP(condition, grid.channels * len(self.scale_modes), 32, 1)
+        self.location = ResidualMLP(condition, grid.channels * len(self.location_modes))
+        self.scale = ResidualMLP(condition, grid.channels * len(self.scale_modes), 32, 1)
         self.spectrum = Spectrum(grid, along) if any(along) else None
         if self.spectrum:
-            self.amplitudes = MLP(condition, grid.channels * FEW, 32, 1)
+            self.amplitudes = ResidualMLP(condition, grid.channels * FEW, 32, 1)
 
     def coefficients(self, c: Tensor) -> AffineCoefficients:
         """μ, s and g of c (B, D), (B, C, n) each; no g where there is no spectrum."""

@@ -11,10 +11,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from physgen.nn.blocks import FiLM
-from physgen.surrogates.autoregressive.affine import MLP, slowest_modes
+from physgen.nn.blocks import FiLM, ResidualMLP
+from physgen.surrogates.autoregressive.affine import slowest_modes
 from physgen.surrogates.autoregressive.chain import ChainPart
-from physgen.surrogates.autoregressive.conditional import StageCoefficients, look
+from physgen.surrogates.autoregressive.conditional import (
+    FilmedLayers,
+    SharedStage,
+    StageCoefficients,
+    look,
+)
 from physgen.surrogates.autoregressive.site import Site
 from physgen.surrogates.autoregressive.window import Grid
 
@@ -24,7 +29,7 @@ MODES, FEW = 8, 32
 """Of the field over the positions; hidden units of what is a function of θ alone."""
 
 
-class CausalNet(nn.Module):
+class CausalNet(FilmedLayers):
     """p(x_i|window, θ) as R numbers.
 
     Args:
@@ -46,8 +51,8 @@ class CausalNet(nn.Module):
         self.first = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.second = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.films = nn.ModuleList(FiLM(condition, hidden) for _ in range(1 + blocks))
-        self.profile = MLP(condition, modes * hidden, FEW, 1)
-        self.slopes = MLP(condition, window * site.inputs * site.straight, FEW, 1)
+        self.profile = ResidualMLP(condition, modes * hidden, FEW, 1)
+        self.slopes = ResidualMLP(condition, window * site.inputs * site.straight, FEW, 1)
         self.leave = nn.Linear(hidden, site.outputs)
         self.activation = nn.SiLU()
         nn.init.zeros_(self.leave.weight)
@@ -55,9 +60,9 @@ class CausalNet(nn.Module):
 
     def coefficients(self, c: Tensor) -> StageCoefficients:
         """What depends on θ alone: of each layer, the slopes and the profile; c (B, D)."""
-        films = [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
         slopes = self.slopes(c).unflatten(1, (-1, self.straight))
-        return StageCoefficients(films, slopes, self.profile(c).unflatten(1, (self.modes, -1)))
+        profile = self.profile(c).unflatten(1, (self.modes, -1))
+        return StageCoefficients(self.films_of(c), slopes, profile)
 
     def forward(
         self, inputs: Tensor, absent: Tensor, place: Tensor, theta: StageCoefficients
@@ -73,14 +78,12 @@ class CausalNet(nn.Module):
         ((gain, shift), *films), slopes, profile, _ = theta
         h = self.enter(inputs) * gain + shift + self.absent(absent)
         h = h if profile is None else h + place @ profile
-        for (gain, shift), first, second in zip(films, self.first, self.second, strict=True):
-            h = h + second(self.activation(first(self.activation(h)) * gain + shift))
-        raw = self.leave(self.activation(h))
+        raw = self.leave(self.hidden(h, films))
         first, rest = raw[..., : self.straight], raw[..., self.straight :]
         return torch.cat([first + inputs @ slopes, rest], -1)
 
 
-class CausalStage(nn.Module):
+class CausalStage(SharedStage):
     """A channel of x with its network.
 
     Args:
@@ -92,10 +95,7 @@ class CausalStage(nn.Module):
         blocks: residual blocks.
     """
 
-    sites: Tensor
-    parents: Tensor
     modes: Tensor
-    all: Tensor
     at_once, common = False, True
 
     def __init__(
@@ -111,14 +111,12 @@ class CausalStage(nn.Module):
         self.site, self.none = site, grid.channels * n
         self.net = CausalNet(window, site, modes.shape[1], condition, hidden, blocks)
 
-    def raw(self, field: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
-        """What the network gives for the laws of some sites, (B, m, R).
+    def coefficients(self, c: Tensor) -> StageCoefficients:
+        """What of the network depends on θ alone, of c (B, D)."""
+        return self.net.coefficients(c)
 
-        Args:
-            field: (B, N + 1, E) x as code, of which earlier sites alone are looked at.
-            which: (1, m) or (B, m) numbers within the stage.
-            theta: the coefficients of the network.
-        """
+    def raw(self, field: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
+        """What the network gives for the laws of some sites, (B, m, R)."""
         parents = self.parents[which]
         absent = (parents == self.none).to(field.dtype)
         raw = self.net(look(field, parents), absent, self.modes[which], theta)
@@ -126,13 +124,3 @@ class CausalStage(nn.Module):
             return raw
         offset = torch.stack([self.own(o, which) for o in theta.offset], -1)
         return torch.cat([raw[..., :2] + offset, raw[..., 2:]], -1)
-
-    def log_p(
-        self, values: Tensor, field: Tensor, which: Tensor, theta: StageCoefficients
-    ) -> Tensor:
-        """Log p of the values (B, N) that some sites have, (B, m)."""
-        return self.site.log_p(self.raw(field, which, theta), self.own(values, which))
-
-    def own(self, values: Tensor, which: Tensor) -> Tensor:
-        """Of the values (B, N) those of some sites, (B, m)."""
-        return values.gather(1, self.sites[which].expand(len(values), -1))

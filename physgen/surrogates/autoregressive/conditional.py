@@ -7,6 +7,7 @@ parents say one by one: for spins given all their neighbours it is the whole ans
 
 from __future__ import annotations
 
+import abc
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from physgen.nn.blocks import FiLM
 from physgen.surrogates.autoregressive.chain import ChainPart
 from physgen.surrogates.autoregressive.site import Offset, Site
 
-__all__ = ["Conditional", "Stage", "StageCoefficients", "look"]
+__all__ = ["Conditional", "FilmedLayers", "SharedStage", "Stage", "StageCoefficients", "look"]
 
 FEW = 64
 """Hidden units of the slopes."""
@@ -39,7 +40,27 @@ class StageCoefficients(NamedTuple):
     offset: Offset | None = None
 
 
-class Conditional(nn.Module):
+class FilmedLayers(nn.Module):
+    """Residual blocks of two layers, each scaled and shifted by a function of θ."""
+
+    first: nn.ModuleList
+    second: nn.ModuleList
+    films: nn.ModuleList
+    activation: nn.Module
+
+    def films_of(self, c: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Gain and shift of each layer, (B, 1, H) each, of c (B, D)."""
+        return [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
+
+    def hidden(self, h: Tensor, films: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """What the blocks make of h (B, m, H), (B, m, H), by their gains and shifts."""
+        layers = zip(films, self.first, self.second, strict=True)
+        for (gain, shift), first, second in layers:
+            h = h + second(self.activation(first(self.activation(h)) * gain + shift))
+        return self.activation(h)
+
+
+class Conditional(FilmedLayers):
     """p(x_i|parents, θ) as R numbers: a residual network beside a linear term.
 
     Args:
@@ -71,19 +92,61 @@ class Conditional(nn.Module):
 
     def coefficients(self, c: Tensor) -> StageCoefficients:
         """What depends on θ alone: gain and shift of each layer, and the slopes; c (B, D)."""
-        films = [film.coefficients(c[:, None]) for film in self.films if isinstance(film, FiLM)]
-        return StageCoefficients(films, self.slopes(c).unflatten(1, (-1, self.outputs)))
+        return StageCoefficients(self.films_of(c), self.slopes(c).unflatten(1, (-1, self.outputs)))
 
     def forward(self, inputs: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
         """Parents (B, m, I) of sites (1, m) or (B, m) of the part → (B, m, R)."""
         ((gain, shift), *films), slopes, *_ = theta
         h = (self.enter(inputs) + self.place[which]) * gain + shift
-        for (gain, shift), first, second in zip(films, self.first, self.second, strict=True):
-            h = h + second(self.activation(first(self.activation(h)) * gain + shift))
-        return self.leave(self.activation(h)) + inputs @ slopes
+        return self.leave(self.hidden(h, films)) + inputs @ slopes
 
 
-class Stage(nn.Module):
+class SharedStage(nn.Module, abc.ABC):
+    """Sites of x whose laws one network gives.
+
+    Attributes:
+        sites: (n,) which sites of x.
+        parents: (n, F) sites that each of them is drawn from.
+        all: (1, n) their numbers within the stage.
+        site: what a site may hold.
+        net: the network.
+        at_once: whether they are drawn at once.
+        common: whether all rows of a training step look at the same sites.
+    """
+
+    sites: Tensor
+    parents: Tensor
+    all: Tensor
+    site: Site
+    at_once: bool
+    common: bool
+
+    @abc.abstractmethod
+    def coefficients(self, c: Tensor) -> StageCoefficients:
+        """What of the network depends on θ alone, of c (B, D)."""
+
+    @abc.abstractmethod
+    def raw(self, field: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
+        """What the network gives for the laws of some sites, (B, m, R).
+
+        Args:
+            field: (B, N + 1, E) x as code, of which earlier sites alone are looked at.
+            which: (1, m) or (B, m) numbers within the stage.
+            theta: the coefficients of the network.
+        """
+
+    def log_p(
+        self, values: Tensor, field: Tensor, which: Tensor, theta: StageCoefficients
+    ) -> Tensor:
+        """Log p of the values (B, N) that some sites have, (B, m)."""
+        return self.site.log_p(self.raw(field, which, theta), self.own(values, which))
+
+    def own(self, values: Tensor, which: Tensor) -> Tensor:
+        """Of the values (B, N) those of some sites, (B, m)."""
+        return values.gather(1, self.sites[which].expand(len(values), -1))
+
+
+class Stage(SharedStage):
     """A part of the chain with its network.
 
     Where the law is symmetric under a flip, the parents of a site and its log odds are multiplied
@@ -97,15 +160,9 @@ class Stage(nn.Module):
         hidden: units of a layer.
         blocks: residual blocks.
         flips: whether the law is symmetric under a flip.
-
-    Attributes:
-        common: whether all rows of a training step look at the same sites.
     """
 
-    sites: Tensor
-    parents: Tensor
     reference: Tensor
-    all: Tensor
     common = False
 
     def __init__(
@@ -127,33 +184,18 @@ class Stage(nn.Module):
         self.site, self.at_once, self.flips = site, part.at_once, flips
         self.net = Conditional(n, site.inputs * inputs, site.outputs, condition, hidden, blocks)
 
+    def coefficients(self, c: Tensor) -> StageCoefficients:
+        """What of the network depends on θ alone, of c (B, D)."""
+        return self.net.coefficients(c)
+
     def raw(self, field: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
-        """What the network gives for the laws of some sites: log odds of levels.
-
-        Args:
-            field: (B, N + 1, E) x as code, of which earlier sites alone are looked at.
-            which: (1, m) or (B, m) numbers within the stage.
-            theta: the coefficients of the network.
-
-        Returns:
-            (B, m, R).
-        """
+        """What the network gives for the laws of some sites, log odds of levels, (B, m, R)."""
         inputs = look(field, self.parents[which])
         if not self.flips:
             return self.net(inputs, which, theta)
         votes = inputs.sum(-1, keepdim=True)
         sign = torch.where(votes == 0, look(field, self.reference[which]), votes.sign())
         return sign * self.net(sign * inputs, which, theta)
-
-    def log_p(
-        self, values: Tensor, field: Tensor, which: Tensor, theta: StageCoefficients
-    ) -> Tensor:
-        """Log p of the values (B, N) that some sites have, (B, m)."""
-        return self.site.log_p(self.raw(field, which, theta), self.own(values, which))
-
-    def own(self, values: Tensor, which: Tensor) -> Tensor:
-        """Of the values (B, N) those of some sites, (B, m)."""
-        return values.gather(1, self.sites[which].expand(len(values), -1))
 
 
 def look(field: Tensor, sites: Tensor) -> Tensor:

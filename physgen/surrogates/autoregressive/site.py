@@ -17,7 +17,7 @@ from physgen.nn.hurdle import HurdleGamma, shown
 from physgen.nn.mixtures import GaussianMixture
 from physgen.surrogates.autoregressive.columns import CountColumns
 
-__all__ = ["Counted", "HurdleSite", "Levels", "Located", "Site"]
+__all__ = ["CountSite", "HurdleSite", "LevelSite", "RealSite", "Site"]
 
 
 Offset = tuple[Tensor, Tensor]
@@ -77,7 +77,7 @@ class Site(nn.Module, abc.ABC):
         return torch.zeros_like(values, dtype=torch.float32)
 
 
-class Levels(Site):
+class LevelSite(Site):
     """K values: log odds against the first. Code is ±1 where K = 2, else one-hot.
 
     Args:
@@ -156,7 +156,7 @@ class HurdleSite(Site):
         return HurdleGamma(raw.float()).sample(generator)
 
 
-class Located(Site):
+class RealSite(Site):
     """A real number: a mixture of normal laws of (x − m) e^{−s}, with m and s of its own.
 
     Args:
@@ -183,7 +183,7 @@ class Located(Site):
 
     def log_p(self, raw: Tensor, values: Tensor) -> Tensor:
         """log p of values (...) under laws (..., R), 0 where they are not finite, (...)."""
-        m, s, mixture = located(raw.float())
+        m, s, mixture = around_location(raw.float())
         there = values.isfinite()
         r = (torch.where(there, values, 0.0) - m) * (-s).exp()
         return torch.where(there, mixture.log_prob(r) - s, 0.0)
@@ -192,7 +192,7 @@ class Located(Site):
         """A value from each law (..., R)."""
         if generator is None:
             raise TypeError("a real number is drawn from a generator")
-        m, s, mixture = located(raw.float())
+        m, s, mixture = around_location(raw.float())
         return m + s.exp() * mixture.sample(generator)
 
     def reference(self, values: Tensor, offset: Offset | None) -> Tensor:
@@ -201,7 +201,7 @@ class Located(Site):
         return torch.where(values.isfinite(), log_p, 0.0)
 
 
-class Counted(Site):
+class CountSite(Site):
     """A count: a mixture of logistic laws of its logarithm, around a location and with a scale.
 
     Networks see log(k + ½) in units of all the data.
@@ -268,7 +268,7 @@ class Counted(Site):
         return self.kind.log_p(nothing, values, *self.units(m, s))
 
 
-def located(raw: Tensor) -> tuple[Tensor, Tensor, GaussianMixture]:
+def around_location(raw: Tensor) -> tuple[Tensor, Tensor, GaussianMixture]:
     """m and s of laws (..., R), (...) each, and the mixture around m in units of e^s."""
     m, s = raw[..., 0], NARROW * torch.tanh(raw[..., 1] / NARROW)
     return m, s, GaussianMixture(raw[..., 2:])

@@ -10,9 +10,9 @@ The mean weight is an unbiased estimate of p(x|θ), so its logarithm is a lower 
 tighter with K; `log_prob` reports it with the standard error sd(w)/(√K mean w) of the mean weight.
 
 Given z the components of nonnegative x and of lattices of reals are independent, and a short real
-vector is a mixture of full scale: what is missing of x is integrated out of p(x|z, θ) in closed
-form; the encoder sees a mask. Where that mixture carries all that x has, the latents say nothing
-(they collapse), and the bound is the density itself.
+vector is a mixture of full covariance: what is missing of x is integrated out of p(x|z, θ) in
+closed form; the encoder sees a mask. Where that mixture carries all that x has, the latents say
+nothing (they collapse), and the bound is the density itself.
 
 `latents` holds the hierarchy of z, `decoder` the likelihood of x.
 """
@@ -32,13 +32,14 @@ from physgen.nn.multivariate import is_short
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.cvae.decoder import (
     CoarseToFine,
+    CountDecoder,
     Decoder,
     GaussianDecoder,
     HurdleDecoder,
     MixtureDecoder,
 )
 from physgen.surrogates.cvae.latents import Latents, LevelNormal
-from physgen.surrogates.cvae.mixed import ColumnDecoder, CountDecoder
+from physgen.surrogates.cvae.mixed import ColumnDecoder
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
@@ -61,12 +62,11 @@ class CVAEConfig:
             have neither warm-up nor free bits.
         warm_up: part of the training over which the KL term grows to its full weight (0 to 1).
         free_bits: nats that each level may carry at no cost while training (at least 0).
-        components: laws in the mixture of a nonnegative component, of a count and of a column of
-            mixed x, or of a real vector (of full scale); 0 for 2, and for 1 to 8 of a real vector,
-            fewer the longer it is.
+        components: laws in the mixture of a real vector (0 for 1 to 8, fewer the longer it is), or
+            of each nonnegative component, count and column of mixed x (0 for 2).
         head: density of a real vector given latents: independent Gaussians, a mixture of Gaussians
-            of full scale, or of Student's t; auto is student, mixture where x may be missing, and
-            independent beyond 64 components and on lattices.
+            with full covariances, or of Student's t laws; auto is student, mixture where x may be
+            missing, and independent beyond 64 components and on lattices.
     """
 
     latent_dim: int = 4

@@ -12,9 +12,10 @@ leave is the business of the latents: they carry the long wavelengths, the decod
 One stage is the factorised decoder of the plain VAE, which cannot carry short-range correlations
 at all.
 
-A short real vector is decoded as a mixture of full scale (:mod:`physgen.nn.multivariate`), other
-real x as independent Gaussians given h, nonnegative x as independent hurdles
-(:mod:`physgen.nn.hurdle`); of all, components that are missing are left out.
+A short real vector is decoded as a mixture of full covariance (:mod:`physgen.nn.multivariate`),
+other real x as independent Gaussians given h, nonnegative x as independent hurdles
+(:mod:`physgen.nn.hurdle`), counts as independent mixtures (:mod:`physgen.nn.mixtures`); of real
+and nonnegative x, components that are missing are left out.
 """
 
 from __future__ import annotations
@@ -29,11 +30,20 @@ from torch.nn import functional as F
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, periodic_axes, stages_of
+from physgen.nn.columns import units_of_counts
 from physgen.nn.hurdle import HurdleGamma
+from physgen.nn.mixtures import CountMixture
 from physgen.nn.multivariate import MixtureNet, components_for, require_short
 from physgen.nn.transforms import finite_part
 
-__all__ = ["CoarseToFine", "Decoder", "GaussianDecoder", "HurdleDecoder", "MixtureDecoder"]
+__all__ = [
+    "CoarseToFine",
+    "CountDecoder",
+    "Decoder",
+    "GaussianDecoder",
+    "HurdleDecoder",
+    "MixtureDecoder",
+]
 
 MOST_IN_SPACE = 5
 """Side of a window of three axes at most: 125 sites."""
@@ -163,7 +173,7 @@ class GaussianDecoder(Decoder):
 
 
 class MixtureDecoder(Decoder):
-    """A mixture of Gaussians of full scale, or of Student's t, of a short vector.
+    """A mixture of Gaussians of full covariance, or of Student's t, of a short vector.
 
     Args:
         law: what x is, a vector.
@@ -197,24 +207,30 @@ class MixtureDecoder(Decoder):
         return x.view(len(h), *self.law.x_shape)
 
 
-class HurdleDecoder(Decoder):
-    """Independent hurdles of mixtures of Gamma laws, from h by a layer and a linear map."""
+class IndependentDecoder(Decoder):
+    """Independent laws of one kind, their numbers from h by a layer and a linear map.
 
-    def __init__(self, law: Law, channels: int, components: int) -> None:
+    Args:
+        law: what x is.
+        channels: channels C of the field h.
+        numbers: numbers R of the law of a component.
+    """
+
+    def __init__(self, law: Law, channels: int, numbers: int) -> None:
         super().__init__()
-        self.law, self.numbers = law, HurdleGamma.parameters(components)
+        self.law, self.numbers = law, numbers
         self.hidden = convolution(channels, channels, law)
-        self.head = convolution(channels, self.numbers * field_shape(law)[0], law)
+        self.head = convolution(channels, numbers * field_shape(law)[0], law)
 
-    def laws(self, h: Tensor) -> HurdleGamma:
+    def raw(self, h: Tensor) -> Tensor:
+        """The numbers of each component's law given h (B, C, *grid), (B, *x_shape, R)."""
+        raw = self.head(F.silu(self.hidden(F.silu(h)))).unflatten(1, (self.numbers, -1))
+        raw = raw.flatten(2).transpose(1, 2)
+        return raw.reshape(len(h), *self.law.x_shape, self.numbers)
+
+    @abc.abstractmethod
+    def laws(self, h: Tensor) -> HurdleGamma | CountMixture:
         """The law of each component given h (B, C, *grid), (B, *x_shape)."""
-        raw = self.head(F.silu(self.hidden(F.silu(h))))
-        return HurdleGamma(
-            raw.unflatten(1, (self.numbers, -1))
-            .flatten(2)
-            .transpose(1, 2)
-            .reshape(len(h), *self.law.x_shape, self.numbers)
-        )
 
     def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
         """Log p(x|h) of x (B, *x_shape) under each of h (B, K, C, *grid), (B, K)."""
@@ -225,6 +241,50 @@ class HurdleDecoder(Decoder):
     def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:
         """One x for each field h (B, C, *grid), (B, *x_shape)."""
         return self.laws(h).sample(generator)
+
+
+class HurdleDecoder(IndependentDecoder):
+    """Hurdles of mixtures of Gamma laws.
+
+    Args:
+        law: what x is.
+        channels: channels C of the field h.
+        components: laws in a mixture.
+    """
+
+    def __init__(self, law: Law, channels: int, components: int) -> None:
+        super().__init__(law, channels, HurdleGamma.parameters(components))
+
+    def laws(self, h: Tensor) -> HurdleGamma:
+        """The law of each component given h (B, C, *grid), (B, *x_shape)."""
+        return HurdleGamma(self.raw(h))
+
+
+class CountDecoder(IndependentDecoder):
+    """Mixtures of logistic laws of log k, in units of the data.
+
+    Args:
+        law: what x is.
+        channels: channels C of the field h.
+        components: laws in a mixture.
+    """
+
+    middle: Tensor
+    width: Tensor
+
+    def __init__(self, law: Law, channels: int, components: int) -> None:
+        super().__init__(law, channels, CountMixture.parameters(components))
+        self.register_buffer("middle", torch.zeros(law.x_shape))
+        self.register_buffer("width", torch.ones(law.x_shape))
+
+    def fit(self, z: Tensor) -> None:
+        """Take the units of counts from rows z (n, *x_shape)."""
+        for buffer, found in zip((self.middle, self.width), units_of_counts(z), strict=True):
+            buffer.copy_(found)
+
+    def laws(self, h: Tensor) -> CountMixture:
+        """The law of each component given h (B, C, *grid), (B, *x_shape)."""
+        return CountMixture(self.raw(h), self.middle, self.width)
 
 
 def windows(

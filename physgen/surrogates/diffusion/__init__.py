@@ -5,8 +5,8 @@ Two kernels share one network, a U-Net with attention. The *Gaussian* one blurs 
 p(x|θ) that training raises and samples at any number of steps; the first two have an unbiased
 estimate of p of their finite chain, and the Gaussian one the probability-flow density as well.
 
-A short real vector is denoised beside a mixture of Gaussians of full scale that is fitted with the
-network: what that knows in closed form no network has to learn (`mixture`).
+A short real vector is denoised beside a mixture of Gaussians of full covariance that is fitted
+with the network: what that knows in closed form no network has to learn (`mixture`).
 
 `schedule` says how noise grows, `denoiser` what the network predicts, `sampler` how to come back
 (the reverse SDE and ODE), `likelihood` what x costs in nats (the ELBO and others); `gaussian`,
@@ -38,7 +38,7 @@ from simulators.base import Support
 __all__ = ["Diffusion", "DiffusionConfig"]
 
 MOST = 16
-"""Components of x of which the mixture of full scale is cheap beside the network."""
+"""Components of x of which the mixture of full covariance is cheap beside the network."""
 KINDS = {"bound": Likelihood.BOUND, "path": Likelihood.UNBIASED, "ode": Likelihood.ESTIMATE}
 
 
@@ -65,10 +65,10 @@ class DiffusionConfig:
             each component of x, and its noise biases log p of spins upwards.
         stages: of nonnegative x of three axes, layers first: the layers' energies and then their
             shares (auto), or all cells in one.
-        head: what is known of a real vector before the network: independent Gaussians, or a
-            mixture of full scale, fitted with it; auto is mixture up to 16 components, with the
-            continuous bound.
-        components: components of that mixture; 0 for 1 to 8, fewer the longer the vector.
+        head: density of a real vector on which the network improves: independent Gaussians, or a
+            mixture of Gaussians with full covariances, fitted with it; auto is mixture up to 16
+            components, if timesteps and loss are the defaults.
+        components: Gaussians of that mixture; 0 for 1 to 8, fewer the longer the vector.
     """
 
     kernel: Literal["auto", "masked", "gaussian"] = "auto"
@@ -182,7 +182,7 @@ def kernel_of(
 
 
 def has_mixture(law: Law, config: DiffusionConfig) -> bool:
-    """Whether real x gets a mixture of full scale."""
+    """Whether real x gets a mixture of full covariance."""
     if config.head != "auto":
         return config.head == "mixture"
     continuous = config.timesteps == 0 and config.loss == "bound"

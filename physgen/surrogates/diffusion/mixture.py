@@ -1,8 +1,8 @@
 r"""The Gaussian kernel of short vectors, beside a mixture of Gaussians in closed form.
 
-A mixture of full scale given θ (:mod:`physgen.nn.multivariate`) is fitted to x by its likelihood.
-Noise turns it into another such mixture, so that its denoiser x̃ is a formula: of a law N(m, Λ⁻¹),
-and where only some components of z are seen (E, diagonal, 1 of these and 0 of others),
+A mixture of full covariance given θ (:mod:`physgen.nn.multivariate`) is fitted to x by its
+likelihood. Noise turns it into another such mixture, so that its denoiser x̃ is a formula: of a law
+N(m, Λ⁻¹), and where only some components of z are seen (E, diagonal, 1 of these and 0 of others),
 
     x̃ = m + α B⁻¹E(z − αm),   B = α²E + σ²Λ,   p(z) ∝ √(det Λ/det B) e^{−½(|u|² − α² uᵀB⁻¹u)/σ²},
 

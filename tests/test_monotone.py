@@ -1,4 +1,4 @@
-"""Bends and principal components: by autograd and round trips, and when they are chosen."""
+"""Monotone maps and principal components: by autograd, round trips, and when they are chosen."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy import stats
 
 from physgen.law import Law
 from physgen.nn.transforms import Rescale, Standardise, for_support
-from physgen.nn.transforms.monotone import KNOTS, Bend, best_bend, knots_of
+from physgen.nn.transforms.monotone import KNOTS, MonotoneMap, best_map, knots_of
 from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
 from physgen.surrogates.cvae import CVAE
 from simulators.prior import Box
@@ -50,7 +50,7 @@ def fitted(theta, x, **options):
 def jacobian(transform, x):
     """log|det ∂z/∂x| of one x (d,) by autograd, before z is rounded to float32."""
     found = torch.autograd.functional.jacobian(
-        lambda y: transform.rotation(transform._bent(y[None])[0])[0].flatten(), x
+        lambda y: transform.rotation(transform._mapped(y[None])[0])[0].flatten(), x
     )
     return torch.linalg.slogdet(found.view(x.numel(), -1))[1]
 
@@ -64,7 +64,7 @@ def extremes(x):
 
 
 @pytest.mark.parametrize("noise", NOISE)
-def test_each_noise_gets_its_bend(noise):
+def test_each_noise_gets_its_map(noise):
     words = fitted(*rows(noise)).words()
     assert bool(words) == (noise not in ("normal", "uniform"))
     assert all(EXPECTED[noise] in word for word in words), words
@@ -75,7 +75,7 @@ def test_each_noise_gets_its_bend(noise):
 def test_volume_and_inverse_far_beyond_the_data(noise):
     theta, x = rows(noise)
     transform, points = fitted(theta, x), extremes(x)
-    z = transform.rotation(transform._bent(points)[0])
+    z = transform.rotation(transform._mapped(points)[0])
     back = transform.inverse(z)
     torch.testing.assert_close(back, points, rtol=1e-9, atol=1e-9 * float(x.std()))
     order = points[:, 0].argsort()
@@ -98,14 +98,14 @@ def test_density_of_normal_z_integrates_to_one(noise):
 def test_normal_noise_keeps_straight_lines():
     """In nearly all seeds; with a cube, which is not normal, in none."""
 
-    def bent(noise, seed):
+    def mapped(noise, seed):
         return len(fitted(*rows(noise, 1500, 2, seed)).words()) > 0
 
-    assert sum(bent("normal", seed) for seed in range(SEEDS)) <= 0.05 * SEEDS
-    assert all(bent("cube", seed) for seed in range(3))
+    assert sum(mapped("normal", seed) for seed in range(SEEDS)) <= 0.05 * SEEDS
+    assert all(mapped("cube", seed) for seed in range(3))
 
 
-def test_a_bend_makes_noise_likelier_in_the_units_of_x():
+def test_a_map_makes_noise_likelier_in_the_units_of_x():
     theta, x = rows("logistic", 8000)
     plain = Standardise(law((3,)))
     plain.fit(x[:4000])
@@ -121,12 +121,12 @@ def test_a_bend_makes_noise_likelier_in_the_units_of_x():
     assert value[1] > value[0] + 0.5
 
 
-def test_straight_splines_and_bends_are_the_identity():
+def test_straight_splines_and_maps_are_the_identity():
     places = torch.linspace(-2, 3, KNOTS, dtype=torch.float64)
-    straight = Bend(knots=knots_of(places, places.diff().log()))
+    straight = MonotoneMap(knots=knots_of(places, places.diff().log()))
     x = torch.linspace(-9, 9, 100, dtype=torch.float64)
-    for bend in (straight, Bend()):
-        v, slope = bend(x)
+    for through in (straight, MonotoneMap()):
+        v, slope = through(x)
         torch.testing.assert_close(v, x)
         torch.testing.assert_close(slope, torch.zeros_like(x), rtol=0, atol=1e-12)
 
@@ -135,33 +135,33 @@ def test_few_rows_and_constants_stay_straight():
     theta, x = rows("lognormal", 400)
     assert fitted(theta, x).words() == []
     same = torch.full((5000,), 7.0, dtype=torch.float64)
-    assert best_bend(same, theta.repeat(13, 1)[:5000], Bend(1.0, 2.0)) is None
+    assert best_map(same, theta.repeat(13, 1)[:5000], MonotoneMap(1.0, 2.0)) is None
 
 
-def test_all_sites_of_a_torus_share_a_bend():
+def test_all_sites_of_a_torus_share_a_map():
     theta, _ = rows("lognormal", 3000)
     noise = torch.randn(3000, 4, 6, generator=torch.Generator().manual_seed(0))
     field = torch.exp(theta[:, :1, None] + noise)
     transform = fitted(theta, field, symmetries=("shift",))
-    assert len(transform.bends.side.unique()) == 1
-    assert transform.bends.side[0, 0] == 1
+    assert len(transform.monotone.side.unique()) == 1
+    assert transform.monotone.side[0, 0] == 1
     shifted = field.roll((1, 2), (1, 2))
     torch.testing.assert_close(transform(shifted), transform(field).roll((1, 2), (1, 2)))
     torch.testing.assert_close(transform.log_det(shifted), transform.log_det(field))
     torch.testing.assert_close(transform.inverse(transform(field)), field, rtol=1e-5, atol=1e-5)
     opened = fitted(theta, field)  # an open lattice
-    assert not opened.bends.side.any()
+    assert not opened.monotone.side.any()
 
 
-def test_channels_of_a_torus_have_bends_of_their_own():
+def test_channels_of_a_torus_have_maps_of_their_own():
     theta, _ = rows("lognormal", 3000)
     noise = torch.randn(3000, 2, 4, 6, generator=torch.Generator().manual_seed(0)).double()
     field = torch.cat([torch.exp(theta[:, :1, None, None] + noise[:, :1]), noise[:, 1:]], 1)
     axes = ("channel", "periodic", "periodic")
     transform = fitted(theta, field, symmetries=("shift",), axes=axes)
-    assert transform.bends.side.flatten(1).unique(dim=1).tolist() == [[1], [0]]
+    assert transform.monotone.side.flatten(1).unique(dim=1).tolist() == [[1], [0]]
     open_axes = fitted(theta, field[:, 0], axes=("open", "open"))
-    assert not open_axes.bends.side.any()
+    assert not open_axes.monotone.side.any()
 
 
 def nearly(n=4000, seed=0):
@@ -179,12 +179,12 @@ def test_nearly_dependent_components_become_principal_components():
     z = transform(x)
     assert z[:, 4].isinf().all()
     torch.testing.assert_close(z[:, :4].std(0), torch.ones(4), rtol=0.01, atol=0)
-    exact = transform.inverse(transform.rotation(transform._bent(x)[0]))
+    exact = transform.inverse(transform.rotation(transform._mapped(x)[0]))
     torch.testing.assert_close(exact[:, :4], x[:, :4], rtol=0, atol=1e-13)
     difference = transform.inverse(z)[:, 1] - transform.inverse(z)[:, 0]
     torch.testing.assert_close(difference, x[:, 1] - x[:, 0], rtol=0, atol=1e-11)
     kept = torch.autograd.functional.jacobian(
-        lambda y: transform.rotation(transform._bent(torch.cat([y, x[0, 4:]])[None])[0])[0, :4],
+        lambda y: transform.rotation(transform._mapped(torch.cat([y, x[0, 4:]])[None])[0])[0, :4],
         x[0, :4],
     )
     torch.testing.assert_close(transform.log_det(x[:1])[0], torch.linalg.slogdet(kept)[1])
@@ -220,18 +220,18 @@ def test_a_checkpoint_keeps_them(noise, tmp_path):
     assert torch.equal(again.sample(theta[:50], 1), model.sample(theta[:50], 1))
 
 
-def test_files_without_bends_have_none(tmp_path):
+def test_files_without_monotone_maps_have_none(tmp_path):
     theta, x = rows("normal")
     model = CVAE.create(law((3,)), CVAE.Config(), 1).eval()
     model.fit_transform(x)
-    old = {k: v for k, v in model.state_dict().items() if "bends" not in k and "rot" not in k}
+    old = {k: v for k, v in model.state_dict().items() if "monotone" not in k and "rot" not in k}
     assert len(old) < len(model.state_dict())
     again = CVAE.create(law((3,)), CVAE.Config(), 2).eval()
     again.load_state_dict(old)
     assert torch.equal(again.log_prob(theta[:50], x[:50]), model.log_prob(theta[:50], x[:50]))
 
 
-def test_real_columns_among_counts_get_their_bends_by_their_own_places():
+def test_real_columns_among_counts_get_their_maps_by_their_own_places():
     theta, x = rows("lognormal", 4000)
     counts = torch.poisson(3 * torch.ones(4000, 1), generator=torch.Generator().manual_seed(0))
     mixed = torch.cat([x[:, :1], counts.double(), x[:, 1:2]], 1)
