@@ -100,6 +100,7 @@ def test_half_of_the_components_need_two_passes():
 
 def test_it_begins_with_the_normal_law_of_least_squares():
     theta, x = rows(2000, 3)
+    x = x + theta.prod(1, keepdim=True) * torch.tensor([1.0, -2.0, 4.0])
     model = Flow.create(law(3), FlowConfig(tails="gaussian"), 0)
     model.fit_transform(x, theta)
     features = quadratic(model.rescale(theta).double())
@@ -116,6 +117,21 @@ def test_few_rows_and_many_parameters_leave_products_out():
     assert not least_squares(c, c[:, :1])[7:].any()
     assert least_squares(torch.cat([c] * 20), torch.cat([c[:, :1] ** 2] * 20))[7:].any()
     assert quadratic(torch.zeros(2, 21)).shape == (2, 22)
+
+
+def test_each_column_has_the_features_that_rows_left_out_want():
+    generator = torch.Generator().manual_seed(0)
+    c = 2 * torch.rand(900, 8, generator=generator) - 1
+    noise = torch.randn(900, 3, generator=generator)
+    mean = torch.stack([torch.ones(900), c[:, 0] - c[:, 1], c[:, 0] * c[:, 1]], 1)
+    weights = least_squares(c, 3 * mean + noise)
+    assert not weights[1:, 0].any()
+    assert not weights[9:, 1].any()
+    assert weights[1:9, 1].all()
+    assert weights[9:, 2].all()
+    error = quadratic(c.double()) @ weights - 3 * mean
+    assert (error[:, :2].square().mean(0) < 0.02).all(), "the control: 45 features cost 0.05"
+    assert error[:, 2].square().mean() > 0.03
 
 
 def test_the_base_is_student_s_t():

@@ -57,6 +57,27 @@ def mass_above(one, n):
     return (one.log_weight.exp() * tail).sum().item()
 
 
+@pytest.mark.parametrize("components", [1, 2, 3, 8])
+def test_it_begins_as_a_normal_law(components):
+    """The relative entropy of the law at 0, by quadrature; the control: means farther apart."""
+    law = GaussianMixture(torch.zeros(3 * components, dtype=torch.float64))
+    z = torch.linspace(-12, 12, 2401, dtype=torch.float64)
+    p = torch.from_numpy(stats.norm.pdf(z.numpy()))
+
+    def entropy(of):
+        return integrate.simpson((p * (p.log() - of.log_prob(z))).numpy(), x=z.numpy())
+
+    assert abs(entropy(law)) < 1e-3
+    law.mean = 2 * law.mean + 0.5
+    assert entropy(law) > 0.05
+
+
+def test_equal_laws_learn_to_differ():
+    numbers = torch.zeros(9, dtype=torch.float64, requires_grad=True)
+    GaussianMixture(numbers).log_prob(torch.tensor(0.7)).backward()
+    assert len(set(numbers.grad.round(decimals=6).tolist())) == 9
+
+
 def test_against_scipy():
     r, z = raw(GaussianMixture, 5), torch.linspace(-3, 3, 5, dtype=torch.float64)
     one = GaussianMixture(r)

@@ -12,8 +12,8 @@ mixtures of logistic laws F of y = log k, each count the mass between its neighb
 which adds up to 1 whatever the weights. As σ(b) − σ(a) = σ(b) σ(−a) (1 − e^{a−b}) it is a sum of
 logarithms without cancellation, however far in the tail.
 
-Where a network gives 0 the mixture is about a standard normal law, with means apart, so that the
-K laws can learn to differ.
+Where a network gives 0 the mixture is a standard normal law to 1e-3 nats, with means a little
+apart, so that the K laws can learn to differ.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ NARROW = 10.0
 """Of −log s, and of log s."""
 FEWEST, MOST_FREEDOM = 0.5, 100.0
 """Of Student's degrees of freedom: above, the law is normal to 1e-4 nats."""
+APART = 0.85
+"""Width of each of several laws at first: the narrower, the less normal all together."""
 LARGEST = 40.0
 """Of log k that is drawn: below 2⁶³."""
 
@@ -167,10 +169,10 @@ class CountMixture(Mixture):
 
 
 def spread(components: int, like: Tensor) -> tuple[Tensor, float]:
-    """Means (K,) and log width of K equal normal laws that are about a standard one together."""
+    """Means (K,) and log width of K equal normal laws that are a standard one together, nearly."""
     at = torch.special.ndtri((torch.arange(components, device=like.device) + 0.5) / components)
-    width = components**-0.4
-    room = math.sqrt(1 - width**2) if components > 1 else 0.0
+    width = APART if components > 1 else 1.0
+    room = math.sqrt(1 - width**2)
     return at * room / at.square().mean().sqrt().clamp(min=1e-3), math.log(width)
 
 

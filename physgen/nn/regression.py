@@ -28,15 +28,23 @@ def quadratic(c: Tensor) -> Tensor:
 def least_squares(c: Tensor, z: Tensor) -> Tensor:
     """Weights W (k, d) of which quadratic(c) W is the mean of z (n, d) given c (n, D).
 
-    Of few rows those of the products, or of all but 1, are 0. A breath of a ridge takes what
-    features have in common.
+    Each column takes 1, or c too, or the products too, whichever has the least error of rows that
+    are left out, one at a time; the other weights are 0. Of few rows there are no products, or
+    only 1. A breath of a ridge takes what features have in common.
     """
-    features = quadratic(c.double())
+    features, z = quadratic(c.double()), z.double()
     n, k = features.shape
-    used = next((m for m in (k, 1 + c.shape[1]) if ROWS_EACH * m <= n), 1)
-    some = features[:, :used]
-    gram = some.T @ some
-    gram.diagonal().add_(1e-9 * n)
-    weights = z.new_zeros(k, z.shape[1], dtype=torch.float64)
-    weights[:used] = torch.linalg.solve(gram, some.T @ z.double())
+    weights, least = z.new_zeros(k, z.shape[1]), z.new_full((z.shape[1],), torch.inf)
+    for used in sorted({1, 1 + c.shape[1], k}):
+        if used > 1 and ROWS_EACH * used > n:
+            continue
+        some = features[:, :used]
+        gram = some.T @ some
+        gram.diagonal().add_(1e-9 * n)
+        pull = torch.linalg.solve(gram, some.T)
+        found, own = pull @ z, (some * pull.T).sum(1)
+        left_out = (z - some @ found) / (1 - own).clamp(min=1e-9)[:, None]
+        error = left_out.square().mean(0)
+        weights[:used] = torch.where(error < least, found, weights[:used])
+        least = torch.minimum(error, least)
     return weights

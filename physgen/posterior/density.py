@@ -20,6 +20,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats.qmc import Halton
 
 from physgen.posterior.interpolation import cell_counts, integral, on_axes
 from simulators.base import Array
@@ -184,7 +185,7 @@ class GridPosterior:
     def log_prob(self, theta: Array) -> Array:
         """log p(θ|x) of k points for each, (n, k, D) → (n, k); −∞ outside of the prior."""
         c = self.prior.to_coordinates(theta)
-        points = [self[i : i + 1].on(tuple(one.T[..., None])).ravel() for i, one in enumerate(c)]
+        points = [self[i : i + 1].at(one) for i, one in enumerate(c)]
         inside = self.prior.contains(theta) & self.prior.reaches(c)
         volume = np.log(self.prior.slope(np.where(inside[..., None], c, 0))).sum(-1)
         return np.where(inside, np.stack(points) - volume, -np.inf)
@@ -199,6 +200,18 @@ class GridPosterior:
         u = rng.random((len(self), k, len(self.axes) + 1))
         draws = [_draw([a[i] for a in self.axes], self.density[i], v) for i, v in enumerate(u)]
         return self.prior.from_coordinates(np.stack(draws))
+
+    def probes(self, k: int) -> Array:
+        """The likeliest point c of one observation and others spread over its mass, (k, D)."""
+        axes, density = [a[0] for a in self.axes], self.density[0]
+        best = np.unravel_index(density.argmax(), density.shape)
+        top = np.array([a[i] for a, i in zip(axes, best, strict=True)])
+        u = Halton(len(axes) + 1, scramble=False).random(k)[1:, ::-1]
+        return np.concatenate([top[None], _draw(axes, density, u)])
+
+    def at(self, c: Array) -> Array:
+        """log p(c|x) of one observation at points (k, D), (k,)."""
+        return self.on(tuple(c.T[..., None])).reshape(-1)
 
     def chains_in(self, k: int) -> int:
         """Draws are independent: one chain."""

@@ -15,8 +15,10 @@ and within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12):
 for each width of a mode, fewer in tails. Each observation has nodes of its own, where and as many
 as it wants them, so that a posterior may be hundreds of times narrower than the prior, piled up at
 a bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a Gaussian, is below
-`tolerance` in all cells where b > −4.5, and is evaluated no more from then on; a mode that no
-flank announces on the first nodes is missed.
+`tolerance` in all cells where b > −4.5. Then a few points between the nodes, the likeliest one
+and others spread over the mass, are looked at: where log p is not what the nodes tell, a narrow
+peak stands between them, its place becomes a node, and the rounds go on. If that is so to the end
+it is not resolved; a mode that neither a flank nor one of these points announces is missed.
 
 An observation's posterior and its cost do not depend on who else is in the call. In arrays that
 others need wider its last node is repeated: cells of no width, which change nothing
@@ -90,6 +92,10 @@ kinks, which fewer nodes miss."""
 DEPTH, CORE, STEEP, TEMPERATURE, LEAST, DENSITY, FLOOR = 18.0, 4.5, 7.0, 12.0, 0.25, 1.7, 1e10
 SPLIT = np.concatenate([[0], 2.0 ** np.arange(-12, 0), 1 - 2.0 ** np.arange(-2, -13, -1), [1]])
 """Parts of a cell in which log p is bounded: fine at both ends, for the outer cells are wide."""
+PROBES, LOOKS, SURPRISE = {1: 9, 2: 17, 3: 65}, 2, 1.0
+"""Points between the nodes at which a resolved posterior of D parameters is looked at once more,
+how often it goes on from what they show, and the nats by which log p there may differ from what
+the nodes tell."""
 VALUES = 2**24
 """Components of x that one call of log p may hold."""
 
@@ -128,17 +134,28 @@ def grid_posterior(
         return log_likelihood(prior.from_coordinates(c), which) + prior.log_density(c)
 
     left, evaluations, parts = np.arange(n), np.zeros(n, dtype=int), []
-    for done in range(1, rounds + 1):
-        values, peak, count = _evaluate(joint, axes, left)
-        evaluations[left] += count
-        wishes, resolved = _plan(axes, values, tolerance)
-        ready = resolved | (done == rounds)
-        parts.append(_Part(left, axes, values, peak, resolved).of(ready))
-        left = left[~ready]
-        if not len(left):
+    for looks in range(LOOKS, -1, -1):
+        new = []
+        for done in range(1, rounds + 1):
+            values, peak, count = _evaluate(joint, axes, left)
+            evaluations[left] += count
+            wishes, resolved = _plan(axes, values, tolerance)
+            ready = resolved | (done == rounds)
+            new.append(_Part(left, axes, values, peak, resolved).of(ready))
+            left = left[~ready]
+            if not len(left):
+                break
+            most = m if done == 1 else max(m, MOST[len(prior)])
+            axes = [_zoom(a[~ready], w[~ready], most) for a, w in zip(axes, wishes, strict=True)]
+        known = _joined(new)
+        missed, points = _missed(joint, prior, known)
+        evaluations[known.which[known.resolved]] += PROBES[len(prior)]
+        again = missed & (looks > 0) & (rounds > 1)
+        parts.append(known._replace(resolved=known.resolved & ~missed).of(~again))
+        if not again.any():
             break
-        most = m if done == 1 else max(m, MOST[len(prior)])
-        axes = [_zoom(a[~ready], w[~ready], most) for a, w in zip(axes, wishes, strict=True)]
+        left = known.which[again]
+        axes = [_with_node(a[again], c) for a, c in zip(known.axes, points[again].T, strict=True)]
     _, axes, values, peak, resolved = _joined(parts)
     found = GridPosterior(prior, tuple(axes), values, peak, evaluations, resolved)
     return found.normalised()
@@ -184,6 +201,51 @@ def _joined(parts: list[_Part]) -> _Part:
     values = np.concatenate([repeated(p.values, most) for p in parts])
     joined = _Part(of("which"), axes, values, of("peak"), of("resolved"))
     return joined.of(joined.which.argsort())
+
+
+def _missed(
+    joint: Callable[[Array, Array], Array], prior: Prior, part: _Part
+) -> tuple[NDArray[np.bool_], Array]:
+    """Which of the resolved observations are otherwise between their nodes, and where.
+
+    Returns:
+        a mask (k,), and the likeliest point c of each at which it is so, (k, D).
+    """
+    missed, points = np.zeros(len(part.which), dtype=bool), np.zeros((len(part.which), len(prior)))
+    rows = np.flatnonzero(part.resolved)
+    if not len(rows):
+        return missed, points
+    some = part.of(part.resolved)
+    count = PROBES[len(prior)]
+    found = GridPosterior(
+        prior, tuple(some.axes), some.values, some.peak, some.which, some.resolved
+    ).normalised()
+    c = np.stack([found[i : i + 1].probes(count) for i in range(len(found))])
+    guess = np.stack([found[i : i + 1].at(points) for i, points in enumerate(c)])
+    which = some.which.repeat(count)
+    value = joint(c.reshape(-1, 1, len(prior)), which).reshape(guess.shape)
+    value = value - found.log_evidence[:, None]
+    off = abs(value - guess) > SURPRISE
+    best = np.where(off, np.maximum(value, guess), -np.inf).argmax(-1)
+    missed[rows], points[rows] = off.any(-1), c[np.arange(len(c)), best]
+    return missed, points
+
+
+def _with_node(x: Array, c: Array) -> Array:
+    """Nodes (k, m) and one more in each row, (k,): (k, m + 1).
+
+    It takes the place of an inner node that is nearer than a quarter of its cell, since cells of
+    very unequal widths have no curvature to go by.
+    """
+    rows, c = np.arange(len(x)), c[:, None]
+    last = cell_counts(x)
+    k = ((x <= c).sum(-1) - 1).clip(0, last - 1)
+    t = (c[:, 0] - x[rows, k]) / (x[rows, k + 1] - x[rows, k])
+    near = k + np.rint(t).astype(int)
+    gone = (abs(t - np.rint(t)) < 0.25) & (near > 0) & (near < last)
+    x, end = x.copy(), x[:, -1:]
+    x[rows[gone], near[gone]] = end[gone, 0]
+    return np.sort(np.concatenate([x, c], -1), -1)
 
 
 def of_surrogate(
