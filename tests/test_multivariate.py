@@ -14,7 +14,7 @@ from torch.distributions import (
     StudentT,
 )
 
-from physgen.nn.multivariate import MultivariateMixture, freedom
+from physgen.nn.multivariate import MultivariateMixture
 from physgen.surrogates.diffusion.mixture import Denoised, positive_inverse
 from physgen.surrogates.diffusion.schedule import alpha_sigma
 
@@ -81,7 +81,7 @@ def test_rows_with_other_masks_do_not_mix_and_there_is_a_gradient():
 
 def test_students_tails_are_those_of_torch_distributions():
     law, x = mixture(size=1, tails=True), points(5, 1)
-    each = Independent(StudentT(freedom(law.log_freedom), law.mean, law.log_width.exp()), 1)
+    each = Independent(StudentT(law.freedom, law.mean, law.log_width.exp()), 1)
     expected = MixtureSameFamily(Categorical(logits=law.log_weight), each)
     torch.testing.assert_close(law.log_prob(x), expected.log_prob(x))
     assert not torch.allclose(law.log_prob(x), by_torch(law).log_prob(x))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.law import Law
+from physgen.nn.densities import drawn_category
 from physgen.nn.hurdle import HurdleGamma, shown
 from physgen.nn.mixtures import CountMixture, GaussianMixture
 from physgen.nn.transforms import finite_part
@@ -173,6 +174,6 @@ class Categories:
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One level for each law, (...)."""
-        below = self.log_p.exp().cumsum(-1)[..., :-1]
-        u = torch.rand(below.shape[:-1], generator=generator, device=below.device)
-        return (u[..., None] >= below).sum(-1).float()
+        p = self.log_p.exp()
+        uniforms = torch.rand(p.shape[:-1], generator=generator, device=p.device)
+        return drawn_category(p, uniforms).float()

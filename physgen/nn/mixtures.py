@@ -26,6 +26,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from physgen.nn.densities import (
+    drawn_category,
+    normal_log_density,
+    student_log_density,
+    student_stretch,
+)
+
 __all__ = ["CountMixture", "GaussianMixture", "Mixture", "StudentTMixture"]
 
 NARROW = 10.0
@@ -73,8 +80,7 @@ class Mixture(abc.ABC):
 
     def _component(self, generator: torch.Generator) -> Tensor:
         """One k for each law, (..., 1)."""
-        below = self.log_weight.exp().cumsum(-1)[..., :-1]
-        return (uniform_for(self.mean, generator)[..., None] > below).sum(-1, keepdim=True)
+        return drawn_category(self.log_weight.exp(), uniform_for(self.mean, generator))[..., None]
 
 
 class GaussianMixture(Mixture):
@@ -84,8 +90,7 @@ class GaussianMixture(Mixture):
         """log p of z (...), 0 where z is not finite, (...)."""
         there = z.isfinite()
         r = (torch.where(there, z, 0.0)[..., None] - self.mean) * (-self.log_width).exp()
-        log_f = -0.5 * r.square() - self.log_width - 0.5 * math.log(2 * math.pi)
-        return torch.where(there, self._mixed(log_f), 0.0)
+        return torch.where(there, self._mixed(normal_log_density(r) - self.log_width), 0.0)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One z for each law, (...)."""
@@ -107,18 +112,16 @@ class StudentTMixture(Mixture):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p of z (...), 0 where z is not finite, (...)."""
-        there, half = z.isfinite(), self.freedom / 2
+        there = z.isfinite()
         r = (torch.where(there, z, 0.0)[..., None] - self.mean) * (-self.log_width).exp()
-        norm = (half + 0.5).lgamma() - half.lgamma() - 0.5 * (2 * math.pi * half).log()
-        tail = (half + 0.5) * (r.square() / self.freedom).log1p()
-        return torch.where(there, self._mixed(norm - tail - self.log_width), 0.0)
+        log_f = student_log_density(r, self.freedom) - self.log_width
+        return torch.where(there, self._mixed(log_f), 0.0)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One z for each law, (...)."""
         k = self._component(generator)
-        half = chosen(self.freedom, k) / 2
-        wide = torch._standard_gamma(half, generator=generator) / half
-        r = normal_for(self.mean, generator) / wide.sqrt()
+        stretch = student_stretch(chosen(self.freedom, k), generator)
+        r = normal_for(self.mean, generator) * stretch
         return chosen(self.mean, k) + chosen(self.log_width, k).exp() * r
 
 

@@ -25,6 +25,12 @@ from torch.nn import functional as F
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import ResidualLayers, field_shape
+from physgen.nn.densities import (
+    drawn_category,
+    normal_log_density,
+    student_log_density,
+    student_stretch,
+)
 
 __all__ = ["MixtureNet", "MultivariateMixture", "components_for", "is_short", "require_short"]
 
@@ -64,7 +70,7 @@ class MultivariateMixture:
             ..., table.flatten()
         ].unflatten(-1, (size, size))
         if tails:
-            self.log_freedom = parts[4]
+            self.freedom = freedom(parts[4])
 
     @staticmethod
     def parameters(size: int, components: int, tails: bool = False) -> int:
@@ -120,7 +126,7 @@ class MultivariateMixture:
         """log p of x − m (..., K, d) in each component, (..., K)."""
         rest = u - (self.regression * u[..., None, :]).sum(-1)
         r = rest * (-self.log_width).exp()
-        log_f = student(r, self.log_freedom) if self.tails else normal(r)
+        log_f = student_log_density(r, self.freedom) if self.tails else normal_log_density(r)
         return (log_f - self.log_width).sum(-1)
 
     def _log_marginal(self, u: Tensor, part: Tensor) -> Tensor:
@@ -141,9 +147,8 @@ class MultivariateMixture:
     def sample(self, generator: torch.Generator) -> Tensor:
         """One x for each mixture of the batch (B, …), (B, …, d)."""
         shape, device = self.log_weight.shape[:-1], self.mean.device
-        below = self.log_weight.exp().cumsum(-1)[..., :-1]
-        uniform = torch.rand(shape, generator=generator, device=device)
-        k = (uniform[..., None] > below).sum(-1)[..., None, None]
+        uniforms = torch.rand(shape, generator=generator, device=device)
+        k = drawn_category(self.log_weight.exp(), uniforms)[..., None, None]
 
         def of_one(values: Tensor) -> Tensor:
             """Those (…, K, d) of the component that was drawn, (…, d)."""
@@ -151,7 +156,7 @@ class MultivariateMixture:
 
         rest = torch.randn((*shape, self.size), generator=generator, device=device)
         if self.tails:
-            rest = rest * student_stretch(of_one(self.log_freedom), generator)
+            rest = rest * student_stretch(of_one(self.freedom), generator)
         rest = rest * of_one(self.log_width).exp()
         rows = of_one(self.regression.flatten(-2)).unflatten(-1, (self.size, self.size))
         u = rest[..., :1]
@@ -237,24 +242,6 @@ def places(size: int, device: torch.device) -> Tensor:
     return table.to(device)
 
 
-def normal(r: Tensor) -> Tensor:
-    """The log density of the standard normal law at r (...), (...)."""
-    return -0.5 * (r.square() + math.log(2 * math.pi))
-
-
 def freedom(raw: Tensor) -> Tensor:
     """Degrees of freedom ν of a network's numbers (...), (...)."""
     return LEAST_FREEDOM + (raw + 2).clamp(max=8.0).exp()
-
-
-def student(r: Tensor, raw: Tensor) -> Tensor:
-    """The log density of Student's t at r (...), (...)."""
-    nu = freedom(raw)
-    constant = (0.5 * (nu + 1)).lgamma() - (0.5 * nu).lgamma() - 0.5 * (math.pi * nu).log()
-    return constant - 0.5 * (nu + 1) * (r.square() / nu).log1p()
-
-
-def student_stretch(raw: Tensor, generator: torch.Generator) -> Tensor:
-    """√(ν/χ²_ν), by which normal numbers become Student's t, of a network's numbers (...)."""
-    half = 0.5 * freedom(raw)
-    return (half / torch._standard_gamma(half, generator=generator)).sqrt()

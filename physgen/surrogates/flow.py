@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.densities import normal_log_density, student_log_density, student_stretch
 from physgen.nn.regression import least_squares, quadratic
 from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
@@ -205,11 +206,8 @@ class Base(nn.Module):
     def log_prob(self, u: Tensor) -> Tensor:
         """Log p of each component of u (B, d), (B, d)."""
         if self.log_degrees is None:
-            return -0.5 * (u.square() + math.log(2 * math.pi))
-        n = self.degrees
-        norm = torch.lgamma((n + 1) / 2) - torch.lgamma(n / 2) - 0.5 * (n * math.pi).log()
-        n = n.to(u.dtype)
-        return norm.to(u.dtype) - (n + 1) / 2 * (u.square() / n).log1p()
+            return normal_log_density(u)
+        return student_log_density(u, self.degrees)
 
     def sample(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """u of the shape of like (B, d)."""
@@ -217,8 +215,7 @@ class Base(nn.Module):
         normal = torch.randn(like.shape, **options)
         if self.log_degrees is None:
             return normal
-        n = self.degrees.float().expand(like.shape)
-        return normal * (n / 2 / torch._standard_gamma(n / 2, generator=generator)).sqrt()
+        return normal * student_stretch(self.degrees.float().expand(like.shape), generator)
 
 
 class Flow(Surrogate):

@@ -7,12 +7,12 @@ gives for its law.
 from __future__ import annotations
 
 import abc
-import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from physgen.nn.densities import drawn_category, normal_log_density
 from physgen.nn.hurdle import HurdleGamma, shown
 from physgen.nn.mixtures import GaussianMixture
 from physgen.surrogates.autoregressive.columns import CountColumns
@@ -116,8 +116,7 @@ class LevelSite(Site):
 
     def draw(self, raw: Tensor, uniforms: Tensor, generator: torch.Generator | None) -> Tensor:
         """Values by the inverse distribution function of uniform numbers (...), (...)."""
-        below = self.log_p_of_all(raw).exp().cumsum(-1)[..., :-1]
-        return (uniforms[..., None] >= below).sum(-1)
+        return drawn_category(self.log_p_of_all(raw).exp(), uniforms)
 
 
 class HurdleSite(Site):
@@ -197,8 +196,7 @@ class RealSite(Site):
 
     def reference(self, values: Tensor, offset: Offset | None) -> Tensor:
         """log p of values (...) under a standard normal law, (...)."""
-        log_p = -0.5 * (values.square() + math.log(2 * math.pi))
-        return torch.where(values.isfinite(), log_p, 0.0)
+        return torch.where(values.isfinite(), normal_log_density(values), 0.0)
 
 
 class CountSite(Site):

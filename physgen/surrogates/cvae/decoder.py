@@ -21,7 +21,6 @@ and nonnegative x, components that are missing are left out.
 from __future__ import annotations
 
 import abc
-import math
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +30,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, periodic_axes, stages_of
 from physgen.nn.columns import units_of_counts
+from physgen.nn.densities import normal_log_density
 from physgen.nn.hurdle import HurdleGamma
 from physgen.nn.mixtures import CountMixture
 from physgen.nn.multivariate import MixtureNet, components_for, require_short
@@ -162,7 +162,7 @@ class GaussianDecoder(Decoder):
         mean, log_sigma = (m.unflatten(0, h.shape[:2]) for m in self.moments(h.flatten(0, 1)))
         x, part = (v[:, None] for v in finite_part(x))
         r = (x - mean) / log_sigma.exp()
-        log_p = -0.5 * r**2 - log_sigma - 0.5 * math.log(2 * math.pi)
+        log_p = normal_log_density(r) - log_sigma
         return (part * log_p).flatten(2).sum(-1)
 
     def sample(self, h: Tensor, c: Tensor, generator: torch.Generator) -> Tensor:

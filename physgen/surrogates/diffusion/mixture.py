@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from physgen.law import Law
+from physgen.nn.densities import drawn_category
 from physgen.nn.multivariate import MixtureNet, MultivariateMixture, require_short
 from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Noise
@@ -85,9 +86,8 @@ class Denoised:
         of_prior = (self.root * normal()[..., None]).sum(-2)
         pulled = self.alpha * self.seen * normal() + self.sigma * of_prior
         x = self.means + self.sigma * (self.inverse * pulled[..., None, :]).sum(-1)
-        below = self.weight.cumsum(-1)[:, :-1]
-        u = torch.rand((len(x), 1), generator=generator, device=x.device)
-        k = (u > below).sum(-1)[:, None, None]
+        uniforms = torch.rand(len(x), generator=generator, device=x.device)
+        k = drawn_category(self.weight, uniforms)[:, None, None]
         return x.gather(1, k.expand(len(x), 1, x.shape[-1]))[:, 0]
 
 
