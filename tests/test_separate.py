@@ -248,3 +248,17 @@ def test_which_x_has_separate_networks():
     assert not separate(law("counts", 65))
     with pytest.raises(UsageError, match="expected at most 64, got 65; take cvae"):
         separate(law("counts", 65), network="separate")
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "what"),
+    [
+        (law("reals", 65), {"mixture": "student"}, "mixture: is an option of separate networks"),
+        (law("reals", 5), {"window": 3}, "window: is an option of causal networks, and separate"),
+        (law("spins", 3), {"spectrum": "none"}, "spectrum: is an option of causal networks"),
+        (law("reals", 5), {"order": "raster"}, "order: is an option of shared networks"),
+    ],
+)
+def test_an_option_of_another_network_is_refused(x, options, what):
+    with pytest.raises(UsageError, match=what):
+        Autoregressive.create(x, AutoregressiveConfig(**options))

@@ -16,7 +16,7 @@ Short x of reals, counts, many levels or columns of different kinds has a networ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -55,6 +55,13 @@ LONG: tuple[Support, ...] = ("reals", "counts")
 """Of which long x has a network for all sites, if there is no other choice."""
 MOST_COLUMNS = 64
 """Columns that have networks of their own, at most."""
+Network = Literal["shared", "separate", "causal"]
+OPTIONS_OF: Mapping[Network, tuple[str, ...]] = {
+    "shared": ("order", "context"),
+    "separate": ("mixture",),
+    "causal": ("window", "modes", "spectrum"),
+}
+"""Options that one network alone has."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +125,13 @@ class Autoregressive(Surrogate):
 
     def __init__(self, law: Law, config: AutoregressiveConfig) -> None:
         super().__init__(law, config)
-        self.columns = separate_columns(law, config) if is_separate(law, config) else None
+        network = network_of(law, config)
+        self.columns = separate_columns(law, config) if network == "separate" else None
         if self.columns is not None:
             return
         self.site = site_of(law, config)
-        causal = is_causal(law, config)
-        placed = causal and law.support in ("reals", "counts")
+        causal = network == "causal"
+        placed = causal and law.support in LONG
         self.affine = affine_of(law, config) if placed else None
         make = causal_stages if causal else shared_stages
         self.chain = nn.ModuleList(make(law, config, self.site))
@@ -239,27 +247,35 @@ class Autoregressive(Surrogate):
         return values
 
 
-def is_separate(law: Law, config: AutoregressiveConfig) -> bool:
-    """Whether each component has a network of its own.
+def network_of(law: Law, config: AutoregressiveConfig) -> Network:
+    """Which network x has: shared, separate or causal.
 
     Raises:
-        UsageError: too many components for that, or x that has no other network.
+        UsageError: x that has no such network, or an option of another one.
     """
     only = law.support == "mixed" or law.levels > MOST_LEVELS
     vector = not (law.periodic or law.axes)
     short = law.support in LONG and law.size <= MOST_COLUMNS and vector
-    separate = config.network == "separate" or (config.network == "auto" and (only or short))
-    if only and not separate:
+    found: Network = "causal" if law.support in LONG else "shared"
+    found = "separate" if only or short else found
+    found = found if config.network == "auto" else config.network
+    if only and found != "separate":
         raise UsageError(
-            f"autoregressive: network: expected separate for {law.support_text}, got "
-            f"{config.network}"
+            f"autoregressive: network: expected separate for {law.support_text}, got {found}"
         )
-    if separate and law.size > MOST_COLUMNS:
+    if found == "separate" and law.size > MOST_COLUMNS:
         raise UsageError(
             f"autoregressive: separate networks, one for each component of x: expected at most "
             f"{MOST_COLUMNS}, got {law.size}; take cvae"
         )
-    return separate
+    for network, names in OPTIONS_OF.items():
+        for name in names if network != found else ():
+            if getattr(config, name) != getattr(AutoregressiveConfig, name):
+                raise UsageError(
+                    f"autoregressive: {name}: is an option of {network} networks, and {found} is "
+                    f"what x has here; leave it out, or take network {network}"
+                )
+    return found
 
 
 def separate_columns(law: Law, config: AutoregressiveConfig) -> SeparateColumns:
@@ -283,11 +299,6 @@ def site_of(law: Law, config: AutoregressiveConfig) -> Site:
     if law.support == "nonnegative":
         return HurdleSite(config.components or 2)
     return LevelSite(law.levels or 2, law.support == "spins")
-
-
-def is_causal(law: Law, config: AutoregressiveConfig) -> bool:
-    """Whether sites are drawn from windows."""
-    return config.network == "causal" or (config.network == "auto" and law.support in LONG)
 
 
 def affine_of(law: Law, config: AutoregressiveConfig) -> AffineMap:
