@@ -59,6 +59,9 @@ class FlowConfig:
         depth: hidden layers of it (at least 1).
         bins: bins of a spline (at least 2).
         tails: student learns how heavy the tails of each component are; gaussian has none.
+
+    Example:
+        physgen fit flow data.h5 -o flow.pt --max-minutes 3
     """
 
     transform: Literal["spline", "affine"] = "spline"
