@@ -107,7 +107,7 @@ class Epoch:
         lr: last learning rate.
         seconds: wall time since the start of training, s.
         cpu_seconds: CPU time since the start of training, s.
-        best: whether this is the lowest validation loss so far.
+        best: whether this is the lowest validation loss so far, that of the start included.
         seen: mean validation loss of the averaged weights over rows of the training, nats a row;
             None where these are others in each epoch, and in early files.
     """
@@ -271,7 +271,7 @@ class Trainer:
 
     Args:
         surrogate: what to train, on its device; it holds the averaged weights of the best epoch,
-            or of the last one if it says so.
+            those that it came with if no epoch is better, or those of the last one if it says so.
         train: training rows.
         val: validation rows.
         config: options.
@@ -279,6 +279,10 @@ class Trainer:
         on_batch: called after each step with the part of training done, 0 to 1; what it raises
             ends the training.
         some: training rows to look at after each epoch, where those of an epoch are not in memory.
+
+    Attributes:
+        start: validation loss of the weights that the surrogate came with, nats a row; infinite
+            where it does not count.
 
     Raises:
         TrainingDiverged: a loss that is not finite; `surrogate` keeps the last good weights.
@@ -315,15 +319,18 @@ class Trainer:
         ]
         self.symmetries = Symmetries(surrogate.law)
         self.history: list[Epoch] = []
+        self.start = math.inf
         self.step = self.begun = self._in_epoch = self._plateau = 0
         self.steps_per_epoch = math.ceil(len(train) / config.batch_size)
         self._start_clock()
 
     def __iter__(self) -> Iterator[Epoch]:
+        if not (self.history or self.surrogate.keeps_last):
+            self.start = self._validate(self.val)
         while not self.finished:
             train = self._epoch(len(self.history) + 1)
             val = self._validate(self.val)
-            best = val < min((e.val for e in self.history), default=math.inf)
+            best = val < min([self.start, *(e.val for e in self.history)])
             if best or self.surrogate.keeps_last:
                 self.surrogate.load_state_dict(self.average.state_dict())
             lr = self.optimisers[0].param_groups[0]["lr"]
@@ -506,6 +513,7 @@ class Trainer:
             "optimisers": [o.state_dict() for o in self.optimisers],
             "step": self.step,
             "begun": self.begun,
+            "start": self.start,
             "history": [asdict(e) for e in self.history],
         }
 
@@ -517,6 +525,7 @@ class Trainer:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.step, self.begun = state["step"], state.get("begun", 0)
+        self.start = state.get("start", math.inf)
         self.history = [Epoch(**e) for e in state["history"]]
         self._start_clock()
 

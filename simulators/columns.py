@@ -93,8 +93,13 @@ class Columns:
         if not self.names or not names or self.names == tuple(names):
             return self
         if sorted(self.names) != sorted(names):
+            missing = [name for name in names if name not in self.names]
+            others = [name for name in self.names if name not in names]
+            wrong = [f"{', '.join(missing)} missing"] if missing else []
+            wrong += [f"{', '.join(others)} unknown"] if others else []
             raise ValueError(
-                f"support: expected one of each of {', '.join(names)}, got {', '.join(self.names)}"
+                f"support: expected one for each of {', '.join(names)}, all in one text with "
+                f"commas between, got {self.text}: {'; '.join(wrong)}"
             )
         known = dict(zip(self.names, self.supports, strict=True))
         return Columns(tuple(known[name] for name in names), tuple(names))

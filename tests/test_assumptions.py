@@ -253,6 +253,9 @@ def test_the_course_of_validation_is_told():
     assert "0.8 nats a row worse than that of a normal law" in next(
         held_out_warnings(model, falling, 2.0, None)
     )
+    assert list(held_out_warnings(model, falling, 2.3, None))
+    assert not list(held_out_warnings(model, falling, 2.3, None, start=2.55))
+    assert "after epoch 0 of 6" in next(held_out_warnings(model, rising, None, None, start=2.0))
 
 
 def test_the_summary_tells_the_classifier_and_its_control():

@@ -167,6 +167,19 @@ def test_no_family_is_one_line_with_the_reasons(data):
         raced(data, hidden=3)
 
 
+def test_a_misspelt_family_is_refused_before_the_race(data):
+    with pytest.raises(UsageError, match="unknown 'flo'"):
+        raced(data, families=("cvae", "flo"))
+
+
+def test_few_held_out_rows_decide_no_race_without_a_word(data):
+    with pytest.raises(UsageError, match="at least 2 held-out rows to compare families by, got 1"):
+        raced(data[:10])
+    model = raced(data[:50])
+    assert any("compared by 5 held-out rows alone" in line for line in model.info["warnings"])
+    assert not any("compared by" in line for line in raced(data).info["warnings"])
+
+
 def test_the_training_of_a_winner_goes_on_bit_equal(data, tmp_path, monkeypatch):
     whole, file, epoch = raced(data), tmp_path / "m.pt", Trainer._epoch
 

@@ -326,3 +326,13 @@ def test_the_page_of_showers(showers, monkeypatch):
                     "average", "events", "theta", "warnings"):  # fmt: skip
         assert "</html>" in render({**metrics, section: None}), section
     assert "</html>" in render({"schema": "physgen/comparison/1"})
+
+
+def test_columns_are_called_as_in_their_file():
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.integers(0, 2, 60), rng.exponential(size=60)], 1)
+    theta = {"a": rng.uniform(0, 1, 60)}
+    kinds = {"choice": "levels:2", "time": "nonnegative"}
+    both = [physgen.dataset_of(theta, x, {"a": (0, 1)}, support=kinds) for _ in range(2)]
+    found = physgen.compare(*both)
+    assert set(found["observables"]) == {"choice", "time"}

@@ -188,6 +188,9 @@ def test_types_of_columns_tell_their_supports(caplog):
     floats = {name: values.astype(float) for name, values in columns.items()}
     assert physgen.dataset_of(theta, floats, {"a": (0, 1)}).law.support == "reals"
     assert "3 columns of whole numbers, taken for reals" in caplog.text
+    few = {"flag": floats["flag"], "n": floats["n"] % 20, "t": floats["t"]}
+    physgen.dataset_of(theta, few, {"a": (0, 1)})
+    assert "--support flag=levels:2,n=counts,t=reals if" in caplog.text  # which have no limit
     alone = physgen.dataset_of(theta, columns["n"], {"a": (0, 1)})
     assert (alone.law.support, alone.x.dtype) == ("counts", np.int64)
 
@@ -198,7 +201,10 @@ def test_supports_by_name_find_their_columns():
     said = {"k": "levels:9", "t": "nonnegative"}
     made = physgen.dataset_of(rng.random((50, 1)), x, {"a": (0, 1)}, support=said)
     assert made.law.column_supports == ("nonnegative", "levels:9")
-    with pytest.raises(UsageError, match="expected one of each of t, k, got t, u"):
+    for wrong, words in (({"t": "reals"}, "k missing"), ({**said, "u": "reals"}, "u unknown")):
+        with pytest.raises(UsageError, match=words):
+            physgen.dataset_of(rng.random((50, 1)), x, {"a": (0, 1)}, support=wrong)
+    with pytest.raises(UsageError, match="expected one for each of t, k, all in one"):
         physgen.dataset_of(
             rng.random((50, 1)), x, {"a": (0, 1)}, support={"t": "reals", "u": "counts"}
         )

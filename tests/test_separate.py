@@ -9,6 +9,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+import physgen
+from physgen.dataset import Dataset, Meta, Rows
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.surrogates.autoregressive import Autoregressive, AutoregressiveConfig
@@ -229,6 +231,20 @@ def test_the_contract(name):
     made = model(LAWS[name])
     made.fit_transform(x, theta)
     assert check_surrogate(made) == []
+
+
+def test_no_training_leaves_the_exact_law():
+    """Of x that is normal given θ least squares are kept; the control: training is worse."""
+    rng = np.random.default_rng(0)
+    theta, noise = THETA.sample(3000, rng), rng.standard_normal((3000, 4))
+    x = (theta @ rng.normal(size=(2, 4)) + noise).astype(np.float32)
+    data = Dataset(Rows(x[:1000], theta[:1000], meta=Meta(law("reals", 4))))
+    made = physgen.fit("autoregressive", data, epochs=8)
+    exact = stats.norm.logpdf(noise[1000:]).sum(1)
+    gap = (exact - made.log_prob(theta[1000:], x[1000:]).numpy()).mean()
+    assert gap < 0.03
+    assert min(e["val"] for e in made.info["history"]) > made.info["start"]
+    assert "as it began" in made.summary
 
 
 def test_which_x_has_separate_networks():

@@ -347,10 +347,27 @@ def test_the_surrogate_holds_the_best_average():
             best = run.average.w.clone()
         assert torch.equal(run.surrogate.w, best)
     assert [e.best for e in run.history] == [
-        e.val < min((f.val for f in run.history[:k]), default=math.inf)
+        e.val < min([run.start, *(f.val for f in run.history[:k])])
         for k, e in enumerate(run.history)
     ]
     assert not all(e.best for e in run.history)
+
+
+def test_a_start_that_no_epoch_betters_is_kept():
+    """From the least loss that there is; the control: from elsewhere."""
+    for best, kept in ((True, True), (False, False)):
+        run = trainer(epochs=3, learning_rate=0.5)
+        z = run.surrogate.transform(run.val.x)
+        with torch.no_grad():
+            for made in (run.surrogate, run.live, run.average):
+                made.w.copy_(z.mean(0) if best else torch.full_like(made.w, 9.0))
+        begun = run.surrogate.w.clone()
+        list(run)
+        assert torch.equal(run.surrogate.w, begun) is kept
+        assert any(e.best for e in run.history) is not kept
+        again = trainer(epochs=3)
+        again.restore(run.state())
+        assert again.start == run.start < math.inf
 
 
 @pytest.mark.parametrize("bad_step", [3, 40])

@@ -247,6 +247,7 @@ def held_out_warnings(
     plain: float | None,
     told: dict[str, Any] | None,
     gap: dict[str, Any] | None = None,
+    start: float = math.inf,
 ) -> Iterator[str]:
     """What held-out rows say against a surrogate, a line each.
 
@@ -256,9 +257,11 @@ def held_out_warnings(
         plain: that of a plain model, as from `plain_loss`.
         told: as from `told_apart`.
         gap: as from `overfitting`.
+        start: validation loss before the first epoch.
     """
     nats = surrogate.unit == Surrogate.unit and surrogate.likelihood is not Likelihood.NONE
-    best = min(losses, default=math.nan)
+    best = min([start, *losses]) if losses else math.nan
+    epoch = [start, *losses].index(best) if losses else 0
     if nats and plain is not None and best > plain + WORSE:
         what = "a normal law whose mean is quadratic in theta"
         if surrogate.law.support != "reals":
@@ -267,7 +270,7 @@ def held_out_warnings(
             f"its validation loss is {best - plain:.2g} nats a row worse than that of {what}: "
             "do not trust its posteriors; train longer, or take another family"
         )
-    epoch, rise = losses.index(best) + 1 if losses else 0, losses[-1] - best if losses else 0.0
+    rise = losses[-1] - best if losses else 0.0
     if nats and len(losses) >= EPOCH_COUNT and epoch <= LATE * len(losses) and rise > WORSE:
         yield (
             f"its validation loss was lowest after epoch {epoch} of {len(losses)} and rose by "

@@ -458,11 +458,13 @@ def declaration(law: Law, rows: Array, places: Array) -> str:
 
 
 def kind_of_whole(values: Array) -> str | None:
-    """The support that whole numbers (n,) look like; None where some are negative."""
-    low, high = np.nanmin(values), np.nanmax(values)
-    if low < 0:
+    """The support that whole numbers (n,) look like; None where some are negative.
+
+    Counts, which have no limit to be wrong about, but for 0 and 1.
+    """
+    if np.nanmin(values) < 0:
         return None
-    return "counts" if high >= MOST_LISTED else f"levels:{max(2, int(high) + 1)}"
+    return "counts" if np.nanmax(values) > 1 else "levels:2"
 
 
 def listed(components: Array | list[int], x_shape: tuple[int, ...]) -> str:

@@ -131,6 +131,8 @@ def describe_rows(
         law = replace(law, dtype=float_type(x, len(theta)))
     require_inside(theta, found, where, f"{DRAWN}{in_order(theta, found)}")
     source, more = followed(theta, found, where)
+    if told.names and not columns:
+        source["columns"] = list(told.names)
     if theta.shape[1] > max(MANY, law.size):
         why.append(f"theta has {theta.shape[1]} columns, and x {law.size}: are they swapped?")
     return Described(law, theta, source, [*said, *why, *more, *repeated(theta)])
@@ -313,8 +315,9 @@ def whole_columns(x: Array, names: tuple[str, ...]) -> Iterator[str]:
         told = supports_in_words(kinds, names if len(names) == len(kinds) else ())
         if set(kinds) != {"reals"}:
             yield (
-                f"x has {whole.sum()} columns of whole numbers, taken for reals; --support {told} "
-                "if that is what they are"
+                f"x has {whole.sum()} column{'s' * bool(whole.sum() > 1)} of whole numbers, taken "
+                f"for reals; --support {told} if that is what they are (levels:K of those that "
+                "have a limit)"
             )
 
 

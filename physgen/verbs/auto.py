@@ -39,6 +39,8 @@ SCORED, CHUNK, SECONDS = 500, 100, 5.0
 no more are looked at, where the length of the race is set in minutes, s."""
 WITHOUT_END = 100_000
 """Epochs, where minutes alone end a training."""
+LEAST_HELD_OUT, ENOUGH_HELD_OUT = 2, 20
+"""Held-out rows without which families cannot be compared, and below which it is chance."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def raced(
         stop: tested after each step.
 
     Raises:
-        UsageError: no family takes these data.
+        UsageError: no family takes these data, or too few rows are held out to compare them.
     """
     training = material.training
     if training.max_minutes and not epochs_given:
@@ -158,6 +160,8 @@ def raced(
     clock = Clock(60 * training.max_minutes)
     entries = list(entered(material, config, training))
     left = [e for e in entries if not e.reason]
+    if len(left) > 1:
+        look_at_held_out(material)
     for heat in range(1, len(LENGTHS)) if len(left) > 1 else ():
         for k, entry in enumerate(left):
             seconds = clock.share(heat, len(left) - k) if clock.limit else 0.0
@@ -173,6 +177,26 @@ def raced(
     order = sorted(entries, key=lambda e: (len(e.scores), worst_last(e)), reverse=True)
     rows = [e.to_json(winner) for e in sorted(order, key=lambda e: e is not winner)]
     return winner.trainer, {"rows": SCORED, "minutes": minutes, "entries": rows}
+
+
+def look_at_held_out(material: Material) -> None:
+    """Refuse a race that too few rows would decide, and say so of one that few do.
+
+    Raises:
+        UsageError: one row.
+    """
+    if (n := len(material.val)) < LEAST_HELD_OUT:
+        raise UsageError(
+            f"auto: expected at least {LEAST_HELD_OUT} held-out rows to compare families by, got "
+            f"{n}; take more rows, or name one family"
+        )
+    if n < ENOUGH_HELD_OUT:
+        line = (
+            f"the families were compared by {n} held-out rows alone, so that which is the best is "
+            "chance; take more rows, or --validation 0.3"
+        )
+        log.warning("auto: %s", line)
+        material.said.append(line)
 
 
 def worst_last(entry: Entry) -> float:
@@ -208,7 +232,13 @@ def race_resumed(
 
 
 def entered(material: Material, config: AutoConfig, training: Training) -> Iterator[Entry]:
-    """All who would race; those that do not take the data with the reason."""
+    """All who would race; those that do not take the data with the reason.
+
+    Raises:
+        UsageError: a name among those that were asked for that is no family's.
+    """
+    for name in config.families:
+        find("surrogates", name)
     for name in config.families or sorted(targets("surrogates")):
         for options in candidates_of(name, material.source.law):
             entry = Entry(name, options)

@@ -95,7 +95,7 @@ def dataset_of(
 
     def make(shard: Shard) -> Rows:
         rows = Rows(x[shard.start : shard.stop], about.theta[shard.start : shard.stop])
-        return rows_in_order(rows, about.law, on_error, "x", shard.start, list(types))
+        return rows_in_order(rows, about.law, on_error, "x", shard.start, meta.columns)
 
     made, _ = make_dataset(out, len(x), meta, make, "dataset_of", force=force)
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {simulator}"))

@@ -53,12 +53,12 @@ def fit(
     """Train a surrogate of p(x|theta) on a dataset.
 
     With a file to write, the state goes to OUT.resume and the history to OUT.jsonl after each
-    epoch; the checkpoint appears when training has ended, and holds the weights of the best epoch
-    (rbm and gan: of the last). The summary tells how much lower the loss is on rows of the
-    training than on held-out ones, which is overfitting; and how well a classifier tells samples
-    from the held-out x, as the area under its ROC curve (0.5 is best), and in brackets that of its
-    control: held-out x whose components were dealt out anew. Warnings say what speaks against the
-    data or the training.
+    epoch; the checkpoint appears when training has ended, and holds the weights of the best epoch,
+    or those it began with if none is better (rbm and gan: of the last). The summary tells how much
+    lower the loss is on rows of the training than on held-out ones, which is overfitting; and how
+    well a classifier tells samples from the held-out x, as the area under its ROC curve (0.5 is
+    best), and in brackets that of its control: held-out x whose components were dealt out anew.
+    Warnings say what speaks against the data or the training.
 
     The family auto tries all that take the data, in short heats, keeps the one that has the
     highest log p of held-out rows, and tells of all in a table.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -214,12 +215,15 @@ def concluded(
     apart = told_apart(surrogate.eval(), *val, seed)
     gap = overfitting(surrogate, seen, val, seed)
     losses = [e.val for e in history]
-    said = material.said + warned(path, held_out_warnings(surrogate, losses, plain, apart, gap))
+    said = material.said + warned(
+        path, held_out_warnings(surrogate, losses, plain, apart, gap, trainer.start)
+    )
     if words := surrogate.transform.words():
         log.info("%s", headed(path, f"x is taken by {'; '.join(words)}"))
         info["x is taken by"] = words
     info |= {
         "history": [asdict(e) for e in history],
+        "start": trainer.start if math.isfinite(trainer.start) else None,
         "held_out": apart,
         "overfitting": gap,
         "warnings": said,
@@ -243,11 +247,13 @@ def in_words(
 ) -> str:
     """How a training went, in a line."""
     surrogate, history = trainer.surrogate, trainer.history
-    kept = [e for e in history if e.best or surrogate.keeps_last][-1]
+    kept = [(e.val, e.epoch) for e in history if e.best or surrogate.keeps_last]
+    val, epoch = kept[-1] if kept else (trainer.start, 0)
     name, took = name_of("surrogates", type(surrogate)), history[-1].seconds
     said = [
         f"{name}, {plural(len(history), 'epoch')} in {took:.0f} s, "
-        f"validation loss {kept.val:.4f} {surrogate.unit} (epoch {kept.epoch})"
+        f"validation loss {val:.4f} {surrogate.unit} "
+        + (f"(epoch {epoch})" if epoch else "(as it began: no epoch was better)")
         + (f", overfits by {gap_in_words(gap)}" if gap else "")
     ]
     if fresh := material.fresh:

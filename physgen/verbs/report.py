@@ -147,7 +147,8 @@ def with_prediction(
             f"{data.name}: expected x of shape {shape}, as was observed, got {x.shape[1:]}"
         )
     law, some = data.law, slice(row - first, row - first + 1)
-    measured = posterior_predictive(x, seen, physics_of(law, name_of_simulator(simulator)), law)
+    physics = physics_of(law, name_of_simulator(simulator), data.columns)
+    measured = posterior_predictive(x, seen, physics, law)
     by = {"by": source.get("name", "someone"), "absent": absent}
     arrays = found["arrays"] if iid else {k: v[some] for k, v in found["arrays"].items()}
     return {**found, "arrays": arrays, "first_row": row, "predictive": measured | by}

@@ -103,7 +103,7 @@ def comparison(
     """
     law = _same_kind(generated, reference)
     generated, reference, said = _complete(generated, reference)
-    physics = physics_of(law, trusted)
+    physics = physics_of(law, trusted, names_of(reference, generated))
     section, rng = Sections(progress), np.random.default_rng([seed, 6])
     a, b, paired = _shuffled(reference, generated, rng)
     result = section.result
@@ -126,6 +126,11 @@ def comparison(
     result["average"] = _average(a.x, b.x)
     result["events"] = _events(a, b, law)
     return section.json()
+
+
+def names_of(*several: Rows) -> list[str]:
+    """Names of the components of x, of the first rows that have any."""
+    return next((r.meta.columns for r in several if r.meta and r.meta.columns), [])
 
 
 def _same_kind(generated: Rows, reference: Rows) -> Law | None:

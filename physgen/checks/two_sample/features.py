@@ -10,7 +10,7 @@ log(1 + v/s), s a low quantile of what is above 0 in the reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -55,12 +55,15 @@ class Feature:
         return self.reference.ndim > 1
 
 
-def physics_of(law: Law | None, trusted: str | None = None) -> object | None:
+def physics_of(
+    law: Law | None, trusted: str | None = None, names: Sequence[str] = ()
+) -> object | None:
     """What declares the observables of x: the simulator, or the class of an imported law.
 
     Args:
         law: what the file says; None in a foreign one.
         trusted: name of a simulator outside the registry that the caller vouches for.
+        names: of the components of x, where its file tells them.
 
     Returns:
         An object that the functions of :mod:`simulators.base` can be asked of; None where nothing
@@ -77,7 +80,7 @@ def physics_of(law: Law | None, trusted: str | None = None) -> object | None:
     if simulator := law.build_if_known(trusted):
         return simulator
     if law.simulator not in targets("imported"):
-        return MixedColumns(law.column_supports) if law.column_supports else None
+        return MixedColumns.of(law.column_supports, names) if law.column_supports else None
     try:
         return find("imported", law.simulator)(law.options)
     except (KeyError, TypeError, ValueError) as error:
@@ -89,10 +92,16 @@ class MixedColumns:
     """What is known of mixed x whose simulator is not: its columns.
 
     Attributes:
-        support: of each of them.
+        support: of each of them, by name where they have names.
     """
 
-    support: tuple[str, ...]
+    support: tuple[str, ...] | Mapping[str, str]
+
+    @classmethod
+    def of(cls, supports: tuple[str, ...], names: Sequence[str]) -> MixedColumns:
+        """Columns of some supports, with their names if there is one for each."""
+        named = len({*names}) == len(supports) == len(names)
+        return cls(dict(zip(names, supports, strict=True)) if named else supports)
 
 
 def observables_of(
