@@ -146,8 +146,6 @@ class Law:
                 f"axes: expected {len(self.x_shape)} of {', '.join(AXES)}, for x of shape "
                 f"{self.x_shape}, got {self.axes}"
             )
-        if self.axes and self.support == "mixed":
-            raise ValueError(f"axes: mixed x is columns without an order; got {self.axes}")
         if "channel" in self.axes[1:]:
             raise ValueError(f"axes: expected no channel but the first, got {self.axes}")
         if len(self.spatial) > 3:

@@ -49,8 +49,8 @@ FEW = 32
 """Hidden units where the neighbours say all."""
 ALONE = 0.6
 """Part of the training in which an affine map learns alone, as if what it leaves were white."""
-MOST_LEVELS = 256
-"""Values of a site, each of which is an input."""
+SHARED_LEVELS = 256
+"""Levels of a site, each of which is an input of a shared network, at most."""
 LONG: tuple[Support, ...] = ("reals", "counts")
 """Of which long x has a network for all sites, if there is no other choice."""
 MOST_COLUMNS = 64
@@ -253,7 +253,7 @@ def network_of(law: Law, config: AutoregressiveConfig) -> Network:
     Raises:
         UsageError: x that has no such network, or an option of another one.
     """
-    only = law.support == "mixed" or law.levels > MOST_LEVELS
+    only = law.support == "mixed" or law.levels > SHARED_LEVELS
     vector = not (law.periodic or law.axes)
     short = law.support in LONG and law.size <= MOST_COLUMNS and vector
     found: Network = "causal" if law.support in LONG else "shared"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from physgen.nn.columns import units_of_counts
 from physgen.nn.densities import drawn_category, normal_log_density
 from physgen.nn.hurdle import HurdleGamma, shown
 from physgen.nn.mixtures import GaussianMixture
@@ -225,11 +226,10 @@ class CountSite(Site):
     @torch.no_grad()
     def fit(self, values: Tensor) -> None:
         """Take the units, and what is typical of each site, from counts (n, N)."""
-        y = self.kind.place(values.double())
-        width, mean = torch.std_mean(y, correction=0)
-        self.middle.copy_(mean)
-        self.width.copy_(width.clamp(min=1e-3))
-        self.typical.copy_((y.mean(0) - mean) / self.width)
+        middle, width = units_of_counts(values.flatten())
+        self.middle.copy_(middle)
+        self.width.copy_(width)
+        self.typical.copy_((self.kind.place(values.double()).mean(0) - middle) / self.width)
 
     def values(self, z: Tensor) -> Tensor:
         """z (B, *x_shape) itself, (B, N)."""
