@@ -281,7 +281,7 @@ def held_out_warnings(
         yield (
             f"its loss is {gap_in_words(gap)} nats a row lower on rows that it was trained on "
             "than on held-out ones: it overfits, and posteriors may be too narrow; take more "
-            "simulations, --simulate (fresh ones as it goes), or --weight-decay 0.3"
+            "simulations, or --simulate (fresh ones as it goes); a larger --weight-decay may help"
         )
     if told and told["auc"] > TOLD:
         yield (
