@@ -180,17 +180,17 @@ def originals(folder, kinds):
 
 def fitted(folder):
     """The state and the history of a training that was killed after its epoch."""
-    from physgen.verbs import fit
+    from physgen.verbs import fitting
 
-    keep = fit.keep
+    keep = fitting.keep
 
     def kept(trainer, epoch, info, out, tensorboard):
         keep(trainer, epoch, info, out, tensorboard)
         shutil.copy(f"{out}.resume", f"{out}.kept")
 
-    fit.keep = kept
+    fitting.keep = kept
     physgen.fit("cvae", OLD / "ising.h5", out=folder / "model.pt", **FIT)
-    fit.keep = keep
+    fitting.keep = keep
     (folder / "model.pt").unlink()
     (folder / "model.pt.kept").rename(folder / "model.pt.resume")
 

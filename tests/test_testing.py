@@ -266,7 +266,7 @@ class TiltedGaussian(LinearGaussian):
         (FlippedDice(), "symmetries: flip is a change of sign"),
         (Complex(), "support: expected one of"),
         (Turned(), "symmetries: expected some of"),
-        (Oblong(3, 5), "symmetries: transpose needs a square x, got (3, 5)"),
+        (Oblong(3, 5), "symmetries: transpose needs a square x, its axes alike, got (3, 5)"),
         (HalfShape(), "x_shape: expected whole numbers"),
         (OddObservable(), "observable mean: expected shape (7,) or (7, k), got ()"),
         (Nothing(), "prior: expected a simulators.Prior or Box, got NoneType"),
