@@ -339,6 +339,7 @@ class Trainer:
             self.history.append(
                 Epoch(len(self.history) + 1, train, val, lr, *self._elapsed(), best, seen)
             )
+            self._in_epoch = 0
             if self.plateau == len(self.history):
                 self.live.load_state_dict(self.surrogate.state_dict())
                 self.average.load_state_dict(self.surrogate.state_dict())
@@ -399,7 +400,8 @@ class Trainer:
         limit = 60 * self.config.max_minutes
         in_time = self._elapsed()[0] / limit if limit else 0.0
         steps = self.config.epochs * self.steps_per_epoch
-        return min(1.0, max(self.step / steps, in_time))
+        done = len(self.history) * self.steps_per_epoch + self._in_epoch  # rows that fail included
+        return min(1.0, max(done / steps, in_time))
 
     @property
     def rate(self) -> float:

@@ -160,3 +160,11 @@ def test_what_is_no_number_does_not_count():
     z = torch.tensor([math.nan, math.inf])
     for law in (*REAL.values(), CountMixture):
         assert law(raw(law, 2).float()).log_prob(z).tolist() == [0, 0]
+
+
+def test_large_counts_are_drawn_odd_and_even():
+    """Between 2²³ and 2²⁴ float32 holds all whole numbers, but no halves."""
+    law = CountMixture(torch.zeros(4000, 3), math.log(1.2e7), 1e-3)
+    drawn = law.sample(torch.Generator().manual_seed(1))
+    assert float((drawn % 2).mean()) == pytest.approx(0.5, abs=0.04)
+    assert len(drawn.unique()) > 3500

@@ -16,7 +16,7 @@ from physgen.errors import DataError, TrainingDiverged
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Objective, Surrogate
 from physgen.surrogates.cvae import CVAE, CVAEConfig
-from physgen.training import Epoch, InMemory, Streamed, Trainer, Training, split
+from physgen.training import Epoch, Fresh, InMemory, Streamed, Trainer, Training, split
 
 LAW = Law.of("gaussian", {"size": 3})
 CPU = torch.device("cpu")
@@ -515,3 +515,12 @@ def test_a_vae_learns_the_linear_gaussian():
     assert -4 * error < gap.mean() < 0.1
     blind = torch.roll(test_theta, 1, 0)
     assert surrogate.log_prob(blind, test_x, draws=30).mean() < log_p.value.mean() - 1
+
+
+def test_the_rate_falls_to_zero_where_rows_fail():
+    """Epochs of fewer rows than were asked for have fewer steps."""
+    theta, x = rows(40)
+    drawn = Rows(x.numpy(), theta.numpy())
+    run = trainer(train=Fresh(lambda number: drawn, 100, CPU), epochs=4, batch_size=10)
+    *_, last = run
+    assert last.lr < 0.1 * run.config.learning_rate

@@ -167,7 +167,8 @@ class CountMixture(Mixture):
         """One count for each law, (...)."""
         k, u = self._component(generator), uniform_for(self.mean, generator)
         y = chosen(self.mean, k) + chosen(self.log_width, k).exp() * (u.log() - (1 - u).log())
-        count = ((y * self.unit + self.middle).clamp(max=LARGEST).exp() + 0.5).floor()
+        log_count = (y.double() * self.unit + self.middle).clamp(max=LARGEST)
+        count = (log_count.exp() + 0.5).floor().to(y.dtype)  # float32 would draw even ones alone
         return count if self.most is None else count.clamp(max=self.most)
 
 
