@@ -265,3 +265,13 @@ def test_the_summary_tells_the_classifier_and_its_control():
     model = physgen.fit("cvae", data, epochs=3)
     assert "samples told from held-out x: AUC 0." in model.summary
     assert model.info["held_out"]["rows"] == 120
+
+
+def test_columns_are_called_by_name(caplog):
+    rng = np.random.default_rng(0)
+    x = {"choice": rng.integers(0, 2, 1000) * 1.0, "time": np.exp(rng.normal(size=1000))}
+    data = physgen.dataset_of(rng.random((1000, 1)), x, {"a": (0, 1)}, support="reals*2")
+    assert "choice takes 2 whole values" in physgen.inspect(data)["warnings"][0]
+    model = physgen.fit("autoregressive", data, epochs=1)
+    assert "choice takes 2 whole values" in model.info["warnings"][0]
+    assert "time: log" in " ".join(model.info["x is taken by"])

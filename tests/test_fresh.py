@@ -179,6 +179,14 @@ def test_only_who_vouches_runs_a_simulator_outside_of_the_registry():
         assert trained(rows, simulate=True, simulator=word, epochs=1).info["fresh"]["rows"] == 54
 
 
+@pytest.mark.parametrize("given", [{}, {"simulator": "gaussian"}])
+def test_rows_that_were_imported_are_refused(given):
+    rows = np.random.default_rng(0).random((100, 3))
+    data = physgen.dataset_of(rows[:, :1], rows[:, 1:], {"a": (0, 1)})
+    with pytest.raises(UsageError, match="rows are of arrays, not of a simulator that physgen"):
+        physgen.fit("cvae", data, simulate=True, **given)
+
+
 def test_theta_of_a_proposal_are_refused():
     at = physgen.simulate(
         "gaussian", n=60, theta_from={"theta1": [0.1] * 60, "theta2": [0.2] * 60}

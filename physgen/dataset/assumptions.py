@@ -7,7 +7,8 @@ may still train, and be wrong without a sign of it; so whoever looks at data say
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -22,6 +23,7 @@ __all__ = [
     "Relation",
     "Tails",
     "broken_assumptions",
+    "by_name",
     "float_type",
     "kind_of_whole",
     "relation",
@@ -94,6 +96,15 @@ def named(component: int, x_shape: tuple[int, ...]) -> str:
     """A component of flat x by its place, as in x[3] or x[2, 0]."""
     place = np.unravel_index(component, x_shape)
     return f"x[{', '.join(str(int(i)) for i in place)}]"
+
+
+def by_name(line: str, names: Sequence[str]) -> str:
+    """A line in which components of a vector x[3] are called by their names, if there are any."""
+
+    def called(place: re.Match[str]) -> str:
+        return names[int(place[1])] if int(place[1]) < len(names) else place[0]
+
+    return re.sub(r"\bx\[(\d+)\]", called, line)
 
 
 def first_rows(x: Array) -> Array:

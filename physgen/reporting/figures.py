@@ -360,6 +360,7 @@ def average(figure: Figure, data: Mapping[str, Any]) -> None:
         ax.stairs(means[0], edges, fill=True, color=GREY, alpha=0.5, label=PAIR[0])
         ax.stairs(means[1], edges, color=SURROGATE, linewidth=1.2, label=PAIR[1])
         ax.set(xlabel="component", ylabel="mean x")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend()
         return
     axes = figure.subplots(1, 2)

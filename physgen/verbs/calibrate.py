@@ -128,8 +128,8 @@ def calibrate(
     with judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress:
         measured = calibration(
             target, found.theta, found.x, common,
-            trusted=name_of_simulator(simulator), draws=draws, samples=samples, seed=seed,
-            progress=progress,
+            trusted=name_of_simulator(simulator), names=held_out.columns, draws=draws,
+            samples=samples, seed=seed, progress=progress,
         )  # fmt: skip
     if trained_on(source.about.get("data", {}), held_out):
         measured["warnings"].insert(0, "the rows are those of the training, and prove little")

@@ -20,7 +20,7 @@ from physgen.checks.held_out import (
     told_apart,
 )
 from physgen.dataset import Dataset
-from physgen.dataset.assumptions import broken_assumptions
+from physgen.dataset.assumptions import broken_assumptions, by_name
 from physgen.dataset.fresh import FreshRows
 from physgen.dataset.missing import missing_in_words, missing_warnings
 from physgen.errors import TrainingDiverged, UsageError
@@ -121,7 +121,7 @@ def doubts(source: Dataset, some: InMemory) -> Iterator[str]:
             f"all theta follow {source.proposal}, not the prior: away from these nothing is "
             "learnt; fit it on the first round, too"
         )
-    yield from broken_assumptions(source.law, x)
+    yield from (by_name(line, source.columns) for line in broken_assumptions(source.law, x))
     yield from missing_warnings(source.law, theta, x)
     if words := missing_in_words(x):
         log.info(
@@ -218,7 +218,7 @@ def concluded(
     said = material.said + warned(
         path, held_out_warnings(surrogate, losses, plain, apart, gap, trainer.start)
     )
-    if words := surrogate.transform.words():
+    if words := surrogate.transform.words(material.source.columns):
         log.info("%s", headed(path, f"x is taken by {'; '.join(words)}"))
         info["x is taken by"] = words
     info |= {

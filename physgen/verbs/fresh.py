@@ -12,6 +12,7 @@ from physgen.dataset.fresh import FreshRows
 from physgen.dataset.simulated import OnError, Simulate
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.registry import registered
 from physgen.verbs.arguments import SimulatorLike
 from physgen.verbs.opening import name_of_simulator
 from physgen.verbs.running import require
@@ -76,9 +77,15 @@ class FreshOptions:
         """The law of a dataset, whose simulator may be built.
 
         Raises:
-            UsageError: it is outside the registry, and nobody vouches for it.
+            UsageError: it is outside the registry, and nobody vouches for it; or there is none,
+                since the rows were imported.
         """
         law, trusted = source.law, name_of_simulator(self.simulator)
+        if ":" not in law.simulator and not registered("simulators", law.simulator):
+            raise UsageError(
+                f"{source.name}: its rows are of {law.simulator}, not of a simulator that physgen "
+                "ran, so that none can be drawn anew; fit without --simulate"
+            )
         if law.build_if_known(trusted) is None:
             raise UsageError(
                 f"{source.name}: its simulator {law.simulator} is outside the registry; add "

@@ -10,7 +10,7 @@ from typing import Any
 import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset
-from physgen.dataset.assumptions import broken_assumptions
+from physgen.dataset.assumptions import broken_assumptions, by_name
 from physgen.dataset.missing import missing_in_words, missing_warnings
 from physgen.errors import UsageError, as_written
 from physgen.law import Law
@@ -108,7 +108,8 @@ def said_of(law: Law, data: Dataset, verify: bool) -> dict[str, Any]:
     if words := missing_in_words(x):
         found["missing"] = words
     said = missing_warnings(law, labels, x) if labels is not None else ()
-    if warnings := [*said, *broken_assumptions(law, x)]:
+    broken = (by_name(line, data.columns) for line in broken_assumptions(law, x))
+    if warnings := [*said, *broken]:
         found["warnings"] = warnings
     if verify:
         simulator = law.build_if_known()

@@ -29,7 +29,7 @@ the mutual information I(θ; x); ``validate`` holds it against the exact posteri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,7 @@ def calibration(
     prior: Prior,
     *,
     trusted: str | None = None,
+    names: Sequence[str] = (),
     draws: int | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
@@ -100,6 +101,7 @@ def calibration(
         x: (n, *x_shape), one draw of p(x|θ) for each.
         prior: what θ follow, within the training's; other rows are left out.
         trusted: name of a simulator outside the registry that the caller vouches for.
+        names: of the components of x, where their file tells them.
         draws: random draws of each log p(x|θ); the family's default for posteriors if None.
         samples: draws of each posterior for the predictive checks.
         seed: seed of everything that is random here.
@@ -121,7 +123,8 @@ def calibration(
         )
     rows = len(x)
     theta, x = _within(prior, theta, x)
-    observables = of_imputed(_scalars(physics_of(model.law, trusted), x, model.law), x)
+    physics = physics_of(model.law, trusted, names)
+    observables = of_imputed(_scalars(physics, x, model.law), x)
     inference = _Inference(target, prior, samples, seed, progress or (lambda name, part: None))
     run, section = inference.run(theta, x, observables)
     result = section.result
