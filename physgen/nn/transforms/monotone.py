@@ -7,7 +7,8 @@ continuous slope: beyond its data a logarithm or a spline goes on as a straight 
 
 Which one a component gets is decided by what it says of x *given θ*: v is regressed on a
 quadratic in θ, and a bend must win on held-out rows, by the normal likelihood of its residuals
-with log|dv/dx|, clearly against a straight line. So normal noise stays what it is.
+with log|dv/dx|, clearly against a straight line, and again where widths are functions of θ, too.
+So normal noise stays what it is.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from physgen.dataset.assumptions import Tails
+from physgen.nn.additive import AdditiveWidths, normal_law
 from physgen.nn.regression import quadratic
 
 __all__ = ["NO_KNOTS", "Bend", "Bends", "Fitted", "best_bend", "residual_loss"]
@@ -223,10 +225,12 @@ class Halves(NamedTuple):
     Attributes:
         x: (n,) and (m,).
         features: (n, k) and (m, k).
+        c: (n, D) and (m, D).
     """
 
     x: tuple[Tensor, Tensor]
     features: tuple[Tensor, Tensor]
+    c: tuple[Tensor, Tensor]
 
     @classmethod
     def of(cls, x: Tensor, c: Tensor) -> Halves | None:
@@ -239,7 +243,7 @@ class Halves(NamedTuple):
         if half < max(FEWEST, 10 * features.shape[1]):
             return None
         first, last = x[:half], x[half:]
-        return cls((first, last), (features[:half], features[half:]))
+        return cls((first, last), (features[:half], features[half:]), (c[:half], c[half:]))
 
 
 def left_by_theta(halves: Halves, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
@@ -262,6 +266,23 @@ def bend_losses(halves: Halves, bend: Bend) -> tuple[float, Tensor]:
     return float((residual_loss(rest, rest) - slope).mean()), residual_loss(rest, held) - more
 
 
+def normal_losses(halves: Halves, bend: Bend) -> Tensor:
+    """−log p of the last x (m,) if its bend is normal given θ, and its width a function of θ."""
+    (first, _), (last, slope) = bend(halves.x[0]), bend(halves.x[1])
+    c, at = halves.c
+    middle, unit = first.mean(), first.std()
+    widths = AdditiveWidths(c.shape[1], 1)
+    weights, scale = normal_law(widths, c, ((first - middle) / unit)[:, None], rounds=2)
+    s = (scale + widths(at))[:, 0]
+    r = ((last - middle) / unit - (quadratic(at) @ weights)[:, 0]) * (-s).exp()
+    return 0.5 * (r.square() + math.log(2 * math.pi)) + s + unit.log() - slope
+
+
+def holds(halves: Halves, bend: Bend, other: Bend) -> bool:
+    """Whether a bend wins against another where widths are functions of θ."""
+    return wins(normal_losses(halves, bend), normal_losses(halves, other))
+
+
 def wins(loss: Tensor, other: Tensor) -> bool:
     """Whether a loss (m,) is clearly below another of the same rows."""
     gain = (other - loss).clamp(-MOST_GAIN, MOST_GAIN)
@@ -282,11 +303,11 @@ def best_bend(x: Tensor, c: Tensor, straight: Bend) -> Bend | None:
     scored = [(*bend_losses(halves, bend), bend) for bend in (tails(x), *logarithms(x))]
     best, held = straight, bend_losses(halves, straight)[1]
     _, other, bend = min(scored, key=lambda s: s[0])
-    if wins(other, held):
+    if wins(other, held) and holds(halves, bend, straight):
         best, held = bend, other
     if curves(halves, best):
         curved = replace(best, knots=best_knots(halves, best))
-        if wins(other := bend_losses(halves, curved)[1], held):
+        if wins(bend_losses(halves, curved)[1], held) and holds(halves, curved, best):
             best = curved
     return None if best is straight else best
 
