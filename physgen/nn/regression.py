@@ -25,17 +25,40 @@ def quadratic(c: Tensor) -> Tensor:
     return torch.cat([*linear, c[:, i] * c[:, j]], 1)
 
 
-def least_squares(c: Tensor, z: Tensor) -> Tensor:
+def least_squares(c: Tensor, z: Tensor, width: Tensor | None = None) -> Tensor:
     """Weights W (k, d) of which quadratic(c) W is the mean of z (n, d) given c (n, D).
 
     Each column takes 1, or c too, or the products too, whichever has the least error of rows that
     are left out, one at a time; the other weights are 0. Of few rows there are no products, or
     only 1. A breath of a ridge takes what features have in common.
+
+    Args:
+        c: (n, D).
+        z: (n, d).
+        width: (n, d) of z around its mean; alike if None.
     """
     features, z = quadratic(c.double()), z.double()
+    sizes = sorted({1, 1 + c.shape[1], features.shape[1]})
+    if width is None:
+        return of_left_out(features, z, sizes)
+    weights = []
+    for column, wide in zip(z.T, width.double().T, strict=True):
+        unit = (wide * wide.reciprocal().square().mean().sqrt())[:, None]
+        weights.append(of_left_out(features / unit, column[:, None] / unit, sizes))
+    return torch.cat(weights, 1)
+
+
+def of_left_out(features: Tensor, z: Tensor, sizes: list[int]) -> Tensor:
+    """Least squares of z (n, d) on the first few of features (n, k), (k, d).
+
+    Args:
+        features: (n, k).
+        z: (n, d).
+        sizes: how many of the first ones each column may take.
+    """
     n, k = features.shape
     weights, least = z.new_zeros(k, z.shape[1]), z.new_full((z.shape[1],), torch.inf)
-    for used in sorted({1, 1 + c.shape[1], k}):
+    for used in sizes:
         if used > 1 and ROWS_EACH * used > n:
             continue
         some = features[:, :used]

@@ -7,7 +7,8 @@ continuous slope: beyond its data a logarithm or a spline goes on as a straight 
 
 Which one a component gets is decided by what it says of x *given θ*: v is regressed on a
 quadratic in θ, and a map must win on held-out rows, by the normal likelihood of its residuals
-with log|dv/dx|, clearly against a straight line. So normal noise stays what it is.
+with log|dv/dx|, clearly against a straight line, and again where widths are functions of θ, too.
+So normal noise stays what it is.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from physgen.dataset.assumptions import Tails
+from physgen.nn.additive import AdditiveWidths, normal_law
 from physgen.nn.regression import quadratic
 
 __all__ = ["NO_KNOTS", "Fitted", "MonotoneMap", "MonotoneMaps", "best_map", "residual_loss"]
@@ -223,10 +225,12 @@ class Halves(NamedTuple):
     Attributes:
         x: (n,) and (m,).
         features: (n, k) and (m, k).
+        c: (n, D) and (m, D).
     """
 
     x: tuple[Tensor, Tensor]
     features: tuple[Tensor, Tensor]
+    c: tuple[Tensor, Tensor]
 
     @classmethod
     def of(cls, x: Tensor, c: Tensor) -> Halves | None:
@@ -239,7 +243,7 @@ class Halves(NamedTuple):
         if half < max(FEWEST, 10 * features.shape[1]):
             return None
         first, last = x[:half], x[half:]
-        return cls((first, last), (features[:half], features[half:]))
+        return cls((first, last), (features[:half], features[half:]), (c[:half], c[half:]))
 
 
 def left_by_theta(halves: Halves, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
@@ -266,6 +270,23 @@ def map_losses(halves: Halves, through: MonotoneMap) -> tuple[float, Tensor]:
     return float((residual_loss(rest, rest) - slope).mean()), residual_loss(rest, held) - more
 
 
+def normal_losses(halves: Halves, one: MonotoneMap) -> Tensor:
+    """−log p of the last x (m,) if its map is normal given θ, and its width a function of θ."""
+    (first, _), (last, slope) = one(halves.x[0]), one(halves.x[1])
+    c, at = halves.c
+    middle, unit = first.mean(), first.std()
+    widths = AdditiveWidths(c.shape[1], 1)
+    weights, scale = normal_law(widths, c, ((first - middle) / unit)[:, None], rounds=2)
+    s = (scale + widths(at))[:, 0]
+    r = ((last - middle) / unit - (quadratic(at) @ weights)[:, 0]) * (-s).exp()
+    return 0.5 * (r.square() + math.log(2 * math.pi)) + s + unit.log() - slope
+
+
+def holds(halves: Halves, one: MonotoneMap, other: MonotoneMap) -> bool:
+    """Whether a map wins against another where widths are functions of θ."""
+    return wins(normal_losses(halves, one), normal_losses(halves, other))
+
+
 def wins(loss: Tensor, other: Tensor) -> bool:
     """Whether a loss (m,) is clearly below another of the same rows."""
     gain = (other - loss).clamp(-MOST_GAIN, MOST_GAIN)
@@ -286,11 +307,11 @@ def best_map(x: Tensor, c: Tensor, straight: MonotoneMap) -> MonotoneMap | None:
     scored = [(*map_losses(halves, m), m) for m in (tails(x), *logarithms(x))]
     best, held = straight, map_losses(halves, straight)[1]
     _, other, likeliest = min(scored, key=lambda s: s[0])
-    if wins(other, held):
+    if wins(other, held) and holds(halves, likeliest, straight):
         best, held = likeliest, other
     if curves(halves, best):
         curved = replace(best, knots=best_knots(halves, best))
-        if wins(other := map_losses(halves, curved)[1], held):
+        if wins(map_losses(halves, curved)[1], held) and holds(halves, curved, best):
             best = curved
     return None if best is straight else best
 

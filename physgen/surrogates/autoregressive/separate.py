@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from physgen.nn.regression import least_squares, quadratic
+from physgen.nn.additive import AdditiveWidths, normal_law
+from physgen.nn.regression import quadratic
 from physgen.surrogates.autoregressive.columns import column_kind
 
 __all__ = ["ColumnPlaces", "SeparateColumns", "SiteNets"]
@@ -30,8 +31,6 @@ WIDEST = 10.0
 """Of |s| and |t|."""
 FARTHEST = 20.0
 """Widths beyond which a value pulls no more at the location of later ones."""
-SMALLEST = 1e-3
-"""Width around least squares, in units of the data, at least."""
 LEAST = 1e-3
 """Width of log counts in the data, at least."""
 
@@ -57,6 +56,7 @@ class ColumnPlaces(nn.Module):
         self.register_buffer("below", below, persistent=False)
         outputs, features = 3 * columns + len(row), quadratic(torch.zeros(1, condition)).shape[1]
         self.straight = nn.Linear(features, outputs, bias=False)
+        self.widths = AdditiveWidths(condition, columns)
         self.enter = nn.Linear(condition, hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -73,10 +73,9 @@ class ColumnPlaces(nn.Module):
             self.enter.bias.copy_((self.enter.weight * bend).sum(1))
 
     def fit(self, c: Tensor, y: Tensor, some: Tensor) -> None:
-        """Start at least squares of places y (n, N) of some columns (N,) on c (n, D)."""
-        weights = least_squares(c, y)
-        rest = y.double() - quadratic(c.double()) @ weights
-        scale = rest.std(0, correction=0).clamp(min=SMALLEST).log()
+        """Start at the normal law of places y (n, N) of some columns (N,) given c (n, D)."""
+        weights, scale = normal_law(self.widths, c, torch.where(some, y, 0.0))
+        self.widths.values.mul_(some)
         with torch.no_grad():
             n, start = self.columns, self.straight.weight
             start[:n] = torch.where(some[:, None], weights.T.to(start.dtype), start[:n])
@@ -92,7 +91,7 @@ class ColumnPlaces(nn.Module):
             [n, n, n, n * (n - 1) // 2], 1
         )
         slopes = F.pad(slopes, (1, 0))[:, self.below.flatten()].unflatten(1, (n, n))
-        return m, limited(s), limited(t), slopes
+        return m, limited(s + self.widths(c)), limited(t), slopes
 
 
 def limited(s: Tensor) -> Tensor:
