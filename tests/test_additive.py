@@ -8,7 +8,7 @@ import torch
 
 from physgen.nn.additive import AdditiveWidths, normal_law
 from physgen.nn.regression import least_squares, quadratic
-from physgen.nn.transforms.monotone import Bend, best_bend
+from physgen.nn.transforms.monotone import MonotoneMap, best_map
 
 
 def rows(n=4000, seed=0):
@@ -54,10 +54,10 @@ def test_a_width_that_varies_is_no_tail():
     """It makes the marginal law heavy, and no bend; the control: Student's noise, which does."""
     c, noise = rows(8000)
     z = c[:, 1] + truth(c)[:, 0].exp() * noise[:, 0]
-    straight = Bend(float(z.mean()), float(z.std()))
-    assert best_bend(z, c, straight) is None
+    straight = MonotoneMap(float(z.mean()), float(z.std()))
+    assert best_map(z, c, straight) is None
     t = torch.from_numpy(np.random.default_rng(3).standard_t(1.2, len(c)))
-    found = best_bend(c[:, 1] + 0.1 * t, c, straight)
+    found = best_map(c[:, 1] + 0.1 * t, c, straight)
     assert found is not None
     assert found.heavy or found.knots.shape[1]
     assert math.isfinite(found.mean)

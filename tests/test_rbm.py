@@ -871,9 +871,8 @@ def test_options_out_of_range_are_refused(options, message):
 
 def test_tied_filters_need_a_torus():
     vector = Law("none", BOX, (9,), "spins")
-    with pytest.raises(
-        UsageError, match=r"\Arbm: tied filters need a torus of two axes and no channels.*\Z"
-    ):
+    told = r"\Arbm: tied filters need a torus of two axes and no channels.*\Z"
+    with pytest.raises(UsageError, match=told):
         RBM.create(vector, RBMConfig(layout="tied"))
     assert not RBM.create(vector, RBMConfig()).energy.tied
     box = Box(a=(0.0, 1.0), b=(0.0, 1.0), c=(0.0, 1.0), d=(0.0, 1.0))
