@@ -14,9 +14,13 @@ from torch.distributions import (
     StudentT,
 )
 
+from physgen.errors import UsageError
+from physgen.law import Law
 from physgen.nn.multivariate import MultivariateMixture
+from physgen.registry import find
 from physgen.surrogates.diffusion.mixture import Denoised, positive_inverse
 from physgen.surrogates.diffusion.schedule import alpha_sigma
+from simulators import Box
 
 D, K = 3, 4
 
@@ -151,3 +155,15 @@ def test_denoiser_is_the_posterior_mean_by_quadrature(log_snr, seen):
     torch.testing.assert_close(
         found.width[0], (weight @ (x - mean) ** 2).sqrt(), atol=1e-3, rtol=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "options"), [("cvae", {"head": "student"}), ("diffusion", {"head": "mixture"})]
+)
+def test_a_head_of_reals_is_refused_for_other_x(family, options):
+    law = Law("none", Box(a=(0.0, 1.0)), (3,), "nonnegative")
+    cls = find("surrogates", family)
+    told = r"\A\w+: head \w+: not for nonnegative x; expected reals\Z"
+    with pytest.raises(UsageError, match=told):
+        cls.create(law, cls.Config(**options))
+    cls.create(law, cls.Config())

@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.multivariate import is_short
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
@@ -210,7 +211,13 @@ def fresh(generator: torch.Generator) -> LevelNormal:
 
 
 def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
-    """The likelihood that the support of x asks for."""
+    """The likelihood that the support of x asks for.
+
+    Raises:
+        UsageError: a head of reals for other x.
+    """
+    if law.support != "reals" and config.head in ("mixture", "student"):
+        raise UsageError(f"cvae: head {config.head}: not for {law.support} x; expected reals")
     if law.support == "spins":
         return CoarseToFine(law, config.channels, config.stages, config.window)
     if law.support == "nonnegative":

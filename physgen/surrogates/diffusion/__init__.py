@@ -168,8 +168,10 @@ def kernel_of(
     """The kernel that the support of x and the options ask for.
 
     Raises:
-        UsageError: a masked kernel for what is no spins.
+        UsageError: a masked kernel for what is no spins, or a mixture for what are no reals.
     """
+    if config.head == "mixture" and law.support != "reals":
+        raise UsageError(f"diffusion: head mixture: not for {law.support} x; expected reals")
     if config.kernel == "masked" and law.support != "spins":
         raise UsageError(f"masked kernel: not for {law.support} x; expected spins")
     if law.support == "nonnegative":
