@@ -526,8 +526,10 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        self.step, self.begun = state["step"], state.get("begun", 0)
-        self.start = state.get("start", math.inf)
+        self.step, self.begun = int(state["step"]), int(state.get("begun", 0))
+        self.start = float(state.get("start", math.inf))
+        if not 0 <= self.begun <= self.step:
+            raise ValueError(f"begun: expected 0 to {self.step}, got {self.begun}")
         self.history = [Epoch(**e) for e in state["history"]]
         self._start_clock()
 
