@@ -23,7 +23,7 @@ $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.user
-	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat --editable '.[report,tensorboard,sbi,flow,nested,formats,onnx,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat --editable '.[report,tensorboard,sbi,flow,nested,formats,onnx,dask,dev]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
