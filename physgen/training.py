@@ -63,6 +63,8 @@ class Training:
         augment: whether to train on random symmetries of each batch, where the law has them.
         compile: whether to compile the loss with torch.compile; that takes minutes on a CPU, and
             pays in long runs.
+        precision: numbers of the networks in training: fp32, bf16 (autocast), or auto: bf16 on
+            CUDA, fp32 on a CPU. Weights and losses are in fp32.
         validation: part of the rows, the last ones, that is validated on and not trained on.
         memory_gib: a training set larger than this is streamed from the file, GiB.
     """
@@ -79,6 +81,7 @@ class Training:
     patience: int = -1
     augment: bool = True
     compile: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     validation: float = 0.1
     memory_gib: float = 4.0
 
@@ -494,9 +497,10 @@ class Trainer:
         return float(total) / len(rows)
 
     def _autocast(self, loss: Callable[..., Tensor], *args: Any) -> Tensor:
-        """The loss, with the networks in bf16 on CUDA."""
-        device = self.surrogate.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        """The loss, with the networks in bf16 where that is asked for."""
+        device, asked = self.surrogate.device.type, self.config.precision
+        bf16 = asked == "bf16" or (asked == "auto" and device == "cuda")
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             return loss(*args)
 
     def _require_finite(self, total: Tensor, what: str) -> None:

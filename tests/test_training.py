@@ -524,3 +524,18 @@ def test_the_rate_falls_to_zero_where_rows_fail():
     run = trainer(train=Fresh(lambda number: drawn, 100, CPU), epochs=4, batch_size=10)
     *_, last = run
     assert last.lr < 0.1 * run.config.learning_rate
+
+
+def test_networks_are_trained_in_the_precision_that_is_asked_for():
+    """On a CPU bf16 is only taken where it is asked for; weights stay float32."""
+    law, losses = Law.of("ising", {"size": 4}), {}
+    theta = torch.from_numpy(law.prior.sample(60, np.random.default_rng(0)))
+    x = torch.from_numpy(law.build().sample(theta.numpy(), np.random.default_rng(1)))
+    for precision in ("auto", "fp32", "bf16"):
+        model, data = CVAE.create(law, CVAEConfig(channels=8)), InMemory(theta, x)
+        config = Training(epochs=2, precision=precision)
+        losses[precision] = [epoch.val for epoch in Trainer(model, data, data, config)]
+        assert all(w.dtype == torch.float32 for w in model.parameters())
+    assert losses["auto"] == losses["fp32"]
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)

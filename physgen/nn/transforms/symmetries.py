@@ -29,21 +29,34 @@ class Symmetries:
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """x (B, *x_shape) → g·x with a random g."""
-
-        def integer(high: int) -> int:
-            return int(torch.randint(high, (), generator=generator, device=generator.device))
-
+        steps, mirrored, order = self._moves(generator)
         if self.shifts:
-            x = x.roll([integer(n) for n in self.shifts.values()], [*self.shifts])
+            x = x.roll(steps, [*self.shifts])
         if "reflect" in self.names:
-            x = x.flip([a for a in self.axes if integer(2)])
+            x = x.flip(mirrored)
         if "transpose" in self.names:
-            x = x.movedim(self.axes, self.orders[integer(len(self.orders))])
+            x = x.movedim(self.axes, order)
         if "flip" in self.names:
             shape = (len(x), *[1] * (x.ndim - 1))
             sign = torch.randint(2, shape, generator=generator, device=generator.device)
             x = x * (2 * sign - 1).to(x.dtype)
         return x
+
+    def _moves(self, generator: torch.Generator) -> tuple[list[int], list[int], tuple[int, ...]]:
+        """Random steps along periodic axes, axes that are mirrored, and an order of the axes.
+
+        They are read at once, for each look at a number waits for the device.
+        """
+        mirrors = len(self.axes) if "reflect" in self.names else 0
+        orders = [len(self.orders)] if "transpose" in self.names else []
+        highs = [*self.shifts.values(), *[2] * mirrors, *orders]
+        if not highs:
+            return [], [], self.axes
+        device = generator.device
+        drawn = [torch.randint(n, (), generator=generator, device=device) for n in highs]
+        found, k = torch.stack(drawn).tolist(), len(self.shifts)
+        mirrored = list(itertools.compress(self.axes, found[k : k + mirrors]))
+        return found[:k], mirrored, self.orders[found[-1]] if orders else self.axes
 
     def images(self, x: Tensor) -> list[Tensor]:
         """x (B, *x_shape) under every reflection, transposition and flip; shifts are left out."""
