@@ -41,6 +41,8 @@ attribute          meaning                                       absent means
                    the caller gives a law of each
 ``verify``         ``(theta, x) -> list[Verdict]``: does the     nothing to verify
                    data follow the law?
+``on``             ``(device) -> simulator`` that draws the      it draws on the CPU
+                   same bytes there, ``"cuda"``
 =================  ============================================  ======================
 
 A row without x is NaN, or is told with its reason by :class:`RowsFailed`; if `sample` raises
@@ -227,6 +229,10 @@ class Fixed:
         found = getattr(self._simulator, name)
         return self._of_theta(found) if name in OF_THETA else found
 
+    def on(self, device: str) -> Fixed:
+        """The same, drawing on a device."""
+        return Fixed(on_device(self._simulator, device), self.prior)
+
     def _of_theta(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda theta, *args, **given: function(self._complete(theta), *args, **given)
 
@@ -397,6 +403,23 @@ def mutual_information(simulator: Simulator, prior: Prior) -> float | None:
         return None if found is None else float(found(prior))
     except ValueError:  # of this configuration it is not
         return None
+
+
+def on_device(simulator: Simulator, device: str) -> Simulator:
+    """A simulator that draws the same bytes on a device.
+
+    Args:
+        simulator: any.
+        device: cpu or cuda.
+
+    Raises:
+        ValueError: it draws on the CPU only, with these options at least, or there is no GPU.
+    """
+    if device == "cpu":
+        return simulator
+    if not hasattr(simulator, "on"):
+        raise ValueError(f"device {device}: it draws on the CPU only; leave out --device")
+    return simulator.on(device)
 
 
 def verifier(simulator: Simulator) -> Callable[[Array, Array], list[Verdict]] | None:

@@ -53,11 +53,13 @@ class Simulate:
         law: what to draw from.
         on_error: what to do about rows that fail.
         theta_from: where θ are taken from, if not from the prior.
+        device: where x are drawn, which has no effect on them.
     """
 
     law: Law
     on_error: OnError = "stop"
     theta_from: ThetaSource | None = None
+    device: str = "cpu"
 
     def __call__(self, shard: Shard) -> Rows:
         """θ from the prior or a proposal, x from the simulator, each with a stream of its own.
@@ -103,7 +105,8 @@ class Simulate:
         Returns:
             θ (n, D), x (n, *x_shape), and why a row failed, (n,) text, empty where it did not.
         """
-        law, simulator, first = self.law, self.law.build(), int(rows[0])
+        law, first = self.law, int(rows[0])
+        simulator = declared.on_device(law.build(), self.device)
         theta = self.theta(rows, np.random.default_rng(child(seed, 0)))
         why = np.full(len(rows), "", dtype=object)
         try:

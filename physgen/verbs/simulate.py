@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ import simulators.base as declared
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Shard
 from physgen.dataset.simulated import Manners, OnError, Simulate
-from physgen.errors import SimulatorFailed
+from physgen.errors import SimulatorFailed, UsageError
 from physgen.law import Law
 from physgen.priors import asked_for, correlated, laws_in_words
 from physgen.registry import BUILT_IN, find
@@ -25,6 +25,7 @@ from physgen.verbs.arguments import PriorLike, SimulatorLike, ThetaLike, Values
 from physgen.verbs.draws import PosteriorDraws
 from physgen.verbs.running import headed, make_dataset, on_files, plural, require
 from physgen.verbs.where import open_theta, where_to_simulate
+from simulators.base import Simulator
 
 __all__ = ["simulate"]
 
@@ -49,6 +50,7 @@ def simulate(
     workers: int = 1,
     shard_rows: int | None = None,
     on_error: OnError = "stop",
+    device: Literal["cpu", "cuda"] = "cpu",
     force: bool = False,
     dry_run: bool = False,
     **given: Any,
@@ -63,8 +65,8 @@ def simulate(
     --truncate.
 
     The same command after an interruption finishes the file. Its bytes depend on the seed and the
-    simulator's options only, not on workers, threads or restarts. Rows of which the simulator
-    makes no x, since it raises or x is not finite, end the command, and what is finished is kept;
+    simulator's options only, not on workers, threads, device or restarts. Rows of which it makes
+    no x, since it raises or x is not finite, end the command, and what is finished is kept;
     or they are skipped or drawn again, and their theta and the reason kept in the file. What is
     left follows p(theta | success), which is the prior only if failure does not depend on theta.
 
@@ -95,6 +97,7 @@ def simulate(
             given.
         on_error: what to do about rows that fail: stop; skip them; or redraw theta and x, at most
             100 times a row.
+        device: where x are drawn: cpu, or cuda by what can (ising, by two of its samplers).
         force: overwrite the file if it exists, and drop the unfinished rows of another command.
         dry_run: say what would be made, and make its first row, without writing.
         **given: options of the simulator.
@@ -124,7 +127,8 @@ def simulate(
     if columns := declared.declared_columns(built).names:
         source["columns"] = list(columns)
     meta = Meta(law=law, source=source, seed=seed, provenance=dataset.provenance(command))
-    make = Simulate(law, on_error, source_of_theta)
+    require_device(built, name, device)
+    make = Simulate(law, on_error, source_of_theta, device)
     if dry_run:
         return rehearsed(make, n, out)
     rows = shard_rows or declared.shard_rows(built)
@@ -132,6 +136,18 @@ def simulate(
     made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
     took = f" in {seconds:.1f} s" if out else ""
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {name}{took}"))
+
+
+def require_device(simulator: Simulator, name: str, device: str) -> None:
+    """Refuse a device that a simulator cannot draw on.
+
+    Raises:
+        UsageError: it cannot, or there is none.
+    """
+    try:
+        declared.on_device(simulator, device)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def told_options(law: Law, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,10 @@ References: E. Ising, Z. Phys. 31, 253 (1925); L. Onsager, Phys. Rev. 65, 117 (1
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from math import ceil, log
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from simulators.prior import Box, Prior
 __all__ = ["Ising"]
 
 Theta = Literal["beta", "temperature", "beta-h", "beta-xy"]
-Sampler = Literal["auto", "perfect", "swendsen-wang", "heat-bath"]
+Sampler = Literal["auto", "perfect", "swendsen-wang", "heat-bath", "checkerboard"]
 
 PRIORS: dict[Theta, Box] = {
     "beta": Box(beta=(0.1, 0.7, "1/J", r"\beta")),
@@ -41,6 +42,8 @@ PRIORS: dict[Theta, Box] = {
     "beta-h": Box(beta=(0.1, 0.7, "1/J", r"\beta"), h=(-0.5, 0.5, "J", "h")),
     "beta-xy": Box(beta_x=(0.1, 0.7, "", r"\beta J_x"), beta_y=(0.1, 0.7, "", r"\beta J_y")),
 }
+CLUSTERS = ("perfect", "swendsen-wang")
+LANES = 32  # lattices that the checkerboard updates at once
 MOST_PERFECT = 32  # sites along the longer side up to which `auto` is perfect
 
 
@@ -55,9 +58,11 @@ class Ising:
             the field h in J, or beta-xy = the couplings beta J_x along rows and beta J_y along
             columns.
         sampler: perfect (exact draws), swendsen-wang (cluster sweeps), heat-bath (single spins,
-            slow at low T), or auto: perfect up to 32 sites a side, swendsen-wang above.
+            slow at low T), checkerboard (the same of 32 lattices at once, of even sides), or
+            auto: perfect up to 32 sites a side, swendsen-wang above. With --device cuda
+            swendsen-wang or checkerboard.
         sweeps: sweeps from a cold start (0 to 1000000); 0 takes about 12 autocorrelation times at
-            the critical point. Only for swendsen-wang and heat-bath.
+            the critical point. Not for perfect.
     """
 
     size: int = 16
@@ -67,6 +72,7 @@ class Ising:
     sweeps: int = 0
 
     support: ClassVar[Literal["spins"]] = "spins"
+    device: ClassVar[str] = "cpu"
 
     def __post_init__(self) -> None:
         """Refuse a configuration outside the documented ranges."""
@@ -76,17 +82,20 @@ class Ising:
             raise ValueError(f"width: expected 2 to 4096 columns or 0 (square), got {self.width}")
         if self.theta not in PRIORS:
             raise ValueError(f"theta: expected one of {', '.join(PRIORS)}, got {self.theta!r}")
-        if self.sampler not in ("auto", "perfect", "swendsen-wang", "heat-bath"):
+        if self.sampler not in get_args(Sampler):
+            known = ", ".join(get_args(Sampler))
+            raise ValueError(f"sampler: expected {known}, got {self.sampler!r}")
+        if self.sampler == "checkerboard" and (self.size % 2 or self.width % 2):
             raise ValueError(
-                "sampler: expected auto, perfect, swendsen-wang or heat-bath, "
-                f"got {self.sampler!r}"
+                f"sampler: checkerboard expects even sides, got {self.size} x "
+                f"{self.width or self.size}; choose heat-bath or swendsen-wang"
             )
         if not 0 <= self.sweeps <= 1_000_000:
             raise ValueError(f"sweeps: expected 0 to 1000000, got {self.sweeps}")
         if self.sweeps and self.sampler_used == "perfect":
             raise ValueError(
                 f"sweeps: expected 0 with perfect samples, got {self.sweeps}; choose sampler "
-                "swendsen-wang or heat-bath, or leave sweeps out"
+                "swendsen-wang, heat-bath or checkerboard, or leave sweeps out"
             )
 
     # --- what it is -------------------------------------------------------------------------
@@ -137,6 +146,13 @@ class Ising:
         return max(ceil(12 * 173 * (side / 64) ** 2.17), 50)
 
     @property
+    def shard_rows(self) -> int | None:
+        """Rows that are made in one go: many groups of 32 for a checkerboard, to fill a GPU."""
+        if self.sampler_used != "checkerboard":
+            return None
+        return max(LANES, min(4096, 2**26 // self.sites) // LANES * LANES)
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """How the samples are made, for the file."""
         return {"sampler": self.sampler_used, "sweeps": self.sweeps_used}
@@ -163,6 +179,26 @@ class Ising:
         ky = last if self.theta == "beta-xy" else kx
         return np.stack([kx, ky, first * last if self.has_field else 0 * kx], axis=1)
 
+    def on(self, device: str) -> Ising:
+        """The same, drawing on a device.
+
+        Raises:
+            ValueError: another device than cuda, none that is there, or a sampler for the CPU.
+        """
+        from simulators.ising import cuda
+
+        if device != "cuda":
+            raise ValueError(f"device: expected cpu or cuda, got {device!r}")
+        if self.sampler_used not in cuda.SAMPLERS:
+            raise ValueError(
+                f"device cuda: sampler {self.sampler_used} is of the CPU; add --sampler "
+                f"{' or '.join(cuda.SAMPLERS)}"
+            )
+        cuda.require_device()
+        made = copy(self)
+        object.__setattr__(made, "device", device)
+        return made
+
     def sample(self, theta: Array, rng: np.random.Generator) -> Array:
         """One lattice for each row of θ, (n, D) → (n, rows, columns) int8 of ±1.
 
@@ -175,12 +211,17 @@ class Ising:
 
         key = rng.integers(0, 1 << 64, size=2, dtype=np.uint64)
         k = self.couplings(theta)
-        if self.sampler_used != "heat-bath" and np.any(k[:, :2] < 0):
+        if self.sampler_used in CLUSTERS and np.any(k[:, :2] < 0):
             raise ValueError(
                 f"theta: {self.sampler_used} expects couplings ≥ 0, got {k[:, :2].min():g}; "
                 "choose sampler heat-bath"
             )
-        return sampling.draw(self.sampler_used, k, self.x_shape, self.sweeps_used, key)
+        draw = sampling.draw
+        if self.device == "cuda":
+            from simulators.ising import cuda
+
+            draw = cuda.draw
+        return draw(self.sampler_used, k, self.x_shape, self.sweeps_used, key)
 
     # --- the exact answer -------------------------------------------------------------------
 

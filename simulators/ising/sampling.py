@@ -22,6 +22,9 @@ the field, and the first sweep makes the sign right without one.
 one colour of the checkerboard after the other. Sites are updated in place one by one, so that it
 is right on odd tori too, where two neighbours across the seam have the same colour.
 
+**Checkerboard.** The same law of a spin, for 32 lattices at once: :mod:`.multispin`, whose random
+numbers are of another kind.
+
 Every random number is a hash of (key, index of the lattice, counter), :mod:`simulators.random`. A
 lattice is a function of the key, its index and its couplings, and of nothing else.
 """
@@ -36,6 +39,7 @@ import numpy as np
 from numba import njit
 
 from simulators.base import Array
+from simulators.ising.multispin import LANES, multispin
 from simulators.random import bits, keys
 
 __all__ = ["SAMPLERS", "draw", "heat_bath", "perfect", "swendsen_wang"]
@@ -359,6 +363,7 @@ SAMPLERS: dict[str, Kernel] = {
     "perfect": perfect,
     "swendsen-wang": swendsen_wang,
     "heat-bath": heat_bath,
+    "checkerboard": multispin,
 }
 
 
@@ -382,6 +387,8 @@ def draw(sampler: str, couplings: Array, shape: tuple[int, int], sweeps: int, ke
     n, threads = len(couplings), _threads()
     out = np.empty((n, *shape), np.int8)
     step = min(max(n // (8 * threads), 1), 256)
+    if sampler == "checkerboard":
+        step = -(-step // LANES) * LANES
     kernel = SAMPLERS[sampler]
     kernel(out[:0], couplings[:0], key, 0, sweeps)  # numba may be compiled by one thread at a time
     pool = ThreadPoolExecutor(threads)
