@@ -56,6 +56,7 @@ class Scale:
         minutes: of each whole training.
         trained_on: rows, and how many are held against the exact law.
         lattices: sides, and how many at once, of the kernels.
+        threads: of a block of the kernels.
         tests: what pytest runs.
         options: of families, smaller than the defaults.
     """
@@ -72,6 +73,7 @@ class Scale:
     minutes: float = 3.0
     trained_on: tuple[int, int] = (50_000, 2_000)
     lattices: tuple[tuple[int, ...], int] = ((64, 32, 16, 128), 10_000)
+    threads: tuple[int, ...] = (256, 128, 512, 1024)
     tests: tuple[str, ...] = ("-m", "gpu", "--durations=9", "tests/test_gpu.py")
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -80,7 +82,7 @@ GPU = Scale(options={"rbm": {"ladder": 400}})
 TOY = Scale(
     device="cpu", sizes=(4,), layouts=("mini",), rows=(8, 4), batches=(1, 3), seconds=0.05,
     limit=20.0, compiled=("cvae L=4",), backend="eager", minutes=0.02, trained_on=(200, 20),
-    lattices=((4,), 2), tests=("tests/test_progress.py",),
+    lattices=((2,), 2), threads=(4,), tests=("tests/test_progress.py",),
     options={
         "rbm": {"ladder": 10, "chains": 16},
         "diffusion": {"network": "small", "steps": 4},
@@ -431,6 +433,62 @@ def busy(events: Iterable[Any], device: str, wall: float) -> Row:
     }
 
 
+def ising(scale: Scale, out: Path) -> Iterator[Row]:
+    """Flips of Ising spins a nanosecond, each lattice at a temperature of its own."""
+    from simulators.ising import Ising, cuda
+
+    (first, *others), n = scale.lattices
+    runs = [(first, t) for t in scale.threads] + [(size, scale.threads[0]) for size in others]
+    for sampler, (size, threads) in product(cuda.SAMPLERS, runs):
+        law = Ising(size, sampler=sampler)
+        theta = np.random.default_rng(1).uniform(0.1, 0.7, (n, 1))
+        found: Row = {"sampler": sampler, "L": size, "lattices": n, "threads": threads}
+
+        def figure(law=law, theta=theta, threads=threads):
+            return flips_a_nanosecond(law, law.couplings(theta), threads, scale.seconds / 2)
+
+        found["flips/ns"] = tried(figure, 2 * scale.limit)
+        if threads == scale.threads[0]:
+            found |= {"as on the CPU": tried(lambda law=law: same_bytes(law, n), scale.limit)}
+            found |= {"verify": tried(lambda law=law: verified(law, n), 2 * scale.limit)}
+        yield found
+
+
+def flips_a_nanosecond(law: Any, couplings: Any, threads: int, seconds: float) -> float:
+    """Of twice as many sweeps, what the second half takes: without copies and compilation."""
+    from simulators.ising import cuda
+
+    key = np.array([1, 2], np.uint64)
+
+    def timed(sweeps: int) -> float:
+        start = time.perf_counter()
+        cuda.draw(law.sampler_used, couplings, law.x_shape, sweeps, key, threads)
+        return time.perf_counter() - start
+
+    timed(1)
+    sweeps = 2
+    while (once := timed(sweeps)) < seconds:
+        sweeps *= 2
+    return len(couplings) * law.sites * sweeps * 1e-9 / max(timed(2 * sweeps) - once, 1e-9)
+
+
+def same_bytes(law: Any, n: int) -> bool:
+    """Whether the device gives the lattices that the CPU gives."""
+    from dataclasses import replace
+
+    few = replace(law, sweeps=3)
+    theta = few.prior.sample(min(n, 40), np.random.default_rng(2))
+    there, here = (one.sample(theta, np.random.default_rng(3)) for one in (few.on("cuda"), few))
+    return bool(np.array_equal(there, here))
+
+
+def verified(law: Any, n: int) -> str:
+    """The p-values of the exact law, of lattices of the default number of sweeps."""
+    theta = law.prior.sample(min(n, 2000), np.random.default_rng(4))
+    x = law.on("cuda").sample(theta, np.random.default_rng(5))
+    return ", ".join(f"{v.name} {v.p_value:.2g}" for v in law.verify(theta, x))
+
+
 def masked(scale: Scale, out: Path) -> Iterator[Row]:
     """A training of the masked diffusion, and its gap to the exact law."""
     yield whole_training(scale, "ising", {"size": scale.sizes[0]}, "diffusion", {}, out)
@@ -481,7 +539,7 @@ Section = Callable[[Scale, Path], Iterator[Row]]
 FIRST: dict[Section, float] = {machine: 30, cpu: 400}
 """Sections that begin at once, the longest seconds of each."""
 SECTIONS: dict[Section, float] = {
-    tests: 75, training: 65, sampling: 60, kernels: 25, compiled: 40,
+    ising: 45, tests: 65, training: 55, sampling: 50, kernels: 22, compiled: 38,
 }  # fmt: skip
 """Sections that have the device for themselves, one after another."""
 LAST: dict[Section, float] = {masked: 238, voxel: 238}

@@ -57,14 +57,14 @@ QUICK = ("autoregressive, levels", "autoregressive, causal", "cvae, counts", "fl
 ROWS = 24
 
 
-def model_of(case):
+def model_of(case, rows=ROWS):
     """A surrogate of a case on the CPU, with rows to train on."""
     name, options, law = CASES[case]
     if name == "flow":
         pytest.importorskip("zuko")
     law = LAWS[law] if isinstance(law, str) else law
     simulator = TOYS[law.simulator]() if law.simulator in TOYS else law.build()
-    theta = law.prior.sample(ROWS, np.random.default_rng(0))
+    theta = law.prior.sample(rows, np.random.default_rng(0))
     x = np.asarray(simulator.sample(theta, np.random.default_rng(1)))
     cls = find("surrogates", name)
     return cls.create(law, cls.Config(**options), seed=3), torch.tensor(theta), torch.tensor(x)
@@ -119,6 +119,22 @@ def test_estimators_of_a_diffusion_run_on_the_device(estimator):
     with fake_cuda() as device:
         model = model.to(device).eval().using(estimator=estimator, steps=3)
         assert model.log_prob(theta[:2], x[:2], draws=1).isfinite().all()
+
+
+def test_log_p_is_in_full_precision_on_cuda_alone(monkeypatch):
+    seen, (model, theta, x) = [], model_of("autoregressive, causal")
+    inner = type(model)._log_prob
+
+    def looked(self, *args):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return inner(self, *args)
+
+    monkeypatch.setattr(type(model), "_log_prob", looked)
+    model.eval().log_prob(theta[:2], x[:2])
+    with fake_cuda() as device:
+        model.to(device).log_prob(theta[:2], x[:2])
+    assert seen == [True, False]
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_symmetries_wait_for_the_device_once_a_batch():

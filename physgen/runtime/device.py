@@ -10,7 +10,7 @@ import torch
 
 from physgen.errors import UsageError
 
-__all__ = ["device_of", "threads"]
+__all__ = ["device_of", "full_precision", "threads"]
 
 
 def device_of(name: str) -> torch.device:
@@ -31,6 +31,22 @@ def device_of(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {name!r}: {reason}; expected auto, cpu or cuda") from error
     return device
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Convolve in float32, and the same each time, for the length of a block.
+
+    On CUDA torch convolves in TF32 by default, with 10 bits, and by whatever algorithm: a log p is
+    then off by 1e-3 of itself, and no smooth function of θ.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        yield
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from physgen.nn.recompute import recomputed
 from physgen.nn.tensors import tensor_of
 from physgen.nn.transforms import Rescale, Symmetries, Transform, for_support
 from physgen.registry import class_path, require_own_name
+from physgen.runtime.device import full_precision
 from physgen.runtime.kinds import as_json_data
 from physgen.runtime.options import build
 from simulators.base import Array, Support
@@ -575,7 +576,8 @@ class Surrogate(nn.Module, abc.ABC):
         """The same of x alone."""
         x = x.to(self.device)
         c, z = self.rescale(theta.to(self.device)), self.transform(x)
-        value, error = self._log_prob(c, z, Noise(index, seed, self.device), draws)
+        with full_precision(self.device):
+            value, error = self._log_prob(c, z, Noise(index, seed, self.device), draws)
         value = value.double() + self.transform.log_det(x)
         if self.law.missing:  # nothing seen is certain
             bare = x.isnan().flatten(1).all(1)
