@@ -91,10 +91,11 @@ def peapods(size: int, n: int, sweeps: int, cluster: int | None) -> Callable[[],
 
 def sweep_rows(size: int, sweeps: int, repeats: int) -> list[tuple[str, Timing]]:
     """Name and nanoseconds a site and sweep of each sampler, at the critical point."""
-    n = max(2 * 64 * 64 // size**2, 1) * 4
+    n = max(2 * 64 * 64 // size**2, 8) * 4  # as many as the checkerboard has in a word
     runs = {
         "physgen Swendsen–Wang": ours("swendsen-wang", size, n, sweeps),
         "physgen heat bath": ours("heat-bath", size, n, sweeps),
+        "physgen checkerboard": ours("checkerboard", size, n, sweeps),
         "numpy checkerboard": numpy_checkerboard(size, n, sweeps),
     }
     if find_spec("torch"):
