@@ -4,8 +4,8 @@ Both take their random numbers from counters, so that a lattice is the same wher
 whatever order it is computed; numba's CUDA simulator (NUMBA_ENABLE_CUDASIM=1) runs them on a CPU.
 
 **Checkerboard.** A block of threads has a group of 32 lattices, :mod:`.multispin`, whose words
-stay in the cache of its multiprocessor: five words of 4 bytes are read or written for each 500
-operations.
+stay in the cache of its multiprocessor: five words of 4 bytes are read or written for each 540
+instructions.
 
 **Swendsen–Wang.** A block has a lattice. Clusters are joined by all threads at once, the larger of
 two roots being hung below the smaller by an atomic minimum, again where another thread was faster
@@ -43,8 +43,8 @@ SAMPLERS = ("checkerboard", "swendsen-wang")
 U32 = np.uint32
 TABLE = CLASSES * LEVELS
 THREADS = 256
-BLOCKS = 2048
-"""Lattices that are joined at once, at most: each needs memory of its own."""
+BLOCKS, SITES = 2048, 2**28
+"""Lattices whose clusters are joined at once, and their sites, at most: these take 12 bytes each."""
 
 
 def require_device() -> None:
@@ -239,7 +239,7 @@ def run_swendsen_wang(
 ) -> None:
     """Fill out (n, sites) on the device, of couplings (n, 3), shape (2,) and key (2,)."""
     n, sites = out.shape
-    blocks = min(n, BLOCKS)
+    blocks = min(n, BLOCKS, max(1, SITES // sites))
     limits = np.array(
         [[_threshold(p) for p in row] for row in -np.expm1(-2 * couplings[:, :2])], np.uint64
     )
