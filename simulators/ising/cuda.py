@@ -44,7 +44,7 @@ U32 = np.uint32
 TABLE = CLASSES * LEVELS
 THREADS = 256
 BLOCKS, SITES = 2048, 2**28
-"""Lattices whose clusters are joined at once, and their sites, at most: these take 12 bytes each."""
+"""Lattices whose clusters are joined at once, and sites of these, 12 bytes each: at most."""
 
 
 def require_device() -> None:
