@@ -18,22 +18,19 @@ whose last bit may differ between devices; that decides about one cluster in 2³
 from __future__ import annotations
 
 import math
+import warnings
 from importlib import import_module
+from types import FunctionType
 from typing import Any
 
+import numba
 import numpy as np
 
+from simulators import random
 from simulators.base import Array
-from simulators.ising.multispin import (
-    CLASSES,
-    LANES,
-    LEVELS,
-    first_word,
-    heat_bath_word,
-    threshold_bits,
-)
+from simulators.ising import multispin
+from simulators.ising.multispin import CLASSES, LANES, LEVELS, first_word, threshold_bits
 from simulators.ising.sampling import HALF, SIGNS, U64, _threshold
-from simulators.random import bits, keys
 
 cuda: Any = import_module("numba.cuda")
 
@@ -58,6 +55,23 @@ def require_device() -> None:
             "device cuda: no GPU that numba can use; pip install 'physgen[cuda]' where there is "
             "one, or leave out --device: the CPU makes the same file"
         )
+
+
+def of_device(function: Any, **others: Any) -> Any:
+    """A function that numba compiles for the CPU, for a GPU; `others` are what it calls."""
+    if numba.config.ENABLE_CUDASIM:  # type: ignore[attr-defined]  # made at run time
+        return function
+    python = function.py_func
+    names = {**python.__globals__, **others}
+    return cuda.jit(device=True)(FunctionType(python.__code__, names, python.__name__))
+
+
+bits = of_device(random.bits)
+heat_bath_word = of_device(
+    multispin.heat_bath_word,
+    philox=of_device(multispin.philox),
+    probability=of_device(multispin.probability),
+)
 
 
 @cuda.jit
@@ -213,7 +227,9 @@ def draw(
         return np.empty((0, *shape), np.int8)
     out = cuda.device_array((n, sites), np.int8)
     run = run_checkerboard if sampler == "checkerboard" else run_swendsen_wang
-    run(out, np.ascontiguousarray(couplings), np.array(shape, np.int32), sweeps, key, threads)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Grid size")  # few lattices are no fault
+        run(out, np.ascontiguousarray(couplings), np.array(shape, np.int32), sweeps, key, threads)
     return out.copy_to_host().reshape(n, *shape)
 
 
@@ -243,7 +259,7 @@ def run_swendsen_wang(
     limits = np.array(
         [[_threshold(p) for p in row] for row in -np.expm1(-2 * couplings[:, :2])], np.uint64
     )
-    own = np.array([keys(key, i) for i in range(n)], np.uint64)
+    own = np.array([random.keys(key, i) for i in range(n)], np.uint64)
     memory = cuda.device_array((blocks, 3, sites), np.int32)
     counts = cuda.device_array((blocks, threads), np.int32)
     on_device = [cuda.to_device(a) for a in (couplings, limits, own)]
