@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import physgen
 from physgen.errors import UsageError
+from simulators import Box
 from simulators.base import on_device
 from simulators.gaussian import LinearGaussian
 from simulators.ising import Ising
@@ -112,6 +114,33 @@ for kernel, kinds in kernels.items():
     print(len(code.get_llvm_str()))
 WRONG
 """
+
+
+class Elsewhere:
+    """It can draw on another device, where all is 1 more, which no right one would do."""
+
+    prior = Box(a=(0.0, 1.0), b=(0.0, 1.0))
+    x_shape = (3,)
+    device = "cpu"
+
+    def on(self, device):
+        made = Elsewhere()
+        made.device = device
+        return made
+
+    def sample(self, theta, rng):
+        noise = rng.normal(size=(len(theta), 3))
+        return theta[:, :1] + theta[:, 1:] * noise + (self.device == "cuda")
+
+
+@pytest.mark.parametrize("fix", [None, {"b": 0.5}])
+def test_a_simulator_draws_on_the_device_that_is_asked_for(fix):
+    here, there = (
+        physgen.simulate(Elsewhere, n=9, fix=fix, device=device) for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(there.read().x, here.read().x + 1, atol=1e-5)
+    assert there.law == here.law
+    assert "device" not in str(there.meta.provenance)
 
 
 def run(code, simulator=True):
