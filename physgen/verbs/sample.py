@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,6 +13,7 @@ from physgen import dataset
 from physgen.dataset import Dataset, Meta, Rows, Shard
 from physgen.errors import UsageError
 from physgen.runtime.engine import engine
+from physgen.runtime.worker import worker_number
 from physgen.verbs.arguments import (
     DataLike,
     EngineOptions,
@@ -112,14 +114,34 @@ class Draw:
     Attributes:
         surrogate: what draws.
         theta: (n, D) the parameters of all rows; None to draw them from the prior.
+        device: where workers draw; that of the surrogate if empty.
     """
 
     surrogate: Surrogate
     theta: Array | None
+    device: str = ""
+
+    def __getstate__(self) -> tuple[Surrogate, Array | None, str]:
+        """What goes to a worker: the surrogate on the CPU, and where it is to draw."""
+        model, device = self.surrogate, self.device or str(self.surrogate.device)
+        if model.device.type != "cpu":
+            model = deepcopy(model).cpu()
+        return model, self.theta, device
+
+    def __setstate__(self, state: tuple[Surrogate, Array | None, str]) -> None:
+        """In a worker: the surrogate on its device, of several GPUs its own."""
+        from physgen.runtime.device import device_of_worker
+
+        model, theta, device = state
+        vars(self).update(
+            surrogate=model.to(device_of_worker(device, worker_number())), theta=theta, device=device
+        )
 
     def __call__(self, shard: Shard) -> Rows:
         """θ as given or from the prior, and x from the surrogate."""
         import torch
+
+        from physgen.runtime.device import threads
 
         theta_seed, x_seed = shard.seed.spawn(2)
         prior, n = self.surrogate.law.prior, len(shard)
@@ -129,7 +151,8 @@ class Draw:
             theta = self.theta[shard.start : shard.stop]
         generator = torch.Generator(self.surrogate.device)
         generator.manual_seed(int(x_seed.generate_state(1, np.uint64)[0] >> 1))
-        x = self.surrogate.sample(torch.from_numpy(theta), generator)
+        with threads():
+            x = self.surrogate.sample(torch.from_numpy(theta), generator)
         return Rows(x=x.cpu().numpy(), theta=theta)
 
 
