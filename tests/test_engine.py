@@ -18,6 +18,7 @@ from pathlib import Path
 import cloudpickle
 import numpy as np
 import pytest
+import torch
 
 import physgen
 from physgen import errors
@@ -28,6 +29,7 @@ from physgen.law import Law
 from physgen.registry import find
 from physgen.runtime import engine as engines
 from physgen.runtime import worker
+from physgen.runtime.device import device_of_worker, on_cpu
 from physgen.runtime.engine import engine
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
@@ -274,6 +276,16 @@ def test_a_worker_knows_its_number(monkeypatch):
 def numbered(item):
     time.sleep(0.05)
     return worker.worker_number()
+
+
+def test_each_worker_takes_a_gpu_in_turn(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [str(device_of_worker("cuda", k)) for k in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert str(device_of_worker("cpu", 1)) == "cpu"
+    with pytest.raises(UsageError, match="cuda:7"):
+        device_of_worker("cuda:7", 0)
+    model = torch.nn.utils.skip_init(torch.nn.Linear, 2, 3)
+    assert on_cpu(model) is model
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -89,7 +89,8 @@ def sample(
     """
     where, use = apart(given)
     example = None if like is None else Dataset(like)
-    model = open_surrogate(surrogate, device, family=family, like=example, at=at, **use)
+    here = device_here(surrogate, device, where)
+    model = open_surrogate(surrogate, here, family=family, like=example, at=at, **use)
     draws = open_theta(theta_from, row)
     rows, follow = parameters(model.law, n, theta, example, draws, seed)
     count = (n or 0) if rows is None else len(rows)
@@ -100,11 +101,19 @@ def sample(
     )  # fmt: skip
     source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
     meta = Meta(model.law, source | follow, seed, dataset.provenance(command))
-    make, label = Draw(model, rows), f"sample {model.name}"
-    with engine(**where) as there:
-        made, seconds = make_dataset(out, count, meta, make, label, engine=there, force=force)
+    there = model.device.type if device == "auto" else device
+    make, label = Draw(model, rows, there), f"sample {model.name}"
+    with engine(**where) as place:
+        made, seconds = make_dataset(out, count, meta, make, label, engine=place, force=force)
     speed = f" at {count / seconds:,.0f} a s" if out else ""
     return Dataset(made, headed(out, f"{plural(count, 'row')} of {model.name}{speed}"))
+
+
+def device_here(surrogate: SurrogateLike, device: str, where: Mapping[str, Any]) -> str:
+    """Where a surrogate is opened: workers take GPUs of their own, which need not be here."""
+    if not where or not device.startswith("cuda"):
+        return device
+    return "cpu" if isinstance(surrogate, str | Path) else "auto"
 
 
 @dataclass(frozen=True)
@@ -123,10 +132,9 @@ class Draw:
 
     def __getstate__(self) -> tuple[Surrogate, Array | None, str]:
         """What goes to a worker: the surrogate on the CPU, and where it is to draw."""
-        model, device = self.surrogate, self.device or str(self.surrogate.device)
-        if model.device.type != "cpu":
-            model = deepcopy(model).cpu()
-        return model, self.theta, device
+        from physgen.runtime.device import on_cpu
+
+        return on_cpu(self.surrogate), self.theta, self.device or str(self.surrogate.device)
 
     def __setstate__(self, state: tuple[Surrogate, Array | None, str]) -> None:
         """In a worker: the surrogate on its device, of several GPUs its own."""
@@ -134,7 +142,9 @@ class Draw:
 
         model, theta, device = state
         vars(self).update(
-            surrogate=model.to(device_of_worker(device, worker_number())), theta=theta, device=device
+            surrogate=model.to(device_of_worker(device, worker_number())),
+            theta=theta,
+            device=device,
         )
 
     def __call__(self, shard: Shard) -> Rows:
