@@ -356,7 +356,7 @@ def place_of(
     if scheduler:
         return scheduled(scheduler)
     if executor is None:
-        return Processes(workers) if (workers or 1) > 1 else None
+        return Processes(workers) if workers and workers > 1 else None
     if not isinstance(executor, Executor):
         kind = type(executor).__name__
         raise UsageError(f"executor: expected one of concurrent.futures, got {kind}")

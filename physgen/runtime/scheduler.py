@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -30,9 +30,9 @@ class Dask:
 
     lives, deaths = 0, 1  # it has tried several times itself
 
-    def __init__(self, executor: Executor, opened: ExitStack | None = None) -> None:
+    def __init__(self, executor: Any, opened: ExitStack | None = None) -> None:
         self.executor, self.opened = executor, opened or ExitStack()
-        self.client: Any = getattr(executor, "_client", None)
+        self.client = executor._client
         self.address = self.client.scheduler.address
         self.looked, self.count = float("-inf"), 0
 

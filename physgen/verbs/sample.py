@@ -141,11 +141,8 @@ class Draw:
         from physgen.runtime.device import device_of_worker
 
         model, theta, device = state
-        vars(self).update(
-            surrogate=model.to(device_of_worker(device, worker_number())),
-            theta=theta,
-            device=device,
-        )
+        model.to(device_of_worker(device, worker_number()))
+        vars(self).update(surrogate=model, theta=theta, device=device)
 
     def __call__(self, shard: Shard) -> Rows:
         """θ as given or from the prior, and x from the surrogate."""
