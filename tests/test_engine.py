@@ -29,7 +29,7 @@ from physgen.law import Law
 from physgen.registry import find
 from physgen.runtime import engine as engines
 from physgen.runtime import worker
-from physgen.runtime.device import device_of_worker, on_cpu
+from physgen.runtime.device import cpu_copy, device_of_worker
 from physgen.runtime.engine import engine
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
@@ -285,7 +285,7 @@ def test_each_worker_takes_a_gpu_in_turn(monkeypatch):
     with pytest.raises(UsageError, match="cuda:7"):
         device_of_worker("cuda:7", 0)
     model = torch.nn.utils.skip_init(torch.nn.Linear, 2, 3)
-    assert on_cpu(model) is model
+    assert cpu_copy(model) is model
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from physgen.errors import UsageError
 
 M = TypeVar("M", bound=torch.nn.Module)
 
-__all__ = ["device_of", "device_of_worker", "on_cpu", "threads"]
+__all__ = ["cpu_copy", "device_of", "device_of_worker", "threads"]
 
 
 def device_of(name: str) -> torch.device:
@@ -52,7 +52,7 @@ def device_of_worker(name: str, number: int) -> torch.device:
     return device_of(name)
 
 
-def on_cpu(model: M) -> M:
+def cpu_copy(model: M) -> M:
     """A module for another process, which may have no GPU: a copy, where it is on one."""
     off = {tensor.device.type for tensor in model.parameters()} - {"cpu"}
     return deepcopy(model).cpu() if off else model

@@ -39,7 +39,7 @@ PATIENCE = 300.0  # seconds without a worker
 INLINE = 2**15  # bytes of a task that goes along with each item
 
 
-class Place(Protocol):
+class Workers(Protocol):
     """Where workers are.
 
     Attributes:
@@ -104,8 +104,8 @@ class Engine:
             workers, for ever, if None.
     """
 
-    def __init__(self, place: Place | None = None, patience: float | None = None) -> None:
-        self.place, self.patience, self.runs = place, patience, list[Run]()
+    def __init__(self, place: Workers | None = None, patience: float | None = None) -> None:
+        self.place, self.patience, self.runs = place, patience, list[Submitted]()
 
     def each(
         self,
@@ -142,7 +142,7 @@ class Engine:
             return in_turn(task, items, check)
         load = packed(task, script or {}, where or noun)
         told = Told(where, noun, hint)
-        run = Run(self.place, load, items, check, told, window, self.patience)
+        run = Submitted(self.place, load, items, check, told, window, self.patience)
         self.runs.append(run)
         return iter(run)
 
@@ -178,12 +178,12 @@ class Told:
         return PhysgenError(f"{self.prefix}{reason}; {self.hint}")
 
 
-class Run:
+class Submitted:
     """The items of one call: those to do, and those on their way, which begin at once."""
 
     def __init__(
         self,
-        place: Place,
+        place: Workers,
         load: Load,
         items: Iterable[Any],
         check: Callable[[], None],
@@ -320,17 +320,17 @@ def engine(
     place = place_of(workers, executor, scheduler)
     if patience is not None and not patience > 0:
         raise UsageError(f"patience: expected seconds above 0, got {patience}")
-    with opened(Engine(place, patience)) as found:
+    with closed_after(Engine(place, patience)) as found:
         yield found
 
 
 def processes(count: int) -> AbstractContextManager[Engine]:
     """Other processes of this machine, be it one."""
-    return opened(Engine(Processes(count)))
+    return closed_after(Engine(Processes(count)))
 
 
 @contextmanager
-def opened(found: Engine) -> Iterator[Engine]:
+def closed_after(found: Engine) -> Iterator[Engine]:
     """An engine that ends with a block; at once if the block fails."""
     try:
         yield found
@@ -342,7 +342,7 @@ def opened(found: Engine) -> Iterator[Engine]:
 
 def place_of(
     workers: int | None, executor: Executor | None, scheduler: str | None
-) -> Place | None:
+) -> Workers | None:
     """Where workers are; None for this process.
 
     Raises:

@@ -17,6 +17,8 @@ __all__ = ["Dask", "scheduled"]
 
 ANSWER = 10.0  # seconds in which a scheduler must answer
 LOOK = 2.0  # seconds after which workers are counted again
+DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""What a worker of this machine begins with: Ctrl-C is for the process that has started it."""
 LOGGERS = ("distributed", "distributed.client")
 
 
@@ -78,7 +80,7 @@ def scheduled(name: str) -> Dask:
     except ImportError as error:
         raise UsageError("scheduler: needs dask; pip install 'physgen[dask]'") from error
     with ExitStack() as stack:
-        stack.enter_context(quiet())
+        stack.enter_context(dask_quiet())
         where: Any = name
         kind, _, count = name.partition(":")
         if kind == "local":
@@ -107,14 +109,14 @@ def local_cluster(distributed: Any, count: str) -> Iterator[Any]:
     with script_hidden():
         cluster = distributed.LocalCluster(
             int(count), threads_per_worker=1, dashboard_address=None, memory_limit=0,
-            silence_logs=logging.CRITICAL,
+            silence_logs=logging.CRITICAL, preload=[DEAF],
         )  # fmt: skip
         with cluster:
             yield cluster
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def dask_quiet() -> Iterator[None]:
     """Let dask not say in many lines what we say in one."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.level for logger in loggers]

@@ -66,8 +66,8 @@ __all__ = [
     "ThetaLike",
     "UseOptions",
     "Values",
-    "apart",
     "called",
+    "split_options",
 ]
 
 Values = Mapping[str, float]
@@ -130,7 +130,7 @@ class UseOptions(SamplerOptions, LikelihoodOptions, total=False):
     """How a trained surrogate is used; what it has learnt stays as it is."""
 
 
-def apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of an engine, and the others."""
     names = EngineOptions.__annotations__
     return (

@@ -22,8 +22,8 @@ from physgen.verbs.arguments import (
     SurrogateLike,
     ThetaLike,
     Values,
-    apart,
     called,
+    split_options,
 )
 from physgen.verbs.draws import PosteriorDraws
 from physgen.verbs.opening import open_surrogate, origin_of
@@ -87,7 +87,7 @@ def sample(
     Example:
         physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
     """
-    where, use = apart(given)
+    where, use = split_options(given)
     example = None if like is None else Dataset(like)
     here = device_here(surrogate, device, where)
     model = open_surrogate(surrogate, here, family=family, like=example, at=at, **use)
@@ -132,9 +132,9 @@ class Draw:
 
     def __getstate__(self) -> tuple[Surrogate, Array | None, str]:
         """What goes to a worker: the surrogate on the CPU, and where it is to draw."""
-        from physgen.runtime.device import on_cpu
+        from physgen.runtime.device import cpu_copy
 
-        return on_cpu(self.surrogate), self.theta, self.device or str(self.surrogate.device)
+        return cpu_copy(self.surrogate), self.theta, self.device or str(self.surrogate.device)
 
     def __setstate__(self, state: tuple[Surrogate, Array | None, str]) -> None:
         """In a worker: the surrogate on its device, of several GPUs its own."""
