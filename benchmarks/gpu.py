@@ -81,7 +81,8 @@ class Scale:
 GPU = Scale(options={"rbm": {"ladder": 400}})
 TOY = Scale(
     device="cpu", sizes=(4,), layouts=("mini",), rows=(8, 4), batches=(1, 3), seconds=0.05,
-    limit=20.0, compiled=("diffusion L=4", "cvae L=4", "cvae mini"), backend="eager", minutes=0.02, trained_on=(200, 20),
+    limit=20.0, compiled=("diffusion L=4", "cvae L=4", "cvae mini"), backend="eager",
+    minutes=0.02, trained_on=(200, 20),
     lattices=((2,), 2), threads=(4,), tests=("tests/test_progress.py",),
     options={
         "rbm": {"ladder": 10, "chains": 16},
