@@ -595,7 +595,8 @@ def ended(process: subprocess.Popen[bytes], seconds: float) -> str:
 
 def run_all(names: list[str], out: Path, rehearsal: bool, minutes: float) -> None:
     """All sections, within a time; the table after each. A CPU that is shared has more of it."""
-    end, died, patience = time.monotonic() + 60 * minutes, {}, 5 if rehearsal else 1
+    died, patience = {}, 5 if rehearsal else 1
+    end = time.monotonic() + 60 * minutes * patience
 
     def chosen(group: Mapping[Section, float]) -> dict[str, float]:
         return {s.__name__: patience * t for s, t in group.items() if s.__name__ in names}

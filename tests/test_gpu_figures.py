@@ -37,7 +37,7 @@ def test_every_section_runs_without_what_is_not_on_a_bare_machine(tmp_path):
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     words = ["-m", "benchmarks.gpu", "--cpu-rehearsal", "--out", str(tmp_path / "out")]
     subprocess.run(
-        [sys.executable, *words, "--minutes", "20"], cwd=ROOT, check=True, capture_output=True,
+        [sys.executable, *words], cwd=ROOT, check=True, capture_output=True,
         env=os.environ | {"PYTHONPATH": path},
     )  # fmt: skip
     text = (tmp_path / "out" / "gpu.md").read_text()
@@ -96,3 +96,10 @@ def test_time_in_kernels_counts_what_overlaps_once():
     assert found["busy"] == pytest.approx(0.25)
     assert found["kernels/s"] == 4000
     assert found["longest"].startswith("k")
+
+
+def test_the_last_sections_keep_their_time_and_all_fits_under_nine_minutes():
+    alone, last = sum(gpu.SECTIONS.values()), max(gpu.LAST.values())
+    assert alone + last <= 8.9 * 60
+    assert 60 * gpu.GPU.minutes + 60 <= last  # to simulate, and to score
+    assert {s.__name__ for s in (*gpu.FIRST, *gpu.SECTIONS, *gpu.LAST)} == set(gpu.ALL)
