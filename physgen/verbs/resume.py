@@ -15,7 +15,7 @@ from physgen.runtime.progress import log
 if TYPE_CHECKING:
     from physgen.training import Epoch, Trainer
 
-__all__ = ["keep", "kept_beside", "restore", "resume_path", "state_of"]
+__all__ = ["identity", "keep", "kept_beside", "restore", "resume_path", "state_of"]
 
 LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
 
@@ -74,6 +74,14 @@ def state_of(out: Path, resume: bool, force: bool) -> Any:
     return None
 
 
+def identity(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a training the one that it is, of what a file says of it, as JSON data."""
+    training = {k: v for k, v in info["training"].items() if k not in LENGTH}
+    keys = ("family", "options", "law", "seed")
+    rows = {"data": info["data"]["sha256"], "fresh": info.get("fresh")}
+    return loads(dumps({k: info[k] for k in keys} | training | rows))
+
+
 def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> None:
     """Go on from a saved state, if it is of the same training.
 
@@ -83,20 +91,20 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> Non
     tensors, then = state
     path = resume_path(out)
 
-    def identity(info: dict[str, Any]) -> dict[str, Any]:
-        training = {k: v for k, v in info["training"].items() if k not in LENGTH}
-        keys = ("family", "options", "law", "seed")
-        rows = {"data": info["data"]["sha256"], "fresh": info.get("fresh")}
-        return {k: info[k] for k in keys} | training | rows
-
     with as_written(path):
-        ours, theirs = (loads(dumps(identity(info))) for info in (now, then))
+        ours, theirs = identity(now), identity(then)
         if changed := [k for k in ours if ours[k] != theirs.get(k)]:
             raise UsageError(
                 f"{path}: an interrupted training that differs in {', '.join(changed)}; "
                 "give the same options, or --force to drop it"
             )
         trainer.restore(tensors)
+    before, here = then.get("processes", 1), trainer.ranks.world
+    if before != here:
+        log.warning(
+            "%s: was trained by %d processes at once and goes on with %d: what comes out is what "
+            "neither would have come to", out, before, here,
+        )  # fmt: skip
     log.info("%s: resumed after epoch %d", out, len(trainer.history))
 
 
