@@ -79,6 +79,7 @@ class Ranks:
 
             with answered():
                 self.group = ProcessGroupGloo(store, rank, world, patience)
+            self.total(0.0)  # connects them, so that from now on one that ends is missed at once
 
     @property
     def first(self) -> bool:
@@ -112,16 +113,18 @@ class Ranks:
             return
         import torch
 
-        shapes = [p.shape for p in parameters]
-        each = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        each: list[Any] = [p.grad for p in parameters]
         flat = torch.cat([g.flatten() for g in each])
         group = self.group_on(flat.device)
         sums = flat if group is self.cuda else flat.cpu()
         with answered():
             group.allreduce(sums).wait()
-        parts = sums.to(flat.device).split([s.numel() for s in shapes])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter).to(parameter.dtype)
+        parts = sums.to(flat.device).split([g.numel() for g in each])
+        for gradient, part in zip(each, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))  # in its own layout, which optimisers expect
 
     def group_on(self, device: torch.device) -> Any:
         """What adds up tensors on a device: NCCL on GPUs, where it is there, else Gloo."""
@@ -225,10 +228,7 @@ class Ranks:
         """
         with suppress(Interrupted), interruptible():  # torchrun ends the others by a signal
             rank, code, text = self.cause([self.rank, *in_words(error)])
-        for group in (self.group, self.cuda):
-            if group is not None:
-                with suppress(RuntimeError, AttributeError):  # early versions of torch have none
-                    group.abort()
+        self.close()
         if not isinstance(error, Exception):
             return error
         silent = rank != self.rank
@@ -240,6 +240,12 @@ class Ranks:
             if self.rank and not silent:
                 error.args = (f"rank {self.rank}: {error}",)
         return error
+
+    def close(self) -> None:
+        """Close the connections, so that others that wait for numbers are told at once."""
+        if self.cuda is not None:
+            self.cuda.abort()
+        self.group = self.cuda = None
 
     def cause(self, mine: list[Any]) -> list[Any]:
         """Rank, exit code and text of what ends all: of the first who has told, or mine."""
