@@ -5,17 +5,25 @@ Two ranks are two threads here, which meet as processes do; torchrun itself is i
 
 import copy
 import math
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.distributed import HashStore
 
+import physgen
 from physgen.errors import Interrupted, PhysgenError, RankLost, TrainingDiverged, UsageError
 from physgen.law import Law
+from physgen.nn.tensors import load_tensors
 from physgen.registry import find
 from physgen.runtime.interrupt import Stop
 from physgen.runtime.ranks import ALONE, Ranks
@@ -414,3 +422,139 @@ def test_who_has_started_this_process_is_told_by_the_environment(monkeypatch):
         started()
     monkeypatch.delenv("MASTER_PORT")
     assert started() == (0, 1)
+
+
+# --- torchrun ------------------------------------------------------------------------------------
+
+CVAE = ("cvae", "--channels", "5", "--levels", "1", "--batch-size", "64")
+
+
+@pytest.fixture(scope="session")
+def data(once):
+    def make(folder):
+        physgen.simulate("gaussian", size=3, n=1000, seed=0, out=folder / "rows.h5")
+
+    return once("ranks", make) / "rows.h5"
+
+
+def torchrun(folder, *words, processes=2, program=("-m", "physgen"), wait=True):
+    """Start `physgen` in some processes; what it said, if it is waited for."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), *program, *map(str, words)]
+    run = subprocess.Popen(
+        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if not wait:
+        return run
+    said, _ = run.communicate(timeout=120)
+    return said
+
+
+def kept(path):
+    tensors, info = load_tensors(path)
+    history = [{k: v for k, v in e.items() if "seconds" not in k} for e in info["history"]]
+    return tensors, history, info
+
+
+def equal(one, other):
+    (ours, history, _), (theirs, others, _) = kept(one), kept(other)
+    return history == others and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def said_errors(said):
+    return [line for line in said.splitlines() if line.startswith("Error")]
+
+
+def after_epochs(run, path, n):
+    """Wait for so many epochs of a training that goes on."""
+    late = time.monotonic() + 60
+    while not (path.exists() and len(path.read_text().splitlines()) >= n):
+        assert run.poll() is None, run.stdout.read()
+        assert time.monotonic() < late
+        time.sleep(0.05)
+
+
+def process_of(run, rank):
+    """The process of a rank."""
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    for pid in children:
+        if f"\0RANK={rank}\0" in "\0" + Path(f"/proc/{pid}/environ").read_text():
+            return int(pid)
+    raise AssertionError(f"rank {rank}: not among {children}")
+
+
+@pytest.mark.slow
+def test_torchrun_with_one_process_is_the_plain_command(data, tmp_path):
+    torchrun(tmp_path, "fit", *CVAE, data, "-o", "one.pt", "--epochs", "3", processes=1)
+    plain = tmp_path / "plain.pt"
+    how = {"channels": 5, "levels": 1, "batch_size": 64, "epochs": 3}
+    physgen.fit("cvae", data, out=plain, **how)
+    assert equal(tmp_path / "one.pt", plain)
+    assert "processes" not in kept(tmp_path / "one.pt")[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how", [(), ("--simulate", "--workers", "1"), ("--memory-gib", "0")], ids=" ".join
+)
+def test_torchrun_comes_to_the_same_again_and_speaks_once(how, data, tmp_path):
+    for name in ("a.pt", "b.pt"):
+        said = torchrun(tmp_path, "fit", *CVAE, data, "-o", name, "--epochs", "2", *how)
+        assert said.count("epoch 2: train") == 1, said
+        assert said.count("2 epochs in") == 1
+    assert equal(tmp_path / "a.pt", tmp_path / "b.pt")
+    assert kept(tmp_path / "a.pt")[2]["processes"] == [2]
+    physgen.fit("cvae", data, out=tmp_path / "c.pt", channels=5, levels=1, epochs=2, batch_size=64)
+    assert not equal(tmp_path / "a.pt", tmp_path / "c.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_all_and_the_training_goes_on_bit_equal(rank, data, tmp_path):
+    words = ("fit", *CVAE, data, "--epochs", "10", "-o")
+    torchrun(tmp_path, *words, "whole.pt")
+    run = torchrun(tmp_path, *words, "m.pt", wait=False)
+    after_epochs(run, tmp_path / "m.pt.jsonl", 2)
+    os.kill(process_of(run, rank), signal.SIGKILL)
+    said, _ = run.communicate(timeout=60)
+    assert len(said_errors(said)) == 1, said
+    assert "gone" in said or "interrupted by SIGTERM" in said  # whichever comes first
+    assert not (tmp_path / "m.pt").exists()
+    said = torchrun(tmp_path, *words, "m.pt", "--resume")
+    assert said.count("resumed after epoch") == 1
+    assert equal(tmp_path / "whole.pt", tmp_path / "m.pt")
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_and_another_number_of_processes_goes_on_with_a_word(data, tmp_path):
+    words = ("fit", *CVAE, data, "-o", "m.pt", "--epochs", "40")
+    run = torchrun(tmp_path, *words, wait=False)
+    after_epochs(run, tmp_path / "m.pt.jsonl", 1)
+    run.send_signal(signal.SIGINT)
+    said, _ = run.communicate(timeout=60)
+    (error,) = said_errors(said)
+    assert "m.pt: training: interrupted by SIGINT; add --resume to go on" in error
+    said = torchrun(tmp_path, *words, "--resume", "--max-minutes", "0.001", processes=1)
+    assert "was trained by 2 processes at once and goes on with 1" in said
+    assert kept(tmp_path / "m.pt")[2]["processes"] == [2, 1]
+
+
+@pytest.mark.slow
+def test_errors_are_said_once(data, tmp_path):
+    script = tmp_path / "other.py"
+    script.write_text(
+        "import os, sys\n"
+        "from physgen.__main__ import start\n"
+        "sys.argv[3] = 'gone.h5' if os.environ['RANK'] == '1' else sys.argv[3]\n"
+        "start()\n"
+    )
+    for words, program, expected in (
+        (("fit", "cvae", data, "-o", "m.pt", "--nope"), ("-m", "physgen"), "No such option"),
+        (("fit", "cvae", data, "-o", "m.pt", "--epochs", "0"), ("-m", "physgen"), "at least 1"),
+        (("fit", "auto", data, "-o", "m.pt"), ("-m", "physgen"), "auto: races in one process"),
+        (("simulate", "ising", "-n", "9", "-o", "x.h5"), ("-m", "physgen"), "without torchrun"),
+        (("fit", "cvae", data, "-o", "m.pt"), (str(script),), "rank 1: gone.h5: no such file"),
+    ):
+        (error,) = said_errors(torchrun(tmp_path, *words, program=program))
+        assert expected in error
+    assert not list(tmp_path.glob("m.pt*"))

@@ -143,8 +143,8 @@ def fit(
             trainer = material.trainer(new or material.new(cls, config), training)
         now = info | trainer.surrogate.describe()
         ranks.require_same(identity(now), name)
-        if state and path:
-            restore(trainer, state, now, path)
+        told = restore(trainer, state, now, path) if state and path else [ranks.world]
+        info |= {"processes": told} if told != [1] else {}
         path, log_folder = (path, log_folder) if ranks.first else (None, None)
         with shown_training(trainer, material, f"fit {trainer.surrogate.name}", stop):
             to_the_end(trainer, info, path, log_folder, stop)

@@ -108,7 +108,6 @@ def opened_material(
     told = fresh.told(source, seed, rows)
     info = {"training": asdict(training), "seed": seed, "data": source.origin()}
     info |= {"fresh": told} if told else {}
-    info |= {"processes": ranks_now().world} if ranks_now().world > 1 else {}
     said = warned(path, doubts(source, some))
     with fresh.opened(source, rows, training.epochs, seed) as drawn:
         train = Fresh(drawn, rows, device) if drawn else train

@@ -82,8 +82,11 @@ def identity(info: Mapping[str, Any]) -> dict[str, Any]:
     return loads(dumps({k: info[k] for k in keys} | training | rows))
 
 
-def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> None:
+def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> list[int]:
     """Go on from a saved state, if it is of the same training.
+
+    Returns:
+        How many processes have trained together, one number for each time that it has changed.
 
     Raises:
         UsageError: other options, data, law or seed; only its length may differ.
@@ -99,13 +102,15 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> Non
                 "give the same options, or --force to drop it"
             )
         trainer.restore(tensors)
-    before, here = then.get("processes", 1), trainer.ranks.world
-    if before != here:
-        log.warning(
-            "%s: was trained by %d processes at once and goes on with %d: what comes out is what "
-            "neither would have come to", out, before, here,
-        )  # fmt: skip
     log.info("%s: resumed after epoch %d", out, len(trainer.history))
+    before, here = then.get("processes", [1]), trainer.ranks.world
+    if before[-1] == here:
+        return before
+    log.warning(
+        "%s: was trained by %d processes at once and goes on with %d: what comes out is what "
+        "neither would have come to", out, before[-1], here,
+    )  # fmt: skip
+    return [*before, here]
 
 
 def keep(
