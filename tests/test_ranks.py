@@ -345,6 +345,14 @@ def test_a_rank_that_hangs_is_waited_for_so_long():
     assert isinstance(in_ranks(work, patience=0.3)[1], RankLost)
 
 
+def test_rows_that_are_drawn_may_take_any_time():
+    def work(ranks):
+        time.sleep(ranks.rank)
+        return ranks.collected([ranks.rank])
+
+    assert in_ranks(work, patience=0.3) == [[0, 1]] * 2
+
+
 # --- rows and options ----------------------------------------------------------------------------
 
 
@@ -402,7 +410,7 @@ def test_each_process_of_a_machine_has_its_gpu(monkeypatch):
 
 
 def test_who_has_started_this_process_is_told_by_the_environment(monkeypatch):
-    from physgen.runtime.ranks import require_together, started, together
+    from physgen.runtime.ranks import by_all_ranks, require_together, started
 
     assert started() == (0, 1)
     there = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
@@ -416,7 +424,7 @@ def test_who_has_started_this_process_is_told_by_the_environment(monkeypatch):
     with pytest.raises(UsageError, match="simulate: is for one process") as caught:
         require_together(simulate)
     assert caught.value.silent  # the first has said so
-    require_together(together(simulate))
+    require_together(by_all_ranks(simulate))
     monkeypatch.setenv("RANK", "one")
     with pytest.raises(UsageError, match="expected integers"):
         started()

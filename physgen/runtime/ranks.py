@@ -11,6 +11,7 @@ its numbers, end as well; one of them all says why.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import pickle
 import time
@@ -18,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
-from itertools import count
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -33,7 +33,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["ALONE", "Ranks", "first_of_all", "joined", "ranks_now", "require_together", "together"]
+__all__ = [
+    "ALONE",
+    "Ranks",
+    "by_all_ranks",
+    "first_of_all",
+    "ranks_joined",
+    "ranks_now",
+    "require_together",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +57,7 @@ GONE = (
 )
 GRACE = 1.0
 """How long others wait for the first to say what all of them know, s."""
-MEETINGS = count()
+MEETINGS = itertools.count()
 """Numbers of the times that this process joins others, so that each has a store of its own."""
 
 
@@ -210,12 +218,13 @@ class Ranks:
         Raises:
             Interrupted: it has.
         """
-        if self.group is not None:
-            arrived = self.total(*(float(stop.signum == signum) for signum in SIGNALS))
-            if not any(arrived):
-                return  # what arrives from now on is told of by all in the next step
-            stop.signum = next(s for s, count in zip(SIGNALS, arrived, strict=True) if count)
-        stop.check()
+        if self.group is None:
+            stop.check()
+            return
+        arrived = self.total(*(float(stop.signum == signum) for signum in SIGNALS))
+        for signum, count in zip(SIGNALS, arrived, strict=True):
+            if count:
+                raise Interrupted(signum, stop.where, stop.hint)
 
     def leave(self, error: BaseException) -> BaseException:
         """Tell the others why this process ends, and close its connections.
@@ -227,7 +236,7 @@ class Ranks:
             What is to be raised: the error, or what another has told of before.
         """
         with suppress(Interrupted), interruptible():  # torchrun ends the others by a signal
-            rank, code, text = self.cause([self.rank, *in_words(error)])
+            rank, code, text = self.cause([self.rank, *code_and_text(error)])
         self.close()
         if not isinstance(error, Exception):
             return error
@@ -287,7 +296,7 @@ def started() -> tuple[int, int]:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def ranks_joined() -> Iterator[Ranks]:
     """Join the processes that torchrun has started for the length of a block, if there are any.
 
     In all but the first nothing is shown of what goes on.
@@ -341,22 +350,22 @@ def answered(what: str = GONE) -> Iterator[None]:
         raise RankLost(what.format(str(error).partition("\n")[0][:150])) from error
 
 
-def in_words(error: BaseException) -> tuple[int, str]:
+def code_and_text(error: BaseException) -> tuple[int, str]:
     """The exit code and the text of an error, with its type if it is none of ours."""
     if isinstance(error, PhysgenError):
         return error.exit_code, str(error)
     return 1, f"{type(error).__name__}: {error}"
 
 
-def together(verb: Callable[P, R]) -> Callable[P, R]:
+def by_all_ranks(verb: Callable[P, R]) -> Callable[P, R]:
     """Let the processes that torchrun has started run a verb together."""
 
     @functools.wraps(verb)
     def wrapped(*args: P.args, **given: P.kwargs) -> R:
-        with joined():
+        with ranks_joined():
             return verb(*args, **given)
 
-    wrapped.together = True  # type: ignore[attr-defined]
+    wrapped.by_all_ranks = True  # type: ignore[attr-defined]
     return wrapped
 
 
@@ -366,7 +375,7 @@ def require_together(verb: Callable[..., Any]) -> None:
     Raises:
         UsageError: it is; silent but in the first.
     """
-    if started()[1] > 1 and not hasattr(verb, "together"):
+    if started()[1] > 1 and not hasattr(verb, "by_all_ranks"):
         name = verb.__name__.removesuffix("_")
         error = UsageError(f"{name}: is for one process; run it without torchrun")
         error.silent = not first_of_all()

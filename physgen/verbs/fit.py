@@ -11,7 +11,7 @@ from physgen.errors import UsageError
 from physgen.registry import find, name_of
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import build, options
-from physgen.runtime.ranks import ranks_now, together
+from physgen.runtime.ranks import by_all_ranks, ranks_now
 from physgen.verbs.arguments import (
     DatasetsLike,
     FamilyLike,
@@ -22,7 +22,7 @@ from physgen.verbs.arguments import (
 )
 from physgen.verbs.fresh import FreshOptions
 from physgen.verbs.opening import name_of_simulator, open_data
-from physgen.verbs.resume import identity, kept_beside, restore, state_of
+from physgen.verbs.resume import identity_of, kept_beside, restore, state_of
 from physgen.verbs.running import headed, on_files, path_of, require_seed, threaded
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 
-@together
+@by_all_ranks
 @on_files("out", folders=("tensorboard",), resumes=True, beside=kept_beside)
 @threaded
 def fit(
@@ -142,7 +142,7 @@ def fit(
             new = started_from(from_, cls, material, **theirs) if from_ else None
             trainer = material.trainer(new or material.new(cls, config), training)
         now = info | trainer.surrogate.describe()
-        ranks.require_same(identity(now), name)
+        ranks.require_same(identity_of(now), name)
         told = restore(trainer, state, now, path) if state and path else [ranks.world]
         info |= {"processes": told} if told != [1] else {}
         path, log_folder = (path, log_folder) if ranks.first else (None, None)

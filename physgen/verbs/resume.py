@@ -15,7 +15,7 @@ from physgen.runtime.progress import log
 if TYPE_CHECKING:
     from physgen.training import Epoch, Trainer
 
-__all__ = ["identity", "keep", "kept_beside", "restore", "resume_path", "state_of"]
+__all__ = ["identity_of", "keep", "kept_beside", "restore", "resume_path", "state_of"]
 
 LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
 
@@ -74,7 +74,7 @@ def state_of(out: Path, resume: bool, force: bool) -> Any:
     return None
 
 
-def identity(info: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(info: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a training the one that it is, of what a file says of it, as JSON data."""
     training = {k: v for k, v in info["training"].items() if k not in LENGTH}
     keys = ("family", "options", "law", "seed")
@@ -95,7 +95,7 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> lis
     path = resume_path(out)
 
     with as_written(path):
-        ours, theirs = identity(now), identity(then)
+        ours, theirs = identity_of(now), identity_of(then)
         if changed := [k for k in ours if ours[k] != theirs.get(k)]:
             raise UsageError(
                 f"{path}: an interrupted training that differs in {', '.join(changed)}; "
