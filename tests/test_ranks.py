@@ -282,6 +282,14 @@ def test_the_clock_is_that_of_the_first(ahead):
     assert (first.step == 1) == (ahead == 0)
 
 
+def test_ranks_agree_when_patience_runs_out():
+    """The rate falls from the best weights of both, and both end with it."""
+    model, how = surrogate("cvae"), {"patience": 1, "epochs": 30, "learning_rate": 0.3}
+    first, second = in_ranks(lambda ranks: trained(model, ranks, **how))
+    assert same(first, second)
+    assert 0 < first.plateau < len(first.history) < 30
+
+
 def test_what_one_rank_runs_into_ends_all_and_is_said_once():
     def work(ranks):
         if ranks.rank == 2:
