@@ -333,7 +333,7 @@ def cluster():
     how = {"dashboard_address": None, "memory_limit": 0, "silence_logs": logging.CRITICAL}
     with (
         dask.config.set(once),
-        LocalCluster(2, threads_per_worker=1, **how) as workers,
+        LocalCluster(n_workers=2, threads_per_worker=1, **how) as workers,
         Client(workers) as client,
     ):
         yield client
@@ -488,3 +488,11 @@ def test_other_executors(alone, tmp_path, kind):
         executor = lib.SingleNodeExecutor(max_workers=2, block_allocation=True)
     with executor:
         assert made(tmp_path / "x.h5", executor=executor) == alone
+
+
+@pytest.mark.slow
+def test_a_scheduler_of_this_machine_has_the_workers_asked_for():
+    pytest.importorskip("distributed")
+    with engine(scheduler="local:1") as where:
+        assert where.place.live() == 1
+        assert dict(where.each(square, range(3))) == {0: 0, 1: 1, 2: 4}

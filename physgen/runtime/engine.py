@@ -197,7 +197,7 @@ class Submitted:
         self.pending: dict[Future[Outcome], tuple[int, Any, int]] = {}
         self.accused, self.alone = deque[tuple[int, Any]](), set[int]()
         self.deaths, self.alive = Counter[int](), time.monotonic()
-        self.done = self.alive
+        self.done, self.missed = self.alive, 0
         self.fill()
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
@@ -221,7 +221,8 @@ class Submitted:
         most = 1 if alone else self.window or 2 * max(1, self.place.live())
         queue = self.accused or self.todo
         while queue and len(self.pending) < most:
-            self.send(*queue.popleft(), always=len(self.load.data) < INLINE)
+            fresh = self.missed > 2 * most  # workers that are begun anew for each item
+            self.send(*queue.popleft(), always=fresh or len(self.load.data) < INLINE)
 
     def send(self, position: int, item: Any, always: bool = True) -> None:
         """Send one item, with its task or without."""
@@ -245,6 +246,7 @@ class Submitted:
                 continue
             kind, value = future.result()
             if kind == "missing":
+                self.missed += 1
                 self.send(position, item)
                 continue
             if kind == "error":

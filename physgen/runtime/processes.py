@@ -21,6 +21,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import active_children, connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from physgen.runtime.worker import Outcome, work
@@ -127,7 +128,8 @@ def numba_threads(workers: int) -> Iterator[None]:
 
 
 def start_worker() -> None:
-    """Prepare a process: no Ctrl-C, no life without its parent."""
+    """Prepare a process: no Ctrl-C, no life without its parent, imports from its folder."""
+    sys.path.append(str(Path.cwd()))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
 

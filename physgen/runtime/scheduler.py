@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack, contextmanager
@@ -40,7 +41,9 @@ class Dask:
 
     def submit(self, *given: Any) -> Future[Outcome]:
         """Let a worker call `work`."""
-        return self.executor.submit(work, *given, pure=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")  # a model, and not with each
+            return self.executor.submit(work, *given, pure=False)
 
     def live(self) -> int:
         """How many workers there are; none where the scheduler does not answer."""
@@ -108,7 +111,7 @@ def local_cluster(distributed: Any, count: str) -> Iterator[Any]:
         raise UsageError(f"scheduler: expected local:N with N at least 1, got local:{count}")
     with script_hidden():
         cluster = distributed.LocalCluster(
-            int(count), threads_per_worker=1, dashboard_address=None, memory_limit=0,
+            n_workers=int(count), threads_per_worker=1, dashboard_address=None, memory_limit=0,
             silence_logs=logging.CRITICAL, preload=[DEAF],
         )  # fmt: skip
         with cluster:
