@@ -10,6 +10,9 @@ where its length is set in epochs and not in minutes.
 A training whose validation loss no longer falls goes back to its best weights and *cools*: its
 rate falls from there to zero within a few epochs, as it would have at the end (early stopping
 alone would keep weights of a high rate).
+
+Several processes may train one model (`physgen.runtime.ranks`): each takes its part of the rows of
+every batch, and what decides on how the training goes on is the same in all.
 """
 
 from __future__ import annotations
