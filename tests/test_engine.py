@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -249,6 +250,7 @@ def test_slow_tasks_are_waited_for(monkeypatch):
         ({"executor": 3}, "expected one of concurrent.futures"),
         ({"patience": 0}, "patience: expected seconds above 0"),
         ({"scheduler": "local:x"}, "local:N with N at least 1"),
+        ({"scheduler": "host"}, "expected tcp://host:8786 or local:4, got 'host'"),
         ({"workers": 2, "scheduler": "local:2"}, "not both"),
     ],
 )
@@ -262,6 +264,16 @@ def test_without_dask(monkeypatch):
     told = pytest.raises(UsageError, match=r"pip install 'physgen\[dask\]'")
     with told, engine(scheduler="a:1"):
         pass
+
+
+def test_an_address_at_which_something_else_is(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("physgen.runtime.scheduler.ANSWER", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        told = pytest.raises(UsageError, match=f"no dask scheduler answers at {address}")
+        with told, engine(scheduler=address):
+            pass
 
 
 def test_a_worker_knows_its_number(monkeypatch):
