@@ -342,7 +342,7 @@ def cluster():
     from distributed import Client, LocalCluster
 
     once = {"distributed.scheduler.allowed-failures": 0}
-    how = {"dashboard_address": None, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    how = {"dashboard_address": ":0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
     with (
         dask.config.set(once),
         LocalCluster(n_workers=2, threads_per_worker=1, **how) as workers,
@@ -455,7 +455,16 @@ def scheduler_with_a_worker(folder):
     file = folder / "scheduler.json"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(
-        [*scheduler, "--scheduler-file", str(file), "--no-dashboard", "--host", "127.0.0.1"],
+        [
+            *scheduler,
+            "--scheduler-file",
+            str(file),
+            "--no-dashboard",
+            "--dashboard-address",
+            ":0",
+            "--host",
+            "127.0.0.1",
+        ],
         **quiet,
     ) as process:
         worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file"]
@@ -463,7 +472,9 @@ def scheduler_with_a_worker(folder):
         try:
             with subprocess.Popen(call, **quiet) as other:
                 try:
-                    while not file.exists():
+                    for _ in range(600):
+                        if file.exists():
+                            break
                         time.sleep(0.1)
                     yield process, json.loads(file.read_text())["address"]
                 finally:

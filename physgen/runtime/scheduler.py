@@ -135,7 +135,7 @@ def local_cluster(distributed: Any, count: str) -> Iterator[Any]:
         raise UsageError(f"scheduler: expected local:N with N at least 1, got local:{count}")
     with script_hidden():
         cluster = distributed.LocalCluster(
-            n_workers=int(count), threads_per_worker=1, dashboard_address=None, memory_limit=0,
+            n_workers=int(count), threads_per_worker=1, dashboard_address=":0", memory_limit=0,
             silence_logs=logging.CRITICAL, preload=[BEGIN.format(str(Path.cwd()))],
         )  # fmt: skip
         with cluster:
