@@ -63,7 +63,7 @@ def dask_of(count: int) -> Iterator[Executor]:
     """Workers of dask, which run one task at a time."""
     from distributed import Client, LocalCluster
 
-    how = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+    how = {"threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
     with (
         LocalCluster(n_workers=count, silence_logs=50, **how) as cluster,
         Client(cluster) as client,

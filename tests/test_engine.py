@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -143,7 +144,7 @@ def test_check_is_called_while_waiting():
 
 def test_errors_come_back_as_themselves():
     every = [getattr(errors, name) for name in errors.__all__ if name[0].isupper()]
-    assert len(every) == 7
+    assert len(every) >= 7
     for error in [kind("a: b") for kind in every if kind is not Interrupted]:
         found = raised(error)
         assert (type(found), str(found), found.exit_code) == (
@@ -249,6 +250,7 @@ def test_slow_tasks_are_waited_for(monkeypatch):
         ({"executor": 3}, "expected one of concurrent.futures"),
         ({"patience": 0}, "patience: expected seconds above 0"),
         ({"scheduler": "local:x"}, "local:N with N at least 1"),
+        ({"scheduler": "host"}, "expected tcp://host:8786 or local:4, got 'host'"),
         ({"workers": 2, "scheduler": "local:2"}, "not both"),
     ],
 )
@@ -262,6 +264,16 @@ def test_without_dask(monkeypatch):
     told = pytest.raises(UsageError, match=r"pip install 'physgen\[dask\]'")
     with told, engine(scheduler="a:1"):
         pass
+
+
+def test_an_address_at_which_something_else_is(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("physgen.runtime.scheduler.ANSWER", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        told = pytest.raises(UsageError, match=f"no dask scheduler answers at {address}")
+        with told, engine(scheduler=address):
+            pass
 
 
 def test_a_worker_knows_its_number(monkeypatch):
@@ -330,7 +342,7 @@ def cluster():
     from distributed import Client, LocalCluster
 
     once = {"distributed.scheduler.allowed-failures": 0}
-    how = {"dashboard_address": None, "memory_limit": 0, "silence_logs": logging.CRITICAL}
+    how = {"dashboard_address": ":0", "memory_limit": 0, "silence_logs": logging.CRITICAL}
     with (
         dask.config.set(once),
         LocalCluster(n_workers=2, threads_per_worker=1, **how) as workers,
@@ -443,7 +455,16 @@ def scheduler_with_a_worker(folder):
     file = folder / "scheduler.json"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(
-        [*scheduler, "--scheduler-file", str(file), "--no-dashboard", "--host", "127.0.0.1"],
+        [
+            *scheduler,
+            "--scheduler-file",
+            str(file),
+            "--no-dashboard",
+            "--dashboard-address",
+            ":0",
+            "--host",
+            "127.0.0.1",
+        ],
         **quiet,
     ) as process:
         worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file"]
@@ -451,7 +472,9 @@ def scheduler_with_a_worker(folder):
         try:
             with subprocess.Popen(call, **quiet) as other:
                 try:
-                    while not file.exists():
+                    for _ in range(600):
+                        if file.exists():
+                            break
                         time.sleep(0.1)
                     yield process, json.loads(file.read_text())["address"]
                 finally:

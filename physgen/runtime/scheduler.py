@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from physgen.errors import UsageError
@@ -18,8 +21,9 @@ __all__ = ["Dask", "scheduled"]
 
 ANSWER = 10.0  # seconds in which a scheduler must answer
 LOOK = 2.0  # seconds after which workers are counted again
-DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""What a worker of this machine begins with: Ctrl-C is for the process that has started it."""
+BEGIN = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path.append({!r})"
+"""How a worker of this machine begins: it leaves Ctrl-C to this process, and imports from here."""
+ADDRESS = re.compile(r"(\w+://)?.+:\d+|local:.*")
 LOGGERS = ("distributed", "distributed.client")
 
 
@@ -78,6 +82,8 @@ def scheduled(name: str) -> Dask:
     Raises:
         UsageError: dask is not installed, or nobody answers.
     """
+    if not ADDRESS.fullmatch(name):
+        raise UsageError(f"scheduler: expected tcp://host:8786 or local:4, got {name!r}")
     try:
         import distributed
     except ImportError as error:
@@ -88,16 +94,34 @@ def scheduled(name: str) -> Dask:
         kind, _, count = name.partition(":")
         if kind == "local":
             where = stack.enter_context(local_cluster(distributed, count))
-        try:
-            client = distributed.Client(where, timeout=ANSWER, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UsageError(
-                f"scheduler: nobody answers at {name} within {ANSWER:.0f} s ({reason}); "
-                "expected an address as in tcp://host:8786, or local:4"
-            ) from error
+        else:
+            require_answer(distributed, name)
+        client = distributed.Client(where, timeout=ANSWER, set_as_default=False)
         stack.callback(client.close, timeout=ANSWER)
         return Dask(client.get_executor(), stack.pop_all())
+
+
+def require_answer(distributed: Any, address: str) -> None:
+    """Refuse an address at which no scheduler of dask is; a client would leave threads behind.
+
+    Raises:
+        UsageError: nobody answers, or something else does.
+    """
+
+    async def asked() -> None:
+        how = distributed.Security().get_connection_args("client")
+        comm = await distributed.comm.connect(address, timeout=ANSWER, **how)
+        await comm.close()
+
+    try:
+        with ThreadPoolExecutor(1) as aside:  # a notebook has a loop of its own here
+            aside.submit(lambda: asyncio.run(asyncio.wait_for(asked(), ANSWER))).result()
+    except Exception as error:  # whatever the answer of another program breaks
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100].rstrip(":")
+        raise UsageError(
+            f"scheduler: no dask scheduler answers at {address} ({reason}); start one there with: "
+            "dask scheduler"
+        ) from error
 
 
 @contextmanager
@@ -111,8 +135,8 @@ def local_cluster(distributed: Any, count: str) -> Iterator[Any]:
         raise UsageError(f"scheduler: expected local:N with N at least 1, got local:{count}")
     with script_hidden():
         cluster = distributed.LocalCluster(
-            n_workers=int(count), threads_per_worker=1, dashboard_address=None, memory_limit=0,
-            silence_logs=logging.CRITICAL, preload=[DEAF],
+            n_workers=int(count), threads_per_worker=1, dashboard_address=":0", memory_limit=0,
+            silence_logs=logging.CRITICAL, preload=[BEGIN.format(str(Path.cwd()))],
         )  # fmt: skip
         with cluster:
             yield cluster

@@ -132,7 +132,7 @@ def unpacked(digest: str, data: bytes | None) -> Task | None:
         prepare_numba(folder)
     try:
         script, task = pickle.loads(inner)
-    except ImportError:
+    except (ImportError, PhysgenError):
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
