@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from physgen.dataset import Meta, Rows, Shard, write
+from physgen.dataset import Meta, Rows, Shard, array_part, write, write_part
 from physgen.errors import PhysgenError
 from physgen.law import Law
 from simulators.gaussian import LinearGaussian
@@ -58,11 +58,13 @@ def run(args: argparse.Namespace, path: str) -> int:
     law = Law.of("gaussian", {"size": 7})
     make = Make(law, args.delay, args.dies_once, args.always_dies)
     try:
-        write(
+        only = {"only": array_part(args.part)} if args.part else {}
+        (write_part if only else write)(
             path,
             args.rows,
             Meta(law, {"kind": "simulator"}, args.seed, {"command": "toy"}),
             make,
+            **only,
             shard_rows=args.shard_rows,
             workers=args.workers,
             force=args.force,
@@ -152,6 +154,7 @@ def main() -> int:
     parser.add_argument("--shard-rows", type=int, default=101)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--part", default="")
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--dies-once", default="")

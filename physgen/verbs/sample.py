@@ -14,6 +14,7 @@ from physgen.errors import UsageError
 from physgen.verbs.arguments import (
     DataLike,
     FamilyLike,
+    PartLike,
     SamplerOptions,
     SurrogateLike,
     ThetaLike,
@@ -22,7 +23,16 @@ from physgen.verbs.arguments import (
 )
 from physgen.verbs.draws import PosteriorDraws
 from physgen.verbs.opening import open_surrogate, origin_of
-from physgen.verbs.running import headed, make_dataset, on_files, plural, require, threaded
+from physgen.verbs.running import (
+    asked_part,
+    headed,
+    make_dataset,
+    make_part,
+    on_files,
+    plural,
+    require,
+    threaded,
+)
 from physgen.verbs.where import ThetaTable, open_theta, rows_asked_for, theta_given
 from simulators.base import Array
 
@@ -47,6 +57,7 @@ def sample(
     at: Values | None = None,
     family: FamilyLike | None = None,
     seed: int = 0,
+    part: PartLike | None = None,
     device: str = "auto",
     force: bool = False,
     **use: Unpack[SamplerOptions],
@@ -68,6 +79,7 @@ def sample(
         family: package.module:Class of a family outside the registry; a checkpoint does not import
             code by itself.
         seed: seed of the whole dataset.
+        part: I/N, as in 2/4: make part I of N alone and join nothing, as for simulate.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the file if it exists.
         **use: how it draws.
@@ -78,6 +90,7 @@ def sample(
     Example:
         physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
     """
+    only = asked_part(part, out)
     example = None if like is None else Dataset(like)
     model = open_surrogate(surrogate, device, family=family, like=example, at=at, **use)
     given = open_theta(theta_from, row)
@@ -91,6 +104,8 @@ def sample(
     source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
     meta = Meta(model.law, source | follow, seed, dataset.provenance(command))
     make = Draw(model, rows)
+    if out is not None and only:
+        return make_part(out, only, count, meta, make, f"sample {model.name}", force=force)
     made, seconds = make_dataset(out, count, meta, make, f"sample {model.name}", force=force)
     speed = f" at {count / seconds:,.0f} a s" if out else ""
     return Dataset(made, headed(out, f"{plural(count, 'row')} of {model.name}{speed}"))
