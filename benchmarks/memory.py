@@ -7,16 +7,7 @@ figure is of a process of its own: peak resident memory in GB, CPU seconds. Prin
 
 from __future__ import annotations
 
-import argparse
-import json
-import resource
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import h5py
 import numpy as np

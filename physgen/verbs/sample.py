@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -11,8 +12,11 @@ import numpy as np
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Rows, Shard
 from physgen.errors import UsageError
+from physgen.runtime.engine import engine
+from physgen.runtime.worker import worker_number
 from physgen.verbs.arguments import (
     DataLike,
+    EngineOptions,
     FamilyLike,
     PartLike,
     SamplerOptions,
@@ -20,6 +24,7 @@ from physgen.verbs.arguments import (
     ThetaLike,
     Values,
     called,
+    split_options,
 )
 from physgen.verbs.draws import PosteriorDraws
 from physgen.verbs.opening import open_surrogate, origin_of
@@ -43,6 +48,10 @@ if TYPE_CHECKING:
 __all__ = ["sample"]
 
 
+class SampleOptions(SamplerOptions, EngineOptions, total=False):
+    """How a dataset is drawn from a surrogate, and where."""
+
+
 @on_files("out", resumes=True)
 @threaded
 def sample(
@@ -60,7 +69,7 @@ def sample(
     part: PartLike | None = None,
     device: str = "auto",
     force: bool = False,
-    **use: Unpack[SamplerOptions],
+    **given: Unpack[SampleOptions],
 ) -> Dataset:
     """Draw a dataset of (theta, x) from a surrogate: the same kind of file as of a simulator.
 
@@ -82,7 +91,7 @@ def sample(
         part: I/N, as in 2/4: make part I of N alone and join nothing, as for simulate.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the file if it exists.
-        **use: how it draws.
+        **given: how it draws, and where.
 
     Returns:
         The dataset, in memory or in its file.
@@ -91,10 +100,12 @@ def sample(
         physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
     """
     only = asked_part(part, out)
+    where, use = split_options(given)
     example = None if like is None else Dataset(like)
-    model = open_surrogate(surrogate, device, family=family, like=example, at=at, **use)
-    given = open_theta(theta_from, row)
-    rows, follow = parameters(model.law, n, theta, example, given, seed)
+    here = device_here(surrogate, device, where)
+    model = open_surrogate(surrogate, here, family=family, like=example, at=at, **use)
+    draws = open_theta(theta_from, row)
+    rows, follow = parameters(model.law, n, theta, example, draws, seed)
     count = (n or 0) if rows is None else len(rows)
     require(n=(count, 1), seed=(seed, 0))
     command = called(
@@ -103,12 +114,22 @@ def sample(
     )  # fmt: skip
     source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
     meta = Meta(model.law, source | follow, seed, dataset.provenance(command))
-    make = Draw(model, rows)
-    if out is not None and only:
-        return make_part(out, only, count, meta, make, f"sample {model.name}", force=force)
-    made, seconds = make_dataset(out, count, meta, make, f"sample {model.name}", force=force)
+    there = model.device.type if device == "auto" else device
+    make, label = Draw(model, rows, there), f"sample {model.name}"
+    with engine(**where) as place:
+        how: dict[str, Any] = {"engine": place, "force": force}
+        if out is not None and only:
+            return make_part(out, only, count, meta, make, label, **how)
+        made, seconds = make_dataset(out, count, meta, make, label, **how)
     speed = f" at {count / seconds:,.0f} a s" if out else ""
     return Dataset(made, headed(out, f"{plural(count, 'row')} of {model.name}{speed}"))
+
+
+def device_here(surrogate: SurrogateLike, device: str, where: Mapping[str, Any]) -> str:
+    """Where a surrogate is opened: workers take GPUs of their own, which need not be here."""
+    if not where or not device.startswith("cuda"):
+        return device
+    return "cpu" if isinstance(surrogate, str | Path) else "auto"
 
 
 @dataclass(frozen=True)
@@ -118,14 +139,32 @@ class Draw:
     Attributes:
         surrogate: what draws.
         theta: (n, D) the parameters of all rows; None to draw them from the prior.
+        device: where workers draw; that of the surrogate if empty.
     """
 
     surrogate: Surrogate
     theta: Array | None
+    device: str = ""
+
+    def __getstate__(self) -> tuple[Surrogate, Array | None, str]:
+        """What goes to a worker: the surrogate on the CPU, and where it is to draw."""
+        from physgen.runtime.device import cpu_copy
+
+        return cpu_copy(self.surrogate), self.theta, self.device or str(self.surrogate.device)
+
+    def __setstate__(self, state: tuple[Surrogate, Array | None, str]) -> None:
+        """In a worker: the surrogate on its device, of several GPUs its own."""
+        from physgen.runtime.device import device_of_worker
+
+        model, theta, device = state
+        model.to(device_of_worker(device, worker_number()))
+        vars(self).update(surrogate=model, theta=theta, device=device)
 
     def __call__(self, shard: Shard) -> Rows:
         """θ as given or from the prior, and x from the surrogate."""
         import torch
+
+        from physgen.runtime.device import threads
 
         theta_seed, x_seed = shard.seed.spawn(2)
         prior, n = self.surrogate.law.prior, len(shard)
@@ -135,7 +174,8 @@ class Draw:
             theta = self.theta[shard.start : shard.stop]
         generator = torch.Generator(self.surrogate.device)
         generator.manual_seed(int(x_seed.generate_state(1, np.uint64)[0] >> 1))
-        x = self.surrogate.sample(torch.from_numpy(theta), generator)
+        with threads():
+            x = self.surrogate.sample(torch.from_numpy(theta), generator)
         return Rows(x=x.cpu().numpy(), theta=theta)
 
 

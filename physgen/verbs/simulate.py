@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -18,6 +20,7 @@ from physgen.errors import SimulatorFailed
 from physgen.law import Law
 from physgen.priors import asked_for, correlated, laws_in_words
 from physgen.registry import BUILT_IN, find
+from physgen.runtime.engine import engine
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import command_line, kept_options
 from physgen.runtime.progress import log
@@ -54,7 +57,10 @@ def simulate(
     row: int | None = None,
     widen: float = 1.0,
     truncate: bool = False,
-    workers: int = 1,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    scheduler: str | None = None,
+    patience: float | None = None,
     part: PartLike | None = None,
     shard_rows: int | None = None,
     on_error: OnError = "stop",
@@ -99,7 +105,13 @@ def simulate(
         widen: how many times as wide as the posterior theta are, at least 1.
         truncate: take theta from the prior, inside the box that all draws lie in, stretched by
             --widen: the prior of the file is this part of it.
-        workers: number of processes (at least 1).
+        workers: number of processes; 1 if not given: this one alone.
+        executor: where to work instead: any of concurrent.futures, such as client.get_executor()
+            of dask.
+        scheduler: address of a dask scheduler whose workers to take, as in tcp://host:8786; or
+            local:4, to start one with 4 here.
+        patience: seconds in which no shard is finished, after which to give up; if not given,
+            300 s without any worker.
         part: I/N, as in 2/4: make part I of N alone and join nothing, as one of the tasks of an
             array job that share the folder of the output; the same command without it makes what
             is missing and joins them.
@@ -141,10 +153,15 @@ def simulate(
     if dry_run:
         return rehearsed(make, n, out)
     rows = shard_rows or declared.shard_rows(built)
-    how: dict[str, Any] = {"shard_rows": rows, "workers": workers, "notes": notes}
-    if out is not None and only:
-        return make_part(out, only, n, meta, make, f"simulate {name}", force=force, **how)
-    made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
+    with engine(
+        workers=workers, executor=executor, scheduler=scheduler, patience=patience
+    ) as where:
+        if where.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
+            compile_here(make)
+        how: dict[str, Any] = {"shard_rows": rows, "engine": where, "notes": notes}
+        if out is not None and only:
+            return make_part(out, only, n, meta, make, f"simulate {name}", force=force, **how)
+        made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
     took = f" in {seconds:.1f} s" if out else ""
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {name}{took}"))
 
@@ -177,9 +194,20 @@ def looked_at(law: Law, n: int) -> tuple[Law, dict[str, Any]]:
     return law, {"reproducible": False} if found.reproducible is False else {}
 
 
+def compile_here(make: Simulate) -> None:
+    """Draw a row, so that numba compiles once, here, and workers find it in its cache."""
+    with suppress(SimulatorFailed):  # that is for the rows themselves
+        make(first_row())
+
+
+def first_row() -> Shard:
+    """A shard of one row."""
+    return Shard(0, 0, 1, np.random.SeedSequence(0))
+
+
 def rehearsed(make: Simulate, n: int, out: Path | str | None) -> Dataset:
     """The first row of a dataset, made and checked, and what the whole would be."""
-    row = make(Shard(0, 0, 1, np.random.SeedSequence(0)))
+    row = make(first_row())
     row = dataset.validated(row, make.law, str(out or "x"))
     size = n * sum(a.nbytes for a in row.arrays().values())
     rows = plural(n, "row")
