@@ -1,23 +1,35 @@
 """Memory and speed where data are larger than the memory: `python -m benchmarks.memory`.
 
-Trainings on a file of 20 GB (sparse showers of 6,480 voxels, whose rows repeat, so that it takes
-little room on a disk), steps a second streamed and in memory, and pages of large posteriors. Each
-figure is of a process of its own: peak resident memory in GB, CPU seconds. Prints Markdown tables.
+Steps a CPU second of trainings in memory and streamed; and the peak of resident memory until a
+training on 20 GB takes its first steps: sparse showers of 6,480 voxels, whose rows repeat, so that
+they take 0.2 GB on a disk. Each figure is of a process of its own. Takes about 2 minutes.
 """
 
 from __future__ import annotations
 
+import json
+import resource
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import h5py
 import numpy as np
 
 VOXELS = (45, 16, 9)
-UNIQUE, CHUNK = 256, 64  # rows of the file that differ; rows in one chunk
+UNIQUE, CHUNK, HIT = 256, 64, 0.002
+"""Rows of the file that differ; rows in one chunk; part of the voxels that are not 0."""
+SECONDS, WARM = 6.0, 20
+"""CPU time of a measurement of speed, s; steps before it."""
+SPEEDS = (("gaussian", "flow"), ("gaussian", "autoregressive"), ("ising", "cvae"))
 
 
 def showers(path: Path, rows: int) -> None:
-    """A dataset of sparse x ≥ 0, 2 % of which are not 0, whose rows repeat."""
+    """A dataset of sparse x ≥ 0 whose rows repeat."""
     import physgen
     from physgen.dataset import Meta, Rows, write
     from physgen.law import Law
@@ -29,7 +41,7 @@ def showers(path: Path, rows: int) -> None:
         rng = np.random.default_rng(part.seed)
         theta = rng.random((len(part), 1))
         energy = rng.exponential(1 + theta[..., None, None], (len(part), *VOXELS))
-        hit = rng.random(energy.shape) < 0.02
+        hit = rng.random(energy.shape) < HIT
         return Rows(np.where(hit, np.round(energy, 2), 0).astype(np.float32), theta)
 
     small = path.with_suffix(".small")
@@ -54,3 +66,77 @@ def grown(small: Path, path: Path, times: int) -> None:
         words = [source.attrs[n].decode() for n in ("schema", "created", "content_sha256")]
         label(file, words[0], bytes(source["meta/json"][()]).decode(), *words[1:])
         file.attrs["n_rows"] = times * rows
+
+
+def steps(path: str, family: str, memory_gib: float, seconds: float = SECONDS) -> dict[str, Any]:
+    """Steps a CPU second of a training, and the peak of the memory, GB."""
+    import torch
+
+    from physgen.dataset import Dataset
+    from physgen.registry import find
+    from physgen.training import Trainer, Training, split
+
+    torch.set_num_threads(1)
+    data, cls = Dataset(path), find("surrogates", family)
+    train, val, some = split(data, 0.05, memory_gib, torch.device("cpu"))
+    config = cls.Config(channels=4, levels=2, stages=2) if family == "cvae" else cls.Config()
+    surrogate = cls.create(data.law, config)
+    surrogate.fit_transform(some.x, some.theta)
+    clock: list[float] = []
+
+    class Measured(Exception):
+        """Enough steps are made."""
+
+    def on_batch(progress: float) -> None:
+        clock.append(time.process_time())
+        if len(clock) > WARM and clock[-1] - clock[WARM] > seconds:
+            raise Measured
+
+    options = Training(epochs=1000, batch_size=16 if data.law.size > 1000 else 128)
+    with suppress(Measured):
+        list(Trainer(surrogate, train, val.spread(100), options, 0, on_batch, some.spread(100)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    rate = (len(clock) - 1 - WARM) / (clock[-1] - clock[WARM])
+    return {"steps": rate, "peak": peak, "held_out": len(val), "scales": len(some)}
+
+
+def apart(*arguments: object) -> dict[str, Any]:
+    """What `steps` measures in a process of its own."""
+    call = [sys.executable, "-m", "benchmarks.memory", "steps", *map(str, arguments)]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def say(*words: object) -> None:
+    """A line of the tables."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Measure, and print tables."""
+    import physgen
+
+    with TemporaryDirectory() as folder:
+        say("| training | steps/CPU s in memory | streamed | ratio |\n|---|---|---|---|")
+        for simulator, family in SPEEDS:
+            path = Path(folder) / f"{simulator}.h5"
+            if not path.exists():
+                physgen.simulate(simulator, n=20_000, seed=1, out=path)
+            whole, parts = (apart(path, family, gib)["steps"] for gib in (4, 1e-4))
+            say(f"| {family}, {simulator} | {whole:.1f} | {parts:.1f} | {parts / whole:.2f} |")
+        big = Path(folder) / "showers.h5"
+        say("\n| file, GB | --memory-gib | held out | tell scales | peak, GB |")
+        say("|---|---|---|---|---|")
+        for size in (5, 20):
+            showers(big, int(size * 1e9 / (4 * np.prod(VOXELS))))
+            found = apart(big, "cvae", 4, 1)
+            say(f"| {size} | 4 | {found['held_out']} | {found['scales']} | {found['peak']:.2f} |")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["steps"]:
+        path, family, *numbers = sys.argv[2:]
+        say(json.dumps(steps(path, family, *map(float, numbers))))
+    else:
+        main()
