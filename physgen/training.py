@@ -40,7 +40,7 @@ CHECK_EVERY = 32  # steps between looks at the loss: each look waits for the dev
 VALIDATION_BATCH, NUMBERS = 1024, 2**21
 """Rows that are validated at a time; of a streamed file numbers of x in these, at most."""
 STANDARDISE_BY = 100_000  # rows
-KEPT, LEAST, FEWEST = 1 / 32, 2**26, 100
+KEPT, LEAST, FEWEST = 1 / 64, 2**26, 100
 """What is held of a streamed file: a part of the memory that it may take, but so many bytes and
 rows at least; each for the rows that are held out, and for those that tell scales, in float64."""
 SEEN = 10_000  # rows of the training that are looked at after each epoch, at most
@@ -72,8 +72,8 @@ class Training:
         compile: whether to compile the loss with torch.compile; that takes minutes on a CPU, and
             pays in long runs.
         validation: part of the rows, the last ones, that is validated on and not trained on; of a
-            file that is streamed no more than 1/32 of memory_gib holds.
-        memory_gib: a training set larger than this is streamed from the file, GiB; 1/32 of
+            file that is streamed no more than 1/64 of memory_gib holds.
+        memory_gib: a training set larger than this is streamed from the file, GiB; 1/64 of
             it is for the rows that tell scales, and as much for those that are validated on.
     """
 
