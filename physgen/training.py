@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -34,11 +34,15 @@ from physgen.nn.transforms import Symmetries
 from physgen.runtime.ranks import ALONE, Ranks
 from physgen.surrogates.base import Objective, Surrogate
 
-__all__ = ["Data", "Epoch", "Fresh", "InMemory", "Trainer", "Training", "split"]
+__all__ = ["Data", "Epoch", "Fresh", "InMemory", "Streamed", "Trainer", "Training", "split"]
 
 CHECK_EVERY = 32  # steps between looks at the loss: each look waits for the device
-VALIDATION_BATCH = 1024
+VALIDATION_BATCH, NUMBERS = 1024, 2**21
+"""Rows that are validated at a time; of a streamed file numbers of x in these, at most."""
 STANDARDISE_BY = 100_000  # rows
+KEPT, LEAST, FEWEST = 1 / 64, 2**26, 100
+"""What is held of a streamed file: a part of the memory that it may take, but so many bytes and
+rows at least; each for the rows that are held out, and for those that tell scales, in float64."""
 SEEN = 10_000  # rows of the training that are looked at after each epoch, at most
 PATIENT_STEPS, PATIENT_EPOCHS = 500, 5
 """What a training waits for an improvement, in steps and in epochs, at least."""
@@ -69,8 +73,10 @@ class Training:
             pays in long runs.
         precision: numbers of the networks in training: fp32, bf16 (autocast), or auto: bf16 on
             CUDA, fp32 on a CPU. Weights and losses are in fp32.
-        validation: part of the rows, the last ones, that is validated on and not trained on.
-        memory_gib: a training set larger than this is streamed from the file, GiB.
+        validation: part of the rows, the last ones, that is validated on and not trained on; of a
+            file that is streamed no more than 1/64 of memory_gib holds.
+        memory_gib: a training set larger than this is streamed from the file, GiB; 1/64 of
+            it is for the rows that tell scales, and as much for those that are validated on.
     """
 
     epochs: int = 30
@@ -246,24 +252,28 @@ def split(
     Raises:
         DataError: data without θ, or with too few rows for both.
     """
-    parts, n = data.parts, len(data)
-    held = [round(validation * len(part)) for part in parts]
-    held[-1] += not any(held)
-    cuts = [len(part) - k for part, k in zip(parts, held, strict=True)]
-    if min(cuts) < 1:
-        raise DataError(f"{data.name}: {n} rows; expected at least 2 to train and validate on")
+    parts, sizes = data.parts, [len(part) for part in data.parts]
+    held, some = held_out_of(sizes, validation, data.name), STANDARDISE_BY
+    one = joined([part.read(slice(0, 1)) for part in parts])[:1]
+    values = one.x, one.labels(data.where)
+    size = sum(v.nbytes for v in values) * (sum(sizes) - sum(held))
+    streamed = size > memory_gib * 2**30 and not any(part.in_memory for part in parts)
+    if streamed:
+        budget = max(LEAST, KEPT * memory_gib * 2**30)
+        some = max(FEWEST, min(some, int(budget / sum(8 * v.size for v in values))))
+        most = max(FEWEST, int(budget / sum(v.nbytes for v in values)))
+        held = [-(-k * most // max(most, sum(held))) for k in held]
+    cuts = [n - k for n, k in zip(sizes, held, strict=True)]
 
     def loaded(slices: list[slice]) -> Rows:
         pairs = zip(parts, slices, strict=True)
         return joined([part.read(rows) for part, rows in pairs if rows.start < rows.stop])
 
     rows = [slice(0, k) for k in cuts]
-    first = [slice(0, min(k, -(-STANDARDISE_BY * k // sum(cuts)))) for k in cuts]
-    held_out = loaded([slice(k, len(part)) for k, part in zip(cuts, parts, strict=True)])
-    val = InMemory(*tensors(held_out, device))
-    row_bytes = (held_out.x.nbytes + held_out.labels(data.where).nbytes) / len(held_out)
-    on_disk = not any(part.in_memory for part in parts)
-    if on_disk and row_bytes * sum(cuts) > memory_gib * 2**30:
+    first = [slice(0, min(k, -(-some * k // sum(cuts)))) for k in cuts]
+    last = [slice(k, n) for k, n in zip(cuts, sizes, strict=True)]
+    val = InMemory(*tensors(loaded(last), device))
+    if streamed:
         paths = [part.where for part in parts]
         train: Data = Streamed(lambda size: Stream(paths, size, rows=rows), sum(cuts), device)
         return train, val, InMemory(*tensors(loaded(first), device))
@@ -271,6 +281,19 @@ def split(
     if len(parts) > 1:
         return train, val, InMemory(*tensors(loaded(first), device))
     return train, val, InMemory(train.theta[: first[0].stop], train.x[: first[0].stop])
+
+
+def held_out_of(sizes: Sequence[int], validation: float, name: str) -> list[int]:
+    """How many rows are validated on, of datasets of some sizes: a part of each.
+
+    Raises:
+        DataError: none is left to train on.
+    """
+    held = [round(validation * n) for n in sizes]
+    held[-1] += not any(held)
+    if any(n <= k for n, k in zip(sizes, held, strict=True)):
+        raise DataError(f"{name}: {sum(sizes)} rows; expected at least 2 to train and validate on")
+    return held
 
 
 class Trainer:
@@ -327,6 +350,8 @@ class Trainer:
                 (self.average.buffers(), self.live.buffers()),
             )
         ]
+        few = max(1, NUMBERS // surrogate.law.size) if isinstance(train, Streamed) else math.inf
+        self.validation_batch = int(min(VALIDATION_BATCH, few))
         self.symmetries = Symmetries(surrogate.law)
         self.history: list[Epoch] = []
         self.start = math.inf
@@ -371,10 +396,13 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, time is up, or the rate has fallen after a plateau."""
+        """Whether all epochs are done, time is up, or the rate has fallen after a plateau.
+
+        Not before the first epoch, of one step at least, however late it is.
+        """
         done = len(self.history)
         cooled = self.plateau and done >= self.plateau + self._cooling
-        return done >= self.config.epochs or self._out_of_time() or bool(cooled)
+        return done >= self.config.epochs or (done > 0 and self._out_of_time()) or bool(cooled)
 
     @property
     def patience(self) -> int:
@@ -526,7 +554,7 @@ class Trainer:
         rng = np.random.default_rng(self.seed)
         loss = self.average.validation_loss
         total = torch.zeros((), device=self.surrogate.device, dtype=torch.float64)
-        for theta, x in rows.batches(VALIDATION_BATCH, rng):
+        for theta, x in rows.batches(self.validation_batch, rng):
             theta, x = self.ranks.share(theta), self.ranks.share(x)
             if len(x):
                 total += self._autocast(loss, theta, x, generator).double().sum()

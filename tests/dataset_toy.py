@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from physgen.dataset import Meta, Rows, Shard, write
+from physgen.dataset import Meta, Rows, Shard, array_part, write, write_part
 from physgen.errors import PhysgenError
 from physgen.law import Law
 from physgen.runtime.engine import engine
@@ -59,12 +59,14 @@ def run(args: argparse.Namespace, path: str) -> int:
     law = Law.of("gaussian", {"size": 7})
     make = Make(law, args.delay, args.dies_once, args.always_dies)
     try:
+        only = {"only": array_part(args.part)} if args.part else {}
         with engine(workers=args.workers) as where:
-            write(
+            (write_part if only else write)(
                 path,
                 args.rows,
                 Meta(law, {"kind": "simulator"}, args.seed, {"command": "toy"}),
                 make,
+                **only,
                 shard_rows=args.shard_rows,
                 engine=where,
                 force=args.force,
@@ -154,6 +156,7 @@ def main() -> int:
     parser.add_argument("--shard-rows", type=int, default=101)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--part", default="")
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--dies-once", default="")

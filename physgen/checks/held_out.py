@@ -55,7 +55,8 @@ EPOCH_COUNT, LATE = 5, 0.8
 SEEN, LEAST_GAP, SIGMAS = 10_000, 0.1, 3.0
 """Rows of the training, and of those held out, that are held against each other, at most; the
 gap between them that is told, nats a row, and how many standard errors it must be."""
-COVARIATES, BATCH = 60, 1024
+COVARIATES, BATCH, NUMBERS = 60, 1024, 2**22
+"""Components that a loss may owe to themselves; rows, and numbers of x, at a time."""
 
 
 def told_apart(surrogate: Surrogate, theta: Tensor, x: Tensor, seed: int) -> dict[str, Any] | None:
@@ -137,7 +138,8 @@ def overfitting(
     for theta, x in (train, held_out):
         rows = torch.linspace(0, len(x) - 1, n).round().long().to(x.device)
         losses.append(row_losses(surrogate, theta[rows], x[rows], seed))
-        covariates.append(covariates_of(surrogate, theta[rows], x[rows]))
+        some = [covariates_of(surrogate, theta[k], x[k]) for k in rows.split(BATCH)]
+        covariates.append(torch.cat(some))
     gap, se = adjusted_difference(*losses, *covariates)
     return {"gap": gap, "se": se, "rows": n}
 
@@ -145,11 +147,12 @@ def overfitting(
 def row_losses(surrogate: Surrogate, theta: Tensor, x: Tensor, seed: int) -> Tensor:
     """The validation loss of each row, θ (n, D) and x (n, *x_shape) → (n,)."""
     generator = torch.Generator(surrogate.device).manual_seed(seed)
+    batch = max(1, min(BATCH, NUMBERS // surrogate.law.size))
     with torch.no_grad():
         return torch.cat(
             [
                 surrogate.validation_loss(t, y, generator).double().cpu()
-                for t, y in zip(theta.split(BATCH), x.split(BATCH), strict=True)
+                for t, y in zip(theta.split(batch), x.split(batch), strict=True)
             ]
         )
 
@@ -222,8 +225,8 @@ def independent_loss(first: Array, last: Array, values: Array) -> float:
     """Mean −log p of rows (m, d) of K values (K,) by their frequencies in others (n, d), nats."""
     counts = np.stack([(first == v).sum(0) for v in values]) + 1
     log_p = np.log(counts / counts.sum(0))
-    right = last[None] == values[:, None, None]
-    return float(-(right * log_p[:, None]).sum((0, 2)).mean())
+    chunks = [last[i : i + BATCH] == values[:, None, None] for i in range(0, len(last), BATCH)]
+    return float(-np.concatenate([(c * log_p[:, None]).sum((0, 2)) for c in chunks]).mean())
 
 
 def normal_loss(first: tuple[Tensor, Tensor], last: tuple[Tensor, Tensor]) -> float:

@@ -1,5 +1,6 @@
 """Datasets on disk: rows (θ, x) and the law they follow, written whole and read guarded."""
 
+from physgen.dataset.array_job import array_part
 from physgen.dataset.dataset import Dataset, as_array, as_columns
 from physgen.dataset.files import (
     file_digest,
@@ -31,7 +32,7 @@ from physgen.dataset.schema import (
     validated,
 )
 from physgen.dataset.stream import Blocks, Stream, joined
-from physgen.dataset.writer import Written, gather, write
+from physgen.dataset.writer import Written, gather, write, write_part
 
 __all__ = [
     "SCHEMA",
@@ -48,6 +49,7 @@ __all__ = [
     "Stream",
     "ThetaSource",
     "Written",
+    "array_part",
     "as_array",
     "as_columns",
     "block_digest",
@@ -71,4 +73,5 @@ __all__ = [
     "write",
     "write_arrays",
     "write_bytes",
+    "write_part",
 ]

@@ -8,7 +8,8 @@ that is the moment from which the output counts as finished. A folder of this na
 or that holds what is not ours, is left alone.
 
 The lock is the file system's, so that it ends with the process. Where there are none (NFS or
-Lustre without them) it is a file instead, which says who holds it.
+Lustre without them) it is a file instead, which says who holds it. The parts of an array job
+(`physgen.dataset.array`) hold a lock each, and whoever finishes the output waits for all of them.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,9 +44,11 @@ from physgen.errors import DataError, SimulatorFailed, UsageError, as_written
 
 __all__ = ["Job", "Shard", "created_now", "shards"]
 
-NAME = r"(?:lock|soft-lock.*|holder|merged|job\.json|\d{8,}\.h5)"
+LOCK = r"lock(?:-(\d+)-of-(\d+))?"
+NAME = rf"(?:{LOCK}|soft-lock.*|holder(?:-\d+-of-\d+)?|merged|job\.json|\d{{8,}}\.h5)"
 OURS = re.compile(rf"{NAME}|\.{NAME}\..+\.tmp")
 """Names of the files in a work folder, and of those that are being written."""
+POLL = 0.2  # seconds, at most, between looks at a lock that is held
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,10 @@ class Job:
         """The file of a finished shard."""
         return self.folder / f"{number:08d}.h5"
 
+    def store(self, number: int, data: bytes) -> None:
+        """Keep the file of a shard that is finished."""
+        write_bytes(self.part(number), data, sidecar=False, durable=False)
+
     def finished(self) -> list[int]:
         """Numbers of the shards that are finished."""
         return sorted(int(p.stem) for p in self.folder.glob("[0-9]*.h5") if OURS.fullmatch(p.name))
@@ -156,34 +165,97 @@ class Job:
             DataError: the job file is damaged.
             UsageError: another process holds it, or the work folder is not ours.
         """
-        holder = self.folder / "holder"
-        with storage(self.folder):
-            self.refuse_strangers()
-            self.folder.mkdir(exist_ok=True)
+        with self.lock():
+            self.refuse_running()
+            self.say_who()
             try:
-                lock = locked_in(self.folder)
-            except Timeout:
-                who = holder.read_text() if holder.exists() else "another process"
-                soft = self.folder / "soft-lock"
-                dead = f" (if it has ended, remove {soft})" if soft.exists() else ""
-                raise UsageError(
-                    f"{self.path}: {who} is writing it{dead}; wait for it, or choose another "
-                    "output"
-                ) from None
-        try:
-            write_bytes(
-                holder, f"process {os.getpid()} on {socket.gethostname()}".encode(), sidecar=False
-            )
-            yield
-        except SimulatorFailed:
-            raise
-        except DataError:  # the same rows would be refused again
-            self.discard()
-            raise
-        finally:
-            if self.folder.exists() and not (self.file.exists() and self.finished()):
+                yield
+            except SimulatorFailed:
+                raise
+            except DataError:  # the same rows would be refused again
                 self.discard()
+                raise
+            finally:
+                if self.folder.exists() and not (self.file.exists() and self.finished()):
+                    self.discard()
+
+    @contextmanager
+    def lock(self, patience: float = 0.0) -> Iterator[None]:
+        """Hold the work folder, which is made if there is none.
+
+        Args:
+            patience: seconds to wait for another process that holds it.
+
+        Raises:
+            DataError: the job file is damaged.
+            UsageError: another process holds it, or it is not ours.
+        """
+        end = time.monotonic() + patience
+        with storage(self.folder):
+            while True:
+                self.refuse_strangers()
+                self.folder.mkdir(exist_ok=True)
+                try:
+                    lock = locked_in(self.folder)
+                    break
+                except (Timeout, FileNotFoundError) as error:  # held, or removed by who held it
+                    if time.monotonic() > end:
+                        raise self.held_by(error) from None
+                time.sleep(random.uniform(0, POLL))
+        try:
+            yield
+        finally:
             lock.release()
+
+    def held_by(self, error: Exception, part: str = "") -> Exception:
+        """That another process holds the output, or a part of it, in one line."""
+        if not isinstance(error, Timeout):
+            return error
+        soft = self.folder / f"soft-lock{part}"
+        dead = f" (if it has ended, remove {soft})" if soft.exists() else ""
+        return UsageError(
+            f"{self.path}: {self.holder(part)} is writing it{dead}; wait for it, or choose "
+            "another output"
+        )
+
+    def holder(self, part: str = "") -> str:
+        """Who holds the output, or a part of it, in words."""
+        file = self.folder / f"holder{part}"
+        who = file.read_text() if file.exists() else "another process"
+        return f"part {part[1:].replace('-of-', '/')}, {who}," if part else who
+
+    def say_who(self, part: str = "") -> None:
+        """Note that this process holds the output, or a part of it."""
+        who = f"process {os.getpid()} on {socket.gethostname()}".encode()
+        write_bytes(self.folder / f"holder{part}", who, sidecar=False, durable=not part)
+
+    def parts(self) -> set[tuple[int, int]]:
+        """The parts of array jobs, (i, n), that there have been in the work folder."""
+        names = (p.name.removeprefix("soft-") for p in self.folder.iterdir())
+        found = (re.fullmatch(LOCK, name) for name in names)
+        return {(int(m[1]), int(m[2])) for m in found if m and m[1]}
+
+    def refuse_running(self, *, but: int = 0) -> None:
+        """Refuse to go on while parts of an array job run, `but` of so many; hold the lock.
+
+        Raises:
+            UsageError: one runs.
+        """
+        with storage(self.folder):
+            for i, n in sorted(self.parts()):
+                if n != but:
+                    self.lock_part(i, n).release()
+
+    def lock_part(self, i: int, n: int) -> BaseFileLock:
+        """Hold a part of an array job.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        try:
+            return locked_in(self.folder, f"-{i}-of-{n}")
+        except Timeout as error:
+            raise self.held_by(error, f"-{i}-of-{n}") from None
 
     def begin(self, force: bool) -> dict[str, Any]:
         """Start the job, or take it up where it was left.
@@ -199,12 +271,13 @@ class Job:
         if before and before["digest"] == self.digest:
             return before
         refuse_overwriting(self.path, force)
-        if before and not force and self.finished():
+        if before and not force and (self.finished() or self.parts()):
             raise UsageError(
                 f"{self.path}: {self.folder.name} holds unfinished rows with other "
                 f"{', '.join(self.differences(before['config']))}; rerun that command to finish "
                 "them, or --force to discard them"
             )
+        self.refuse_running()
         for number in self.finished():
             self.part(number).unlink()
         job = {
@@ -267,18 +340,18 @@ class Job:
                 self.folder.rmdir()
 
 
-def locked_in(folder: Path) -> BaseFileLock:
-    """A lock on a folder, held: of the file system, or a file where it has none.
+def locked_in(folder: Path, part: str = "") -> BaseFileLock:
+    """A lock on a folder or on a part, held: of the file system, or a file where it has none.
 
     Raises:
         Timeout: another process holds it.
     """
-    lock: BaseFileLock = FileLock(folder / "lock", timeout=0)
+    lock: BaseFileLock = FileLock(folder / f"lock{part}", timeout=0)
     try:
         lock.acquire()
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        lock = SoftFileLock(folder / "soft-lock", timeout=0)
+        lock = SoftFileLock(folder / f"soft-lock{part}", timeout=0)
         lock.acquire()
     return lock

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,15 @@ def write_arrays(
     write_bytes(path, buffer.getvalue(), sidecar=True)
 
 
-def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
+def read_arrays(
+    path: str | Path, kind: str, but: Collection[str] = ()
+) -> tuple[dict[str, Array], dict[str, Any]]:
     """The arrays (…) and the metadata that `write_arrays` wrote.
 
     Args:
         path: the file.
         kind: what it must be.
+        but: names of arrays that are not read.
 
     Raises:
         DataError: a file that is damaged, hostile or of another kind.
@@ -105,7 +108,7 @@ def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Array], dict[str
             raise DataError(
                 f"{path}: is a {schema or 'foreign'} file; expected {expected}, a {kind}"
             )
-        values = {name: loaded(data) for name, data in arrays(file, "/").items()}
+        values = {n: loaded(data) for n, data in arrays(file, "/").items() if n not in but}
         return values, metadata(file)[1]
 
 

@@ -18,12 +18,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from physgen.dataset.array_job import ArrayJob
 from physgen.dataset.files import (
     file_digest,
     publish,
     storage,
     sync,
-    write_bytes,
 )
 from physgen.dataset.guard import HDF5_ERRORS, unguarded
 from physgen.dataset.image import Output, chunked, failed_arrays, failed_in, image, label
@@ -47,7 +47,7 @@ from physgen.runtime.engine import Engine
 from physgen.runtime.interrupt import Stop, interruptible
 from simulators.base import Array
 
-__all__ = ["Written", "gather", "write"]
+__all__ = ["Written", "gather", "write", "write_part"]
 
 Make = Callable[[Shard], Rows]
 
@@ -108,12 +108,7 @@ def write(
         UsageError: the output exists, is being written, or was begun with another configuration.
     """
     begun = time.perf_counter()
-    for name, value in (
-        ("rows", n),
-        ("shard_rows", 1 if shard_rows is None else shard_rows),
-    ):
-        if value < 1:
-            raise UsageError(f"{name}: expected at least 1, got {value}")
+    require_positive(rows=n, shard_rows=shard_rows)
     job = Job(Path(path), n, min(n, shard_rows or chunk_rows(meta.law)), meta, notes or {})
     with job.locked():
         record = job.begin(force)
@@ -124,6 +119,63 @@ def write(
             written = assembled(job, record, stop)
         job.discard()
     return Written(job.path, *written, time.perf_counter() - begun, resumed)
+
+
+def write_part(
+    path: str | Path,
+    n: int,
+    meta: Meta,
+    make: Make,
+    only: tuple[int, int],
+    *,
+    shard_rows: int | None = None,
+    engine: Engine | None = None,
+    notes: Mapping[str, Any] | None = None,
+    force: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> ArrayJob:
+    """Make one part of what `write` would write, and keep it for that; arguments as there.
+
+    Args:
+        path: the file that will be written.
+        n: number of rows of the whole.
+        meta: the law they follow, who draws them, the seed.
+        make: the rows of a shard.
+        only: which part of how many, (i, n).
+        shard_rows: rows in a shard.
+        engine: where shards are made, here if None.
+        notes: what else the file's provenance is to say.
+        force: whether to overwrite the file if it exists, and to discard the unfinished rows of
+            another configuration.
+        progress: called with the number of finished rows of this part.
+
+    Returns:
+        The job: what of it is finished now.
+
+    Raises:
+        DataError: rows that cannot follow the law; what others have made is kept.
+        Interrupted: SIGINT or SIGTERM; what is finished is kept.
+        StorageError: the file system refused; what is finished is kept.
+        UsageError: the output exists, is being written, or was begun with another configuration.
+    """
+    require_positive(rows=n, shard_rows=shard_rows)
+    size = min(n, shard_rows or chunk_rows(meta.law))
+    job = ArrayJob(Path(path), n, size, meta, notes or {}, only)
+    others = n - job.part_rows
+    move = None if progress is None else lambda done: progress(done - others)
+    with job.held(force), interruptible(str(path)) as stop:
+        part = Part(make, meta.law, str(path), size)
+        for number in set(job.numbers).intersection(job.finished()):
+            part.resume(job, number, stop)
+        make_missing(job, part, engine or Engine(), stop, move)
+    return job
+
+
+def require_positive(**given: int | None) -> None:
+    """Refuse sizes below 1; None is one that is not given."""
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise UsageError(f"{name}: expected at least 1, got {value}")
 
 
 def gather(
@@ -190,7 +242,7 @@ def make_missing(
     if progress and done:
         progress(done)
     for i, data in each_shard(engine, part, missing, stop):
-        write_bytes(job.part(missing[i].number), data, sidecar=False, durable=False)
+        job.store(missing[i].number, data)
         done += len(missing[i])
         if progress:
             progress(done)

@@ -88,7 +88,8 @@ def _predictive(data: Mapping[str, Any]) -> dict[str, list[Drawing]]:
 def _rows(arrays: Mapping[str, Array], pick: Sequence[int]) -> list[dict[str, Any]]:
     """Mean, width and central interval of 90 % of some parameters, and what else is known."""
     some, columns = arrays["theta"][:ROWS], list(pick)
-    low, high = np.quantile(some[..., columns], [0.05, 0.95], axis=1)
+    ends = [np.quantile(draws[:, columns], [0.05, 0.95], axis=0) for draws in some]
+    low, high = np.stack(ends, axis=1)
     every: dict[str, Any] = {"low": low, "high": high}
     for k in ("mean", "sd", "true"):
         every[k] = arrays[k][:ROWS, columns] if k in arrays else None

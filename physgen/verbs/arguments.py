@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     FamilyLike: TypeAlias = type[Surrogate] | str
     SimulatorLike: TypeAlias = Simulator | Command | type[Simulator] | type[Command] | str
     PriorLike: TypeAlias = Prior | Mapping[str, Any]
+    PartLike: TypeAlias = tuple[int, int] | str
 else:
     PriorLike = Mapping[str, Any]
     DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
     DatasetsLike, PosteriorLike, ThetaLike = Sequence[Path], Path, Path
-    FamilyLike = SimulatorLike = str
+    FamilyLike = SimulatorLike = PartLike = str
     InferredPosterior = Surrogate = Any
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "LikelihoodOptions",
     "ModelLike",
     "ObservedLike",
+    "PartLike",
     "PosteriorLike",
     "PriorLike",
     "SamplerOptions",

@@ -30,7 +30,7 @@ from physgen.runtime.progress import bar, log
 from physgen.runtime.ranks import ranks_now
 from physgen.surrogates.base import Surrogate
 from physgen.surrogates.checkpoint import save_surrogate
-from physgen.training import Data, Fresh, InMemory, Trainer, Training, split
+from physgen.training import Data, Fresh, InMemory, Streamed, Trainer, Training, split
 from physgen.verbs.arguments import SurrogateLike
 from physgen.verbs.fresh import FreshOptions
 from physgen.verbs.opening import open_surrogate, remember_file
@@ -108,6 +108,12 @@ def opened_material(
     told = fresh.told(source, seed, rows)
     info = {"training": asdict(training), "seed": seed, "data": source.origin()}
     info |= {"fresh": told} if told else {}
+    if isinstance(train, Streamed):
+        info["streamed"] = {"rows": rows, "held_out": len(val), "scales": len(some)}
+        log.info(
+            "%s: is larger than --memory-gib %g: streamed; %s validate, %s tell scales",
+            source.name, training.memory_gib, plural(len(val), "row"), f"{len(some):,}",
+        )  # fmt: skip
     said = warned(path, doubts(source, some))
     with fresh.opened(source, rows, training.epochs, seed) as drawn:
         train = Fresh(drawn, rows, device) if drawn else train

@@ -35,6 +35,8 @@ MOST = 10_000
 """Predicted rows that are looked at, at most."""
 CURVES = ("along", "profile", "slice")
 """What of a posterior is of the parameters of interest alone."""
+UNSEEN = ("log_prob", "grid_nodes", "grid_values")
+"""What of a posterior no page shows."""
 
 
 @on_files("out")
@@ -245,5 +247,5 @@ def posterior_in(path: Path) -> dict[str, Any]:
     Raises:
         DataError: another file.
     """
-    arrays, about = dataset.read_arrays(path, "posterior")
+    arrays, about = dataset.read_arrays(path, "posterior", UNSEEN)
     return {"schema": "physgen/posterior/1", **about, "arrays": arrays}

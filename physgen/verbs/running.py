@@ -25,9 +25,11 @@ from physgen.runtime.progress import bar, log
 from physgen.runtime.ranks import ranks_now
 
 __all__ = [
+    "asked_part",
     "headed",
     "judging",
     "make_dataset",
+    "make_part",
     "on_files",
     "path_of",
     "plural",
@@ -302,6 +304,53 @@ def make_dataset(
             made, seconds = Dataset(written.path), written.seconds
     warn_of_failed(out, made.failures)
     return made, seconds
+
+
+def asked_part(part: Sequence[int] | str | None, out: Path | str | None) -> tuple[int, int] | None:
+    """Which part of an array job is to be made, if only one is; `out` is what all write.
+
+    Raises:
+        UsageError: none of a number of parts, or parts of no file.
+    """
+    if part is None:
+        return None
+    only = dataset.array_part(part)
+    if out is None:
+        raise UsageError("part: parts are joined in a file; add out=FILE, the same for all")
+    return only
+
+
+def make_part(
+    out: Path | str,
+    only: tuple[int, int],
+    n: int,
+    meta: Meta,
+    make: Callable[[Shard], Rows],
+    label: str,
+    **how: Any,
+) -> Dataset:
+    """One part of a dataset, kept beside its file until that is written.
+
+    Args:
+        out: file that will be written.
+        only: which part of how many.
+        n: number of rows of the whole.
+        meta: what the file will say of itself.
+        make: the rows of a shard.
+        label: a few words before the bar.
+        **how: as for `dataset.write_part`.
+
+    Returns:
+        The dataset, which can be read when the file is written.
+    """
+    name = f"part {only[0]}/{only[1]}"
+    with bar(n / only[1], f"{label}, {name}") as move:
+        job = dataset.write_part(out, n, meta, make, only, progress=move, **how)
+    mine, done = plural(len(job.numbers), "shard"), len(job.finished())
+    if not job.numbers:
+        log.warning("%s: %s has no shards, for there are %d", out, name, len(job))
+    rest = "the same command without --part makes what is missing and joins them"
+    return Dataset(out, headed(out, f"{name}, {mine}; {done} of {len(job)} are finished: {rest}"))
 
 
 def warn_of_failed(where: Path | str | None, failed: Mapping[str, Any]) -> None:

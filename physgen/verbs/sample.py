@@ -18,6 +18,7 @@ from physgen.verbs.arguments import (
     DataLike,
     EngineOptions,
     FamilyLike,
+    PartLike,
     SamplerOptions,
     SurrogateLike,
     ThetaLike,
@@ -27,7 +28,16 @@ from physgen.verbs.arguments import (
 )
 from physgen.verbs.draws import PosteriorDraws
 from physgen.verbs.opening import open_surrogate, origin_of
-from physgen.verbs.running import headed, make_dataset, on_files, plural, require, threaded
+from physgen.verbs.running import (
+    asked_part,
+    headed,
+    make_dataset,
+    make_part,
+    on_files,
+    plural,
+    require,
+    threaded,
+)
 from physgen.verbs.where import ThetaTable, open_theta, rows_asked_for, theta_given
 from simulators.base import Array
 
@@ -56,6 +66,7 @@ def sample(
     at: Values | None = None,
     family: FamilyLike | None = None,
     seed: int = 0,
+    part: PartLike | None = None,
     device: str = "auto",
     force: bool = False,
     **given: Unpack[SampleOptions],
@@ -77,6 +88,7 @@ def sample(
         family: package.module:Class of a family outside the registry; a checkpoint does not import
             code by itself.
         seed: seed of the whole dataset.
+        part: I/N, as in 2/4: make part I of N alone and join nothing, as for simulate.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the file if it exists.
         **given: how it draws, and where.
@@ -87,6 +99,7 @@ def sample(
     Example:
         physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
     """
+    only = asked_part(part, out)
     where, use = split_options(given)
     example = None if like is None else Dataset(like)
     here = device_here(surrogate, device, where)
@@ -104,7 +117,10 @@ def sample(
     there = model.device.type if device == "auto" else device
     make, label = Draw(model, rows, there), f"sample {model.name}"
     with engine(**where) as place:
-        made, seconds = make_dataset(out, count, meta, make, label, engine=place, force=force)
+        how: dict[str, Any] = {"engine": place, "force": force}
+        if out is not None and only:
+            return make_part(out, only, count, meta, make, label, **how)
+        made, seconds = make_dataset(out, count, meta, make, label, **how)
     speed = f" at {count / seconds:,.0f} a s" if out else ""
     return Dataset(made, headed(out, f"{plural(count, 'row')} of {model.name}{speed}"))
 

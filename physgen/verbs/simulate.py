@@ -24,9 +24,17 @@ from physgen.runtime.engine import engine
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import command_line, kept_options
 from physgen.runtime.progress import log
-from physgen.verbs.arguments import PriorLike, SimulatorLike, ThetaLike, Values
+from physgen.verbs.arguments import PartLike, PriorLike, SimulatorLike, ThetaLike, Values
 from physgen.verbs.draws import PosteriorDraws
-from physgen.verbs.running import headed, make_dataset, on_files, plural, require
+from physgen.verbs.running import (
+    asked_part,
+    headed,
+    make_dataset,
+    make_part,
+    on_files,
+    plural,
+    require,
+)
 from physgen.verbs.where import open_theta, where_to_simulate
 from simulators.base import Simulator
 
@@ -54,6 +62,7 @@ def simulate(
     executor: Executor | None = None,
     scheduler: str | None = None,
     patience: float | None = None,
+    part: PartLike | None = None,
     shard_rows: int | None = None,
     on_error: OnError = "stop",
     device: Literal["cpu", "cuda"] = "cpu",
@@ -105,6 +114,9 @@ def simulate(
             local:4, to start one with 4 here.
         patience: seconds in which no shard is finished, after which to give up; if not given,
             300 s without any worker.
+        part: I/N, as in 2/4: make part I of N alone and join nothing, as one of the tasks of an
+            array job that share the folder of the output; the same command without it makes what
+            is missing and joins them.
         shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
             given.
         on_error: what to do about rows that fail: stop; skip them; or redraw theta and x, at most
@@ -121,6 +133,7 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
+    only = asked_part(part, out)
     draws = open_theta(theta_from, row, widen=widen != 1, truncate=truncate)
     theirs = draws.law.prior if isinstance(draws, PosteriorDraws) else None
     law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
@@ -150,6 +163,8 @@ def simulate(
         if where.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
             compile_here(make)
         how: dict[str, Any] = {"shard_rows": rows, "engine": where, "notes": notes}
+        if out is not None and only:
+            return make_part(out, only, n, meta, make, f"simulate {name}", force=force, **how)
         made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
     took = f" in {seconds:.1f} s" if out else ""
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {name}{took}"))
