@@ -126,8 +126,8 @@ def infer(
     Example:
         physgen infer cvae.pt observed.h5 -o posterior.h5 --rows 0:10
     """
+    from physgen.posterior import blocks, methods
     from physgen.posterior import inferred as products
-    from physgen.posterior import methods
 
     require_seed(seed)
     require(
@@ -165,20 +165,27 @@ def infer(
     where = headed(out, "inference")
     with (
         interruptible(where, "nothing was written") as stop,
-        bar(None, f"infer by {options.method}") as move,
+        bar(1 if iid else len(x), f"infer by {options.method}") as move,
     ):
+        finished = 0
 
         def tell(text: str) -> None:
             stop.check()
-            move(0, text)
+            move(finished, text)
+
+        def progress(count: int) -> None:
+            nonlocal finished
+            finished = count
+            tell(f"{count:,} observations")
 
         def keep(trained: Network) -> None:
             if path := path_of(network):
                 trained.save(path)
                 stop.hint = f"the trained network is kept: go on with physgen infer {path}"
 
-        inferred = methods.infer_posteriors(source, x, options, tell, keep)
-        posterior = products.InferredPosterior.of(source, inferred, options, found)
+        inference = methods.inference_of(source, options, tell, keep)
+        inferred = blocks.infer_posteriors(inference, x, tell=tell, progress=progress)
+        posterior = products.InferredPosterior.of(source, inference, inferred, found, x)
         posterior = posterior.concerning(interest) if interest else posterior
     if posterior.network and (path := path_of(network)):
         posterior = replace(posterior, network=replace(posterior.network, path=path))

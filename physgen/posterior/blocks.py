@@ -1,0 +1,199 @@
+"""Posteriors of many observations: blocks of rows as tasks of an engine, and what is kept of each.
+
+A posterior takes half a megabyte on its fine grid, or four thousand draws, so that those of many
+observations are never held at once. Of each are kept the draws that were asked for, moments, what
+the method says of its work and, as long as they are small, the nodes of its grid; what else is
+asked of a density, the model answers again (:meth:`Inference.log_joint`).
+
+The rows of a block are fixed, whoever runs it and wherever, and its random numbers are a function
+of the seed and its first row: so results do not depend on the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from physgen.posterior.base import Posterior, rms
+from physgen.posterior.density import FINE, GridPosterior
+from physgen.posterior.grid import MOST, VALUES
+from physgen.posterior.methods import Inference, Tell, no_one
+from physgen.runtime.device import threads
+from physgen.runtime.engine import Engine
+from simulators.base import Array
+
+__all__ = ["GRID_ARRAYS", "Block", "block_rows", "infer_posteriors", "mixture"]
+
+ROWS = {"grid": 250, "mcmc": 100, "draws": 50, "abc": 1000}
+"""Observations of a block at most, by what finds their posteriors."""
+FEW = 20
+"""The same of all other methods, which are dear."""
+POINTS = 2**22
+"""Points of fine grids that are held at once."""
+KEPT = 2**24
+"""Bytes of grids that are kept, at most."""
+GRID_ARRAYS = ("grid_nodes", "grid_values")
+"""The nodes (n, D, m) of posteriors on a grid, and log p(c|x) (n, m, …) there."""
+
+
+class Block(NamedTuple):
+    """What is kept of the posteriors of n observations.
+
+    Attributes:
+        arrays: theta (n, k, D), log_prob (n, k), mean, sd and mean_error (n, D).
+        told: what the method says of its own work, (n, …) each.
+        grids: those of `GRID_ARRAYS`, if the posteriors are on grids; empty if not.
+        chains: in how many chains, one after another, the draws come.
+    """
+
+    arrays: Mapping[str, Array]
+    told: Mapping[str, Array]
+    grids: Mapping[str, Array]
+    chains: int
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """Makes the posteriors of a block of rows.
+
+    Attributes:
+        inference: what finds them.
+        cores: threads that compute tensors, so that sums are taken in the same order everywhere.
+        tell: is told often how far it is, and may raise; only in this process.
+    """
+
+    inference: Inference
+    cores: int = field(default_factory=torch.get_num_threads)
+    tell: Tell = no_one
+
+    def __call__(self, rows: tuple[int, Array]) -> Block:
+        """What is kept of rows x (n, *x_shape), the first of them being the i-th: (i, x)."""
+        first, x = rows
+        options = self.inference.options
+        with threads(self.cores):
+            posterior, *others = self.inference.posteriors(x, first, self.tell)
+            rng = np.random.default_rng([options.seed, first])
+            return kept(posterior, others or [posterior], options.samples, rng)
+
+    def __reduce__(self) -> tuple[type[BlockTask], tuple[Inference, int]]:
+        return type(self), (self.inference, self.cores)
+
+
+def kept(posterior: Posterior, others: list[Posterior], k: int, rng: np.random.Generator) -> Block:
+    """What is kept of posteriors, of which draws come from others in equal parts."""
+    theta = mixture(others, k, rng)
+    arrays = {
+        "theta": theta,
+        "log_prob": posterior.log_prob(theta),
+        "mean": posterior.mean,
+        "sd": posterior.sd,
+        "mean_error": rms(np.stack([p.mean - posterior.mean for p in others]), 0),
+    }
+    grids = posterior.alike() if isinstance(posterior, GridPosterior) else ()
+    chains = posterior.chains_in(k) if len(others) == 1 else 1
+    named = dict(zip(GRID_ARRAYS, grids, strict=False))
+    return Block(arrays, dict(posterior.diagnostics), named, chains)
+
+
+def mixture(parts: list[Posterior], k: int, rng: np.random.Generator) -> Array:
+    """Draws (n, k, D) that come from each of several posteriors in equal parts."""
+    theta = np.concatenate([p.sample(-(-k // len(parts)), rng) for p in parts], 1)
+    if len(parts) > 1:
+        theta = rng.permutation(theta, axis=1)
+    return theta[:, :k]
+
+
+def block_rows(inference: Inference, size: int) -> int:
+    """How many observations a block has, of x with so many components."""
+    most = min(ROWS.get(inference.sampler, FEW), max(1, VALUES // size))
+    if inference.sampler != "grid":
+        return most
+    d = inference.dims
+    return max(1, min(most, POINTS // ((MOST[d] - 1) * FINE[d] + 1) ** d))
+
+
+def infer_posteriors(
+    inference: Inference,
+    x: Array,
+    engine: Engine | None = None,
+    *,
+    tell: Tell = no_one,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Block:
+    """The posteriors of rows of x, or of all rows as one observation.
+
+    Args:
+        inference: what finds them.
+        x: observations (n, *x_shape) that follow its law's shape and support.
+        engine: where blocks of them are run; in this process if None.
+        tell: is told often how far it is, and may raise.
+        progress: is told how many posteriors there are.
+
+    Raises:
+        UsageError: a method that cannot do what is asked, or sbi is not installed.
+        DataError: log p is NaN or infinite.
+    """
+    n, step = len(x), block_rows(inference, x[0].size)
+    if inference.options.iid:
+        n, step = 1, 1
+        blocks = [(0, x)]
+    else:
+        blocks = [(i, x[i : i + step]) for i in range(0, n, step)]
+    done, joined = 0, _Joined(n)
+    task = BlockTask(inference, tell=tell)
+    for position, block in (engine or Engine()).each(task, blocks, lambda: tell("")):
+        joined.put(position * step, block)
+        done += len(block.arrays["mean"])
+        progress(done)
+    return joined.block()
+
+
+class _Joined:
+    """Blocks, put at their places in arrays of all n observations."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.chains = n, 1
+        self.arrays: dict[str, Array] = {}
+        self.told: dict[str, Array] = {}
+        self.grids: dict[int, Mapping[str, Array]] = {}
+        self.small = True
+
+    def put(self, first: int, block: Block) -> None:
+        """Keep a block, whose first observation this is."""
+        for mine, theirs in ((self.arrays, block.arrays), (self.told, block.told)):
+            for name, values in theirs.items():
+                if name not in mine:
+                    mine[name] = np.empty((self.n, *values.shape[1:]), values.dtype)
+                mine[name][first : first + len(values)] = values
+        self.chains = block.chains
+        self.grids[first] = block.grids
+        held = sum(values.nbytes for grid in self.grids.values() for values in grid.values())
+        self.small = self.small and held <= KEPT
+        if not self.small:
+            self.grids.clear()
+
+    def block(self) -> Block:
+        """All of them; without their grids where these are large."""
+        grids = [self.grids[first] for first in sorted(self.grids)]
+        found = dict(self._wide(grids)) if grids and grids[0] else {}
+        return Block(self.arrays, self.told, found, self.chains)
+
+    @staticmethod
+    def _wide(grids: list[Mapping[str, Array]]) -> Iterator[tuple[str, Array]]:
+        """The grids of all, the last node repeated where others have more."""
+        most = max(grid[GRID_ARRAYS[0]].shape[-1] for grid in grids)
+        for name, kept_axes in zip(GRID_ARRAYS, (2, 1), strict=True):
+            yield (
+                name,
+                np.concatenate([repeated(grid[name], most, kept_axes) for grid in grids]),
+            )
+
+
+def repeated(values: Array, m: int, axis: int) -> Array:
+    """Values (n, …) with as many as m along each axis from one on, the last one repeated."""
+    more = [(0, 0)] * axis + [(0, m - size) for size in values.shape[axis:]]
+    return np.pad(values, more, "edge")
