@@ -77,6 +77,11 @@ class Interrupted(PhysgenError):
             f"{hint}"
         )
         self.exit_code = 128 + signum
+        self.parts = signum, where, hint
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int, str, str]]:
+        """Of what it is made again in another process: not of its text."""
+        return type(self), self.parts
 
 
 @contextmanager

@@ -33,6 +33,7 @@ __all__ = [
     "class_path",
     "find",
     "name_of",
+    "of_script",
     "registered",
     "require_own_name",
     "targets",
@@ -140,6 +141,12 @@ def name_of(kind: Kind, cls: type[Any]) -> str:
     if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
         raise UsageError(f"{name}: cannot be found again; define it at the top of its module")
     return name
+
+
+def of_script(kind: Kind, name: str) -> dict[str, Any]:
+    """The class of a name, by its name in the caller's script if it is defined there."""
+    module, _, attribute = name.partition(":")
+    return {attribute: find(kind, name)} if module == "__main__" else {}
 
 
 def class_path(cls: type[Any]) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from physgen.dataset import Meta, Rows, Shard, write
 from physgen.errors import PhysgenError
 from physgen.law import Law
+from physgen.runtime.engine import engine
 from simulators.gaussian import LinearGaussian
 
 TOUCHES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
@@ -58,16 +59,17 @@ def run(args: argparse.Namespace, path: str) -> int:
     law = Law.of("gaussian", {"size": 7})
     make = Make(law, args.delay, args.dies_once, args.always_dies)
     try:
-        write(
-            path,
-            args.rows,
-            Meta(law, {"kind": "simulator"}, args.seed, {"command": "toy"}),
-            make,
-            shard_rows=args.shard_rows,
-            workers=args.workers,
-            force=args.force,
-            progress=say,
-        )
+        with engine(workers=args.workers) as where:
+            write(
+                path,
+                args.rows,
+                Meta(law, {"kind": "simulator"}, args.seed, {"command": "toy"}),
+                make,
+                shard_rows=args.shard_rows,
+                engine=where,
+                force=args.force,
+                progress=say,
+            )
     except PhysgenError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

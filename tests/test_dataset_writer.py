@@ -254,7 +254,7 @@ def test_a_folder_is_refused(path):
         write(path, 11, meta(GAUSSIAN), draw(GAUSSIAN), force=True)
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"shard_rows": 0}, {"workers": 0}])
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"shard_rows": 0}])
 def test_sizes_below_1(path, wrong):
     with pytest.raises(UsageError, match="expected at least 1"):
         write(path, **({"n": 5, "meta": meta(GAUSSIAN), "make": draw(GAUSSIAN)} | wrong))

@@ -19,11 +19,11 @@ from scipy import stats
 import physgen
 from physgen.cli import command
 from physgen.dataset import sealed, write_arrays
-from physgen.dataset.pool import cause_of_death
 from physgen.errors import DataError, PhysgenError, StorageError, UsageError
 from physgen.law import Law
 from physgen.posterior.density import GridPosterior
 from physgen.runtime.kinds import as_json_data, has_text, parsed, taken, taken_rows, worded
+from physgen.runtime.processes import cause_of_death
 from simulators import Box, Prior
 from simulators.gaussian import LinearGaussian
 

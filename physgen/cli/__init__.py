@@ -49,7 +49,7 @@ def command(
     bound = bound or {}
     parameters = inspect.signature(verb).parameters.values()
     positional = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-    own = [o for o in options(verb) if o.name not in bound]
+    own = [o for o in options(verb) if o.name not in bound and not unspeakable(o)]
     every = [o for cls in more for o in options(cls)]
     extra = [o for o in every if not unspeakable(o)]
     silent = [o for o in every if unspeakable(o)]

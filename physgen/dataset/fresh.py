@@ -8,10 +8,9 @@ whatever its seed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -19,28 +18,18 @@ import numpy as np
 
 import simulators.base as declared
 from physgen.dataset.job import Shard, shards
-from physgen.dataset.pool import Workers
 from physgen.dataset.schema import Rows, chunk_rows
 from physgen.dataset.simulated import Simulate
 from physgen.dataset.stream import joined
-from physgen.dataset.writer import checked_shard
+from physgen.dataset.writer import Checked
 from physgen.errors import DataError
+from physgen.registry import of_script
+from physgen.runtime.engine import Engine, processes
 
 __all__ = ["FreshRows"]
 
 STREAM = 2**32 - 1
 """Of the random numbers of all that is drawn here; no dataset has so many shards."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """Makes a shard as a file would store it; what a worker runs."""
-
-    make: Simulate
-
-    def __call__(self, shard: Shard) -> Rows:
-        """The rows of a shard."""
-        return checked_shard(self.make(shard), shard, self.make.law, self.make.law.simulator)
 
 
 class FreshRows:
@@ -70,12 +59,14 @@ class FreshRows:
         workers: int = 0,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        self.task, self.rows, self.seed, self.reuse = Checked(make), rows, seed, reuse
+        self.task = Checked(make, make.law, make.law.simulator)
+        self.rows, self.seed, self.reuse = rows, seed, reuse
         self.sets, self.check = self.set_of(epochs) + 1, check
         self.shard_rows = declared.shard_rows(make.law.build()) or chunk_rows(make.law)
         self.seconds, self.failed = 0.0, 0
-        self.workers = Workers(self.task, make.law.simulator, workers) if workers else None
-        self.pending: dict[int, list[Future[Rows]]] = {}
+        self.opened = ExitStack()
+        self.engine = self.opened.enter_context(processes(workers)) if workers else None
+        self.pending: dict[int, Iterator[tuple[int, Rows]]] = {}
         self.now: tuple[int, Rows] | None = None
 
     def set_of(self, epoch: int) -> int:
@@ -95,11 +86,11 @@ class FreshRows:
         """
         number, begun = self.set_of(epoch), time.monotonic()
         if self.now is None or self.now[0] != number:
-            there = self.workers
+            there = self.engine
             rows = joined(self.drawn_by_others(number, there) if there else self.drawn(number))
             self.failed += len(rows.failed or ())
             if not len(rows):
-                raise DataError(f"{self.task.make.law.simulator}: all {self.rows} rows failed")
+                raise DataError(f"{self.task.where}: all {self.rows} rows failed")
             self.now = number, replace(rows, failed=None)
         self.seconds += time.monotonic() - begun
         return self.now[1]
@@ -121,19 +112,22 @@ class FreshRows:
             parts.append(self.task(shard))
         return parts
 
-    def drawn_by_others(self, number: int, workers: Workers) -> list[Rows]:
+    def drawn_by_others(self, number: int, engine: Engine) -> list[Rows]:
         """A set of rows of other processes, which then begin with the next.
 
         Raises:
-            PhysgenError: one of them has died.
+            PhysgenError: they die again and again.
         """
+        name = self.task.where
         for k in (number, number + 1):
             if k not in self.pending and k < max(self.sets, number + 1):
-                self.pending[k] = [workers.submit(shard) for shard in self.shards(k)]
-        try:
-            return [workers.result(future, self.check) for future in self.pending.pop(number)]
-        except BrokenProcessPool as error:
-            raise workers.death(self.task.make.law.simulator) from error
+                every = self.shards(k)
+                self.pending[k] = engine.each(
+                    self.task, every, self.check, where=name, noun="shard",
+                    script=of_script("simulators", name), window=len(every),
+                )  # fmt: skip
+        found = dict(self.pending.pop(number))
+        return [found[k] for k in sorted(found)]
 
     def __enter__(self) -> Self:
         return self
@@ -142,5 +136,4 @@ class FreshRows:
         self, kind: type[BaseException] | None, value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        if self.workers:
-            self.workers.close()
+        self.opened.__exit__(kind or GeneratorExit, value, trace)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -29,8 +28,6 @@ from physgen.dataset.files import (
 from physgen.dataset.guard import HDF5_ERRORS, unguarded
 from physgen.dataset.image import Output, chunked, failed_arrays, failed_in, image, label
 from physgen.dataset.job import Job, Shard, shards
-from physgen.dataset.pool import run
-from physgen.dataset.reader import read
 from physgen.dataset.schema import (
     SCHEMA,
     Failed,
@@ -45,6 +42,8 @@ from physgen.dataset.schema import (
 from physgen.dataset.stream import joined
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.registry import of_script
+from physgen.runtime.engine import Engine
 from physgen.runtime.interrupt import Stop, interruptible
 from simulators.base import Array
 
@@ -83,7 +82,7 @@ def write(
     make: Make,
     *,
     shard_rows: int | None = None,
-    workers: int = 1,
+    engine: Engine | None = None,
     notes: Mapping[str, Any] | None = None,
     force: bool = False,
     progress: Callable[[int], None] | None = None,
@@ -94,9 +93,9 @@ def write(
         path: the file to write.
         n: number of rows.
         meta: the law they follow, who draws them, the seed.
-        make: the rows of a shard, θ included: pure in the shard, and picklable for `workers` > 1.
+        make: the rows of a shard, θ included: pure in the shard, and picklable for workers.
         shard_rows: rows in a shard; by default about 1 MiB of x.
-        workers: number of processes; the bytes do not depend on it.
+        engine: where shards are made, here if None; the bytes do not depend on it.
         notes: what else the file's provenance is to say; the rows do not depend on it.
         force: whether to overwrite the file if it exists, and to discard the unfinished rows of
             another configuration.
@@ -112,17 +111,16 @@ def write(
     for name, value in (
         ("rows", n),
         ("shard_rows", 1 if shard_rows is None else shard_rows),
-        ("workers", workers),
     ):
         if value < 1:
             raise UsageError(f"{name}: expected at least 1, got {value}")
     job = Job(Path(path), n, min(n, shard_rows or chunk_rows(meta.law)), meta, notes or {})
     with job.locked():
         record = job.begin(force)
-        part = Part(job, make)
+        part = Part(make, meta.law, str(job.path), job.shard_rows)
         with interruptible(str(path)) as stop:
-            resumed = sum(part.resume(k, stop) for k in job.finished())
-            run(part, job, workers, stop, progress)
+            resumed = sum(part.resume(job, k, stop) for k in job.finished())
+            make_missing(job, part, engine or Engine(), stop, progress)
             written = assembled(job, record, stop)
         job.discard()
     return Written(job.path, *written, time.perf_counter() - begun, resumed)
@@ -134,26 +132,20 @@ def gather(
     make: Make,
     *,
     shard_rows: int | None = None,
-    workers: int = 1,
+    engine: Engine | None = None,
     notes: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Rows:
     """The rows that `write` would write, in memory; arguments and errors as there."""
-    if workers > 1:
-        how: dict[str, Any] = {"shard_rows": shard_rows, "workers": workers, "notes": notes}
-        with TemporaryDirectory(prefix="physgen-") as folder:
-            path = Path(folder) / "rows.h5"
-            write(path, n, meta, make, progress=progress, **how)
-            return read(path)
-    parts = []
-    with interruptible(str(meta.source.get("name", "rows")), "nothing was kept") as stop:
-        for shard in shards(n, min(n, shard_rows or chunk_rows(meta.law)), meta.seed):
-            stop.check()
-            parts.append(checked_shard(make(shard), shard, meta.law, "x"))
+    every = shards(n, min(n, shard_rows or chunk_rows(meta.law)), meta.seed)
+    name, task, parts, done = str(meta.source.get("name", "rows")), Checked(make, meta.law), {}, 0
+    with interruptible(name, "nothing was kept") as stop:
+        for i, part in each_shard(engine or Engine(), task, every, stop):
+            parts[i], done = part, done + len(every[i])
             if progress:
-                progress(shard.stop)
-    rows = joined(parts)
-    refuse_empty(len(rows), rows.failed, str(meta.source.get("name", "rows")))
+                progress(done)
+    rows = joined([parts[i] for i in range(len(every))])
+    refuse_empty(len(rows), rows.failed, name)
     return replace(rows, meta=completed(meta, notes or {}, len(rows), rows.failed))
 
 
@@ -180,27 +172,71 @@ def checked_shard(rows: Rows, shard: Shard, law: Law, where: str) -> Rows:
     return validated(rows, law, where, shard.start)
 
 
+def each_shard(
+    engine: Engine, task: Checked, shards: list[Shard], stop: Stop
+) -> Iterator[tuple[int, Any]]:
+    """(position, what a task makes) of each of some shards, as they are made."""
+    script = of_script("simulators", task.law.simulator)
+    about: dict[str, Any] = {"where": stop.where, "noun": "shard", "hint": stop.hint}
+    return engine.each(task, shards, stop.check, script=script, **about)
+
+
+def make_missing(
+    job: Job, part: Part, engine: Engine, stop: Stop, progress: Callable[[int], None] | None
+) -> None:
+    """Make the shards that are missing, and store them in the work folder."""
+    missing = [job.shard(k) for k in job.missing()]
+    done = job.rows - sum(map(len, missing))
+    if progress and done:
+        progress(done)
+    for i, data in each_shard(engine, part, missing, stop):
+        write_bytes(job.part(missing[i].number), data, sidecar=False, durable=False)
+        done += len(missing[i])
+        if progress:
+            progress(done)
+
+
 @dataclass(frozen=True)
-class Part:
-    """Makes shards and stores them: what a worker runs."""
+class Checked:
+    """Makes a shard as a file would store it; what a worker runs.
 
-    job: Job
+    Attributes:
+        make: the rows of a shard.
+        law: what they follow.
+        where: what is made, for messages.
+    """
+
     make: Make
+    law: Law
+    where: str = "x"
 
-    def __call__(self, number: int) -> None:
-        """Make one shard and store it in the work folder."""
-        job, shard = self.job, self.job.shard(number)
-        rows = checked_shard(self.make(shard), shard, job.meta.law, str(job.path))
-        data = image(rows.arrays(), job.shard_rows, rows.failed)
-        write_bytes(job.part(number), data, sidecar=False, durable=False)
+    def __call__(self, shard: Shard) -> Any:
+        """The rows of a shard."""
+        return checked_shard(self.make(shard), shard, self.law, self.where)
 
-    def resume(self, number: int, stop: Stop) -> int:
+
+@dataclass(frozen=True)
+class Part(Checked):
+    """Makes a shard as the bytes of its file, which only this process writes.
+
+    Attributes:
+        shard_rows: rows of a whole shard.
+    """
+
+    shard_rows: int = 1
+
+    def __call__(self, shard: Shard) -> bytes:
+        """The HDF5 image of a shard."""
+        rows: Rows = super().__call__(shard)
+        return image(rows.arrays(), self.shard_rows, rows.failed)
+
+    def resume(self, job: Job, number: int, stop: Stop) -> int:
         """Rows of a shard that an earlier start has stored; a damaged one is removed.
 
         So is one with rows that failed, of which now something else is to be made.
         """
         stop.check()
-        file, shard = self.job.part(number), self.job.shard(number)
+        file, shard = job.part(number), job.shard(number)
         try:
             with unguarded(file) as part:
                 failed = failed_in(part)

@@ -7,6 +7,7 @@ a surrogate, a dataset or a posterior is a path, and what is returned is anythin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict
@@ -49,6 +50,7 @@ __all__ = [
     "AnyProduct",
     "DataLike",
     "DatasetsLike",
+    "EngineOptions",
     "FamilyLike",
     "InferredPosterior",
     "LikelihoodOptions",
@@ -64,10 +66,33 @@ __all__ = [
     "ThetaLike",
     "UseOptions",
     "Values",
+    "apart",
     "called",
 ]
 
 Values = Mapping[str, float]
+
+
+class EngineOptions(TypedDict, total=False):
+    """Where the work of a verb is done; what it makes does not depend on that."""
+
+    workers: Annotated[
+        int | None, "number of processes, on GPUs one each; 1 if not given: this one alone."
+    ]
+    executor: Annotated[
+        Executor | None,
+        "where to work instead: any of concurrent.futures, such as client.get_executor() of dask.",
+    ]
+    scheduler: Annotated[
+        str | None,
+        "address of a dask scheduler whose workers to take, as in tcp://host:8786; or local:4, to "
+        "start one with 4 here.",
+    ]
+    patience: Annotated[
+        float | None,
+        "seconds in which nothing is finished, after which to give up; if not given, 300 s "
+        "without any worker.",
+    ]
 
 
 class StepsOption(TypedDict, total=False):
@@ -103,6 +128,15 @@ class LikelihoodOptions(StepsOption, total=False):
 
 class UseOptions(SamplerOptions, LikelihoodOptions, total=False):
     """How a trained surrogate is used; what it has learnt stays as it is."""
+
+
+def apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of an engine, and the others."""
+    names = EngineOptions.__annotations__
+    return (
+        {k: v for k, v in given.items() if k in names},
+        {k: v for k, v in given.items() if k not in names},
+    )
 
 
 def called(verb: str, *arguments: object, **given: Any) -> str:

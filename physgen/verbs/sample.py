@@ -11,13 +11,16 @@ import numpy as np
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Rows, Shard
 from physgen.errors import UsageError
+from physgen.runtime.engine import engine
 from physgen.verbs.arguments import (
     DataLike,
+    EngineOptions,
     FamilyLike,
     SamplerOptions,
     SurrogateLike,
     ThetaLike,
     Values,
+    apart,
     called,
 )
 from physgen.verbs.draws import PosteriorDraws
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
 
 __all__ = ["sample"]
+
+
+class SampleOptions(SamplerOptions, EngineOptions, total=False):
+    """How a dataset is drawn from a surrogate, and where."""
 
 
 @on_files("out", resumes=True)
@@ -49,7 +56,7 @@ def sample(
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
-    **use: Unpack[SamplerOptions],
+    **given: Unpack[SampleOptions],
 ) -> Dataset:
     """Draw a dataset of (theta, x) from a surrogate: the same kind of file as of a simulator.
 
@@ -70,7 +77,7 @@ def sample(
         seed: seed of the whole dataset.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the file if it exists.
-        **use: how it draws.
+        **given: how it draws, and where.
 
     Returns:
         The dataset, in memory or in its file.
@@ -78,10 +85,11 @@ def sample(
     Example:
         physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
     """
+    where, use = apart(given)
     example = None if like is None else Dataset(like)
     model = open_surrogate(surrogate, device, family=family, like=example, at=at, **use)
-    given = open_theta(theta_from, row)
-    rows, follow = parameters(model.law, n, theta, example, given, seed)
+    draws = open_theta(theta_from, row)
+    rows, follow = parameters(model.law, n, theta, example, draws, seed)
     count = (n or 0) if rows is None else len(rows)
     require(n=(count, 1), seed=(seed, 0))
     command = called(
@@ -90,8 +98,9 @@ def sample(
     )  # fmt: skip
     source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
     meta = Meta(model.law, source | follow, seed, dataset.provenance(command))
-    make = Draw(model, rows)
-    made, seconds = make_dataset(out, count, meta, make, f"sample {model.name}", force=force)
+    make, label = Draw(model, rows), f"sample {model.name}"
+    with engine(**where) as there:
+        made, seconds = make_dataset(out, count, meta, make, label, engine=there, force=force)
     speed = f" at {count / seconds:,.0f} a s" if out else ""
     return Dataset(made, headed(out, f"{plural(count, 'row')} of {model.name}{speed}"))
 

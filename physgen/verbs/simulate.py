@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -18,6 +19,7 @@ from physgen.errors import SimulatorFailed
 from physgen.law import Law
 from physgen.priors import asked_for, correlated, laws_in_words
 from physgen.registry import BUILT_IN, find
+from physgen.runtime.engine import engine
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import command_line, kept_options
 from physgen.runtime.progress import log
@@ -46,7 +48,10 @@ def simulate(
     row: int | None = None,
     widen: float = 1.0,
     truncate: bool = False,
-    workers: int = 1,
+    workers: int | None = None,
+    executor: Executor | None = None,
+    scheduler: str | None = None,
+    patience: float | None = None,
     shard_rows: int | None = None,
     on_error: OnError = "stop",
     force: bool = False,
@@ -90,7 +95,13 @@ def simulate(
         widen: how many times as wide as the posterior theta are, at least 1.
         truncate: take theta from the prior, inside the box that all draws lie in, stretched by
             --widen: the prior of the file is this part of it.
-        workers: number of processes (at least 1).
+        workers: number of processes; 1 if not given: this one alone.
+        executor: where to work instead: any of concurrent.futures, such as client.get_executor()
+            of dask.
+        scheduler: address of a dask scheduler whose workers to take, as in tcp://host:8786; or
+            local:4, to start one with 4 here.
+        patience: seconds in which no shard is finished, after which to give up; if not given,
+            300 s without any worker.
         shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
             given.
         on_error: what to do about rows that fail: stop; skip them; or redraw theta and x, at most
@@ -128,8 +139,11 @@ def simulate(
     if dry_run:
         return rehearsed(make, n, out)
     rows = shard_rows or declared.shard_rows(built)
-    how: dict[str, Any] = {"shard_rows": rows, "workers": workers, "notes": notes}
-    made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
+    with engine(
+        workers=workers, executor=executor, scheduler=scheduler, patience=patience
+    ) as where:
+        how: dict[str, Any] = {"shard_rows": rows, "engine": where, "notes": notes}
+        made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
     took = f" in {seconds:.1f} s" if out else ""
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {name}{took}"))
 
