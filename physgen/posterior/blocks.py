@@ -12,17 +12,16 @@ of the seed and its first row: so results do not depend on the engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from physgen.posterior.base import Posterior, rms
 from physgen.posterior.density import FINE, GridPosterior
 from physgen.posterior.grid import MOST, VALUES
 from physgen.posterior.methods import Inference, Tell, no_one
-from physgen.runtime.device import threads
+from physgen.runtime.blocks import Here, each_block
 from physgen.runtime.engine import Engine
 from simulators.base import Array
 
@@ -56,31 +55,37 @@ class Block(NamedTuple):
     chains: int
 
 
+class RowsOf(NamedTuple):
+    """Rows of x.
+
+    Attributes:
+        number: which of all rows the first is.
+        x: (n, *x_shape).
+    """
+
+    number: int
+    x: Array
+
+
 @dataclass(frozen=True)
 class BlockTask:
     """Makes the posteriors of a block of rows.
 
     Attributes:
         inference: what finds them.
-        cores: threads that compute tensors, so that sums are taken in the same order everywhere.
-        tell: is told often how far it is, and may raise; only in this process.
+        tell: is told often how far it is, and may raise.
     """
 
     inference: Inference
-    cores: int = field(default_factory=torch.get_num_threads)
-    tell: Tell = no_one
+    tell: Tell
 
-    def __call__(self, rows: tuple[int, Array]) -> Block:
-        """What is kept of rows x (n, *x_shape), the first of them being the i-th: (i, x)."""
+    def __call__(self, rows: RowsOf) -> Block:
+        """What is kept of the posteriors of rows of x."""
         first, x = rows
         options = self.inference.options
-        with threads(self.cores):
-            posterior, *others = self.inference.posteriors(x, first, self.tell)
-            rng = np.random.default_rng([options.seed, first])
-            return kept(posterior, others or [posterior], options.samples, rng)
-
-    def __reduce__(self) -> tuple[type[BlockTask], tuple[Inference, int]]:
-        return type(self), (self.inference, self.cores)
+        posterior, *others = self.inference.posteriors(x, first, self.tell)
+        rng = np.random.default_rng([options.seed, first])
+        return kept(posterior, others or [posterior], options.samples, rng)
 
 
 def kept(posterior: Posterior, others: list[Posterior], k: int, rng: np.random.Generator) -> Block:
@@ -131,24 +136,19 @@ def infer_posteriors(
         x: observations (n, *x_shape) that follow its law's shape and support.
         engine: where blocks of them are run; in this process if None.
         tell: is told often how far it is, and may raise.
-        progress: is told how many posteriors there are.
+        progress: is told how many posteriors there are, and may raise.
 
     Raises:
         UsageError: a method that cannot do what is asked, or sbi is not installed.
         DataError: log p is NaN or infinite.
     """
-    n, step = len(x), block_rows(inference, x[0].size)
-    if inference.options.iid:
-        n, step = 1, 1
-        blocks = [(0, x)]
-    else:
-        blocks = [(i, x[i : i + step]) for i in range(0, n, step)]
-    done, joined = 0, _Joined(n)
-    task = BlockTask(inference, tell=tell)
-    for position, block in (engine or Engine()).each(task, blocks, lambda: tell("")):
-        joined.put(position * step, block)
-        done += len(block.arrays["mean"])
-        progress(done)
+    iid = inference.options.iid
+    n, step = (1, len(x)) if iid else (len(x), block_rows(inference, x[0].size))
+    items = [RowsOf(i, x[i : i + step]) for i in range(0, len(x), step)]
+    joined, task = _Joined(n), BlockTask(inference, Here(tell))
+    for position, block in each_block(engine, task, items, lambda: progress(joined.done)):
+        joined.put(items[position].number, block)
+        progress(joined.done)
     return joined.block()
 
 
@@ -156,7 +156,7 @@ class _Joined:
     """Blocks, put at their places in arrays of all n observations."""
 
     def __init__(self, n: int) -> None:
-        self.n, self.chains = n, 1
+        self.n, self.chains, self.done = n, 1, 0
         self.arrays: dict[str, Array] = {}
         self.told: dict[str, Array] = {}
         self.grids: dict[int, Mapping[str, Array]] = {}
@@ -169,7 +169,7 @@ class _Joined:
                 if name not in mine:
                     mine[name] = np.empty((self.n, *values.shape[1:]), values.dtype)
                 mine[name][first : first + len(values)] = values
-        self.chains = block.chains
+        self.chains, self.done = block.chains, self.done + len(block.arrays["mean"])
         self.grids[first] = block.grids
         held = sum(values.nbytes for grid in self.grids.values() for values in grid.values())
         self.small = self.small and held <= KEPT

@@ -87,7 +87,7 @@ class GridPosterior:
         return replace(self, values=values, log_evidence=self.log_evidence + log_mass)
 
     def alike(self) -> tuple[Array, Array]:
-        """Nodes (n, D, m) and values (n, m, …), the last ones of an axis that has fewer repeated."""
+        """Nodes (n, D, m) and values (n, m, …), the last of an axis that has fewer repeated."""
         most = max(x.shape[1] for x in self.nodes)
         more = [(0, most - x.shape[1]) for x in self.nodes]
         nodes = [np.pad(x, ((0, 0), one), "edge") for x, one in zip(self.nodes, more, strict=True)]

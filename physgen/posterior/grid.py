@@ -363,8 +363,8 @@ def _evaluate(
     if not np.isfinite(peak).all():
         bad = int(np.flatnonzero(~np.isfinite(peak))[0])
         raise DataError(
-            f"observation {first + which[bad]}: expected a log p(x|θ) that is NaN nowhere and finite "
-            f"somewhere under the prior, got a maximum of {peak[bad]}"
+            f"observation {first + which[bad]}: expected a log p(x|θ) that is NaN nowhere and "
+            f"finite somewhere under the prior, got a maximum of {peak[bad]}"
         )
     return np.maximum(values - along_last(peak, values), -FLOOR), peak, count
 

@@ -306,7 +306,7 @@ def likelihood_of(
     iid: bool | None = None,
     seed: int | None = None,
 ) -> LogLikelihood:
-    """log p(x|θ) of a surrogate as a posterior's method asks for it, of what the prior leaves free.
+    """log p(x|θ) of a surrogate, of what the prior leaves free, as the method asks for it.
 
     Methods that go row by row give all rows the same random numbers.
 
@@ -381,7 +381,7 @@ def by_network(inference: Inference, x: Array, first: int, tell: Tell) -> Poster
 
 
 def by_density(
-    log_density: LogLikelihood, n: int, options: InferenceOptions, first: int
+    log_density: LogLikelihood, n: int, options: InferenceOptions, first: int = 0
 ) -> Posterior:
     """Posteriors from a log density of θ given x, up to a function of x."""
     if len(options.prior) in GRID:

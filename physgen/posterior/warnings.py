@@ -138,14 +138,14 @@ def at_the_edge(theta: Array, prior: Prior) -> Array:
 
 
 def piled_up(c: Array) -> Array:
-    """Part of draws (n, k, D) in the outermost part of [−1, 1] below, if they pile up there, (D, n)."""
+    """Part of draws (n, k, D) next to −1 of [−1, 1], if they pile up there, (D, n)."""
     distance = c + 1
     mean, mass = distance.mean(1), (distance < 2 * EDGE).mean(1)
     return np.where(distance.std(1) > PILED * mean, mass, 0).T
 
 
 def far_out(c: Array) -> Array:
-    """Part of draws (n, k, D) of normal coordinates that the prior has next to nothing of, (D, n)."""
+    """Part of draws (n, k, D) that, being normal, the prior has next to nothing of, (D, n)."""
     return (abs(c) > FAR).mean(1).T
 
 
