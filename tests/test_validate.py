@@ -143,8 +143,11 @@ def test_examples_are_densities(right):
 @pytest.mark.usefixtures("quick")
 def test_without_a_simulator_there_is_no_floor_but_all_else_works():
     told = []
-    told_of = lambda name, part=0.0: told.append(name)
-    result = validation(surrogate(), *rows(n=60), None, observations=5, progress=told_of)
+
+    def progress(name, part=0.0):
+        told.append(name)
+
+    result = validation(surrogate(), *rows(n=60), None, observations=5, progress=progress)
     assert result["nll"]["per_dim"] is not None
     assert result["nll"]["floor_per_dim"] is None
     assert result["nll"]["gap_total"] is None

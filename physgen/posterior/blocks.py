@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from physgen.posterior.base import Posterior, rms
+from physgen.posterior.base import APART, Posterior, ahead, rms
 from physgen.posterior.density import FINE, GridPosterior
 from physgen.posterior.grid import MOST, VALUES
 from physgen.posterior.methods import Inference, Tell, no_one
@@ -84,13 +84,26 @@ class BlockTask:
         first, x = rows
         options = self.inference.options
         posterior, *others = self.inference.posteriors(x, first, self.tell)
-        rng = np.random.default_rng([options.seed, first])
-        return kept(posterior, others or [posterior], options.samples, rng)
+        rng = np.random.default_rng(options.seed)
+        return block_of(posterior, others, options.samples, rng, first)
 
 
-def kept(posterior: Posterior, others: list[Posterior], k: int, rng: np.random.Generator) -> Block:
-    """What is kept of posteriors, of which draws come from others in equal parts."""
-    theta = mixture(others, k, rng)
+def block_of(
+    posterior: Posterior, others: list[Posterior], k: int, rng: np.random.Generator, first: int
+) -> Block:
+    """What is kept of posteriors and their k draws.
+
+    Args:
+        posterior: of n observations.
+        others: posteriors from which draws come in equal parts; itself if there are none.
+        k: draws of each.
+        rng: random numbers of all observations.
+        first: which of these the first is.
+    """
+    alone = isinstance(posterior, GridPosterior) and not others
+    each = k * (posterior.mean.shape[1] + 1) if alone else APART
+    others = others or [posterior]
+    theta = mixture(others, k, ahead(rng, first * each))
     arrays = {
         "theta": theta,
         "log_prob": posterior.log_prob(theta),
@@ -186,14 +199,14 @@ class _Joined:
     def _wide(grids: list[Mapping[str, Array]]) -> Iterator[tuple[str, Array]]:
         """The grids of all, the last node repeated where others have more."""
         most = max(grid[GRID_ARRAYS[0]].shape[-1] for grid in grids)
-        for name, kept_axes in zip(GRID_ARRAYS, (2, 1), strict=True):
+        for name, axis in zip(GRID_ARRAYS, (2, 1), strict=True):
             yield (
                 name,
-                np.concatenate([repeated(grid[name], most, kept_axes) for grid in grids]),
+                np.concatenate([_wider(grid[name], most, axis) for grid in grids]),
             )
 
 
-def repeated(values: Array, m: int, axis: int) -> Array:
+def _wider(values: Array, m: int, axis: int) -> Array:
     """Values (n, …) with as many as m along each axis from one on, the last one repeated."""
     more = [(0, 0)] * axis + [(0, m - size) for size in values.shape[axis:]]
     return np.pad(values, more, "edge")

@@ -29,7 +29,7 @@ from physgen.checks.calibration.check import CalibrationCheck, Points
 from physgen.checks.calibration.controls import NARROW, SHIFT, Affine, controls_of
 from physgen.checks.calibration.target import Target
 from physgen.checks.calibration.uniformity import rank_among
-from physgen.posterior.base import Draws
+from physgen.posterior.base import APART, Draws, ahead
 from physgen.posterior.density import FINE
 from physgen.posterior.grid import MOST, GridPosterior
 from physgen.posterior.importance import MOST_K
@@ -135,7 +135,8 @@ def posteriors_of(
     rows = [slice(i, i + ROWS) for i in starts]
     items = [_Rows(r.start, x[r], None if c is None else c[r], around[r]) for r in rows]
     ranked = [check for check in checks if check.statistic]
-    task = _Kept(target, prior, samples, ranked, controls, seed, Here(lambda i: tick(i / len(x))))
+    tell = Here(lambda i: tick(i / len(x)))
+    task = _Kept(target, prior, samples, ranked, controls, seed, rng, tell)
     return _joined(all_blocks(engine, task, items, tick))
 
 
@@ -166,6 +167,7 @@ class _Kept:
         checks: what is ranked.
         controls: whether to rank θ in posteriors that are wrong on purpose, too.
         seed: seed of all that is random.
+        rng: random numbers of all rows, for their draws and ties.
         tick: told which row comes next; may raise.
     """
 
@@ -175,6 +177,7 @@ class _Kept:
     checks: Sequence[CalibrationCheck]
     controls: bool
     seed: int
+    rng: np.random.Generator
     tick: Callable[[int], None]
 
     @property
@@ -187,7 +190,9 @@ class _Kept:
 
     def __call__(self, rows: _Rows) -> Posteriors:
         """Of some rows."""
-        rng = np.random.default_rng([self.seed, 7, 1 + rows.number])
+        grid = self.target.posteriors == "grid"
+        each = self.samples * (len(self.prior) + 1) if grid else APART
+        rng = ahead(self.rng, rows.number * each)
         keeper = _Keeper(self.prior, self.samples, self.checks, self.controls, rng)
         step = self.at_once
         some = [slice(i, i + step) for i in range(0, len(rows.x), step)]
