@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.observations`` (three minutes of CPU), or one measurement of it as
 ``python -m benchmarks.observations grid 10000 --workers 2``. Each is made in a process of its own,
-whose peak of resident memory is told (getrusage), with that of torch and physgen alone.
+whose peak of resident memory is told, with that of torch and physgen alone.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ WHAT = {
 DATA = {"planes": "planes", "smc": "many", "draws": "many"}
 
 
-def mib(who: int = resource.RUSAGE_SELF) -> float:
-    """Peak of resident memory so far."""
-    return resource.getrusage(who).ru_maxrss / 1024
+def peak() -> float:
+    """Most memory that this process has had, MiB; getrusage would tell its parent's, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def prepared(folder: Path) -> None:
@@ -74,13 +75,13 @@ def measured(folder: Path, what: str, n: int, workers: int) -> dict[str, Any]:
     how: dict[str, Any] = {"rows": slice(0, n), "workers": workers, "out": folder / "out"}
     verb = getattr(physgen, what if what in ("calibrate", "validate") else "infer")
     how |= {"observations": n} if what == "validate" else {}
-    before, wall, cpu = mib(), time.perf_counter(), time.process_time()
+    before, wall, cpu = peak(), time.perf_counter(), time.process_time()
     verb(model, data, **how, force=True)
     theirs = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "base": before,
-        "peak": mib(),
-        "worker": mib(resource.RUSAGE_CHILDREN) if workers > 1 else 0.0,
+        "peak": peak(),
+        "worker": theirs.ru_maxrss / 1024 if workers > 1 else 0.0,
         "wall": time.perf_counter() - wall,
         "cpu": time.process_time() - cpu,
         "workers_cpu": theirs.ru_utime + theirs.ru_stime,

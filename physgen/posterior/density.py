@@ -231,7 +231,7 @@ class GridPosterior:
 
     def at(self, c: Array) -> Array:
         """log p(c|x) of one observation at points (k, D), (k,)."""
-        step = max(1, AT_ONCE // math.prod(self.values.shape[2:]))
+        step = max(1, AT_ONCE // 4 // math.prod(self.values.shape[2:]))
         parts = [
             self.on(tuple(some.T[..., None])) for some in np.split(c, range(step, len(c), step))
         ]
