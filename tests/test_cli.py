@@ -78,6 +78,8 @@ def test_options_defaults_and_help_are_those_of_the_function(name):
     bound = {"simulate": "simulator", "fit": "family", "import": "format"}
     expected.pop(bound.get(name), None)
     found = {p.name: p for p in command.params if p.name not in SHARED}
+    if expected.pop("executor", None):  # no text can tell it
+        assert "In Python alone, and here at their defaults: executor." in command.help
     assert set(found) == set(expected)
     for key, option in expected.items():
         assert option.help, f"{key} has no help in the docstring"

@@ -122,7 +122,8 @@ def test_a_gaussian_law_is_exact_by_places_alone():
     unit = torch.eye(3, dtype=torch.float64)
     white = torch.diag((-t).exp()) @ (unit - slopes) @ torch.diag((-s).exp())
     covariance = torch.linalg.inv(white.T @ white)
-    z = m + torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = m + s.exp() * noise
     normal = stats.multivariate_normal(m.numpy(), covariance.numpy())
     np.testing.assert_allclose(log_p(made, z), normal.logpdf(z.numpy()), rtol=1e-9)
     assert covariance[0, 1].abs() > 1e-3, "the control: they are correlated"

@@ -180,7 +180,8 @@ def alone(trainer: str, data: Dataset, seed: int) -> Learnt:
     history = {ours: list(made.summary[theirs]) for ours, theirs in losses.items()}
     told = f"{len(history['val'])} epochs, {weights(net):,} weights"
     if trainer == "NPE":
-        posterior = made.build_posterior(net)
+        with visiting(seed):
+            posterior = made.build_posterior(net)
         return Learnt(draw=partial(accepted, posterior), history=history, told=told)
     if trainer == "NLE" and data.law.support != "reals":
         told += "; of whole numbers a density, not probabilities: compare posteriors, no gap"

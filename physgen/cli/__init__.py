@@ -49,10 +49,10 @@ def command(
     bound = bound or {}
     parameters = inspect.signature(verb).parameters.values()
     positional = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
-    own = [o for o in options(verb) if o.name not in bound and not unspeakable(o)]
+    mine = [o for o in options(verb) if o.name not in bound]
     every = [o for cls in more for o in options(cls)]
-    extra = [o for o in every if not unspeakable(o)]
-    silent = [o for o in every if unspeakable(o)]
+    own, extra = ([o for o in some if not unspeakable(o)] for some in (mine, every))
+    silent = [o for o in [*mine, *every] if unspeakable(o)]
     if needed := [o for o in silent if o.default is REQUIRED]:
         raise UsageError(
             f"{name}: option {needed[0].name!r} is of type {type_in_words(needed[0].type)}, which "

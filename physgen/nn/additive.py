@@ -13,6 +13,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from physgen.nn.regression import least_squares, quadratic
 
@@ -20,7 +21,7 @@ __all__ = ["AdditiveWidths", "normal_law"]
 
 ROUNDS = 4
 """In which means and widths are found given each other, at most."""
-SMALLEST = 1e-3
+SMALLEST = 1e-5
 """Width around least squares, in units of z, at least."""
 KNOTS = 65
 PENALTIES = (0.3, 10.0, 300.0)
@@ -43,31 +44,27 @@ class AdditiveWidths(nn.Module):
         columns: N.
     """
 
-    low: Tensor
-    high: Tensor
+    grid: Tensor
     values: Tensor
-    knots: Tensor
 
     def __init__(self, condition: int, columns: int) -> None:
         super().__init__()
-        self.register_buffer("low", -torch.ones(condition))
-        self.register_buffer("high", torch.ones(condition))
+        self.register_buffer("grid", torch.linspace(-1, 1, KNOTS).repeat(condition, 1))
         self.register_buffer("values", torch.zeros(condition, KNOTS, columns))
-        self.register_buffer("knots", torch.arange(float(KNOTS)), persistent=False)
 
     def forward(self, c: Tensor) -> Tensor:
         """The sums at c (B, D), (B, N)."""
-        hats = (1 - (self.at(c)[..., None] - self.knots).abs()).clamp(min=0)
-        return hats.flatten(1) @ self.values.flatten(0, 1).to(hats.dtype)
+        return hats(self.at(c)).flatten(1) @ self.values.flatten(0, 1).to(c.dtype)
 
     def at(self, c: Tensor) -> Tensor:
         """Where c (B, D) lies among the knots, (B, D)."""
-        part = (c - self.low) / (self.high - self.low)
-        return part.clamp(0, 1) * (KNOTS - 1)
+        return among(self.grid.to(c.dtype), c)
 
     @torch.no_grad()
     def fit(self, c: Tensor, e: Tensor) -> Tensor:
         """Take the functions from residuals, and return the log widths beside them, (N,).
+
+        Called again, go on from them, with knots where they bend.
 
         Args:
             c: (n, D).
@@ -76,8 +73,9 @@ class AdditiveWidths(nn.Module):
         e = e.double().square().clamp(min=1e-300)
         if len(e) < FEWEST:
             return 0.5 * e.mean(0).log()
-        self.low.copy_(c.amin(0))
-        self.high.copy_(torch.maximum(c.amax(0), self.low + 1e-6))
+        self.grid.copy_(even(c))
+        if self.values.any():
+            self.grid, self.values = bunched(self.grid, self.values)
         places = self.at(c.double()).unbind(1)
         functions = [Function(at, e) for at in places]
         values = self.values.double()
@@ -91,6 +89,44 @@ class AdditiveWidths(nn.Module):
                 total = rest + parts[j]
         self.values.copy_(values)
         return constant(e, total)
+
+
+def even(c: Tensor) -> Tensor:
+    """Knots at equal distances over each component of c (n, D), (D, K)."""
+    low = c.amin(0)
+    high = torch.maximum(c.amax(0), low + 1e-6)
+    return low[:, None] + (high - low)[:, None] * torch.linspace(0, 1, KNOTS).to(c)
+
+
+def among(grid: Tensor, c: Tensor) -> Tensor:
+    """Where c (B, D) lies among knots (D, K), a knot being 1, (B, D)."""
+    part = (c[..., None] - grid[:, :-1]) / grid.diff()
+    return part.clamp(0, 1).sum(-1)
+
+
+def bunched(grid: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Knots (D, K) at equal shares of the length and of ∫ √|f″|, and values (D, K, N) there."""
+    wide = grid.diff()
+    slope = values.diff(dim=1) / wide[..., None]
+    bend = slope.diff(dim=1).abs().mean(-1) / (0.5 * (wide[:, 1:] + wide[:, :-1]))
+    root = F.pad(bend.sqrt(), (1, 1))
+    share = wide * (root[:, 1:] + root[:, :-1])
+    share = share / share.sum(1, keepdim=True).clamp(min=1e-12) + wide / wide.sum(1, keepdim=True)
+    part = F.pad(share.cumsum(1), (1, 0)) / share.sum(1, keepdim=True)
+    at = among(part, torch.linspace(0, 1, KNOTS).to(part)[:, None].expand(-1, len(part))).T
+    rows = hats(at)
+    return (rows @ grid[..., None])[..., 0], rows @ values
+
+
+def hats(at: Tensor) -> Tensor:
+    """Weights of the knots at places (...) among them, (..., K)."""
+    return (1 - (at[..., None] - torch.arange(float(KNOTS)).to(at)).abs()).clamp(min=0)
+
+
+def second_differences(like: Tensor) -> Tensor:
+    """The quadratic form of squared second differences of K values, (K, K), typed like (...)."""
+    second = torch.eye(KNOTS, dtype=like.dtype, device=like.device).diff(n=2, dim=0)
+    return second.T @ second
 
 
 def normal_law(
@@ -135,8 +171,8 @@ class Function:
         rows = torch.zeros(self.trained, KNOTS, dtype=e.dtype, device=e.device)
         left, part = self.left[: self.trained, None], self.part[: self.trained]
         rows.scatter_(1, left, 1 - part).scatter_(1, left + 1, part)
-        second = torch.eye(KNOTS, dtype=e.dtype, device=e.device).diff(n=2, dim=0)
-        self.penalties = [penalty * second.T @ second for penalty in PENALTIES]
+        second = second_differences(e)
+        self.penalties = [penalty * second for penalty in PENALTIES]
         ridge = 1e-3 * torch.eye(KNOTS, dtype=e.dtype, device=e.device)
         gram = rows.T @ rows + ridge
         self.inverses = [torch.linalg.inv(gram + penalty) for penalty in self.penalties]

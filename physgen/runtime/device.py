@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
+from typing import TypeVar
 
 import torch
 
 from physgen.errors import UsageError
 
-__all__ = ["device_of", "threads"]
+M = TypeVar("M", bound=torch.nn.Module)
+
+__all__ = ["cpu_copy", "device_of", "device_of_worker", "threads"]
 
 
 def device_of(name: str) -> torch.device:
@@ -31,6 +35,27 @@ def device_of(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {name!r}: {reason}; expected auto, cpu or cuda") from error
     return device
+
+
+def device_of_worker(name: str, number: int) -> torch.device:
+    """The device of one of the workers of a machine: of its GPUs each takes one, in turn.
+
+    Args:
+        name: ``cpu``, ``cuda``, or ``cuda:1`` for all.
+        number: of the worker, from 0.
+
+    Raises:
+        UsageError: a device that is not there.
+    """
+    if name == "cuda" and (count := torch.cuda.device_count()):
+        return torch.device("cuda", number % count)
+    return device_of(name)
+
+
+def cpu_copy(model: M) -> M:
+    """A module for another process, which may have no GPU: a copy, where it is on one."""
+    off = {tensor.device.type for tensor in model.parameters()} - {"cpu"}
+    return deepcopy(model).cpu() if off else model
 
 
 @contextmanager

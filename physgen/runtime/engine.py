@@ -2,7 +2,8 @@
 
 A task is a function of an item alone, so that results do not depend on where they are made, nor on
 how often a worker dies. Two items a worker are on their way at any time; what is lost with a
-worker is run again.
+worker is run again. Whose fault a death was is not known while others work beside: so an item that
+was lost again and again is run alone, and one whose worker dies even then ends the work.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import (
     FIRST_COMPLETED,
-    BrokenExecutor,
     CancelledError,
     Executor,
     Future,
@@ -27,6 +27,7 @@ from typing import Any, Protocol, TypeVar
 from physgen.errors import PhysgenError, UsageError
 from physgen.runtime.interrupt import RESUME
 from physgen.runtime.processes import Processes
+from physgen.runtime.scheduler import Dask, scheduled
 from physgen.runtime.worker import Load, Outcome, error_of, packed, work
 
 __all__ = ["Engine", "engine", "processes"]
@@ -35,15 +36,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 POLL = 0.2  # seconds after which a signal is noticed
 PATIENCE = 300.0  # seconds without a worker
-DEATHS = 2  # of a pool, one after the other, with nothing done in between
 INLINE = 2**15  # bytes of a task that goes along with each item
 
 
-class Place(Protocol):
-    """Where workers are."""
+class Workers(Protocol):
+    """Where workers are.
 
-    renewable: bool
+    Attributes:
+        lives: how often all workers have died at once.
+        deaths: of workers with an item, after which it is run alone.
+    """
+
     lives: int
+    deaths: int
 
     def submit(self, *given: Any) -> Future[Outcome]:
         """Let a worker call `work`."""
@@ -51,8 +56,8 @@ class Place(Protocol):
     def live(self) -> int:
         """How many workers there are."""
 
-    def lost(self, error: BaseException, life: int) -> str:
-        """Why a task of one life of the place was lost."""
+    def lost(self, error: BaseException, life: int) -> tuple[str, bool]:
+        """Why an item was lost in one of the lives, and whether its worker has died."""
 
     def close(self, at_once: bool) -> None:
         """End what was started here."""
@@ -66,7 +71,7 @@ class Given:
         count: its workers; what it says of itself if None.
     """
 
-    renewable, lives = False, 0
+    lives, deaths = 0, 1
 
     def __init__(self, executor: Executor, count: int | None = None) -> None:
         self.executor = executor
@@ -81,10 +86,10 @@ class Given:
         """How many workers there are, as far as is known."""
         return self.count
 
-    def lost(self, error: BaseException, life: int) -> str:
-        """Why a task was lost."""
+    def lost(self, error: BaseException, life: int) -> tuple[str, bool]:
+        """Why an item was lost: of a death it would not be known whose it is."""
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"the executor has failed ({text[:200]})"
+        return f"the executor has failed ({text[:200]})", False
 
     def close(self, at_once: bool) -> None:
         """Leave it to the caller."""
@@ -99,8 +104,8 @@ class Engine:
             workers, for ever, if None.
     """
 
-    def __init__(self, place: Place | None = None, patience: float | None = None) -> None:
-        self.place, self.patience, self.runs = place, patience, list[Run]()
+    def __init__(self, place: Workers | None = None, patience: float | None = None) -> None:
+        self.place, self.patience, self.runs = place, patience, list[Submitted]()
 
     def each(
         self,
@@ -117,7 +122,8 @@ class Engine:
         """Run a task for each item, and give what comes of it as it is done, in any order.
 
         Args:
-            task: a function of the item alone; what is big in it goes once to each worker.
+            task: a function of the item alone; a big one goes to each worker once or twice, and
+                not with each item.
             items: small, and picklable; one with a ``number`` is called by it in messages.
             check: called while waiting; what it raises ends the work.
             where: what is made, for messages.
@@ -136,7 +142,7 @@ class Engine:
             return in_turn(task, items, check)
         load = packed(task, script or {}, where or noun)
         told = Told(where, noun, hint)
-        run = Run(self.place, load, items, check, told, window, self.patience)
+        run = Submitted(self.place, load, items, check, told, window, self.patience)
         self.runs.append(run)
         return iter(run)
 
@@ -172,12 +178,12 @@ class Told:
         return PhysgenError(f"{self.prefix}{reason}; {self.hint}")
 
 
-class Run:
+class Submitted:
     """The items of one call: those to do, and those on their way, which begin at once."""
 
     def __init__(
         self,
-        place: Place,
+        place: Workers,
         load: Load,
         items: Iterable[Any],
         check: Callable[[], None],
@@ -189,13 +195,14 @@ class Run:
         self.window, self.patience = window, patience
         self.todo = deque(enumerate(items))
         self.pending: dict[Future[Outcome], tuple[int, Any, int]] = {}
-        self.deaths, self.alive = 0, time.monotonic()
-        self.done = self.alive
+        self.accused, self.alone = deque[tuple[int, Any]](), set[int]()
+        self.deaths, self.alive = Counter[int](), time.monotonic()
+        self.done, self.missed = self.alive, 0
         self.fill()
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         try:
-            while self.todo or self.pending:
+            while self.todo or self.pending or self.accused:
                 self.fill()
                 yield from self.finished()
                 self.check()
@@ -209,57 +216,62 @@ class Run:
             future.cancel()
 
     def fill(self) -> None:
-        """Send items, as many as there may be on their way."""
-        most = self.window or 2 * max(1, self.place.live())
-        while self.todo and len(self.pending) < most:
-            self.send(*self.todo.popleft(), always=len(self.load.data) < INLINE)
+        """Send items, as many as there may be on their way; those that are accused alone."""
+        alone = self.accused or any(p in self.alone for p, _, _ in self.pending.values())
+        most = 1 if alone else self.window or 2 * max(1, self.place.live())
+        queue = self.accused or self.todo
+        while queue and len(self.pending) < most:
+            fresh = self.missed > 2 * most  # workers that are begun anew for each item
+            self.send(*queue.popleft(), always=fresh or len(self.load.data) < INLINE)
 
     def send(self, position: int, item: Any, always: bool = True) -> None:
         """Send one item, with its task or without."""
         try:
             future = self.place.submit(self.load.digest, self.load.data if always else None, item)
-        except BrokenExecutor as error:
-            self.broken([(position, item)], error, self.place.lives)
+        except Exception as error:  # whatever a pool that is broken, or closed, raises
+            self.lost(position, item, error, self.place.lives)
         else:
             self.pending[future] = position, item, self.place.lives
 
     def finished(self) -> Iterator[tuple[int, Any]]:
         """Results of items that are done; those that were lost are sent again."""
         done = wait(self.pending, POLL, FIRST_COMPLETED).done
-        for future in sorted(done, key=failed):
+        for future in sorted(done, key=lambda f: (failed(f), self.pending[f][0])):
             position, item, life = self.pending.pop(future)
             if failed(future):
                 self.check()
-                self.failed(future, position, item, life)
+                cancelled = future.cancelled()
+                error = CancelledError() if cancelled else future.exception() or CancelledError()
+                self.lost(position, item, error, life)
                 continue
             kind, value = future.result()
             if kind == "missing":
+                self.missed += 1
                 self.send(position, item)
                 continue
             if kind == "error":
                 raise error_of(value, self.told.item(position, item))
-            self.deaths, self.done = 0, time.monotonic()
+            self.done = time.monotonic()
             yield position, pickle.loads(value)
 
-    def failed(self, future: Future[Outcome], position: int, item: Any, life: int) -> None:
-        """What becomes of an item whose worker has not answered."""
-        error = CancelledError() if future.cancelled() else future.exception() or CancelledError()
-        if isinstance(error, BrokenExecutor):
-            self.broken([(position, item)], error, life)
-            return
-        raise self.told.failure(self.place.lost(error, life)) from error
-
-    def broken(self, items: list[tuple[int, Any]], error: BaseException, life: int) -> None:
-        """Do again what a pool that has died leaves.
+    def lost(self, position: int, item: Any, error: BaseException, life: int) -> None:
+        """What becomes of an item that has no answer: it is run again, in the end alone.
 
         Raises:
-            PhysgenError: it dies again and again, or cannot be made anew.
+            PhysgenError: it kills its worker alone too, or something else has failed.
         """
-        self.todo.extendleft(items)
-        before, reason = self.place.lives, self.place.lost(error, life)
-        self.deaths += life == before
-        if not self.place.renewable or self.deaths == DEATHS:
+        reason, dead = self.place.lost(error, life)
+        if not dead:
             raise self.told.failure(reason) from error
+        if position in self.alone:
+            name = self.told.item(position, item)
+            raise PhysgenError(f"{name} kills its workers: {reason}; {self.told.hint}") from error
+        self.deaths[position] += 1
+        if self.deaths[position] < self.place.deaths:
+            self.todo.appendleft((position, item))
+        else:
+            self.alone.add(position)
+            self.accused.append((position, item))
 
     def watch(self) -> None:
         """Give up waiting where nothing comes.
@@ -270,9 +282,9 @@ class Run:
         now = time.monotonic()
         if self.place.live():
             self.alive = now
-        alone, idle = now - self.alive, now - self.done
-        if alone > (self.patience or PATIENCE):
-            raise self.told.failure(f"no worker has been alive for {alone:.0f} s")
+        lonely, idle = now - self.alive, now - self.done
+        if lonely > (self.patience or PATIENCE):
+            raise self.told.failure(f"no worker has been alive for {lonely:.0f} s")
         if self.patience and idle > self.patience:
             raise self.told.failure(
                 f"no {self.told.noun} was finished in {idle:.0f} s; give a longer --patience if "
@@ -307,30 +319,20 @@ def engine(
     Raises:
         UsageError: several places, or none that can be had.
     """
-    count = 1 if workers is None else workers
-    if count < 1:
-        raise UsageError(f"workers: expected at least 1, got {count}")
-    if isinstance(executor, ThreadPoolExecutor):
-        raise UsageError(
-            "executor: threads of one process share what simulators and torch keep; take a "
-            "ProcessPoolExecutor, or workers"
-        )
-    place: Place | None = None
-    if executor is not None:
-        place = Given(executor, workers)
-    elif count > 1:
-        place = Processes(count)
-    with opened(Engine(place, patience)) as found:
+    place = place_of(workers, executor, scheduler)
+    if patience is not None and not patience > 0:
+        raise UsageError(f"patience: expected seconds above 0, got {patience}")
+    with closed_after(Engine(place, patience)) as found:
         yield found
 
 
 def processes(count: int) -> AbstractContextManager[Engine]:
     """Other processes of this machine, be it one."""
-    return opened(Engine(Processes(count)))
+    return closed_after(Engine(Processes(count)))
 
 
 @contextmanager
-def opened(found: Engine) -> Iterator[Engine]:
+def closed_after(found: Engine) -> Iterator[Engine]:
     """An engine that ends with a block; at once if the block fails."""
     try:
         yield found
@@ -338,3 +340,31 @@ def opened(found: Engine) -> Iterator[Engine]:
         found.close(at_once=True)
         raise
     found.close(at_once=False)
+
+
+def place_of(
+    workers: int | None, executor: Executor | None, scheduler: str | None
+) -> Workers | None:
+    """Where workers are; None for this process.
+
+    Raises:
+        UsageError: several places, or none that can be had.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers: expected at least 1, got {workers}")
+    if scheduler and (workers or executor is not None):
+        other = "workers" if workers else "an executor"
+        raise UsageError(f"scheduler: give either that or {other}, not both")
+    if scheduler:
+        return scheduled(scheduler)
+    if executor is None:
+        return Processes(workers) if workers and workers > 1 else None
+    if not isinstance(executor, Executor):
+        kind = type(executor).__name__
+        raise UsageError(f"executor: expected one of concurrent.futures, got {kind}")
+    if isinstance(executor, ThreadPoolExecutor):
+        raise UsageError(
+            "executor: threads of one process share what simulators and torch keep; take a "
+            "ProcessPoolExecutor, or workers"
+        )
+    return Dask(executor) if hasattr(executor, "_client") else Given(executor, workers)

@@ -17,10 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import active_children, connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from physgen.runtime.worker import Outcome, work
@@ -38,10 +39,10 @@ class Processes:
 
     Attributes:
         lives: how often a pool has died.
-        renewable: whether what was lost with a pool can be given to a new one.
+        deaths: of processes with an item, after which it is run alone.
     """
 
-    renewable = True
+    deaths = 2
 
     def __init__(self, count: int) -> None:
         self.count, self.lives, self.reason = count, 0, ""
@@ -61,14 +62,14 @@ class Processes:
         """How many there are, or would be."""
         return self.count
 
-    def lost(self, error: BaseException, life: int) -> str:
-        """Why a task of one life of the pool was lost; that pool has ended."""
+    def lost(self, error: BaseException, life: int) -> tuple[str, bool]:
+        """Why an item was lost with a pool, which has ended."""
         if self.pool and life == self.lives:
             self.pool.shutdown(cancel_futures=True)
             self.pool, self.lives = None, life + 1
             self.reason = cause_of_death(process.exitcode or 0 for process in self.ours)
             self.ours.clear()
-        return self.reason
+        return self.reason or str(error), isinstance(error, BrokenExecutor)
 
     def close(self, at_once: bool) -> None:
         """End them; at once, whatever they do and wait for, or when they have done their tasks."""
@@ -127,7 +128,8 @@ def numba_threads(workers: int) -> Iterator[None]:
 
 
 def start_worker() -> None:
-    """Prepare a process: no Ctrl-C, no life without its parent."""
+    """Prepare a process: no Ctrl-C, no life without its parent, imports from its folder."""
+    sys.path.append(str(Path.cwd()))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
 

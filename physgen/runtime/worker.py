@@ -128,8 +128,8 @@ def unpacked(digest: str, data: bytes | None) -> Task | None:
         return None
     origin, theirs, folder, inner = pickle.loads(data)
     refuse_versions(theirs)
-    if folder and Path(folder).is_dir():  # of which numba asks when it is imported
-        os.environ.setdefault("NUMBA_CACHE_DIR", folder)
+    if origin != sender() and "numba" not in sys.modules:
+        prepare_numba(folder)
     try:
         script, task = pickle.loads(inner)
     except ImportError:
@@ -141,6 +141,14 @@ def unpacked(digest: str, data: bytes | None) -> Task | None:
         vars(sys.modules["__main__"]).update(script)
     kept = digest, task
     return task
+
+
+def prepare_numba(folder: str | None) -> None:
+    """Let numba use the sender's cache, if it is here, and no more threads than others may."""
+    if folder and Path(folder).is_dir():
+        os.environ.setdefault("NUMBA_CACHE_DIR", folder)
+    if "OMP_NUM_THREADS" in os.environ:
+        os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
 
 
 def refuse_versions(theirs: Mapping[str, str]) -> None:

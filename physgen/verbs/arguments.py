@@ -67,8 +67,8 @@ __all__ = [
     "ThetaLike",
     "UseOptions",
     "Values",
-    "apart",
     "called",
+    "split_options",
 ]
 
 Values = Mapping[str, float]
@@ -135,7 +135,7 @@ class JudgeOptions(UseOptions, EngineOptions, total=False):
     """How what is judged draws and scores, and where."""
 
 
-def apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of an engine, and the others."""
     names = EngineOptions.__annotations__
     return (

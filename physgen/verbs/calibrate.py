@@ -17,8 +17,8 @@ from physgen.verbs.arguments import (
     ObservedLike,
     PriorLike,
     SimulatorLike,
-    apart,
     called,
+    split_options,
 )
 from physgen.verbs.observed import open_observed, validated_rows, with_valid_x
 from physgen.verbs.opening import name_of_simulator, open_source
@@ -102,7 +102,7 @@ def calibrate(
     )
     from physgen.checks.calibration.verdicts import calibration_summary
 
-    where, use = apart(given)
+    where, use = split_options(given)
     require_seed(seed)
     require(samples=(samples, 1), draws=(draws, 1))
     path = path_of(out)

@@ -24,8 +24,8 @@ from physgen.verbs.arguments import (
     ObservedLike,
     PriorLike,
     Values,
-    apart,
     called,
+    split_options,
 )
 from physgen.verbs.observed import open_observed, validated_rows, with_valid_x
 from physgen.verbs.opening import open_source
@@ -136,7 +136,7 @@ def infer(
     from physgen.posterior import blocks, methods
     from physgen.posterior import inferred as products
 
-    where, use = apart(given)
+    where, use = split_options(given)
     require_seed(seed)
     require(
         samples=(samples, 1), draws=(draws, 1), epochs=(epochs, 1), simulations=(simulations, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,6 +13,7 @@ from physgen import dataset
 from physgen.dataset import Dataset, Meta, Rows, Shard
 from physgen.errors import UsageError
 from physgen.runtime.engine import engine
+from physgen.runtime.worker import worker_number
 from physgen.verbs.arguments import (
     DataLike,
     EngineOptions,
@@ -20,8 +22,8 @@ from physgen.verbs.arguments import (
     SurrogateLike,
     ThetaLike,
     Values,
-    apart,
     called,
+    split_options,
 )
 from physgen.verbs.draws import PosteriorDraws
 from physgen.verbs.opening import open_surrogate, origin_of
@@ -85,9 +87,10 @@ def sample(
     Example:
         physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
     """
-    where, use = apart(given)
+    where, use = split_options(given)
     example = None if like is None else Dataset(like)
-    model = open_surrogate(surrogate, device, family=family, like=example, at=at, **use)
+    here = device_here(surrogate, device, where)
+    model = open_surrogate(surrogate, here, family=family, like=example, at=at, **use)
     draws = open_theta(theta_from, row)
     rows, follow = parameters(model.law, n, theta, example, draws, seed)
     count = (n or 0) if rows is None else len(rows)
@@ -98,11 +101,19 @@ def sample(
     )  # fmt: skip
     source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
     meta = Meta(model.law, source | follow, seed, dataset.provenance(command))
-    make, label = Draw(model, rows), f"sample {model.name}"
-    with engine(**where) as there:
-        made, seconds = make_dataset(out, count, meta, make, label, engine=there, force=force)
+    there = model.device.type if device == "auto" else device
+    make, label = Draw(model, rows, there), f"sample {model.name}"
+    with engine(**where) as place:
+        made, seconds = make_dataset(out, count, meta, make, label, engine=place, force=force)
     speed = f" at {count / seconds:,.0f} a s" if out else ""
     return Dataset(made, headed(out, f"{plural(count, 'row')} of {model.name}{speed}"))
+
+
+def device_here(surrogate: SurrogateLike, device: str, where: Mapping[str, Any]) -> str:
+    """Where a surrogate is opened: workers take GPUs of their own, which need not be here."""
+    if not where or not device.startswith("cuda"):
+        return device
+    return "cpu" if isinstance(surrogate, str | Path) else "auto"
 
 
 @dataclass(frozen=True)
@@ -112,14 +123,32 @@ class Draw:
     Attributes:
         surrogate: what draws.
         theta: (n, D) the parameters of all rows; None to draw them from the prior.
+        device: where workers draw; that of the surrogate if empty.
     """
 
     surrogate: Surrogate
     theta: Array | None
+    device: str = ""
+
+    def __getstate__(self) -> tuple[Surrogate, Array | None, str]:
+        """What goes to a worker: the surrogate on the CPU, and where it is to draw."""
+        from physgen.runtime.device import cpu_copy
+
+        return cpu_copy(self.surrogate), self.theta, self.device or str(self.surrogate.device)
+
+    def __setstate__(self, state: tuple[Surrogate, Array | None, str]) -> None:
+        """In a worker: the surrogate on its device, of several GPUs its own."""
+        from physgen.runtime.device import device_of_worker
+
+        model, theta, device = state
+        model.to(device_of_worker(device, worker_number()))
+        vars(self).update(surrogate=model, theta=theta, device=device)
 
     def __call__(self, shard: Shard) -> Rows:
         """θ as given or from the prior, and x from the surrogate."""
         import torch
+
+        from physgen.runtime.device import threads
 
         theta_seed, x_seed = shard.seed.spawn(2)
         prior, n = self.surrogate.law.prior, len(shard)
@@ -129,7 +158,8 @@ class Draw:
             theta = self.theta[shard.start : shard.stop]
         generator = torch.Generator(self.surrogate.device)
         generator.manual_seed(int(x_seed.generate_state(1, np.uint64)[0] >> 1))
-        x = self.surrogate.sample(torch.from_numpy(theta), generator)
+        with threads():
+            x = self.surrogate.sample(torch.from_numpy(theta), generator)
         return Rows(x=x.cpu().numpy(), theta=theta)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -142,6 +143,8 @@ def simulate(
     with engine(
         workers=workers, executor=executor, scheduler=scheduler, patience=patience
     ) as where:
+        if where.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
+            compile_here(make)
         how: dict[str, Any] = {"shard_rows": rows, "engine": where, "notes": notes}
         made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
     took = f" in {seconds:.1f} s" if out else ""
@@ -176,9 +179,20 @@ def looked_at(law: Law, n: int) -> tuple[Law, dict[str, Any]]:
     return law, {"reproducible": False} if found.reproducible is False else {}
 
 
+def compile_here(make: Simulate) -> None:
+    """Draw a row, so that numba compiles once, here, and workers find it in its cache."""
+    with suppress(SimulatorFailed):  # that is for the rows themselves
+        make(first_row())
+
+
+def first_row() -> Shard:
+    """A shard of one row."""
+    return Shard(0, 0, 1, np.random.SeedSequence(0))
+
+
 def rehearsed(make: Simulate, n: int, out: Path | str | None) -> Dataset:
     """The first row of a dataset, made and checked, and what the whole would be."""
-    row = make(Shard(0, 0, 1, np.random.SeedSequence(0)))
+    row = make(first_row())
     row = dataset.validated(row, make.law, str(out or "x"))
     size = n * sum(a.nbytes for a in row.arrays().values())
     rows = plural(n, "row")

@@ -15,8 +15,8 @@ from physgen.verbs.arguments import (
     JudgeOptions,
     SimulatorLike,
     SurrogateLike,
-    apart,
     called,
+    split_options,
 )
 from physgen.verbs.observed import validated_rows
 from physgen.verbs.opening import (
@@ -86,7 +86,7 @@ def validate(
     """
     from physgen.checks.validation import VALIDATION_SECTIONS, validation
 
-    where, use = apart(given)
+    where, use = split_options(given)
     require_seed(seed)
     require(observations=(observations, 1), draws=(draws, 1))
     path = path_of(out)

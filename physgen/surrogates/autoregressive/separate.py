@@ -21,14 +21,15 @@ from torch.nn import functional as F
 
 from physgen.nn.additive import AdditiveWidths, normal_law
 from physgen.nn.regression import quadratic
+from physgen.nn.slopes import AdditiveSlopes, regressed
 from physgen.surrogates.autoregressive.columns import column_kind
 
 __all__ = ["ColumnPlaces", "SeparateColumns", "SiteNets"]
 
 SHARP = 4.0
 """By which the first layer of θ is steeper than usual: laws bend within parts of the prior."""
-WIDEST = 10.0
-"""Of |s| and |t|."""
+WIDEST = 16.0
+"""Of |s| and |t|, which up to half of it stay what they are."""
 FARTHEST = 20.0
 """Widths beyond which a value pulls no more at the location of later ones."""
 LEAST = 1e-3
@@ -55,8 +56,9 @@ class ColumnPlaces(nn.Module):
         below[row, column] = torch.arange(1, 1 + len(row))
         self.register_buffer("below", below, persistent=False)
         outputs, features = 3 * columns + len(row), quadratic(torch.zeros(1, condition)).shape[1]
-        self.straight = nn.Linear(features, outputs, bias=False)
-        self.widths = AdditiveWidths(condition, columns)
+        self.straight = nn.Linear(features, outputs, bias=False).requires_grad_(False)
+        self.widths, self.left = (AdditiveWidths(condition, columns) for _ in range(2))
+        self.slopes = AdditiveSlopes(condition, columns)
         self.enter = nn.Linear(condition, hidden)
         self.blocks = nn.ModuleList(
             nn.Sequential(
@@ -76,27 +78,39 @@ class ColumnPlaces(nn.Module):
         """Start at the normal law of places y (n, N) of some columns (N,) given c (n, D)."""
         weights, scale = normal_law(self.widths, c, torch.where(some, y, 0.0))
         self.widths.values.mul_(some)
+        off = y.double() - quadratic(c.double()) @ weights
+        e = torch.where(some, off * (-scale - self.widths(c.double())).exp(), 0.0)
+        slopes, left = regressed(self.slopes, self.left, c, e.clamp(-FARTHEST, FARTHEST))
+        self.left.values.mul_(some)
         with torch.no_grad():
             n, start = self.columns, self.straight.weight
             start[:n] = torch.where(some[:, None], weights.T.to(start.dtype), start[:n])
             start[n : 2 * n, 0] = torch.where(some, scale.to(start.dtype), start[n : 2 * n, 0])
+            start[2 * n : 3 * n, 0] = torch.where(some, left.to(start.dtype), 0.0)
+            start[3 * n :, 0] = slopes
 
     def forward(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """m, s and t (B, N) each, and L (B, N, N), of c (B, D)."""
+        """m, s and t (B, N) each, and L (B, N, N), of c (B, D).
+
+        The network moves m in units of the width that the start has there.
+        """
         h = self.enter(c)
         for block in self.blocks:
             h = h + block(h)
         n = self.columns
-        m, s, t, slopes = (self.straight(quadratic(c)) + self.leave(F.silu(h))).split(
-            [n, n, n, n * (n - 1) // 2], 1
-        )
-        slopes = F.pad(slopes, (1, 0))[:, self.below.flatten()].unflatten(1, (n, n))
-        return m, limited(s + self.widths(c)), limited(t), slopes
+        sizes = [n, n, n, n * (n - 1) // 2]
+        m, s, t, slopes = self.straight(quadratic(c)).split(sizes, 1)
+        moves, *more = self.leave(F.silu(h)).split(sizes, 1)
+        s = s + self.widths(c)
+        m = m + limited(s).exp() * moves
+        s, t, slopes = (a + b for a, b in zip((s, t, slopes), more, strict=True))
+        slopes = F.pad(slopes + self.slopes(c), (1, 0))[:, self.below.flatten()]
+        return m, limited(s), limited(t + self.left(c)), slopes.unflatten(1, (n, n))
 
 
 def limited(s: Tensor) -> Tensor:
-    """s (...) within ±10."""
-    return WIDEST * torch.tanh(s / WIDEST)
+    """s (...) within ±16, bent there only."""
+    return s * (1 + (s / WIDEST) ** 8) ** (-1 / 8)
 
 
 class SiteNets(nn.Module):
