@@ -58,6 +58,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/onnx_speed.py
 	$(BIN)/python -m benchmarks.posterior_ising
 	$(BIN)/python -m benchmarks.rounds
+	$(BIN)/python benchmarks/ranks.py
 	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.formats --megabytes 100
 	$(BIN)/python -m benchmarks.posterior_shower

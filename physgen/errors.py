@@ -8,6 +8,7 @@
     │   └── SimulatorFailed     a simulator gave no x for a row; what is finished is kept
     ├── TrainingDiverged    4   the loss is no longer a number; the last good checkpoint is kept
     ├── StorageError       74   the disk or the file system refused
+    ├── RankLost           75   another process of a training is gone; start all again, resuming
     └── Interrupted       130   stopped by a signal (143 for SIGTERM); rerun to resume
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "DataError",
     "Interrupted",
     "PhysgenError",
+    "RankLost",
     "SimulatorFailed",
     "StorageError",
     "TrainingDiverged",
@@ -31,9 +33,15 @@ __all__ = [
 
 
 class PhysgenError(Exception):
-    """An expected error: one line that says what, where and how to mend it."""
+    """An expected error: one line that says what, where and how to mend it.
+
+    Attributes:
+        exit_code: of the command line.
+        silent: whether another process has said it already.
+    """
 
     exit_code: int = 1
+    silent: bool = False
 
 
 class UsageError(PhysgenError):
@@ -62,6 +70,12 @@ class StorageError(PhysgenError):
     """The disk is full, or the file system refused to read or write."""
 
     exit_code = 74
+
+
+class RankLost(PhysgenError):
+    """Another process of the same training has ended, or does not answer."""
+
+    exit_code = 75
 
 
 class Interrupted(PhysgenError):

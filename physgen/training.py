@@ -10,6 +10,9 @@ where its length is set in epochs and not in minutes.
 A training whose validation loss no longer falls goes back to its best weights and *cools*: its
 rate falls from there to zero within a few epochs, as it would have at the end (early stopping
 alone would keep weights of a high rate).
+
+Several processes may train one model (`physgen.runtime.ranks`): each takes its part of the rows of
+every batch, and what decides on how the training goes on is the same in all.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from torch import Tensor, nn
 from physgen.dataset import Dataset, Rows, Stream, joined
 from physgen.errors import DataError, TrainingDiverged
 from physgen.nn.transforms import Symmetries
+from physgen.runtime.ranks import ALONE, Ranks
 from physgen.surrogates.base import Objective, Surrogate
 
 __all__ = ["Data", "Epoch", "Fresh", "InMemory", "Trainer", "Training", "split"]
@@ -279,6 +283,7 @@ class Trainer:
         on_batch: called after each step with the part of training done, 0 to 1; what it raises
             ends the training.
         some: training rows to look at after each epoch, where those of an epoch are not in memory.
+        ranks: the processes that train it together; each has all rows.
 
     Attributes:
         start: validation loss of the weights that the surrogate came with, nats a row; infinite
@@ -297,10 +302,12 @@ class Trainer:
         seed: int = 0,
         on_batch: Callable[[float], None] = lambda progress: None,
         some: InMemory | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.surrogate, self.train, self.val = surrogate, train, val
-        self.config, self.seed, self.on_batch = config, seed, on_batch
+        self.config, self.seed, self.on_batch, self.ranks = config, seed, on_batch, ranks
         self.seen = self._looked_at(some)
+        ranks.unite(surrogate.state_dict())
         self.live = copy.deepcopy(surrogate)
         self.average = copy.deepcopy(surrogate).requires_grad_(False)
         objectives = list(self.live.objectives())
@@ -336,6 +343,7 @@ class Trainer:
             lr = self.optimisers[0].param_groups[0]["lr"]
             kept = None if isinstance(self.train, Fresh) else self.seen
             seen = self._validate(kept) if kept else None
+            self._look_at_clock()
             self.history.append(
                 Epoch(len(self.history) + 1, train, val, lr, *self._elapsed(), best, seen)
             )
@@ -421,13 +429,19 @@ class Trainer:
 
     def _start_clock(self) -> None:
         """Count time from now, and what earlier processes have used."""
-        last = self.history[-1] if self.history else None
+        last = self.history[-1] if self.history and self.ranks.first else None
         wall, cpu = (last.seconds, last.cpu_seconds) if last else (0.0, 0.0)
         self._origin = time.monotonic() - wall, time.process_time() - cpu
+        self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        """Note the wall time of the first process, and the CPU time of all."""
+        wall, cpu = time.monotonic() - self._origin[0], time.process_time() - self._origin[1]
+        self._now = self.ranks.total(wall if self.ranks.first else 0.0, cpu)
 
     def _elapsed(self) -> tuple[float, float]:
         """Wall and CPU seconds of training, those of earlier processes included."""
-        return time.monotonic() - self._origin[0], time.process_time() - self._origin[1]
+        return self._now[0], self._now[1]
 
     def _out_of_time(self) -> bool:
         limit = 60 * self.config.max_minutes
@@ -441,34 +455,54 @@ class Trainer:
             self.seen = self._looked_at(data)
         rng = np.random.default_rng([self.seed, number])
         generator = torch.Generator(self.surrogate.device)
-        generator.manual_seed(int(rng.integers(2**63)))
+        generator.manual_seed(self.ranks.stream(int(rng.integers(2**63))))
         self.live.train()
         total, rows = torch.zeros((), device=self.surrogate.device), 0
         for theta, x in data.batches(self.config.batch_size, rng):
-            x = self.symmetries(x, generator) if self.config.augment else x
-            for objective, loss, optimiser in self.parts:
-                value = self._autocast(loss, theta, x, generator, self.progress).mean()
-                self._descend(objective, optimiser, value)
-                total += len(x) * value.detach()
             rows += len(x)
-            self.step, self._in_epoch = self.step + 1, self._in_epoch + 1
-            self._update_average()
+            self._take_step(theta, x, generator, total)
             if self.step % CHECK_EVERY == 0:
-                self._require_finite(total, "training loss")
+                self._finite(total, "training loss")
             self.on_batch(self.progress)
+            if self.config.max_minutes:
+                self._look_at_clock()
             if self._out_of_time():
                 break
-        self._require_finite(total, "training loss")
-        return float(total) / rows
+        state = self.live.state_dict()
+        buffers = {name: state[name] for name, _ in self.live.named_buffers() if name in state}
+        self.ranks.unite(buffers, self.live.chain_buffers)
+        torch._foreach_copy_(*self.pairs[1])
+        return self._finite(total, "training loss") / rows
 
-    def _descend(
-        self, objective: Objective, optimiser: torch.optim.Optimizer, value: Tensor
+    def _take_step(
+        self, theta: Tensor, x: Tensor, generator: torch.Generator, total: Tensor
     ) -> None:
+        """A step of each objective down its gradient over a batch.
+
+        Args:
+            theta: (B, D), of all processes.
+            x: (B, *x_shape).
+            generator: random numbers of this process.
+            total: (), to which the losses of its rows are added.
+        """
+        n = len(x)
+        theta, x = self.ranks.share(theta), self.ranks.share(x)
+        x = self.symmetries(x, generator) if self.config.augment else x
+        for objective, loss, optimiser in self.parts:
+            optimiser.zero_grad(set_to_none=True)
+            if len(x):
+                value = self._autocast(loss, theta, x, generator, self.progress).mean()
+                (value * (len(x) / n)).backward()
+                total += len(x) * value.detach()
+            self.ranks.add_up(objective.parameters)
+            self._descend(objective, optimiser)
+        self.step, self._in_epoch = self.step + 1, self._in_epoch + 1
+        self._update_average()
+
+    def _descend(self, objective: Objective, optimiser: torch.optim.Optimizer) -> None:
         """One step of one objective down its gradient."""
         for group in optimiser.param_groups:
             group["lr"] = self.rate
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
         nn.utils.clip_grad_norm_(objective.parameters, self.config.clip)
         optimiser.step()
 
@@ -484,14 +518,16 @@ class Trainer:
     def _validate(self, rows: InMemory) -> float:
         """Mean validation loss of the averaged weights over some rows, with fixed noise."""
         self.average.eval()
-        generator = torch.Generator(self.surrogate.device).manual_seed(self.seed)
+        generator = torch.Generator(self.surrogate.device)
+        generator.manual_seed(self.ranks.stream(self.seed))
         rng = np.random.default_rng(self.seed)
         loss = self.average.validation_loss
         total = torch.zeros((), device=self.surrogate.device, dtype=torch.float64)
         for theta, x in rows.batches(VALIDATION_BATCH, rng):
-            total += self._autocast(loss, theta, x, generator).double().sum()
-        self._require_finite(total, "validation loss")
-        return float(total) / len(rows)
+            theta, x = self.ranks.share(theta), self.ranks.share(x)
+            if len(x):
+                total += self._autocast(loss, theta, x, generator).double().sum()
+        return self._finite(total, "validation loss") / len(rows)
 
     def _autocast(self, loss: Callable[..., Tensor], *args: Any) -> Tensor:
         """The loss, with the networks in bf16 on CUDA."""
@@ -499,12 +535,19 @@ class Trainer:
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             return loss(*args)
 
-    def _require_finite(self, total: Tensor, what: str) -> None:
-        if not torch.isfinite(total):
+    def _finite(self, total: Tensor, what: str) -> float:
+        """A total over all processes.
+
+        Raises:
+            TrainingDiverged: it is not finite.
+        """
+        (value,) = self.ranks.total(float(total))
+        if not math.isfinite(value):
             raise TrainingDiverged(
                 f"{what} is not finite in epoch {len(self.history) + 1}; the weights of the best "
                 f"epoch are kept; try a learning rate below {self.config.learning_rate:g}"
             )
+        return value
 
     def state(self) -> dict[str, Any]:
         """All that a new process needs to go on from the last whole epoch."""

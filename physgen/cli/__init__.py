@@ -29,6 +29,7 @@ from physgen.formats import IMPORTS, offers, room
 from physgen.registry import COMMAND, Kind, find, targets
 from physgen.runtime.kinds import members
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
+from physgen.runtime.ranks import first_of_all, require_together
 from physgen.runtime.terminal import printable
 from physgen.verbs.products import Product
 
@@ -105,8 +106,10 @@ def callback_of(
         given = {k: (dict(v) or None) if k in pairs else v for k, v in given.items()}
         chosen = {k: v for k, v in given.items() if k not in defaults or v != defaults[k]}
         try:
+            require_together(verb)
             product = verb(**bound, **chosen)
-            click.echo(printable(product.summary))
+            if first_of_all():
+                click.echo(printable(product.summary))
             if fault := getattr(product, "fault", ""):
                 raise DataError(fault)
         except (PhysgenError, OSError, KeyboardInterrupt) as error:
@@ -123,7 +126,8 @@ def fail(error: BaseException) -> NoReturn:
         error = Interrupted()
     if isinstance(error, OSError):
         error = StorageError(f"{error.filename or 'storage'}: {error.strerror or error}")
-    click.echo(printable(f"Error: {' '.join(str(error).split())}"), err=True)
+    if not getattr(error, "silent", False):
+        click.echo(printable(f"Error: {' '.join(str(error).split())}"), err=True)
     sys.exit(error.exit_code if isinstance(error, PhysgenError) else 1)
 
 
@@ -221,6 +225,8 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
+            if not first_of_all():
+                sys.exit(error.exit_code)
             said = error.format_message()
             if printable(said) == said:
                 raise

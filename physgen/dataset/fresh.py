@@ -43,6 +43,8 @@ class FreshRows:
         reuse: epochs that are trained on the same rows.
         workers: processes that draw the rows of the next epoch meanwhile; 0 for none.
         check: called between shards; what it raises ends the drawing.
+        share: of the shards of a set those that this process draws; all by default.
+        collect: the shards that it has drawn → those of all processes, in their order.
 
     Attributes:
         seconds: that the training has waited for rows, s.
@@ -58,10 +60,13 @@ class FreshRows:
         reuse: int = 1,
         workers: int = 0,
         check: Callable[[], None] = lambda: None,
+        share: Callable[[list[Shard]], list[Shard]] = list,
+        collect: Callable[[list[Rows]], list[Rows]] = list,
     ) -> None:
         self.task = Checked(make, make.law, make.law.simulator)
         self.rows, self.seed, self.reuse = rows, seed, reuse
         self.sets, self.check = self.set_of(epochs) + 1, check
+        self.share, self.collect = share, collect
         self.shard_rows = declared.shard_rows(make.law.build()) or chunk_rows(make.law)
         self.seconds, self.failed = 0.0, 0
         self.opened = ExitStack()
@@ -87,7 +92,8 @@ class FreshRows:
         number, begun = self.set_of(epoch), time.monotonic()
         if self.now is None or self.now[0] != number:
             there = self.engine
-            rows = joined(self.drawn_by_others(number, there) if there else self.drawn(number))
+            mine = self.drawn_by_others(number, there) if there else self.drawn(number)
+            rows = joined(self.collect(mine))
             self.failed += len(rows.failed or ())
             if not len(rows):
                 raise DataError(f"{self.task.where}: all {self.rows} rows failed")
@@ -96,8 +102,8 @@ class FreshRows:
         return self.now[1]
 
     def shards(self, number: int) -> list[Shard]:
-        """The shards of a set of rows."""
-        made = shards(self.rows, self.shard_rows, self.seed)
+        """The shards of a set of rows that this process draws."""
+        made = self.share(shards(self.rows, self.shard_rows, self.seed))
         key = (STREAM, number)
         return [
             replace(s, seed=np.random.SeedSequence(self.seed, spawn_key=(*key, s.number)))

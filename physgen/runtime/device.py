@@ -11,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from physgen.errors import UsageError
+from physgen.runtime.ranks import ranks_now
 
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -21,13 +22,16 @@ def device_of(name: str) -> torch.device:
     """The device of a name.
 
     Args:
-        name: ``auto`` (CUDA if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:1``.
+        name: ``auto`` (CUDA if there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:1``; of
+            processes that train together each has a GPU of its own.
 
     Raises:
         UsageError: a name that is no device, or a device that is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if ranks_now().world > 1 and name.startswith("cuda"):
+        name = own_gpu(name, torch.cuda.device_count())
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -35,6 +39,27 @@ def device_of(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {name!r}: {reason}; expected auto, cpu or cuda") from error
     return device
+
+
+def own_gpu(name: str, gpus: int) -> str:
+    """The GPU of one of several processes of a machine.
+
+    Args:
+        name: device that was asked for.
+        gpus: that there are.
+
+    Raises:
+        UsageError: a GPU by its number, or fewer than processes.
+    """
+    if name != "cuda":
+        raise UsageError(f"device {name!r}: expected auto, cpu or cuda, one GPU a process")
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    if number >= gpus:
+        raise UsageError(
+            f"device 'cuda': {gpus} GPUs for process {number + 1} of this machine; expected one "
+            f"each: torchrun --nproc-per-node {max(gpus, 1)}, or --device cpu"
+        )
+    return f"cuda:{number}"
 
 
 def device_of_worker(name: str, number: int) -> torch.device:

@@ -139,6 +139,8 @@ class Surrogate(nn.Module, abc.ABC):
             is not their default.
         law_buffers: buffers that belong to one law, and stay behind when the weights move to
             another.
+        chain_buffers: buffers whose rows are chains, which go on with each row of a training; of
+            several processes that train together each gives rows in turn.
         default_draws: draws of `log_prob` where the caller does not choose.
         posterior_draws: the same on a grid of θ, where fewer may do.
         keeps_last: whether the last epoch's weights are kept, and not those of the lowest
@@ -163,6 +165,7 @@ class Surrogate(nn.Module, abc.ABC):
     inference_options: ClassVar[tuple[str, ...]] = ()
     earlier_options: ClassVar[dict[str, Any]] = {}
     law_buffers: ClassVar[tuple[str, ...]] = ()
+    chain_buffers: ClassVar[tuple[str, ...]] = ()
     default_draws: int = 1
     posterior_draws: int = 1
     keeps_last: ClassVar[bool] = False

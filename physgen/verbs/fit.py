@@ -11,6 +11,7 @@ from physgen.errors import UsageError
 from physgen.registry import find, name_of
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.options import build, options
+from physgen.runtime.ranks import by_all_ranks, ranks_now
 from physgen.verbs.arguments import (
     DatasetsLike,
     FamilyLike,
@@ -21,7 +22,7 @@ from physgen.verbs.arguments import (
 )
 from physgen.verbs.fresh import FreshOptions
 from physgen.verbs.opening import name_of_simulator, open_data
-from physgen.verbs.resume import kept_beside, restore, state_of
+from physgen.verbs.resume import identity_of, kept_beside, restore, state_of
 from physgen.verbs.running import headed, on_files, path_of, require_seed, threaded
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 
+@by_all_ranks
 @on_files("out", folders=("tensorboard",), resumes=True, beside=kept_beside)
 @threaded
 def fit(
@@ -62,6 +64,9 @@ def fit(
 
     The family auto tries all that take the data, in short heats, keeps the one that has the
     highest log p of held-out rows, and tells of all in a table.
+
+    Under torchrun all its processes train one model together, each on its part of every batch, on
+    a GPU of its own where there are any; what comes out depends on how many they are.
 
     Args:
         family: a registered family, or package.module:Class of your own; in Python also the class;
@@ -109,7 +114,13 @@ def fit(
         raise UsageError("fit: resume and tensorboard need a file to write; add out=")
     if from_ and cls is None:
         raise UsageError("from_: auto begins anew; name the family of that checkpoint")
-    state = state_of(path, resume, force) if path else None
+    ranks = ranks_now()
+    if cls is None and ranks.world > 1:
+        raise UsageError(
+            "auto: races in one process; run it without torchrun, then the family that it chooses "
+            "with torchrun"
+        )
+    state = ranks.first_of(state_of(path, resume, force) if path and ranks.first else None)
     command = called(
         "fit", name, data, out=out, from_=from_, simulate=simulate,
         simulator=name_of_simulator(simulator), reuse=reuse if reuse > 1 else None,
@@ -130,8 +141,11 @@ def fit(
         else:
             new = started_from(from_, cls, material, **theirs) if from_ else None
             trainer = material.trainer(new or material.new(cls, config), training)
-        if state and path:
-            restore(trainer, state, info | trainer.surrogate.describe(), path)
+        now = info | trainer.surrogate.describe()
+        ranks.require_same(identity_of(now), name)
+        told = restore(trainer, state, now, path) if state and path else [ranks.world]
+        info |= {"processes": told} if told != [1] else {}
+        path, log_folder = (path, log_folder) if ranks.first else (None, None)
         with shown_training(trainer, material, f"fit {trainer.surrogate.name}", stop):
             to_the_end(trainer, info, path, log_folder, stop)
     made = concluded(trainer, material, info, path)

@@ -27,6 +27,7 @@ from physgen.errors import TrainingDiverged, UsageError
 from physgen.registry import name_of
 from physgen.runtime.interrupt import Stop
 from physgen.runtime.progress import bar, log
+from physgen.runtime.ranks import ranks_now
 from physgen.surrogates.base import Surrogate
 from physgen.surrogates.checkpoint import save_surrogate
 from physgen.training import Data, Fresh, InMemory, Trainer, Training, split
@@ -81,7 +82,7 @@ class Material:
     def trainer(self, surrogate: Surrogate, training: Training) -> Trainer:
         """What trains a surrogate on it."""
         rows = self.train, self.val
-        return Trainer(surrogate, *rows, training, self.seed, some=self.some)
+        return Trainer(surrogate, *rows, training, self.seed, some=self.some, ranks=ranks_now())
 
     def new(self, cls: type[Surrogate], config: Any) -> Surrogate:
         """A surrogate of random weights, its map of x fitted."""
@@ -176,7 +177,7 @@ def shown_training(trainer: Trainer, material: Material, label: str, stop: Stop)
         def on_batch(progress: float) -> None:
             last = trainer.history[-1:]
             move(progress, "".join(f"epoch {e.epoch}: {e.val:.4f}" for e in last))
-            stop.check()
+            trainer.ranks.check(stop)
 
         trainer.on_batch = on_batch
         if material.fresh:

@@ -13,6 +13,7 @@ from physgen.dataset.simulated import OnError, Simulate
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.registry import registered
+from physgen.runtime.ranks import ranks_now
 from physgen.verbs.arguments import SimulatorLike
 from physgen.verbs.opening import name_of_simulator
 from physgen.verbs.running import require
@@ -70,7 +71,10 @@ class FreshOptions:
             return
         source.require_prior("--simulate draws theta from the prior; fit it without")
         make = Simulate(self.law_of(source), self.on_error or as_in(source))
-        with FreshRows(make, rows, seed, epochs, self.reuse, self.workers) as fresh:
+        how, ranks = (epochs, self.reuse, self.workers), ranks_now()
+        with FreshRows(
+            make, rows, seed, *how, share=ranks.share, collect=ranks.collected
+        ) as fresh:
             yield fresh
 
     def law_of(self, source: Dataset) -> Law:

@@ -15,7 +15,7 @@ from physgen.runtime.progress import log
 if TYPE_CHECKING:
     from physgen.training import Epoch, Trainer
 
-__all__ = ["keep", "kept_beside", "restore", "resume_path", "state_of"]
+__all__ = ["identity_of", "keep", "kept_beside", "restore", "resume_path", "state_of"]
 
 LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
 
@@ -74,8 +74,19 @@ def state_of(out: Path, resume: bool, force: bool) -> Any:
     return None
 
 
-def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> None:
+def identity_of(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a training the one that it is, of what a file says of it, as JSON data."""
+    training = {k: v for k, v in info["training"].items() if k not in LENGTH}
+    keys = ("family", "options", "law", "seed")
+    rows = {"data": info["data"]["sha256"], "fresh": info.get("fresh")}
+    return loads(dumps({k: info[k] for k in keys} | training | rows))
+
+
+def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> list[int]:
     """Go on from a saved state, if it is of the same training.
+
+    Returns:
+        How many processes have trained together, one number for each time that it has changed.
 
     Raises:
         UsageError: other options, data, law or seed; only its length may differ.
@@ -83,14 +94,8 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> Non
     tensors, then = state
     path = resume_path(out)
 
-    def identity(info: dict[str, Any]) -> dict[str, Any]:
-        training = {k: v for k, v in info["training"].items() if k not in LENGTH}
-        keys = ("family", "options", "law", "seed")
-        rows = {"data": info["data"]["sha256"], "fresh": info.get("fresh")}
-        return {k: info[k] for k in keys} | training | rows
-
     with as_written(path):
-        ours, theirs = (loads(dumps(identity(info))) for info in (now, then))
+        ours, theirs = identity_of(now), identity_of(then)
         if changed := [k for k in ours if ours[k] != theirs.get(k)]:
             raise UsageError(
                 f"{path}: an interrupted training that differs in {', '.join(changed)}; "
@@ -98,6 +103,14 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> Non
             )
         trainer.restore(tensors)
     log.info("%s: resumed after epoch %d", out, len(trainer.history))
+    before, here = then.get("processes", [1]), trainer.ranks.world
+    if before[-1] == here:
+        return before
+    log.warning(
+        "%s: was trained by %d processes at once and goes on with %d: what comes out is what "
+        "neither would have come to", out, before[-1], here,
+    )  # fmt: skip
+    return [*before, here]
 
 
 def keep(

@@ -22,6 +22,7 @@ from physgen.runtime.interrupt import interruptible
 from physgen.runtime.kinds import did_you_mean, members, taken
 from physgen.runtime.options import REQUIRED, Option, options
 from physgen.runtime.progress import bar, log
+from physgen.runtime.ranks import ranks_now
 
 __all__ = [
     "headed",
@@ -84,8 +85,9 @@ def on_files(
             for some in (values, *(values[p.name] for p in shared if p.name in values)):
                 for k in declared.keys() & some:
                     some[k] = as_declared(declared[k], some[k], k in (*outputs, *folders))
-            made = [values[k] for k in outputs if isinstance(values.get(k), Path)]
-            into = [values[k] for k in folders if isinstance(values.get(k), Path)]
+            writes = ranks_now().first
+            made = [values[k] for k in outputs if writes and isinstance(values.get(k), Path)]
+            into = [values[k] for k in folders if writes and isinstance(values.get(k), Path)]
             used = [v for k, v in values.items() if k not in (*outputs, *folders)]
             refuse_outputs(made, into, files_in(used), beside)
             for path in made:

@@ -101,8 +101,9 @@ class RBM(Surrogate):
     inference_options: ClassVar[tuple[str, ...]] = ("sampler", "steps", "ladder")
     keeps_last: ClassVar[bool] = True
     unit = "nats a row, with a rough log Z"
+    chain_buffers: ClassVar[tuple[str, ...]] = ("chain_v", "chain_c")
     law_buffers: ClassVar[tuple[str, ...]] = (
-        "chain_v", "chain_c", "settled_for", *(f"log_z_{name}" for name in LogZ._fields)
+        *chain_buffers, "settled_for", *(f"log_z_{name}" for name in LogZ._fields)
     )  # fmt: skip
 
     chain_v: Tensor
