@@ -276,7 +276,7 @@ def test_what_is_not_is_told_in_one_line(at_home, told):
 
 def test_an_unwritable_place_is_found_before_the_work(at_home, monkeypatch):
     monkeypatch.setattr(
-        "physgen.posterior.methods.infer_posteriors", lambda *a: pytest.fail("began")
+        "physgen.posterior.blocks.infer_posteriors", lambda *a: pytest.fail("began")
     )
     for given in ({"out": "no/p.h5"}, {"out": "n.h5", "network": "no/net.pt"}):
         with pytest.raises(StorageError, match="no folder no; make it first"):

@@ -143,7 +143,11 @@ def test_examples_are_densities(right):
 @pytest.mark.usefixtures("quick")
 def test_without_a_simulator_there_is_no_floor_but_all_else_works():
     told = []
-    result = validation(surrogate(), *rows(n=60), None, observations=5, progress=told.append)
+
+    def progress(name, part=0.0):
+        told.append(name)
+
+    result = validation(surrogate(), *rows(n=60), None, observations=5, progress=progress)
     assert result["nll"]["per_dim"] is not None
     assert result["nll"]["floor_per_dim"] is None
     assert result["nll"]["gap_total"] is None
@@ -154,7 +158,7 @@ def test_without_a_simulator_there_is_no_floor_but_all_else_works():
     assert result["posterior"]["examples"][0]["exact"] is None
     assert result["observables"] == result["curves"] == {}
     assert set(result["two_sample"]) == {"c2st", "js", "mmd"}
-    assert told == list(result["seconds"]) == list(result["cpu_seconds"])
+    assert list(dict.fromkeys(told)) == list(result["seconds"]) == list(result["cpu_seconds"])
 
 
 @pytest.mark.usefixtures("quick")

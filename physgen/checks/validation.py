@@ -21,9 +21,12 @@ The answer is plain JSON data: numbers that do not exist are null.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from physgen.checks.estimate import bins, estimate, evenly_ranked
 from physgen.checks.exact.agreement import Agreement, agreement
@@ -45,14 +48,16 @@ from physgen.errors import UsageError
 from physgen.posterior.grid import (
     NODES,
     GridPosterior,
+    LogLikelihood,
     grid_posterior,
     iid_sets,
     of_exact,
     of_surrogate,
 )
 from physgen.posterior.smc import smc
+from physgen.runtime.blocks import all_blocks
+from physgen.runtime.engine import Engine
 from physgen.surrogates.base import Likelihood, Surrogate
-from physgen.surrogates.base import LogProb as ScoredRows
 from simulators.base import Array, LogProb, Simulator, exact_log_prob
 
 __all__ = ["VALIDATION_SECTIONS", "validation"]
@@ -62,6 +67,11 @@ SET, BY_DRAWS = 10, 10
 NLL_DRAWS = 100_000
 """Rows × draws of log p in the NLL at most; being paired, its gap needs few rows."""
 EXAMPLES, THETA_BINS = 4, 8
+SCORED, COMPARED, DRAWN = 2**14, 25, 2
+"""Rows × draws of log p, observations whose posteriors are compared on the grid, and such as are
+compared by draws, in one block."""
+_Each = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
+"""What a task makes of each of several blocks."""
 
 VALIDATION_SECTIONS = {
     "samples": 1, "nll": 4, "posterior": 8, "partition": 1, "observables": 1, "curves": 1,
@@ -81,7 +91,8 @@ def validation(
     sweep: bool = False,
     observations: int = 100,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[..., None] = lambda name, part=0.0: None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Compare a surrogate with held-out rows, and with the exact answer where there is one.
 
@@ -97,7 +108,9 @@ def validation(
         sweep: whether to compare the family's samplers at several numbers of steps.
         observations: rows whose posterior is compared.
         seed: seed of everything that is random here.
-        progress: told the name of each section before it starts.
+        progress: told the name of each section before it starts, and the part that is done.
+        engine: where log p and posteriors are computed, in blocks of rows; in this process if
+            None.
 
     Returns:
         JSON data: one value a section, and what each took in "seconds" and "cpu_seconds".
@@ -114,9 +127,14 @@ def validation(
     section = Sections(progress)
     result = section.result
     fake = section("samples", drawn_x, surrogate, theta, x, seed)
-    result["nll"] = section("nll", _nll, surrogate, theta, x, truth, draws, seed)
+
+    def each(name: str) -> _Each:
+        return partial(all_blocks, engine, tick=partial(progress, name))
+
+    result["nll"] = section("nll", _nll, surrogate, theta, x, truth, draws, seed, each("nll"))
+    comparison = _Comparison(surrogate, simulator, less, seed)
     result["posterior"] = section(
-        "posterior", _posterior, surrogate, theta, x, simulator, less, observations, seed
+        "posterior", _posterior, comparison, theta, x, observations, each("posterior")
     )
     result["partition"] = section("partition", log_z_section, surrogate, simulator, draws, seed)
     result["observables"] = section("observables", observables_section, quantities, x, fake, seed)
@@ -137,8 +155,46 @@ def validation(
     return section.json()
 
 
+class _Rows(NamedTuple):
+    """A block of rows.
+
+    Attributes:
+        number: which of all rows the first is.
+        theta: what x was drawn at, (n, D).
+        x: (n, *x_shape).
+    """
+
+    number: int
+    theta: Array
+    x: Array
+
+    @classmethod
+    def blocks(cls, theta: Array, x: Array, step: int) -> list[_Rows]:
+        """All rows, `step` in a block."""
+        return [cls(i, theta[i : i + step], x[i : i + step]) for i in range(0, len(x), step)]
+
+    @property
+    def places(self) -> Array:
+        """Which of all rows they are, (n,)."""
+        return self.number + np.arange(len(self.x))
+
+
+def _scored(surrogate: Surrogate, draws: int, seed: int, rows: _Rows) -> Array:
+    """log p of rows and its standard error, (2, n)."""
+    found = surrogate.log_prob_with_error(
+        rows.theta, rows.x, draws=draws, seed=seed, index=torch.as_tensor(rows.places)
+    )
+    return np.stack([found.value.numpy(), found.stderr.double().numpy()])
+
+
 def _nll(
-    surrogate: Surrogate, theta: Array, x: Array, truth: LogProb | None, draws: int, seed: int
+    surrogate: Surrogate,
+    theta: Array,
+    x: Array,
+    truth: LogProb | None,
+    draws: int,
+    seed: int,
+    each: _Each,
 ) -> dict[str, Any] | None:
     if surrogate.likelihood is Likelihood.NONE:
         return None
@@ -147,12 +203,15 @@ def _nll(
     keep = np.flatnonzero(usable)[: max(1, NLL_DRAWS // draws)]
     theta, x, exact = theta[keep], x[keep], exact[keep]
 
-    def scored(one: Surrogate) -> ScoredRows:
-        return one.log_prob_with_error(theta, x, draws=draws, seed=seed)
+    rows = _Rows.blocks(theta, x, max(1, SCORED // draws))
 
-    log_p = scored(surrogate)
-    model, dims = log_p.value.numpy(), surrogate.law.size
-    bootstrap = [scored(one).value.numpy() for one in surrogate.log_z_bootstrap()]
+    def scored(one: Surrogate) -> Array:
+        return np.concatenate(
+            [np.empty((2, 0)), *each(partial(_scored, one, draws, seed), rows)], 1
+        )
+
+    (model, stderr), dims = scored(surrogate), surrogate.law.size
+    bootstrap = [scored(one)[0] for one in surrogate.log_z_bootstrap()]
     others = np.array(bootstrap or [model])
     prior = surrogate.law.prior
     low, high = prior.bulk[:, 0]
@@ -170,7 +229,7 @@ def _nll(
         "gap_total_se": gap.se,
         "log_mass": mass.value,
         "log_mass_se": mass.se,
-        "draw_stderr": log_p.stderr.double().mean().item() if len(x) else None,
+        "draw_stderr": float(stderr.mean()) if len(x) else None,
         "verdict": vars(verdict) if verdict else None,
         "parameter": prior.names[0],
         "by_theta": [
@@ -191,64 +250,113 @@ def _per_dim(exact: Array, model: Array, others: Array, dims: int) -> dict[str, 
     }
 
 
+class _Compared(NamedTuple):
+    """Posteriors of n observations, compared.
+
+    Attributes:
+        agreement: with the exact ones; None without these.
+        evaluations: of log p for each, (n,).
+    """
+
+    agreement: Agreement | None
+    evaluations: Array
+
+    @classmethod
+    def joined(cls, parts: list[_Compared]) -> _Compared:
+        """All of them."""
+        known = [part.agreement for part in parts if part.agreement]
+        both = Agreement(*map(np.concatenate, zip(*known, strict=True))) if known else None
+        return cls(both, np.concatenate([part.evaluations for part in parts]))
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Posteriors of a surrogate, of blocks of rows, beside the exact ones where there are such.
+
+    Attributes:
+        surrogate: whose they are.
+        simulator: for its exact log p; None without one.
+        draws: of each log p.
+        seed: of the draws.
+    """
+
+    surrogate: Surrogate
+    simulator: Simulator | None
+    draws: int
+    seed: int
+
+    @property
+    def truth(self) -> LogProb | None:
+        """The exact log p, if there is one."""
+        return exact_log_prob(self.simulator) if self.simulator else None
+
+    def likelihoods(self, x: Array, places: Array) -> tuple[LogLikelihood, LogLikelihood | None]:
+        """log p of rows x (n, *x_shape) by the surrogate, and the exact one if there is one."""
+        own = of_surrogate(self.surrogate, x, draws=self.draws, seed=self.seed, index=places)
+        return own, of_exact(self.truth, x) if self.truth else None
+
+    def on_grids(self, x: Array, places: Array) -> tuple[GridPosterior, GridPosterior | None]:
+        """The posteriors of rows x (n, *x_shape) and the exact ones, on grids."""
+        prior, first = self.surrogate.law.prior, int(places[0])
+        own, exact = self.likelihoods(x, places)
+        model = grid_posterior(own, prior, len(x), first=first)
+        return model, grid_posterior(exact, prior, len(x), first=first) if exact else None
+
+    def rows(self, rows: _Rows) -> _Compared:
+        """Of single rows, on grids."""
+        model, exact = self.on_grids(rows.x, rows.places)
+        return _Compared(agreement(exact, model) if exact else None, model.evaluations)
+
+    def sets(self, rows: _Rows) -> _Compared:
+        """Of sets of successive rows, on grids."""
+        prior, n = self.surrogate.law.prior, len(rows.x) // SET
+        own, exact = self.likelihoods(rows.x, rows.places)
+        model = grid_posterior(iid_sets(own, SET), prior, n)
+        if exact is None:
+            raise TypeError("sets are compared with exact posteriors")
+        found = agreement(grid_posterior(iid_sets(exact, SET), prior, n), model)
+        return _Compared(found, model.evaluations)
+
+    def by_draws(self, rows: _Rows) -> _Compared:
+        """Of single rows by draws: no distances of densities."""
+        prior, n = self.surrogate.law.prior, len(rows.x)
+        own, truth = self.likelihoods(rows.x, rows.places)
+        if truth is None:
+            raise TypeError("draws are compared with exact ones")
+        exact = smc(truth, prior, n, seed=self.seed, first=rows.number)
+        model = smc(own, prior, n, seed=self.seed, first=rows.number)
+        unknown = np.full(n, np.nan)
+        shift, ratio = (model.mean - exact.mean) / exact.sd, model.sd / exact.sd
+        found = Agreement(shift, ratio, unknown, unknown)
+        return _Compared(found, model.diagnostics["evaluations"])
+
+
 def _posterior(
-    surrogate: Surrogate,
-    theta: Array,
-    x: Array,
-    simulator: Simulator | None,
-    draws: int,
-    observations: int,
-    seed: int,
+    comparison: _Comparison, theta: Array, x: Array, observations: int, each: _Each
 ) -> dict[str, Any] | None:
+    surrogate, truth = comparison.surrogate, comparison.truth
     prior, likelihood = surrogate.law.prior, surrogate.likelihood
-    if likelihood is Likelihood.NONE:
+    on_grid = len(prior) in NODES
+    if likelihood is Likelihood.NONE or not (on_grid or truth):
         return None
-    truth = exact_log_prob(simulator) if simulator else None
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([comparison.seed, 1])
     usable = np.flatnonzero(np.isfinite(truth(theta, x))) if truth else np.arange(len(x))
-    rows = rng.permutation(usable)[:observations]
+    rows = rng.permutation(usable)[: observations if on_grid else min(observations, BY_DRAWS)]
     if not len(rows):
         return None
     theta, x = theta[rows], x[rows]
-    if len(prior) not in NODES:
-        return _by_draws(surrogate, x[:BY_DRAWS], truth, draws, seed)
-    model = grid_posterior(of_surrogate(surrogate, x, draws=draws, seed=seed), prior, len(x))
-    exact = grid_posterior(of_exact(truth, x), prior, len(x)) if truth else None
-    found = agreement(exact, model) if exact else None
+    task = comparison.rows if on_grid else comparison.by_draws
+    blocks = _Rows.blocks(theta, x, COMPARED if on_grid else DRAWN)
+    found, evaluations = _Compared.joined(each(task, blocks))
     return {
         "likelihood": likelihood,
         "observations": len(x),
-        "draws": draws,
-        "evaluations": model.evaluations.mean(),
-        **_figures(found),
+        "draws": comparison.draws,
+        "evaluations": evaluations.mean(),
+        **_figures(found) | ({} if on_grid else dict.fromkeys(("tv", "c2st", "kl"))),
         "by_parameter": _by_parameter(found, prior.names),
-        "sets": _sets(surrogate, theta, simulator, truth, draws, seed)
-        if simulator and truth
-        else None,
-        "examples": _examples(prior.names[0], theta, x, exact, model),
-    }
-
-
-def _by_draws(
-    surrogate: Surrogate, x: Array, truth: LogProb | None, draws: int, seed: int
-) -> dict[str, Any] | None:
-    """The same of more parameters than a grid has, from draws: no distances of densities."""
-    if truth is None:
-        return None
-    prior, n = surrogate.law.prior, len(x)
-    exact = smc(of_exact(truth, x), prior, n, seed=seed)
-    model = smc(of_surrogate(surrogate, x, draws=draws, seed=seed), prior, n, seed=seed)
-    unknown = np.full(n, np.nan)
-    found = Agreement((model.mean - exact.mean) / exact.sd, model.sd / exact.sd, unknown, unknown)
-    return {
-        "likelihood": surrogate.likelihood,
-        "observations": n,
-        "draws": draws,
-        "evaluations": model.diagnostics["evaluations"].mean(),
-        **_figures(found) | dict.fromkeys(("tv", "c2st", "kl")),
-        "by_parameter": _by_parameter(found, prior.names),
-        "sets": None,
-        "examples": [],
+        "sets": _sets(comparison, theta, each) if on_grid and truth else None,
+        "examples": _examples(comparison, theta, x) if on_grid else [],
     }
 
 
@@ -274,38 +382,33 @@ def _by_parameter(found: Agreement | None, names: tuple[str, ...]) -> dict[str, 
     return {name: {"mean_error": error[d], "std_ratio": ratio[d]} for d, name in enumerate(names)}
 
 
-def _sets(
-    surrogate: Surrogate,
-    theta: Array,
-    simulator: Simulator,
-    truth: LogProb,
-    draws: int,
-    seed: int,
-) -> dict[str, Any] | None:
-    """The same figures for sets of x that share their θ, drawn afresh."""
+def _sets(comparison: _Comparison, theta: Array, each: _Each) -> dict[str, Any] | None:
+    """The same figures for sets of x that share their θ (n, D), drawn afresh."""
     theta = theta[: max(1, len(theta) // SET)]
     many = theta.repeat(SET, axis=0)
-    x = simulator.sample(many, np.random.default_rng([seed, 2]))
-    known = np.isfinite(truth(many, x)).reshape(-1, SET).all(-1)
-    x, n, prior = x[known.repeat(SET)], int(known.sum()), surrogate.law.prior
-    if not n:
+    simulator, truth = comparison.simulator, comparison.truth
+    if simulator is None or truth is None:
         return None
-    model = iid_sets(of_surrogate(surrogate, x, draws=draws, seed=seed), SET)
-    exact = grid_posterior(iid_sets(of_exact(truth, x), SET), prior, n)
-    figures = _figures(agreement(exact, grid_posterior(model, prior, n)))
-    return {"size": SET, "observations": n, **figures}
+    x = simulator.sample(many, np.random.default_rng([comparison.seed, 2]))
+    known = np.isfinite(truth(many, x)).reshape(-1, SET).all(-1)
+    if not known.any():
+        return None
+    blocks = _Rows.blocks(many[known.repeat(SET)], x[known.repeat(SET)], COMPARED * SET)
+    found = _Compared.joined(each(comparison.sets, blocks)).agreement
+    return {"size": SET, "observations": int(known.sum()), **_figures(found)}
 
 
-def _examples(
-    name: str, theta: Array, x: Array, exact: GridPosterior | None, model: GridPosterior
-) -> list[dict[str, Any]]:
+def _examples(comparison: _Comparison, theta: Array, x: Array) -> list[dict[str, Any]]:
     """Marginal posteriors of the first parameter, for x's spread over its range."""
+    rows, name = evenly_ranked(theta[:, 0], EXAMPLES), comparison.surrogate.law.prior.names[0]
+    theta, x = theta[rows], x[rows]
+    model, exact = comparison.on_grids(x, rows)
     shown = [p for p in (exact, model) if p]
     ends = [p.quantile(np.array([1e-4, 1 - 1e-4]))[..., 0] for p in shown]
     low, high = np.min(ends, 0)[:, 0], np.max(ends, 0)[:, 1]
     marginals = {"exact": exact.marginal(0) if exact else None, "surrogate": model.marginal(0)}
     examples = []
-    for i in evenly_ranked(theta[:, 0], EXAMPLES):
+    for i in range(len(x)):
         grid, width = np.linspace(low[i], high[i], 200), high[i] - low[i]
         examples.append(
             {"theta": theta[i], "parameter": name, "grid": grid}

@@ -6,20 +6,17 @@ no law. Those of JSON carry the SHA-256 of their content, as ``content_sha256`` 
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from physgen.dataset.files import (
     read_bytes,
     refuse_overwriting,
     require_file,
-    write_bytes,
 )
 from physgen.dataset.guard import (
     arrays,
@@ -32,7 +29,7 @@ from physgen.dataset.guard import (
     schema_of,
     what_is,
 )
-from physgen.dataset.image import label
+from physgen.dataset.image import label, whole
 from physgen.dataset.job import created_now
 from physgen.dataset.schema import block_digest, content_digest, dumps, numeric
 from physgen.errors import DataError, UsageError, as_written
@@ -75,17 +72,16 @@ def write_arrays(
     """
     path = Path(path)
     refuse_overwriting(path, force)
-    plain = {k: numeric(v, np.shape(v), f"{path}: {k}") for k, v in arrays.items()}
+    plain = {k: numeric(v, np.shape(v), f"{path}: {k}", copy=False) for k, v in arrays.items()}
     text = dumps(meta_json)
     content = content_digest(text, [block_digest(dict(sorted(plain.items())))])
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    with whole(path) as (file, output):
         for name, values in plain.items():
             packed = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
             options = packed if values.size and values.ndim else {}
             file.create_dataset(name, data=values, track_times=False, **options)
+            output.check()
         label(file, f"physgen/{kind}/1", text, created_now(), content)
-    write_bytes(path, buffer.getvalue(), sidecar=True)
 
 
 def read_arrays(

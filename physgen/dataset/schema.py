@@ -326,14 +326,15 @@ def as_type(values: Array, dtype: str | np.dtype[Any]) -> Array:
     return values.astype(dtype, copy=False)
 
 
-def numeric(values: Any, shape: tuple[int, ...], where: str) -> Array:
+def numeric(values: Any, shape: tuple[int, ...], where: str, copy: bool = True) -> Array:
     """Values (…) as a plain array of numbers of the given shape, booleans as int8."""
     values = np.asarray(values)
     if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
         raise DataError(f"{where}: expected real numbers of at most 64 bits, got {values.dtype}")
     if values.shape != shape:
         raise DataError(f"{where}: expected shape {shape}, got {values.shape}")
-    return values.astype(np.int8 if values.dtype.kind == "b" else values.dtype.newbyteorder("="))
+    kind = np.dtype(np.int8) if values.dtype.kind == "b" else values.dtype.newbyteorder("=")
+    return values.astype(kind, copy=copy)
 
 
 def refuse(

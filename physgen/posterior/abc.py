@@ -21,7 +21,7 @@ from physgen.posterior.base import Draws
 from physgen.posterior.unbounded import from_scores, to_scores
 from simulators.base import Array
 
-__all__ = ["nearest_simulations"]
+__all__ = ["nearest_simulations", "unknown"]
 
 KEEP, LEAST = 0.01, 100
 """Part of the simulations that is kept, and how many at least."""

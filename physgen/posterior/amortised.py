@@ -46,6 +46,7 @@ def network_draws(
     *,
     log_likelihood: LogLikelihood | None = None,
     seed: int = 0,
+    first: int = 0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Draws:
     """Draws of the posterior of each observation by a network.
@@ -58,6 +59,7 @@ def network_draws(
         log_likelihood: log p(x|θ) of the same observations, which the weights make up for; the
             network's own if None.
         seed: seed of the draws.
+        first: which of all observations the first is: the draws of each are its own.
         tell: is told often how far it is, and may raise.
 
     Raises:
@@ -65,31 +67,31 @@ def network_draws(
     """
     own, known = of_network(network, x), network.law.prior
     same = prior == known and log_likelihood is None
-    first = k if same else max(k, LEAST)
+    least = k if same else max(k, LEAST)
 
     def weigh(theta: Array, i: int) -> Array:
         log_w = np.zeros(len(theta)) if same else prior.log_prob(theta) - known.log_prob(theta)
         if log_likelihood is not None:
-            one, which = theta[None], np.array([i])
+            one, which = theta[None], np.array([i - first])
             log_w += log_likelihood(one, which)[0] - own(one, which)[0]
         return log_w
 
     rows = []
-    for i, row in enumerate(x):
-        tell(f"{i} of {len(x)} observations")
-        rows.append(_weighted(network, row[None], i, k, first, seed, weigh))
-    theta = [row.resampled(k, np.random.default_rng([seed, i, 1])) for i, row in enumerate(rows)]
+    for i, row in enumerate(x, first):
+        tell(f"observation {i}")
+        rows.append(_weighted(network, row[None], i, k, least, seed, weigh))
+    every = enumerate(rows, first)
+    theta = [row.resampled(k, np.random.default_rng([seed, i, 1])) for i, row in every]
     log_z = np.array([row.log_mean for row in rows])
     target = log_likelihood or own
 
     def log_density(theta: Array) -> Array:
         return target(theta) + prior.log_prob(theta) - log_z[:, None]
 
-    told = {"leak": np.array([row.leak for row in rows])}
-    if any(np.ptp(row.log_weights) for row in rows):
+    told = {"leak": np.array([row.leak for row in rows]), "log_evidence": log_z}
+    if not same:
         for name, of in (("effective_sample", effective_sample), ("pareto_k", pareto_k)):
             told[name] = np.array([of(row.log_weights) for row in rows])
-    told |= {} if log_likelihood is None else {"log_evidence": log_z}
     return Draws(np.stack(theta)[:, None], log_density, told)
 
 

@@ -8,18 +8,22 @@ distribution leaves behind.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from physgen.posterior.convergence import effective_size, split_r_hat
 from simulators.base import Array
 
-__all__ = ["Draws", "Posterior", "rms"]
+__all__ = ["APART", "Draws", "Posterior", "ahead", "rms"]
+
+APART = 2**40
+"""Random numbers that no observation takes as many of."""
 
 
 def rms(values: Array, axis: int) -> Array:
@@ -27,6 +31,14 @@ def rms(values: Array, axis: int) -> Array:
     unit = abs(values).max(axis, keepdims=True)
     scaled = values / np.where(unit > 0, unit, 1)
     return unit.squeeze(axis) * np.sqrt((scaled**2).mean(axis))
+
+
+def ahead(rng: np.random.Generator, numbers: int) -> np.random.Generator:
+    """The same random numbers, from so many on."""
+    later = copy.deepcopy(rng)
+    bits: Any = later.bit_generator
+    bits.advance(numbers)
+    return later
 
 
 class Posterior(Protocol):

@@ -13,7 +13,8 @@ answers in it, goes through the prior's map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -33,6 +34,8 @@ FINE = {1: 16, 2: 8, 3: 4}
 VANISHING = -1e7
 """A log density below this is −∞."""
 TINY = np.finfo(float).tiny
+AT_ONCE = 2**22
+"""Points of fine grids that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,19 @@ class GridPosterior:
         log_mass = np.log(integral(list(self.axes), self.density))
         values = self.values - log_mass.reshape(-1, *[1] * len(self.axes))
         return replace(self, values=values, log_evidence=self.log_evidence + log_mass)
+
+    def alike(self) -> tuple[Array, Array]:
+        """Nodes (n, D, m) and values (n, m, …), the last of an axis that has fewer repeated."""
+        most = max(x.shape[1] for x in self.nodes)
+        more = [(0, most - x.shape[1]) for x in self.nodes]
+        nodes = [np.pad(x, ((0, 0), one), "edge") for x, one in zip(self.nodes, more, strict=True)]
+        return np.stack(nodes, 1), np.pad(self.values, ((0, 0), *more), "edge")
+
+    def parts(self) -> Iterator[GridPosterior]:
+        """The same posteriors, a few at a time, so that their fine grids are not held at once."""
+        size = math.prod((x.shape[1] - 1) * FINE[len(self.nodes)] + 1 for x in self.nodes)
+        step = max(1, AT_ONCE // size)
+        return (self[i : i + step] for i in range(0, len(self), step))
 
     @property
     def diagnostics(self) -> dict[str, Array]:
@@ -180,7 +196,8 @@ class GridPosterior:
 
     def interval(self, level: float) -> Array:
         """Central credible interval of each marginal: lower and upper ends, (n, 2, D)."""
-        return self.quantile(np.array([0.5 - level / 2, 0.5 + level / 2]))
+        ends = np.array([0.5 - level / 2, 0.5 + level / 2])
+        return np.concatenate([part.quantile(ends) for part in self.parts()])
 
     def log_prob(self, theta: Array) -> Array:
         """log p(θ|x) of k points for each, (n, k, D) → (n, k); −∞ outside of the prior."""
@@ -197,8 +214,11 @@ class GridPosterior:
 
     def sample(self, k: int, rng: np.random.Generator) -> Array:
         """Independent draws of θ, k for each observation: (n, k, D)."""
-        u = rng.random((len(self), k, len(self.axes) + 1))
-        draws = [_draw([a[i] for a in self.axes], self.density[i], v) for i, v in enumerate(u)]
+        draws = [
+            _draw([a[i] for a in part.axes], part.density[i], rng.random((k, len(part.axes) + 1)))
+            for part in self.parts()
+            for i in range(len(part))
+        ]
         return self.prior.from_coordinates(np.stack(draws))
 
     def probes(self, k: int) -> Array:
@@ -211,7 +231,11 @@ class GridPosterior:
 
     def at(self, c: Array) -> Array:
         """log p(c|x) of one observation at points (k, D), (k,)."""
-        return self.on(tuple(c.T[..., None])).reshape(-1)
+        step = max(1, AT_ONCE // 4 // math.prod(self.values.shape[2:]))
+        parts = [
+            self.on(tuple(some.T[..., None])) for some in np.split(c, range(step, len(c), step))
+        ]
+        return np.concatenate(parts).reshape(-1)
 
     def chains_in(self, k: int) -> int:
         """Draws are independent: one chain."""

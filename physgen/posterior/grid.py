@@ -108,6 +108,7 @@ def grid_posterior(
     nodes: int | None = None,
     rounds: int = 6,
     tolerance: float = 1.2,
+    first: int = 0,
 ) -> GridPosterior:
     """The posterior of n observations, from few evaluations of log p(x|θ).
 
@@ -118,6 +119,7 @@ def grid_posterior(
         nodes: nodes per axis in each round, at least 5; by the number of parameters if None.
         rounds: rounds of evaluation at most; 1 does not zoom.
         tolerance: curvature of log p across a cell, in nats, below which it is resolved.
+        first: which of all observations the first is, for messages.
 
     Raises:
         UsageError: more than three parameters, or fewer than 5 nodes or 1 round.
@@ -137,7 +139,7 @@ def grid_posterior(
     for looks in range(LOOKS, -1, -1):
         new = []
         for done in range(1, rounds + 1):
-            values, peak, count = _evaluate(joint, axes, left)
+            values, peak, count = _evaluate(joint, axes, left, first)
             evaluations[left] += count
             wishes, resolved = _plan(axes, values, tolerance)
             ready = resolved | (done == rounds)
@@ -325,10 +327,13 @@ def _by_rows(rows: Callable[[Array, Array], Array], x: Array, iid: bool) -> LogL
     def log_likelihood(theta: Array, which: Array | None = None, /) -> Array:
         n, g, d = theta.shape
         which = np.arange(n) if which is None else which
-        step = max(1, VALUES // (g * math.prod(x.shape[1:])))
+        step = max(1, VALUES // math.prod(x.shape[1:]))
+        if g > step:  # of one observation, many more than are looked at in one go
+            columns = np.split(theta, range(step, g, step), axis=1)
+            return np.concatenate([log_likelihood(some, which) for some in columns], 1)
         parts = [
-            rows(theta[i : i + step].reshape(-1, d), which[i : i + step].repeat(g))
-            for i in range(0, n, step)
+            rows(theta[i : i + step // g].reshape(-1, d), which[i : i + step // g].repeat(g))
+            for i in range(0, n, step // g)
         ]
         return np.concatenate(parts).reshape(n, g)
 
@@ -336,7 +341,7 @@ def _by_rows(rows: Callable[[Array, Array], Array], x: Array, iid: bool) -> LogL
 
 
 def _evaluate(
-    joint: Callable[[Array, Array], Array], axes: list[Array], which: Array
+    joint: Callable[[Array, Array], Array], axes: list[Array], which: Array, first: int
 ) -> tuple[Array, Array, Array]:
     """log p(x, c) on the product of the axes less its maximum, that maximum, and evaluations.
 
@@ -358,8 +363,8 @@ def _evaluate(
     if not np.isfinite(peak).all():
         bad = int(np.flatnonzero(~np.isfinite(peak))[0])
         raise DataError(
-            f"observation {which[bad]}: expected a log p(x|θ) that is NaN nowhere and finite "
-            f"somewhere under the prior, got a maximum of {peak[bad]}"
+            f"observation {first + which[bad]}: expected a log p(x|θ) that is NaN nowhere and "
+            f"finite somewhere under the prior, got a maximum of {peak[bad]}"
         )
     return np.maximum(values - along_last(peak, values), -FLOOR), peak, count
 

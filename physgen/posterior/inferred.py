@@ -12,9 +12,10 @@ import numpy as np
 from physgen.dataset import Rows, read_arrays, write_arrays
 from physgen.errors import UsageError, as_written
 from physgen.law import Law
-from physgen.posterior.base import Draws, Posterior, rms
+from physgen.posterior.base import Draws, Posterior
+from physgen.posterior.blocks import GRID_ARRAYS, Block, mixture
 from physgen.posterior.density import GridPosterior
-from physgen.posterior.methods import InferenceOptions, Inferred, Source
+from physgen.posterior.methods import Inference, InferenceOptions, Source
 from physgen.posterior.profiles import Curve, best_point, profile_of, slice_of
 from physgen.posterior.warnings import (
     contradictions,
@@ -37,10 +38,7 @@ __all__ = ["InferredPosterior"]
 
 CURVES = 6
 """Observations whose profiles and slices are kept with them, at most."""
-KEPT = 2**24
-"""Bytes of grids that are kept with them, at most."""
-GRID = ("grid_nodes", "grid_values")
-"""The nodes (n, D, m) of posteriors on a grid, and log p(c|x) (n, m, …) there."""
+LogDensity = Callable[[Array], Array]
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,23 +67,21 @@ class InferredPosterior:
 
     @classmethod
     def of(
-        cls,
-        source: Source,
-        found: Inferred,
-        options: InferenceOptions,
-        rows: Rows,
+        cls, source: Source, inference: Inference, found: Block, rows: Rows, x: Array
     ) -> InferredPosterior:
         """Draws and moments of posteriors, with what speaks against them.
 
         Args:
             source: what was inferred with.
+            inference: what it was made into.
             found: the posteriors.
-            options: how.
-            rows: the observations.
+            rows: the observations, as they came.
+            x: the same as they were looked at, (n, *x_shape).
         """
-        arrays = arrays_of(found, options.samples, options.seed) | true_of(rows, options)
-        told = {**found.posterior.diagnostics, "sd": arrays["sd"]}
-        model = found.network or source.surrogate
+        options = inference.options
+        arrays = arrays_of(found, inference.likelihood) | true_of(rows, options)
+        told = {**found.told, "sd": found.arrays["sd"]}
+        model = inference.network or source.surrogate
         warnings = [
             *domain_warnings(source.law, rows, options.iid),
             *contradictions(model, rows.x),
@@ -94,9 +90,10 @@ class InferredPosterior:
             ),
             *(training_warnings(model.info) if model else ()),
         ]
-        arrays |= grid_arrays(found.posterior)
-        about = about_of(source, found, options) | {"warnings": warnings}
-        return cls(arrays, about, found.posterior, found.others, found.network)
+        arrays |= found.grids
+        about = about_of(source, inference, found) | {"warnings": warnings}
+        density = density_of(inference, x, found.told)
+        return cls(arrays, about, *known_as(arrays, about, density), inference.network)
 
     @classmethod
     def load(cls, path: str | Path) -> InferredPosterior:
@@ -108,14 +105,8 @@ class InferredPosterior:
         """
         arrays, about = read_arrays(path, "posterior")
         with as_written(path):
-            theta, count = arrays["theta"], int(about.get("chains", 1))
-            chains = theta.reshape(len(theta), count, -1, theta.shape[-1])
-            draws = Draws(chains, NotKept(str(path), str(about["method"])))
-            known: Posterior = draws
-            if set(GRID) <= set(arrays):
-                known = reopened_grid(Law.from_json(about["law"]).prior, arrays, about)
-            off = "mean_error" in arrays and (arrays["mean_error"] > 0).any()
-            found = cls(arrays, about, known, [draws if off else known], path=Path(path))
+            known = known_as(arrays, about, NotKept(str(path), str(about["method"])))
+            found = cls(arrays, about, *known, path=Path(path))
             return replace(found, summary=f"{path}: {repr(found)[1:-1]}")
 
     @property
@@ -375,13 +366,35 @@ class NotKept:
         )
 
 
-def grid_arrays(posterior: Posterior) -> dict[str, Array]:
-    """Grids by which posteriors are known again, (n, D, m) and (n, m, …); of others nothing."""
-    if not isinstance(posterior, GridPosterior) or posterior.values.nbytes > KEPT:
-        return {}
-    if len({nodes.shape for nodes in posterior.nodes}) > 1:
-        return {}
-    return dict(zip(GRID, (np.stack(posterior.nodes, 1), posterior.values), strict=True))
+def known_as(
+    arrays: Mapping[str, Array], about: Mapping[str, Any], density: Callable[[Array], Array]
+) -> tuple[Posterior, list[Posterior]]:
+    """Posteriors by what a file holds of them, and where more draws come from.
+
+    Args:
+        arrays: of the file, (n, …) each.
+        about: what it says of itself.
+        density: of θ (n, k, D), (n, k), where the file has no grid.
+
+    Raises:
+        ValueError: arrays that do not fit together.
+    """
+    theta, count = arrays["theta"], int(about.get("chains", 1))
+    draws = Draws(theta.reshape(len(theta), count, -1, theta.shape[-1]), density)
+    known: Posterior = draws
+    if set(GRID_ARRAYS) <= set(arrays):
+        known = reopened_grid(Law.from_json(about["law"]).prior, arrays, about)
+    off = "mean_error" in arrays and (arrays["mean_error"] > 0).any()
+    return known, [draws if off else known]
+
+
+def density_of(inference: Inference, x: Array, told: Mapping[str, Array]) -> LogDensity:
+    """log p(θ|x) of rows x (n, *x_shape), θ (n, k, D) → (n, k), as the model has it.
+
+    It is normalised where the method has found by what.
+    """
+    joint, least = inference.log_joint(x), told.get("log_evidence", np.zeros(1))
+    return lambda theta: joint(theta) - least[:, None]
 
 
 def reopened_grid(
@@ -397,7 +410,7 @@ def reopened_grid(
     Raises:
         ValueError: arrays that do not fit together.
     """
-    nodes, values = (arrays[name] for name in GRID)
+    nodes, values = (arrays[name] for name in GRID_ARRAYS)
     n, d, m = nodes.shape
     if values.shape != (n, *[m] * d) or d != len(prior) or n != len(arrays["theta"]):
         raise ValueError(f"a grid of {values.shape} on nodes {nodes.shape}")
@@ -418,29 +431,12 @@ def column_of(names: Sequence[str], name: str) -> int:
     return list(names).index(name)
 
 
-def mixture(parts: list[Posterior], k: int, rng: np.random.Generator) -> Array:
-    """Draws (n, k, D) that come from each of several posteriors in equal parts."""
-    theta = np.concatenate([p.sample(-(-k // len(parts)), rng) for p in parts], 1)
-    if len(parts) > 1:
-        theta = rng.permutation(theta, axis=1)
-    return theta[:, :k]
-
-
-def arrays_of(found: Inferred, samples: int, seed: int) -> dict[str, Array]:
+def arrays_of(found: Block, likelihood: str) -> dict[str, Array]:
     """What a posterior file holds of n observations: theta (n, k, D), mean (n, D) and so on."""
-    posterior, others = found.posterior, found.others
-    theta = mixture(others, samples, np.random.default_rng(seed))
-    told = {k: v for k, v in posterior.diagnostics.items() if v.dtype.kind == "f"}
-    if not found.likelihood:
+    told = {k: v for k, v in found.told.items() if v.dtype.kind == "f"}
+    if not likelihood:
         told.pop("log_evidence", None)
-    every = {
-        "theta": theta,
-        "log_prob": posterior.log_prob(theta),
-        "mean": posterior.mean,
-        "sd": posterior.sd,
-        "mean_error": rms(np.stack([p.mean - posterior.mean for p in others]), 0),
-        **told,
-    }
+    every = {**found.arrays, **told}
     return {name: values for name, values in every.items() if not np.isnan(values).all()}
 
 
@@ -455,21 +451,22 @@ def true_of(rows: Rows, options: InferenceOptions) -> dict[str, Array]:
     return {"true": theta[:1]} if (theta == theta[0]).all() else {}
 
 
-def about_of(source: Source, found: Inferred, options: InferenceOptions) -> dict[str, Any]:
+def about_of(source: Source, inference: Inference, found: Block) -> dict[str, Any]:
     """What a posterior file says of itself, as JSON data."""
-    prior, told = options.prior, found.posterior.diagnostics
+    options, told = inference.options, found.told
+    prior = options.prior
     return {
         "method": options.method,
         "parameters": list(prior.names),
         "units": [p.unit for p in prior.parameters],
         "latex": [p.latex or p.name for p in prior.parameters],
         "law": replace(source.law, prior=prior).to_json(),
-        "likelihood": found.likelihood,
+        "likelihood": inference.likelihood,
         "resolved": bool(np.all(told.get("resolved", True))),
         "normalised": not {"log_evidence", "leak"}.isdisjoint(told),
-        "chains": found.posterior.chains_in(options.samples) if len(found.others) == 1 else 1,
+        "chains": found.chains,
         "iid": options.iid,
         "seed": options.seed,
         "draws": options.draws,
-        **found.info,
+        **inference.info,
     }

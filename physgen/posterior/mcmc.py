@@ -34,7 +34,13 @@ THINNING = (1, 4, 16)
 
 
 def mcmc(
-    log_likelihood: LogLikelihood, prior: Prior, n: int, k: int = 1000, *, seed: int = 0
+    log_likelihood: LogLikelihood,
+    prior: Prior,
+    n: int,
+    k: int = 1000,
+    *,
+    seed: int = 0,
+    first: int = 0,
 ) -> Draws:
     """Draws from the posterior of n observations.
 
@@ -44,6 +50,7 @@ def mcmc(
         n: number of observations.
         k: draws of each, at least 1000 being made.
         seed: seed of the chains.
+        first: which of all observations the first is: the chains of these are their own.
 
     Raises:
         DataError: log p is NaN or +∞, or −∞ wherever it was looked at.
@@ -58,8 +65,8 @@ def mcmc(
         values = checked_log_density(log_likelihood(theta))
         return (values + scores_density(prior, z)).reshape(-1)
 
-    rng = np.random.default_rng(seed)
-    z, brackets = starts(log_likelihood, prior, n, rng)
+    rng = np.random.default_rng([seed, first])
+    z, brackets = starts(log_likelihood, prior, n, rng, first)
     per_chain = max(LEAST, -(-k // CHAINS))
     for thin in THINNING:
         path = slice_chains(
@@ -86,7 +93,7 @@ def converged(draws: Draws) -> Array:
 
 
 def starts(
-    log_likelihood: LogLikelihood, prior: Prior, n: int, rng: np.random.Generator
+    log_likelihood: LogLikelihood, prior: Prior, n: int, rng: np.random.Generator, first: int
 ) -> tuple[Array, Array]:
     """Where the chains begin, (n·C, D), and the widths of the first brackets, (D,)."""
     points = np.stack([prior.sample(STARTS, rng) for _ in range(n)])
@@ -94,7 +101,9 @@ def starts(
     peak = values.max(-1, keepdims=True)
     if not np.isfinite(peak).all():
         bad = int(np.flatnonzero(~np.isfinite(peak[:, 0]))[0])
-        raise DataError(f"observation {bad}: log p(x|θ) is −∞ at {STARTS} draws of the prior")
+        raise DataError(
+            f"observation {first + bad}: log p(x|θ) is −∞ at {STARTS} draws of the prior"
+        )
     weights = np.exp((values - peak) / 4)
     cdf = weights.cumsum(-1) / weights.sum(-1, keepdims=True)
     rows = [np.searchsorted(c, rng.random(CHAINS)).clip(max=STARTS - 1) for c in cdf]

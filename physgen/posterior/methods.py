@@ -27,6 +27,7 @@ from physgen.dataset import Dataset
 from physgen.dataset.assumptions import broken_assumptions
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.posterior.abc import nearest_simulations, unknown
 from physgen.posterior.amortised import network_draws
 from physgen.posterior.base import Posterior
 from physgen.posterior.grid import (
@@ -37,7 +38,7 @@ from physgen.posterior.grid import (
     of_surrogate,
 )
 from physgen.posterior.iid import MANY, iid_posterior
-from physgen.posterior.mcmc import mcmc
+from physgen.posterior.mcmc import checked_log_density, mcmc
 from physgen.posterior.smc import smc
 from physgen.runtime.kinds import did_you_mean
 from physgen.runtime.progress import log
@@ -47,11 +48,11 @@ from simulators.base import Array
 from simulators.prior import Prior
 
 __all__ = [
+    "Inference",
     "InferenceOptions",
-    "Inferred",
     "Source",
     "choose_method",
-    "infer_posteriors",
+    "inference_of",
     "refuse_unused",
 ]
 
@@ -65,8 +66,15 @@ SIMULATIONS = 10_000
 STEP = 1000
 """Simulations that are drawn at once."""
 
+ROW_BY_ROW = ("nested", "rejection", "vi")
+"""Methods that look at one observation after the other."""
+
 Tell = Callable[[str], None]
 """Told what is being done; may raise, to stop."""
+
+
+def no_one(text: str) -> None:
+    """Told, and does nothing."""
 
 
 @dataclass(frozen=True)
@@ -137,23 +145,83 @@ class InferenceOptions:
 
 
 @dataclass(frozen=True)
-class Inferred:
-    """Posteriors, and what made them.
+class Inference:
+    """What turns observations around, once it is trained and has its simulations.
+
+    Observations are independent: what is found of one is a function of the seed, of its place
+    among all and, by ``mcmc`` and of draws, of the block of rows that it is in.
 
     Attributes:
-        posterior: of the observations.
-        others: posteriors of the surrogate's replicas, or the posterior itself: samples come from
-            these in equal parts.
-        likelihood: what the log p(x|θ) was; empty where there was none.
+        options: how.
+        law: what x follow.
+        surrogate: whose log p(x|θ) it is, if it is one.
         network: what was trained or read, if anything.
+        simulated: θ (N, D) and x (N, *x_shape), which observations are compared with, if they are.
+        likelihood: what the log p(x|θ) is; empty where there is none.
         info: JSON data.
     """
 
-    posterior: Posterior
-    others: list[Posterior]
-    likelihood: str = ""
+    options: InferenceOptions
+    law: Law
+    surrogate: Surrogate | None = None
     network: Network | None = None
+    simulated: tuple[Array, Array] | None = None
+    likelihood: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dims(self) -> int:
+        """Number of parameters that the posteriors are of."""
+        return len(self.options.prior)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether a network draws by itself, for single rows."""
+        whole = self.options.prior.names == self.law.prior.names
+        asked = self.options.direct or self.dims not in GRID
+        return self.network is not None and self.network.draws and whole and asked
+
+    @property
+    def sampler(self) -> str:
+        """What the posteriors of single rows are found by: a method, or a network's draws."""
+        if self.options.refine:
+            return "draws"
+        if self.network is None:
+            return self.options.method
+        return "draws" if self.drawn else "grid" if self.dims in GRID else "smc"
+
+    def posteriors(self, x: Array, first: int = 0, tell: Tell = no_one) -> list[Posterior]:
+        """Posteriors of rows of x, and those of the surrogate's replicas, if it has any.
+
+        Args:
+            x: observations (n, *x_shape) that follow the law's shape and support.
+            first: which of all observations the first is.
+            tell: is told often how far it is, and may raise.
+
+        Raises:
+            UsageError: a method that cannot do what is asked, or sbi is not installed.
+            DataError: log p is NaN or infinite.
+        """
+        if self.surrogate:
+            every = [self.surrogate, *self.surrogate.log_z_bootstrap()]
+            return [by_likelihood(one, x, self.options, tell, first) for one in every]
+        if self.network:
+            return [by_network(self, x, first, tell)]
+        return [by_distance(self, x)]
+
+    def log_joint(self, x: Array) -> Callable[[Array], Array]:
+        """log p(x|θ) p(θ) of rows x (n, *x_shape), all of them: θ (n, k, D) → (n, k).
+
+        Of a network it is so up to a function of x; NaN where there is none.
+        """
+        if not (self.surrogate or self.network):
+            return unknown
+        prior = self.options.prior
+        if self.surrogate:
+            found = likelihood_of(self.surrogate, x, self.options)
+        else:
+            found = network_density(self, x, self.options.iid, no_one)
+        return lambda theta: checked_log_density(found(theta)) + prior.log_prob(theta)
 
 
 def choose_method(source: Source, method: str | None, refine: Network | None = None) -> str:
@@ -200,65 +268,86 @@ def refuse_refining(source: Source, method: str | None, network: Network) -> Non
         raise UsageError(f"refine: expected a network of (theta, x) {ours}, got {theirs}")
 
 
-def infer_posteriors(
+def inference_of(
     source: Source,
-    x: Array,
     options: InferenceOptions,
-    tell: Tell = lambda text: None,
+    tell: Tell = no_one,
     keep: Callable[[Network], None] = lambda network: None,
-) -> Inferred:
-    """The posteriors of rows of x.
+) -> Inference:
+    """What turns observations around: trained, or with its simulations drawn, where it learns.
 
     Args:
         source: what is inferred with.
-        x: observations (n, *x_shape) that follow its law's shape and support.
         options: how.
         tell: is told often how far it is, and may raise.
         keep: is given a network as soon as it is trained.
 
     Raises:
         UsageError: a method that cannot do what is asked, or sbi is not installed.
-        DataError: log p is NaN or infinite.
     """
     if source.surrogate and options.method in (*LIKELIHOOD, IMPORTANCE):
         one = source.surrogate
-        posterior = by_likelihood(one, x, options, tell)
-        others = [by_likelihood(other, x, options, tell) for other in one.log_z_bootstrap()]
-        return Inferred(posterior, others or [posterior], str(one.likelihood))
+        return Inference(options, one.law, one, likelihood=str(one.likelihood))
     if options.method == "abc":
-        return by_distance(source, x, options, tell)
+        return of_simulations(source, options, tell)
     network = source.network
     if network is None:
         network = trained(source, options, tell)
         keep(network)
-    posterior = by_network(network, x, options, tell)
-    return Inferred(posterior, [posterior], network=network, info={"training": network.info})
+    return Inference(options, network.law, network=network, info={"training": network.info})
+
+
+def likelihood_of(
+    surrogate: Surrogate,
+    x: Array,
+    options: InferenceOptions,
+    first: int = 0,
+    *,
+    iid: bool | None = None,
+    seed: int | None = None,
+) -> LogLikelihood:
+    """log p(x|θ) of a surrogate, of what the prior leaves free, as the method asks for it.
+
+    Methods that go row by row give all rows the same random numbers.
+
+    Args:
+        surrogate: a family with a likelihood.
+        x: observations (n, *x_shape).
+        options: how to infer.
+        first: which of all observations the first is.
+        iid: whether all rows are one observation; as the options say if None.
+        seed: of the random draws; that of the options if None.
+    """
+    iid, seed = options.iid if iid is None else iid, options.seed if seed is None else seed
+    alone = options.method in ROW_BY_ROW and not iid
+    index = np.zeros(len(x), int) if alone else first + np.arange(len(x))
+    found = of_surrogate(surrogate, x, draws=options.draws, seed=seed, iid=iid, index=index)
+    return given(found, options.prior, surrogate.law)
 
 
 def by_likelihood(
-    surrogate: Surrogate, x: Array, options: InferenceOptions, tell: Tell
+    surrogate: Surrogate, x: Array, options: InferenceOptions, tell: Tell, first: int
 ) -> Posterior:
-    """Posteriors of x (n, *x_shape) from a surrogate's log p(x|θ)."""
+    """Posteriors of x (n, *x_shape), from row `first` on, from a surrogate's log p(x|θ)."""
 
-    def likelihood(x: Array, iid: bool = options.iid, seed: int = options.seed) -> LogLikelihood:
-        found = of_surrogate(surrogate, x, draws=options.draws, seed=seed, iid=iid)
-        return watched(given(found, options.prior, surrogate.law), tell)
+    def likelihood(x: Array = x, **given: Any) -> LogLikelihood:
+        return watched(likelihood_of(surrogate, x, options, first, **given), tell)
 
     n, k, seed = 1 if options.iid else len(x), options.samples, options.seed
     if options.refine:
         return network_draws(
             options.refine, x, options.prior, k,
-            log_likelihood=likelihood(x), seed=seed, tell=tell,
+            log_likelihood=likelihood(), seed=seed, first=first, tell=tell,
         )  # fmt: skip
     if options.method == "grid" and options.iid and len(x) >= MANY:
         random = surrogate.likelihood is not Likelihood.EXACT
-        again = likelihood(x, False, seed + 1) if random else None
-        return iid_posterior(likelihood(x, False), options.prior, len(x), again=again)
+        again = likelihood(iid=False, seed=seed + 1) if random else None
+        return iid_posterior(likelihood(iid=False), options.prior, len(x), again=again)
     if options.method == "grid":
-        return grid_posterior(likelihood(x), options.prior, n)
+        return grid_posterior(likelihood(), options.prior, n, first=first)
     if options.method in ("smc", "mcmc"):
         together = {"smc": smc, "mcmc": mcmc}[options.method]
-        return together(likelihood(x), options.prior, n, k, seed=seed)
+        return together(likelihood(), options.prior, n, k, seed=seed, first=first)
     from physgen.posterior import samplers
     from physgen.posterior.nested import nested
 
@@ -266,41 +355,57 @@ def by_likelihood(
         options.method
     ]
     apart = [likelihood(x if options.iid else x[i : i + 1]) for i in range(n)]
-    return sampler(apart, options.prior, k, seed=seed)
+    return sampler(apart, options.prior, k, seed=seed, first=first)
 
 
-def by_network(network: Network, x: Array, options: InferenceOptions, tell: Tell) -> Posterior:
-    """Posteriors of x (n, *x_shape) from a trained network: its draws, or its density."""
-    prior, known = options.prior, network.law.prior
-    single = prior.names == known.names and (len(x) == 1 or not options.iid)
-    if network.draws and single and (options.direct or len(prior) not in GRID):
-        return network_draws(network, x, prior, options.samples, seed=options.seed, tell=tell)
-    many = options.iid and len(x) >= MANY and len(prior) in GRID
-    rows = of_network(network, x, options.iid and not many)
-    found = watched(given(rows, prior, network.law), tell)
+def network_density(inference: Inference, x: Array, iid: bool, tell: Tell) -> LogLikelihood:
+    """A network's log density of θ given x (n, *x_shape), of what the prior leaves free."""
+    network = inference.network
+    if network is None:
+        raise TypeError("no network")
+    return watched(given(of_network(network, x, iid), inference.options.prior, network.law), tell)
+
+
+def by_network(inference: Inference, x: Array, first: int, tell: Tell) -> Posterior:
+    """Posteriors of x (n, *x_shape), from row `first` on, by a network: its draws or density."""
+    options, network = inference.options, inference.network
+    if network and inference.drawn and (len(x) == 1 or not options.iid):
+        return network_draws(
+            network, x, options.prior, options.samples, seed=options.seed, first=first, tell=tell
+        )
+    many = options.iid and len(x) >= MANY and len(options.prior) in GRID
+    found = network_density(inference, x, options.iid and not many, tell)
     if many:
-        return iid_posterior(found, prior, len(x), **GRID[len(prior)])
-    return by_density(found, 1 if options.iid else len(x), options)
+        return iid_posterior(found, options.prior, len(x), **GRID[len(options.prior)])
+    return by_density(found, 1 if options.iid else len(x), options, first)
 
 
-def by_density(log_density: LogLikelihood, n: int, options: InferenceOptions) -> Posterior:
+def by_density(
+    log_density: LogLikelihood, n: int, options: InferenceOptions, first: int = 0
+) -> Posterior:
     """Posteriors from a log density of θ given x, up to a function of x."""
     if len(options.prior) in GRID:
-        return grid_posterior(log_density, options.prior, n, **GRID[len(options.prior)])
-    return smc(log_density, options.prior, n, options.samples, seed=options.seed)
+        how = GRID[len(options.prior)]
+        return grid_posterior(log_density, options.prior, n, first=first, **how)
+    k, seed = options.samples, options.seed
+    return smc(log_density, options.prior, n, k, seed=seed, first=first)
 
 
-def by_distance(source: Source, x: Array, options: InferenceOptions, tell: Tell) -> Inferred:
-    """Posteriors of x (n, *x_shape) from the simulations that come nearest."""
-    from physgen.posterior.abc import nearest_simulations
-
+def of_simulations(source: Source, options: InferenceOptions, tell: Tell) -> Inference:
+    """What compares observations with simulations under the prior that is asked for."""
     if options.iid:
         raise UsageError("abc: compares single rows; use another method with --iid")
-    law, theta, simulated = simulations(source, options, tell)
+    law, theta, x = simulations(source, options, tell)
     inner = followers(theta, law.prior, options)
-    law = replace(law, prior=options.prior)
-    posterior = nearest_simulations(law, theta[inner], simulated[inner], x)
-    return Inferred(posterior, [posterior], info={"simulations": int(inner.sum())})
+    law, info = replace(law, prior=options.prior), {"simulations": int(inner.sum())}
+    return Inference(options, law, simulated=(theta[inner], x[inner]), info=info)
+
+
+def by_distance(inference: Inference, x: Array) -> Posterior:
+    """Posteriors of x (n, *x_shape) from the simulations that come nearest."""
+    if inference.simulated is None:
+        raise TypeError("no simulations")
+    return nearest_simulations(inference.law, *inference.simulated, x)
 
 
 def trained(source: Source, options: InferenceOptions, tell: Tell) -> Network:

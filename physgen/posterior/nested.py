@@ -30,7 +30,12 @@ LIVE, NETWORKS, EFFECTIVE = 1000, 1, 4000
 
 
 def nested(
-    likelihoods: Sequence[LogLikelihood], prior: Prior, k: int = 1000, *, seed: int = 0
+    likelihoods: Sequence[LogLikelihood],
+    prior: Prior,
+    k: int = 1000,
+    *,
+    seed: int = 0,
+    first: int = 0,
 ) -> Draws:
     """Draws from the posterior of each observation, with its evidence.
 
@@ -39,6 +44,7 @@ def nested(
         prior: of θ.
         k: draws of each, at least 4000 being made.
         seed: seed of the draws.
+        first: which of all observations the first is: the draws of each are its own.
 
     Raises:
         DataError: log p is NaN or +∞, or −∞ wherever the prior was looked at.
@@ -48,7 +54,7 @@ def nested(
         raise UsageError("nested: needs nautilus-sampler; pip install 'physgen[nested]'")
     count, theta = max(k, EFFECTIVE), []
     told: dict[str, list[float]] = {"log_evidence": [], "ess": [], "evaluations": []}
-    for i, one in enumerate(likelihoods):
+    for i, one in enumerate(likelihoods, first):
         sampler = explored(one, prior, i, seed)
         points, log_w, _ = sampler.posterior()
         rng = np.random.default_rng([seed, i])

@@ -37,7 +37,12 @@ SPARE, LEAST = 10, 5000
 
 
 def rejection(
-    likelihoods: Sequence[LogLikelihood], prior: Prior, k: int = 1000, *, seed: int = 0
+    likelihoods: Sequence[LogLikelihood],
+    prior: Prior,
+    k: int = 1000,
+    *,
+    seed: int = 0,
+    first: int = 0,
 ) -> Draws:
     """Independent draws from the posterior of each observation.
 
@@ -46,6 +51,7 @@ def rejection(
         prior: of θ, from which is proposed.
         k: draws of each.
         seed: seed of the draws.
+        first: which of all observations the first is: the draws of each are its own.
 
     Raises:
         DataError: log p is NaN or +∞.
@@ -54,13 +60,18 @@ def rejection(
     need_sbi("rejection")
     z = [
         rejection_draws(potential(one, prior), prior, k, seed=seed + i)
-        for i, one in enumerate(likelihoods)
+        for i, one in enumerate(likelihoods, first)
     ]
     return independent(np.stack(z), likelihoods, prior, {})
 
 
 def vi(
-    likelihoods: Sequence[LogLikelihood], prior: Prior, k: int = 1000, *, seed: int = 0
+    likelihoods: Sequence[LogLikelihood],
+    prior: Prior,
+    k: int = 1000,
+    *,
+    seed: int = 0,
+    first: int = 0,
 ) -> Draws:
     """Draws from a Gaussian that is fitted to the posterior of each observation, and weighted.
 
@@ -69,16 +80,17 @@ def vi(
         prior: of θ.
         k: draws of each.
         seed: seed of the fit and the draws.
+        first: which of all observations the first is: the fit and the draws of each are its own.
 
     Raises:
         DataError: log p is NaN or +∞.
         UsageError: sbi is not installed.
     """
     need_sbi("vi")
-    rng, many = np.random.default_rng(seed), max(SPARE * k, LEAST)
+    rng, many = np.random.default_rng([seed, first]), max(SPARE * k, LEAST)
     found = [
         variational_draws(potential(one, prior), prior, many, seed=seed + i)
-        for i, one in enumerate(likelihoods)
+        for i, one in enumerate(likelihoods, first)
     ]
     z, log_w = (np.stack(each) for each in zip(*found, strict=True))
     told = {"ess": effective_sample(log_w)[:, None], "pareto_k": pareto_k(log_w)}

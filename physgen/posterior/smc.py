@@ -111,7 +111,13 @@ class Known(NamedTuple):
 
 
 def smc(
-    log_likelihood: LogLikelihood, prior: Prior, n: int, k: int = 1000, *, seed: int = 0
+    log_likelihood: LogLikelihood,
+    prior: Prior,
+    n: int,
+    k: int = 1000,
+    *,
+    seed: int = 0,
+    first: int = 0,
 ) -> Draws:
     """Draws from the posterior of n observations, with their evidence.
 
@@ -121,6 +127,7 @@ def smc(
         n: number of observations.
         k: draws of each, at least 4000 being made.
         seed: seed of the draws.
+        first: which of all observations the first is: the draws of each are its own.
 
     Raises:
         DataError: log p is NaN or +∞, or −∞ wherever the prior was looked at.
@@ -131,8 +138,9 @@ def smc(
         some = () if len(which) == n else (which,)
         return checked_log_density(log_likelihood(theta, *some))
 
-    own = [np.random.default_rng([seed, i]) for i in range(n)]
-    found, evaluations = side_by_side([_posterior(prior, max(k, LEAST), r) for r in own], values)
+    own = [np.random.default_rng([seed, first + i]) for i in range(n)]
+    runs = [_posterior(prior, max(k, LEAST), r) for r in own]
+    found, evaluations = side_by_side(runs, values, first)
     told = {name: np.array([getattr(one, name) for one in found]) for name in Sampled._fields[1:]}
     told |= {"ess": told["ess"][:, None], "evaluations": evaluations}
 
@@ -145,13 +153,14 @@ def smc(
 
 
 def side_by_side(
-    runs: Sequence[Asking[Result]], values: Callable[[Array, Array], Array]
+    runs: Sequence[Asking[Result]], values: Callable[[Array, Array], Array], first: int = 0
 ) -> tuple[list[Result], Array]:
     """The results of runs that ask for log p, all that ask for as many points in one call.
 
     Args:
         runs: one an observation.
         values: z (k, G, D), which observations (k,) → log p, (k, G).
+        first: which of all observations the first is, for messages.
 
     Returns:
         the results, and for how many values each has asked, (n,).
@@ -173,7 +182,7 @@ def side_by_side(
                     done[i] = stop.value
                     del asked[i]
                 except DataError as error:
-                    raise DataError(f"observation {i}: {error}") from error
+                    raise DataError(f"observation {first + i}: {error}") from error
     return [done[i] for i in range(len(runs))], count
 
 

@@ -7,7 +7,7 @@ that the question was too narrow. Whether a likelihood is right is for the check
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ MOST_NOISE = 0.1
 """Widths by which random draws may move the mean without a word."""
 WIDE = 0.9
 """A standard deviation above this part of the prior's is no less."""
+AT_ONCE = 2**21
+"""Numbers of draws that are looked at in one go."""
 SAMPLING = ("sampler", "sweeps")
 """Options that say how x is drawn, not from what."""
 COARSE = 0.01
@@ -77,9 +79,8 @@ def posterior_warnings(
     if "ess" in told and (bad := ~(told["ess"] >= LEAST_ESS)).any():
         yield f"{some(np.any(bad, -1), n)}: ESS {told['ess'].min():.0f}; {remedy}"
     yield from weight_warnings(told, method)
-    c = prior.to_coordinates(theta)
-    for p, flat, values in zip(prior.parameters, prior.flat, np.moveaxis(c, -1, 0), strict=True):
-        mass = np.maximum(*(piled_up(s * values) for s in (1, -1))) if flat else far_out(values)
+    edges = of_draws(theta, lambda some: at_the_edge(some, prior), len(prior))
+    for p, flat, mass in zip(prior.parameters, prior.flat, edges, strict=True):
         if (mass > MOST).any():
             where = f"at the edge of the prior, {p.text}; the truth may lie beyond"
             where = where if flat else f"in the far tail of the prior, {p.text}"
@@ -88,9 +89,10 @@ def posterior_warnings(
                 "the prior of the simulations"
             )
     yield from untrained_warnings(theta, prior, known or prior)
+    widths = of_draws(theta, lambda some: prior.to_coordinates(some).std(1).T, len(prior))
     for d, p in enumerate(prior.parameters if "sd" in told else ()):
         in_units = prior.column_slope(d, np.zeros(1))
-        spread = told["sd"][:, d] / in_units if prior.affine[d] else c[..., d].std(-1)
+        spread = told["sd"][:, d] / in_units if prior.affine[d] else widths[d]
         ratio = spread * (math.sqrt(3) if prior.flat[d] else 1)
         if (ratio > WIDE).all():
             yield (
@@ -108,9 +110,12 @@ def untrained_warnings(theta: Array, prior: Prior, known: Prior) -> Iterator[str
         known: prior of what was learnt from, of the same parameters, fixed or not.
     """
     same = {p for p in prior.parameters if p in known.parameters}
-    c = known.to_coordinates(prior.complete(theta, known.names))
-    for p, flat, values in zip(known.parameters, known.flat, np.moveaxis(c, -1, 0), strict=True):
-        mass = far_out(values)
+
+    def outside(some: Array) -> Array:
+        return far_out(known.to_coordinates(prior.complete(some, known.names)))
+
+    every = of_draws(theta, outside, len(known))
+    for p, flat, mass in zip(known.parameters, known.flat, every, strict=True):
         if not flat and p not in same and (mass > MOST).any():
             yield (
                 f"{p.name}: up to {mass.max():.0%} of {some(mass > MOST, len(theta))} lies in the "
@@ -118,16 +123,30 @@ def untrained_warnings(theta: Array, prior: Prior, known: Prior) -> Iterator[str
             )
 
 
+def of_draws(theta: Array, numbers: Callable[[Array], Array], dims: int) -> Array:
+    """Numbers of each parameter of draws (n, k, D), of some posteriors at a time: (dims, n)."""
+    step = max(1, AT_ONCE // math.prod(theta.shape[1:]))
+    parts = [numbers(theta[i : i + step]) for i in range(0, len(theta), step)]
+    return np.concatenate(parts, 1) if parts else np.empty((dims, 0))
+
+
+def at_the_edge(theta: Array, prior: Prior) -> Array:
+    """Part of draws (n, k, D) piled up at a bound of the prior, or in its far tail, (D, n)."""
+    c = prior.to_coordinates(theta)
+    piled = np.maximum(piled_up(c), piled_up(-c))
+    return np.where(np.array(prior.flat)[:, None], piled, far_out(c))
+
+
 def piled_up(c: Array) -> Array:
-    """Part of draws (n, k) in the outermost part of [−1, 1] below, if they pile up there, (n,)."""
+    """Part of draws (n, k, D) next to −1 of [−1, 1], if they pile up there, (D, n)."""
     distance = c + 1
-    mean, mass = distance.mean(-1), (distance < 2 * EDGE).mean(-1)
-    return np.where(distance.std(-1) > PILED * mean, mass, 0)
+    mean, mass = distance.mean(1), (distance < 2 * EDGE).mean(1)
+    return np.where(distance.std(1) > PILED * mean, mass, 0).T
 
 
 def far_out(c: Array) -> Array:
-    """Part of draws (n, k) of a normal coordinate that the prior has next to nothing of, (n,)."""
-    return (abs(c) > FAR).mean(-1)
+    """Part of draws (n, k, D) that, being normal, the prior has next to nothing of, (D, n)."""
+    return (abs(c) > FAR).mean(1).T
 
 
 def weight_warnings(told: Mapping[str, Array], method: str = "") -> Iterator[str]:

@@ -54,6 +54,7 @@ __all__ = [
     "EngineOptions",
     "FamilyLike",
     "InferredPosterior",
+    "JudgeOptions",
     "LikelihoodOptions",
     "ModelLike",
     "ObservedLike",
@@ -130,6 +131,10 @@ class LikelihoodOptions(StepsOption, total=False):
 
 class UseOptions(SamplerOptions, LikelihoodOptions, total=False):
     """How a trained surrogate is used; what it has learnt stays as it is."""
+
+
+class JudgeOptions(UseOptions, EngineOptions, total=False):
+    """How what is judged draws and scores, and where."""
 
 
 def split_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

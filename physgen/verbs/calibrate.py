@@ -9,14 +9,16 @@ from typing import Any, Unpack
 from physgen.dataset import Dataset
 from physgen.errors import UsageError
 from physgen.priors import common_prior, laws_in_words
+from physgen.runtime.engine import engine
 from physgen.verbs.arguments import (
     FamilyLike,
+    JudgeOptions,
     ModelLike,
     ObservedLike,
     PriorLike,
     SimulatorLike,
-    UseOptions,
     called,
+    split_options,
 )
 from physgen.verbs.observed import open_observed, validated_rows, with_valid_x
 from physgen.verbs.opening import name_of_simulator, open_source
@@ -54,7 +56,7 @@ def calibrate(
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
-    **use: Unpack[UseOptions],
+    **given: Unpack[JudgeOptions],
 ) -> Scores:
     """Check that posteriors are right, without an exact answer, for any number of parameters.
 
@@ -85,7 +87,7 @@ def calibrate(
         seed: seed of all that is random.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the file if it exists.
-        **use: how it draws and scores.
+        **given: how it draws and scores, and where.
 
     Returns:
         The scores: JSON data, one value a section, and all checks on one table.
@@ -100,6 +102,7 @@ def calibrate(
     )
     from physgen.checks.calibration.verdicts import calibration_summary
 
+    where, use = split_options(given)
     require_seed(seed)
     require(samples=(samples, 1), draws=(draws, 1))
     path = path_of(out)
@@ -125,11 +128,14 @@ def calibrate(
         found = with_valid_x(found, law, held_out.name)
     found = validated_rows(found, held_out, law, rows)
     name = getattr(target, "name", None) or source.path.name
-    with judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress:
+    with (
+        judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress,
+        engine(**where) as there,
+    ):
         measured = calibration(
             target, found.theta, found.x, common,
             trusted=name_of_simulator(simulator), names=held_out.columns, draws=draws,
-            samples=samples, seed=seed, progress=progress,
+            samples=samples, seed=seed, progress=progress, engine=there,
         )  # fmt: skip
     if trained_on(source.about.get("data", {}), held_out):
         measured["warnings"].insert(0, "the rows are those of the training, and prove little")

@@ -12,9 +12,11 @@ from physgen import dataset
 from physgen.dataset import Dataset, Rows
 from physgen.errors import UsageError
 from physgen.priors import asked_for, laws_in_words, parameters_in, restrict_prior
+from physgen.runtime.engine import engine
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import (
+    EngineOptions,
     FamilyLike,
     InferredPosterior,
     LikelihoodOptions,
@@ -23,6 +25,7 @@ from physgen.verbs.arguments import (
     PriorLike,
     Values,
     called,
+    split_options,
 )
 from physgen.verbs.observed import open_observed, validated_rows, with_valid_x
 from physgen.verbs.opening import open_source
@@ -43,6 +46,10 @@ if TYPE_CHECKING:
     from simulators.base import Array
 
 __all__ = ["infer"]
+
+
+class InferOptions(LikelihoodOptions, EngineOptions, total=False):
+    """How log p is computed, and where."""
 
 
 @on_files("out", "network")
@@ -71,7 +78,7 @@ def infer(
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
-    **use: Unpack[LikelihoodOptions],
+    **given: Unpack[InferOptions],
 ) -> InferredPosterior:
     """Infer the posterior of theta for observed x, with a surrogate or from a dataset.
 
@@ -118,7 +125,7 @@ def infer(
         seed: seed of the draws, the training and the samples.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the files if they exist.
-        **use: how log p is computed.
+        **given: how log p is computed, and where.
 
     Returns:
         The posterior: draws, moments, intervals, its log density, and the trained network.
@@ -126,9 +133,10 @@ def infer(
     Example:
         physgen infer cvae.pt observed.h5 -o posterior.h5 --rows 0:10
     """
+    from physgen.posterior import blocks, methods
     from physgen.posterior import inferred as products
-    from physgen.posterior import methods
 
+    where, use = split_options(given)
     require_seed(seed)
     require(
         samples=(samples, 1), draws=(draws, 1), epochs=(epochs, 1), simulations=(simulations, 1)
@@ -162,23 +170,31 @@ def infer(
     x = validated_rows(Rows(found.x), data, source.law, rows, drops=iid).x
     strange = list(unlike(source, x, first))
     start = time.monotonic()
-    where = headed(out, "inference")
+    what = headed(out, "inference")
     with (
-        interruptible(where, "nothing was written") as stop,
-        bar(None, f"infer by {options.method}") as move,
+        interruptible(what, "nothing was written") as stop,
+        bar(1 if iid else len(x), f"infer by {options.method}") as move,
+        engine(**where) as there,
     ):
+        finished = 0
 
         def tell(text: str) -> None:
             stop.check()
-            move(0, text)
+            move(finished, text)
+
+        def progress(count: int) -> None:
+            nonlocal finished
+            finished = count
+            tell(f"{count:,} observations")
 
         def keep(trained: Network) -> None:
             if path := path_of(network):
                 trained.save(path)
                 stop.hint = f"the trained network is kept: go on with physgen infer {path}"
 
-        inferred = methods.infer_posteriors(source, x, options, tell, keep)
-        posterior = products.InferredPosterior.of(source, inferred, options, found)
+        inference = methods.inference_of(source, options, tell, keep)
+        inferred = blocks.infer_posteriors(inference, x, there, tell=tell, progress=progress)
+        posterior = products.InferredPosterior.of(source, inference, inferred, found, x)
         posterior = posterior.concerning(interest) if interest else posterior
     if posterior.network and (path := path_of(network)):
         posterior = replace(posterior, network=replace(posterior.network, path=path))

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from physgen.dataset import Dataset
+from physgen.runtime.engine import engine
 from physgen.runtime.progress import log
 from physgen.verbs.arguments import (
     DataLike,
     FamilyLike,
+    JudgeOptions,
     SimulatorLike,
     SurrogateLike,
-    UseOptions,
     called,
+    split_options,
 )
 from physgen.verbs.observed import validated_rows
 from physgen.verbs.opening import (
@@ -54,7 +56,7 @@ def validate(
     seed: int = 0,
     device: str = "auto",
     force: bool = False,
-    **use: Unpack[UseOptions],
+    **given: Unpack[JudgeOptions],
 ) -> Scores:
     """Score a surrogate against held-out data and, where there is one, the exact answer.
 
@@ -74,7 +76,7 @@ def validate(
         seed: seed of all that is random.
         device: auto, cpu, cuda or cuda:1.
         force: overwrite the file if it exists.
-        **use: how it draws and scores.
+        **given: how it draws and scores, and where.
 
     Returns:
         The scores: JSON data, one value a section.
@@ -84,6 +86,7 @@ def validate(
     """
     from physgen.checks.validation import VALIDATION_SECTIONS, validation
 
+    where, use = split_options(given)
     require_seed(seed)
     require(observations=(observations, 1), draws=(draws, 1))
     path = path_of(out)
@@ -97,10 +100,14 @@ def validate(
     if truth is None and ":" in model.law.simulator:
         name = model.law.simulator.replace("__main__:", "package.module:")
         log.warning("no exact truth: to compare with it add --simulator %s", name)
-    with judging("validation", f"validate {model.name}", VALIDATION_SECTIONS, path) as progress:
+    with (
+        judging("validation", f"validate {model.name}", VALIDATION_SECTIONS, path) as progress,
+        engine(**where) as there,
+    ):
         measured = validation(
             model, found.labels(source.where), found.x, truth,
             draws=draws, sweep=sweep, observations=observations, seed=seed, progress=progress,
+            engine=there,
         )  # fmt: skip
     command = called(
         "validate", surrogate, data,

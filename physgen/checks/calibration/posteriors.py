@@ -29,18 +29,20 @@ from physgen.checks.calibration.check import CalibrationCheck, Points
 from physgen.checks.calibration.controls import NARROW, SHIFT, Affine, controls_of
 from physgen.checks.calibration.target import Target
 from physgen.checks.calibration.uniformity import rank_among
-from physgen.posterior.base import Draws
+from physgen.posterior.base import APART, Draws, ahead
 from physgen.posterior.density import FINE
 from physgen.posterior.grid import MOST, GridPosterior
 from physgen.posterior.importance import MOST_K
 from physgen.posterior.mcmc import LEAST_ESS, MOST_R_HAT
+from physgen.runtime.blocks import Here, all_blocks
+from physgen.runtime.engine import Engine
 from simulators.base import Array
 from simulators.prior import Prior
 
 __all__ = ["Posteriors", "posteriors_of", "tempered"]
 
 POINTS, ROWS = 2**17, 50
-"""Points of fine grids that are held at once; rows whose posteriors are drawn at once."""
+"""Points of fine grids that are held at once; rows that are worked on in one go."""
 RANKED, MOMENTS = 100, 300
 """Draws among which θ is ranked, and others that tell a posterior's moments: as many for all rows,
 for what is noisier is told from what is not."""
@@ -109,7 +111,8 @@ def posteriors_of(
     seed: int,
     checks: Sequence[CalibrationCheck] = (),
     controls: bool = False,
-    tick: Callable[[float], None] | None = None,
+    tick: Callable[[float], None] = lambda part: None,
+    engine: Engine | None = None,
 ) -> Posteriors:
     """Posteriors of rows x (n, *x_shape) under a prior.
 
@@ -122,26 +125,88 @@ def posteriors_of(
         seed: seed of all that is random.
         checks: what to keep of a posterior and its θ.
         controls: whether to rank θ in posteriors that are wrong on purpose, too.
-        tick: told the part that is done.
+        tick: told the part that is done; may raise.
+        engine: where blocks of rows are worked on; in this process if None.
     """
     rng = np.random.default_rng([seed, 7])
     around = prior.to_coordinates(prior.sample(len(x), rng))
-    keeper = _Keeper(prior, samples, [c for c in checks if c.statistic], controls, rng)
-    parts, step = [], ROWS
-    if target.posteriors == "grid":
-        size = ((MOST[len(prior)] - 1) * FINE[len(prior)] + 1) ** len(prior)
-        step = max(1, POINTS // size)
-    for i in range(0, len(x), step):
-        if tick:
-            tick(i / len(x))
-        some = np.arange(i, min(i + step, len(x)))
-        c = None if theta is None else prior.to_coordinates(theta[some])
-        posterior = target.posterior(x[some], some, prior, keeper.draws, seed)
+    c = None if theta is None else prior.to_coordinates(theta)
+    starts = range(0, len(x), ROWS)
+    rows = [slice(i, i + ROWS) for i in starts]
+    items = [_Rows(r.start, x[r], None if c is None else c[r], around[r]) for r in rows]
+    ranked = [check for check in checks if check.statistic]
+    tell = Here(lambda i: tick(i / len(x)))
+    task = _Kept(target, prior, samples, ranked, controls, seed, rng, tell)
+    return _joined(all_blocks(engine, task, items, tick))
+
+
+class _Rows(NamedTuple):
+    """Rows of which the posteriors are wanted.
+
+    Attributes:
+        number: which of all rows the first is.
+        x: (n, *x_shape).
+        c: coordinates of the θ that x was drawn at, (n, D); None if that is not known.
+        around: random points of the prior, (n, D).
+    """
+
+    number: int
+    x: Array
+    c: Array | None
+    around: Array
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of the posteriors of some rows, a function of the seed and of these.
+
+    Attributes:
+        target: what gives the posteriors.
+        prior: of θ.
+        samples: draws of each.
+        checks: what is ranked.
+        controls: whether to rank θ in posteriors that are wrong on purpose, too.
+        seed: seed of all that is random.
+        rng: random numbers of all rows, for their draws and ties.
+        tick: told which row comes next; may raise.
+    """
+
+    target: Target
+    prior: Prior
+    samples: int
+    checks: Sequence[CalibrationCheck]
+    controls: bool
+    seed: int
+    rng: np.random.Generator
+    tick: Callable[[int], None]
+
+    @property
+    def at_once(self) -> int:
+        """Rows whose posteriors are held at once."""
+        if self.target.posteriors != "grid":
+            return ROWS
+        size = ((MOST[len(self.prior)] - 1) * FINE[len(self.prior)] + 1) ** len(self.prior)
+        return max(1, POINTS // size)
+
+    def __call__(self, rows: _Rows) -> Posteriors:
+        """Of some rows."""
+        grid = self.target.posteriors == "grid"
+        each = self.samples * (len(self.prior) + 1) if grid else APART
+        rng = ahead(self.rng, rows.number * each)
+        keeper = _Keeper(self.prior, self.samples, self.checks, self.controls, rng)
+        step = self.at_once
+        some = [slice(i, i + step) for i in range(0, len(rows.x), step)]
+        return _joined([self.part(rows, each, keeper) for each in some])
+
+    def part(self, rows: _Rows, some: slice, keeper: _Keeper) -> Posteriors:
+        """Of a few of them."""
+        x, c = rows.x[some], None if rows.c is None else rows.c[some]
+        index = rows.number + np.arange(len(rows.x))[some]
+        self.tick(int(index[0]))
+        posterior = self.target.posterior(x, index, self.prior, keeper.draws, self.seed)
         if isinstance(posterior, GridPosterior):
-            parts.append(keeper.of_grid(posterior, c, around[some]))
-        else:
-            parts.append(keeper.of_draws(posterior, c, around[some]))
-    return _joined(parts)
+            return keeper.of_grid(posterior, c, rows.around[some])
+        return keeper.of_draws(posterior, c, rows.around[some])
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.dataset.missing import masked_like
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.runtime.engine import Engine
 from physgen.sbi.networks import Network
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Observable, Simulator
@@ -91,6 +92,7 @@ def calibration(
     samples: int = SAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Check the posteriors of a surrogate or a network on held-out rows, by checks with controls.
 
@@ -106,6 +108,7 @@ def calibration(
         samples: draws of each posterior for the predictive checks.
         seed: seed of everything that is random here.
         progress: told the name of each section and the part of it that is done.
+        engine: where posteriors are worked on, in blocks of rows; in this process if None.
 
     Returns:
         JSON data: one value a check, "checks" (all on one table), "warnings", "seconds".
@@ -125,7 +128,8 @@ def calibration(
     theta, x = _within(prior, theta, x)
     physics = physics_of(model.law, trusted, names)
     observables = of_imputed(_scalars(physics, x, model.law), x)
-    inference = _Inference(target, prior, samples, seed, progress or (lambda name, part: None))
+    progress = progress or (lambda name, part: None)
+    inference = _Inference(target, prior, samples, seed, progress, engine or Engine())
     run, section = inference.run(theta, x, observables)
     result = section.result
     result |= {
@@ -167,6 +171,7 @@ class _Inference:
         samples: draws of each posterior for the predictive checks.
         seed: seed of everything that is random.
         progress: told the name of each section and the part of it that is done.
+        engine: where blocks of rows are worked on.
     """
 
     target: Target
@@ -174,6 +179,7 @@ class _Inference:
     samples: int
     seed: int
     progress: Progress
+    engine: Engine
 
     def run(
         self, theta: Array | None, x: Array, observables: dict[str, Observable]
@@ -206,7 +212,7 @@ class _Inference:
                 self.target, theta, x, self.prior,
                 samples=max(self.samples, LC2ST_DRAWS), seed=self.seed + offset,
                 checks=CHECKS if ranked else (), controls=controls,
-                tick=lambda part: self.progress(name, part),
+                tick=lambda part: self.progress(name, part), engine=self.engine,
             )  # fmt: skip
 
         return Seen(self.prior, theta, x, section(name, found))

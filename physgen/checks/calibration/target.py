@@ -76,18 +76,18 @@ class Target:
 
         Args:
             x: (n, *x_shape).
-            index: which rows of all they are, (n,).
+            index: which rows of all they are, (n,), one after the other.
             prior: of θ.
             k: draws of each, at least, where there are draws.
             seed: seed of all that is random.
         """
         log_density = self.log_density(x, index, seed)
+        first = int(index[0])
         if self.posteriors == "grid":
-            return grid_posterior(log_density, prior, len(x), **self.grid)
-        own = seed + int(index[0])
+            return grid_posterior(log_density, prior, len(x), first=first, **self.grid)
         if self.network:
-            return network_draws(self.network, x, prior, k, seed=own)
-        return smc(log_density, prior, len(x), k, seed=own)
+            return network_draws(self.network, x, prior, k, seed=seed, first=first)
+        return smc(log_density, prior, len(x), k, seed=seed, first=first)
 
 
 def target_of(

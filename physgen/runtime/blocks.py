@@ -1,0 +1,89 @@
+"""Blocks of rows as tasks of an engine, with tensors computed alike wherever they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from physgen.runtime.device import threads
+from physgen.runtime.engine import Engine
+
+__all__ = ["Here", "all_blocks", "each_block"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+HINT = "nothing was written"
+
+
+@dataclass(frozen=True)
+class Here:
+    """A function that is called in this process, and nowhere else: sent along, it does nothing.
+
+    Attributes:
+        function: what is called.
+    """
+
+    function: Callable[[Any], None]
+
+    def __call__(self, told: Any) -> None:
+        """Call it."""
+        self.function(told)
+
+    def __reduce__(self) -> tuple[type[Here], tuple[Callable[[Any], None]]]:
+        return Here, (nothing,)
+
+
+def nothing(told: Any) -> None:
+    """Called elsewhere."""
+
+
+@dataclass(frozen=True)
+class Threaded:
+    """A task in as many threads as its caller has, so that sums are taken in the same order.
+
+    Attributes:
+        task: a function of a block.
+        cores: threads of torch.
+    """
+
+    task: Callable[[Any], Any]
+    cores: int
+
+    def __call__(self, item: Any) -> Any:
+        """What the task makes of a block."""
+        with threads(self.cores):
+            return self.task(item)
+
+
+def each_block(
+    engine: Engine | None,
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    check: Callable[[], None],
+) -> Iterator[tuple[int, Result]]:
+    """What a task makes of blocks of rows, as they are done: which it is, and what was made.
+
+    Args:
+        engine: where they run; in this process if None.
+        task: a function of a block alone.
+        items: blocks; ``number`` is the first row of each.
+        check: called while waiting; may raise.
+    """
+    alike = Threaded(task, torch.get_num_threads())
+    return (engine or Engine()).each(alike, items, check, noun="rows from", hint=HINT)
+
+
+def all_blocks(
+    engine: Engine | None,
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    tick: Callable[[float], None] = lambda part: None,
+) -> list[Result]:
+    """The same of all blocks, in their order; `tick` is told the part that is done."""
+    found: dict[int, Result] = {}
+    for i, made in each_block(engine, task, items, lambda: tick(len(found) / len(items))):
+        found[i] = made
+    return [found[i] for i in range(len(items))]
