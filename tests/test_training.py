@@ -16,7 +16,7 @@ from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Objective, Surrogate
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 from physgen.training import Epoch, Fresh, InMemory, Streamed, Trainer, Training, split
-from physgen.training import trainer as loop
+from physgen.training import trainer as training_loop
 
 LAW = Law.of("gaussian", {"size": 3})
 CPU = torch.device("cpu")
@@ -205,7 +205,9 @@ def test_one_row_cannot_be_split(tmp_path):
 def test_only_training_batches_are_augmented_and_only_if_asked(monkeypatch):
     law = Law.of("ising", {"size": 2, "width": 3, "theta": "beta-h"})
     seen = []
-    monkeypatch.setattr(loop.Symmetries, "__call__", lambda self, x, g: seen.append(len(x)) or x)
+    monkeypatch.setattr(
+        training_loop.Symmetries, "__call__", lambda self, x, g: seen.append(len(x)) or x
+    )
     data = InMemory(*rows(19, law))
     for augment, sizes in ((True, [17, 2]), (False, [])):
         surrogate = Toy.create(law, NoConfig())
@@ -471,7 +473,7 @@ def test_training_rows_are_looked_at_as_held_out_ones_are():
 
 def test_time_ends_training_within_an_epoch(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(training_loop.time, "monotonic", lambda: now[0])
 
     def on_batch(progress):
         now[0] += 9.0
