@@ -133,7 +133,7 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    only = asked_part(part, out)
+    array_part = asked_part(part, out)
     draws = open_theta(theta_from, row, widen=widen != 1, truncate=truncate)
     theirs = draws.law.prior if isinstance(draws, PosteriorDraws) else None
     law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
@@ -163,8 +163,10 @@ def simulate(
         if where.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
             compile_here(make)
         how: dict[str, Any] = {"shard_rows": rows, "engine": where, "notes": notes}
-        if out is not None and only:
-            return make_part(out, only, n, meta, make, f"simulate {name}", force=force, **how)
+        if out is not None and array_part:
+            return make_part(
+                out, array_part, n, meta, make, f"simulate {name}", force=force, **how
+            )
         made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
     took = f" in {seconds:.1f} s" if out else ""
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {name}{took}"))
