@@ -99,9 +99,21 @@ def same(one, other):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_rank_trains_as_without(family):
-    model, how = surrogate(family), {"weight_decay": 0.0}  # which weights without a gradient meet
-    (one,) = in_ranks(lambda ranks: trained(model, ranks, **how), world=1)
-    assert same(one, trained(model, **how))
+    model = surrogate(family)
+    (one,) = in_ranks(lambda ranks: trained(model, ranks), world=1)
+    assert same(one, trained(model))
+
+
+def test_weights_that_are_not_trained_stay_what_they_are():
+    """A gradient of zero would let them decay: the normal law that a training starts from."""
+    law = NORMAL
+    cls = find("surrogates", "autoregressive")
+    model = cls.create(law, cls.Config(hidden=8, network="separate"), 0)
+    model.fit_transform(*reversed(rows(law, 60)))
+    start = model.columns.places.straight.weight.clone()
+    assert start.any()
+    for run in in_ranks(lambda ranks: trained(model, ranks, weight_decay=1.0)):
+        assert torch.equal(run.live.columns.places.straight.weight, start)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

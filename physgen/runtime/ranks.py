@@ -116,23 +116,32 @@ class Ranks:
         return sums.tolist()
 
     def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace gradients by their sums over all; where there is none it counts as zero."""
+        """Replace gradients by their sums over all; where one has none it counts as zero.
+
+        A weight without a gradient in any process is left without, as in a training by one: zero
+        would let it decay.
+        """
         if self.group is None:
             return
         import torch
 
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        each: list[Any] = [p.grad for p in parameters]
-        flat = torch.cat([g.flatten() for g in each])
+        trained = [p for p in parameters if p.requires_grad]
+        own = [p.grad is not None for p in trained]
+        each = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+        if not each:
+            return
+        there = torch.tensor(own, dtype=each[0].dtype).to(each[0].device)
+        flat = torch.cat([there, *(g.flatten() for g in each)])
         group = self.group_on(flat.device)
         sums = flat if group is self.cuda else flat.cpu()
         with answered():
             group.allreduce(sums).wait()
-        parts = sums.to(flat.device).split([g.numel() for g in each])
-        for gradient, part in zip(each, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))  # in its own layout, which optimisers expect
+        found, *parts = sums.to(flat.device).split([len(own), *(g.numel() for g in each)])
+        some = own if all(own) else (found > 0).tolist()  # which waits for the device
+        for parameter, gradient, part, any_has in zip(trained, each, parts, some, strict=True):
+            if any_has:
+                gradient.copy_(part.view_as(gradient))  # in its own layout, as optimisers expect
+                parameter.grad = gradient
 
     def group_on(self, device: torch.device) -> Any:
         """What adds up tensors on a device: NCCL on GPUs, where it is there, else Gloo."""
