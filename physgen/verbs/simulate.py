@@ -61,7 +61,7 @@ def simulate(
     workers: int | None = None,
     executor: Executor | None = None,
     scheduler: str | None = None,
-    patience: float | None = None,
+    idle_timeout: float | None = None,
     part: PartLike | None = None,
     shard_rows: int | None = None,
     on_error: OnError = "stop",
@@ -112,7 +112,7 @@ def simulate(
             of dask.
         scheduler: address of a dask scheduler whose workers to take, as in tcp://host:8786; or
             local:4, to start one with 4 here.
-        patience: seconds in which no shard is finished, after which to give up; if not given,
+        idle_timeout: seconds in which no shard is finished, after which to give up; if not given,
             300 s without any worker.
         part: I/N, as in 2/4: make part I of N alone and join nothing, as one of the tasks of an
             array job that share the folder of the output; the same command without it makes what
@@ -158,7 +158,7 @@ def simulate(
         return rehearsed(make, n, out)
     rows = shard_rows or declared.shard_rows(built)
     with engine(
-        workers=workers, executor=executor, scheduler=scheduler, patience=patience
+        workers=workers, executor=executor, scheduler=scheduler, idle_timeout=idle_timeout
     ) as where:
         if where.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
             compile_here(make)
