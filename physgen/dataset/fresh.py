@@ -24,7 +24,7 @@ from physgen.dataset.stream import joined
 from physgen.dataset.writer import Checked
 from physgen.errors import DataError
 from physgen.registry import of_script
-from physgen.runtime.engine import Engine, processes
+from physgen.runtime.engine import Engine, local_engine
 
 __all__ = ["FreshRows"]
 
@@ -70,7 +70,7 @@ class FreshRows:
         self.shard_rows = declared.shard_rows(make.law.build()) or chunk_rows(make.law)
         self.seconds, self.failed = 0.0, 0
         self.opened = ExitStack()
-        self.engine = self.opened.enter_context(processes(workers)) if workers else Engine()
+        self.engine = self.opened.enter_context(local_engine(workers)) if workers else Engine()
         self.pending: dict[int, Iterator[tuple[int, Rows]]] = {}
         self.now: tuple[int, Rows] | None = None
 
