@@ -3,12 +3,13 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from physgen.nn.tensors import load_tensors
 
 pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parents[1]
@@ -51,26 +52,21 @@ def test_the_tasks_of_condor_are_all_parts():
     assert arguments.partition(" --part")[0] in block("slurm").replace(" \\\n   ", "")
 
 
-def test_the_training_of_slurm(tmp_path):
-    """On one machine that stands for a node, with what SLURM would bring along."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, does in {"srun": 'exec "$@"', "scontrol": "echo 127.0.0.1"}.items():
-        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
-        (programs / name).chmod(0o755)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    script = block("torchrun").replace("--epochs 100", "--epochs 1 --batch-size 16")
-    script = script.replace(":29500", f":{port}").replace("per-node 4 ", "per-node 2 ")
-    script = f'PATH="{programs}:$PATH"\n{script}'
-    ran("physgen simulate ising -n 64 --size 4 -o ising.h5", tmp_path)
-    ran(script, tmp_path, SLURM_NNODES="1", SLURM_JOB_ID="7", SLURM_JOB_NODELIST="n1")
-    assert (tmp_path / "cvae.pt").exists()
-
-
 def test_the_script_of_dask_jobqueue_compiles():
     compile(block("jobqueue"), "jobqueue", "exec")
+
+
+def test_the_training_by_torchrun(tmp_path):
+    """One machine of two processes, in the place of two of four."""
+    ran("physgen simulate ising -n 200 --size 4 -o ising.h5", tmp_path)
+    slurm = 'srun() { "$@"; }; scontrol() { echo localhost; }\n'
+    script = slurm + block("torchrun").replace("per-node 4", "per-node 2").replace(
+        "29500", "29533"
+    )
+    told = {"SLURM_NNODES": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "localhost"}
+    ran(script.replace("--epochs 20", "--epochs 1"), tmp_path, OMP_NUM_THREADS="1", **told)
+    _, info = load_tensors(tmp_path / "cvae.pt")
+    assert info["processes"] == [2]
 
 
 def test_the_notebook_runs(tmp_path):

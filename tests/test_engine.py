@@ -230,17 +230,17 @@ def test_a_pool_that_runs_the_script_again_says_what_to_do(tmp_path):
 def test_waiting_ends(monkeypatch):
     with (
         pytest.raises(PhysgenError, match=r"x: no shard was finished in .*rerun the same"),
-        engine(executor=Idle(), patience=0.3) as where,
+        engine(executor=Idle(), idle_timeout=0.3) as where,
     ):
         list(where.each(square, [1], where="x", noun="shard"))
-    monkeypatch.setattr(engines, "PATIENCE", 0.3)
-    monkeypatch.setattr(engines.Given, "live", lambda self: 0)
+    monkeypatch.setattr(engines, "LONELY", 0.3)
+    monkeypatch.setattr(engines.GivenExecutor, "live", lambda self: 0)
     with pytest.raises(PhysgenError, match="no worker has been alive for"):
         results(Idle(), square, [1])
 
 
 def test_slow_tasks_are_waited_for(monkeypatch):
-    monkeypatch.setattr(engines, "PATIENCE", 0.1)
+    monkeypatch.setattr(engines, "LONELY", 0.1)
 
     class Slow(Inline):
         def submit(self, fn, /, *given):
@@ -258,7 +258,7 @@ def test_slow_tasks_are_waited_for(monkeypatch):
         ({"executor": ThreadPoolExecutor(1)}, "ProcessPoolExecutor"),
         ({"executor": Inline(), "scheduler": "local:2"}, "not both"),
         ({"executor": 3}, "expected one of concurrent.futures"),
-        ({"patience": 0}, "patience: expected seconds above 0"),
+        ({"idle_timeout": 0}, "idle_timeout: expected seconds above 0"),
         ({"scheduler": "local:x"}, "local:N with N at least 1"),
         ({"scheduler": "host"}, "expected tcp://host:8786 or local:4, got 'host'"),
         ({"workers": 2, "scheduler": "local:2"}, "not both"),

@@ -61,12 +61,12 @@ def trainer(model, ranks=ALONE, n=50, **how):
     return Trainer(copy.deepcopy(model), *data, Training(**how), 7, some=data[0], ranks=ranks)
 
 
-def in_ranks(work, world=2, patience=20.0):
+def in_ranks(work, world=2, timeout=20.0):
     """What `work(ranks)` returns, or raises, in each of some ranks."""
     store = HashStore()
 
     def run(rank):
-        ranks = Ranks(rank, world, store, timedelta(seconds=patience))
+        ranks = Ranks(rank, world, store, timedelta(seconds=timeout))
         try:
             return work(ranks)
         except BaseException as error:
@@ -99,9 +99,21 @@ def same(one, other):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_rank_trains_as_without(family):
-    model, how = surrogate(family), {"weight_decay": 0.0}  # which weights without a gradient meet
-    (one,) = in_ranks(lambda ranks: trained(model, ranks, **how), world=1)
-    assert same(one, trained(model, **how))
+    model = surrogate(family)
+    (one,) = in_ranks(lambda ranks: trained(model, ranks), world=1)
+    assert same(one, trained(model))
+
+
+def test_weights_that_are_not_trained_stay_what_they_are():
+    """A gradient of zero would let them decay: the normal law that a training starts from."""
+    law = NORMAL
+    cls = find("surrogates", "autoregressive")
+    model = cls.create(law, cls.Config(hidden=8, network="separate"), 0)
+    model.fit_transform(*reversed(rows(law, 60)))
+    start = model.columns.places.straight.weight.clone()
+    assert start.any()
+    for run in in_ranks(lambda ranks: trained(model, ranks, weight_decay=1.0)):
+        assert torch.equal(run.live.columns.places.straight.weight, start)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -350,7 +362,7 @@ def test_a_rank_that_hangs_is_waited_for_so_long():
         finally:
             ended.set()
 
-    assert isinstance(in_ranks(work, patience=0.3)[1], RankLost)
+    assert isinstance(in_ranks(work, timeout=0.3)[1], RankLost)
 
 
 def test_rows_that_are_drawn_may_take_any_time():
@@ -358,7 +370,7 @@ def test_rows_that_are_drawn_may_take_any_time():
         time.sleep(ranks.rank)
         return ranks.collected([ranks.rank])
 
-    assert in_ranks(work, patience=0.3) == [[0, 1]] * 2
+    assert in_ranks(work, timeout=0.3) == [[0, 1]] * 2
 
 
 # --- rows and options ----------------------------------------------------------------------------

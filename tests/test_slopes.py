@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from physgen.nn.additive import AdditiveWidths
+from physgen.nn.additive import AdditiveWidths, normal_law
 from physgen.nn.slopes import AdditiveSlopes, constant_slopes, regressed
 
 
@@ -46,6 +46,19 @@ def test_a_correlation_that_does_not_change_is_a_number():
     assert not widths.values.any()
     np.testing.assert_allclose(constant, [0.6, 0, 0], atol=0.04)
     np.testing.assert_allclose(t, np.log([1, 0.8, 1]), atol=0.03)
+
+
+def test_a_parameter_that_is_always_the_same_has_no_functions():
+    c, e = rows(lambda c: torch.tanh(3 * c[:, 1]))
+    c[:, 0], e = 0.37, e * (2 * c[:, 1:]).exp()
+    slopes, widths = AdditiveSlopes(2, 3), AdditiveWidths(2, 3)
+    _, scale = normal_law(widths, c.float(), e)
+    regressed(slopes, AdditiveWidths(2, 3), c.float(), e * (-scale - widths(c)).exp())
+    assert widths.values[1].any()
+    assert not widths.values[0].any()
+    assert slopes.parameter[slopes.values.any(1)].tolist() == [1]
+    assert widths(c.float()).isfinite().all()
+    assert slopes(c.float()).isfinite().all()
 
 
 def test_few_rows_of_noise_have_no_slopes():

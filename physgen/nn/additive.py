@@ -26,6 +26,8 @@ SMALLEST = 1e-5
 KNOTS = 65
 PENALTIES = (0.3, 10.0, 300.0)
 """On second differences, which are tried."""
+NARROWEST = 1e-3
+"""What knots lie over, at least, so that they differ in float32."""
 FEWEST, HELD_OUT = 500, 5
 """Rows, at least, and the part of them that is held out, 1/5."""
 SWEEPS, STEPS = 2, 8
@@ -94,7 +96,7 @@ class AdditiveWidths(nn.Module):
 def even(c: Tensor) -> Tensor:
     """Knots at equal distances over each component of c (n, D), (D, K)."""
     low = c.amin(0)
-    high = torch.maximum(c.amax(0), low + 1e-6)
+    high = torch.maximum(c.amax(0), low + NARROWEST)
     return low[:, None] + (high - low)[:, None] * torch.linspace(0, 1, KNOTS).to(c)
 
 

@@ -18,6 +18,7 @@ from physgen.nn.additive import (
     FEWEST,
     HELD_OUT,
     KNOTS,
+    NARROWEST,
     PENALTIES,
     SURE,
     AdditiveWidths,
@@ -85,7 +86,7 @@ class AdditiveSlopes(nn.Module):
             width: (n, N) of the rest.
         """
         self.low.copy_(c.amin(0))
-        self.high.copy_(torch.maximum(c.amax(0), self.low + 1e-6))
+        self.high.copy_(torch.maximum(c.amax(0), self.low + NARROWEST))
         self.values.zero_()
         at, rest, taken = self.at(c), rest.clone(), 0
         for i, j, d in candidates(at, e, rest, width)[: 2 * len(self.values)]:

@@ -35,7 +35,7 @@ class Dask:
         opened: what is closed with it.
     """
 
-    lives, deaths = 0, 1  # it has tried several times itself
+    generation, deaths = 0, 1  # it has tried several times itself
 
     def __init__(self, executor: Any, opened: ExitStack | None = None) -> None:
         self.executor, self.opened = executor, opened or ExitStack()
@@ -43,11 +43,11 @@ class Dask:
         self.address = self.client.scheduler.address
         self.looked, self.count = float("-inf"), 0
 
-    def submit(self, *given: Any) -> Future[Outcome]:
+    def submit(self, *arguments: Any) -> Future[Outcome]:
         """Let a worker call `work`."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")  # a model, and not with each
-            return self.executor.submit(work, *given, pure=False)
+            return self.executor.submit(work, *arguments, pure=False)
 
     def live(self) -> int:
         """How many workers there are; none where the scheduler does not answer."""
@@ -59,7 +59,7 @@ class Dask:
             self.looked, self.count = time.monotonic(), len(found)
         return self.count
 
-    def lost(self, error: BaseException, life: int) -> tuple[str, bool]:
+    def lost(self, error: BaseException, generation: int) -> tuple[str, bool]:
         """Why an item was lost, and whether that is since its workers have died."""
         if type(error).__name__ == "KilledWorker":
             return "they die, as when memory is short; see their logs", True

@@ -61,7 +61,7 @@ def simulate(
     workers: int | None = None,
     executor: Executor | None = None,
     scheduler: str | None = None,
-    patience: float | None = None,
+    idle_timeout: float | None = None,
     part: PartLike | None = None,
     shard_rows: int | None = None,
     on_error: OnError = "stop",
@@ -113,7 +113,7 @@ def simulate(
             of dask.
         scheduler: address of a dask scheduler whose workers to take, as in tcp://host:8786; or
             local:4, to start one with 4 here.
-        patience: seconds in which no shard is finished, after which to give up; if not given,
+        idle_timeout: seconds in which no shard is finished, after which to give up; if not given,
             300 s without any worker.
         part: I/N, as in 2/4: make part I of N alone and join nothing, as one of the tasks of an
             array job that share the folder of the output; the same command without it makes what
@@ -134,7 +134,7 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    only = asked_part(part, out)
+    array_part = asked_part(part, out)
     draws = open_theta(theta_from, row, widen=widen != 1, truncate=truncate)
     theirs = draws.law.prior if isinstance(draws, PosteriorDraws) else None
     law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
@@ -161,13 +161,15 @@ def simulate(
         return rehearsed(make, n, out)
     rows = shard_rows or usual
     with engine(
-        workers=workers, executor=executor, scheduler=scheduler, patience=patience
+        workers=workers, executor=executor, scheduler=scheduler, idle_timeout=idle_timeout
     ) as where:
         if where.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
             compile_here(make)
         how: dict[str, Any] = {"shard_rows": rows, "engine": where, "notes": notes}
-        if out is not None and only:
-            return make_part(out, only, n, meta, make, f"simulate {name}", force=force, **how)
+        if out is not None and array_part:
+            return make_part(
+                out, array_part, n, meta, make, f"simulate {name}", force=force, **how
+            )
         made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
     took = f" in {seconds:.1f} s" if out else ""
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {name}{took}"))
