@@ -36,6 +36,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 POLL = 0.2  # seconds after which a signal is noticed
 LONELY = 300.0  # seconds without a worker after which to give up
+HINTS = {
+    "BrokenProcessPool": ": if its processes run the script again, put what it does under "
+    'if __name__ == "__main__":, or give workers instead'
+}
+"""What to do about errors of executors, by name."""
 INLINE = 2**15  # bytes of a task that goes along with each item
 
 
@@ -89,7 +94,8 @@ class GivenExecutor:
     def lost(self, error: BaseException, generation: int) -> tuple[str, bool]:
         """Why an item was lost: of a death it would not be known whose it is."""
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"the executor has failed ({text[:200]})", False
+        hint = HINTS.get(type(error).__name__, "")
+        return f"the executor has failed ({text[:200]}){hint}", False
 
     def close(self, at_once: bool) -> None:
         """Leave it to the caller."""
@@ -362,8 +368,9 @@ def place_of(
     if executor is None:
         return Processes(workers) if workers and workers > 1 else None
     if not isinstance(executor, Executor):
+        hint = "; give client.get_executor()" if hasattr(executor, "get_executor") else ""
         kind = type(executor).__name__
-        raise UsageError(f"executor: expected one of concurrent.futures, got {kind}")
+        raise UsageError(f"executor: expected one of concurrent.futures, got {kind}{hint}")
     if isinstance(executor, ThreadPoolExecutor):
         raise UsageError(
             "executor: threads of one process share what simulators and torch keep; take a "

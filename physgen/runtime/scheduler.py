@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from physgen.errors import UsageError
+from physgen.errors import PhysgenError, UsageError
 from physgen.runtime.processes import script_hidden
 from physgen.runtime.worker import Outcome, work
 
@@ -117,11 +117,15 @@ def require_answer(distributed: Any, address: str) -> None:
         with ThreadPoolExecutor(1) as aside:  # a notebook has a loop of its own here
             aside.submit(lambda: asyncio.run(asyncio.wait_for(asked(), ANSWER))).result()
     except Exception as error:  # whatever the answer of another program breaks
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100].rstrip(":")
         raise UsageError(
-            f"scheduler: no dask scheduler answers at {address} ({reason}); start one there with: "
-            "dask scheduler"
+            f"scheduler: no dask scheduler answers at {address} ({dask_error(error)}); start one "
+            "there with: dask scheduler"
         ) from error
+
+
+def dask_error(error: Exception) -> str:
+    """An error of dask in some words."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:100].rstrip(":")
 
 
 @contextmanager
@@ -129,15 +133,22 @@ def local_cluster(distributed: Any, count: str) -> Iterator[Any]:
     """A scheduler of this process with workers of this machine, which do not run the script.
 
     Raises:
+        PhysgenError: dask cannot start them.
         UsageError: what is no number of workers.
     """
     if not count.isdecimal() or int(count) < 1:
         raise UsageError(f"scheduler: expected local:N with N at least 1, got local:{count}")
     with script_hidden():
-        cluster = distributed.LocalCluster(
-            n_workers=int(count), threads_per_worker=1, dashboard_address=":0", memory_limit=0,
-            silence_logs=logging.CRITICAL, preload=[BEGIN.format(str(Path.cwd()))],
-        )  # fmt: skip
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=int(count), threads_per_worker=1, dashboard_address=":0", memory_limit=0,
+                silence_logs=logging.CRITICAL, preload=[BEGIN.format(str(Path.cwd()))],
+            )  # fmt: skip
+        except Exception as error:  # whatever dask raises where its processes do not start
+            raise PhysgenError(
+                f"scheduler: dask could not start local:{count} ({dask_error(error)}); rerun, "
+                "with fewer workers if memory is short"
+            ) from error
         with cluster:
             yield cluster
 

@@ -348,7 +348,7 @@ def make_part(
         job = dataset.write_part(out, n, meta, make, part, progress=move, **how)
     mine, done = plural(len(job.numbers), "shard"), len(job.finished())
     if not job.numbers:
-        log.warning("%s: %s has no shards, for there are %d", out, name, len(job))
+        log.warning("%s: %s has no shards: the file has %d in all", out, name, len(job))
     rest = "the same command without --part makes what is missing and joins them"
     return Dataset(out, headed(out, f"{name}, {mine}; {done} of {len(job)} are finished: {rest}"))
 

@@ -79,11 +79,12 @@ def simulate(
     p(x|theta) on the files of all rounds; methods that learn p(theta|x), such as npe, want
     --truncate.
 
-    The same command after an interruption finishes the file. Its bytes depend on the seed and the
-    simulator's options only, not on workers, threads, device or restarts. Rows of which it makes
-    no x, since it raises or x is not finite, end the command, and what is finished is kept;
-    or they are skipped or drawn again, and their theta and the reason kept in the file. What is
-    left follows p(theta | success), which is the prior only if failure does not depend on theta.
+    The same command after an interruption finishes the file. Its rows depend on the seed, the
+    simulator's options and --shard-rows only, not on workers, threads, device or restarts. Rows
+    of which it makes no x, since it raises or x is not finite, end the command, and what is
+    finished is kept; or they are skipped or drawn again, and their theta and the reason kept in
+    the file. What is left follows p(theta | success), which is the prior only if failure does not
+    depend on theta.
 
     Args:
         simulator: a registered simulator, or package.module:Class of your own; in Python also the
@@ -117,8 +118,8 @@ def simulate(
         part: I/N, as in 2/4: make part I of N alone and join nothing, as one of the tasks of an
             array job that share the folder of the output; the same command without it makes what
             is missing and joins them.
-        shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
-            given.
+        shard_rows: rows that are made in one go, of a random stream of their own, and kept if
+            interrupted; about 1 MiB if not given.
         on_error: what to do about rows that fail: stop; skip them; or redraw theta and x, at most
             100 times a row.
         device: where x are drawn: cpu, or cuda by what can (ising, by two of its samplers).
@@ -141,12 +142,14 @@ def simulate(
     law, source_of_theta, about, n = where_to_simulate(law, draws, theta_at, n, widen, truncate)
     law, notes = looked_at(law, n)
     name, built = law.simulator, law.build()
+    usual = declared.shard_rows(built)
     command = command_line(
         "simulate", name, **told_options(law, given), n=n, seed=seed,
         prior=laws_in_words(prior), fix=fix,
         correlation=correlation or {":".join(k): r for k, r in law.prior.correlation.items()},
         theta_at=theta_at, theta_from=draws and draws.name, row=row,
         widen=widen if isinstance(draws, PosteriorDraws) else None, truncate=truncate,
+        shard_rows=None if shard_rows == usual else shard_rows,
     )  # fmt: skip
     source = {"kind": "simulator", "name": name, **declared.provenance(built), **about}
     if columns := declared.declared_columns(built).names:
@@ -156,7 +159,7 @@ def simulate(
     make = Simulate(law, on_error, source_of_theta, device)
     if dry_run:
         return rehearsed(make, n, out)
-    rows = shard_rows or declared.shard_rows(built)
+    rows = shard_rows or usual
     with engine(
         workers=workers, executor=executor, scheduler=scheduler, idle_timeout=idle_timeout
     ) as there:
