@@ -20,8 +20,8 @@ import numpy as np
 from physgen.posterior.base import APART, Posterior, ahead, rms
 from physgen.posterior.density import AT_ONCE, GridPosterior
 from physgen.posterior.grid import VALUES, fine_points
-from physgen.posterior.methods import Inference, Tell, no_one
-from physgen.runtime.blocks import Here, each_block
+from physgen.posterior.methods import Inference, Tell
+from physgen.runtime.blocks import Here, each_block, nothing
 from physgen.runtime.engine import Engine
 from simulators.base import Array
 
@@ -136,7 +136,7 @@ def infer_posteriors(
     x: Array,
     engine: Engine | None = None,
     *,
-    tell: Tell = no_one,
+    tell: Tell = nothing,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Block:
     """The posteriors of rows of x, or of all rows as one observation.
@@ -197,10 +197,7 @@ class _Joined:
         """The grids of all, the last node repeated where others have more."""
         most = max(grid[GRID_ARRAYS[0]].shape[-1] for grid in grids)
         for name, axis in zip(GRID_ARRAYS, (2, 1), strict=True):
-            yield (
-                name,
-                np.concatenate([_wider(grid[name], most, axis) for grid in grids]),
-            )
+            yield name, np.concatenate([_wider(grid[name], most, axis) for grid in grids])
 
 
 def _wider(values: Array, m: int, axis: int) -> Array:
