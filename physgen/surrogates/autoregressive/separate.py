@@ -58,7 +58,7 @@ class ColumnPlaces(nn.Module):
         self.register_buffer("below", below, persistent=False)
         outputs, features = 3 * columns + len(row), quadratic(torch.zeros(1, condition)).shape[1]
         self.register_buffer("straight", torch.zeros(outputs, features))
-        self.widths, self.left = (AdditiveWidths(condition, columns) for _ in range(2))
+        self.widths, self.conditional = (AdditiveWidths(condition, columns) for _ in range(2))
         self.slopes = AdditiveSlopes(condition, columns)
         self.enter = nn.Linear(condition, hidden)
         self.blocks = nn.ModuleList(
@@ -81,8 +81,8 @@ class ColumnPlaces(nn.Module):
         self.widths.values.mul_(some)
         off = y.double() - quadratic(c.double()) @ weights
         e = torch.where(some, off * (-scale - self.widths(c.double())).exp(), 0.0)
-        slopes, left = regressed(self.slopes, self.left, c, e.clamp(-FARTHEST, FARTHEST))
-        self.left.values.mul_(some)
+        slopes, left = regressed(self.slopes, self.conditional, c, e.clamp(-FARTHEST, FARTHEST))
+        self.conditional.values.mul_(some)
         with torch.no_grad():
             n, start = self.columns, self.straight
             start[:n] = torch.where(some[:, None], weights.T.to(start.dtype), start[:n])
@@ -106,7 +106,7 @@ class ColumnPlaces(nn.Module):
         m = m + limited(s).exp() * moves
         s, t, slopes = (a + b for a, b in zip((s, t, slopes), more, strict=True))
         slopes = F.pad(slopes + self.slopes(c), (1, 0))[:, self.below.flatten()]
-        return m, limited(s), limited(t + self.left(c)), slopes.unflatten(1, (n, n))
+        return m, limited(s), limited(t + self.conditional(c)), slopes.unflatten(1, (n, n))
 
 
 def limited(s: Tensor) -> Tensor:
