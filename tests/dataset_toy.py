@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, path: str) -> int:
     law = Law.of("gaussian", {"size": 7})
     make = Make(law, args.delay, args.dies_once, args.always_dies)
     try:
-        only = {"only": array_part(args.part)} if args.part else {}
+        only = {"part": array_part(args.part)} if args.part else {}
         with engine(workers=args.workers) as where:
             (write_part if only else write)(
                 path,

@@ -267,3 +267,11 @@ def test_parts_of_a_surrogate(tmp_path, monkeypatch):
     assert "part 1/2, 2 shards; 2 of 4 are finished" in made.summary
     physgen.sample(model.path, n=35, seed=2, out=path)
     assert path.read_bytes() == one.path.read_bytes()
+
+
+def test_the_file_tells_the_command_that_makes_its_rows(tmp_path):
+    how = {"n": 20, "seed": 2, "out": tmp_path / "x.h5", "force": True}
+    told = "physgen simulate gaussian -n 20 --seed 2"
+    assert physgen.simulate("gaussian", **how).meta.provenance["command"] == told
+    data = physgen.simulate("gaussian", shard_rows=7, **how)
+    assert data.meta.provenance["command"] == f"{told} --shard-rows 7"

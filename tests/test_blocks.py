@@ -28,6 +28,7 @@ from physgen.law import Law
 from physgen.posterior import blocks, methods
 from physgen.posterior.blocks import infer_posteriors
 from physgen.posterior.methods import InferenceOptions, Source
+from physgen.runtime import blocks as tasks
 from physgen.runtime.blocks import all_blocks
 from physgen.runtime.engine import Engine
 from physgen.sbi.networks import train
@@ -319,3 +320,18 @@ def test_memory_does_not_grow_by_a_fine_grid_an_observation(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert float(found.stdout) < 60
+
+
+def test_what_is_on_a_gpu_goes_to_the_worker_s_own(monkeypatch):
+    asked = []
+
+    def device(name, number):
+        asked.append((name, number))
+        return torch.device("cpu")
+
+    monkeypatch.setattr(tasks, "device_of_worker", device)
+    numbers = torch.ones(3).untyped_storage()
+    assert tasks.on_own_device(numbers, "cpu") is numbers
+    assert not asked
+    assert list(tasks.on_own_device(numbers, "cuda:1")) == list(numbers)
+    assert asked == [("cuda", tasks.worker_number())]

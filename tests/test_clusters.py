@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from physgen.nn.tensors import load_tensors
+
 pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parents[1]
 RECIPES = (ROOT / "docs" / "clusters.md").read_text()
@@ -52,6 +54,19 @@ def test_the_tasks_of_condor_are_all_parts():
 
 def test_the_script_of_dask_jobqueue_compiles():
     compile(block("jobqueue"), "jobqueue", "exec")
+
+
+def test_the_training_by_torchrun(tmp_path):
+    """One machine of two processes, in the place of two of four."""
+    ran("physgen simulate ising -n 200 --size 4 -o ising.h5", tmp_path)
+    slurm = 'srun() { "$@"; }; scontrol() { echo localhost; }\n'
+    script = slurm + block("torchrun").replace("per-node 4", "per-node 2").replace(
+        "29500", "29533"
+    )
+    told = {"SLURM_NNODES": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "localhost"}
+    ran(script.replace("--epochs 20", "--epochs 1"), tmp_path, OMP_NUM_THREADS="1", **told)
+    _, info = load_tensors(tmp_path / "cvae.pt")
+    assert info["processes"] == [2]
 
 
 def test_the_notebook_runs(tmp_path):

@@ -217,20 +217,30 @@ def test_an_executor_that_fails_is_told():
         results(Failing(), square, [1], where="x")
 
 
+def test_a_pool_that_runs_the_script_again_says_what_to_do(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    last = done.stderr.rstrip().splitlines()[-1]
+    assert done.returncode == 1
+    assert "the executor has failed (BrokenProcessPool" in last
+    assert 'under if __name__ == "__main__":, or give workers instead; nothing was kept' in last
+
+
 def test_waiting_ends(monkeypatch):
     with (
         pytest.raises(PhysgenError, match=r"x: no shard was finished in .*rerun the same"),
-        engine(executor=Idle(), patience=0.3) as where,
+        engine(executor=Idle(), idle_timeout=0.3) as where,
     ):
         list(where.each(square, [1], where="x", noun="shard"))
-    monkeypatch.setattr(engines, "PATIENCE", 0.3)
-    monkeypatch.setattr(engines.Given, "live", lambda self: 0)
+    monkeypatch.setattr(engines, "LONELY", 0.3)
+    monkeypatch.setattr(engines.GivenExecutor, "live", lambda self: 0)
     with pytest.raises(PhysgenError, match="no worker has been alive for"):
         results(Idle(), square, [1])
 
 
 def test_slow_tasks_are_waited_for(monkeypatch):
-    monkeypatch.setattr(engines, "PATIENCE", 0.1)
+    monkeypatch.setattr(engines, "LONELY", 0.1)
 
     class Slow(Inline):
         def submit(self, fn, /, *given):
@@ -248,7 +258,7 @@ def test_slow_tasks_are_waited_for(monkeypatch):
         ({"executor": ThreadPoolExecutor(1)}, "ProcessPoolExecutor"),
         ({"executor": Inline(), "scheduler": "local:2"}, "not both"),
         ({"executor": 3}, "expected one of concurrent.futures"),
-        ({"patience": 0}, "patience: expected seconds above 0"),
+        ({"idle_timeout": 0}, "idle_timeout: expected seconds above 0"),
         ({"scheduler": "local:x"}, "local:N with N at least 1"),
         ({"scheduler": "host"}, "expected tcp://host:8786 or local:4, got 'host'"),
         ({"workers": 2, "scheduler": "local:2"}, "not both"),
@@ -256,6 +266,29 @@ def test_slow_tasks_are_waited_for(monkeypatch):
 )
 def test_places_that_cannot_be_had(given, said):
     with pytest.raises(UsageError, match=said), engine(**given):
+        pass
+
+
+def test_a_client_of_dask_has_an_executor():
+    class Client:
+        get_executor = None
+
+    with (
+        pytest.raises(UsageError, match=r"got Client; give client.get_executor\(\)$"),
+        engine(executor=Client()),
+    ):
+        pass
+
+
+def test_processes_of_dask_that_do_not_start(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+
+    def fails(**given):
+        raise RuntimeError("Nanny\nfailed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fails)
+    said = r"^scheduler: dask could not start local:2 \(RuntimeError: Nanny failed to start.\);"
+    with pytest.raises(PhysgenError, match=said), engine(scheduler="local:2"):
         pass
 
 
@@ -330,6 +363,17 @@ def test_a_process_that_dies_is_replaced(tmp_path):
         engine(workers=2) as where,
     ):
         list(where.each(DiesOnce(tmp_path / "died", always=True), range(9)))
+
+
+UNGUARDED = """
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import physgen
+
+pool = ProcessPoolExecutor(2, get_context("spawn"))
+physgen.simulate("gaussian", n=20, shard_rows=10, executor=pool)
+"""
 
 
 # --- a cluster -----------------------------------------------------------------------------------

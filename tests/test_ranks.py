@@ -61,12 +61,12 @@ def trainer(model, ranks=ALONE, n=50, **how):
     return Trainer(copy.deepcopy(model), *data, Training(**how), 7, some=data[0], ranks=ranks)
 
 
-def in_ranks(work, world=2, patience=20.0):
+def in_ranks(work, world=2, timeout=20.0):
     """What `work(ranks)` returns, or raises, in each of some ranks."""
     store = HashStore()
 
     def run(rank):
-        ranks = Ranks(rank, world, store, timedelta(seconds=patience))
+        ranks = Ranks(rank, world, store, timedelta(seconds=timeout))
         try:
             return work(ranks)
         except BaseException as error:
@@ -362,7 +362,7 @@ def test_a_rank_that_hangs_is_waited_for_so_long():
         finally:
             ended.set()
 
-    assert isinstance(in_ranks(work, patience=0.3)[1], RankLost)
+    assert isinstance(in_ranks(work, timeout=0.3)[1], RankLost)
 
 
 def test_rows_that_are_drawn_may_take_any_time():
@@ -370,7 +370,7 @@ def test_rows_that_are_drawn_may_take_any_time():
         time.sleep(ranks.rank)
         return ranks.collected([ranks.rank])
 
-    assert in_ranks(work, patience=0.3) == [[0, 1]] * 2
+    assert in_ranks(work, timeout=0.3) == [[0, 1]] * 2
 
 
 # --- rows and options ----------------------------------------------------------------------------

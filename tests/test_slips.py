@@ -418,7 +418,7 @@ def test_options_on_the_command_line(in_a_module):
     assert (found["mode"], found["kind"], found["flag"]) == (Mode.SLOW, Kind.B, False)
     assert (found["mixed"], found["few"], found["file"]) == (1.5, 2, Path("b.txt"))
     assert "grid" not in found
-    assert "In Python alone, and here at their defaults: grid, table." in shown
+    assert "In Python alone, and here at their defaults: executor, grid, table." in shown
     assert "[FAST|SLOW]" in shown
     for wrong in (["--times", "1,x"], ["--pair", "1"], ["--mode", "FASTT"], ["--few", "3"]):
         with pytest.raises(click.UsageError):

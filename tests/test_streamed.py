@@ -6,10 +6,10 @@ import torch
 
 import physgen
 from benchmarks.memory import VOXELS, apart, showers
-from physgen import training
 from physgen.dataset import Dataset
 from physgen.errors import DataError
 from physgen.training import Streamed, Training, split
+from physgen.training import data as training_data
 
 CPU = torch.device("cpu")
 
@@ -24,7 +24,7 @@ def path(tmp_path_factory):
 def test_rows_that_are_held_are_bounded_where_a_file_is_streamed(path, monkeypatch):
     data = Dataset(path)
     size, dtype = data.x[0].size + data.theta[0].size, data.x.dtype
-    monkeypatch.setattr(training, "LEAST", 200 * 8 * size)
+    monkeypatch.setattr(training_data, "LEAST", 200 * 8 * size)
     train, val, some = split(Dataset(path), 0.3, 1e-6, CPU)
     row = data.x[0].nbytes + data.theta[0].nbytes
     most = 200 * 8 * size // row
@@ -40,7 +40,7 @@ def test_each_of_several_files_gives_its_part_of_what_is_held(path, tmp_path, mo
     other = tmp_path / "other.h5"
     physgen.simulate("gaussian", n=1000, seed=2, out=other, shard_rows=100)
     both = physgen.dataset.JoinedDataset([Dataset(path), Dataset(other)])
-    monkeypatch.setattr(training, "LEAST", 1)
+    monkeypatch.setattr(training_data, "LEAST", 1)
     train, val, some = split(both, 0.5, 0.0, CPU)
     assert (len(train), len(val), len(some)) == (3900, 100, 100)
     np.testing.assert_array_equal(val.x, np.concatenate([both.x[2925:3000], both.x[-25:]]))

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from physgen import training
 from physgen.dataset import Dataset, Meta, Rows, write
 from physgen.errors import DataError, TrainingDiverged
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Objective, Surrogate
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 from physgen.training import Epoch, Fresh, InMemory, Streamed, Trainer, Training, split
+from physgen.training import trainer as training_loop
 
 LAW = Law.of("gaussian", {"size": 3})
 CPU = torch.device("cpu")
@@ -206,7 +206,7 @@ def test_only_training_batches_are_augmented_and_only_if_asked(monkeypatch):
     law = Law.of("ising", {"size": 2, "width": 3, "theta": "beta-h"})
     seen = []
     monkeypatch.setattr(
-        training.Symmetries, "__call__", lambda self, x, g: seen.append(len(x)) or x
+        training_loop.Symmetries, "__call__", lambda self, x, g: seen.append(len(x)) or x
     )
     data = InMemory(*rows(19, law))
     for augment, sizes in ((True, [17, 2]), (False, [])):
@@ -473,7 +473,7 @@ def test_training_rows_are_looked_at_as_held_out_ones_are():
 
 def test_time_ends_training_within_an_epoch(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(training_loop.time, "monotonic", lambda: now[0])
 
     def on_batch(progress):
         now[0] += 9.0

@@ -40,7 +40,7 @@ __all__ = ["PEERS", "Learnt", "learn"]
 
 DRAWS = 4000
 """Of each posterior of a network that draws."""
-CLOCKED = ("physgen.training", "physgen.verbs.auto")
+CLOCKED = ("physgen.training.trainer", "physgen.verbs.auto")
 """Modules that look at the time."""
 ROWS = 10_000
 """Rows that sbi evaluates at once."""

@@ -23,7 +23,7 @@ from physgen.runtime.kinds import excerpt
 
 __all__ = ["ArrayJob", "array_part"]
 
-PATIENCE = 60.0  # seconds to wait while other parts begin
+BEGIN_WAIT = 60.0  # seconds, while other parts begin
 
 
 def array_part(given: Sequence[int] | str) -> tuple[int, int]:
@@ -47,15 +47,15 @@ class ArrayJob(Job):
     """A dataset of which one part is made here.
 
     Attributes:
-        only: which part of how many, (i, n).
+        part: which part of how many, (i, n).
     """
 
-    only: tuple[int, int] = (1, 1)
+    part: tuple[int, int] = (1, 1)
 
     @property
     def numbers(self) -> range:
         """Numbers of the shards of this part."""
-        i, n = self.only
+        i, n = self.part
         return range(i - 1, len(self), n)
 
     @property
@@ -89,7 +89,7 @@ class ArrayJob(Job):
         """
         found = self.load()
         if not found or found["digest"] != self.digest:
-            i, n = self.only
+            i, n = self.part
             raise UsageError(
                 f"{self.path}: was finished or begun anew while part {i}/{n} ran; there is "
                 "nothing left to do for it"
@@ -106,20 +106,20 @@ class ArrayJob(Job):
             UsageError: this part runs already, or others of another number of parts, or the
                 output exists, or the folder holds shards of another configuration.
         """
-        with self.lock(PATIENCE):
+        with self.lock(BEGIN_WAIT):
             try:
-                self.refuse_running(but=self.only[1])
+                self.refuse_running(but=self.part[1])
                 self.begin(force)
-                lock = self.lock_part(*self.only)
+                lock = self.lock_part(*self.part)
             finally:
                 self.leave_nothing()
-            self.say_who("-{}-of-{}".format(*self.only))
+            self.say_who("-{}-of-{}".format(*self.part))
         try:
             yield
         finally:
             lock.release()
             if self.folder.exists() and not self.file.exists():
-                with self.lock(PATIENCE):
+                with self.lock(BEGIN_WAIT):
                     self.leave_nothing()
 
     def leave_nothing(self) -> None:

@@ -9,7 +9,7 @@ or that holds what is not ours, is left alone.
 
 The lock is the file system's, so that it ends with the process. Where there are none (NFS or
 Lustre without them) it is a file instead, which says who holds it. The parts of an array job
-(`physgen.dataset.array`) hold a lock each, and whoever finishes the output waits for all of them.
+(`physgen.dataset.array_job`) hold a lock each, and who finishes the output waits for all of them.
 """
 
 from __future__ import annotations
@@ -139,13 +139,13 @@ class Job:
         """Number of shards."""
         return -(-self.rows // self.shard_rows)
 
-    def part(self, number: int) -> Path:
+    def shard_file(self, number: int) -> Path:
         """The file of a finished shard."""
         return self.folder / f"{number:08d}.h5"
 
     def store(self, number: int, data: bytes) -> None:
         """Keep the file of a shard that is finished."""
-        write_bytes(self.part(number), data, sidecar=False, durable=False)
+        write_bytes(self.shard_file(number), data, sidecar=False, durable=False)
 
     def finished(self) -> list[int]:
         """Numbers of the shards that are finished."""
@@ -180,17 +180,17 @@ class Job:
                     self.discard()
 
     @contextmanager
-    def lock(self, patience: float = 0.0) -> Iterator[None]:
+    def lock(self, wait: float = 0.0) -> Iterator[None]:
         """Hold the work folder, which is made if there is none.
 
         Args:
-            patience: seconds to wait for another process that holds it.
+            wait: seconds for another process that holds it to end.
 
         Raises:
             DataError: the job file is damaged.
             UsageError: another process holds it, or it is not ours.
         """
-        end = time.monotonic() + patience
+        end = time.monotonic() + wait
         with storage(self.folder):
             while True:
                 self.refuse_strangers()
@@ -279,7 +279,7 @@ class Job:
             )
         self.refuse_running()
         for number in self.finished():
-            self.part(number).unlink()
+            self.shard_file(number).unlink()
         job = {
             "created": created_now(),
             "digest": self.digest,

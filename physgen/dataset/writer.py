@@ -112,10 +112,10 @@ def write(
     job = Job(Path(path), n, min(n, shard_rows or chunk_rows(meta.law)), meta, notes or {})
     with job.locked():
         record = job.begin(force)
-        part = Part(make, meta.law, str(job.path), job.shard_rows)
+        task = ShardImage(make, meta.law, str(job.path), job.shard_rows)
         with interruptible(str(path)) as stop:
-            resumed = sum(part.resume(job, k, stop) for k in job.finished())
-            make_missing(job, part, engine or Engine(), stop, progress)
+            resumed = sum(task.resume(job, k, stop) for k in job.finished())
+            make_missing(job, task, engine or Engine(), stop, progress)
             written = assembled(job, record, stop)
         job.discard()
     return Written(job.path, *written, time.perf_counter() - begun, resumed)
@@ -126,7 +126,7 @@ def write_part(
     n: int,
     meta: Meta,
     make: Make,
-    only: tuple[int, int],
+    part: tuple[int, int],
     *,
     shard_rows: int | None = None,
     engine: Engine | None = None,
@@ -141,7 +141,7 @@ def write_part(
         n: number of rows of the whole.
         meta: the law they follow, who draws them, the seed.
         make: the rows of a shard.
-        only: which part of how many, (i, n).
+        part: which part of how many, (i, n).
         shard_rows: rows in a shard.
         engine: where shards are made, here if None.
         notes: what else the file's provenance is to say.
@@ -160,14 +160,14 @@ def write_part(
     """
     require_positive(rows=n, shard_rows=shard_rows)
     size = min(n, shard_rows or chunk_rows(meta.law))
-    job = ArrayJob(Path(path), n, size, meta, notes or {}, only)
+    job = ArrayJob(Path(path), n, size, meta, notes or {}, part)
     others = n - job.part_rows
     move = None if progress is None else lambda done: progress(done - others)
     with job.held(force), interruptible(str(path)) as stop:
-        part = Part(make, meta.law, str(path), size)
+        task = ShardImage(make, meta.law, str(path), size)
         for number in set(job.numbers).intersection(job.finished()):
-            part.resume(job, number, stop)
-        make_missing(job, part, engine or Engine(), stop, move)
+            task.resume(job, number, stop)
+        make_missing(job, task, engine or Engine(), stop, move)
     return job
 
 
@@ -192,8 +192,8 @@ def gather(
     every = shards(n, min(n, shard_rows or chunk_rows(meta.law)), meta.seed)
     name, task, parts, done = str(meta.source.get("name", "rows")), Checked(make, meta.law), {}, 0
     with interruptible(name, "nothing was kept") as stop:
-        for i, part in each_shard(engine or Engine(), task, every, stop):
-            parts[i], done = part, done + len(every[i])
+        for i, made in each_shard(engine or Engine(), task, every, stop):
+            parts[i], done = made, done + len(every[i])
             if progress:
                 progress(done)
     rows = joined([parts[i] for i in range(len(every))])
@@ -234,14 +234,14 @@ def each_shard(
 
 
 def make_missing(
-    job: Job, part: Part, engine: Engine, stop: Stop, progress: Callable[[int], None] | None
+    job: Job, task: ShardImage, engine: Engine, stop: Stop, progress: Callable[[int], None] | None
 ) -> None:
     """Make the shards that are missing, and store them in the work folder."""
     missing = [job.shard(k) for k in job.missing()]
     done = job.rows - sum(map(len, missing))
     if progress and done:
         progress(done)
-    for i, data in each_shard(engine, part, missing, stop):
+    for i, data in each_shard(engine, task, missing, stop):
         job.store(missing[i].number, data)
         done += len(missing[i])
         if progress:
@@ -268,7 +268,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Part(Checked):
+class ShardImage(Checked):
     """Makes a shard as the bytes of its file, which only this process writes.
 
     Attributes:
@@ -288,29 +288,29 @@ class Part(Checked):
         So is one with rows that failed, of which now something else is to be made.
         """
         stop.check()
-        file, shard = job.part(number), job.shard(number)
+        path, shard = job.shard_file(number), job.shard(number)
         try:
-            with unguarded(file) as part:
-                failed = failed_in(part)
+            with unguarded(path) as shard_file:
+                failed = failed_in(shard_file)
                 extra = failed_arrays(failed) if failed else {}
-                digest = block_digest({**good_rows(part), **extra})
+                digest = block_digest({**good_rows(shard_file), **extra})
                 as_asked = not failed or failed.on_error == getattr(self.make, "on_error", "")
-                if as_asked and digest == bytes(part.attrs["digest"]).decode():
+                if as_asked and digest == bytes(shard_file.attrs["digest"]).decode():
                     return len(shard)
         except HDF5_ERRORS:  # cut short when the power failed
             pass
-        file.unlink()
+        path.unlink()
         return 0
 
 
-def names(part: h5py.File) -> list[str]:
+def names(file: h5py.File) -> list[str]:
     """Names of a shard's arrays, in the file's order."""
-    return ["theta", "x", *(f"aux/{name}" for name in part.get("aux", ()))]
+    return ["theta", "x", *(f"aux/{name}" for name in file.get("aux", ()))]
 
 
-def good_rows(part: h5py.File) -> dict[str, Array]:
+def good_rows(file: h5py.File) -> dict[str, Array]:
     """Name → values (n, …) of the rows in the file of a shard."""
-    return {n: part[n][: int(part.attrs["rows"])] for n in names(part)}
+    return {n: file[n][: int(file.attrs["rows"])] for n in names(file)}
 
 
 def assembled(job: Job, record: Mapping[str, Any], stop: Stop) -> tuple[int, int, str, str]:
@@ -351,9 +351,9 @@ def outcome(job: Job) -> tuple[int, Failed | None]:
     """
     rows, parts = 0, []
     for number in range(len(job)):
-        with unguarded(job.part(number)) as part:
-            rows += int(part.attrs["rows"])
-            parts.append(failed_in(part))
+        with unguarded(job.shard_file(number)) as shard_file:
+            rows += int(shard_file.attrs["rows"])
+            parts.append(failed_in(shard_file))
     failed = Failed.joined(parts)
     refuse_empty(rows, failed, str(job.path))
     return rows, failed
@@ -384,8 +384,8 @@ def blocks(job: Job, step: int, stop: Stop) -> Iterator[dict[str, Array]]:
     rest: dict[str, Array] = {}
     for number in range(len(job)):
         stop.check()
-        with unguarded(job.part(number)) as part:
-            fresh = good_rows(part)
+        with unguarded(job.shard_file(number)) as shard_file:
+            fresh = good_rows(shard_file)
         rest = {n: np.concatenate([rest[n], fresh[n]]) if rest else fresh[n] for n in fresh}
         while len(rest["x"]) >= step:
             yield {n: values[:step] for n, values in rest.items()}
@@ -397,22 +397,22 @@ def blocks(job: Job, step: int, stop: Stop) -> Iterator[dict[str, Array]]:
 def copy(job: Job, number: int, file: h5py.File, output: Output, stop: Stop) -> str:
     """Copy the chunks of one shard, unread; return the digest of its rows."""
     stop.check()
-    with unguarded(job.part(number)) as part:
+    with unguarded(job.shard_file(number)) as shard_file:
         if number == 0:
-            for n in names(part):
-                shape = (job.rows, *part[n].shape[1:])
-                chunked(file, n, shape, part[n].dtype, job.shard_rows)
-        if signature(part) != signature(file):
+            for n in names(shard_file):
+                shape = (job.rows, *shard_file[n].shape[1:])
+                chunked(file, n, shape, shard_file[n].dtype, job.shard_rows)
+        if signature(shard_file) != signature(file):
             raise DataError(
                 f"{job.path}: shard {number}: its arrays differ in name, type or shape from those "
                 "of shard 0; make all alike"
             )
-        for n in names(part):
-            at = (0,) * part[n].ndim
-            mask, chunk = part[n].id.read_direct_chunk(at)
+        for n in names(shard_file):
+            at = (0,) * shard_file[n].ndim
+            mask, chunk = shard_file[n].id.read_direct_chunk(at)
             file[n].id.write_direct_chunk((number * job.shard_rows, *at[1:]), chunk, mask)
         output.check()
-        return bytes(part.attrs["digest"]).decode()
+        return bytes(shard_file.attrs["digest"]).decode()
 
 
 def signature(file: h5py.File) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:

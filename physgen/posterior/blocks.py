@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from physgen.posterior.base import APART, Posterior, ahead, rms
-from physgen.posterior.density import FINE, GridPosterior
-from physgen.posterior.grid import MOST, VALUES
+from physgen.posterior.density import AT_ONCE, GridPosterior
+from physgen.posterior.grid import VALUES, fine_points
 from physgen.posterior.methods import Inference, Tell, no_one
 from physgen.runtime.blocks import Here, each_block
 from physgen.runtime.engine import Engine
@@ -31,8 +31,6 @@ ROWS = {"grid": 250, "mcmc": 100, "draws": 50, "abc": 1000}
 """Observations of a block at most, by what finds their posteriors."""
 FEW = 20
 """The same of all other methods, which are dear."""
-POINTS = 2**22
-"""Points of fine grids that are held at once."""
 KEPT = 2**24
 """Bytes of grids that are kept, at most."""
 GRID_ARRAYS = ("grid_nodes", "grid_values")
@@ -130,8 +128,7 @@ def block_rows(inference: Inference, size: int) -> int:
     most = min(ROWS.get(inference.sampler, FEW), max(1, VALUES // size))
     if inference.sampler != "grid":
         return most
-    d = inference.dims
-    return max(1, min(most, POINTS // ((MOST[d] - 1) * FINE[d] + 1) ** d))
+    return max(1, min(most, AT_ONCE // fine_points(inference.dims)))
 
 
 def infer_posteriors(

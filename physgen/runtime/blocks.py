@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, TypeVar
 
+import cloudpickle
 import torch
 
-from physgen.runtime.device import threads
+from physgen.runtime.device import device_of_worker, threads
 from physgen.runtime.engine import Engine
+from physgen.runtime.worker import worker_number
 
 __all__ = ["Here", "all_blocks", "each_block"]
 
@@ -44,6 +47,8 @@ def nothing(told: Any) -> None:
 class Threaded:
     """A task in as many threads as its caller has, so that sums are taken in the same order.
 
+    What is on a GPU here goes to the worker's own.
+
     Attributes:
         task: a function of a block.
         cores: threads of torch.
@@ -56,6 +61,24 @@ class Threaded:
         """What the task makes of a block."""
         with threads(self.cores):
             return self.task(item)
+
+    def __reduce__(self) -> tuple[Callable[..., Threaded], tuple[bytes, int]]:
+        data = BytesIO()
+        torch.save(self.task, data, pickle_module=cloudpickle)
+        return threaded_there, (data.getvalue(), self.cores)
+
+
+def threaded_there(data: bytes, cores: int) -> Threaded:
+    """A task that was sent, in a worker."""
+    task = torch.load(BytesIO(data), map_location=on_own_device, weights_only=False)
+    return Threaded(task, cores)
+
+
+def on_own_device(storage: Any, location: str) -> Any:
+    """Numbers of a tensor, from wherever they were to the CPU or the worker's own GPU."""
+    if not location.startswith("cuda"):
+        return storage
+    return storage.to(device=device_of_worker("cuda", worker_number()))
 
 
 def each_block(

@@ -30,12 +30,17 @@ from physgen.runtime.processes import Processes
 from physgen.runtime.scheduler import Dask, scheduled
 from physgen.runtime.worker import Load, Outcome, error_of, packed, work
 
-__all__ = ["Engine", "engine", "processes"]
+__all__ = ["Engine", "engine", "local_engine"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 POLL = 0.2  # seconds after which a signal is noticed
-PATIENCE = 300.0  # seconds without a worker
+LONELY = 300.0  # seconds without a worker after which to give up
+HINTS = {
+    "BrokenProcessPool": ": if its processes run the script again, put what it does under "
+    'if __name__ == "__main__":, or give workers instead'
+}
+"""What to do about errors of executors, by name."""
 INLINE = 2**15  # bytes of a task that goes along with each item
 
 
@@ -43,27 +48,27 @@ class Workers(Protocol):
     """Where workers are.
 
     Attributes:
-        lives: how often all workers have died at once.
+        generation: how often all workers have died at once, and others have begun.
         deaths: of workers with an item, after which it is run alone.
     """
 
-    lives: int
+    generation: int
     deaths: int
 
-    def submit(self, *given: Any) -> Future[Outcome]:
+    def submit(self, *arguments: Any) -> Future[Outcome]:
         """Let a worker call `work`."""
 
     def live(self) -> int:
         """How many workers there are."""
 
-    def lost(self, error: BaseException, life: int) -> tuple[str, bool]:
-        """Why an item was lost in one of the lives, and whether its worker has died."""
+    def lost(self, error: BaseException, generation: int) -> tuple[str, bool]:
+        """Why an item was lost of a generation of workers, and whether its worker has died."""
 
     def close(self, at_once: bool) -> None:
         """End what was started here."""
 
 
-class Given:
+class GivenExecutor:
     """An executor that the caller has made, and will close.
 
     Args:
@@ -71,25 +76,26 @@ class Given:
         count: its workers; what it says of itself if None.
     """
 
-    lives, deaths = 0, 1
+    generation, deaths = 0, 1
 
     def __init__(self, executor: Executor, count: int | None = None) -> None:
         self.executor = executor
         said = (getattr(executor, n, None) for n in ("_max_workers", "max_workers", "num_workers"))
         self.count = count or next((n for n in said if isinstance(n, int)), os.cpu_count() or 1)
 
-    def submit(self, *given: Any) -> Future[Outcome]:
+    def submit(self, *arguments: Any) -> Future[Outcome]:
         """Let a worker call `work`."""
-        return self.executor.submit(work, *given)
+        return self.executor.submit(work, *arguments)
 
     def live(self) -> int:
         """How many workers there are, as far as is known."""
         return self.count
 
-    def lost(self, error: BaseException, life: int) -> tuple[str, bool]:
+    def lost(self, error: BaseException, generation: int) -> tuple[str, bool]:
         """Why an item was lost: of a death it would not be known whose it is."""
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"the executor has failed ({text[:200]})", False
+        hint = HINTS.get(type(error).__name__, "")
+        return f"the executor has failed ({text[:200]}){hint}", False
 
     def close(self, at_once: bool) -> None:
         """Leave it to the caller."""
@@ -100,12 +106,12 @@ class Engine:
 
     Args:
         place: where workers are; None for this process.
-        patience: seconds without a finished item after which to give up; as long as there are
+        idle_timeout: seconds without a finished item after which to give up; as long as there are
             workers, for ever, if None.
     """
 
-    def __init__(self, place: Workers | None = None, patience: float | None = None) -> None:
-        self.place, self.patience, self.runs = place, patience, list[Submitted]()
+    def __init__(self, place: Workers | None = None, idle_timeout: float | None = None) -> None:
+        self.place, self.idle_timeout, self.runs = place, idle_timeout, list[Submitted]()
 
     def each(
         self,
@@ -141,8 +147,8 @@ class Engine:
         if self.place is None:
             return in_turn(task, items, check)
         load = packed(task, script or {}, where or noun)
-        told = Told(where, noun, hint)
-        run = Submitted(self.place, load, items, check, told, window, self.patience)
+        messages = Messages(where, noun, hint)
+        run = Submitted(self.place, load, items, check, messages, window, self.idle_timeout)
         self.runs.append(run)
         return iter(run)
 
@@ -163,7 +169,7 @@ def in_turn(
         yield position, task(item)
 
 
-class Told:
+class Messages:
     """How messages call what is done."""
 
     def __init__(self, where: str, noun: str, hint: str) -> None:
@@ -187,22 +193,22 @@ class Submitted:
         load: Load,
         items: Iterable[Any],
         check: Callable[[], None],
-        told: Told,
+        messages: Messages,
         window: int | None,
-        patience: float | None,
+        idle_timeout: float | None,
     ) -> None:
-        self.place, self.load, self.check, self.told = place, load, check, told
-        self.window, self.patience = window, patience
+        self.place, self.load, self.check, self.messages = place, load, check, messages
+        self.window, self.idle_timeout = window, idle_timeout
         self.todo = deque(enumerate(items))
         self.pending: dict[Future[Outcome], tuple[int, Any, int]] = {}
-        self.accused, self.alone = deque[tuple[int, Any]](), set[int]()
-        self.deaths, self.alive = Counter[int](), time.monotonic()
-        self.done, self.missed = self.alive, 0
+        self.suspects, self.alone = deque[tuple[int, Any]](), set[int]()
+        self.deaths, self.missed = Counter[int](), 0
+        self.last_alive = self.last_done = time.monotonic()
         self.fill()
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         try:
-            while self.todo or self.pending or self.accused:
+            while self.todo or self.pending or self.suspects:
                 self.fill()
                 yield from self.finished()
                 self.check()
@@ -216,10 +222,10 @@ class Submitted:
             future.cancel()
 
     def fill(self) -> None:
-        """Send items, as many as there may be on their way; those that are accused alone."""
-        alone = self.accused or any(p in self.alone for p, _, _ in self.pending.values())
+        """Send items, as many as there may be on their way; suspects alone."""
+        alone = self.suspects or any(p in self.alone for p, _, _ in self.pending.values())
         most = 1 if alone else self.window or 2 * max(1, self.place.live())
-        queue = self.accused or self.todo
+        queue = self.suspects or self.todo
         while queue and len(self.pending) < most:
             fresh = self.missed > 2 * most  # workers that are begun anew for each item
             self.send(*queue.popleft(), always=fresh or len(self.load.data) < INLINE)
@@ -229,20 +235,20 @@ class Submitted:
         try:
             future = self.place.submit(self.load.digest, self.load.data if always else None, item)
         except Exception as error:  # whatever a pool that is broken, or closed, raises
-            self.lost(position, item, error, self.place.lives)
+            self.lost(position, item, error, self.place.generation)
         else:
-            self.pending[future] = position, item, self.place.lives
+            self.pending[future] = position, item, self.place.generation
 
     def finished(self) -> Iterator[tuple[int, Any]]:
         """Results of items that are done; those that were lost are sent again."""
         done = wait(self.pending, POLL, FIRST_COMPLETED).done
         for future in sorted(done, key=lambda f: (failed(f), self.pending[f][0])):
-            position, item, life = self.pending.pop(future)
+            position, item, generation = self.pending.pop(future)
             if failed(future):
                 self.check()
                 cancelled = future.cancelled()
                 error = CancelledError() if cancelled else future.exception() or CancelledError()
-                self.lost(position, item, error, life)
+                self.lost(position, item, error, generation)
                 continue
             kind, value = future.result()
             if kind == "missing":
@@ -250,28 +256,30 @@ class Submitted:
                 self.send(position, item)
                 continue
             if kind == "error":
-                raise error_of(value, self.told.item(position, item))
-            self.done = time.monotonic()
+                raise error_of(value, self.messages.item(position, item))
+            self.last_done = time.monotonic()
             yield position, pickle.loads(value)
 
-    def lost(self, position: int, item: Any, error: BaseException, life: int) -> None:
+    def lost(self, position: int, item: Any, error: BaseException, generation: int) -> None:
         """What becomes of an item that has no answer: it is run again, in the end alone.
 
         Raises:
             PhysgenError: it kills its worker alone too, or something else has failed.
         """
-        reason, dead = self.place.lost(error, life)
+        reason, dead = self.place.lost(error, generation)
         if not dead:
-            raise self.told.failure(reason) from error
+            raise self.messages.failure(reason) from error
         if position in self.alone:
-            name = self.told.item(position, item)
-            raise PhysgenError(f"{name} kills its workers: {reason}; {self.told.hint}") from error
+            name = self.messages.item(position, item)
+            raise PhysgenError(
+                f"{name} kills its workers: {reason}; {self.messages.hint}"
+            ) from error
         self.deaths[position] += 1
         if self.deaths[position] < self.place.deaths:
             self.todo.appendleft((position, item))
         else:
             self.alone.add(position)
-            self.accused.append((position, item))
+            self.suspects.append((position, item))
 
     def watch(self) -> None:
         """Give up waiting where nothing comes.
@@ -281,13 +289,13 @@ class Submitted:
         """
         now = time.monotonic()
         if self.place.live():
-            self.alive = now
-        lonely, idle = now - self.alive, now - self.done
-        if lonely > (self.patience or PATIENCE):
-            raise self.told.failure(f"no worker has been alive for {lonely:.0f} s")
-        if self.patience and idle > self.patience:
-            raise self.told.failure(
-                f"no {self.told.noun} was finished in {idle:.0f} s; give a longer --patience if "
+            self.last_alive = now
+        lonely, idle = now - self.last_alive, now - self.last_done
+        if lonely > (self.idle_timeout or LONELY):
+            raise self.messages.failure(f"no worker has been alive for {lonely:.0f} s")
+        if self.idle_timeout and idle > self.idle_timeout:
+            raise self.messages.failure(
+                f"no {self.messages.noun} was finished in {idle:.0f} s; raise --idle-timeout if "
                 "they take so long"
             )
 
@@ -303,7 +311,7 @@ def engine(
     workers: int | None = None,
     executor: Executor | None = None,
     scheduler: str | None = None,
-    patience: float | None = None,
+    idle_timeout: float | None = None,
 ) -> Iterator[Engine]:
     """Where the tasks of a call run; what was started for it ends with it.
 
@@ -311,7 +319,7 @@ def engine(
         workers: processes of this machine, 1 for this one; of an executor, how many it has.
         executor: of concurrent.futures; it is left open.
         scheduler: address of a dask scheduler, or ``local:N``.
-        patience: as for `Engine`.
+        idle_timeout: as for `Engine`.
 
     Yields:
         The engine.
@@ -320,13 +328,13 @@ def engine(
         UsageError: several places, or none that can be had.
     """
     place = place_of(workers, executor, scheduler)
-    if patience is not None and not patience > 0:
-        raise UsageError(f"patience: expected seconds above 0, got {patience}")
-    with closed_after(Engine(place, patience)) as found:
+    if idle_timeout is not None and not idle_timeout > 0:
+        raise UsageError(f"idle_timeout: expected seconds above 0, got {idle_timeout}")
+    with closed_after(Engine(place, idle_timeout)) as found:
         yield found
 
 
-def processes(count: int) -> AbstractContextManager[Engine]:
+def local_engine(count: int) -> AbstractContextManager[Engine]:
     """Other processes of this machine, be it one."""
     return closed_after(Engine(Processes(count)))
 
@@ -360,11 +368,12 @@ def place_of(
     if executor is None:
         return Processes(workers) if workers and workers > 1 else None
     if not isinstance(executor, Executor):
+        hint = "; give client.get_executor()" if hasattr(executor, "get_executor") else ""
         kind = type(executor).__name__
-        raise UsageError(f"executor: expected one of concurrent.futures, got {kind}")
+        raise UsageError(f"executor: expected one of concurrent.futures, got {kind}{hint}")
     if isinstance(executor, ThreadPoolExecutor):
         raise UsageError(
             "executor: threads of one process share what simulators and torch keep; take a "
             "ProcessPoolExecutor, or workers"
         )
-    return Dask(executor) if hasattr(executor, "_client") else Given(executor, workers)
+    return Dask(executor) if hasattr(executor, "_client") else GivenExecutor(executor, workers)

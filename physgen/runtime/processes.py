@@ -38,23 +38,23 @@ class Processes:
         count: how many.
 
     Attributes:
-        lives: how often a pool has died.
+        generation: how often a pool has died.
         deaths: of processes with an item, after which it is run alone.
     """
 
     deaths = 2
 
     def __init__(self, count: int) -> None:
-        self.count, self.lives, self.reason = count, 0, ""
+        self.count, self.generation, self.reason = count, 0, ""
         self.pool: ProcessPoolExecutor | None = None
         self.before, self.ours = set(active_children()), set[BaseProcess]()
 
-    def submit(self, *given: Any) -> Future[Outcome]:
+    def submit(self, *arguments: Any) -> Future[Outcome]:
         """Let one of them work."""
         if self.pool is None:
             self.pool = ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)
         with script_hidden(), numba_threads(self.count):
-            future = self.pool.submit(work, *given)
+            future = self.pool.submit(work, *arguments)
         self.ours |= set(active_children()) - self.before
         return future
 
@@ -62,11 +62,11 @@ class Processes:
         """How many there are, or would be."""
         return self.count
 
-    def lost(self, error: BaseException, life: int) -> tuple[str, bool]:
+    def lost(self, error: BaseException, generation: int) -> tuple[str, bool]:
         """Why an item was lost with a pool, which has ended."""
-        if self.pool and life == self.lives:
+        if self.pool and generation == self.generation:
             self.pool.shutdown(cancel_futures=True)
-            self.pool, self.lives = None, life + 1
+            self.pool, self.generation = None, generation + 1
             self.reason = cause_of_death(process.exitcode or 0 for process in self.ours)
             self.ours.clear()
         return self.reason or str(error), isinstance(error, BrokenExecutor)

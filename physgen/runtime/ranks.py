@@ -48,7 +48,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Variables of the environment by which torchrun tells processes of each other."""
-PATIENCE, LONG = timedelta(minutes=10), timedelta(days=7)
+TIMEOUT, LONG = timedelta(minutes=10), timedelta(days=7)
 """How long a process waits for another's numbers, and where these may take any time. One that has
 ended is found out at once, by its connection."""
 GONE = (
@@ -68,7 +68,7 @@ class Ranks:
         rank: number of this one, from 0.
         world: how many there are.
         store: where they find each other; None for one alone.
-        patience: how long to wait for numbers of another.
+        timeout: how long to wait for numbers of another.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class Ranks:
         rank: int = 0,
         world: int = 1,
         store: Store | None = None,
-        patience: timedelta = PATIENCE,
+        timeout: timedelta = TIMEOUT,
     ) -> None:
-        self.rank, self.world, self.patience = rank, world, patience
+        self.rank, self.world, self.timeout = rank, world, timeout
         self.store: Any = store
         self.cuda: Any = None
         self.group: Any = None
@@ -86,7 +86,7 @@ class Ranks:
             from torch.distributed import ProcessGroupGloo
 
             with answered():
-                self.group = ProcessGroupGloo(store, rank, world, patience)
+                self.group = ProcessGroupGloo(store, rank, world, timeout)
             self.total(0.0)  # connects them, so that from now on one that ends is missed at once
 
     @property
@@ -153,11 +153,11 @@ class Ranks:
         if self.cuda is None:
             nccl, store = distributed.ProcessGroupNCCL, PrefixStore("cuda", self.store)
             how = nccl.Options()
-            how._timeout = self.patience
+            how._timeout = self.timeout
             self.cuda = nccl(store, self.rank, self.world, how)
         return self.cuda
 
-    def gathered(self, value: T, patience: timedelta | None = None) -> list[T]:
+    def gathered(self, value: T, timeout: timedelta | None = None) -> list[T]:
         """The values of all, in their order."""
         if self.group is None:
             return [value]
@@ -166,7 +166,7 @@ class Ranks:
 
         data = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
         sizes, how = torch.zeros(self.world, dtype=torch.int64), AllreduceOptions()
-        sizes[self.rank], how.timeout = len(data), patience or self.patience
+        sizes[self.rank], how.timeout = len(data), timeout or self.timeout
         with answered():
             self.group.allreduce([sizes], how).wait()
             padded = torch.zeros(int(sizes.max()), dtype=torch.uint8)
@@ -342,7 +342,7 @@ def connected() -> Ranks:
     from torch.distributed.rendezvous import rendezvous
 
     with answered("the processes of torchrun do not find each other: {}"):
-        store, rank, world = next(rendezvous("env://", timeout=PATIENCE))
+        store, rank, world = next(rendezvous("env://", timeout=TIMEOUT))
         return Ranks(rank, world, PrefixStore(f"physgen{next(MEETINGS)}", store))
 
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from physgen.errors import UsageError
+from physgen.errors import PhysgenError, UsageError
 from physgen.runtime.processes import script_hidden
 from physgen.runtime.worker import Outcome, work
 
@@ -35,7 +35,7 @@ class Dask:
         opened: what is closed with it.
     """
 
-    lives, deaths = 0, 1  # it has tried several times itself
+    generation, deaths = 0, 1  # it has tried several times itself
 
     def __init__(self, executor: Any, opened: ExitStack | None = None) -> None:
         self.executor, self.opened = executor, opened or ExitStack()
@@ -43,11 +43,11 @@ class Dask:
         self.address = self.client.scheduler.address
         self.looked, self.count = float("-inf"), 0
 
-    def submit(self, *given: Any) -> Future[Outcome]:
+    def submit(self, *arguments: Any) -> Future[Outcome]:
         """Let a worker call `work`."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")  # a model, and not with each
-            return self.executor.submit(work, *given, pure=False)
+            return self.executor.submit(work, *arguments, pure=False)
 
     def live(self) -> int:
         """How many workers there are; none where the scheduler does not answer."""
@@ -59,7 +59,7 @@ class Dask:
             self.looked, self.count = time.monotonic(), len(found)
         return self.count
 
-    def lost(self, error: BaseException, life: int) -> tuple[str, bool]:
+    def lost(self, error: BaseException, generation: int) -> tuple[str, bool]:
         """Why an item was lost, and whether that is since its workers have died."""
         if type(error).__name__ == "KilledWorker":
             return "they die, as when memory is short; see their logs", True
@@ -117,11 +117,15 @@ def require_answer(distributed: Any, address: str) -> None:
         with ThreadPoolExecutor(1) as aside:  # a notebook has a loop of its own here
             aside.submit(lambda: asyncio.run(asyncio.wait_for(asked(), ANSWER))).result()
     except Exception as error:  # whatever the answer of another program breaks
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:100].rstrip(":")
         raise UsageError(
-            f"scheduler: no dask scheduler answers at {address} ({reason}); start one there with: "
-            "dask scheduler"
+            f"scheduler: no dask scheduler answers at {address} ({dask_error(error)}); start one "
+            "there with: dask scheduler"
         ) from error
+
+
+def dask_error(error: Exception) -> str:
+    """An error of dask in some words."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:100].rstrip(":")
 
 
 @contextmanager
@@ -129,15 +133,22 @@ def local_cluster(distributed: Any, count: str) -> Iterator[Any]:
     """A scheduler of this process with workers of this machine, which do not run the script.
 
     Raises:
+        PhysgenError: dask cannot start them.
         UsageError: what is no number of workers.
     """
     if not count.isdecimal() or int(count) < 1:
         raise UsageError(f"scheduler: expected local:N with N at least 1, got local:{count}")
     with script_hidden():
-        cluster = distributed.LocalCluster(
-            n_workers=int(count), threads_per_worker=1, dashboard_address=":0", memory_limit=0,
-            silence_logs=logging.CRITICAL, preload=[BEGIN.format(str(Path.cwd()))],
-        )  # fmt: skip
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=int(count), threads_per_worker=1, dashboard_address=":0", memory_limit=0,
+                silence_logs=logging.CRITICAL, preload=[BEGIN.format(str(Path.cwd()))],
+            )  # fmt: skip
+        except Exception as error:  # whatever dask raises where its processes do not start
+            raise PhysgenError(
+                f"scheduler: dask could not start local:{count} ({dask_error(error)}); rerun, "
+                "with fewer workers if memory is short"
+            ) from error
         with cluster:
             yield cluster
 

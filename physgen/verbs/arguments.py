@@ -91,7 +91,7 @@ class EngineOptions(TypedDict, total=False):
         "address of a dask scheduler whose workers to take, as in tcp://host:8786; or local:4, to "
         "start one with 4 here.",
     ]
-    patience: Annotated[
+    idle_timeout: Annotated[
         float | None,
         "seconds in which nothing is finished, after which to give up; if not given, 300 s "
         "without any worker.",

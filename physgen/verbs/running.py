@@ -314,15 +314,15 @@ def asked_part(part: Sequence[int] | str | None, out: Path | str | None) -> tupl
     """
     if part is None:
         return None
-    only = dataset.array_part(part)
+    found = dataset.array_part(part)
     if out is None:
         raise UsageError("part: parts are joined in a file; add out=FILE, the same for all")
-    return only
+    return found
 
 
 def make_part(
     out: Path | str,
-    only: tuple[int, int],
+    part: tuple[int, int],
     n: int,
     meta: Meta,
     make: Callable[[Shard], Rows],
@@ -333,7 +333,7 @@ def make_part(
 
     Args:
         out: file that will be written.
-        only: which part of how many.
+        part: which part of how many.
         n: number of rows of the whole.
         meta: what the file will say of itself.
         make: the rows of a shard.
@@ -343,12 +343,12 @@ def make_part(
     Returns:
         The dataset, which can be read when the file is written.
     """
-    name = f"part {only[0]}/{only[1]}"
-    with bar(n / only[1], f"{label}, {name}") as move:
-        job = dataset.write_part(out, n, meta, make, only, progress=move, **how)
+    name = f"part {part[0]}/{part[1]}"
+    with bar(n / part[1], f"{label}, {name}") as move:
+        job = dataset.write_part(out, n, meta, make, part, progress=move, **how)
     mine, done = plural(len(job.numbers), "shard"), len(job.finished())
     if not job.numbers:
-        log.warning("%s: %s has no shards, for there are %d", out, name, len(job))
+        log.warning("%s: %s has no shards: the file has %d in all", out, name, len(job))
     rest = "the same command without --part makes what is missing and joins them"
     return Dataset(out, headed(out, f"{name}, {mine}; {done} of {len(job)} are finished: {rest}"))
 

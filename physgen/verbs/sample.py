@@ -99,7 +99,7 @@ def sample(
     Example:
         physgen sample cvae.pt -o fake.h5 --theta beta=0.44 -n 1000
     """
-    only = asked_part(part, out)
+    array_part = asked_part(part, out)
     where, use = split_options(given)
     example = None if like is None else Dataset(like)
     here = device_here(surrogate, device, where)
@@ -114,12 +114,12 @@ def sample(
     )  # fmt: skip
     source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
     meta = Meta(model.law, source | follow, seed, dataset.provenance(command))
-    there = model.device.type if device == "auto" else device
-    make, label = Draw(model, rows, there), f"sample {model.name}"
-    with engine(**where) as place:
-        how: dict[str, Any] = {"engine": place, "force": force}
-        if out is not None and only:
-            return make_part(out, only, count, meta, make, label, **how)
+    drawing = model.device.type if device == "auto" else device
+    make, label = Draw(model, rows, drawing), f"sample {model.name}"
+    with engine(**where) as there:
+        how: dict[str, Any] = {"engine": there, "force": force}
+        if out is not None and array_part:
+            return make_part(out, array_part, count, meta, make, label, **how)
         made, seconds = make_dataset(out, count, meta, make, label, **how)
     speed = f" at {count / seconds:,.0f} a s" if out else ""
     return Dataset(made, headed(out, f"{plural(count, 'row')} of {model.name}{speed}"))

@@ -61,7 +61,7 @@ def simulate(
     workers: int | None = None,
     executor: Executor | None = None,
     scheduler: str | None = None,
-    patience: float | None = None,
+    idle_timeout: float | None = None,
     part: PartLike | None = None,
     shard_rows: int | None = None,
     on_error: OnError = "stop",
@@ -79,11 +79,12 @@ def simulate(
     p(x|theta) on the files of all rounds; methods that learn p(theta|x), such as npe, want
     --truncate.
 
-    The same command after an interruption finishes the file. Its bytes depend on the seed and the
-    simulator's options only, not on workers, threads, device or restarts. Rows of which it makes
-    no x, since it raises or x is not finite, end the command, and what is finished is kept;
-    or they are skipped or drawn again, and their theta and the reason kept in the file. What is
-    left follows p(theta | success), which is the prior only if failure does not depend on theta.
+    The same command after an interruption finishes the file. Its rows depend on the seed, the
+    simulator's options and --shard-rows only, not on workers, threads, device or restarts. Rows
+    of which it makes no x, since it raises or x is not finite, end the command, and what is
+    finished is kept; or they are skipped or drawn again, and their theta and the reason kept in
+    the file. What is left follows p(theta | success), which is the prior only if failure does not
+    depend on theta.
 
     Args:
         simulator: a registered simulator, or package.module:Class of your own; in Python also the
@@ -112,13 +113,13 @@ def simulate(
             of dask.
         scheduler: address of a dask scheduler whose workers to take, as in tcp://host:8786; or
             local:4, to start one with 4 here.
-        patience: seconds in which no shard is finished, after which to give up; if not given,
+        idle_timeout: seconds in which no shard is finished, after which to give up; if not given,
             300 s without any worker.
         part: I/N, as in 2/4: make part I of N alone and join nothing, as one of the tasks of an
             array job that share the folder of the output; the same command without it makes what
             is missing and joins them.
-        shard_rows: rows that are made in one go, and kept if interrupted; about 1 MiB if not
-            given.
+        shard_rows: rows that are made in one go, of a random stream of their own, and kept if
+            interrupted; about 1 MiB if not given.
         on_error: what to do about rows that fail: stop; skip them; or redraw theta and x, at most
             100 times a row.
         device: where x are drawn: cpu, or cuda by what can (ising, by two of its samplers).
@@ -133,7 +134,7 @@ def simulate(
         physgen simulate ising -n 20000 --seed 1 -o ising.h5
     """
     require(n=(n, 1), workers=(workers, 1), seed=(seed, 0), shard_rows=(shard_rows, 1))
-    only = asked_part(part, out)
+    array_part = asked_part(part, out)
     draws = open_theta(theta_from, row, widen=widen != 1, truncate=truncate)
     theirs = draws.law.prior if isinstance(draws, PosteriorDraws) else None
     law = Law.of(simulator, given, asked_for(prior, fix) or theirs)
@@ -141,12 +142,14 @@ def simulate(
     law, source_of_theta, about, n = where_to_simulate(law, draws, theta_at, n, widen, truncate)
     law, notes = looked_at(law, n)
     name, built = law.simulator, law.build()
+    usual = declared.shard_rows(built)
     command = command_line(
         "simulate", name, **told_options(law, given), n=n, seed=seed,
         prior=laws_in_words(prior), fix=fix,
         correlation=correlation or {":".join(k): r for k, r in law.prior.correlation.items()},
         theta_at=theta_at, theta_from=draws and draws.name, row=row,
         widen=widen if isinstance(draws, PosteriorDraws) else None, truncate=truncate,
+        shard_rows=None if shard_rows == usual else shard_rows,
     )  # fmt: skip
     source = {"kind": "simulator", "name": name, **declared.provenance(built), **about}
     if columns := declared.declared_columns(built).names:
@@ -156,15 +159,17 @@ def simulate(
     make = Simulate(law, on_error, source_of_theta, device)
     if dry_run:
         return rehearsed(make, n, out)
-    rows = shard_rows or declared.shard_rows(built)
+    rows = shard_rows or usual
     with engine(
-        workers=workers, executor=executor, scheduler=scheduler, patience=patience
-    ) as where:
-        if where.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
+        workers=workers, executor=executor, scheduler=scheduler, idle_timeout=idle_timeout
+    ) as there:
+        if there.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
             compile_here(make)
-        how: dict[str, Any] = {"shard_rows": rows, "engine": where, "notes": notes}
-        if out is not None and only:
-            return make_part(out, only, n, meta, make, f"simulate {name}", force=force, **how)
+        how: dict[str, Any] = {"shard_rows": rows, "engine": there, "notes": notes}
+        if out is not None and array_part:
+            return make_part(
+                out, array_part, n, meta, make, f"simulate {name}", force=force, **how
+            )
         made, seconds = make_dataset(out, n, meta, make, f"simulate {name}", force=force, **how)
     took = f" in {seconds:.1f} s" if out else ""
     return Dataset(made, headed(out, f"{plural(len(made), 'row')} of {name}{took}"))

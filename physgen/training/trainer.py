@@ -1,4 +1,4 @@
-"""One training loop for all families: it minimises their objectives and never asks who they are.
+"""The training loop.
 
 AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) with warm-up and a cosine or constant rate,
 clipped gradients, and an exponential moving average of the weights, which is what is validated and
@@ -20,280 +20,32 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physgen.dataset import Dataset, Rows, Stream, joined
-from physgen.errors import DataError, TrainingDiverged
+from physgen.errors import TrainingDiverged
 from physgen.nn.transforms import Symmetries
 from physgen.runtime.ranks import ALONE, Ranks
 from physgen.surrogates.base import Objective, Surrogate
+from physgen.training.data import Data, Fresh, InMemory, Streamed
+from physgen.training.options import Epoch, Training
 
-__all__ = ["Data", "Epoch", "Fresh", "InMemory", "Streamed", "Trainer", "Training", "split"]
+__all__ = ["Trainer"]
 
 CHECK_EVERY = 32  # steps between looks at the loss: each look waits for the device
 VALIDATION_BATCH, NUMBERS = 1024, 2**21
 """Rows that are validated at a time; of a streamed file numbers of x in these, at most."""
-STANDARDISE_BY = 100_000  # rows
-KEPT, LEAST, FEWEST = 1 / 64, 2**26, 100
-"""What is held of a streamed file: a part of the memory that it may take, but so many bytes and
-rows at least; each for the rows that are held out, and for those that tell scales, in float64."""
 SEEN = 10_000  # rows of the training that are looked at after each epoch, at most
 PATIENT_STEPS, PATIENT_EPOCHS = 500, 5
 """What a training waits for an improvement, in steps and in epochs, at least."""
 SETTLED, COOLING = 0.25, 0.25
 """Part of a training before which nothing is told of its validation loss; epochs in which the rate
 falls to zero, as a part of those before."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """Options of the training loop.
-
-    Attributes:
-        epochs: passes over the training rows (at least 1).
-        max_minutes: wall time after which training ends; 0 for no limit.
-        batch_size: rows a step (at least 1).
-        learning_rate: peak rate of AdamW (positive).
-        schedule: the rate after the warm-up falls as a cosine to zero, or stays constant.
-        warm_up_steps: steps over which the rate grows from zero.
-        weight_decay: decoupled weight decay of AdamW (at least 0).
-        clip: largest norm of the gradient (positive).
-        ema: decay of the moving average of the weights, per step (0 to 1).
-        patience: epochs without improvement after which the rate falls to zero from the best
-            weights, and training ends; 0 for never, -1 for as many as 500 steps take, and at
-            least 5 (rbm and gan, whose losses do not tell: never).
-        augment: whether to train on random symmetries of each batch, where the law has them.
-        compile: whether to compile the loss with torch.compile; that takes minutes on a CPU, and
-            pays in long runs.
-        precision: numbers of the networks in training: fp32, bf16 (autocast), or auto: bf16 on
-            CUDA, fp32 on a CPU. Weights and losses are in fp32.
-        validation: part of the rows, the last ones, that is validated on and not trained on; of a
-            file that is streamed no more than 1/64 of memory_gib holds.
-        memory_gib: a training set larger than this is streamed from the file, GiB; 1/64 of
-            it is for the rows that tell scales, and as much for those that are validated on.
-    """
-
-    epochs: int = 30
-    max_minutes: float = 0.0
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warm_up_steps: int = 100
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    ema: float = 0.998
-    patience: int = -1
-    augment: bool = True
-    compile: bool = False
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    validation: float = 0.1
-    memory_gib: float = 4.0
-
-    def __post_init__(self) -> None:
-        """Refuse values outside the documented ranges."""
-        for name, low in (("epochs", 1), ("batch_size", 1), ("patience", -1), ("max_minutes", 0)):
-            if not getattr(self, name) >= low:
-                raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation: expected 0 < part < 1, got {self.validation}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema: expected 0 <= ema < 1, got {self.ema}")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to.
-
-    Attributes:
-        epoch: number, from 1.
-        train: mean training loss, nats a row.
-        val: mean validation loss of the averaged weights, nats a row.
-        lr: last learning rate.
-        seconds: wall time since the start of training, s.
-        cpu_seconds: CPU time since the start of training, s.
-        best: whether this is the lowest validation loss so far, that of the start included.
-        seen: mean validation loss of the averaged weights over rows of the training, nats a row;
-            None where these are others in each epoch, and in early files.
-    """
-
-    epoch: int
-    train: float
-    val: float
-    lr: float
-    seconds: float
-    cpu_seconds: float
-    best: bool
-    seen: float | None = None
-
-
-class EpochRows(Protocol):
-    """Rows in batches."""
-
-    def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, in an order of rng's: θ (size, D) and x (size, *x_shape)."""
-        ...
-
-
-class Data(Protocol):
-    """Rows to train on, in RAM, streamed or drawn anew."""
-
-    def __len__(self) -> int:
-        """Number of rows of an epoch."""
-        ...
-
-    def of_epoch(self, number: int) -> EpochRows:
-        """The rows of an epoch, from 1: the same in all, or others."""
-        ...
-
-
-class InMemory:
-    """Rows that fit in memory, on the training device."""
-
-    def __init__(self, theta: Tensor, x: Tensor) -> None:
-        self.theta, self.x = theta, x
-
-    def __len__(self) -> int:
-        return len(self.theta)
-
-    def of_epoch(self, number: int) -> InMemory:
-        """The same rows in all epochs."""
-        return self
-
-    def spread(self, rows: int) -> InMemory:
-        """So many of its rows, at equal distances."""
-        chosen = torch.linspace(0, len(self) - 1, min(rows, len(self))).round().long()
-        chosen = chosen.to(self.x.device)
-        return InMemory(self.theta[chosen], self.x[chosen])
-
-    def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, in random order: θ (size, D), x (size, *x_shape)."""
-        order = torch.from_numpy(rng.permutation(len(self))).to(self.x.device)
-        for rows in order.split(size):
-            yield self.theta[rows], self.x[rows]
-
-
-class Streamed:
-    """Rows of a file that is larger than memory.
-
-    Args:
-        open_stream: batch size → a stream of batches of rows.
-        rows: number of rows in an epoch.
-        device: where the batches go.
-    """
-
-    def __init__(
-        self, open_stream: Callable[[int], Stream], rows: int, device: torch.device
-    ) -> None:
-        self.open_stream, self.rows, self.device = open_stream, rows, device
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def of_epoch(self, number: int) -> Streamed:
-        """The same rows in all epochs."""
-        return self
-
-    def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, shuffled in a moving buffer: θ (size, D), x (size, *x_shape)."""
-        for rows in self.open_stream(size).batches(rng):
-            yield tensors(rows, self.device)
-
-
-class Fresh:
-    """Rows that are drawn anew for each epoch, or for a few.
-
-    Args:
-        rows_of: number of an epoch, from 1 → its rows.
-        rows: how many are asked for.
-        device: where they go.
-    """
-
-    def __init__(self, rows_of: Callable[[int], Rows], rows: int, device: torch.device) -> None:
-        self.rows_of, self.rows, self.device = rows_of, rows, device
-
-    def __len__(self) -> int:
-        return self.rows
-
-    def of_epoch(self, number: int) -> InMemory:
-        """The rows of an epoch, from 1."""
-        return InMemory(*tensors(self.rows_of(number), self.device))
-
-
-def tensors(rows: Rows, device: torch.device) -> tuple[Tensor, Tensor]:
-    """θ (n, D) and x (n, *x_shape) of some rows, on a device."""
-    return torch.from_numpy(rows.labels("rows")).to(device), torch.from_numpy(rows.x).to(device)
-
-
-def split(
-    data: Dataset, validation: float, memory_gib: float, device: torch.device
-) -> tuple[Data, InMemory, InMemory]:
-    """Training rows, validation rows (the last ones of the data), and some of the first ones.
-
-    Of several datasets each gives its part of all three.
-
-    Args:
-        data: rows of (θ, x), in memory, in a file or in several.
-        validation: part of the rows to validate on, the last ones of each file, 0 to 1.
-        memory_gib: a larger training set is streamed from its file, GiB.
-        device: where the rows go.
-
-    Returns:
-        Training rows, validation rows, and as many of the first as scales are told by.
-
-    Raises:
-        DataError: data without θ, or with too few rows for both.
-    """
-    parts, sizes = data.parts, [len(part) for part in data.parts]
-    held, some = held_out_of(sizes, validation, data.name), STANDARDISE_BY
-    one = joined([part.read(slice(0, 1)) for part in parts])[:1]
-    values = one.x, one.labels(data.where)
-    size = sum(v.nbytes for v in values) * (sum(sizes) - sum(held))
-    streamed = size > memory_gib * 2**30 and not any(part.in_memory for part in parts)
-    if streamed:
-        budget = max(LEAST, KEPT * memory_gib * 2**30)
-        some = max(FEWEST, min(some, int(budget / sum(8 * v.size for v in values))))
-        most = max(FEWEST, int(budget / sum(v.nbytes for v in values)))
-        held = [-(-k * most // max(most, sum(held))) for k in held]
-    cuts = [n - k for n, k in zip(sizes, held, strict=True)]
-
-    def loaded(slices: list[slice]) -> Rows:
-        pairs = zip(parts, slices, strict=True)
-        return joined([part.read(rows) for part, rows in pairs if rows.start < rows.stop])
-
-    rows = [slice(0, k) for k in cuts]
-    first = [slice(0, min(k, -(-some * k // sum(cuts)))) for k in cuts]
-    last = [slice(k, n) for k, n in zip(cuts, sizes, strict=True)]
-    val = InMemory(*tensors(loaded(last), device))
-    if streamed:
-        paths = [part.where for part in parts]
-        train: Data = Streamed(lambda size: Stream(paths, size, rows=rows), sum(cuts), device)
-        return train, val, InMemory(*tensors(loaded(first), device))
-    train = InMemory(*tensors(loaded(rows), device))
-    if len(parts) > 1:
-        return train, val, InMemory(*tensors(loaded(first), device))
-    return train, val, InMemory(train.theta[: first[0].stop], train.x[: first[0].stop])
-
-
-def held_out_of(sizes: Sequence[int], validation: float, name: str) -> list[int]:
-    """How many rows are validated on, of datasets of some sizes: a part of each.
-
-    Raises:
-        DataError: none is left to train on.
-    """
-    held = [round(validation * n) for n in sizes]
-    held[-1] += not any(held)
-    if any(n <= k for n, k in zip(sizes, held, strict=True)):
-        raise DataError(f"{name}: {sum(sizes)} rows; expected at least 2 to train and validate on")
-    return held
 
 
 class Trainer:
