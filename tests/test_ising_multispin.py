@@ -144,4 +144,22 @@ def test_what_is_made_in_one_go_is_groups_of_32():
     assert Ising(1024, **SAMPLER).shard_rows == 64
     assert Ising(4096, **SAMPLER).shard_rows == 32
     assert Ising(64).shard_rows is None
-    assert Ising(64, **SAMPLER).provenance == {"sampler": "checkerboard", "sweeps": 2076}
+    assert Ising(64, **SAMPLER).provenance == {"sampler": "checkerboard", "sweeps": 6400}
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_the_cold_start_at_the_critical_point():
+    """The control is a third of the sweeps, after which the energy is still too low."""
+    theta = np.full((65536, 1), np.log(1 + np.sqrt(2)) / 2)
+    law = Ising(16, **SAMPLER)
+    step = 1e-5 * np.array([[-1], [1]])
+    right = np.diff(law.log_z(theta[:2] + step))[0] / 2e-5 / law.sites
+
+    def off(law):
+        x = law.sample(theta, np.random.default_rng(2))
+        bonds = x * np.roll(x, 1, 1) + x * np.roll(x, 1, 2)
+        found = bonds.mean((1, 2))
+        return (found.mean() - right) / found.std() * np.sqrt(len(x))
+
+    assert abs(off(law)) < 3.5
+    assert off(Ising(16, sweeps=law.sweeps_used // 3, **SAMPLER)) > 3.5

@@ -44,6 +44,9 @@ PRIORS: dict[Theta, Box] = {
 }
 CLUSTERS = ("perfect", "swendsen-wang")
 LANES = 32  # lattices that the checkerboard updates at once
+RELAXATIONS, SLOWEST = 8, 800
+"""Relaxation times of single spins that are waited for, and sweeps that one takes at the critical
+point on 64 sites a side: in which what is left of the cold start in energy and m² falls to 1/e."""
 MOST_PERFECT = 32  # sites along the longer side up to which `auto` is perfect
 
 
@@ -61,8 +64,9 @@ class Ising:
             slow at low T), checkerboard (the same of 32 lattices at once, of even sides), or
             auto: perfect up to 32 sites a side, swendsen-wang above. With --device cuda
             swendsen-wang or checkerboard.
-        sweeps: sweeps from a cold start (0 to 1000000); 0 takes about 12 autocorrelation times at
-            the critical point. Not for perfect.
+        sweeps: sweeps from a cold start (0 to 1000000); 0 takes as many as the critical point
+            needs, 12 autocorrelation times of clusters and 8 relaxation times of single spins.
+            Not for perfect.
     """
 
     size: int = 16
@@ -143,7 +147,7 @@ class Ising:
         side = max(self.x_shape)
         if self.sampler_used == "swendsen-wang":
             return ceil(12 * (0.14 + 1.16 * log(side)))
-        return max(ceil(12 * 173 * (side / 64) ** 2.17), 50)
+        return max(ceil(RELAXATIONS * SLOWEST * (side / 64) ** 2.17), 50)
 
     @property
     def shard_rows(self) -> int | None:
