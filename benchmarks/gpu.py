@@ -595,11 +595,11 @@ def ended(process: subprocess.Popen[bytes], seconds: float) -> str:
 
 def run_all(names: list[str], out: Path, rehearsal: bool, minutes: float) -> None:
     """All sections, within a time; the table after each. A CPU that is shared has more of it."""
-    died, patience = {}, 5 if rehearsal else 1
-    end = time.monotonic() + 60 * minutes * patience
+    died, slack = {}, 5 if rehearsal else 1
+    end = time.monotonic() + 60 * minutes * slack
 
     def chosen(group: Mapping[Section, float]) -> dict[str, float]:
-        return {s.__name__: patience * t for s, t in group.items() if s.__name__ in names}
+        return {s.__name__: slack * t for s, t in group.items() if s.__name__ in names}
 
     first, last = chosen(FIRST), chosen(LAST)
 

@@ -37,15 +37,15 @@ def showers(path: Path, rows: int) -> None:
 
     law = Law("elsewhere", Box(a=(0.0, 1.0)), VOXELS, support="nonnegative")
 
-    def shard(part: physgen.dataset.Shard) -> Rows:
-        rng = np.random.default_rng(part.seed)
-        theta = rng.random((len(part), 1))
-        energy = rng.exponential(1 + theta[..., None, None], (len(part), *VOXELS))
+    def drawn(shard: physgen.dataset.Shard) -> Rows:
+        rng = np.random.default_rng(shard.seed)
+        theta = rng.random((len(shard), 1))
+        energy = rng.exponential(1 + theta[..., None, None], (len(shard), *VOXELS))
         hit = rng.random(energy.shape) < HIT
         return Rows(np.where(hit, np.round(energy, 2), 0).astype(np.float32), theta)
 
     small = path.with_suffix(".small")
-    write(small, UNIQUE, Meta(law, seed=1), shard, shard_rows=CHUNK, force=True)
+    write(small, UNIQUE, Meta(law, seed=1), drawn, shard_rows=CHUNK, force=True)
     grown(small, path, rows // UNIQUE)
 
 

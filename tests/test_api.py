@@ -19,6 +19,7 @@ from physgen.errors import (
     TrainingDiverged,
     UsageError,
 )
+from physgen.nn.tensors import load_tensors, save_tensors
 from physgen.verbs.resume import resume_path
 
 TINY = {"channels": 5, "levels": 2, "stages": 3}
@@ -230,6 +231,22 @@ def test_another_training_is_not_resumed(files, tmp_path, monkeypatch):
             physgen.fit("cvae", files / "train.h5", out=out, epochs=1, **TINY)
     with pytest.raises(UsageError, match="learning_rate"):
         physgen.fit("cvae", files / "train.h5", out=out, resume=True, learning_rate=0.1, **TINY)
+
+
+def test_a_training_from_before_there_was_a_precision_goes_on(files, tmp_path, monkeypatch):
+    out = tmp_path / "x.pt"
+    with monkeypatch.context() as patch:
+        patch.setattr("physgen.verbs.fitting.save_surrogate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            physgen.fit("cvae", files / "train.h5", out=out, epochs=1, **TINY)
+    state = out.with_name("x.pt.resume")
+    tensors, info = load_tensors(state)
+    del info["training"]["precision"]
+    save_tensors(state, tensors, info)
+    with pytest.raises(UsageError, match="precision"):
+        physgen.fit("cvae", files / "train.h5", out=out, resume=True, precision="bf16", **TINY)
+    went_on = physgen.fit("cvae", files / "train.h5", out=out, epochs=2, resume=True, **TINY)
+    assert len(went_on.info["history"]) == 2
 
 
 def test_divergence_keeps_the_last_good_checkpoint(files, tmp_path):

@@ -320,6 +320,22 @@ def test_a_surrogate_in_words(saved):
     assert repr(load_surrogate(path, CPU)[0]) == f"{first}\n  {path}"
 
 
+def test_weights_of_a_family_as_it_was_are_refused_in_words(tmp_path):
+    path = tmp_path / "old.pt"
+    made = CVAE.create(LAW, CONFIG)
+    weights = {("was." if k.startswith("decoder") else "") + k: w for k, w in
+               made.state_dict().items()}  # fmt: skip
+    about = {"provenance": {"version": "0.1.0", "git": "c9736cc4da8f"}}
+    save_tensors(path, weights, about | made.describe())
+    with pytest.raises(DataError) as caught:
+        load_surrogate(path, CPU)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: was trained when cvae was another network; expected")
+    assert "0.1.0, commit c9736cc, which differ in " in text
+    assert text.endswith("fit again, or use that version")
+    assert "Error" not in text
+
+
 @pytest.mark.parametrize(
     ("change", "error", "told"),
     [

@@ -221,7 +221,8 @@ def test_networks_draw_where_there_is_no_grid_or_where_that_is_asked_for(network
 
     def kind(network, x=x, **given):
         options = methods.InferenceOptions(network.method, network.law.prior, 100, **given)
-        return type(methods.by_network(network, x, options, lambda text: None)).__name__
+        inference = methods.Inference(options, network.law, network=network)
+        return type(methods.by_network(inference, x, 0, lambda text: None)).__name__
 
     assert kind(networks["npe"]) == "GridPosterior"
     assert kind(networks["npe"], direct=True) == "Draws"

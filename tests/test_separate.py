@@ -235,12 +235,12 @@ def test_the_contract(name):
 
 
 def test_no_training_leaves_the_exact_law():
-    """Of x that is normal given θ least squares are kept; the control: training is worse."""
+    """Of x that is normal given θ least squares are kept; the control: too steep a training."""
     rng = np.random.default_rng(0)
     theta, noise = THETA.sample(3000, rng), rng.standard_normal((3000, 4))
     x = (theta @ rng.normal(size=(2, 4)) + noise).astype(np.float32)
     data = Dataset(Rows(x[:1000], theta[:1000], meta=Meta(law("reals", 4))))
-    made = physgen.fit("autoregressive", data, epochs=8)
+    made = physgen.fit("autoregressive", data, epochs=8, learning_rate=0.03)
     exact = stats.norm.logpdf(noise[1000:]).sum(1)
     gap = (exact - made.log_prob(theta[1000:], x[1000:]).numpy()).mean()
     assert gap < 0.03

@@ -202,20 +202,16 @@ def _nll(
     usable = np.isfinite(exact) if truth else np.ones(len(x), dtype=bool)
     keep = np.flatnonzero(usable)[: max(1, NLL_DRAWS // draws)]
     theta, x, exact = theta[keep], x[keep], exact[keep]
-
     rows = _Rows.blocks(theta, x, max(1, SCORED // draws))
 
     def scored(one: Surrogate) -> Array:
-        return np.concatenate(
-            [np.empty((2, 0)), *each(partial(_scored, one, draws, seed), rows)], 1
-        )
+        found = each(partial(_scored, one, draws, seed), rows)
+        return np.concatenate([np.empty((2, 0)), *found], 1)
 
     (model, stderr), dims = scored(surrogate), surrogate.law.size
     bootstrap = [scored(one)[0] for one in surrogate.log_z_bootstrap()]
     others = np.array(bootstrap or [model])
-    prior = surrogate.law.prior
-    low, high = prior.bulk[:, 0]
-    parts = bins(theta[:, 0], low, high, THETA_BINS)
+    first, last = surrogate.law.prior.bulk[:, 0]
     gap, mass = paired(exact, model, others), log_mass(exact, model, others)
     verdict = never_above(gap) if truth else None
     return {
@@ -231,11 +227,11 @@ def _nll(
         "log_mass_se": mass.se,
         "draw_stderr": float(stderr.mean()) if len(x) else None,
         "verdict": vars(verdict) if verdict else None,
-        "parameter": prior.names[0],
+        "parameter": surrogate.law.prior.names[0],
         "by_theta": [
             {"low": low, "high": high, "rows": len(rows)}
             | _per_dim(exact[rows], model[rows], others[:, rows], dims)
-            for low, high, rows in parts
+            for low, high, rows in bins(theta[:, 0], first, last, THETA_BINS)
         ],
     }
 

@@ -24,7 +24,7 @@ from physgen.dataset.stream import joined
 from physgen.dataset.writer import Checked
 from physgen.errors import DataError
 from physgen.registry import of_script
-from physgen.runtime.engine import Engine, processes
+from physgen.runtime.engine import Engine, local_engine
 
 __all__ = ["FreshRows"]
 
@@ -70,7 +70,7 @@ class FreshRows:
         self.shard_rows = declared.shard_rows(make.law.build()) or chunk_rows(make.law)
         self.seconds, self.failed = 0.0, 0
         self.opened = ExitStack()
-        self.engine = self.opened.enter_context(processes(workers)) if workers else None
+        self.engine = self.opened.enter_context(local_engine(workers)) if workers else Engine()
         self.pending: dict[int, Iterator[tuple[int, Rows]]] = {}
         self.now: tuple[int, Rows] | None = None
 
@@ -91,9 +91,7 @@ class FreshRows:
         """
         number, begun = self.set_of(epoch), time.monotonic()
         if self.now is None or self.now[0] != number:
-            there = self.engine
-            mine = self.drawn_by_others(number, there) if there else self.drawn(number)
-            rows = joined(self.collect(mine))
+            rows = joined(self.collect(self.drawn(number)))
             self.failed += len(rows.failed or ())
             if not len(rows):
                 raise DataError(f"{self.task.where}: all {self.rows} rows failed")
@@ -111,15 +109,7 @@ class FreshRows:
         ]
 
     def drawn(self, number: int) -> list[Rows]:
-        """A set of rows, drawn in this process."""
-        parts = []
-        for shard in self.shards(number):
-            self.check()
-            parts.append(self.task(shard))
-        return parts
-
-    def drawn_by_others(self, number: int, engine: Engine) -> list[Rows]:
-        """A set of rows of other processes, which then begin with the next.
+        """A set of rows; other processes then begin with the next, this one when it is asked for.
 
         Raises:
             PhysgenError: they die again and again.
@@ -128,8 +118,8 @@ class FreshRows:
         for k in (number, number + 1):
             if k not in self.pending and k < max(self.sets, number + 1):
                 every = self.shards(k)
-                self.pending[k] = engine.each(
-                    self.task, every, self.check, where=name, noun="shard",
+                self.pending[k] = self.engine.each(
+                    self.task, every, lambda: self.check(), where=name, noun="shard",
                     script=of_script("simulators", name), window=len(every),
                 )  # fmt: skip
         found = dict(self.pending.pop(number))

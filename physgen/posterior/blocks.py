@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from physgen.posterior.base import APART, Posterior, ahead, rms
-from physgen.posterior.density import FINE, GridPosterior
-from physgen.posterior.grid import MOST, VALUES
-from physgen.posterior.methods import Inference, Tell, no_one
-from physgen.runtime.blocks import Here, each_block
+from physgen.posterior.density import AT_ONCE, GridPosterior
+from physgen.posterior.grid import VALUES, fine_points
+from physgen.posterior.methods import Inference, Tell
+from physgen.runtime.blocks import Here, each_block, nothing
 from physgen.runtime.engine import Engine
 from simulators.base import Array
 
@@ -31,8 +31,6 @@ ROWS = {"grid": 250, "mcmc": 100, "draws": 50, "abc": 1000}
 """Observations of a block at most, by what finds their posteriors."""
 FEW = 20
 """The same of all other methods, which are dear."""
-POINTS = 2**22
-"""Points of fine grids that are held at once."""
 KEPT = 2**24
 """Bytes of grids that are kept, at most."""
 GRID_ARRAYS = ("grid_nodes", "grid_values")
@@ -130,8 +128,7 @@ def block_rows(inference: Inference, size: int) -> int:
     most = min(ROWS.get(inference.sampler, FEW), max(1, VALUES // size))
     if inference.sampler != "grid":
         return most
-    d = inference.dims
-    return max(1, min(most, POINTS // ((MOST[d] - 1) * FINE[d] + 1) ** d))
+    return max(1, min(most, AT_ONCE // fine_points(inference.dims)))
 
 
 def infer_posteriors(
@@ -139,7 +136,7 @@ def infer_posteriors(
     x: Array,
     engine: Engine | None = None,
     *,
-    tell: Tell = no_one,
+    tell: Tell = nothing,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Block:
     """The posteriors of rows of x, or of all rows as one observation.
@@ -200,10 +197,7 @@ class _Joined:
         """The grids of all, the last node repeated where others have more."""
         most = max(grid[GRID_ARRAYS[0]].shape[-1] for grid in grids)
         for name, axis in zip(GRID_ARRAYS, (2, 1), strict=True):
-            yield (
-                name,
-                np.concatenate([_wider(grid[name], most, axis) for grid in grids]),
-            )
+            yield name, np.concatenate([_wider(grid[name], most, axis) for grid in grids])
 
 
 def _wider(values: Array, m: int, axis: int) -> Array:

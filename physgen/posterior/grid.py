@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 
 from physgen.errors import DataError, UsageError
 from physgen.nn.tensors import tensor_of
-from physgen.posterior.density import GridPosterior
+from physgen.posterior.density import FINE, GridPosterior
 from physgen.posterior.interpolation import along_last, cell_counts, curvatures
 from simulators.base import Array, LogProb
 from simulators.prior import Prior
@@ -54,6 +54,7 @@ __all__ = [
     "GRID",
     "GridPosterior",
     "LogLikelihood",
+    "fine_points",
     "grid_posterior",
     "iid_sets",
     "of_exact",
@@ -98,6 +99,11 @@ how often it goes on from what they show, and the nats by which log p there may 
 the nodes tell."""
 VALUES = 2**24
 """Components of x that one call of log p may hold."""
+
+
+def fine_points(dims: int) -> int:
+    """Points of the fine grid of a posterior of D parameters, at most."""
+    return ((MOST[dims] - 1) * FINE[dims] + 1) ** dims
 
 
 def grid_posterior(

@@ -40,6 +40,7 @@ from physgen.posterior.grid import (
 from physgen.posterior.iid import MANY, iid_posterior
 from physgen.posterior.mcmc import checked_log_density, mcmc
 from physgen.posterior.smc import smc
+from physgen.runtime.blocks import nothing
 from physgen.runtime.kinds import did_you_mean
 from physgen.runtime.progress import log
 from physgen.sbi.networks import METHODS, Network, train
@@ -71,10 +72,6 @@ ROW_BY_ROW = ("nested", "rejection", "vi")
 
 Tell = Callable[[str], None]
 """Told what is being done; may raise, to stop."""
-
-
-def no_one(text: str) -> None:
-    """Told, and does nothing."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +187,7 @@ class Inference:
             return self.options.method
         return "draws" if self.drawn else "grid" if self.dims in GRID else "smc"
 
-    def posteriors(self, x: Array, first: int = 0, tell: Tell = no_one) -> list[Posterior]:
+    def posteriors(self, x: Array, first: int = 0, tell: Tell = nothing) -> list[Posterior]:
         """Posteriors of rows of x, and those of the surrogate's replicas, if it has any.
 
         Args:
@@ -220,7 +217,7 @@ class Inference:
         if self.surrogate:
             found = likelihood_of(self.surrogate, x, self.options)
         else:
-            found = network_density(self, x, self.options.iid, no_one)
+            found = network_density(self, x, self.options.iid, nothing)
         return lambda theta: checked_log_density(found(theta)) + prior.log_prob(theta)
 
 
@@ -271,7 +268,7 @@ def refuse_refining(source: Source, method: str | None, network: Network) -> Non
 def inference_of(
     source: Source,
     options: InferenceOptions,
-    tell: Tell = no_one,
+    tell: Tell = nothing,
     keep: Callable[[Network], None] = lambda network: None,
 ) -> Inference:
     """What turns observations around: trained, or with its simulations drawn, where it learns.

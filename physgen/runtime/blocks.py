@@ -14,7 +14,7 @@ from physgen.runtime.device import device_of_worker, threads
 from physgen.runtime.engine import Engine
 from physgen.runtime.worker import worker_number
 
-__all__ = ["Here", "all_blocks", "each_block"]
+__all__ = ["Here", "all_blocks", "each_block", "nothing"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,7 +40,7 @@ class Here:
 
 
 def nothing(told: Any) -> None:
-    """Called elsewhere."""
+    """Told, and does nothing."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from physgen.runtime.processes import Processes
 from physgen.runtime.scheduler import Dask, scheduled
 from physgen.runtime.worker import Load, Outcome, error_of, packed, work
 
-__all__ = ["Engine", "engine", "processes"]
+__all__ = ["Engine", "engine", "local_engine"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -334,7 +334,7 @@ def engine(
         yield found
 
 
-def processes(count: int) -> AbstractContextManager[Engine]:
+def local_engine(count: int) -> AbstractContextManager[Engine]:
     """Other processes of this machine, be it one."""
     return closed_after(Engine(Processes(count)))
 

@@ -20,7 +20,7 @@ from physgen.registry import class_path, find, registered, require_own_name
 from physgen.runtime.options import build
 from physgen.surrogates.base import Surrogate
 
-__all__ = ["load_surrogate", "save_surrogate"]
+__all__ = ["load_surrogate", "require_weights", "save_surrogate"]
 
 
 def save_surrogate(surrogate: Surrogate, path: Path, info: dict[str, Any]) -> None:
@@ -69,9 +69,37 @@ def load_surrogate(
         cls = family_of(path, str(info["family"]), where and str(where), family)
         config = build(cls.Config, info["family"], cls.earlier_options | info["options"])
         surrogate = cls.create(Law.from_json(info["law"]), config)
+        require_weights(path, surrogate, weights, info)
         surrogate.load_state_dict(weights)
     surrogate.path, surrogate.info = path, info
     return surrogate.to(device).eval(), info
+
+
+def require_weights(
+    path: Path, surrogate: Surrogate, weights: dict[str, Any], info: dict[str, Any]
+) -> None:
+    """Refuse weights of a family that was then another than it is now.
+
+    Args:
+        path: their file, for messages.
+        surrogate: whose they are to be.
+        weights: named tensors.
+        info: what is known of their making.
+
+    Raises:
+        DataError: some are missing, or there are others.
+    """
+    changed = sorted(surrogate.state_dict().keys() ^ weights.keys())
+    of = info.get("provenance") or {}
+    if not (changed and of):
+        return
+    by = str(of.get("version")) + (f", commit {str(of['git'])[:7]}" if "git" in of else "")
+    more = f" and {len(changed) - 1} others" if len(changed) > 1 else ""
+    raise DataError(
+        f"{path}: was trained when {surrogate.name} was another network; expected the weights of "
+        f"this version, got those of {by}, which differ in {changed[0]}{more}: fit again, or use "
+        "that version"
+    )
 
 
 def family_of(

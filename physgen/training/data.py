@@ -11,6 +11,7 @@ from torch import Tensor
 
 from physgen.dataset import Dataset, Rows, Stream, joined
 from physgen.errors import DataError
+from simulators.base import Array
 
 __all__ = ["Data", "EpochRows", "Fresh", "InMemory", "Streamed", "split"]
 
@@ -144,10 +145,7 @@ def split(
     size = sum(v.nbytes for v in values) * (sum(sizes) - sum(held))
     streamed = size > memory_gib * 2**30 and not any(part.in_memory for part in parts)
     if streamed:
-        budget = max(LEAST, KEPT * memory_gib * 2**30)
-        some = max(FEWEST, min(some, int(budget / sum(8 * v.size for v in values))))
-        most = max(FEWEST, int(budget / sum(v.nbytes for v in values)))
-        held = [-(-k * most // max(most, sum(held))) for k in held]
+        held, some = kept_of_streamed(values, held, memory_gib)
     cuts = [n - k for n, k in zip(sizes, held, strict=True)]
 
     def loaded(slices: list[slice]) -> Rows:
@@ -166,6 +164,25 @@ def split(
     if len(parts) > 1:
         return train, val, InMemory(*tensors(loaded(first), device))
     return train, val, InMemory(train.theta[: first[0].stop], train.x[: first[0].stop])
+
+
+def kept_of_streamed(
+    values: Sequence[Array], held: Sequence[int], memory_gib: float
+) -> tuple[list[int], int]:
+    """Of a streamed training, how many rows of each part are held out, and how many tell scales.
+
+    Args:
+        values: x (1, *x_shape) and θ (1, D) of a row.
+        held: how many of each part would be held out.
+        memory_gib: of which a part may be used for either.
+    """
+    budget = max(LEAST, KEPT * memory_gib * 2**30)
+    some = int(budget / sum(8 * v.size for v in values))
+    most = max(FEWEST, int(budget / sum(v.nbytes for v in values)))
+    return (
+        [-(-k * most // max(most, sum(held))) for k in held],
+        max(FEWEST, min(STANDARDISE_BY, some)),
+    )
 
 
 def held_out_of(sizes: Sequence[int], validation: float, name: str) -> list[int]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["identity_of", "keep", "kept_beside", "restore", "resume_path", "state_of"]
 
 LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
+EARLIER = {"precision": "auto"}  # what trainings did before there was an option
 
 
 def resume_path(out: Path) -> Path:
@@ -76,7 +77,7 @@ def state_of(out: Path, resume: bool, force: bool) -> Any:
 
 def identity_of(info: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a training the one that it is, of what a file says of it, as JSON data."""
-    training = {k: v for k, v in info["training"].items() if k not in LENGTH}
+    training = {k: v for k, v in (EARLIER | info["training"]).items() if k not in LENGTH}
     keys = ("family", "options", "law", "seed")
     rows = {"data": info["data"]["sha256"], "fresh": info.get("fresh")}
     return loads(dumps({k: info[k] for k in keys} | training | rows))
@@ -89,8 +90,11 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> lis
         How many processes have trained together, one number for each time that it has changed.
 
     Raises:
+        DataError: weights of another version of the family.
         UsageError: other options, data, law or seed; only its length may differ.
     """
+    from physgen.surrogates.checkpoint import require_weights
+
     tensors, then = state
     path = resume_path(out)
 
@@ -101,6 +105,7 @@ def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> lis
                 f"{path}: an interrupted training that differs in {', '.join(changed)}; "
                 "give the same options, or --force to drop it"
             )
+        require_weights(path, trainer.surrogate, tensors["best"], then)
         trainer.restore(tensors)
     log.info("%s: resumed after epoch %d", out, len(trainer.history))
     before, here = then.get("processes", [1]), trainer.ranks.world

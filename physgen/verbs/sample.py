@@ -114,10 +114,10 @@ def sample(
     )  # fmt: skip
     source = {"kind": "surrogate", "name": model.name, "sha256": origin_of(model)["sha256"]}
     meta = Meta(model.law, source | follow, seed, dataset.provenance(command))
-    there = model.device.type if device == "auto" else device
-    make, label = Draw(model, rows, there), f"sample {model.name}"
-    with engine(**where) as place:
-        how: dict[str, Any] = {"engine": place, "force": force}
+    drawing = model.device.type if device == "auto" else device
+    make, label = Draw(model, rows, drawing), f"sample {model.name}"
+    with engine(**where) as there:
+        how: dict[str, Any] = {"engine": there, "force": force}
         if out is not None and array_part:
             return make_part(out, array_part, count, meta, make, label, **how)
         made, seconds = make_dataset(out, count, meta, make, label, **how)

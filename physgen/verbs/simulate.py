@@ -162,10 +162,10 @@ def simulate(
     rows = shard_rows or usual
     with engine(
         workers=workers, executor=executor, scheduler=scheduler, idle_timeout=idle_timeout
-    ) as where:
-        if where.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
+    ) as there:
+        if there.place and name in BUILT_IN["simulators"]:  # of others rows were looked at
             compile_here(make)
-        how: dict[str, Any] = {"shard_rows": rows, "engine": where, "notes": notes}
+        how: dict[str, Any] = {"shard_rows": rows, "engine": there, "notes": notes}
         if out is not None and array_part:
             return make_part(
                 out, array_part, n, meta, make, f"simulate {name}", force=force, **how

@@ -30,8 +30,7 @@ from physgen.checks.calibration.controls import NARROW, SHIFT, Affine, controls_
 from physgen.checks.calibration.target import Target
 from physgen.checks.calibration.uniformity import rank_among
 from physgen.posterior.base import APART, Draws, ahead
-from physgen.posterior.density import FINE
-from physgen.posterior.grid import MOST, GridPosterior
+from physgen.posterior.grid import GridPosterior, fine_points
 from physgen.posterior.importance import MOST_K
 from physgen.posterior.mcmc import LEAST_ESS, MOST_R_HAT
 from physgen.runtime.blocks import Here, all_blocks
@@ -185,8 +184,7 @@ class _Kept:
         """Rows whose posteriors are held at once."""
         if self.target.posteriors != "grid":
             return ROWS
-        size = ((MOST[len(self.prior)] - 1) * FINE[len(self.prior)] + 1) ** len(self.prior)
-        return max(1, POINTS // size)
+        return max(1, POINTS // fine_points(len(self.prior)))
 
     def __call__(self, rows: _Rows) -> Posteriors:
         """Of some rows."""

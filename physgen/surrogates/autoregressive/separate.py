@@ -47,6 +47,7 @@ class ColumnPlaces(nn.Module):
     """
 
     below: Tensor
+    straight: Tensor
 
     def __init__(self, condition: int, columns: int, hidden: int, blocks: int = 2) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class ColumnPlaces(nn.Module):
         below[row, column] = torch.arange(1, 1 + len(row))
         self.register_buffer("below", below, persistent=False)
         outputs, features = 3 * columns + len(row), quadratic(torch.zeros(1, condition)).shape[1]
-        self.straight = nn.Linear(features, outputs, bias=False).requires_grad_(False)
+        self.register_buffer("straight", torch.zeros(outputs, features))
         self.widths, self.left = (AdditiveWidths(condition, columns) for _ in range(2))
         self.slopes = AdditiveSlopes(condition, columns)
         self.enter = nn.Linear(condition, hidden)
@@ -67,7 +68,7 @@ class ColumnPlaces(nn.Module):
             for _ in range(blocks)
         )
         self.leave = nn.Linear(hidden, outputs)
-        for start in (self.straight.weight, self.leave.weight, self.leave.bias):
+        for start in (self.leave.weight, self.leave.bias):
             nn.init.zeros_(start)
         with torch.no_grad():  # each unit bends somewhere in the prior
             self.enter.weight *= SHARP
@@ -83,7 +84,7 @@ class ColumnPlaces(nn.Module):
         slopes, left = regressed(self.slopes, self.left, c, e.clamp(-FARTHEST, FARTHEST))
         self.left.values.mul_(some)
         with torch.no_grad():
-            n, start = self.columns, self.straight.weight
+            n, start = self.columns, self.straight
             start[:n] = torch.where(some[:, None], weights.T.to(start.dtype), start[:n])
             start[n : 2 * n, 0] = torch.where(some, scale.to(start.dtype), start[n : 2 * n, 0])
             start[2 * n : 3 * n, 0] = torch.where(some, left.to(start.dtype), 0.0)
@@ -99,7 +100,7 @@ class ColumnPlaces(nn.Module):
             h = h + block(h)
         n = self.columns
         sizes = [n, n, n, n * (n - 1) // 2]
-        m, s, t, slopes = self.straight(quadratic(c)).split(sizes, 1)
+        m, s, t, slopes = F.linear(quadratic(c), self.straight).split(sizes, 1)
         moves, *more = self.leave(F.silu(h)).split(sizes, 1)
         s = s + self.widths(c)
         m = m + limited(s).exp() * moves
@@ -229,12 +230,8 @@ class SeparateColumns(nn.Module):
 
     def log_p(self, c: Tensor, z: Tensor) -> Tensor:
         """log p of each column of z (B, N) given those before it and c (B, D), (B, N)."""
-        m, s, t, slopes = self.places(c)
-        y, there = self.placed_at(z)
-        e = torch.where(there, (y - m) * (-s).exp(), 0.0)
-        pull = (slopes @ e.clamp(-FARTHEST, FARTHEST)[..., None])[..., 0]
-        location, scale = m + s.exp() * pull, s + t
-        r = torch.where(there, (y - location) * (-scale).exp(), 0.0)
+        with torch.autocast(z.device.type, enabled=False):  # half precision is many narrow widths
+            location, scale, r = self.whitened(c, z)
         parts: list[Tensor] = [r] * len(self.supports)
         for support, kind in self.kinds.items():
             at = self.at[support]
@@ -242,6 +239,15 @@ class SeparateColumns(nn.Module):
                 parts[i] = code
         raw = self.nets(torch.cat(parts, 1), c, slice(None))
         return self.scored(raw, z, location, scale)
+
+    def whitened(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Location, log scale and r of columns of z (B, N) given those before, (B, N) each."""
+        m, s, t, slopes = self.places(c)
+        y, there = self.placed_at(z)
+        e = torch.where(there, (y - m) * (-s).exp(), 0.0)
+        pull = (slopes @ e.clamp(-FARTHEST, FARTHEST)[..., None])[..., 0]
+        location, scale = m + s.exp() * pull, s + t
+        return location, scale, torch.where(there, (y - location) * (-scale).exp(), 0.0)
 
     def placed_at(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """ColumnPlaces of z (B, N) in units of the data, and where there are such, (B, N) each."""
