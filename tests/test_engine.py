@@ -32,6 +32,7 @@ from physgen.runtime import engine as engines
 from physgen.runtime import worker
 from physgen.runtime.device import cpu_copy, device_of_worker
 from physgen.runtime.engine import engine
+from physgen.verbs.sample import device_here
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import it
 
@@ -229,10 +230,10 @@ def test_a_pool_that_runs_the_script_again_says_what_to_do(tmp_path):
 
 def test_waiting_ends(monkeypatch):
     with (
-        pytest.raises(PhysgenError, match=r"x: no shard was finished in .*rerun the same"),
+        pytest.raises(PhysgenError, match=r"^x: nothing was finished in 0.\d s; raise .*; rerun"),
         engine(executor=Idle(), idle_timeout=0.3) as where,
     ):
-        list(where.each(square, [1], where="x", noun="shard"))
+        list(where.each(square, [1], where="x", noun="rows from"))
     monkeypatch.setattr(engines, "LONELY", 0.3)
     monkeypatch.setattr(engines.GivenExecutor, "live", lambda self: 0)
     with pytest.raises(PhysgenError, match="no worker has been alive for"):
@@ -334,6 +335,15 @@ def test_each_worker_takes_a_gpu_in_turn(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("nowhere", [{}, {"workers": None, "executor": None, "scheduler": None}])
+@pytest.mark.parametrize("one", [{}, {"workers": 1}])
+def test_a_surrogate_that_draws_here_is_opened_on_the_device(nowhere, one):
+    assert device_here("model.pt", "cuda", nowhere | one) == "cuda"
+    for there in ({"workers": 2}, {"scheduler": "local:1"}, {"executor": Idle()}):
+        assert device_here("model.pt", "cuda", nowhere | there) == "cpu"
+        assert device_here("model.pt", "auto", nowhere | there) == "auto"
+
+
 def test_processes_have_numbers():
     with engine(workers=2) as where:
         assert set(dict(where.each(numbered, range(30))).values()) == {0, 1}

@@ -295,8 +295,8 @@ class Submitted:
             raise self.messages.failure(f"no worker has been alive for {lonely:.0f} s")
         if self.idle_timeout and idle > self.idle_timeout:
             raise self.messages.failure(
-                f"no {self.messages.noun} was finished in {idle:.0f} s; raise --idle-timeout if "
-                "they take so long"
+                f"nothing was finished in {idle:.1f} s; raise --idle-timeout if a task may take "
+                "longer"
             )
 
 

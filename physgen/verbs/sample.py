@@ -127,7 +127,9 @@ def sample(
 
 def device_here(surrogate: SurrogateLike, device: str, where: Mapping[str, Any]) -> str:
     """Where a surrogate is opened: workers take GPUs of their own, which need not be here."""
-    if not where or not device.startswith("cuda"):
+    workers, executor, scheduler = map(where.get, ("workers", "executor", "scheduler"))
+    here = executor is None and not scheduler and (workers or 1) == 1
+    if here or not device.startswith("cuda"):
         return device
     return "cpu" if isinstance(surrogate, str | Path) else "auto"
 
