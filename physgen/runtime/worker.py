@@ -204,7 +204,10 @@ def error_of(said: tuple[bytes, str], where: str) -> BaseException:
 
 
 def worker_number() -> int:
-    """Which of the workers of its machine this process is, from 0; 0 where nobody says."""
+    """Which of the workers of its machine this process is; 0 where nobody says.
+
+    Those that one process starts have successive numbers, not always from 0.
+    """
     for name in ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK"):
         if os.environ.get(name, "").isdecimal():
             return int(os.environ[name])
