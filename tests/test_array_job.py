@@ -170,7 +170,7 @@ def test_a_part_that_outlives_the_job(again, tmp_path, monkeypatch):
     assert folder.exists() == again
     assert not list(folder.glob("0*.h5"))
     if not again:
-        with pytest.raises(UsageError, match=r"exists; choose another output"):
+        with pytest.raises(UsageError, match="there is nothing left to do for part"):
             part(path, (2, 2))
         assert not folder.exists()
 

@@ -109,6 +109,7 @@ class ArrayJob(Job):
         with self.lock(BEGIN_WAIT):
             try:
                 self.refuse_running(but=self.part[1])
+                self.refuse_finished(force)
                 self.begin(force)
                 lock = self.lock_part(*self.part)
             finally:
@@ -121,6 +122,19 @@ class ArrayJob(Job):
             if self.folder.exists() and not self.file.exists():
                 with self.lock(BEGIN_WAIT):
                     self.leave_nothing()
+
+    def refuse_finished(self, force: bool) -> None:
+        """Refuse a part of an output that is there, and whole.
+
+        Raises:
+            UsageError: it is.
+        """
+        if self.path.is_file() and not self.load() and not force:
+            i, n = self.part
+            raise UsageError(
+                f"{self.path}: exists, so that there is nothing left to do for part {i}/{n}; for "
+                "another dataset choose another output, or --force to overwrite it"
+            )
 
     def leave_nothing(self) -> None:
         """Remove a folder of no job; the lock is held."""
