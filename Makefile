@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@echo "make demo   install, and run the main job on Ising (about 5 minutes); writes demo/report.html"
-	@echo "make test   install, and run the tests (16 minutes on two cores, a benchmark beside)"
+	@echo "make test   install, and run the tests (9 minutes on two cores)"
 	@echo "make lint   style, types and import contracts"
 	@echo "make docs   run each block of the README and each example, and type-check a script"
 	@echo "make slow   the tests that take minutes; PART=k/n runs the k-th of n parts of them"
