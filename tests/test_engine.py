@@ -13,7 +13,9 @@ import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cloudpickle
@@ -222,10 +224,43 @@ def test_a_pool_that_runs_the_script_again_says_what_to_do(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(UNGUARDED)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
-    last = done.stderr.rstrip().splitlines()[-1]
     assert done.returncode == 1
-    assert "the executor has failed (BrokenProcessPool" in last
-    assert 'under if __name__ == "__main__":, or give workers instead; nothing was kept' in last
+    *_, said = (s for s in done.stderr.splitlines() if "the executor has failed" in s)
+    assert "(BrokenProcessPool" in said
+    assert 'under if __name__ == "__main__":, or give workers instead; nothing was kept' in said
+
+
+def half_written(path, end):
+    """A task that begins to write its result, and does not come to an end with it; once."""
+    if path.exists():
+        return 16
+
+    def half(connection, data, write=None):
+        os.write(connection.fileno(), data[:2])
+        path.touch()
+        end()
+
+    Connection._send = half
+    return 4
+
+
+def test_a_worker_that_dies_while_it_writes_is_replaced(tmp_path):
+    path = tmp_path / "began"
+    with engine(workers=2) as where:
+        task = partial(half_written, end=lambda: os.kill(os.getpid(), signal.SIGKILL))
+        assert dict(where.each(task, [path])) == {0: 16}
+
+
+def test_closing_at_once_does_not_wait_for_what_is_being_written(tmp_path):
+    path, before = tmp_path / "began", set(threading.enumerate())
+    with engine(workers=2) as where:
+        where.each(partial(half_written, end=lambda: time.sleep(600)), [path])
+        while not path.exists():
+            time.sleep(0.05)
+        where.close(at_once=True)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive(), thread
 
 
 def test_waiting_ends(monkeypatch):
@@ -378,7 +413,9 @@ def test_a_process_that_dies_is_replaced(tmp_path):
 
 UNGUARDED = """
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 import physgen
 

@@ -48,11 +48,15 @@ class Processes:
         self.count, self.generation, self.reason = count, 0, ""
         self.pool: ProcessPoolExecutor | None = None
         self.before, self.ours = set(active_children()), set[BaseProcess]()
+        self.results: Any = None  # the pool's queue of them
 
     def submit(self, *arguments: Any) -> Future[Outcome]:
         """Let one of them work."""
         if self.pool is None:
             self.pool = ProcessPoolExecutor(self.count, get_context("spawn"), start_worker)
+            self.results = self.pool._result_queue
+        if self.one_has_died():
+            raise BrokenExecutor("a process has died")
         with script_hidden(), numba_threads(self.count):
             future = self.pool.submit(work, *arguments)
         self.ours |= set(active_children()) - self.before
@@ -60,7 +64,21 @@ class Processes:
 
     def live(self) -> int:
         """How many there are, or would be."""
+        self.one_has_died()
         return self.count
+
+    def one_has_died(self) -> bool:
+        """Whether one has; then all end, as the pool alone does unless it died while it wrote."""
+        died = any(process.exitcode is not None for process in self.ours)
+        if died:
+            self.terminate()
+        return died
+
+    def terminate(self) -> None:
+        """End all, and the pool's wait for the rest of what one of them was writing."""
+        for process in self.ours:
+            process.terminate()
+        self.results._writer.close()
 
     def lost(self, error: BaseException, generation: int) -> tuple[str, bool]:
         """Why an item was lost with a pool, which has ended."""
@@ -80,9 +98,7 @@ class Processes:
         for worker in busy:
             os.kill(worker.pid or 0, signal.SIGINT)  # heard where a program is waited for
         connection.wait([worker.sentinel for worker in busy], POLL)
-        for worker in busy:
-            worker.terminate()
-        self.pool.shutdown()
+        self.terminate()
 
 
 def cause_of_death(codes: Iterable[int]) -> str:
