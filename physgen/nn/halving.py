@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["HalvingLevel", "descended", "halvings"]
+__all__ = ["HalvingLevel", "halvings"]
 
 
-class HalvingLevel(NamedTuple):
-    """One level: which pieces are cut, and what becomes of them.
+class HalvingLevel(nn.Module):
+    """One level: which of its P pieces are cut, and where.
+
+    Args:
+        pieces: first cell and last cell + 1 of each piece.
 
     Attributes:
         cut: (S,) the pieces that are cut, those of more than one cell.
-        order: (P,) the next level's pieces, among all pieces, the left halves and the right ones.
-        ends: (S, 3) first cell, first cell of the right half, and last cell + 1 of what is cut.
+        ends: first cell, first cell of the right half, and last cell + 1 of what is cut.
+        after: pieces of the next level.
     """
 
     cut: Tensor
     order: Tensor
-    ends: Tensor
+
+    def __init__(self, pieces: list[tuple[int, int]]) -> None:
+        super().__init__()
+        self.pieces = pieces
+        cut = [i for i, (start, stop) in enumerate(pieces) if stop - start > 1]
+        self.ends = [(pieces[i][0], sum(pieces[i]) // 2, pieces[i][1]) for i in cut]
+        every = [*pieces, *((a, m) for a, m, _ in self.ends), *((m, b) for _, m, b in self.ends)]
+        left = (i for i in range(len(every)) if i not in cut)
+        order = sorted(left, key=lambda i: every[i])
+        self.after = [every[i] for i in order]
+        self.register_buffer("cut", torch.tensor(cut), persistent=False)
+        self.register_buffer("order", torch.tensor(order), persistent=False)
+
+    def split(self, pieces: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """The next level's pieces (..., P′) of those of this one (..., P) and their halves.
+
+        Args:
+            pieces: (..., P).
+            left: (..., S) left halves of what is cut.
+            right: (..., S) right halves.
+        """
+        return torch.cat([pieces, left, right], -1)[..., self.order]
 
 
 def halvings(n: int) -> list[HalvingLevel]:
     """The levels of n cells, ⌈log₂ n⌉ of them, each with pieces of about one size."""
     pieces, levels = [(0, n)], []
-    while any(stop - start > 1 for start, stop in pieces):
-        cut = [i for i, (start, stop) in enumerate(pieces) if stop - start > 1]
-        ends = [(pieces[i][0], (pieces[i][0] + pieces[i][1]) // 2, pieces[i][1]) for i in cut]
-        halves = [(a, m) for a, m, _ in ends] + [(m, b) for _, m, b in ends]
-        every = pieces + halves
-        order = [i for i in range(len(every)) if i not in cut]
-        order.sort(key=lambda i: every[i])
-        pieces = [every[i] for i in order]
-        levels.append(HalvingLevel(*(torch.tensor(v) for v in (cut, order, ends))))
+    while len(pieces) < n:
+        levels.append(HalvingLevel(pieces))
+        pieces = levels[-1].after
     return levels
-
-
-def descended(pieces: Tensor, left: Tensor, right: Tensor, level: HalvingLevel) -> Tensor:
-    """The next level's pieces (..., P′) of those of a level (..., P) and of its halves (..., S)."""
-    return torch.cat([pieces, left, right], -1)[..., level.order.to(pieces.device)]

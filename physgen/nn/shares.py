@@ -20,10 +20,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from physgen.law import Law
-from physgen.nn.halving import HalvingLevel, halvings
+from physgen.nn.halving import halvings
 from physgen.nn.layer_energies import masked_log, masked_moments
 from physgen.nn.transforms.related import Threshold
 
@@ -45,10 +44,6 @@ class Shares(Threshold):
 
     Args:
         law: of nonnegative x, layers first.
-
-    Attributes:
-        rings: levels of the tree of rings.
-        azimuths: levels of the tree of a ring's azimuths.
     """
 
     energy: Tensor
@@ -59,10 +54,9 @@ class Shares(Threshold):
     def __init__(self, law: Law) -> None:
         super().__init__()
         self.x_shape, self.dtype = law.x_shape, getattr(torch, law.dtype)
-        self.layers, self.count, self.width = shower_shape(law)
-        self.rings, self.azimuths = halvings(self.width), halvings(self.count)
-        self.register_buffer("energy", torch.zeros(self.layers))
-        left, right = halves(self.rings, self.azimuths, self.width, self.count)
+        self.shape = shower_shape(law)
+        self.register_buffer("energy", torch.zeros(self.shape[0]))
+        left, right = halves(self.shape[2], self.shape[1])
         self.register_buffer("left", left.double(), persistent=False)
         self.register_buffer("right", right.double(), persistent=False)
         self.register_buffer("path", paths(left, right), persistent=False)
@@ -89,8 +83,9 @@ class Shares(Threshold):
 
     def inverse(self, z: Tensor) -> Tensor:
         """z (B, L + L·(A·R − 1)) → x (B, *x_shape): shares multiplied along each cell's path."""
-        energy = (z[:, : self.layers].double() + self.energy).exp()
-        y = z[:, self.layers :].double().unflatten(1, (self.layers, self.splits))
+        layers = self.shape[0]
+        energy = (z[:, :layers].double() + self.energy).exp()
+        y = z[:, layers:].double().unflatten(1, (layers, self.splits))
         share = torch.cat([y.sigmoid(), (-y).sigmoid(), torch.ones_like(energy)[..., None]], -1)
         cells = energy[..., None] * share[..., self.path].prod(-1)
         return cells.view(-1, *self.x_shape).to(self.dtype)
@@ -107,22 +102,20 @@ class Shares(Threshold):
 
     def _cells(self, x: Tensor) -> Tensor:
         """x as (B, L, A·R), float64."""
-        return x.double().reshape(len(x), self.layers, self.count * self.width)
+        return x.double().reshape(len(x), self.shape[0], -1)
 
 
-def halves(
-    rings: list[HalvingLevel], azimuths: list[HalvingLevel], width: int, count: int
-) -> tuple[Tensor, Tensor]:
-    """Which cells (A·R, splits) are in the left and the right half of each split, bool."""
+def halves(width: int, count: int) -> tuple[Tensor, Tensor]:
+    """Which cells (A·R, splits) of R rings and A azimuths are in each split's halves, bool."""
     radius = torch.arange(width).repeat(count)
     azimuth = torch.arange(count).repeat_interleave(width)
     left, right = [], []
-    for first, middle, last in (end for level in rings for end in level.ends.tolist()):
+    for first, middle, last in (end for level in halvings(width) for end in level.ends):
         left.append((first <= radius) & (radius < middle))
         right.append((middle <= radius) & (radius < last))
-    for level in azimuths:
+    for level in halvings(count):
         for ring in range(width):
-            for first, middle, last in level.ends.tolist():
+            for first, middle, last in level.ends:
                 left.append((radius == ring) & (first <= azimuth) & (azimuth < middle))
                 right.append((radius == ring) & (middle <= azimuth) & (azimuth < last))
     none = torch.zeros(width * count, 0, dtype=torch.bool)

@@ -21,10 +21,12 @@ from torch.nn import functional as F
 from physgen.nn.densities import drawn_category
 from physgen.nn.hurdle import stirling
 
-__all__ = ["SplitLaw"]
+__all__ = ["SplitLaw", "spots"]
 
 LEAST, MOST = math.log(0.3), 11.0
 """Of log a and log b."""
+RAREST = -12.0
+"""Log odds of an atom, to start from."""
 
 
 class SplitLaw:
@@ -41,8 +43,8 @@ class SplitLaw:
         odds = torch.cat([raw[..., :2], torch.zeros_like(raw[..., :1])], -1).log_softmax(-1)
         last = odds[..., 2:].expand(*odds.shape[:-1], weight.shape[-1])
         self.log_weight = between + torch.cat([odds[..., :2], last], -1)
-        self.a = soft_range((size + tilt) / 2).exp()
-        self.b = soft_range((size - tilt) / 2).exp()
+        self.a = ((size + tilt) / 2).clamp(LEAST, MOST).exp()
+        self.b = ((size - tilt) / 2).clamp(LEAST, MOST).exp()
 
     @staticmethod
     def parameters(components: int) -> int:
@@ -71,7 +73,24 @@ class SplitLaw:
         return torch.where(k > 1, y, torch.where(k == 1, math.inf, -math.inf))
 
 
-def soft_range(log_shape: Tensor) -> Tensor:
-    """Logarithms of shapes (...) kept between LEAST and MOST, (...)."""
-    middle, half = (MOST + LEAST) / 2, (MOST - LEAST) / 2
-    return middle + half * torch.tanh((log_shape + 1 - middle) / half)
+def spots(log_k: Tensor, tilt: Tensor, components: int) -> Tensor:
+    """The numbers of a law to start from, (..., 2 + 3K).
+
+    A parent of k + 1 spots of energy, each of which falls to the left with odds e^tilt, gets
+    Beta(1 + km, 1 + k(1 − m)), m = σ(tilt), between the atoms, and the K laws lie around that.
+
+    Args:
+        log_k: (...) log of the number of spots.
+        tilt: (...).
+        components: K.
+    """
+    n = 1 + log_k.exp()[..., None]
+    sides = torch.stack([F.softplus(tilt), F.softplus(-tilt)], -1)
+    odds = (-n * sides).clamp(min=RAREST)
+    apart = (
+        torch.linspace(-0.7, 0.7, components).to(log_k) if components > 1 else log_k.new_zeros(1)
+    )
+    k = log_k[..., None] + apart
+    log_a = F.softplus(k + F.logsigmoid(tilt)[..., None])
+    log_b = F.softplus(k + F.logsigmoid(-tilt)[..., None])
+    return torch.cat([odds, torch.zeros_like(k), log_a + log_b, log_a - log_b], -1)
