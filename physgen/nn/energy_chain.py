@@ -63,6 +63,7 @@ class EnergyChain(nn.Module):
         outputs = HurdleGamma.parameters(components)
         known = quadratic(torch.zeros(1, condition)).shape[1]
         self.places = ColumnPlaces(condition, layers, hidden)
+        self.places.straight[:layers, 0] = 1  # √E of what is typical, until it is fitted
         self.register_buffer("odds", torch.zeros(layers, 2))
         self.shares = uniform(layers, FEATURES, hidden, size=layers)
         self.gain = nn.Parameter(torch.ones(layers, hidden))
@@ -178,7 +179,7 @@ def features(u: Tensor, e: Tensor) -> Tensor:
 def moments(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """log E and log shape of a Gamma law near y² of normal y of mean m and log width s, (...)."""
     log_rho = torch.asinh(0.5 * m * (-s).exp())
-    return 2 * (s + log_rho), F.softplus(2 * log_rho) - math.log(4)
+    return 2 * (s + log_rho), (0.25 * (1 + (2 * log_rho).exp())).log()
 
 
 def around(odds: Tensor, mean: Tensor, shape: Tensor, components: int) -> Tensor:

@@ -96,7 +96,7 @@ UNARY = {
     "exp": "Exp", "log": "Log", "tanh": "Tanh", "sqrt": "Sqrt", "neg": "Neg", "abs": "Abs",
     "sign": "Sign", "round": "Round", "sin": "Sin", "cos": "Cos", "reciprocal": "Reciprocal",
     "floor": "Floor", "logical_not": "Not", "bitwise_not": "Not", "sigmoid": "Sigmoid",
-    "relu": "Relu", "erf": "Erf", "tan": "Tan",
+    "relu": "Relu", "erf": "Erf", "tan": "Tan", "asinh": "Asinh", "atanh": "Atanh",
 }  # fmt: skip
 BINARY = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
