@@ -13,7 +13,7 @@ import physgen
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.column_places import ColumnPlaces
-from physgen.nn.energy_chain import EnergyChain, logistic, moments
+from physgen.nn.energy_chain import EnergyChain, logistic, moments_of_square
 from physgen.nn.regression import quadratic
 from physgen.nn.tensors import save_tensors
 from physgen.surrogates.autoregressive import Autoregressive, AutoregressiveConfig
@@ -148,12 +148,12 @@ def test_moments_of_a_square():
     width = 0.3
     for mean, tolerance in ((0.0, 1e-6), (9.0, 2e-3)):
         m = torch.tensor(mean, dtype=torch.float64)
-        log_e, log_shape = moments(m, torch.tensor(math.log(width), dtype=torch.float64))
+        log_e, log_shape = moments_of_square(m, torch.tensor(math.log(width), dtype=torch.float64))
         expected = mean**2 + width**2
         variance = 4 * mean**2 * width**2 + 2 * width**4
         assert log_e.item() == pytest.approx(math.log(expected), abs=tolerance)
         assert log_shape.item() == pytest.approx(math.log(expected**2 / variance), abs=tolerance)
-    assert moments(torch.tensor(-1e3), torch.tensor(0.0))[0].isfinite()
+    assert moments_of_square(torch.tensor(-1e3), torch.tensor(0.0))[0].isfinite()
 
 
 def test_places_start_at_a_normal_law():
