@@ -1,10 +1,9 @@
 """Surrogates of particle showers on one table, beside the exact answer and fresh showers.
 
 Layer energies (`shower`: 25 layers) and cells (`shower-voxel`: 12 × 8 × 6), θ = (ln E, t_up), and
-50,000 training showers, the same for all but
-the design that draws fresh ones. First a table against the exact law: gap of log p in
-nats a shower, posterior means off in exact widths, ratio of widths and ½ + TV/2, and the p-values
-of uniform ranks of θ. Then one of samples against fresh showers at the same θ, by `physgen
+50,000 training showers, the same for all but the design that draws fresh ones. First a table
+against the exact law: gap of log p in nats a shower, posterior means off in exact widths, ratio of
+widths and ½ + TV/2, and the p-values of uniform ranks of θ. Then one of samples against fresh showers at the same θ, by `physgen
 compare`, with nulls and controls, and the time a shower takes at batch 1, 100 and 10⁴. The row
 `simulator` is fresh showers, and `simulator, c = 0.11` the control that must be told from them.
 
@@ -43,7 +42,7 @@ CONTROL, FRESH = "simulator, c = 0.11", "simulator"
 WIDE = {"channels": 64, "batch_size": 256}
 SPOTS = {**WIDE, "head": "compound-poisson"}
 LARGE = {"batch_size": 1024, "learning_rate": 5e-3}
-FAST = {"batch_size": 256, "learning_rate": 8e-3}
+FAST = {"batch_size": 128, "learning_rate": 8e-3}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "cvae": ("shower", "cvae", WIDE, 100, 32),
     "autoregressive": ("shower", "autoregressive", FAST, 1, 1),
