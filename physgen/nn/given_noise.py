@@ -105,18 +105,18 @@ def standard_gamma(noise: GivenNoise, shape: Tensor, **kwargs: Any) -> Tensor:
 
     Below a = 1 those of a + 1, times u^{1/a}.
     """
-    size = tuple(shape.shape)
-    d = torch.where(shape < 1, shape + 1, shape) - 1 / 3
-    value = torch.ones_like(d)
-    for _ in range(TRIES):  # the last that is accepted: as good as the first
-        x = noise.numbers("normal", size)
-        v = (1 + x / (9 * d).sqrt()) ** 3
-        log_v = v.clamp(min=LEAST).log()
-        log_u = noise.numbers("uniform", size).clamp(min=LEAST).log()
-        accepted = (v > 0) & (log_u < 0.5 * x**2 + d * (1 - v + log_v))
-        value = torch.where(accepted, v, value)
-    u = noise.numbers("uniform", size).clamp(min=LEAST)
-    return d * value * torch.where(shape < 1, (u.log() / shape).exp(), 1.0)
+    batch, *rest = shape.shape
+    d = torch.where(shape < 1, shape + 1, shape)[:, None] - 1 / 3
+    x = noise.numbers("normal", (batch, TRIES, *rest))
+    v = (1 + x / (9 * d).sqrt()) ** 3
+    log_v = v.clamp(min=LEAST).log()
+    log_u = noise.numbers("uniform", (batch, TRIES, *rest)).clamp(min=LEAST).log()
+    accepted = (v > 0) & (log_u < 0.5 * x**2 + d * (1 - v + log_v))
+    value = torch.ones_like(shape)
+    for found, one in zip(v.unbind(1), accepted.unbind(1), strict=True):
+        value = torch.where(one, found, value)  # the last that is accepted: as good as the first
+    u = noise.numbers("uniform", (batch, *rest)).clamp(min=LEAST)
+    return d[:, 0] * value * torch.where(shape < 1, (u.log() / shape).exp(), 1.0)
 
 
 def poisson(noise: GivenNoise, rate: Tensor, *_: Any, **kwargs: Any) -> Tensor:
