@@ -151,7 +151,7 @@ def neighbours(parts: Tensor) -> Tensor:
     Azimuths are on a circle; beyond the first and the last layer and ring there is nothing.
     """
     ends = F.pad(parts, (0, 0, 1, 1, 1, 1), value=torch.nan)
-    sides = [parts.roll(step, -1) for step in (1, -1)]
+    sides = [torch.cat([parts[..., k:], parts[..., :k]], -1) for k in (1, -1)]
     layers = [ends[:, :-2, 1:-1], ends[:, 2:, 1:-1]]
     rings = [ends[:, 1:-1, :-2], ends[:, 1:-1, 2:]]
     return shown(torch.stack([*layers, *rings, *sides], -1), -1)
