@@ -57,6 +57,7 @@ DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "voxel cvae, compound Poisson, fresh": (
         "shower-voxel", "cvae", {**SPOTS, "epochs": 30, "simulate": True}, 50, 32,
     ),
+    "tree": ("shower-voxel", "tree", {"learning_rate": 8e-3, "validation": 0.04}, 1, 1),
     "voxel diffusion": ("shower-voxel", "diffusion", {**LARGE, "batch_size": 512}, 32, 32),
 }  # fmt: skip
 """Label → simulator, family, options of `physgen.fit`, draws of log p for gap and posterior."""

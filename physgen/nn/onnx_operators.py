@@ -96,7 +96,8 @@ UNARY = {
     "exp": "Exp", "log": "Log", "tanh": "Tanh", "sqrt": "Sqrt", "neg": "Neg", "abs": "Abs",
     "sign": "Sign", "round": "Round", "sin": "Sin", "cos": "Cos", "reciprocal": "Reciprocal",
     "floor": "Floor", "logical_not": "Not", "bitwise_not": "Not", "sigmoid": "Sigmoid",
-    "relu": "Relu", "erf": "Erf", "tan": "Tan", "asinh": "Asinh", "atanh": "Atanh",
+    "relu": "Relu", "erf": "Erf", "tan": "Tan", "atanh": "Atanh",
+    "asinh": "Asinh", "softplus": "Softplus",
 }  # fmt: skip
 BINARY = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
@@ -167,6 +168,13 @@ def power_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
 def silu_node(g: Nodes, call: Call, a: Operand) -> str:
     """a σ(a)."""
     return g.node("Mul", g.name(a), g.node("Sigmoid", g.name(a)))
+
+
+@operator_of("log_sigmoid_forward.default")
+def log_sigmoid_nodes(g: Nodes, call: Call, a: Operand) -> list[str]:
+    """log σ(a) = −log(1 + e^{−a}), and a buffer of torch's that nothing reads."""
+    name = g.node("Neg", g.node("Softplus", g.node("Neg", g.name(a))))
+    return [name, name]
 
 
 @operator_of("sinh.default")
@@ -469,6 +477,7 @@ OPERATORS |= {
     "any.dim": reduce_node("ReduceMax"),
     "all.dim": reduce_node("ReduceMin"),
     "logsumexp.default": reduce_node("ReduceLogSumExp"),
+    "prod.dim_int": reduce_node("ReduceProd"),
 }
 
 
