@@ -14,11 +14,11 @@ for the gains, and with q_r(g) the density of row r by the cells' law (:mod:`.co
     p(x|λ) = ∫ dη N(η; 0, ρ^|l − m|) Π_l p(x_l|e^{σ η_l}, λ),
 
 which is a hidden Markov chain: one integral a layer, carried from layer to layer (Rabiner, Proc.
-IEEE 77, 257 (1989)). Each is a Gauss–Hermite rule around where η_l is, given all layers. To place
-nodes, not for the answer, a layer tells of its gain as a Gaussian does: its maximum is found by
-Newton's method, with a bound for the ratio of Bessel functions, I₂/I₁(z) ≈ z/(3/2 + √(z² + 25/4))
-(Amos, Math. Comp. 28, 239 (1974)). A layer without hit and without threshold says nothing of its
-gain, and is passed over.
+IEEE 77, 257 (1989)). Each is a Gauss–Hermite rule around the maximum of the layer's own part, found
+by Newton's method with a bound in place of the ratio of Bessel functions, I₂/I₁(z) ≈ z/(3/2 +
+√(z² + 25/4)) (Amos, Math. Comp. 28, 239 (1974)): for placing nodes that is enough. It converges the
+slower the wider the gains and the stronger their correlation. A layer without hit and without
+threshold says nothing of its gain, and is passed over.
 """
 
 from __future__ import annotations
@@ -159,25 +159,27 @@ def set_layers(
 def log_chain(hits: Hits, rate: Array, azimuths: int, readout: Readout) -> float:
     """log p of all layers, but for −Σ y: the mean over gains, carried from layer to layer."""
     u, spread = NODE, readout.spread
-    tie, mean, variance = _smoothed(hits, rate, readout)
     eta, part = np.zeros(len(u)), np.zeros(len(u))  # of the last layer that told of its gain
     new, value = np.empty(len(u)), np.empty(len(u))
-    part[0], total = 1.0, 0.0
+    part[0], mean, variance, r, total = 1.0, 0.0, 0.0, 0.0, 0.0
     for layer in range(len(rate)):
-        r, width, peak = tie[layer], math.sqrt(variance[layer]), -np.inf
-        if width == 0:
+        r *= readout.correlation
+        if hits.energy[layer] == 0 and readout.threshold == 0:
             set_layers(hits, rate, azimuths, readout, layer, layer + 1, np.zeros(1), value)
             total += value[0]
             continue
+        rest = 1 - r * r
+        mean, variance = _placed(hits, rate, layer, r * mean, r * r * variance + rest, spread)
+        width, peak = math.sqrt(variance), -np.inf
         for j in range(len(u)):
-            new[j] = mean[layer] + width * u[j]
+            new[j] = mean + width * u[j]
         set_layers(hits, rate, azimuths, readout, layer, layer + 1, spread * new, value)
         for j in range(len(u)):
             value[j] += LOG_WEIGHT[j]
             peak = max(peak, value[j])
         if peak == -np.inf:
             return peak
-        mass, rest = 0.0, 1 - r * r
+        mass = 0.0
         for j in range(len(u)):
             before = 0.0
             for i in range(len(u)):
@@ -187,37 +189,8 @@ def log_chain(hits: Hits, rate: Array, azimuths: int, readout: Readout) -> float
         for j in range(len(u)):
             eta[j], part[j] = new[j], value[j] / mass
         total += peak + math.log(mass * width / math.sqrt(2 * math.pi * rest))
+        r = 1.0
     return total
-
-
-@kernel
-def _smoothed(hits: Hits, rate: Array, readout: Readout) -> tuple[Array, Array, Array]:
-    """Correlation with the last layer that tells of its gain, mean and variance of η given all x.
-
-    Nearly: a Kalman filter and its smoother (Rauch, Tung & Striebel, AIAA J. 3, 1445 (1965)). The
-    variance of a layer that says nothing of its gain is 0.
-    """
-    layers = len(rate)
-    tie, mean, variance = np.zeros(layers), np.zeros(layers), np.zeros(layers)
-    r, last = 0.0, 0
-    for layer in range(layers):
-        r *= readout.correlation
-        if hits.energy[layer] > 0 or readout.threshold > 0:
-            ahead, spread = r * mean[last], 1 - r * r + r * r * variance[last]
-            tie[layer] = r
-            mean[layer], variance[layer] = _placed(
-                hits, rate, layer, ahead, spread, readout.spread
-            )
-            r, last = 1.0, layer
-    for layer in range(last - 1, -1, -1):
-        if variance[layer] > 0:
-            r = tie[last]
-            spread = 1 - r * r + r * r * variance[layer]
-            back = r * variance[layer] / spread
-            mean[layer] += back * (mean[last] - r * mean[layer])
-            variance[layer] += back * back * (variance[last] - spread)
-            last = layer
-    return tie, mean, variance
 
 
 @kernel

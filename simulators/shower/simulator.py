@@ -84,9 +84,9 @@ class GFlash:
         threshold: readout threshold, GeV; a cell at or below it reads 0 (at least 0, and at least
             that of the layout).
         gain_spread: σ of ln of the gain that multiplies a layer's cells, another one in each
-            shower (0 to 0.5).
+            shower (0 to 0.2).
         gain_correlation: ρ of these logarithms between neighbouring layers, ρ^k between layers k
-            apart (0 to 0.9).
+            apart (0 to 0.6).
         dead: probability that the cells of a layer and an azimuth read 0, each row of each shower
             by itself (at least 0, less than 1).
     """
@@ -114,10 +114,10 @@ class GFlash:
             raise ValueError(f"resolution: expected a positive number, got {self.resolution}")
         if not 0 <= self.threshold < math.inf:
             raise ValueError(f"threshold: expected at least 0, got {self.threshold}")
-        if not 0 <= self.gain_spread <= 0.5:
-            raise ValueError(f"gain_spread: expected 0 to 0.5, got {self.gain_spread}")
-        if not 0 <= self.gain_correlation <= 0.9:
-            raise ValueError(f"gain_correlation: expected 0 to 0.9, got {self.gain_correlation}")
+        if not 0 <= self.gain_spread <= 0.2:
+            raise ValueError(f"gain_spread: expected 0 to 0.2, got {self.gain_spread}")
+        if not 0 <= self.gain_correlation <= 0.6:
+            raise ValueError(f"gain_correlation: expected 0 to 0.6, got {self.gain_correlation}")
         if not 0 <= self.dead < 1:
             raise ValueError(f"dead: expected at least 0 and less than 1, got {self.dead}")
 
