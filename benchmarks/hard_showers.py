@@ -46,7 +46,8 @@ WIDE = {"channels": 64, "batch_size": 256}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int]] = {
     "cvae": ("shower", "cvae", {**WIDE, "epochs": 15}, 32),
     "autoregressive": ("shower", "autoregressive", {"batch_size": 256, "epochs": 10}, 1),
-    "voxel cvae": ("shower-voxel", "cvae", {**WIDE, "epochs": 6}, 32),
+    "voxel cvae": ("shower-voxel", "cvae", {**WIDE, "epochs": 5}, 32),
+    "voxel tree": ("shower-voxel", "tree", {"learning_rate": 5e-3, "epochs": 2}, 1),
 }
 """Label → simulator, family, options of `physgen.fit`, draws of log p."""
 BASELINE = "plain law"

@@ -14,11 +14,11 @@ for the gains, and with q_r(g) the density of row r by the cells' law (:mod:`.co
     p(x|λ) = ∫ dη N(η; 0, ρ^|l − m|) Π_l p(x_l|e^{σ η_l}, λ),
 
 which is a hidden Markov chain: one integral a layer, carried from layer to layer (Rabiner, Proc.
-IEEE 77, 257 (1989)). Each is a Gauss–Hermite rule around the maximum of the layer's own part, found
-by Newton's method with a bound in place of the ratio of Bessel functions, I₂/I₁(z) ≈ z/(3/2 +
-√(z² + 25/4)) (Amos, Math. Comp. 28, 239 (1974)): for placing nodes that is enough. It converges the
-slower the wider the gains and the stronger their correlation. A layer without hit and without
-threshold says nothing of its gain, and is passed over.
+IEEE 77, 257 (1989)). Each is a Gauss–Hermite rule around the maximum of the layer's own part. To
+place it, Newton's method with a bound for the ratio of Bessel functions is enough, I₂/I₁(z) ≈
+z/(3/2 + √(z² + 25/4)) (Amos, Math. Comp. 28, 239 (1974)). The wider the gains and the stronger
+their correlation, the slower it converges. A layer without hit and without threshold says nothing
+of its gain, and is passed over.
 """
 
 from __future__ import annotations
