@@ -118,6 +118,10 @@ class GFlash:
             raise ValueError(f"gain_spread: expected 0 to 0.2, got {self.gain_spread}")
         if not 0 <= self.gain_correlation <= 0.6:
             raise ValueError(f"gain_correlation: expected 0 to 0.6, got {self.gain_correlation}")
+        if self.gain_correlation and not self.gain_spread:
+            raise ValueError(
+                f"gain_correlation: expected 0 without gain_spread, got {self.gain_correlation}"
+            )
         if not 0 <= self.dead < 1:
             raise ValueError(f"dead: expected at least 0 and less than 1, got {self.dead}")
 
