@@ -330,7 +330,8 @@ def test_contract(simulator):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("gain_spread", -0.1), ("gain_spread", 0.3), ("gain_correlation", 0.7),
-     ("gain_correlation", -0.1), ("gain_correlation", 0.5), ("dead", 1.0), ("dead", -0.1), ("dead", math.nan)],
+     ("gain_correlation", -0.1), ("gain_correlation", 0.5), ("dead", 1.0),
+     ("dead", -0.1), ("dead", math.nan)],
 )  # fmt: skip
 def test_options_are_refused(name, value):
     with pytest.raises(ValueError, match=f"^{name}: expected .*, got {value!r}$"):
