@@ -40,13 +40,13 @@ TOYS: Mapping[str, Mapping[str, float]] = {
 }
 """Label → options of the simulator."""
 SIMULATORS = {"shower": Shower, "shower-voxel": ShowerVoxel}
-OBSERVATIONS = {"shower": 25, "shower-voxel": 8}
+OBSERVATIONS = {"shower": 20, "shower-voxel": 8}
 """Posteriors; of cells log p takes longer."""
 WIDE = {"channels": 64, "batch_size": 256}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int]] = {
-    "cvae": ("shower", "cvae", {**WIDE, "epochs": 15}, 32),
-    "autoregressive": ("shower", "autoregressive", {"batch_size": 256, "epochs": 10}, 1),
-    "voxel cvae": ("shower-voxel", "cvae", {**WIDE, "epochs": 5}, 32),
+    "cvae": ("shower", "cvae", {**WIDE, "epochs": 12}, 32),
+    "autoregressive": ("shower", "autoregressive", {"batch_size": 256, "epochs": 7}, 1),
+    "voxel cvae": ("shower-voxel", "cvae", {**WIDE, "epochs": 4}, 32),
     "voxel tree": ("shower-voxel", "tree", {"learning_rate": 5e-3, "epochs": 2}, 1),
 }
 """Label → simulator, family, options of `physgen.fit`, draws of log p."""
