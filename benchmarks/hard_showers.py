@@ -8,6 +8,7 @@ exact widths, and ratio of widths. The row `plain law` is the exact law of plain
 knows neither gains nor dead rows: how much there is to learn.
 
     python -m benchmarks.hard_showers [--only cvae "voxel cvae"] [--toys gains] [--folder DIR]
+    python -m benchmarks.hard_showers --figure hard.png
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from physgen.surrogates.base import Surrogate
 from simulators.base import Array
 from simulators.shower import Shower, ShowerVoxel
 
-TOYS: Mapping[str, Mapping[str, float]] = {
+TOYS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "gains": {"gain_spread": 0.1, "gain_correlation": 0.5},
     "dead rows": {"dead": 0.03},
@@ -125,13 +126,36 @@ def rows(labels: list[str], toys: list[str], folder: Path) -> Iterator[list[str]
                 yield [f"{name}, {toy}", label, *of_family(label, toy, held, folder)]
 
 
+def draw(path: Path) -> None:
+    """A shower of 20 GeV in its cells, summed over radii, in a panel for each toy."""
+    from matplotlib import colors
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.9), layout="constrained")
+    axes = figure.subplots(1, len(TOYS), sharey=True)
+    for ax, (toy, options) in zip(axes, TOYS.items(), strict=True):
+        simulator = ShowerVoxel(**options)
+        x = simulator.sample(np.array([[np.log(20.0), 1.0]]), np.random.default_rng(4))[0].sum(2)
+        depth = simulator.thickness * np.arange(len(x) + 1)
+        shown = np.ma.masked_equal(x.T, 0)
+        image = ax.pcolormesh(depth, np.arange(9), shown, norm=colors.LogNorm(1e-3, 1))
+        ax.set(title=toy, xlabel="depth, X₀", facecolor="0.85")
+    axes[0].set_ylabel("azimuth, of 8")
+    figure.colorbar(image, ax=axes, label="energy, GeV")
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Measure the families on the toys."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=DESIGNS, default=list(DESIGNS))
     parser.add_argument("--toys", nargs="+", choices=TOYS, default=list(TOYS))
     parser.add_argument("--folder", type=Path, help="where to keep data and checkpoints")
+    parser.add_argument("--figure", type=Path, help="draw one shower of each toy there, only")
     options = parser.parse_args()
+    if options.figure:
+        draw(options.figure)
+        return
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     with threads(1), tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
