@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.cells import CellNet
 from physgen.nn.layer_energies import CellShares
 from physgen.nn.mixtures import GaussianMixture
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion import Diffusion
+from physgen.surrogates.diffusion.cells import CellsKernel
 from physgen.surrogates.diffusion.grouped import GroupedHits
 from physgen.surrogates.diffusion.likelihood import times
 from simulators.prior import Box
@@ -83,14 +85,14 @@ def test_the_volume_of_energies_and_untied_shares_against_autograd():
 
 
 def test_scores_of_a_mixture_are_normal_and_have_an_inverse():
-    mixture = GaussianMixture(0.7 * torch.randn(5000, 12, generator=generator(3)))
+    mixture = GaussianMixture(0.5 * torch.randn(5000, 12, generator=generator(3)))
     r = torch.randn(5000, generator=generator(4))
-    torch.testing.assert_close(mixture.to_normal(mixture.from_normal(r)), r, atol=2e-2, rtol=0)
+    torch.testing.assert_close(mixture.to_normal(mixture.from_normal(r)), r, atol=0.1, rtol=0)
     z = mixture.sample(generator(5))
     score = mixture.to_normal(z)
     assert abs(score.mean()) < 0.06
     assert score.var().item() == pytest.approx(1, abs=0.08)
-    assert z.var().item() > 1.2  # control: z itself is not
+    assert z.var().item() > 1.1  # control: z itself is not
 
 
 def test_the_slope_of_the_scores_is_the_density():
@@ -140,6 +142,18 @@ def test_drawn_hits_follow_their_probabilities(groups):
     assert chi < 27.9  # 0.1 % of 9 degrees of freedom
     wrong = p[right].flip(0)  # control
     assert ((counts[right] - n * wrong) ** 2 / (n * wrong)).sum().item() > 100
+
+
+def test_axes_that_are_declared_are_cells_on_request():
+    declared = Law(
+        "none", Box(a=(0.0, 1.0)), (2, 3, 4), "nonnegative", axes=("open", "open", "periodic")
+    )
+    kernel = Diffusion.create(declared, Diffusion.Config(stages="two")).kernel
+    assert isinstance(kernel, CellsKernel)
+    assert kernel.head.blocks[0].periodic == (False, False, True)
+    assert not isinstance(Diffusion.create(declared, Diffusion.Config()).kernel, CellsKernel)
+    with pytest.raises(UsageError, match="stages two: not for x of shape"):
+        Diffusion.create(law(6), Diffusion.Config(stages="two"))
 
 
 def test_cells_see_their_neighbours_across_the_seam_and_not_beyond_an_open_end():

@@ -49,6 +49,7 @@ CASES = {
     "hurdle": ("diffusion", RAIN, {"network": "wide"}),
     "layered": ("diffusion", SHOWER, {"network": "wide", "showers": "channels"}),
     "cells": ("diffusion", SHOWER, {}),
+    "tree": ("tree", SHOWER, {"hidden": 8, "context": 8}),
     "rbm, enumerated": ("rbm", SPINS, {}),
     "rbm, two parameters": ("rbm", FIELD, {"layout": "dense", "hidden": 4}),
     "rbm, annealed": ("rbm", Law.of("ising", {"size": 5}), {"ladder": 60, "chains": 32}),

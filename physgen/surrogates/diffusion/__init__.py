@@ -68,7 +68,7 @@ class DiffusionConfig:
             or each a channel of a single site, as in earlier versions.
         groups: of cells on their grid, in which the hits are drawn.
         stages: of nonnegative x of three axes, layers first: the layers' energies and then their
-            shares (auto), or all cells in one.
+            shares (two), or all cells in one; auto is two where the law does not declare its axes.
         head: density of a real vector on which the network improves: independent Gaussians, or a
             mixture of Gaussians with full covariances, fitted with it; auto is mixture up to 16
             components, if timesteps and loss are the defaults.
@@ -88,7 +88,7 @@ class DiffusionConfig:
     trace: Literal["exact", "hutchinson"] = "exact"
     showers: Literal["cells", "channels"] = "cells"
     groups: int = 4
-    stages: Literal["auto", "one"] = "auto"
+    stages: Literal["auto", "one", "two"] = "auto"
     head: Literal["auto", "independent", "mixture"] = "auto"
     components: int = 0
 
@@ -190,14 +190,28 @@ def kernel_of(
     if config.kernel == "masked" and law.support != "spins":
         raise UsageError(f"masked kernel: not for {law.support} x; expected spins")
     if law.support == "nonnegative":
-        layered = len(law.x_shape) == 3 and not law.spatial and config.stages != "one"
-        if not layered:
+        if not in_two_stages(law, config):
             return HurdleKernel(law, config)
         return (CellsKernel if config.showers == "cells" else LayeredKernel)(law, config)
     if law.support == "reals" and has_mixture(law, config):
         return MixtureKernel(law, config)
     masked = law.support == "spins" and config.kernel != "gaussian"
     return MaskedKernel(law, config) if masked else GaussianKernel(law, config)
+
+
+def in_two_stages(law: Law, config: DiffusionConfig) -> bool:
+    """Whether nonnegative x is layers' energies first, and then how these are shared out.
+
+    Raises:
+        UsageError: that was asked for, of x that does not have three axes.
+    """
+    if config.stages == "two" and len(law.x_shape) != 3:
+        raise UsageError(
+            f"diffusion: stages two: not for x of shape {law.x_shape}; expected three axes, "
+            "layers first"
+        )
+    undeclared = len(law.x_shape) == 3 and not law.spatial
+    return config.stages == "two" or (config.stages == "auto" and undeclared)
 
 
 def has_mixture(law: Law, config: DiffusionConfig) -> bool:

@@ -55,6 +55,8 @@ LAWS = 4
 """Gaussians of the mixture of a share."""
 STEPS = 4
 """Evaluations of the network for the shares of one shower, where the options do not say."""
+ONE_OF = 4
+"""Rows of a training step, one of which shows the diffusion what it may gain."""
 MANY = 1e3
 """Parts of a cell, to a network."""
 PARTS = (1.0, 1e6)
@@ -178,7 +180,7 @@ class CellsKernel(nn.Module):
         config: the family's options.
     """
 
-    draws: ClassVar[int] = 32
+    draws: ClassVar[int] = 16
     samplers: ClassVar[tuple[str, ...]] = ("euler", *GaussianKernel.samplers)
     transform: ClassVar[type[CellShares]] = CellShares
     parts: Tensor
@@ -240,8 +242,13 @@ class CellsKernel(nn.Module):
         seen, mixture = self._head(hit, part, told, known)
         factor, log_q = self._factor(u, part, normal)
         first, r = self._scores(mixture, known, y + factor, part)
-        t = times(torch.rand(1, generator=generator, device=z.device), len(z))[0]
-        return loss - first + log_q - self.shares.gain(seen.detach(), r.detach(), t, epsilon, part)
+        loss = loss - first + log_q
+        some = slice(0, None, ONE_OF)
+        seen, r, part, epsilon = (v[some].detach() for v in (seen, r, part, epsilon))
+        t = times(torch.rand(1, generator=generator, device=z.device), len(r))[0]
+        gain = torch.zeros_like(loss)
+        gain[some] = self.shares.gain(seen, r, t, epsilon, part) * len(loss) / len(r)
+        return loss - gain
 
     def evaluations(self, config: DiffusionConfig) -> int:
         """Evaluations of the shares' network for one sample."""
@@ -266,7 +273,8 @@ class CellsKernel(nn.Module):
         seen, mixture = self._head(hit, part, told, known)
         many = (v.repeat_interleave(draws, 0) for v in (u, y, part, seen, mixture, *known))
         u, y, part, seen, mixture, *rest = many
-        normal = noise.normal(draws, self.layers, stream=2).flatten(0, 1)
+        half = noise.normal((draws + 1) // 2, self.layers, stream=2)
+        normal = torch.stack([half, -half], 2).flatten(1, 2)[:, :draws].flatten(0, 1)
         factor, log_q = self._factor(u, part, normal)
         first, r = self._scores(mixture, Expected(*rest), y + factor, part)
         t = times(noise.uniform(1, stream=1)[:, 0], draws).flatten()
