@@ -140,7 +140,7 @@ class CellBlock(nn.Module):
         """h (B, L, A, R, C) and a condition (B, D) → h."""
         u = F.silu(h)
         told = self.tell(u)
-        around = [neighbours(told, 1 + axis, wrap) for axis, wrap in enumerate(self.periodic)]
+        around = [adjacent(told, 1 + axis, wrap) for axis, wrap in enumerate(self.periodic)]
         seen = self.first(torch.cat([u, *around], -1))
         ring = u.mean(2).flatten(1, 2).transpose(1, 2)
         mixed = self.mix(ring).transpose(1, 2).unflatten(1, (h.shape[1], 1, h.shape[3]))
@@ -149,7 +149,7 @@ class CellBlock(nn.Module):
         return h + self.second(F.silu(v))
 
 
-def neighbours(h: Tensor, axis: int, periodic: bool) -> Tensor:
+def adjacent(h: Tensor, axis: int, periodic: bool) -> Tensor:
     """The sum of the two neighbours along an axis of h (B, …), (B, …); 0 beyond an open end."""
     n = h.shape[axis]
     if n == 1:

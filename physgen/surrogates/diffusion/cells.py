@@ -306,7 +306,7 @@ class CellsKernel(nn.Module):
         parts = log_parts.exp()
         cells = torch.stack([log_parts / 3, parts.clamp(max=MANY).sqrt() / 5], -1)
         middle = (parts + 0.5).log() - log_k
-        return Expected(cells.expand(-1, *self.shape, -1), middle, (1 + parts).rsqrt())
+        return Expected(cells.expand(-1, *self.shape, -1), middle, 1 / (1 + parts).sqrt())
 
     def _split(
         self, c: Tensor, z: Tensor

@@ -99,8 +99,8 @@ class GroupedHits(nn.Module):
             uniforms = torch.rand(odds.shape, generator=generator, device=odds.device)
             drawn = uniforms < odds.sigmoid()
             if (self.last == g).any():
-                forced = with_any(odds, asked, drawn, generator)
-                drawn = torch.where(must[..., None, None], forced, drawn)
+                bare, forced = must[..., None, None], with_any(odds, asked, drawn, generator)
+                drawn = (drawn & ~bare) | (forced & bare)
             hit = hit | (drawn & asked)
         return hit
 
@@ -124,8 +124,8 @@ def with_any(odds: Tensor, asked: Tensor, drawn: Tensor, generator: torch.Genera
         generator: random numbers.
     """
     odds, asked = odds.flatten(2), asked.flatten(2)
-    none = F.logsigmoid(-odds) * asked
-    log_p = torch.where(asked, F.logsigmoid(odds) + none.cumsum(-1) - none, -math.inf)
+    none = -F.softplus(odds) * asked
+    log_p = torch.where(asked, -F.softplus(-odds) + none.cumsum(-1) - none, -math.inf)
     log_p = torch.where(asked.any(-1, keepdim=True), log_p, 0.0)
     uniforms = torch.rand(odds.shape[:2], generator=generator, device=odds.device)
     first = drawn_category(log_p.softmax(-1), uniforms)[..., None]
