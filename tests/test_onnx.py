@@ -71,7 +71,8 @@ CASES = {
     "diffusion, dpm-solver": ("diffusion", "vector", {"steps": 3, "sampler": "dpm-solver"}),
     "diffusion, ddim": ("diffusion", "vector", {"steps": 3, "sampler": "ddim", "eta": 0.5}),
     "diffusion, hurdle": ("diffusion", "hurdle", {"steps": 2}),
-    "diffusion, layered": ("diffusion", "shower", {"steps": 2}),
+    "diffusion, layered": ("diffusion", "shower", {"steps": 2, "showers": "channels"}),
+    "diffusion, cells": ("diffusion", "shower", {"steps": 2}),
     "flow": ("flow", "vector", {"layers": 2, "hidden": 16}),
     "flow, coupling": ("flow", "vector", {"passes": 2, "tails": "gaussian", "hidden": 16}),
     "gan, lattice": ("gan", "lattice", {}),
@@ -145,6 +146,8 @@ def by_torch(surrogate, feed):
 
 
 SLOW = ("diffusion, gaussian", "diffusion, layered")
+CLOSE = {"diffusion, cells": 2e-3}
+"""How near draws are, where it is not 1e-4: steps to a quantile make the last digits larger."""
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def test_onnxruntime_draws_what_torch_draws(made, case):
         found = graph.compared(ours, theirs)
         assert theirs.shape == (rows, *surrogate.law.x_shape)
         assert found.others <= (rows == 200), found
-        assert found.largest < 1e-4
+        assert found.largest < CLOSE.get(case, 1e-4)
     other = feed | {k: v[::-1].copy() for k, v in feed.items() if k != "theta"}  # the control
     assert graph.compared(ours, run(session, other)).others > 50
     if "rbm" not in case:  # whose chains begin where they ended, and forget slowly what θ is
