@@ -40,11 +40,11 @@ from physgen.checks.two_sample.features import (
     Feature,
     columns,
     features_of,
-    joined,
     logged,
     observables_of,
     parts_of,
     physics_of,
+    seldom_joined,
 )
 from physgen.checks.two_sample.frechet import fpd, kpd
 from physgen.checks.two_sample.given_theta import SEEN, given_theta
@@ -377,7 +377,7 @@ def _classifiers(
         )
         return _verdict(test, caught) | {"rows": rows, "told_theta": t is not None}
 
-    x, y = joined(x, y)
+    x, y = seldom_joined(x, y)
     return {"low": judged(x, y, logged), "high": judged(high[0][:n], high[1][:n], _twice)}
 
 

@@ -42,9 +42,9 @@ def given_theta(theta: Array, numbers: Mapping[str, Array], first: Array) -> dic
         JSON data: ``numbers``, the ``worst`` of them and in which figure, with its p-value among
         all; None where no number varies at given θ.
     """
-    design = polynomials(theta)
+    design = polynomials_of(theta)
     of_each = {
-        name: figures(u, first)
+        name: shift_and_ratio(u, first)
         for name, values in numbers.items()
         if (u := standardised_given(design, values)) is not None
     }
@@ -54,7 +54,7 @@ def given_theta(theta: Array, numbers: Mapping[str, Array], first: Array) -> dic
     (name, figure), most = max(scaled.items(), key=lambda item: abs(item[1][0]))
     of_all = np.abs(list(scaled.values())).max(0)
     return {
-        "numbers": {n: measured(pair) for n, pair in of_each.items()},
+        "numbers": {n: as_json(pair) for n, pair in of_each.items()},
         "worst": {
             "observable": name,
             "figure": figure,
@@ -65,7 +65,7 @@ def given_theta(theta: Array, numbers: Mapping[str, Array], first: Array) -> dic
     }
 
 
-def polynomials(theta: Array) -> Array:
+def polynomials_of(theta: Array) -> Array:
     """Products of parameters (N, D) up to a degree, (N, K); of fewer degrees where D is large."""
     width = theta.std(0)
     t = ((theta - theta.mean(0)) / np.where(width > 0, width, 1))[:, width > 0]
@@ -83,20 +83,20 @@ def standardised_given(design: Array, values: Array) -> Array | None:
 
     The spread is fitted to log r² of the residuals r, whose mean is log s² but for a constant.
     """
-    off = values - fitted(design, values)
+    off = values - fitted_by(design, values)
     if off.std() <= TINY * max(abs(values).max(), TINY):
         return None
-    log_s = 0.5 * fitted(design, np.log(off**2 + TINY * off.var()))
+    log_s = 0.5 * fitted_by(design, np.log(off**2 + TINY * off.var()))
     u = off * np.exp(log_s.mean() - log_s)
     return np.asarray(u / u.std())
 
 
-def fitted(design: Array, values: Array) -> Array:
+def fitted_by(design: Array, values: Array) -> Array:
     """What least squares on a design (N, K) makes of values (N,)."""
     return np.asarray(design @ np.linalg.lstsq(design, values, rcond=None)[0])
 
 
-def figures(u: Array, first: Array) -> dict[str, Array]:
+def shift_and_ratio(u: Array, first: Array) -> dict[str, Array]:
     """The shift and the log of the ratio of u (N,) for each deal (P, N), (P,) each."""
     sums = np.asarray(first @ np.stack([np.ones_like(u), u, u**2], 1))
     rest = np.array([len(u), u.sum(), (u**2).sum()]) - sums
@@ -107,7 +107,7 @@ def figures(u: Array, first: Array) -> dict[str, Array]:
     return {"shift": other - mean, "ratio": log_other - log_sd}
 
 
-def measured(pair: Mapping[str, Array]) -> dict[str, Any]:
+def as_json(pair: Mapping[str, Array]) -> dict[str, Any]:
     """Both figures as they are, their errors, p-values, and the least ratio that would be seen."""
     found: dict[str, Any] = {}
     for name, values in pair.items():
