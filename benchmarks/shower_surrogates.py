@@ -40,14 +40,22 @@ from simulators.shower import Shower, ShowerVoxel
 
 CONTROL, FRESH = "simulator, c = 0.11", "simulator"
 WIDE = {"channels": 64, "batch_size": 256}
+SPOTS = {**WIDE, "head": "compound-poisson"}
 LARGE = {"batch_size": 1024, "learning_rate": 5e-3}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "cvae": ("shower", "cvae", WIDE, 100, 32),
     "autoregressive": ("shower", "autoregressive", {"batch_size": 256}, 1, 1),
     "diffusion": ("shower", "diffusion", LARGE, 64, 256),
+    "cvae, compound Poisson": ("shower", "cvae", {**SPOTS, "epochs": 40}, 100, 32),
     "voxel cvae": ("shower-voxel", "cvae", WIDE, 50, 32),
+    "voxel cvae, compound Poisson": (
+        "shower-voxel", "cvae", {**SPOTS, "epochs": 30}, 50, 32,
+    ),
+    "voxel cvae, compound Poisson, fresh": (
+        "shower-voxel", "cvae", {**SPOTS, "epochs": 30, "simulate": True}, 50, 32,
+    ),
     "voxel diffusion": ("shower-voxel", "diffusion", {**LARGE, "batch_size": 512}, 32, 32),
-}
+}  # fmt: skip
 """Label → simulator, family, options of `physgen.fit`, draws of log p for gap and posterior."""
 SIMULATORS = {"shower": Shower, "shower-voxel": ShowerVoxel}
 AT_ONCE = 5

@@ -62,6 +62,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "flow": "physgen.surrogates.flow:Flow",
         "gan": "physgen.surrogates.gan:GAN",
         "rbm": "physgen.surrogates.rbm:RBM",
+        "tree": "physgen.surrogates.tree:Tree",
     },
     "formats": {
         "arrays": "physgen.formats.arrays",

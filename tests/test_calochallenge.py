@@ -87,9 +87,9 @@ def exported(data="data.h5", out="out.hdf5", **options):
     return physgen.export(data, format="calochallenge", out=out, **options)
 
 
-def arrays(path):
+def arrays(path, *more):
     with h5py.File(path) as file:
-        assert set(file) == {"incident_energies", "showers"}
+        assert set(file) == {"incident_energies", "showers", *more}
         assert not len(file.attrs)
         return file["incident_energies"][()], file["showers"][()]
 
@@ -194,7 +194,7 @@ def test_the_commands(home):
     assert run(*words).exit_code == 2
     assert run(*words, "--force").exit_code == 0
     same(arrays("b.hdf5")[1], arrays("a.hdf5")[1])
-    assert read_binning(home / "b.xml") == ("electron", REGULAR)
+    assert read_binning(home / "b.xml") == ("electron", REGULAR, 11)
     call = ["sha256sum", "-c", "b.hdf5.sha256"]
     assert subprocess.run(call, capture_output=True, check=False).returncode == 0
 
@@ -339,6 +339,7 @@ BROKEN = {
     "NaN radius": (layers('<Layer id="0" r_edges="0,nan,1" n_bin_alpha="3"/>'), "finite radii"),
     "no azimuth": (layers('<Layer id="0" r_edges="0,1" n_bin_alpha="0"/>'), "at least 1 azimuth"),
     "azimuths absent": (layers('<Layer id="0" r_edges="0,1"/>'), "no attribute 'n_bin_alpha'"),
+    "words for a pid": (xml(ONE.replace("<Bin ", '<Bin pid="e" ')), "electron: invalid literal"),
     "words for radii": (layers('<Layer id="0" r_edges="0,a" n_bin_alpha="1"/>'), "electron: "),
     "many azimuths": (
         layers(f'<Layer id="0" r_edges="0,1" n_bin_alpha="{10**40}"/>'), "of 24 cells, and a.xml",
@@ -403,6 +404,25 @@ def test_one_of_several_particles(home):
     law = dataset.read("data.h5").meta.law
     assert law.x_shape == (1, 12, 2)
     assert law.options["particle"] == "pion"
+    assert law.options["pid"] == 211
+    exported(binning="out.xml")
+    assert '<Bin pid="211" name="pion">' in (home / "out.xml").read_text()
+    assert read_binning(home / "out.xml").pid == 211
+
+
+@pytest.mark.parametrize(("particle", "pid"), [("electron", 11), ("photon", 22), ("pion", 211)])
+def test_the_number_of_a_particle_is_written_and_read(home, particle, pid):
+    """As the public files have it, by name where none is given; any other number is kept."""
+    write_binning(home / "b.xml", REGULAR, particle)
+    assert (
+        (home / "b.xml").read_text().startswith(f'<Bins>\n  <Bin pid="{pid}" name="{particle}">')
+    )
+    assert read_binning(home / "b.xml").pid == pid
+    write_binning(home / "b.xml", REGULAR, particle, pid=-13)
+    assert read_binning(home / "b.xml").pid == -13
+    write_binning(home / "b.xml", REGULAR, "mine")
+    assert "pid" not in (home / "b.xml").read_text()
+    assert read_binning(home / "b.xml").pid is None
 
 
 def test_a_file_that_changes_while_it_is_read(home):
@@ -447,6 +467,124 @@ def test_memory_is_bounded(home, monkeypatch):
         tracemalloc.stop()
     assert size > 45e6
     assert max(reading, writing) < 12e6, (reading, writing)
+
+
+def beside(path="a.hdf5", **arrays):
+    """Further arrays in the root of a file."""
+    with h5py.File(path, "r+") as file:
+        for name, values in arrays.items():
+            file[name] = values
+
+
+def conditions(n=53, seed=3):
+    """An angle in [0.3, 1.2], and a vertex in [−8, 8]², whose ends are come near to."""
+    rng = np.random.default_rng(seed)
+    angle, vertex = rng.uniform(0.3, 1.2, n), rng.uniform(-8, 8, (n, 2)).astype("f4")
+    angle[:2], vertex[:2] = (0.3001, 1.1999), [[-7.95, 7.99], [7.92, -7.91]]
+    return {"angle": angle, "vertex": vertex}
+
+
+def test_conditions_are_parameters_and_come_back(home):
+    """The same showers and the same θ after a file of ours, whatever arrays θ came from."""
+    given = conditions()
+    beside(**given)
+    said = imported("a.hdf5", "a.xml").summary
+    assert (
+        "theta is ln_E of /incident_energies, angle of /angle, vertex_1 of /vertex, vertex_2 of"
+        in said
+    )
+    rows = dataset.read("data.h5")
+    prior = rows.meta.law.prior
+    assert prior.names == ("ln_E", "angle", "vertex_1", "vertex_2")
+    assert_close = np.testing.assert_allclose
+    assert_close(prior.low[1:], [0.3, -8, -8], atol=1e-12)
+    assert_close(prior.high[1:], [1.2, 8, 8], atol=1e-12)
+    np.testing.assert_array_equal(rows.theta[:, 1:], np.c_[given["angle"], given["vertex"]])
+    exported(binning="out.xml")
+    with h5py.File("out.hdf5") as file:
+        same(file["angle"][()], given["angle"][:, None])
+    imported("out.hdf5", "out.xml", "again.h5")
+    again = dataset.read("again.h5")
+    assert again.meta.law.prior == prior
+    same(again.theta, rows.theta)
+    same(again.x, rows.x)
+
+
+def test_further_columns_of_the_energies_are_conditions(home):
+    e, x = arrays("a.hdf5")
+    angle = conditions()["angle"].astype("f4")
+    store("a.hdf5", np.c_[e, angle], x)
+    assert "incident_energies_2 of /incident_energies" in imported("a.hdf5", "a.xml").summary
+    rows = dataset.read("data.h5")
+    np.testing.assert_allclose(rows.theta[:, 0], np.log(e[:, 0] / 1e3), atol=1e-6)
+    np.testing.assert_array_equal(rows.theta[:, 1], angle)
+
+
+def test_what_is_no_condition_is_left_out_and_said(home):
+    n = 53
+    beside(
+        same=np.ones(n), wide=np.zeros((n, 9)), short=np.ones(7), label=[b"e"] * n, ln_E=np.r_[:n]
+    )
+    said = imported("a.hdf5", "a.xml").summary
+    assert "left out: " in said
+    for piece in ("same (1 in all rows)", "/wide (of 9 columns)", "/short (of shape (7,))",
+                  "/label (expected real", "/ln_E (its name is taken)"):  # fmt: skip
+        assert piece in said
+    assert dataset.read("data.h5").meta.law.prior.names == ("ln_E",)
+
+
+def test_conditions_are_chosen(home):
+    beside(**conditions())
+    imported("a.hdf5", "a.xml", conditions="vertex")
+    assert dataset.read("data.h5").meta.law.prior.names == ("ln_E", "vertex_1", "vertex_2")
+    words = ("import", "calochallenge", "a.hdf5", "--binning", "a.xml", "-o", "none.h5")
+    assert "left out" not in run(*words, "--conditions", "none").output
+    assert dataset.read("none.h5").meta.law.prior.names == ("ln_E",)
+    done = run(*words, "--conditions", "angel", "--force")
+    assert done.exit_code == 2
+    assert "conditions: /angel is not there" in done.output
+
+
+def test_a_condition_that_is_not_finite_is_refused(home):
+    angle = conditions()["angle"]
+    angle[17] = np.nan
+    beside(angle=angle)
+    words = ("import", "calochallenge", "a.hdf5", "--binning", "a.xml", "-o", "data.h5")
+    done = run(*words)
+    assert done.exit_code == 3
+    assert "a.hdf5: row 17: angle: expected finite numbers, got nan" in done.output
+    assert run(*words, "--conditions", "none").exit_code == 0
+
+
+def test_a_parameter_called_as_an_array_of_the_format_is_not_exported(home):
+    drawn("data.h5", Law("a:B", Box(ln_E=(0, 1), showers=(0, 1)), (3,), "nonnegative"))
+    with pytest.raises(DataError, match="parameter showers: the format's own array"):
+        exported()
+    assert not (home / "out.hdf5").exists()
+
+
+def chunk_of(path, name, number):
+    """Where a chunk lies in a file: its offset and size."""
+    with h5py.File(path) as file:
+        found = file[name].id.get_chunk_info(number)
+    return found.byte_offset, found.size
+
+
+@pytest.mark.parametrize("name", ["showers", "incident_energies"])
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.5, 0.9, 1.0], ids=lambda p: f"at {p}")
+def test_a_flipped_byte_in_a_chunk_is_refused_and_leaves_nothing(home, name, place):
+    store("a.hdf5", *showers_of(REGULAR, 900, "f4"), chunks=(300, 24))
+    offset, size = chunk_of("a.hdf5", name, 0 if name == "incident_energies" else 2)
+    data = bytearray((home / "a.hdf5").read_bytes())
+    data[offset + int(place * (size - 1))] ^= 0x10
+    (home / "a.hdf5").write_bytes(data)
+    before = sorted(p.name for p in home.iterdir())
+    done = run("import", "calochallenge", "a.hdf5", "--binning", "a.xml", "-o", "data.h5")
+    assert done.exit_code == 3, done.output
+    assert done.output.startswith("Error: a.hdf5: ")
+    assert done.output.count("\n") == 1
+    assert "Traceback" not in done.output
+    assert sorted(p.name for p in home.iterdir()) == before
 
 
 FULL = """
@@ -502,8 +640,11 @@ SHOWER = Law(
 
 def test_a_simulators_showers_are_in_gev(home):
     rows = drawn("data.h5", SHOWER)
-    exported()
-    energies, showers = arrays("out.hdf5")
+    told = exported().summary
+    energies, showers = arrays("out.hdf5", "t_up")
+    assert "29 rows, ln_E in /incident_energies, t_up in /t_up" in told
+    with h5py.File("out.hdf5") as file:
+        same(file["t_up"][()], rows.theta[:, :1])
     same(energies[:, 0], (1e3 * np.exp(rows.theta[:, 1])).astype("f4"))
     same(showers, (1e3 * rows.x.astype("f8")).astype("f4").reshape(29, -1))
     with pytest.raises(UsageError, match="does not say which cells"):
@@ -525,7 +666,7 @@ def test_showers_drawn_by_a_surrogate_of_an_imported_file(home):
     energies, showers = arrays("out.hdf5")
     same(energies[:, 0], np.tile(DISCRETE, 3).astype("f4"))
     assert (showers == np.float32(0.1)).all()
-    assert read_binning(home / "out.xml") == ("electron", REGULAR)
+    assert read_binning(home / "out.xml") == ("electron", REGULAR, 11)
 
 
 def test_radii_in_units_of_the_material_are_written_in_mm(home, monkeypatch):
@@ -536,7 +677,7 @@ def test_radii_in_units_of_the_material_are_written_in_mm(home, monkeypatch):
     monkeypatch.setattr(Law, "build_if_known", lambda law: Voxels())
     drawn("data.h5", SHOWER)
     exported(binning="out.xml")
-    name, geometry = read_binning(home / "out.xml")
+    name, geometry, _ = read_binning(home / "out.xml")
     assert name == "electron"
     assert geometry.x_shape == (2, 3, 5)
     assert geometry.layers[1].edges == pytest.approx(9.327 * 0.5 * np.arange(6))
@@ -646,8 +787,8 @@ def test_any_geometry_comes_back(home, geometry, n, dtype, seed):
     e, x = showers_of(geometry, n, dtype, seed, energies)
     store("b.hdf5", e, x)
     write_binning(home / "b.xml", geometry, "é <&>")
-    name, found = read_binning(home / "b.xml")
-    assert name == "é <&>"
+    name, found, pid = read_binning(home / "b.xml")
+    assert (name, pid) == ("é <&>", None)
     assert [a.edges for a in found.layers] == [a.edges for a in geometry.layers]
     assert found.present == geometry.present
     imported("b.hdf5", "b.xml", force=True)

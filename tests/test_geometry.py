@@ -236,7 +236,7 @@ def trained(family, law):
 WITH = {
     "spins": ("cvae", "diffusion", "gan", "autoregressive", "rbm"),
     "reals": ("cvae", "diffusion", "gan", "autoregressive", "flow"),
-    "nonnegative": ("cvae", "diffusion", "autoregressive"),
+    "nonnegative": ("cvae", "diffusion", "autoregressive", "tree"),
 }
 SOME = ("two rings", "cylinder", "told by shifts", "boxes")
 DEAR = {

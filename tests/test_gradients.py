@@ -48,6 +48,7 @@ CASES = {
     "flow, coupling": ("flow", REALS, {"passes": 2, "hidden": 8, "tails": "gaussian"}),
     "hurdle": ("diffusion", RAIN, {"network": "wide"}),
     "layered": ("diffusion", SHOWER, {"network": "wide"}),
+    "tree": ("tree", SHOWER, {"hidden": 8, "context": 8}),
     "rbm, enumerated": ("rbm", SPINS, {}),
     "rbm, two parameters": ("rbm", FIELD, {"layout": "dense", "hidden": 4}),
     "rbm, annealed": ("rbm", Law.of("ising", {"size": 5}), {"ladder": 60, "chains": 32}),

@@ -77,6 +77,7 @@ CASES = {
     "gan, vector": ("gan", "vector", {"loss": "wasserstein"}),
     "rbm, tied": ("rbm", "lattice", {"steps": 4, "chains": 64}),
     "rbm, dense": ("rbm", "odd lattice", {"steps": 4, "chains": 64, "layout": "dense"}),
+    "tree": ("tree", "shower", {}),
 }
 
 

@@ -68,7 +68,7 @@ def test_depth_of_maximum_and_containment(energy):
     assert profile[edges[1:] <= 12].sum() < 0.99
 
 
-@pytest.mark.parametrize("energy", [1, 10, 100])
+@pytest.mark.parametrize("energy", [1, 10, 100, 1000])
 @pytest.mark.parametrize("material", ["PbWO4", "W", "Pb"])
 def test_nine_tenths_lie_within_a_molière_radius(energy, material):
     medium = MATERIALS[material]
@@ -223,6 +223,43 @@ def test_sampling_is_pure(simulator):
     assert np.array_equal(x, simulator.sample(theta, rng(2)))
     assert not np.array_equal(x, simulator.sample(theta, rng(3)))
     assert simulator.sample(theta[:0], rng()).shape == (0, *simulator.x_shape)
+
+
+@pytest.mark.parametrize(
+    ("number", "grid", "ring"), [(2, (45, 16, 9), 4.65), (3, (45, 50, 18), 2.325)]
+)
+def test_layouts_of_the_calochallenge(number, grid, ring):
+    """Cells, radii in mm, energies and readout threshold of datasets 2 and 3."""
+    simulator = ShowerVoxel(layout=f"calochallenge-{number}")
+    assert simulator.x_shape == grid == simulator.geometry.x_shape
+    assert simulator.geometry.unit == "mm"
+    assert_allclose(simulator.geometry.layers[44].edges, ring * np.arange(grid[2] + 1), rtol=1e-12)
+    assert_allclose(simulator.edges[-1] * 9.327, 41.85)
+    assert_allclose(simulator.prior.high[0], math.log(1000))
+    assert simulator.prior.low[0] == 0
+    assert simulator.cut == np.float32(0.5e-6 / 0.033) == np.float32(1.5151515e-5)
+    x = simulator.sample(at(3, 30, 0.0), rng())
+    assert x[x > 0].min() > 1.515e-5
+    higher = replace(simulator, threshold=1e-3).sample(at(3, 30, 0.0), rng())
+    assert np.array_equal(higher, np.where(x > 1e-3, x, 0))
+    assert (x > 0).sum() > (higher > 0).sum()
+
+
+def test_showers_of_1_tev():
+    """Response, resolution and exact log p at the end of what the formulas are used for."""
+    simulator = ShowerVoxel(layout="calochallenge-2")
+    theta = at(1000, 60, 0.0)
+    x = simulator.sample(theta, rng())
+    total = x.sum((1, 2, 3), dtype=float) / 1000
+    assert 0.97 < total.mean() < 1.0
+    assert total.std() < 0.01
+    assert abs(simulator.observables["depth_of_maximum"](x).mean() - 11.24) < 0.5  # ln y − 0.5
+    found = simulator.log_prob(theta[:3], x[:3])
+    assert np.isfinite(found).all()
+    low = np.array(
+        [simulator.log_prob(theta[:3] + np.array([d, 0]), x[:3]) for d in (-0.02, 0.02)]
+    )
+    assert np.all(found > low + 3)
 
 
 def test_calochallenge_layout():

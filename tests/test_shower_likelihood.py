@@ -15,6 +15,7 @@ from scipy.special import gammainc, ive, logsumexp, ndtr
 from physgen.posterior.grid import grid_posterior, of_exact
 from simulators.shower import Shower, ShowerEnergy, ShowerVoxel
 from simulators.shower.likelihood import log_likelihood
+from simulators.shower.simulator import LAYOUTS
 
 
 def rng(seed=1):
@@ -55,11 +56,11 @@ def ring_parts(simulator, log_e, alpha, top, depth):
 def log_cells(simulator, rate, x):
     """Σ log p(x_v|λ_v) at mean numbers of spots (…, L, R), x (L, A, R)."""
     spot, rate = simulator.spot, rate / x.shape[1]
-    hit = x > simulator.threshold
+    hit = x > simulator.cut
     atom = -rate
-    if simulator.threshold:
+    if simulator.cut:
         at, n = np.linspace(0, 1.01 * np.sqrt(rate.max()), 600) ** 2, np.arange(1, 400)
-        part = gammainc(n, simulator.threshold / spot) @ stats.poisson.pmf(n[:, None], at)
+        part = gammainc(n, simulator.cut / spot) @ stats.poisson.pmf(n[:, None], at)
         atom = CubicSpline(np.sqrt(at), np.log(np.exp(-at) + part + 1e-300))(np.sqrt(rate))
     total = ((~hit).sum(1) * atom).sum((-2, -1))
     for layer, _, ring in zip(*np.nonzero(hit), strict=True):
@@ -82,8 +83,8 @@ def log_integrand(simulator, log_e, start, x, a, b):
     return log_normal(a, b, log_y, simulator.medium.z) + log_cells(simulator, rate + 1e-300, x)
 
 
-def brute(simulator, log_e, start, x, points=160, reach=8):
-    """log p(x|θ): a coarse look for the mass within the prior, then Gauss–Legendre on it."""
+def brute(simulator, log_e, start, x, points=160, reach=8, looks=2):
+    """log p(x|θ): some coarse looks for the mass within the prior, then Gauss–Legendre on it."""
     x = x.reshape(simulator.grid).astype(float)
     log_y, z = log_e - math.log(simulator.medium.critical_energy), simulator.medium.z
     m_t, s_t = math.log(log_y - 0.812), 1 / (1.26 * log_y - 1.4)
@@ -91,7 +92,7 @@ def brute(simulator, log_e, start, x, points=160, reach=8):
     centre, width = np.array([m_a, m_t]), reach * np.array([s_a, s_t])
     low, high = centre - width, centre + width
     low[0] = max(low[0], math.log(1.1))
-    for n in (50, 50, points):
+    for n in (50,) * looks + (points,):
         t, w = np.polynomial.legendre.leggauss(n)
         a, b = (low[d] + (high[d] - low[d]) * (t + 1) / 2 for d in (0, 1))
         f = log_integrand(simulator, log_e, start, x, *np.meshgrid(a, b, indexing="ij"))
@@ -145,6 +146,20 @@ def test_voxels_against_brute_force(energy, start, threshold):
     expected = brute(simulator, theta[0, 0], start, x, 60)
     assert abs(simulator.log_prob(theta, x)[0] - expected) < 1e-4
     assert abs(simulator.log_prob(theta, np.roll(x, 1, 3))[0] - expected) > 1
+
+
+@pytest.mark.parametrize("energy", [8.0, pytest.param(1000.0, marks=pytest.mark.slow)])
+def test_dataset_2_against_brute_force(energy):
+    """With the threshold in, which at 1 TeV is 0.1 nats and more: without it is another law."""
+    simulator = ShowerVoxel(layout="calochallenge-2")
+    theta = np.array([[math.log(energy), 1.7]])
+    x = simulator.sample(theta, rng())
+    expected = brute(simulator, theta[0, 0], 1.7, x, 30, looks=3)
+    assert abs(simulator.log_prob(theta, x)[0] - expected) < 1e-5 * abs(expected) ** 0.5
+    free = LAYOUTS["calochallenge-2"]._replace(threshold=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(LAYOUTS, "calochallenge-2", free)
+        assert abs(simulator.log_prob(theta, x)[0] - expected) > 0.1
 
 
 def test_a_photon_against_brute_force():

@@ -38,6 +38,15 @@ def test_voxels_pass_and_turned_voxels_do_not():
     assert "law of the radial width" in failures(simulator, theta, x[..., ::-1])
 
 
+@pytest.mark.slow
+def test_showers_up_to_1_tev_pass_and_others_do_not():
+    simulator = ShowerVoxel(layout="calochallenge-2")
+    theta, x = drawn(simulator, 200)
+    assert theta[:, 0].max() > np.log(900)
+    assert failures(simulator, theta, x) == set()
+    assert "mean sparsity" in failures(simulator, theta, np.where(x > 1e-3, x, 0))
+
+
 @pytest.mark.parametrize("simulator", [Shower(), ShowerEnergy()])
 def test_a_wrong_resolution_fails(simulator):
     wrong = type(simulator)(resolution=0.13)

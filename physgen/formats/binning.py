@@ -3,16 +3,16 @@
 ::
 
     <Bins>
-      <Bin name="electron">
+      <Bin pid="11" name="electron">
         <Layer id="0" r_edges="0,4.65,9.3" n_bin_alpha="16"/>
         <Layer id="1" r_edges="0" n_bin_alpha="1"/>
       </Bin>
     </Bins>
 
-One ``Bin`` for each particle, in it the layers in the order of depth: radii of the rings in mm and
-the number of equal azimuths on [−π, π]. A single radius says that the layer is absent. Other
-attributes (``pid``, ``etaMin``, …) are passed over. Reference: C. Krause et al., CaloChallenge
-2022, arXiv:2410.21611.
+One ``Bin`` for each particle, with its number in the scheme of the Particle Data Group, in it the
+layers in the order of depth: radii of the rings in mm and the number of equal azimuths on [−π, π].
+A single radius says that the layer is absent. Other attributes (``etaMin``, …) are passed over.
+Reference: C. Krause et al., CaloChallenge 2022, arXiv:2410.21611.
 
 A file from elsewhere may define entities that grow without bound or read other files: one with a
 document type is refused, and one of more than 256 KiB.
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -31,9 +31,25 @@ from physgen.dataset.files import check_seal, read_bytes, write_bytes
 from physgen.errors import DataError, UsageError
 from simulators.shower.geometry import Geometry, Layer
 
-__all__ = ["read_binning", "write_binning"]
+__all__ = ["Binning", "read_binning", "write_binning"]
 
 MAX_XML = 2**18  # so that the geometry fits into a dataset's metadata
+PIDS = {"electron": 11, "photon": 22, "pion": 211}
+"""Monte Carlo particle numbers of the particles of the CaloChallenge."""
+
+
+class Binning(NamedTuple):
+    """The cells for a particle.
+
+    Attributes:
+        particle: name of the ``Bin``.
+        geometry: the cells.
+        pid: the particle's number; None where nobody knows it.
+    """
+
+    particle: str
+    geometry: Geometry
+    pid: int | None
 
 
 class Plain(ElementTree.TreeBuilder):
@@ -44,7 +60,7 @@ class Plain(ElementTree.TreeBuilder):
         raise ValueError("has a document type, which is not read here; remove it")
 
 
-def read_binning(path: Path, particle: str | None = None) -> tuple[str, Geometry]:
+def read_binning(path: Path, particle: str | None = None) -> Binning:
     """The cells for a particle.
 
     Args:
@@ -52,10 +68,10 @@ def read_binning(path: Path, particle: str | None = None) -> tuple[str, Geometry
         particle: name of the ``Bin``; may be left out where there is one only.
 
     Returns:
-        The particle's name, and the geometry, radii in mm.
+        The particle's name and number, and the geometry, radii in mm.
 
     Raises:
-        DataError: not such a file, or radii that do not grow from 0.
+        DataError: not such a file, radii that do not grow from 0, or a number that is none.
         StorageError: the file cannot be read.
         UsageError: several particles and no choice, or none of this name.
     """
@@ -70,13 +86,14 @@ def read_binning(path: Path, particle: str | None = None) -> tuple[str, Geometry
     name, element = chosen[0]
     try:
         geometry = Geometry(tuple(layer_of(layer) for layer in element.iter("Layer")))
+        pid = int(element.attrib["pid"]) if "pid" in element.attrib else None
     except KeyError as error:
         raise DataError(f"{path}: {name}: a layer has no attribute {error}") from error
     except (ValueError, OverflowError) as error:
         raise DataError(f"{path}: {name}: {error}") from error
     if not geometry.cells:
         raise DataError(f"{path}: {name}: no layer has cells")
-    return name, geometry
+    return Binning(name, geometry, PIDS.get(name) if pid is None else pid)
 
 
 def tree(path: Path) -> ElementTree.Element:
@@ -106,7 +123,9 @@ def layer_of(element: ElementTree.Element) -> Layer:
     return Layer(number, edges, int(element.attrib["n_bin_alpha"]))
 
 
-def write_binning(path: Path, geometry: Geometry, particle: str, unit: float = 1.0) -> None:
+def write_binning(
+    path: Path, geometry: Geometry, particle: str, unit: float = 1.0, pid: int | None = None
+) -> None:
     """Write the cells for a particle.
 
     Args:
@@ -114,12 +133,15 @@ def write_binning(path: Path, geometry: Geometry, particle: str, unit: float = 1
         geometry: the cells.
         particle: name of the ``Bin``.
         unit: unit of the geometry's radii, mm.
+        pid: the particle's number; that of its name if None, where it is known.
 
     Raises:
         StorageError: the file system refused.
     """
     root = ElementTree.Element("Bins")
-    parent = ElementTree.SubElement(root, "Bin", {"name": particle})
+    pid = PIDS.get(particle) if pid is None else pid
+    named = {} if pid is None else {"pid": str(pid)}
+    parent = ElementTree.SubElement(root, "Bin", named | {"name": particle})
     for layer in geometry.layers:
         ElementTree.SubElement(parent, "Layer", attributes(layer, unit))
     ElementTree.indent(root)

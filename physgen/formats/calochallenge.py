@@ -5,15 +5,18 @@ One HDF5 file, two arrays in its root, both compressed by gzip, no attributes::
     incident_energies  (N, 1)        MeV
     showers            (N, cells)    MeV, in the order (layer, α, r), r fastest
 
+and in files from elsewhere others beside them, with a row a shower: *conditions*
+(:mod:`physgen.formats.conditions`).
+
 The cells are described by an XML file beside it (:mod:`physgen.formats.binning`). Known sizes: 368
 cells for photons and 533 for pions (dataset 1, layers unlike one another), 45·16·9 = 6480
 (dataset 2), 45·50·18 = 40500 (dataset 3).
 
 **Read** into a dataset (θ, x): x are the showers, in MeV as they are, of shape (layers, α, r)
-where all layers are alike and flat where they are not; θ = ln E, E in GeV; ``/aux`` keeps the
-incident energies in MeV and in the file's own type. So a file whose showers are float32, or less,
-comes back value for value, bit for bit. Wider ones are rounded to the nearest float32: a relative
-6·10⁻⁸, and 0 below 10⁻⁴⁵ MeV.
+where all layers are alike and flat where they are not; θ = ln E, E in GeV, and the conditions;
+``/aux`` keeps the incident energies in MeV and in the file's own type. So a file whose showers are
+float32, or less, comes back value for value, bit for bit. Wider ones are rounded to the nearest
+float32: a relative 6·10⁻⁸, and 0 below 10⁻⁴⁵ MeV.
 
 The prior is a box in ln E. Dataset 1 has few energies, which repeat: the prior is discrete, its
 energies are kept in the law's options, and the box spans them. Else it is log-uniform, and the box
@@ -21,7 +24,7 @@ is the range of the data, its ends rounded outward to one digit in E: so the par
 for training and for testing, have one prior, and that of datasets 2 and 3 is 1 GeV to 1 TeV.
 
 **Written** from such a dataset, from one of a simulator of showers (x in GeV), and from what a
-surrogate has drawn of either.
+surrogate has drawn of either: other parameters than ln E as arrays (N, 1) of their names.
 
 No file is ever in the memory as a whole. HDF5 can only read whole chunks, and those of the files
 in use are some hundred rows deep and few cells wide; so rows are read in bands of one chunk's
@@ -31,7 +34,7 @@ depth, and a shard is cut from its bands.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +49,9 @@ from physgen.dataset.image import chunked, whole
 from physgen.errors import DataError, StorageError, UsageError
 from physgen.formats import Foreign, Progress
 from physgen.formats.bands import Bands, Stamp, stamp
-from physgen.formats.binning import read_binning, write_binning
+from physgen.formats.binning import Binning, read_binning, write_binning
+from physgen.formats.conditions import Condition, conditions_of, values_of
+from physgen.formats.tables.selection import words_of
 from physgen.law import Law
 from simulators.base import Array
 from simulators.prior import Box
@@ -74,6 +79,7 @@ class ShowerFile:
         rows: number of showers.
         depth: rows of a band, which is read in one go.
         dtype: type of the showers.
+        conditions: parameters besides ln E.
         stamp: what changes when the file does.
     """
 
@@ -81,6 +87,7 @@ class ShowerFile:
     rows: int
     depth: int
     dtype: str
+    conditions: tuple[Condition, ...]
     stamp: Stamp
 
 
@@ -90,6 +97,7 @@ def open_foreign(
     *,
     binning: Path | None = None,
     particle: str | None = None,
+    conditions: str | None = None,
     max_events: int | None = None,
 ) -> Foreign:
     """Make a dataset of showers of the CaloChallenge (arXiv:2410.21611).
@@ -98,6 +106,8 @@ def open_foreign(
         file: HDF5 file.
         binning: XML file with the cells of the showers.
         particle: which of the binning's particles, where it has several.
+        conditions: arrays of the file that are parameters besides ln E, as in t_up,angle; none
+            for none; if not given, all that have a row a shower and at most eight columns.
         max_events: showers to read at most, the first ones; all if not given.
 
     Raises:
@@ -110,34 +120,49 @@ def open_foreign(
     """
     if binning is None:
         raise UsageError(f"import: {NAME} needs --binning, the XML file with the cells")
-    particle, geometry = read_binning(binning, particle)
+    cells = read_binning(binning, particle)
     with opened(file) as hdf5:
-        source = source_of(hdf5, file, geometry, binning)
+        source, left = source_of(hdf5, file, cells.geometry, binning, conditions)
         prior, options = prior_of(hdf5[ENERGIES], file)
+    pid = {} if cells.pid is None else {"pid": cells.pid}
+    about_cells = {"binning": cells.geometry.to_json(), "particle": cells.particle, **pid}
     law = Law(
         simulator=NAME,
-        prior=prior,
-        x_shape=geometry.x_shape,
+        prior=Box(ln_E=prior, **{c.parameter: c.bounds for c in source.conditions}),
+        x_shape=cells.geometry.x_shape,
         support="nonnegative",
-        options={"binning": geometry.to_json(), "particle": particle, "unit": "MeV", **options},
+        options={**about_cells, "unit": "MeV", **options},
     )
     about = {"kind": "import", "format": NAME, "file": file.name, "sha256": file_digest(file)}
-    exact = np.can_cast(source.dtype, "f4")
     bands = Bands(partial(band, source), source.rows, source.depth)
-    note = "" if exact else f"showers rounded from {source.dtype} to float32"
+    exact = np.can_cast(source.dtype, "f4")
+    notes = [] if exact else [f"showers rounded from {source.dtype} to float32"]
+    notes += [f"theta is ln_E of /{ENERGIES}{said(source.conditions)}"] * bool(source.conditions)
+    notes += [f"left out: {', '.join(left)}"] * bool(left)
     if max_events is not None and max_events < 1:
         raise UsageError(f"max_events: expected at least 1, got {max_events}")
     rows = min(source.rows, max_events or source.rows)
-    return Foreign(law, rows, about, Cut(bands, law), note)
+    return Foreign(law, rows, about, Cut(bands, law), "; ".join(notes))
 
 
-def source_of(hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path) -> ShowerFile:
-    """The arrays of an open file, each guarded, and of the shapes they must have."""
+def said(conditions: Sequence[Condition]) -> str:
+    """Which parameter lies where, in words."""
+    return "".join(f", {c.parameter} of /{c.array}" for c in conditions)
+
+
+def source_of(
+    hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path, wanted: str | None
+) -> tuple[ShowerFile, list[str]]:
+    """The arrays of an open file, each guarded, and of the shapes they must have.
+
+    Returns:
+        These, and what else the file has that is left out.
+    """
     energies, showers = array_of(hdf5, ENERGIES, path), array_of(hdf5, SHOWERS, path)
     rows = len(showers) if showers.ndim else 0
     if showers.ndim != 2 or rows < 1:
         raise DataError(f"{path}: /{SHOWERS}: expected (rows, cells), got {showers.shape}")
-    if energies.shape != (rows, 1):
+    if energies.ndim != 2 or len(energies) != rows or energies.shape[1] < 1:
         raise DataError(f"{path}: /{ENERGIES}: expected ({rows}, 1), got {energies.shape}")
     if showers.shape[1] != geometry.cells:
         raise DataError(
@@ -146,7 +171,9 @@ def source_of(hdf5: h5py.File, path: Path, geometry: Geometry, binning: Path) ->
         )
     most = max(1, BAND_BYTES // (showers.shape[1] * showers.dtype.itemsize))
     depth = min(most, showers.chunks[0] if showers.chunks else most)
-    return ShowerFile(path, rows, depth, showers.dtype.name, stamp(path))
+    names = [] if wanted == "none" else words_of(wanted) if wanted else None
+    found, left = conditions_of(hdf5, ENERGIES, SHOWERS, names)
+    return ShowerFile(path, rows, depth, showers.dtype.name, tuple(found), stamp(path)), left
 
 
 def array_of(hdf5: h5py.File, name: str, path: Path) -> h5py.Dataset:
@@ -156,11 +183,11 @@ def array_of(hdf5: h5py.File, name: str, path: Path) -> h5py.Dataset:
     return found
 
 
-def prior_of(energies: h5py.Dataset, path: Path) -> tuple[Box, dict[str, Any]]:
+def prior_of(energies: h5py.Dataset, path: Path) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The prior over ln E, and what the law says of it.
 
     Args:
-        energies: (N, 1), MeV.
+        energies: (N, …), MeV, of which the first column counts.
         path: the file, for the message.
 
     Raises:
@@ -176,15 +203,15 @@ def prior_of(energies: h5py.Dataset, path: Path) -> tuple[Box, dict[str, Any]]:
             distinct |= set(np.unique(block).tolist())
             distinct = distinct if len(distinct) <= MOST_DISTINCT else None
     if distinct and 2 * len(distinct) <= len(energies):
-        return box(low, high), {"prior": "discrete", "energies": sorted(distinct)}
-    return box(outward(low, math.floor), outward(high, math.ceil)), {"prior": "log-uniform"}
+        return bounds(low, high), {"prior": "discrete", "energies": sorted(distinct)}
+    return bounds(outward(low, math.floor), outward(high, math.ceil)), {"prior": "log-uniform"}
 
 
-def box(low: float, high: float) -> Box:
+def bounds(low: float, high: float) -> tuple[Any, ...]:
     """The prior over ln E between two energies in MeV; a factor 2 each way about a single one."""
     wide = 2.0 if low == high else 1.0
     ends = math.log(low / wide / GEV), math.log(high * wide / GEV)
-    return Box(ln_E=(*ends, "ln GeV", r"\ln E"))
+    return (*ends, "ln GeV", r"\ln E")
 
 
 def outward(energy: float, to: Callable[[float], int]) -> float:
@@ -215,11 +242,12 @@ def refuse_energies(
         )
 
 
-def band(source: ShowerFile, start: int, stop: int) -> tuple[Array, Array]:
+def band(source: ShowerFile, start: int, stop: int) -> tuple[Array, ...]:
     """One band of rows, checked.
 
     Returns:
-        Energies (n, 1) in the file's type and showers (n, cells) float32, both in MeV.
+        Energies (n, 1) in the file's type and showers (n, cells) float32, both in MeV; and the
+        conditions (n, K) float64 if there are any.
 
     Raises:
         DataError: a number that is no energy, or a file that is another one than before.
@@ -227,7 +255,8 @@ def band(source: ShowerFile, start: int, stop: int) -> tuple[Array, Array]:
     if stamp(source.path) != source.stamp:
         raise DataError(f"{source.path}: was changed while it was read; import it again")
     with opened(source.path, checked=True) as hdf5:
-        energies = loaded(hdf5[ENERGIES], start, stop)
+        energies = loaded(hdf5[ENERGIES], start, stop)[:, :1]
+        more = values_of(hdf5, source.conditions, start, stop) if source.conditions else None
         showers = loaded(hdf5[SHOWERS], start, stop)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         rounded = showers.astype(np.float32, copy=False)
@@ -237,7 +266,7 @@ def band(source: ShowerFile, start: int, stop: int) -> tuple[Array, Array]:
         value = showers[row : row + 1]
         refuse_energies((value >= 0) & np.isfinite(rounded[row]), value, source.path, SHOWERS,
                "of at least 0", start + row)  # fmt: skip
-    return energies, rounded
+    return (energies, rounded) if more is None else (energies, rounded, more)
 
 
 @dataclass
@@ -245,7 +274,7 @@ class Cut:
     """Makes a shard of a dataset from the bands that it lies in: picklable, pure in the shard.
 
     Attributes:
-        bands: energies (n, 1) and showers (n, cells) of the file.
+        bands: energies (n, 1), showers (n, cells) and conditions (n, K) of the file.
         law: the law of its rows.
     """
 
@@ -254,9 +283,10 @@ class Cut:
 
     def __call__(self, shard: Shard) -> Rows:
         """The rows of a shard."""
-        energies, showers = self.bands[shard.start : shard.stop]
+        energies, showers, *more = self.bands[shard.start : shard.stop]
         x = showers.reshape(-1, *self.law.x_shape)
-        theta = np.log(energies.astype(float) / GEV)  # within a digit of the box
+        ln_e = np.log(energies.astype(float) / GEV)  # within a digit of the box
+        theta = np.concatenate([ln_e, *more], axis=1)
         theta = np.clip(theta, self.law.prior.low, self.law.prior.high)
         return Rows(x, theta, {KEPT: energies[:, 0]})
 
@@ -268,7 +298,7 @@ def write(
     binning: Path | None = None,
     force: bool = False,
     progress: Progress = lambda done: None,
-) -> int:
+) -> int | str:
     """Write a dataset of showers as a file of the CaloChallenge.
 
     Args:
@@ -279,10 +309,11 @@ def write(
         progress: called with the part that is done, 0 to 1; may raise to stop.
 
     Returns:
-        Number of showers.
+        Number of showers; in words, and where each parameter lies, if there are others than ln E.
 
     Raises:
-        DataError: a dataset that is damaged, or not one of showers.
+        DataError: a dataset that is damaged, or not one of showers, or with a parameter that has
+            the name of an array of the format.
         StorageError: the file system refused; nothing is left.
         UsageError: an output that exists, or a binning that nobody knows.
     """
@@ -294,22 +325,46 @@ def write(
     source = Dataset(data)
     blocks, path = Blocks(source.path or source.rows), source.where
     law = law_of_showers(blocks, path)
-    cells = cells_of(law, path) if binning else None
+    cells, others = cells_of(law, path) if binning else None, others_of(law, path)
     with whole(out) as (hdf5, output):
         shape, step = (blocks.rows, law.size), min(blocks.step, blocks.rows)
         showers = chunked(hdf5, SHOWERS, shape, np.float32, step)
-        energies, done = [], 0
+        energies, more, done = [], [], 0
         for rows in blocks:
             showers[done : done + len(rows)] = in_mev(rows.x, law).reshape(len(rows), -1)
             output.check()
             energies.append(incident(rows, law, path))
+            more.append(rows.labels(path)[:, list(others.values())])
             done += len(rows)
             progress(done / blocks.rows)
-        found = np.concatenate(energies)[:, None]
-        chunked(hdf5, ENERGIES, found.shape, found.dtype, min(SCAN_ROWS, done))[:] = found
+        columns = dict(zip(others, narrowed(np.concatenate(more)).T, strict=True))
+        for name, column in {ENERGIES: np.concatenate(energies), **columns}.items():
+            rows_at_once = min(SCAN_ROWS, done)
+            chunked(hdf5, name, (done, 1), column.dtype, rows_at_once)[:] = column[:, None]
     if binning and cells:
-        write_binning(binning, *cells)
-    return blocks.rows
+        (particle, geometry, pid), unit = cells
+        write_binning(binning, geometry, particle, unit, pid)
+    where = ", ".join(f"{name} in /{name}" for name in others)
+    return f"{blocks.rows:,} rows, ln_E in /{ENERGIES}, {where}" if where else blocks.rows
+
+
+def others_of(law: Law, path: Path) -> dict[str, int]:
+    """Name → column of θ of the parameters besides ln E.
+
+    Raises:
+        DataError: one with the name of an array of the format.
+    """
+    others = {name: i for i, name in enumerate(law.prior.names) if name != "ln_E"}
+    if taken := others.keys() & {ENERGIES, SHOWERS}:
+        raise DataError(f"{path}: parameter {min(taken)}: the format's own array; rename it")
+    return others
+
+
+def narrowed(values: Array) -> Array:
+    """Numbers (n, K) as float32 where this loses nothing, else as they are."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    return narrow if np.array_equal(narrow, values) else values
 
 
 def law_of_showers(blocks: Blocks, path: Path) -> Law:
@@ -343,8 +398,8 @@ def incident(rows: Rows, law: Law, path: Path) -> Array:
     return (np.exp(ln_e) * GEV).astype(np.float32)
 
 
-def cells_of(law: Law, path: Path) -> tuple[Geometry, str, float]:
-    """The cells of a law, the particle's name, and the unit of the radii in mm.
+def cells_of(law: Law, path: Path) -> tuple[Binning, float]:
+    """The cells of a law for its particle, and the unit of the radii in mm.
 
     Raises:
         DataError: cells that are not those of x.
@@ -366,4 +421,8 @@ def cells_of(law: Law, path: Path) -> tuple[Geometry, str, float]:
         units["R_M"] = MATERIALS.get(material, material).moliere_radius
     if geometry.unit not in units:
         raise DataError(f"{path}: its radii are in {geometry.unit}, not known here in mm")
-    return geometry, str(law.options.get("particle", "electron")), units[geometry.unit]
+    pid = law.options.get("pid")
+    if not (pid is None or type(pid) is int):
+        raise DataError(f"{path}: metadata: pid: expected an integer, got {pid!r}")
+    particle = str(law.options.get("particle", "electron"))
+    return Binning(particle, geometry, pid), units[geometry.unit]

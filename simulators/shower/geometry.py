@@ -77,7 +77,7 @@ class Geometry:
             width: width of a ring, in `unit`.
             unit: unit of the radii.
         """
-        edges = tuple(width * i for i in range(rings + 1))
+        edges = tuple(round(width * i, 9) for i in range(rings + 1))
         return cls(tuple(Layer(i, edges, azimuths) for i in range(layers)), unit)
 
     @property

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -34,13 +34,36 @@ __all__ = ["Shower", "ShowerEnergy", "ShowerVoxel"]
 
 ENERGY = (0.0, math.log(100.0), "ln GeV", r"\ln E")
 UPSTREAM = (0.0, 4.0, "X₀", r"t_\mathrm{up}")
-LAYOUTS: dict[str, tuple[int, int, int, float]] = {
-    "mini": (12, 8, 6, 2.0),
-    "calochallenge": (45, 16, 9, 0.8),
+
+
+class Layout(NamedTuple):
+    """A calorimeter's cells, and which showers it is for.
+
+    Attributes:
+        grid: layers, azimuths, rings.
+        thickness: of a layer, X₀.
+        ring: width of a ring, in `unit`.
+        unit: R_M or mm.
+        energy: of the prior, GeV.
+        threshold: readout threshold, GeV.
+    """
+
+    grid: tuple[int, int, int]
+    thickness: float
+    ring: float = 0.5
+    unit: Literal["R_M", "mm"] = "R_M"
+    energy: tuple[float, float] = (1.0, 100.0)
+    threshold: float = 0.0
+
+
+READOUT = 0.5e-6 / 0.033
+"""GeV: 0.5 keV in the silicon of datasets 2 and 3 of the CaloChallenge, 0.033 of all energy."""
+LAYOUTS: dict[str, Layout] = {
+    "mini": Layout((12, 8, 6), 2.0),
+    "calochallenge": Layout((45, 16, 9), 0.8),
+    "calochallenge-2": Layout((45, 16, 9), 0.8, 4.65, "mm", (1.0, 1000.0), READOUT),
+    "calochallenge-3": Layout((45, 50, 18), 0.8, 2.325, "mm", (1.0, 1000.0), READOUT),
 }
-"""Layers, azimuths, rings, and a layer's thickness in X₀."""
-RING = 0.5
-"""Width of a ring, R_M."""
 BLOCK = 2**21
 """Cells that are held at once."""
 FEW = 4.0
@@ -55,7 +78,8 @@ class GFlash:
         material: of the calorimeter.
         particle: what starts the shower; a photon's log p is a further integral, and dearer.
         resolution: the stochastic term c in √GeV: σ/E = c/√E of a contained shower (positive).
-        threshold: readout threshold, GeV; a cell at or below it reads 0 (at least 0).
+        threshold: readout threshold, GeV; a cell at or below it reads 0 (at least 0, and at least
+            that of the layout).
     """
 
     material: Name = "PbWO4"
@@ -119,7 +143,12 @@ class GFlash:
     @property
     def cut(self) -> float:
         """The threshold in the precision of x, so that a cell at it is never taken for a hit."""
-        return float(np.float32(self.threshold))
+        return float(np.float32(max(self.threshold, self.readout)))
+
+    @property
+    def readout(self) -> float:
+        """The least threshold that there can be, GeV."""
+        return 0.0
 
     @property
     def depth(self) -> Array:
@@ -285,11 +314,14 @@ class ShowerVoxel(GFlash):
 
     Attributes:
         layout: mini, 12 × 8 × 6 cells in layers of 2 X₀, or calochallenge, 45 × 16 × 9 in layers
-            of 0.8 X₀; rings of 0.5 R_M.
+            of 0.8 X₀, rings of 0.5 R_M, 1 to 100 GeV; or the cells of a dataset of the
+            CaloChallenge, calochallenge-2, 45 × 16 × 9 with rings of 4.65 mm, or calochallenge-3,
+            45 × 50 × 18 with rings of 2.325 mm, 1 GeV to 1 TeV, with its readout threshold of
+            15.15 keV at least.
     """
 
     material: Name = "W"
-    layout: Literal["mini", "calochallenge"] = "mini"
+    layout: Literal["mini", "calochallenge", "calochallenge-2", "calochallenge-3"] = "mini"
 
     def __post_init__(self) -> None:
         """Refuse a configuration outside the documented ranges."""
@@ -298,19 +330,32 @@ class ShowerVoxel(GFlash):
             raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {self.layout!r}")
 
     @property
+    def prior(self) -> Box:
+        """Uniform: ln E on the range of the layout, t_up on [0, 4] X₀."""
+        low, high = map(math.log, LAYOUTS[self.layout].energy)
+        return Box(ln_E=(low, high, *ENERGY[2:]), t_up=UPSTREAM)
+
+    @property
     def grid(self) -> tuple[int, int, int]:
         """Layers, azimuths, rings."""
-        return LAYOUTS[self.layout][:3]
+        return LAYOUTS[self.layout].grid
 
     @property
     def thickness(self) -> float:
         """Of a layer, X₀."""
-        return LAYOUTS[self.layout][3]
+        return LAYOUTS[self.layout].thickness
+
+    @property
+    def readout(self) -> float:
+        """The layout's own threshold, GeV."""
+        return LAYOUTS[self.layout].threshold
 
     @property
     def edges(self) -> Array:
         """Radii of the rings, R_M, (R + 1,)."""
-        return RING * np.arange(self.grid[2] + 1)
+        layout = LAYOUTS[self.layout]
+        unit = self.medium.moliere_radius if layout.unit == "mm" else 1.0
+        return layout.ring / unit * np.arange(self.grid[2] + 1)
 
     @property
     def x_shape(self) -> tuple[int, ...]:
@@ -319,8 +364,9 @@ class ShowerVoxel(GFlash):
 
     @cached_property
     def geometry(self) -> Geometry:
-        """The cells, radii in R_M."""
-        return Geometry.cylinder(*self.grid, RING)
+        """The cells, radii in the layout's unit."""
+        layout = LAYOUTS[self.layout]
+        return Geometry.cylinder(*layout.grid, layout.ring, layout.unit)
 
     @property
     def observables(self) -> dict[str, Observable]:
