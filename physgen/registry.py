@@ -50,6 +50,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "gaussian-field": "simulators.field:GaussianField",
         "ising": "simulators.ising:Ising",
         "lognormal-field": "simulators.field:LognormalField",
+        "phi4": "simulators.field:Phi4",
         "oscillator": "simulators.oscillator:Oscillator",
         "shower": "simulators.shower:Shower",
         "shower-energy": "simulators.shower:ShowerEnergy",

@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate, stats
 
 from simulators.base import exact_log_prob
-from simulators.field import GaussianField, LognormalField
+from simulators.field import GaussianField, LognormalField, Phi4
 from simulators.field.inference import log_prob_of_all
 
 THETA = {2: np.array([[0.3, 2.0], [-0.7, 3.1]]), 3: np.array([[0.3, -1.0, 2.0], [0.9, -0.2, 0.7]])}
@@ -184,3 +184,79 @@ def test_bad_options_and_data_are_told():
     with pytest.raises(ValueError, match="x: expected finite numbers"):
         GaussianField(4).log_prob(THETA[2], np.full((2, 4, 4), np.nan))
     assert exact_log_prob(GaussianField(4)) is not None
+
+
+# --- φ⁴ -------------------------------------------------------------------------------------
+
+
+def free_power(size, mass_squared):
+    k = 4 * np.sin(np.pi * np.arange(size) / size) ** 2
+    return 1 / (k[:, None] + k + mass_squared)
+
+
+def test_phi4_without_coupling_is_the_free_field():
+    field = Phi4(4, trajectories=30)
+    theta = np.tile([0.5, 0.0], (4000, 1))
+    x = field.sample(theta, np.random.default_rng(0))
+    found = abs(np.fft.fft2(x, norm="ortho")) ** 2 / free_power(4, 0.5)
+    assert (abs(found.mean(0) - 1) < 4.5 * found.std(0) / np.sqrt(len(x))).all()
+    assert field.free_log_z(0.5) == pytest.approx(
+        0.5 * np.log(2 * np.pi * free_power(4, 0.5)).sum(), abs=1e-10
+    )
+
+
+def test_phi4_score_is_the_slope_of_the_action():
+    field, step = Phi4(4), 1e-5
+    x = np.random.default_rng(1).standard_normal((1, 4, 4))
+    theta = np.array([[-1.0, 0.3]])
+    units = step * np.eye(16).reshape(16, 4, 4)
+    many = np.repeat(theta, 16, 0)
+    slope = (field.action(many, x + units) - field.action(many, x - units)) / (2 * step)
+    np.testing.assert_allclose(-field.score(theta, x).ravel(), slope, atol=1e-7)
+
+
+def test_phi4_maps_are_verified_and_wrong_ones_are_not():
+    rng, field = np.random.default_rng(2), Phi4(4)
+    theta = field.prior.sample(2000, rng)
+    x = field.sample(theta, rng)
+    assert all(v.passed for v in field.verify(theta, x))
+
+    def failed(field, theta, x):
+        return {v.name for v in field.verify(theta, x) if not v.passed}
+
+    assert failed(field, theta + np.array([0, 0.04]), x)  # a wrong coupling
+    assert "sign of M" in failed(field, theta, abs(x))
+    for wrong in (Phi4(4, trajectories=2), Phi4(4, step=1.5)):  # too short, or hardly accepted
+        assert failed(field, theta, wrong.sample(theta, rng))
+
+
+def test_log_z_of_phi4_lies_between_its_bounds():
+    field, rng = Phi4(4), np.random.default_rng(3)
+    low, high = field.log_z_bounds(np.array([0.5, 0.0]), rng, temperatures=100)
+    assert low - 0.05 < field.free_log_z(0.5) < high + 0.05
+    small = 0.002  # first order: ⟨φ⁴⟩ = 3 ⟨φ²⟩²
+    low, high = field.log_z_bounds(np.array([1.0, small]), rng, temperatures=20)
+    first = field.free_log_z(1.0) - 3 * small * 16 * free_power(4, 1.0).mean() ** 2
+    assert low == pytest.approx(first, abs=2e-3)
+    assert high == pytest.approx(first, abs=2e-3)
+    low, high = field.log_z_bounds(np.array([-1.0, 0.25]), rng, temperatures=200)
+    assert high - 0.2 < low < high + 0.1
+
+
+def test_slope_of_log_z_is_the_mean_quartic():
+    field, rng = Phi4(4), np.random.default_rng(4)
+    theta = np.tile([-0.5, 0.2], (3000, 1))
+    x = field.sample(theta, rng)
+    there = theta + np.array([0, 0.02])
+    ratio = np.log(np.exp(field.action(theta, x) - field.action(there, x)).mean())
+    mean = -0.02 * field.sites * field.observables["quartic"](x).mean()
+    bounds = [field.log_z_bounds(t[0], rng, chains=400) for t in (there, theta)]
+    assert ratio == pytest.approx(np.mean(bounds[0]) - np.mean(bounds[1]), abs=0.05)
+    assert mean < ratio < 0.8 * mean
+
+
+def test_bad_options_of_phi4_are_told():
+    with pytest.raises(ValueError, match="size: expected 4 to 256, got 2"):
+        Phi4(2)
+    with pytest.raises(ValueError, match=r"expected λ > 0, or λ = 0 and m² > 0, got \[-1.0, 0.0"):
+        Phi4(4).sample(np.array([[-1.0, 0.0]]), np.random.default_rng(0))

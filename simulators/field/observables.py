@@ -9,6 +9,7 @@ follow from the covariance E[x_i x_{i+r}] or from the law of one site.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,9 @@ from simulators.base import Array, Observable
 
 if TYPE_CHECKING:
     from simulators.field.gaussian import GaussianField
+    from simulators.field.phi4 import Phi4
 
-__all__ = ["catalogue", "peaks", "power_spectrum", "two_point"]
+__all__ = ["catalogue", "of_phi4", "peaks", "power_spectrum", "two_point"]
 
 EDGES = np.linspace(-4, 4, 17)
 """Of the bins of the one-point law."""
@@ -73,36 +75,60 @@ def one_point(x: Array) -> Array:
     return np.stack([i.mean((1, 2)) for i in inside], 1)
 
 
+def measured() -> dict[str, Observable]:
+    """What is measured on any map, under their names."""
+    return {
+        "mean": Observable(
+            lambda x: x.mean((1, 2), dtype=float), "", r"\bar x", "mean over sites"
+        ),
+        "variance": Observable(
+            lambda x: (np.asarray(x, float) ** 2).mean((1, 2)), "", r"\overline{x^2}",
+            "mean square over sites",
+        ),
+        "power_spectrum": Observable(
+            power_spectrum, "", "P(k)", "power at wave number 0, 1, 2, …"
+        ),
+        "correlation": Observable(
+            two_point, "", r"\langle x_i x_{i+r} \rangle", "correlation at r = 0, 1, 2, …"
+        ),
+        "one_point": Observable(
+            one_point, "", "p(x_i)", "part of the sites in 16 bins from -4 to 4"
+        ),
+        "peaks": Observable(peaks, "", r"n_\mathrm{peak}", "sites above all eight neighbours"),
+    }  # fmt: skip
+
+
+def of_phi4(field: Phi4) -> dict[str, Observable]:
+    """The observables of a φ⁴ map under their names; its mean is the magnetisation."""
+    return measured() | {
+        "mean": Observable(
+            lambda x: x.mean((1, 2), dtype=float), "", r"M/N", "magnetisation per site",
+            lambda theta: np.zeros(len(theta)),
+        ),
+        "abs_mean": Observable(
+            lambda x: abs(x.mean((1, 2), dtype=float)), "", r"|M|/N", "magnetisation without sign"
+        ),
+        "quartic": Observable(
+            lambda x: (np.asarray(x, float) ** 4).mean((1, 2)), "", r"\overline{x^4}",
+            "mean fourth power over sites",
+        ),
+    }  # fmt: skip
+
+
 def catalogue(field: GaussianField) -> dict[str, Observable]:
     """The observables of a map under their names, with their expectations given θ."""
     far = field.size // 2 + 1
-
-    def spectrum(theta: Array) -> Array:
-        return binned(fft2(field.covariance(theta)).real)
 
     def law(theta: Array) -> Array:
         gaussian, _ = field.gaussian(np.tile(EDGES, (1, 1, 1)))
         at = (gaussian[0] + field.shift(theta)[:, None]) / np.sqrt(field.variance(theta))[:, None]
         return np.diff(ndtr(at))
 
-    return {
-        "mean": Observable(
-            lambda x: x.mean((1, 2), dtype=float), "", r"\bar x", "mean over sites",
-            lambda theta: np.zeros(len(theta)),
-        ),
-        "variance": Observable(
-            lambda x: (np.asarray(x, float) ** 2).mean((1, 2)), "", r"\overline{x^2}",
-            "mean square over sites", lambda theta: field.covariance(theta)[:, 0, 0],
-        ),
-        "power_spectrum": Observable(
-            power_spectrum, "", "P(k)", "power at wave number 0, 1, 2, …", spectrum
-        ),
-        "correlation": Observable(
-            two_point, "", r"\langle x_i x_{i+r} \rangle", "correlation at r = 0, 1, 2, …",
-            lambda theta: field.covariance(theta)[:, 0, :far],
-        ),
-        "one_point": Observable(
-            one_point, "", "p(x_i)", "part of the sites in 16 bins from -4 to 4", law
-        ),
-        "peaks": Observable(peaks, "", r"n_\mathrm{peak}", "sites above all eight neighbours"),
-    }  # fmt: skip
+    exact = {
+        "mean": lambda theta: np.zeros(len(theta)),
+        "variance": lambda theta: field.covariance(theta)[:, 0, 0],
+        "power_spectrum": lambda theta: binned(fft2(field.covariance(theta)).real),
+        "correlation": lambda theta: field.covariance(theta)[:, 0, :far],
+        "one_point": law,
+    }
+    return {name: replace(o, exact=exact.get(name)) for name, o in measured().items()}
