@@ -4,8 +4,8 @@ Layer energies (`shower`: 25 layers) and cells (`shower-voxel`: 12 × 8 × 6), �
 50,000 training showers, the same for all but the design that draws fresh ones. First a table
 against the exact law: gap of log p in nats a shower, posterior means off in exact widths, ratio of
 widths and ½ + TV/2, and the p-values of uniform ranks of θ. Then one of samples against fresh
-showers at the same θ, by `physgen compare`, with nulls and controls, and the time a shower takes at
-batch 1, 100 and 10⁴. The row `simulator` is fresh showers, and `simulator, c = 0.11` the control
+showers at the same θ, by `physgen compare`, with nulls and controls, and the time a shower takes
+at batch 1, 100 and 10⁴. The row `simulator` is fresh showers, and `simulator, c = 0.11` the control
 that must be told from them.
 
     python -m benchmarks.shower_surrogates [--minutes 8] [--only cvae "voxel cvae"]
@@ -57,6 +57,7 @@ DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "voxel cvae, compound Poisson, fresh": (
         "shower-voxel", "cvae", {**SPOTS, "epochs": 30, "simulate": True}, 50, 32,
     ),
+    "tree": ("shower-voxel", "tree", {"learning_rate": 8e-3, "validation": 0.04}, 1, 1),
     "voxel diffusion": ("shower-voxel", "diffusion", {**LARGE, "batch_size": 512}, 32, 32),
 }  # fmt: skip
 """Label → simulator, family, options of `physgen.fit`, draws of log p for gap and posterior."""
