@@ -5,8 +5,8 @@ Layer energies (`shower`: 25 layers) and cells (`shower-voxel`: 12 × 8 × 6), �
 against the exact law: gap of log p in nats a shower, posterior means off in exact widths, ratio of
 widths and ½ + TV/2, and the p-values of uniform ranks of θ. Then one of samples against fresh
 showers at the same θ, by `physgen compare`, with nulls and controls, and the time a shower takes
-at batch 1, 100 and 10⁴. The row `simulator` is fresh showers, and `simulator, c = 0.11` the control
-that must be told from them.
+at batch 1, 100 and 10⁴. The row `simulator` is fresh showers, and `simulator, c = 0.11` the
+control that must be told from them.
 
     python -m benchmarks.shower_surrogates [--minutes 8] [--only cvae "voxel cvae"]
 """
