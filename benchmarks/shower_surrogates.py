@@ -43,11 +43,12 @@ CONTROL, FRESH = "simulator, c = 0.11", "simulator"
 WIDE = {"channels": 64, "batch_size": 256}
 SPOTS = {**WIDE, "head": "compound-poisson"}
 LARGE = {"batch_size": 1024, "learning_rate": 5e-3}
-FAST = {"batch_size": 128, "learning_rate": 8e-3}
+FAST = {"learning_rate": 8e-3}
+ANEW = {"batch_size": 256, "simulate": True, "patience": 0}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "cvae": ("shower", "cvae", WIDE, 100, 32),
     "autoregressive": ("shower", "autoregressive", FAST, 1, 1),
-    "energies": ("shower", "autoregressive", {**FAST, "simulate": True, "patience": 0}, 1, 1),
+    "energies": ("shower", "autoregressive", {**FAST, **ANEW}, 1, 1),
     "diffusion": ("shower", "diffusion", LARGE, 64, 256),
     "cvae, compound Poisson": ("shower", "cvae", {**SPOTS, "epochs": 40}, 100, 32),
     "voxel cvae": ("shower-voxel", "cvae", WIDE, 50, 32),
