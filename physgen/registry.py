@@ -47,7 +47,10 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "simulators": {
         "cascade": "simulators.shower:Cascade",
         "gaussian": "simulators.gaussian:LinearGaussian",
+        "gaussian-field": "simulators.field:GaussianField",
         "ising": "simulators.ising:Ising",
+        "lognormal-field": "simulators.field:LognormalField",
+        "phi4": "simulators.field:Phi4",
         "oscillator": "simulators.oscillator:Oscillator",
         "shower": "simulators.shower:Shower",
         "shower-energy": "simulators.shower:ShowerEnergy",
@@ -60,6 +63,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "flow": "physgen.surrogates.flow:Flow",
         "gan": "physgen.surrogates.gan:GAN",
         "rbm": "physgen.surrogates.rbm:RBM",
+        "tree": "physgen.surrogates.tree:Tree",
     },
     "formats": {
         "arrays": "physgen.formats.arrays",

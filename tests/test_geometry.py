@@ -40,6 +40,7 @@ SMALL = {
     "autoregressive": {"hidden": 4},
     "flow": {},
     "rbm": {"hidden": 2, "chains": 64, "ladder": 8},
+    "tree": {"hidden": 8, "context": 8},
 }
 
 
@@ -236,7 +237,7 @@ def trained(family, law):
 WITH = {
     "spins": ("cvae", "diffusion", "gan", "autoregressive", "rbm"),
     "reals": ("cvae", "diffusion", "gan", "autoregressive", "flow"),
-    "nonnegative": ("cvae", "diffusion", "autoregressive"),
+    "nonnegative": ("cvae", "diffusion", "autoregressive", "tree"),
 }
 SOME = ("two rings", "cylinder", "told by shifts", "boxes")
 DEAR = {

@@ -83,7 +83,7 @@ def periodic_axes(law: Law) -> tuple[bool, ...]:
 
 def broadcast(coefficients: Tensor, field: Tensor) -> Tensor:
     """Numbers of each channel (B, C) so that they broadcast to a field (B, C, *grid)."""
-    return coefficients[(..., *[None] * (field.ndim - 2))]
+    return coefficients.reshape(*coefficients.shape, *[1] * (field.ndim - 2))
 
 
 def as_field(law: Law, x: Tensor) -> Tensor:
@@ -196,7 +196,8 @@ class SiteConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, 1, 1) → (B, C′, 1, 1)."""
-        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
+        (b, c, *_), o = x.shape, self.out_channels
+        return F.linear(x.reshape(b, c), self.weight.view(o, c), self.bias).view(b, o, *SITE)
 
 
 class Refine(nn.Module):
@@ -214,11 +215,15 @@ class Refine(nn.Module):
         self.weight: nn.Parameter = made.weight
         self.bias: nn.Parameter = made.bias
         r = len(ratio)
+        self.keeps = math.prod(ratio) == 1
         self.order = (0, *(i for axis in range(r) for i in (1 + axis, 1 + r + axis)), 2 * r + 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) → (B, C′, *finer), channels last in memory, as convolutions like it."""
         (b, _, *grid), (_, c, *ratio) = x.shape, self.weight.shape
+        if self.keeps and math.prod(grid) == 1:
+            weight = self.weight.view(self.weight.shape[:2]).t()
+            return F.linear(x.reshape(b, -1), weight, self.bias).view(b, c, *grid)
         weight = self.weight.movedim((0, 1), (-1, -2)).flatten(0, -2)
         sites = F.linear(x.movedim(1, -1), weight, self.bias.repeat(math.prod(ratio)))
         field = sites.view(b, *grid, *ratio, c).permute(self.order)

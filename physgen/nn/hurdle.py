@@ -61,11 +61,13 @@ class HurdleGamma:
 
     def __init__(self, raw: Tensor) -> None:
         self.odds = raw[..., 0]
-        weight, shape, mean = raw[..., 1:].unflatten(-1, (3, -1)).unbind(-2)
+        weight, self.raw_shape, self.mean = raw[..., 1:].unflatten(-1, (3, -1)).unbind(-2)
         self.log_weight = weight.log_softmax(-1)
-        middle, half = (MOST + LEAST) / 2, (MOST - LEAST) / 2
-        self.shape = (middle + half * torch.tanh((shape + 1 - middle) / half)).exp()
-        self.mean = mean
+
+    @property
+    def shape(self) -> Tensor:
+        """The shapes a of all laws, (..., K)."""
+        return shape_of(self.raw_shape)
 
     @staticmethod
     def parameters(components: int) -> int:
@@ -91,10 +93,16 @@ class HurdleGamma:
 
         below = self.log_weight.exp().cumsum(-1)[..., :-1]
         k = (uniform(self.odds.shape)[..., None] > below).sum(-1, keepdim=True)
-        a = self.shape.gather(-1, k)[..., 0]
+        a = shape_of(self.raw_shape.gather(-1, k)[..., 0])
         gamma = torch._standard_gamma(a, generator=generator)
         u = self.mean.gather(-1, k)[..., 0] + (gamma / a).log()
         return torch.where(uniform(self.odds.shape) < self.odds.sigmoid(), u, -math.inf)
+
+
+def shape_of(raw: Tensor) -> Tensor:
+    """Shapes a of Gamma laws from a network's numbers (...), their logarithms kept in a range."""
+    middle, half = (MOST + LEAST) / 2, (MOST - LEAST) / 2
+    return (middle + half * torch.tanh((raw + 1 - middle) / half)).exp()
 
 
 def stirling(a: Tensor) -> Tensor:

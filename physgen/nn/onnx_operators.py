@@ -96,8 +96,13 @@ UNARY = {
     "exp": "Exp", "log": "Log", "tanh": "Tanh", "sqrt": "Sqrt", "neg": "Neg", "abs": "Abs",
     "sign": "Sign", "round": "Round", "sin": "Sin", "cos": "Cos", "reciprocal": "Reciprocal",
     "floor": "Floor", "logical_not": "Not", "bitwise_not": "Not", "sigmoid": "Sigmoid",
-    "relu": "Relu", "erf": "Erf", "tan": "Tan",
+    "relu": "Relu", "erf": "Erf", "tan": "Tan", "atanh": "Atanh",
+    "asinh": "Asinh", "softplus": "Softplus",
 }  # fmt: skip
+ERFC = (
+    0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
+    0.37409196, 1.00002368, -1.26551223,
+)  # fmt: skip
 BINARY = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
     "bitwise_and": "And", "bitwise_or": "Or", "logical_and": "And", "logical_or": "Or",
@@ -163,10 +168,36 @@ def power_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
     return g.node("Pow", base, g.name(b, dtype))
 
 
+@operator_of("special_erfc.default", "erfc.default")
+def erfc_node(g: Nodes, call: Call, a: Operand) -> str:
+    """t exp(−a² + a polynomial in t), t = 1/(1 + |a|/2), right to 1.2e-7 of itself.
+
+    That is of a ≥ 0, and 2 less it of −a (Press et al. 2007, Numerical Recipes, 6.2.2): 1 − erf(a)
+    would lose the tail.
+    """
+    dtype = result(call).dtype
+    x, one, two = g.name(a, dtype), g.name(1.0, dtype), g.name(2.0, dtype)
+    size = g.node("Abs", x)
+    t = g.node("Div", one, g.node("Add", one, g.node("Div", size, two)))
+    power = g.name(ERFC[0], dtype)
+    for coefficient in ERFC[1:]:
+        power = g.node("Add", g.node("Mul", power, t), g.name(coefficient, dtype))
+    power = g.node("Sub", power, g.node("Mul", size, size))
+    tail = g.node("Mul", t, g.node("Exp", power))
+    return g.node("Where", g.node("Less", x, g.name(0.0, dtype)), g.node("Sub", two, tail), tail)
+
+
 @operator_of("silu.default")
 def silu_node(g: Nodes, call: Call, a: Operand) -> str:
     """a σ(a)."""
     return g.node("Mul", g.name(a), g.node("Sigmoid", g.name(a)))
+
+
+@operator_of("log_sigmoid_forward.default")
+def log_sigmoid_nodes(g: Nodes, call: Call, a: Operand) -> list[str]:
+    """log σ(a) = −log(1 + e^{−a}), and a buffer of torch's that nothing reads."""
+    name = g.node("Neg", g.node("Softplus", g.node("Neg", g.name(a))))
+    return [name, name]
 
 
 @operator_of("sinh.default")
@@ -469,6 +500,7 @@ OPERATORS |= {
     "any.dim": reduce_node("ReduceMax"),
     "all.dim": reduce_node("ReduceMin"),
     "logsumexp.default": reduce_node("ReduceLogSumExp"),
+    "prod.dim_int": reduce_node("ReduceProd"),
 }
 
 

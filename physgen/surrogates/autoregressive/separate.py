@@ -19,99 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from physgen.nn.additive import AdditiveWidths, normal_law
-from physgen.nn.regression import quadratic
-from physgen.nn.slopes import AdditiveSlopes, regressed
+from physgen.nn.column_places import FARTHEST, AdditivePlaces
 from physgen.surrogates.autoregressive.columns import column_kind
 
-__all__ = ["ColumnPlaces", "SeparateColumns", "SiteNets"]
+__all__ = ["SeparateColumns", "SiteNets"]
 
-SHARP = 4.0
-"""By which the first layer of θ is steeper than usual: laws bend within parts of the prior."""
-WIDEST = 16.0
-"""Of |s| and |t|, which up to half of it stay what they are."""
-FARTHEST = 20.0
-"""Widths beyond which a value pulls no more at the location of later ones."""
 LEAST = 1e-3
 """Width of log counts in the data, at least."""
-
-
-class ColumnPlaces(nn.Module):
-    """Location, scale and slopes of N columns as functions of θ.
-
-    Args:
-        condition: components of c.
-        columns: N.
-        hidden: units of a layer.
-        blocks: residual blocks of two layers.
-    """
-
-    below: Tensor
-    straight: Tensor
-
-    def __init__(self, condition: int, columns: int, hidden: int, blocks: int = 2) -> None:
-        super().__init__()
-        self.columns = columns
-        row, column = torch.tril_indices(columns, columns, -1)
-        below = torch.zeros(columns, columns, dtype=torch.long)
-        below[row, column] = torch.arange(1, 1 + len(row))
-        self.register_buffer("below", below, persistent=False)
-        outputs, features = 3 * columns + len(row), quadratic(torch.zeros(1, condition)).shape[1]
-        self.register_buffer("straight", torch.zeros(outputs, features))
-        self.widths, self.conditional = (AdditiveWidths(condition, columns) for _ in range(2))
-        self.slopes = AdditiveSlopes(condition, columns)
-        self.enter = nn.Linear(condition, hidden)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
-            )
-            for _ in range(blocks)
-        )
-        self.leave = nn.Linear(hidden, outputs)
-        for start in (self.leave.weight, self.leave.bias):
-            nn.init.zeros_(start)
-        with torch.no_grad():  # each unit bends somewhere in the prior
-            self.enter.weight *= SHARP
-            bend = 2 * torch.rand(hidden, condition) - 1
-            self.enter.bias.copy_((self.enter.weight * bend).sum(1))
-
-    def fit(self, c: Tensor, y: Tensor, some: Tensor) -> None:
-        """Start at the normal law of places y (n, N) of some columns (N,) given c (n, D)."""
-        weights, scale = normal_law(self.widths, c, torch.where(some, y, 0.0))
-        self.widths.values.mul_(some)
-        off = y.double() - quadratic(c.double()) @ weights
-        e = torch.where(some, off * (-scale - self.widths(c.double())).exp(), 0.0)
-        slopes, left = regressed(self.slopes, self.conditional, c, e.clamp(-FARTHEST, FARTHEST))
-        self.conditional.values.mul_(some)
-        with torch.no_grad():
-            n, start = self.columns, self.straight
-            start[:n] = torch.where(some[:, None], weights.T.to(start.dtype), start[:n])
-            start[n : 2 * n, 0] = torch.where(some, scale.to(start.dtype), start[n : 2 * n, 0])
-            start[2 * n : 3 * n, 0] = torch.where(some, left.to(start.dtype), 0.0)
-            start[3 * n :, 0] = slopes
-
-    def forward(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """m, s and t (B, N) each, and L (B, N, N), of c (B, D).
-
-        The network moves m in units of the width that the start has there.
-        """
-        h = self.enter(c)
-        for block in self.blocks:
-            h = h + block(h)
-        n = self.columns
-        sizes = [n, n, n, n * (n - 1) // 2]
-        m, s, t, slopes = F.linear(quadratic(c), self.straight).split(sizes, 1)
-        moves, *more = self.leave(F.silu(h)).split(sizes, 1)
-        s = s + self.widths(c)
-        m = m + limited(s).exp() * moves
-        s, t, slopes = (a + b for a, b in zip((s, t, slopes), more, strict=True))
-        slopes = F.pad(slopes + self.slopes(c), (1, 0))[:, self.below.flatten()]
-        return m, limited(s), limited(t + self.conditional(c)), slopes.unflatten(1, (n, n))
-
-
-def limited(s: Tensor) -> Tensor:
-    """s (...) within ±16, bent there only."""
-    return s * (1 + (s / WIDEST) ** 8) ** (-1 / 8)
 
 
 class SiteNets(nn.Module):
@@ -207,7 +121,7 @@ class SeparateColumns(nn.Module):
         owner = torch.arange(columns).repeat_interleave(inputs)
         self.ends = inputs.cumsum(0).tolist()
         outputs = max(kind.outputs for kind in self.kinds.values())
-        self.places = ColumnPlaces(condition, columns, 2 * hidden)
+        self.places = AdditivePlaces(condition, columns, 2 * hidden)
         self.nets = SiteNets(owner, columns, condition, outputs, hidden, blocks)
 
     @torch.no_grad()
@@ -250,7 +164,7 @@ class SeparateColumns(nn.Module):
         return location, scale, torch.where(there, (y - location) * (-scale).exp(), 0.0)
 
     def placed_at(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """ColumnPlaces of z (B, N) in units of the data, and where there are such, (B, N) each."""
+        """Places of z (B, N) in units of the data, and where there are such, (B, N) each."""
         y, there = torch.zeros_like(z), torch.zeros_like(z, dtype=torch.bool)
         for support, kind in self.kinds.items():
             at = self.at[support]

@@ -20,7 +20,7 @@ nothing (they collapse), and the bound is the density itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -33,6 +33,7 @@ from physgen.nn.multivariate import is_short
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.cvae.decoder import (
     CoarseToFine,
+    CompoundDecoder,
     CountDecoder,
     Decoder,
     GaussianDecoder,
@@ -67,7 +68,9 @@ class CVAEConfig:
             of each nonnegative component, count and column of mixed x (0 for 2).
         head: density of a real vector given latents: independent Gaussians, a mixture of Gaussians
             with full covariances, or of Student's t laws; auto is student, mixture where x may be
-            missing, and independent beyond 64 components and on lattices.
+            missing, and independent beyond 64 components and on lattices. Of a nonnegative
+            component: a hurdle of Gamma laws, or compound-poisson, a Poisson number of exponential
+            spots, as of energy that many particles leave, without a readout threshold.
     """
 
     latent_dim: int = 4
@@ -80,7 +83,7 @@ class CVAEConfig:
     warm_up: float = 0.2
     free_bits: float = 0.05
     components: int = 0
-    head: Literal["auto", "independent", "mixture", "student"] = "auto"
+    head: Literal["auto", "independent", "mixture", "student", "compound-poisson"] = "auto"
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
@@ -93,6 +96,8 @@ class CVAEConfig:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not 0 <= self.warm_up <= 1:
             raise ValueError(f"warm_up: expected 0 to 1, got {self.warm_up}")
+        if self.head == "compound-poisson" and self.components:
+            raise ValueError("components: head compound-poisson has no mixture; leave them out")
         if not self.free_bits >= 0:
             raise ValueError(f"free_bits: expected at least 0, got {self.free_bits}")
 
@@ -117,6 +122,11 @@ class CVAE(Surrogate):
         )
         self.decoder = decoder_of(law, config)
 
+    @classmethod
+    def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:
+        """The defaults, and of nonnegative x both heads."""
+        return [{}, {"head": "compound-poisson"}] if law.support == "nonnegative" else [{}]
+
     def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
         """Fit the map of x to rows of data (n, *x_shape), and what encoder and decoder see.
 
@@ -125,10 +135,10 @@ class CVAE(Surrogate):
             theta: their parameters (n, D).
         """
         super().fit_transform(x, theta)
+        z = self.transform(x)
         if self.hierarchy.code is not None:
-            z = self.transform(x)
             self.hierarchy.code.fit(z)
-            self.decoder.fit(z)
+        self.decoder.fit(z, x)
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         k = self.config.importance_draws
@@ -216,10 +226,14 @@ def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
     Raises:
         UsageError: a head of reals for other x.
     """
-    if law.support != "reals" and config.head in ("mixture", "student"):
-        raise UsageError(f"cvae: head {config.head}: not for {law.support} x; expected reals")
+    for_reals, compound = config.head in ("mixture", "student"), config.head == "compound-poisson"
+    if (for_reals and law.support != "reals") or (compound and law.support != "nonnegative"):
+        expected = "reals" if for_reals else "nonnegative"
+        raise UsageError(f"cvae: head {config.head}: not for {law.support} x; expected {expected}")
     if law.support == "spins":
         return CoarseToFine(law, config.channels, config.stages, config.window)
+    if compound:
+        return CompoundDecoder(law, config.channels)
     if law.support == "nonnegative":
         return HurdleDecoder(law, config.channels, config.components or 2)
     if law.support == "mixed":

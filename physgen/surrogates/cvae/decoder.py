@@ -15,7 +15,8 @@ at all.
 A short real vector is decoded as a mixture of full covariance (:mod:`physgen.nn.multivariate`),
 other real x as independent Gaussians given h, nonnegative x as independent hurdles
 (:mod:`physgen.nn.hurdle`), counts as independent mixtures (:mod:`physgen.nn.mixtures`); of real
-and nonnegative x, components that are missing are left out.
+and nonnegative x, components that are missing are left out. Nonnegative x may also be compound
+Poisson given h (:mod:`physgen.nn.compound_poisson`).
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, periodic_axes, stages_of
 from physgen.nn.columns import units_of_counts
+from physgen.nn.compound_poisson import CompoundPoisson, require_small, spot_of
 from physgen.nn.densities import normal_log_density
-from physgen.nn.hurdle import HurdleGamma
+from physgen.nn.hurdle import HurdleGamma, hits
 from physgen.nn.mixtures import CountMixture
 from physgen.nn.multivariate import MixtureNet, components_for, require_short
 from physgen.nn.transforms import finite_part
 
 __all__ = [
     "CoarseToFine",
+    "CompoundDecoder",
     "CountDecoder",
     "Decoder",
     "GaussianDecoder",
@@ -52,8 +55,8 @@ MOST_IN_SPACE = 5
 class Decoder(nn.Module, abc.ABC):
     """p(x|h, θ) for x as it comes, (B, *x_shape)."""
 
-    def fit(self, z: Tensor) -> None:
-        """Take what there is to learn from rows z (n, *x_shape): nothing by default."""
+    def fit(self, z: Tensor, x: Tensor) -> None:
+        """Take what there is to learn from rows z and x (n, *x_shape): nothing by default."""
         return
 
     @abc.abstractmethod
@@ -229,7 +232,7 @@ class IndependentDecoder(Decoder):
         return raw.reshape(len(h), *self.law.x_shape, self.numbers)
 
     @abc.abstractmethod
-    def laws(self, h: Tensor) -> HurdleGamma | CountMixture:
+    def laws(self, h: Tensor) -> HurdleGamma | CompoundPoisson | CountMixture:
         """The law of each component given h (B, C, *grid), (B, *x_shape)."""
 
     def log_prob(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
@@ -260,6 +263,41 @@ class HurdleDecoder(IndependentDecoder):
         return HurdleGamma(self.raw(h))
 
 
+class CompoundDecoder(IndependentDecoder):
+    """Poisson numbers of exponential spots: their number from h, their mean learnt.
+
+    Args:
+        law: what x is.
+        channels: channels C of the field h.
+    """
+
+    mean: Tensor
+
+    def __init__(self, law: Law, channels: int) -> None:
+        super().__init__(law, channels, 1)
+        self.register_buffer("mean", torch.zeros(law.x_shape))
+        self.spot = nn.Parameter(torch.zeros(law.x_shape))
+
+    def fit(self, z: Tensor, x: Tensor) -> None:
+        """Take mean and spot of each component from rows z and x (n, *x_shape).
+
+        Raises:
+            DataError: x that was read out above a threshold only.
+        """
+        hit = hits(z)
+        spot = spot_of(x)
+        require_small(x, spot)
+        origin = torch.where(hit, x.double().log() - z, 0.0).sum(0) / hit.sum(0).clamp(min=1)
+        mean = x.double().nanmean(0).log() - origin
+        with torch.no_grad():
+            self.mean.copy_(torch.where(hit.any(0), mean, 0.0))
+            self.spot.copy_(spot.log() - origin)
+
+    def laws(self, h: Tensor) -> CompoundPoisson:
+        """The law of each component given h (B, C, *grid), (B, *x_shape)."""
+        return CompoundPoisson(self.raw(h)[..., 0] + self.mean, self.spot)
+
+
 class CountDecoder(IndependentDecoder):
     """Mixtures of logistic laws of log k, in units of the data.
 
@@ -277,7 +315,7 @@ class CountDecoder(IndependentDecoder):
         self.register_buffer("middle", torch.zeros(law.x_shape))
         self.register_buffer("width", torch.ones(law.x_shape))
 
-    def fit(self, z: Tensor) -> None:
+    def fit(self, z: Tensor, x: Tensor) -> None:
         """Take the units of counts from rows z (n, *x_shape)."""
         for buffer, found in zip((self.middle, self.width), units_of_counts(z), strict=True):
             buffer.copy_(found)

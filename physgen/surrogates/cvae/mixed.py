@@ -39,7 +39,7 @@ class ColumnDecoder(Decoder):
         hidden = torch.addcmul(shift[:, None], h.flatten(2), gain[:, None])
         return self.head(F.silu(self.hidden(F.silu(hidden))))
 
-    def fit(self, z: Tensor) -> None:
+    def fit(self, z: Tensor, x: Tensor) -> None:
         """Take the units of counts from rows z (n, *x_shape)."""
         self.laws.fit(z)
 

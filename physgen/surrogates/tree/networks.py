@@ -1,0 +1,167 @@
+"""What the stages of a tree share: contexts, scales, and the law of a split."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from physgen.nn.blocks import ResidualLayers, ResidualMLP
+from physgen.nn.halving import HalvingLevel
+from physgen.nn.layer_energies import masked_moments
+from physgen.nn.split_law import SplitLaw, spots
+
+__all__ = ["SAID", "Context", "Scale", "SplitNet", "finite", "halved_energies", "mean_tilt"]
+
+SAID = 16
+"""Numbers that a context says of each place."""
+TYPICAL = math.log(0.455)
+"""Log of the median of χ² of one degree of freedom."""
+
+
+def finite(values: Tensor) -> Tensor:
+    """Values (...), 0 where they are not finite."""
+    return torch.where(values.isfinite(), values, 0.0)
+
+
+def halved_energies(pieces: Tensor, y: Tensor, level: HalvingLevel) -> Tensor:
+    """log E of a level's pieces (..., P) and how they split, y (..., S) → the next one's."""
+    parent = pieces[..., level.cut]
+    return level.split(pieces, parent + F.logsigmoid(y), parent + F.logsigmoid(-y))
+
+
+class Context(nn.Module):
+    """What all that is known says of each place of each layer.
+
+    Args:
+        known: numbers that are known.
+        layers: L.
+        places: of a layer, P.
+        hidden: units of a layer.
+        blocks: residual blocks of two layers.
+    """
+
+    def __init__(self, known: int, layers: int, places: int, hidden: int, blocks: int) -> None:
+        super().__init__()
+        self.places = places
+        self.layers = ResidualLayers(known, hidden, blocks)
+        self.weight = nn.Parameter(torch.randn(layers, hidden, places * SAID) / hidden**0.5)
+        self.bias = nn.Parameter(torch.randn(layers, 1, places * SAID))
+
+    def forward(self, told: Tensor, turn: Tensor, which: Tensor) -> Tensor:
+        """What some layers are told.
+
+        Args:
+            told: (G, B, I) what is known, in some turns.
+            turn: (n,) which of these is each layer's.
+            which: (n,) layers.
+
+        Returns:
+            (B, n, P, SAID).
+        """
+        h = self.layers(told)[turn]
+        said = torch.baddbmm(self.bias[which], h, self.weight[which])
+        return said.transpose(0, 1).unflatten(2, (self.places, SAID))
+
+
+class SplitNet(nn.Module):
+    """The law of a split, from numbers of its place: what a network adds to where it starts.
+
+    Args:
+        inputs: numbers I.
+        components: of its Betas, K.
+        hidden: units of a layer.
+        blocks: residual blocks of two layers.
+    """
+
+    spot: Tensor
+
+    def __init__(self, inputs: int, components: int, hidden: int, blocks: int) -> None:
+        super().__init__()
+        outputs, self.components = SplitLaw.parameters(components), components
+        self.register_buffer("spot", torch.zeros(()))
+        self.straight = nn.Linear(inputs + 3, outputs)
+        self.curved = ResidualMLP(inputs + 3, outputs, hidden, blocks)
+        nn.init.zeros_(self.straight.weight)
+        nn.init.zeros_(self.straight.bias)
+
+    def fit(self, splits: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Take the energy of a spot from log E of parents (...), y (...) and tilt of splits."""
+        each = [spot_energy(*split) for split in splits]
+        self.spot.copy_(torch.cat(each).median() - TYPICAL)
+
+    def forward(self, told: Tensor, log_e: Tensor, tilt: Tensor) -> SplitLaw:
+        """The laws of splits (...).
+
+        Args:
+            told: (..., I) numbers of their places.
+            log_e: (...) of their parents.
+            tilt: log odds of their halves, to start from, of a shape that broadcasts.
+        """
+        log_k = finite(log_e) - self.spot
+        tilt = tilt.expand_as(log_k)
+        told = torch.cat([told, torch.stack([0.3 * log_k, log_k.sigmoid(), tilt], -1)], -1)
+        start = spots(log_k, tilt, self.components)
+        return SplitLaw(start + self.straight(told) + self.curved(told))
+
+    def score(self, told: Tensor, log_e: Tensor, tilt: Tensor, y: Tensor) -> Tensor:
+        """log p of splits y (B, …) of parents with energy, summed, (B,); the others are certain.
+
+        Args:
+            told: (B, …, I) numbers of their places.
+            log_e: (B, …) of their parents.
+            tilt: log odds of their halves, of a shape that broadcasts.
+            y: (B, …).
+        """
+        there = log_e > -torch.inf
+        law = self(told[there], log_e[there], tilt.expand_as(log_e)[there])
+        log_p = torch.zeros_like(log_e).masked_scatter(there, law.log_prob(y[there]))
+        return log_p.flatten(1).sum(1)
+
+
+def spot_energy(log_e: Tensor, y: Tensor, tilt: Tensor) -> Tensor:
+    """log E (s − m)²/(m (1 − m)) of shares s around m = σ(tilt), (n,), whatever is finite of it.
+
+    Args:
+        log_e: (...) of parents.
+        y: (...) of splits.
+        tilt: (...).
+    """
+    m = tilt.sigmoid()
+    value = log_e + ((y.sigmoid() - m).square() / (m * (1 - m))).log()
+    return value[value.isfinite()]
+
+
+def mean_tilt(log_e: Tensor, y: Tensor) -> Tensor:
+    """Log odds of the mean share of parents with energy, log E and y (n, ...), (...)."""
+    there = log_e.isfinite()
+    share = torch.where(there, y.sigmoid(), 0.0).sum(0) + 1
+    return (share / (there.sum(0) + 2)).logit()
+
+
+class Scale(nn.Module):
+    """log E of pieces in units of their spread over the training data.
+
+    Args:
+        shape: of pieces.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("std", torch.ones(shape))
+
+    def fit(self, log_e: Tensor) -> None:
+        """Take mean and spread where there is energy, of log E (n, *shape)."""
+        mean, std = masked_moments(log_e)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, log_e: Tensor) -> Tensor:
+        """log E (B, *shape) → the same, −∞ without energy."""
+        return (log_e - self.mean) / self.std
