@@ -42,6 +42,7 @@ CONTROL, FRESH = "simulator, c = 0.11", "simulator"
 WIDE = {"channels": 64, "batch_size": 256}
 SPOTS = {**WIDE, "head": "compound-poisson"}
 LARGE = {"batch_size": 1024, "learning_rate": 5e-3}
+TREE = {"batch_size": 64, "learning_rate": 8e-3, "validation": 0.03}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "cvae": ("shower", "cvae", WIDE, 100, 32),
     "autoregressive": ("shower", "autoregressive", {"batch_size": 256}, 1, 1),
@@ -54,7 +55,7 @@ DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "voxel cvae, compound Poisson, fresh": (
         "shower-voxel", "cvae", {**SPOTS, "epochs": 30, "simulate": True}, 50, 32,
     ),
-    "tree": ("shower-voxel", "tree", {"learning_rate": 8e-3, "validation": 0.04}, 1, 1),
+    "tree": ("shower-voxel", "tree", TREE, 1, 1),
     "voxel diffusion": ("shower-voxel", "diffusion", {**LARGE, "batch_size": 512}, 32, 32),
 }  # fmt: skip
 """Label → simulator, family, options of `physgen.fit`, draws of log p for gap and posterior."""
