@@ -104,7 +104,9 @@ def test_volume_against_autograd(fitted):
 
 
 def test_samples_are_showers_and_their_energies_those_of_the_first_stage():
-    model = Diffusion.create(law(2, 3, 5), Diffusion.Config(steps=8), seed=1).eval()
+    model = Diffusion.create(
+        law(2, 3, 5), Diffusion.Config(steps=8, showers="channels"), seed=1
+    ).eval()
     model.transform.fit(showers(97, 2, 3, 5))
     theta = torch.rand(50, 1, generator=generator(3), dtype=torch.float64)
     x = model.sample(theta, generator(4))
@@ -117,7 +119,11 @@ def test_samples_are_showers_and_their_energies_those_of_the_first_stage():
 
 def test_shares_of_a_single_layer_are_normalised():
     """P(hits|E) p(y|hits, E) over all patterns of two cells, at an energy, is 1."""
-    model = Diffusion.create(law(1, 1, 2), Diffusion.Config(), seed=1).double().eval()
+    model = (
+        Diffusion.create(law(1, 1, 2), Diffusion.Config(showers="channels"), seed=1)
+        .double()
+        .eval()
+    )
     kernel, c = model.kernel, torch.zeros(1, 3, dtype=torch.float64)
     x = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=2)), dtype=torch.float64)
     ranks = torch.tensor([[1, 0]]).expand(4, -1)

@@ -19,12 +19,17 @@ which are its moments for large r and r = 0; the odds of any energy are logistic
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from physgen.nn.column_places import FARTHEST, ColumnPlaces
+from physgen.nn.column_places import ColumnPlaces
+from physgen.nn.energy_draws import FARTHEST, LARGEST, PART, SMALL, ChainArrays, drawn_energies
+from physgen.nn.given_noise import noise_is_given
 from physgen.nn.hurdle import LEAST, MOST, HurdleGamma, hits
 from physgen.nn.regression import quadratic
 
@@ -34,12 +39,10 @@ FEATURES = 3
 """Of an energy, as the network sees it."""
 ROWS = 20_000
 """From which the start is found, at most."""
-LARGEST = 30.0
-"""Of the root of an energy, in units of what is typical."""
-SMALL = 0.3
-"""Units in which the network sees logarithms."""
 STEPS = 12
 """Of Newton's method."""
+FEW = 256
+"""Rows that numba draws, at most."""
 
 
 class EnergyChain(nn.Module):
@@ -63,10 +66,11 @@ class EnergyChain(nn.Module):
         outputs = HurdleGamma.parameters(components)
         known = quadratic(torch.zeros(1, condition)).shape[1]
         self.places = ColumnPlaces(condition, layers, hidden)
+        self.places.straight[:layers, 0] = 1  # √E of what is typical, until it is fitted
         self.register_buffer("odds", torch.zeros(layers, 2))
-        self.shares = uniform(layers, FEATURES, hidden, size=layers)
+        self.shares = weights_within(layers, FEATURES, hidden, size=layers)
         self.gain = nn.Parameter(torch.ones(layers, hidden))
-        self.told = uniform(layers, known, hidden, size=known)
+        self.told = weights_within(layers, known, hidden, size=known)
         self.near = nn.Linear(2, hidden)
         self.first = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.second = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
@@ -107,8 +111,8 @@ class EnergyChain(nn.Module):
         e is the root of an energy in units of its width given θ.
         """
         m, s, t, slopes = self.places(c)
-        e = standardised(u, m, s)
-        mean, shape = moments(m + s.exp() * (slopes @ e[..., None])[..., 0], s + t)
+        e = standard_root(u, m, s)
+        mean, shape = moments_of_square(m + s.exp() * (slopes @ e[..., None])[..., 0], s + t)
         return mean, shape, e
 
     def of_theta(self, c: Tensor) -> Tensor:
@@ -138,18 +142,43 @@ class EnergyChain(nn.Module):
     def sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
         """One u for each row of c (B, D), layer after layer, (B, L)."""
         m, s, t, slopes = self.places(c)
+        if len(c) <= FEW and c.device.type == "cpu" and not noise_is_given():
+            seed = int(torch.randint(2**31, (), generator=generator))
+            arrays = (array_of(v) for v in (m, s, t, slopes, self.of_theta(c) + self.near.bias))
+            return torch.from_numpy(drawn_energies(seed, self.arrays(), *arrays))
         told, unit = self.of_theta(c), s.exp()
         sums, drawn, seen = torch.zeros_like(told[:, :1]), [], torch.zeros_like(m[:, :0])
         for layer in range(self.layers):
             one = slice(layer, layer + 1)
             pull = (slopes[:, layer, :layer] * seen).sum(1, keepdim=True)
-            start = moments(m[:, one] + unit[:, one] * pull, s[:, one] + t[:, one])
+            start = moments_of_square(m[:, one] + unit[:, one] * pull, s[:, one] + t[:, one])
             u = self.law(*start, sums, told[:, one], one).sample(generator)
-            e = standardised(u, m[:, one], s[:, one])
+            e = standard_root(u, m[:, one], s[:, one])
             sums = sums + features(u, e) @ self.shares[layer]
             seen = torch.cat([seen, e], 1)
             drawn.append(u)
         return torch.cat(drawn, 1)
+
+    def arrays(self) -> ChainArrays:
+        """The weights as arrays."""
+        first, second = (
+            [[getattr(layer, part) for layer in layers] for part in ("weight", "bias")]
+            for layers in (self.first, self.second)
+        )
+        hidden = self.gain.shape[1]
+        shapes = ((hidden, hidden), (hidden,))
+        stacked = (
+            torch.stack(some) if some else self.gain.new_zeros(0, *shape)
+            for some, shape in zip([*first, *second], 2 * shapes, strict=True)
+        )
+        last = self.last + self.leave.bias
+        before = (self.odds, self.shares, self.gain, self.near.weight)
+        return ChainArrays(*(array_of(v) for v in (*before, *stacked, self.leave.weight, last)))
+
+
+def array_of(values: Tensor) -> NDArray[Any]:
+    """A tensor (...) as an array (...) in the order of C."""
+    return np.ascontiguousarray(values.detach().numpy())
 
 
 def root(u: Tensor) -> Tensor:
@@ -159,7 +188,7 @@ def root(u: Tensor) -> Tensor:
     return torch.where(hit, half.exp(), 0.0)
 
 
-def standardised(u: Tensor, m: Tensor, s: Tensor) -> Tensor:
+def standard_root(u: Tensor, m: Tensor, s: Tensor) -> Tensor:
     """√E of u (...) in units of e^s around m, (...)."""
     return ((root(u) - m) * (-s).exp()).clamp(-FARTHEST, FARTHEST)
 
@@ -175,10 +204,10 @@ def features(u: Tensor, e: Tensor) -> Tensor:
     return torch.stack([e, hit.to(e.dtype), SMALL * torch.where(hit, u, 0.0)], -1)
 
 
-def moments(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+def moments_of_square(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """log E and log shape of a Gamma law near y² of normal y of mean m and log width s, (...)."""
     log_rho = torch.asinh(0.5 * m * (-s).exp())
-    return 2 * (s + log_rho), F.softplus(2 * log_rho) - math.log(4)
+    return 2 * (s + log_rho), (0.25 * (1 + (2 * log_rho).exp())).log()
 
 
 def around(odds: Tensor, mean: Tensor, shape: Tensor, components: int) -> Tensor:
@@ -191,7 +220,7 @@ def around(odds: Tensor, mean: Tensor, shape: Tensor, components: int) -> Tensor
         components: K.
     """
     middle, half = (MOST + LEAST) / 2, (MOST - LEAST) / 2
-    part = ((shape - middle) / half).clamp(-0.95, 0.95)
+    part = ((shape - middle) / half).clamp(-PART, PART)
     shape = middle - 1 + half * torch.atanh(part)
     apart = (torch.arange(components).to(mean) + 0.5) / components - 0.5
     means = mean[..., None] + apart * (-0.5 * (middle + half * part)).exp()[..., None]
@@ -214,6 +243,6 @@ def logistic(x: Tensor, hit: Tensor) -> Tensor:
     return found
 
 
-def uniform(*shape: int, size: int) -> nn.Parameter:
+def weights_within(*shape: int, size: int) -> nn.Parameter:
     """Weights (...), uniform within ±1/√size."""
     return nn.Parameter((2 * torch.rand(shape) - 1) / math.sqrt(size))

@@ -25,7 +25,7 @@ from torch import Tensor
 from physgen.law import Law
 from physgen.nn.transforms.related import Threshold
 
-__all__ = ["Layers"]
+__all__ = ["CellShares", "Layers"]
 
 TINY = 1e-300
 
@@ -112,6 +112,54 @@ class Layers(Threshold):
         y = torch.where(inner, cells, 1.0).log() - torch.where(inner, after, 1.0).log()
         end = torch.where(cells > 0, math.inf, -math.inf)
         return masked_log(rest[..., 0]), torch.where(inner, y, end)
+
+
+class CellShares(Threshold):
+    """z = (log E − μ, log x_i/E), and −∞ without energy or hit: (B, L, A, R) → (B, L + L·A·R).
+
+    Of a layer's M shares, which add up to one, M − 1 are free: with a factor e^s that is random,
+    (log x, s) ↦ (log E, log x_i/E + s) has the volume 1, and `log_det` is that of log x.
+
+    Args:
+        law: of showers of three axes, layers first.
+    """
+
+    energy: Tensor
+
+    def __init__(self, law: Law) -> None:
+        super().__init__()
+        self.x_shape, self.layers = law.x_shape, law.x_shape[0]
+        self.register_buffer("energy", torch.zeros(self.layers, dtype=torch.float64))
+
+    def fit(self, x: Tensor) -> None:
+        """Take μ from rows of data (n, L, A, R)."""
+        super().fit(x)
+        self.energy.copy_(masked_moments(masked_log(self._cells(x).sum(2)))[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, L, A, R) → z (B, L + L·A·R), float32."""
+        cells = self._cells(x)
+        energy = cells.sum(2)
+        total = torch.where(energy > 0, energy, 1.0)[..., None]
+        shares = masked_log(cells / total).flatten(1)
+        return torch.cat([masked_log(energy) - self.energy, shares], 1).float()
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """z (B, L + L·A·R) → x (B, L, A, R): what is hit shares the energy of its layer."""
+        energy = (z[:, : self.layers].double() + self.energy).exp()
+        y = z[:, self.layers :].double().unflatten(1, (self.layers, -1))
+        bare = (y == -math.inf).all(2, keepdim=True)
+        shares = torch.where(bare, 0.0, torch.where(bare, 0.0, y).softmax(2))
+        return (energy[..., None] * shares).view(-1, *self.x_shape).float()
+
+    def log_det(self, x: Tensor) -> Tensor:
+        """log|det ∂z/∂x| = −Σ log x over hits, (B,)."""
+        cells = self._cells(x).flatten(1)
+        return -torch.where(cells > 0, cells, 1.0).log().sum(1)
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """x as (B, L, A·R), float64."""
+        return x.double().reshape(len(x), self.layers, -1)
 
 
 def masked_log(values: Tensor) -> Tensor:

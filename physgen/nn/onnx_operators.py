@@ -99,6 +99,10 @@ UNARY = {
     "relu": "Relu", "erf": "Erf", "tan": "Tan", "atanh": "Atanh",
     "asinh": "Asinh", "softplus": "Softplus",
 }  # fmt: skip
+ERFC = (
+    0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
+    0.37409196, 1.00002368, -1.26551223,
+)  # fmt: skip
 BINARY = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
     "bitwise_and": "And", "bitwise_or": "Or", "logical_and": "And", "logical_or": "Or",
@@ -162,6 +166,25 @@ def power_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
     if b == 2:
         return g.node("Mul", base, base)
     return g.node("Pow", base, g.name(b, dtype))
+
+
+@operator_of("special_erfc.default", "erfc.default")
+def erfc_node(g: Nodes, call: Call, a: Operand) -> str:
+    """t exp(−a² + a polynomial in t), t = 1/(1 + |a|/2), right to 1.2e-7 of itself.
+
+    That is of a ≥ 0, and 2 less it of −a (Press et al. 2007, Numerical Recipes, 6.2.2): 1 − erf(a)
+    would lose the tail.
+    """
+    dtype = result(call).dtype
+    x, one, two = g.name(a, dtype), g.name(1.0, dtype), g.name(2.0, dtype)
+    size = g.node("Abs", x)
+    t = g.node("Div", one, g.node("Add", one, g.node("Div", size, two)))
+    power = g.name(ERFC[0], dtype)
+    for coefficient in ERFC[1:]:
+        power = g.node("Add", g.node("Mul", power, t), g.name(coefficient, dtype))
+    power = g.node("Sub", power, g.node("Mul", size, size))
+    tail = g.node("Mul", t, g.node("Exp", power))
+    return g.node("Where", g.node("Less", x, g.name(0.0, dtype)), g.node("Sub", two, tail), tail)
 
 
 @operator_of("silu.default")

@@ -28,6 +28,7 @@ from physgen.nn.multivariate import is_short
 from physgen.nn.transforms import Related
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.diffusion import sampler, schedule
+from physgen.surrogates.diffusion.cells import CellsKernel
 from physgen.surrogates.diffusion.gaussian import GaussianKernel
 from physgen.surrogates.diffusion.hurdle import HurdleKernel
 from physgen.surrogates.diffusion.layered import LayeredKernel
@@ -63,8 +64,11 @@ class DiffusionConfig:
             (probability flow, Gaussian kernel).
         trace: trace of the probability flow; Hutchinson's costs one backward pass and not one for
             each component of x, and its noise biases log p of spins upwards.
+        showers: of nonnegative x of three axes, layers first, in two stages: cells on their grid,
+            or each a channel of a single site, as in earlier versions.
+        groups: of cells on their grid, in which the hits are drawn.
         stages: of nonnegative x of three axes, layers first: the layers' energies and then their
-            shares (auto), or all cells in one.
+            shares (two), or all cells in one; auto is two where the law does not declare its axes.
         head: density of a real vector on which the network improves: independent Gaussians, or a
             mixture of Gaussians with full covariances, fitted with it; auto is mixture up to 16
             components, if timesteps and loss are the defaults.
@@ -82,7 +86,9 @@ class DiffusionConfig:
     eta: float = 0.0
     estimator: Literal["bound", "path", "ode"] = "bound"
     trace: Literal["exact", "hutchinson"] = "exact"
-    stages: Literal["auto", "one"] = "auto"
+    showers: Literal["cells", "channels"] = "cells"
+    groups: int = 4
+    stages: Literal["auto", "one", "two"] = "auto"
     head: Literal["auto", "independent", "mixture"] = "auto"
     components: int = 0
 
@@ -91,6 +97,8 @@ class DiffusionConfig:
         for name in ("timesteps", "steps", "components"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
+        if self.groups < 1:
+            raise ValueError(f"groups: expected at least 1, got {self.groups}")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta: expected 0 to 1, got {self.eta}")
         if self.loss == "simple" and self.noise_schedule == "learnt":
@@ -105,7 +113,7 @@ class Diffusion(Surrogate):
     name: ClassVar[str] = "diffusion"
     Config = DiffusionConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
-    earlier_options: ClassVar[dict[str, Any]] = {"head": "independent"}
+    earlier_options: ClassVar[dict[str, Any]] = {"head": "independent", "showers": "channels"}
     leaves_out = True
     with_missing = ("reals",)
     inference_options: ClassVar[tuple[str, ...]] = (
@@ -119,6 +127,13 @@ class Diffusion(Surrogate):
             self.transform = self.kernel.transform(law)
         self.default_draws = self.posterior_draws = self.kernel.draws
         self._refuse()
+
+    def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
+        """Fit the map of x to rows of data (n, *x_shape), and where their θ (n, D) start it."""
+        super().fit_transform(x, theta)
+        if isinstance(self.kernel, CellsKernel):
+            c = None if theta is None else self.rescale(theta.to(self.device))
+            self.kernel.fit(self.transform(x.to(self.device)), c)
 
     def using(self, **options: Any) -> Self:
         """As :meth:`Surrogate.using`; a kernel may refuse some samplers and estimators."""
@@ -164,7 +179,7 @@ class Diffusion(Surrogate):
 
 def kernel_of(
     law: Law, config: DiffusionConfig
-) -> MaskedKernel | GaussianKernel | HurdleKernel | LayeredKernel:
+) -> MaskedKernel | GaussianKernel | HurdleKernel | LayeredKernel | CellsKernel:
     """The kernel that the support of x and the options ask for.
 
     Raises:
@@ -175,12 +190,28 @@ def kernel_of(
     if config.kernel == "masked" and law.support != "spins":
         raise UsageError(f"masked kernel: not for {law.support} x; expected spins")
     if law.support == "nonnegative":
-        layered = len(law.x_shape) == 3 and not law.spatial and config.stages != "one"
-        return (LayeredKernel if layered else HurdleKernel)(law, config)
+        if not in_two_stages(law, config):
+            return HurdleKernel(law, config)
+        return (CellsKernel if config.showers == "cells" else LayeredKernel)(law, config)
     if law.support == "reals" and has_mixture(law, config):
         return MixtureKernel(law, config)
     masked = law.support == "spins" and config.kernel != "gaussian"
     return MaskedKernel(law, config) if masked else GaussianKernel(law, config)
+
+
+def in_two_stages(law: Law, config: DiffusionConfig) -> bool:
+    """Whether nonnegative x is layers' energies first, and then how these are shared out.
+
+    Raises:
+        UsageError: that was asked for, of x that does not have three axes.
+    """
+    if config.stages == "two" and len(law.x_shape) != 3:
+        raise UsageError(
+            f"diffusion: stages two: not for x of shape {law.x_shape}; expected three axes, "
+            "layers first"
+        )
+    undeclared = len(law.x_shape) == 3 and not law.spatial
+    return config.stages == "two" or (config.stages == "auto" and undeclared)
 
 
 def has_mixture(law: Law, config: DiffusionConfig) -> bool:

@@ -11,6 +11,8 @@ arXiv:2011.13456)
                     2020, arXiv:2006.11239): DDIM at η = 1
 ``ddim``            the same chain with noise η from 0, deterministic, to 1 (Song et al. 2021,
                     arXiv:2010.02502)
+``euler``           the deterministic one in the angle φ, tan φ = σ/α, order 1: standard normal x
+                    do not move (the parameterisation of Lu & Song 2024, arXiv:2410.11081)
 ``euler-maruyama``  the stochastic equation, order ½
 ``heun``            the deterministic one in z/α and σ/α, order 2, two evaluations a step (Karras
                     et al. 2022, arXiv:2206.00364)
@@ -34,7 +36,7 @@ from physgen.surrogates.diffusion.schedule import alpha_sigma
 
 __all__ = ["SAMPLERS", "Denoise", "Sampler", "SamplerName", "Step", "integrate", "sampler"]
 
-SamplerName = Literal["ancestral", "ddim", "euler-maruyama", "heun", "dpm-solver"]
+SamplerName = Literal["ancestral", "ddim", "euler", "euler-maruyama", "heun", "dpm-solver"]
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """z (B, …), λ () → x̂ (B, …)."""
 Normal = Callable[[Tensor], Tensor]
@@ -82,6 +84,13 @@ def ddim(step: Step, eta: float) -> Tensor:
     return mean + s1 * variance.sqrt() * step.normal(step.z) if eta else mean
 
 
+def euler(step: Step) -> Tensor:
+    """z + (φ′ − φ)(αε̂ − σx̂), (B, …), in the angle φ with tan φ = σ/α."""
+    (a, s), (a1, s1) = alpha_sigma(step.now), alpha_sigma(step.then)
+    velocity = a * (step.z - a * step.x) / s - s * step.x
+    return step.z + (torch.atan2(s1, a1) - torch.atan2(s, a)) * velocity
+
+
 def euler_maruyama(step: Step) -> Tensor:
     """z + σ²(z/2 + s)Δλ + σ√Δλ ξ, (B, …)."""
     (a, s), delta = alpha_sigma(step.now), step.then - step.now
@@ -111,6 +120,7 @@ def dpm_solver(step: Step) -> Tensor:
 
 SAMPLERS: dict[SamplerName, Sampler] = {
     "ancestral": Sampler(lambda step: ddim(step, 1.0)),
+    "euler": Sampler(euler),
     "euler-maruyama": Sampler(euler_maruyama),
     "heun": Sampler(heun, 2),
     "dpm-solver": Sampler(dpm_solver),
