@@ -134,7 +134,7 @@ class Azimuths(nn.Module):
         for stage in self.levels:
             parent = pieces[..., stage.level.cut]
             told = torch.cat([at_splits(said, parent), stage.told(rings, pieces)], -1)
-            y = self.net(told, parent, stage.tilt).sample(generator)
+            y = self.net.sample(told, parent, stage.tilt, generator)
             drawn.append(y.flatten(2))
             pieces = halved_energies(pieces, y, stage.level)
         return torch.cat(drawn, -1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.nn.blocks import ResidualLayers, ResidualMLP
+from physgen.nn.given_noise import noise_is_given
 from physgen.nn.halving import HalvingLevel
 from physgen.nn.layer_energies import masked_moments
 from physgen.nn.split_law import SplitLaw, spots
@@ -108,6 +109,16 @@ class SplitNet(nn.Module):
         raw = self.straight(told) + self.curved(told)
         law = spots(log_k + raw[..., 0], tilt + raw[..., 1], self.components)
         return SplitLaw(law + raw[..., 2:])
+
+    def sample(
+        self, told: Tensor, log_e: Tensor, tilt: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """y of splits (...), −∞ of parents without energy; arguments as those of `forward`."""
+        if noise_is_given():  # a graph computes all of them, whatever their parents have
+            return self(told, log_e, tilt).sample(generator)
+        there = log_e > -torch.inf
+        law = self(told[there], log_e[there], tilt.expand_as(log_e)[there])
+        return torch.full_like(log_e, -torch.inf).masked_scatter(there, law.sample(generator))
 
     def score(self, told: Tensor, log_e: Tensor, tilt: Tensor, y: Tensor) -> Tensor:
         """log p of splits y (B, …) of parents with energy, summed, (B,); the others are certain.
