@@ -45,6 +45,7 @@ SPOTS = {**WIDE, "head": "compound-poisson"}
 LARGE = {"batch_size": 1024, "learning_rate": 5e-3}
 FAST = {"learning_rate": 8e-3}
 ANEW = {"batch_size": 256, "simulate": True, "patience": 0}
+TREE = {"batch_size": 64, "learning_rate": 8e-3, "validation": 0.03}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "cvae": ("shower", "cvae", WIDE, 100, 32),
     "autoregressive": ("shower", "autoregressive", FAST, 1, 1),
@@ -58,7 +59,7 @@ DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "voxel cvae, compound Poisson, fresh": (
         "shower-voxel", "cvae", {**SPOTS, "epochs": 30, "simulate": True}, 50, 32,
     ),
-    "tree": ("shower-voxel", "tree", {"learning_rate": 8e-3, "validation": 0.04}, 1, 1),
+    "tree": ("shower-voxel", "tree", TREE, 1, 1),
     "voxel diffusion": ("shower-voxel", "diffusion", {**LARGE, "batch_size": 512}, 32, 32),
 }  # fmt: skip
 """Label → simulator, family, options of `physgen.fit`, draws of log p for gap and posterior."""
