@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from physgen.errors import UsageError
+from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.nn.compound_poisson import CompoundPoisson, spot_of
+from physgen.nn.compound_poisson import CompoundPoisson, require_small, spot_of
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 from physgen.testing import check_surrogate
 from simulators.prior import Box
@@ -186,6 +186,15 @@ def test_the_decoder_starts_at_moments(missing):
 
 def test_the_contract_holds():
     assert check_surrogate(started()[0]) == []
+
+
+def test_a_readout_threshold_is_refused():
+    x = law_of(torch.full((2000, 3), 0.5), 0.1).sample(generator()).exp()
+    require_small(x, torch.tensor(0.1))
+    bright = law_of(torch.full((2000, 3), 50.0), 0.1).sample(generator()).exp()
+    require_small(bright, torch.tensor(0.1))
+    with pytest.raises(DataError, match="got none: x has a readout threshold"):
+        require_small(torch.where(x < 0.02, 0, x), torch.tensor(0.1))
 
 
 def test_other_x_and_mixtures_are_refused():

@@ -40,6 +40,7 @@ SMALL = {
     "autoregressive": {"hidden": 4},
     "flow": {},
     "rbm": {"hidden": 2, "chains": 64, "ladder": 8},
+    "tree": {"hidden": 8, "context": 8},
 }
 
 

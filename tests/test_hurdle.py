@@ -134,7 +134,7 @@ def test_what_is_below_the_least_of_the_training_data_is_not_read_out():
 def test_the_autoregressive_model_is_normalised():
     """All patterns of hits of two components, each with its integral."""
     model = scrambled(Autoregressive, 2, scale=0.05)
-    z = torch.linspace(-20, 4, 300, dtype=torch.float64)
+    z = torch.linspace(-40, 6, 400, dtype=torch.float64)
     total = 0.0
     for pattern in itertools.product([False, True], repeat=2):
         axes = [z if hit else torch.tensor([-INF], dtype=torch.float64) for hit in pattern]

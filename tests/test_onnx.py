@@ -58,6 +58,7 @@ CASES = {
     "cvae, lattice": ("cvae", "lattice", {"stages": 3}),
     "cvae, vector": ("cvae", "vector", {}),
     "cvae, hurdle": ("cvae", "hurdle", {}),
+    "cvae, compound Poisson": ("cvae", "hurdle", {"head": "compound-poisson"}),
     "cvae, any prior": ("cvae", "wide", {}),
     "diffusion, masked": ("diffusion", "lattice", {"steps": 3}),
     "diffusion, gaussian": ("diffusion", "lattice", {"steps": 3, "kernel": "gaussian"}),
@@ -215,6 +216,23 @@ def test_gamma_numbers_of_given_noise_follow_their_law(a):
     assert noise.taken["normal"] == 6
     assert stats.kstest(x.numpy(), stats.gamma(a).cdf).pvalue > 1e-3
     assert stats.kstest(x.numpy(), stats.gamma(1.1 * a).cdf).pvalue < 1e-3  # the control
+
+
+@pytest.mark.parametrize("rate", [0.03, 4.0, 15.9, 16.1, 40.0, 900.0])
+def test_poisson_numbers_of_given_noise_follow_their_law(rate):
+    """Of numbers laid out evenly, so that the law shows itself without an error of sampling."""
+    even = (torch.arange(400_000, dtype=torch.float64) + 0.5)[:, None] / 400_000
+    laid = {"uniform": even, "normal": torch.special.ndtri(even)}
+    with GivenNoise(lambda law, start, end: laid[law]):
+        found = torch.poisson(torch.full_like(even, rate), torch.Generator()).flatten()
+    k = np.arange(int(found.max()) + 1)
+    part = np.bincount(found.long().numpy()) / len(found)
+
+    def total_variation(mean):
+        return abs(part - stats.poisson.pmf(k, mean)).sum() / 2
+
+    assert total_variation(rate) < 1.5e-4
+    assert total_variation(1.02 * rate) > 4e-4  # the control
 
 
 def test_given_noise_stands_for_all_that_torch_draws():

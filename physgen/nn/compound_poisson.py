@@ -20,14 +20,17 @@ import math
 import torch
 from torch import Tensor
 
+from physgen.errors import DataError
 from physgen.nn.hurdle import hits
 
-__all__ = ["CompoundPoisson", "spot_of"]
+__all__ = ["CompoundPoisson", "require_small", "spot_of"]
 
 STEEP = 20.0
 """Where e^r is cut off."""
 TINY = -80.0
 """The least log s, below which I₁(s) leaves float32."""
+LACKING = 100
+"""Components below the least one above 0 that must be expected to speak of a threshold."""
 
 
 class CompoundPoisson:
@@ -69,3 +72,25 @@ def spot_of(x: Tensor) -> Tensor:
     mean = x.sum(0) / n
     variance = (torch.where(known, x - mean, 0.0).square()).sum(0) / n
     return (variance / (2 * mean))[variance > 0].quantile(0.1)
+
+
+def require_small(x: Tensor, spot: Tensor) -> None:
+    """Refuse rows x (n, ...) that lack what is just above 0, as below a readout threshold.
+
+    Where a component is 0 with probability p = e^{−λ}, a part −p log p of it is single spots.
+
+    Args:
+        x: rows of data.
+        spot: () the mean of one.
+
+    Raises:
+        DataError: such rows.
+    """
+    least = x[x > 0].min().double()
+    zero = (x == 0).double().mean(0)
+    expected = -torch.xlogy(zero, zero).sum() * len(x) * -torch.expm1(-least / spot)
+    if expected > LACKING:
+        raise DataError(
+            f"head compound-poisson: expected some {expected:,.0f} values of x between 0 and "
+            f"{least:.3g}, got none: x has a readout threshold, which this law has not; take auto"
+        )

@@ -63,10 +63,11 @@ class EnergyChain(nn.Module):
         outputs = HurdleGamma.parameters(components)
         known = quadratic(torch.zeros(1, condition)).shape[1]
         self.places = ColumnPlaces(condition, layers, hidden)
+        self.places.straight[:layers, 0] = 1  # √E of what is typical, until it is fitted
         self.register_buffer("odds", torch.zeros(layers, 2))
-        self.shares = uniform(layers, FEATURES, hidden, size=layers)
+        self.shares = weights_within(layers, FEATURES, hidden, size=layers)
         self.gain = nn.Parameter(torch.ones(layers, hidden))
-        self.told = uniform(layers, known, hidden, size=known)
+        self.told = weights_within(layers, known, hidden, size=known)
         self.near = nn.Linear(2, hidden)
         self.first = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.second = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
@@ -107,8 +108,8 @@ class EnergyChain(nn.Module):
         e is the root of an energy in units of its width given θ.
         """
         m, s, t, slopes = self.places(c)
-        e = standardised(u, m, s)
-        mean, shape = moments(m + s.exp() * (slopes @ e[..., None])[..., 0], s + t)
+        e = standard_root(u, m, s)
+        mean, shape = moments_of_square(m + s.exp() * (slopes @ e[..., None])[..., 0], s + t)
         return mean, shape, e
 
     def of_theta(self, c: Tensor) -> Tensor:
@@ -143,9 +144,9 @@ class EnergyChain(nn.Module):
         for layer in range(self.layers):
             one = slice(layer, layer + 1)
             pull = (slopes[:, layer, :layer] * seen).sum(1, keepdim=True)
-            start = moments(m[:, one] + unit[:, one] * pull, s[:, one] + t[:, one])
+            start = moments_of_square(m[:, one] + unit[:, one] * pull, s[:, one] + t[:, one])
             u = self.law(*start, sums, told[:, one], one).sample(generator)
-            e = standardised(u, m[:, one], s[:, one])
+            e = standard_root(u, m[:, one], s[:, one])
             sums = sums + features(u, e) @ self.shares[layer]
             seen = torch.cat([seen, e], 1)
             drawn.append(u)
@@ -159,7 +160,7 @@ def root(u: Tensor) -> Tensor:
     return torch.where(hit, half.exp(), 0.0)
 
 
-def standardised(u: Tensor, m: Tensor, s: Tensor) -> Tensor:
+def standard_root(u: Tensor, m: Tensor, s: Tensor) -> Tensor:
     """√E of u (...) in units of e^s around m, (...)."""
     return ((root(u) - m) * (-s).exp()).clamp(-FARTHEST, FARTHEST)
 
@@ -175,10 +176,10 @@ def features(u: Tensor, e: Tensor) -> Tensor:
     return torch.stack([e, hit.to(e.dtype), SMALL * torch.where(hit, u, 0.0)], -1)
 
 
-def moments(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+def moments_of_square(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """log E and log shape of a Gamma law near y² of normal y of mean m and log width s, (...)."""
     log_rho = torch.asinh(0.5 * m * (-s).exp())
-    return 2 * (s + log_rho), F.softplus(2 * log_rho) - math.log(4)
+    return 2 * (s + log_rho), (0.25 * (1 + (2 * log_rho).exp())).log()
 
 
 def around(odds: Tensor, mean: Tensor, shape: Tensor, components: int) -> Tensor:
@@ -214,6 +215,6 @@ def logistic(x: Tensor, hit: Tensor) -> Tensor:
     return found
 
 
-def uniform(*shape: int, size: int) -> nn.Parameter:
+def weights_within(*shape: int, size: int) -> nn.Parameter:
     """Weights (...), uniform within ±1/√size."""
     return nn.Parameter((2 * torch.rand(shape) - 1) / math.sqrt(size))

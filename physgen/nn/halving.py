@@ -22,6 +22,7 @@ class HalvingLevel(nn.Module):
 
     cut: Tensor
     order: Tensor
+    first: Tensor
 
     def __init__(self, pieces: list[tuple[int, int]]) -> None:
         super().__init__()
@@ -34,6 +35,9 @@ class HalvingLevel(nn.Module):
         self.after = [every[i] for i in order]
         self.register_buffer("cut", torch.tensor(cut), persistent=False)
         self.register_buffer("order", torch.tensor(order), persistent=False)
+        starts = [start for start, _ in self.after]
+        first = [starts.index(start) for start, _ in pieces]
+        self.register_buffer("first", torch.tensor(first), persistent=False)
 
     def split(self, pieces: Tensor, left: Tensor, right: Tensor) -> Tensor:
         """The next level's pieces (..., P′) of those of this one (..., P) and their halves.
@@ -44,6 +48,15 @@ class HalvingLevel(nn.Module):
             right: (..., S) right halves.
         """
         return torch.cat([pieces, left, right], -1)[..., self.order]
+
+    def joined(self, pieces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `split` was given, of sums over pieces of the next level (..., P′).
+
+        Returns:
+            pieces (..., P), and the left and the right halves (..., S) of what is cut.
+        """
+        halves = pieces[..., self.first[self.cut]], pieces[..., self.first[self.cut] + 1]
+        return pieces[..., self.first].index_add(-1, self.cut, halves[1]), *halves
 
 
 def halvings(n: int) -> list[HalvingLevel]:

@@ -193,6 +193,13 @@ def silu_node(g: Nodes, call: Call, a: Operand) -> str:
     return g.node("Mul", g.name(a), g.node("Sigmoid", g.name(a)))
 
 
+@operator_of("log_sigmoid_forward.default")
+def log_sigmoid_nodes(g: Nodes, call: Call, a: Operand) -> list[str]:
+    """log σ(a) = −log(1 + e^{−a}), and a buffer of torch's that nothing reads."""
+    name = g.node("Neg", g.node("Softplus", g.node("Neg", g.name(a))))
+    return [name, name]
+
+
 @operator_of("sinh.default")
 def hyperbolic_sine_node(g: Nodes, call: Call, a: Operand) -> str:
     """(e^a − e^−a)/2, which runtimes have in float64."""
@@ -493,6 +500,7 @@ OPERATORS |= {
     "any.dim": reduce_node("ReduceMax"),
     "all.dim": reduce_node("ReduceMin"),
     "logsumexp.default": reduce_node("ReduceLogSumExp"),
+    "prod.dim_int": reduce_node("ReduceProd"),
 }
 
 

@@ -19,10 +19,10 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from physgen.law import Law
-from physgen.nn.halving import halvings
+from physgen.nn.halving import HalvingLevel, halvings
 from physgen.nn.layer_energies import masked_log, masked_moments
 from physgen.nn.transforms.related import Threshold
 
@@ -47,8 +47,6 @@ class Shares(Threshold):
     """
 
     energy: Tensor
-    left: Tensor
-    right: Tensor
     path: Tensor
 
     def __init__(self, law: Law) -> None:
@@ -56,15 +54,14 @@ class Shares(Threshold):
         self.x_shape, self.dtype = law.x_shape, getattr(torch, law.dtype)
         self.shape = shower_shape(law)
         self.register_buffer("energy", torch.zeros(self.shape[0]))
-        left, right = halves(self.shape[2], self.shape[1])
-        self.register_buffer("left", left.double(), persistent=False)
-        self.register_buffer("right", right.double(), persistent=False)
-        self.register_buffer("path", paths(left, right), persistent=False)
+        self.rings = nn.ModuleList(halvings(self.shape[2]))
+        self.azimuths = nn.ModuleList(halvings(self.shape[1]))
+        self.register_buffer("path", self.paths(), persistent=False)
 
     @property
     def splits(self) -> int:
         """Of a layer."""
-        return self.left.shape[1]
+        return self.shape[1] * self.shape[2] - 1
 
     def fit(self, x: Tensor) -> None:
         """Take the means of log E from rows of data (n, *x_shape)."""
@@ -74,9 +71,9 @@ class Shares(Threshold):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, *x_shape) → z (B, L + L·(A·R − 1))."""
         cells = self._cells(x)
-        left, right = cells @ self.left, cells @ self.right
+        left, right = self.halves(cells)
         both = (left > 0) & (right > 0)
-        y = torch.where(both, left, 1.0).log() - torch.where(both, right, 1.0).log()
+        y = (torch.where(both, left, 1.0) / torch.where(both, right, 1.0)).log()
         y = torch.where(both, y, torch.where(left > 0, math.inf, -math.inf))
         log_e = masked_log(cells.sum(-1)) - self.energy
         return torch.cat([log_e, y.flatten(1)], 1).float()
@@ -93,39 +90,41 @@ class Shares(Threshold):
     def log_det(self, x: Tensor) -> Tensor:
         """log|det ∂z/∂x|, (B,)."""
         cells = self._cells(x)
-        energy, left, right = cells.sum(-1), cells @ self.left, cells @ self.right
+        energy, (left, right) = cells.sum(-1), self.halves(cells)
         both = (left > 0) & (right > 0)
         part, other = torch.where(both, left, 0.5), torch.where(both, right, 0.5)
-        volume = (part + other).log() - part.log() - other.log()
+        volume = ((part + other) / part / other).log()
         volume = torch.where(both, volume, 0.0).flatten(1).sum(1)
         return volume - torch.where(energy > 0, energy, 1.0).log().sum(1)
+
+    def halves(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """What the left and the right half of each split get, (..., splits), of cells (..., A·R).
+
+        Sums are taken from the cells up, so that what is 0 stays so.
+        """
+        pieces, found = cells.unflatten(-1, self.shape[1:]).transpose(-1, -2), []
+        for level in upwards(self.azimuths):
+            pieces, *both = level.joined(pieces)
+            found.append([half.flatten(-2) for half in both])
+        pieces = pieces[..., 0]
+        for level in upwards(self.rings):
+            pieces, *both = level.joined(pieces)
+            found.append(both)
+        empty = cells[..., :0]
+        left, right = ([side[i] for side in reversed(found)] for i in (0, 1))
+        return torch.cat([empty, *left], -1), torch.cat([empty, *right], -1)
+
+    def paths(self) -> Tensor:
+        """Places of the shares whose product is each cell's, (A·R, depth), among (s, 1 − s, 1)."""
+        one = torch.eye(self.shape[1] * self.shape[2])
+        each = [on.nonzero()[:, 0] for on in torch.cat(self.halves(one), 1)]
+        return nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=2 * self.splits)
 
     def _cells(self, x: Tensor) -> Tensor:
         """x as (B, L, A·R), float64."""
         return x.double().reshape(len(x), self.shape[0], -1)
 
 
-def halves(width: int, count: int) -> tuple[Tensor, Tensor]:
-    """Which cells (A·R, splits) of R rings and A azimuths are in each split's halves, bool."""
-    radius = torch.arange(width).repeat(count)
-    azimuth = torch.arange(count).repeat_interleave(width)
-    left, right = [], []
-    for first, middle, last in (end for level in halvings(width) for end in level.ends):
-        left.append((first <= radius) & (radius < middle))
-        right.append((middle <= radius) & (radius < last))
-    for level in halvings(count):
-        for ring in range(width):
-            for first, middle, last in level.ends:
-                left.append((radius == ring) & (first <= azimuth) & (azimuth < middle))
-                right.append((radius == ring) & (middle <= azimuth) & (azimuth < last))
-    none = torch.zeros(width * count, 0, dtype=torch.bool)
-    if not left:
-        return none, none
-    return torch.stack(left, 1), torch.stack(right, 1)
-
-
-def paths(left: Tensor, right: Tensor) -> Tensor:
-    """Places of the shares whose product is each cell's, (A·R, depth), among (s, 1 − s, 1)."""
-    splits = left.shape[1]
-    each = [on.nonzero()[:, 0] for on in torch.cat([left, right], 1)]
-    return torch.nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=2 * splits)
+def upwards(levels: nn.ModuleList) -> list[HalvingLevel]:
+    """The levels of a tree, the finest first."""
+    return [level for level in reversed(levels) if isinstance(level, HalvingLevel)]

@@ -7,6 +7,7 @@
 :class:`Cascade`        layer energies by a Monte Carlo cascade, without a likelihood
 :mod:`.gflash`          the shape of a shower and how it fluctuates
 :mod:`.compound`        the law of a cell's energy
+:mod:`.readout`         gains, dead rows, and log p given the rates (numba kernels)
 :mod:`.likelihood`      exact log p: a quadrature over a shower's shapes
 :mod:`.integrand`       log p given a shape (numba kernels)
 :mod:`.geometry`        layers, rings and azimuths

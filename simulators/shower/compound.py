@@ -27,10 +27,13 @@ from numba import njit, vectorize
 
 from simulators.base import Array
 
-__all__ = ["gamma_p", "kernel", "log_atom", "log_atom_of", "log_density", "series"]
+__all__ = ["gamma_p", "inlined", "kernel", "log_atom", "log_atom_of", "log_density", "series"]
 
-kernel = njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+FAST = {"contract", "reassoc", "nsz", "arcp"}
+kernel = njit(cache=True, error_model="numpy", fastmath=FAST)
 """Compiles a function; sums may be taken in another order, NaN and ∞ keep their meaning."""
+inlined = njit(cache=True, error_model="numpy", fastmath=FAST, inline="always")
+"""The same, written into its caller: handing over many arrays costs as much as a short loop."""
 FEW, MANY, ALL = 8, 20, 36
 """Terms of S that are enough for w < 0.2, 16 and 100."""
 SERIES = np.array([1 / (math.factorial(k) * math.factorial(k + 1)) for k in range(ALL)])

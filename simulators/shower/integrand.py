@@ -22,17 +22,16 @@ from typing import NamedTuple
 import numpy as np
 
 from simulators.base import Array
-from simulators.shower.compound import gamma_p, kernel, log_atom_of, series
+from simulators.shower.compound import gamma_p, kernel
 from simulators.shower.gflash import LOG_ALPHA_MIN, moments, radial, within
+from simulators.shower.readout import Hits, Readout, log_chain, set_layers
 
 __all__ = [
     "Cells",
     "Given",
-    "Hits",
     "Medium",
     "Stack",
     "given_by",
-    "hits_of",
     "joint",
     "set_powers",
     "stacked",
@@ -40,12 +39,12 @@ __all__ = [
 
 
 class Medium(NamedTuple):
-    """A calorimeter's constants: Z, E_c in GeV, e in GeV, and its threshold in e."""
+    """A calorimeter's constants: Z, E_c in GeV, e in GeV, and how it is read out."""
 
     z: float
     critical_energy: float
     spot: float
-    threshold: float
+    readout: Readout
 
 
 class Cells(NamedTuple):
@@ -65,12 +64,12 @@ class Cells(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What θ says: ln E, Z, E/e, threshold in e, the law N₂ of (a, b), log of its norm."""
+    """What θ says: ln E, Z, E/e, the readout, the law N₂ of (a, b), log of its norm."""
 
     log_energy: float
     z: float
     spots: float
-    threshold: float
+    readout: Readout
     m_t: float
     s_t: float
     m_a: float
@@ -79,24 +78,12 @@ class Given(NamedTuple):
     norm: float
 
 
-class Hits(NamedTuple):
-    """The cells of a shower that are hit, ring by ring, and the number of those that are not.
-
-    Ring r of layer l has the number lR + r; its hits are values[first[lR + r]:first[lR + r + 1]].
-    """
-
-    values: Array
-    first: Array
-    empty: Array
-    total: float
-    front: int  # number of the first layer hit, L if none is
-
-
 class Stack(NamedTuple):
     """The cells behind the start of a shower, the first of them at a depth `start`, X₀.
 
     `near` of them have their F_l from the incomplete gamma function; log_t are the depths t_lk of
-    the others. The last three are room for w_k t_lk^{α−1}/Γ(α), e^{−βg_k} and F_l.
+    the others. The last four are room for w_k t_lk^{α−1}/Γ(α), e^{−βg_k}, F_l and λ in a cell of
+    each ring.
     """
 
     start: float
@@ -110,6 +97,7 @@ class Stack(NamedTuple):
     powers: Array
     decay: Array
     share: Array
+    rate: Array
 
 
 @kernel
@@ -120,29 +108,7 @@ def given_by(log_energy: float, medium: Medium) -> Given:
     inside = 0.5 * math.erfc((LOG_ALPHA_MIN - m_a) / s_a / math.sqrt(2))
     norm = -math.log(2 * math.pi * s_a * s_t * math.sqrt(1 - rho * rho) * inside)
     spots = math.exp(log_energy) / medium.spot
-    return Given(log_energy, medium.z, spots, medium.threshold, m_t, s_t, m_a, s_a, rho, norm)
-
-
-@kernel
-def hits_of(y: Array, threshold: float) -> Hits:
-    """The hits of a shower y (L, A, R)."""
-    layers, azimuths, rings = y.shape
-    values = np.empty(y.size)
-    first, empty = np.zeros(layers * rings + 1, np.int64), np.zeros(layers * rings)
-    count, total, front = 0, 0.0, layers
-    for layer in range(layers):
-        for ring in range(rings):
-            for azimuth in range(azimuths):
-                value = y[layer, azimuth, ring]
-                if value > threshold:
-                    values[count] = value
-                    total += value
-                    count += 1
-                    front = min(front, layer)
-                else:
-                    empty[layer * rings + ring] += 1
-            first[layer * rings + ring + 1] = count
-    return Hits(values[:count], first, empty, total, front)
+    return Given(log_energy, medium.z, spots, medium.readout, m_t, s_t, m_a, s_a, rho, norm)
 
 
 @kernel
@@ -158,9 +124,10 @@ def stacked(cells: Cells, start: float) -> Stack:
             for k in range(points):
                 log_t[layer, k] = math.log(low + depth[k])
     powers, decay, share = np.empty_like(log_t), np.empty(points), np.empty(cells.layers)
+    rate = np.empty((cells.layers, len(cells.square) - 1))
     return Stack(
         start, cells.thickness, cells.azimuths, near, cells.square, depth, cells.weight, log_t,
-        powers, decay, share,
+        powers, decay, share, rate,
     )  # fmt: skip
 
 
@@ -205,35 +172,23 @@ def joint(given: Given, hits: Hits, stack: Stack, a: float, b: float) -> float:
         return -np.inf
     u, v = (a - given.m_a) / given.s_a, (b - given.m_t) / given.s_t
     total = given.norm - 0.5 * (u * u + v * v - 2 * rho * u * v) / (1 - rho * rho)
-    share = _share(stack, alpha, (alpha - 1) / top)
+    share, rate = _share(stack, alpha, (alpha - 1) / top), stack.rate
     mean_alpha = math.exp(given.m_a)
     scale = (alpha - 1) / alpha * mean_alpha / (mean_alpha - 1) / top
-    values, first, empty = hits.values, hits.first, hits.empty
     spots = given.spots / stack.azimuths
     square, thickness = stack.square, stack.thickness
-    rings, product = len(square) - 1, 1.0
     core, tail, weight = 0.0, 0.0, 1.0
     for layer in range(len(share)):
-        rate = spots * share[layer]
         if square[1] < np.inf:
             tau = max(stack.start + (layer + 0.5) * thickness, 0.0) * scale
             core, tail, weight = radial(tau, given.log_energy, given.z)
         inside = 0.0
-        for ring in range(rings):
+        for ring in range(len(square) - 1):
             far = square[ring + 1]
             outer = within(far, core, tail, weight) if far < np.inf else 1.0
-            cell, inside = rate * (outer - inside), outer
-            begin, end = first[layer * rings + ring], first[layer * rings + ring + 1]
-            if empty[layer * rings + ring] > 0:
-                total += empty[layer * rings + ring] * log_atom_of(cell, given.threshold)
-            if end > begin and cell <= 0.0:
-                return -np.inf
-            for h in range(begin, end):
-                exponent, factor = series(cell * values[h])
-                total += exponent
-                product *= cell * factor
-                if not 1e-100 < product < 1e100:
-                    total += math.log(product)
-                    product = 1.0
-            total -= (end - begin) * cell
-    return total + math.log(product)
+            rate[layer, ring], inside = spots * share[layer] * (outer - inside), outer
+    if given.readout.spread > 0:
+        return total + log_chain(hits, rate, stack.azimuths, given.readout)
+    out = np.empty(1)
+    set_layers(hits, rate, stack.azimuths, given.readout, 0, len(rate), np.zeros(1), out)
+    return total + out[0]

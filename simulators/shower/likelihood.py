@@ -1,7 +1,7 @@
 r"""Exact log p(x|θ) of a shower: an integral over its two latent numbers a = ln α, b = ln T.
 
 Given them all cells are independent, so with λ_v the mean number of spots in cell v
-(:mod:`.integrand`)
+(:mod:`.integrand`), and but for gains and dead rows (:mod:`.readout`),
 
     p(x|θ) = ∫ da db N₂(a, b) Π_v p(x_v|λ_v(a, b, θ)),        a > ln 1.1.
 
@@ -30,16 +30,15 @@ from simulators.shower.gflash import LOG_ALPHA_MIN, PHOTON_DEPTH
 from simulators.shower.integrand import (
     Cells,
     Given,
-    Hits,
     Medium,
     Stack,
     given_by,
-    hits_of,
     joint,
     set_powers,
     stacked,
 )
 from simulators.shower.materials import Material
+from simulators.shower.readout import Hits, Readout, hits_of
 
 __all__ = ["log_likelihood"]
 
@@ -90,6 +89,9 @@ def log_likelihood(
     threshold: float,
     material: Material,
     photon: bool,
+    gain_spread: float = 0.0,
+    gain_correlation: float = 0.0,
+    dead: float = 0.0,
     order: int = 0,
 ) -> Array:
     """log p(x|θ) in nats, the density being in units of 1/e for each cell that is hit.
@@ -104,6 +106,9 @@ def log_likelihood(
         threshold: thr/e; a cell with y at most this is empty.
         material: of the calorimeter.
         photon: whether a photon starts the shower.
+        gain_spread: σ of the layers' gains.
+        gain_correlation: ρ of neighbouring gains.
+        dead: probability of a dead row.
         order: nodes of a Gauss–Hermite rule; 0 for as many as Σ y asks for.
 
     Returns:
@@ -117,7 +122,12 @@ def log_likelihood(
         np.ascontiguousarray(log_energy, dtype=float),
         np.ascontiguousarray(start, dtype=float),
         np.ascontiguousarray(y, dtype=float),
-        Medium(float(material.z), material.critical_energy, float(spot), float(threshold)),
+        Medium(
+            float(material.z),
+            material.critical_energy,
+            float(spot),
+            Readout(float(threshold), float(gain_spread), float(gain_correlation), float(dead)),
+        ),
         Cells(
             layers,
             azimuths,
@@ -156,7 +166,7 @@ def _rows(
     """log p of each shower, by the rule for its Σ y."""
     out = np.empty(len(y))
     for i in range(len(y)):
-        given, hits = given_by(log_energy[i], medium), hits_of(y[i], medium.threshold)
+        given, hits = given_by(log_energy[i], medium), hits_of(y[i], medium.readout.threshold)
         k = 0
         while hits.total < least[k]:
             k += 1

@@ -5,6 +5,8 @@ starts a shower (a photon after a depth t₀ ~ Exp(9/7 X₀)). The shower has a 
 (:mod:`.gflash`); its energy comes in N ~ Poisson(E/e) spots of mean e = c²/2 (:mod:`.compound`);
 a cell takes the part F_l of the depth and G_r/n_α of the radius and azimuth. So given the shape
 all cells are independent, and log p(x|θ) is a two-dimensional integral (:mod:`.likelihood`).
+Options make the readout a harder one, whose law is exact as well (:mod:`.readout`): layers' gains
+that fluctuate and are correlated, and dead rows of cells.
 
 =======================  =========================  =========================================
 :class:`Shower`          θ = (ln E, t_up)           25 layers of 1 X₀
@@ -29,6 +31,7 @@ from simulators.shower import gflash, observables
 from simulators.shower.geometry import Geometry
 from simulators.shower.likelihood import log_likelihood
 from simulators.shower.materials import MATERIALS, Material, Name
+from simulators.shower.readout import read
 
 __all__ = ["Shower", "ShowerEnergy", "ShowerVoxel"]
 
@@ -80,12 +83,21 @@ class GFlash:
         resolution: the stochastic term c in √GeV: σ/E = c/√E of a contained shower (positive).
         threshold: readout threshold, GeV; a cell at or below it reads 0 (at least 0, and at least
             that of the layout).
+        gain_spread: σ of ln of the gain that multiplies a layer's cells, another one in each
+            shower (0 to 0.2).
+        gain_correlation: ρ of these logarithms between neighbouring layers, ρ^k between layers k
+            apart (0 to 0.6).
+        dead: probability that the cells of a layer and an azimuth read 0, each row of each shower
+            by itself (at least 0, less than 1).
     """
 
     material: Name = "PbWO4"
     particle: Literal["electron", "photon"] = "electron"
     resolution: float = 0.10
     threshold: float = 0.0
+    gain_spread: float = 0.0
+    gain_correlation: float = 0.0
+    dead: float = 0.0
 
     support: ClassVar[Literal["nonnegative"]] = "nonnegative"
     dtype: ClassVar[Literal["float32"]] = "float32"
@@ -102,6 +114,16 @@ class GFlash:
             raise ValueError(f"resolution: expected a positive number, got {self.resolution}")
         if not 0 <= self.threshold < math.inf:
             raise ValueError(f"threshold: expected at least 0, got {self.threshold}")
+        if not 0 <= self.gain_spread <= 0.2:
+            raise ValueError(f"gain_spread: expected 0 to 0.2, got {self.gain_spread}")
+        if not 0 <= self.gain_correlation <= 0.6:
+            raise ValueError(f"gain_correlation: expected 0 to 0.6, got {self.gain_correlation}")
+        if self.gain_correlation and not self.gain_spread:
+            raise ValueError(
+                f"gain_correlation: expected 0 without gain_spread, got {self.gain_correlation}"
+            )
+        if not 0 <= self.dead < 1:
+            raise ValueError(f"dead: expected at least 0 and less than 1, got {self.dead}")
 
     # --- what it is -------------------------------------------------------------------------
 
@@ -200,10 +222,12 @@ class GFlash:
     def _block(self, theta: Array, rng: np.random.Generator) -> Array:
         rate = self.rates(theta, rng)
         if rate.shape[2] == 1:
-            x = self.spot * rng.standard_gamma(rng.poisson(rate[..., 0])).astype(np.float32)
+            x = self.spot * rng.standard_gamma(rng.poisson(rate)).astype(np.float32)
+            x = x.reshape(len(x), *self.grid)
         else:
             x = np.zeros((len(rate), *self.grid), np.float32)
             _spots(rate, self.spot, FEW, rng, x)
+        read(x, self.gain_spread, self.gain_correlation, self.dead, rng)
         x[x <= self.cut] = 0
         return x.reshape(len(x), *self.x_shape)
 
@@ -251,6 +275,9 @@ class GFlash:
             threshold=threshold,
             material=self.medium,
             photon=self.particle == "photon",
+            gain_spread=self.gain_spread,
+            gain_correlation=self.gain_correlation,
+            dead=self.dead,
             order=order,
         )
         return log_p - (y > threshold).sum((1, 2, 3)) * math.log(self.spot)

@@ -52,11 +52,17 @@ def verify(simulator: GFlash, theta: Array, x: Array) -> list[Verdict]:
 
 
 def statistics(simulator: GFlash, x: Array) -> dict[str, Array]:
-    """Every scalar observable, and the energy of the first third of the layers, (n,) each."""
+    """Every scalar observable, energy of the first third of the layers, silent rows, (n,) each.
+
+    A row is the cells of a layer and an azimuth, if these are several.
+    """
     named = {name: o(x) for name, o in simulator.observables.items()}
     layers = named["layer_energies"]
     found = {name: v for name, v in named.items() if v.ndim == 1}
-    return found | {"early_energy": layers[:, : layers.shape[1] // 3].sum(1)}
+    found["early_energy"] = layers[:, : layers.shape[1] // 3].sum(1)
+    if simulator.grid[2] > 1:
+        found["silent_rows"] = (x == 0).all(3).sum((1, 2))
+    return found
 
 
 def _ranks(name: str, rank: Array) -> list[Verdict]:

@@ -11,14 +11,15 @@ hurdle), `chain` in which order and from what each is drawn; `conditional` holds
 long x, a series or a field, a site is drawn from the `window` of the nearest earlier ones, by one
 network for all (`causal`), once an `affine` map has taken out what θ tells of all sites together.
 Short x of reals, counts, many levels or columns of different kinds has a network for each column
-(`separate`), and `columns` says what a column may hold.
+(`separate`), and `columns` says what a column may hold. Short nonnegative x has one network for
+all columns, which sees sums over the earlier ones (:mod:`physgen.nn.energy_chain`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from torch.nn import functional as F
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.energy_chain import EnergyChain
 from physgen.surrogates.autoregressive.affine import AffineMap
 from physgen.surrogates.autoregressive.causal import CausalStage
 from physgen.surrogates.autoregressive.chain import ChainPart, parts
@@ -55,7 +57,9 @@ LONG: tuple[Support, ...] = ("reals", "counts")
 """Of which long x has a network for all sites, if there is no other choice."""
 MOST_COLUMNS = 64
 """Columns that have networks of their own, at most."""
-Network = Literal["shared", "separate", "causal"]
+LAWS = 3
+"""Gamma laws of a component of x in a chain."""
+Network = Literal["shared", "separate", "causal", "chain"]
 OPTIONS_OF: Mapping[Network, tuple[str, ...]] = {
     "shared": ("order", "context"),
     "separate": ("mixture",),
@@ -79,12 +83,15 @@ class AutoregressiveConfig:
         blocks: residual blocks of two layers (at least 0).
         sites: sites of each x and stage that a training step looks at, drawn at random; 0 for all.
         components: laws in the mixture of a component of x that is no level (at least 1); 0 takes
-            8 where each component has a network of its own, else 2.
+            8 where each component has a network of its own, 3 in a chain, else 2.
         network: shared, one for all sites, as order and context say; separate, one for each of at
             most 64 components of x; causal, one for all sites of a long series or field, which
-            sees a window of the nearest earlier ones. auto takes separate for mixed columns, for
-            more than 256 levels, and for at most 64 reals or counts without axes; causal for other
-            reals and counts; shared for all else.
+            sees a window of the nearest earlier ones; chain, one for all of at most 64 nonnegative
+            components, which sees sums over the earlier ones. auto takes separate for mixed
+            columns, for more than 256 levels, and for at most 64 reals or counts without axes;
+            causal for other reals and counts; for at most 64 nonnegative components without axes
+            what `nonnegative` says; shared for all else.
+        nonnegative: what auto takes for at most 64 nonnegative components without axes.
         mixture: laws in the mixture of a real component, of separate networks: gaussian, or
             student, whose tails are learnt.
         window: sites that a causal network sees (at least 1).
@@ -101,7 +108,8 @@ class AutoregressiveConfig:
     blocks: int = 1
     sites: int = 16
     components: int = 0
-    network: Literal["auto", "shared", "separate", "causal"] = "auto"
+    network: Literal["auto", "shared", "separate", "causal", "chain"] = "auto"
+    nonnegative: Literal["chain", "shared"] = "chain"
     mixture: Literal["gaussian", "student"] = "gaussian"
     window: int = 24
     modes: int = 64
@@ -122,11 +130,12 @@ class Autoregressive(Surrogate):
     Config = AutoregressiveConfig
     supports: ClassVar[tuple[Support, ...]] = SUPPORTS
     leaves_out: ClassVar[bool] = True
+    earlier_options: ClassVar[dict[str, Any]] = {"nonnegative": "shared"}
 
     def __init__(self, law: Law, config: AutoregressiveConfig) -> None:
         super().__init__(law, config)
         network = network_of(law, config)
-        self.columns = separate_columns(law, config) if network == "separate" else None
+        self.columns = columns_of(law, config, network)
         if self.columns is not None:
             return
         self.site = site_of(law, config)
@@ -255,13 +264,20 @@ def network_of(law: Law, config: AutoregressiveConfig) -> Network:
     """
     only = law.support == "mixed" or law.levels > SHARED_LEVELS
     vector = not (law.periodic or law.axes)
-    short = law.support in LONG and law.size <= MOST_COLUMNS and vector
+    short = law.size <= MOST_COLUMNS and vector
     found: Network = "causal" if law.support in LONG else "shared"
-    found = "separate" if only or short else found
+    if short and law.support == "nonnegative":
+        found = config.nonnegative
+    found = "separate" if only or (short and law.support in LONG) else found
     found = found if config.network == "auto" else config.network
     if only and found != "separate":
         raise UsageError(
             f"autoregressive: network: expected separate for {law.support_text}, got {found}"
+        )
+    if found == "chain" and (law.support != "nonnegative" or law.size > MOST_COLUMNS):
+        raise UsageError(
+            f"autoregressive: network chain: expected at most {MOST_COLUMNS} nonnegative "
+            f"components of x, got {law.size} of {law.support_text}; take shared, or cvae"
         )
     if found == "separate" and law.size > MOST_COLUMNS:
         raise UsageError(
@@ -278,15 +294,21 @@ def network_of(law: Law, config: AutoregressiveConfig) -> Network:
     return found
 
 
-def separate_columns(law: Law, config: AutoregressiveConfig) -> SeparateColumns:
-    """Networks of the components of x."""
+def columns_of(
+    law: Law, config: AutoregressiveConfig, network: Network
+) -> SeparateColumns | EnergyChain | None:
+    """Networks that see components of x one after another, for a chain of all; else None."""
+    size = (config.hidden, config.blocks)
+    if network == "chain":
+        return EnergyChain(law.size, len(law.prior), config.components or LAWS, *size)
+    if network != "separate":
+        return None
     return SeparateColumns(
         law.component_supports,
         len(law.prior),
         config.mixture,
         config.components or 8,
-        config.hidden,
-        config.blocks,
+        *size,
     )
 
 

@@ -20,7 +20,7 @@ nothing (they collapse), and the bound is the density itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -121,6 +121,11 @@ class CVAE(Surrogate):
             law, config.levels, config.channels, config.latent_dim, config.prior == "standard"
         )
         self.decoder = decoder_of(law, config)
+
+    @classmethod
+    def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:
+        """The defaults, and of nonnegative x both heads."""
+        return [{}, {"head": "compound-poisson"}] if law.support == "nonnegative" else [{}]
 
     def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
         """Fit the map of x to rows of data (n, *x_shape), and what encoder and decoder see.

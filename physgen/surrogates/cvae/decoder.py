@@ -31,7 +31,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, periodic_axes, stages_of
 from physgen.nn.columns import units_of_counts
-from physgen.nn.compound_poisson import CompoundPoisson, spot_of
+from physgen.nn.compound_poisson import CompoundPoisson, require_small, spot_of
 from physgen.nn.densities import normal_log_density
 from physgen.nn.hurdle import HurdleGamma, hits
 from physgen.nn.mixtures import CountMixture
@@ -279,13 +279,19 @@ class CompoundDecoder(IndependentDecoder):
         self.spot = nn.Parameter(torch.zeros(law.x_shape))
 
     def fit(self, z: Tensor, x: Tensor) -> None:
-        """Take mean and spot of each component from rows z and x (n, *x_shape)."""
+        """Take mean and spot of each component from rows z and x (n, *x_shape).
+
+        Raises:
+            DataError: x that was read out above a threshold only.
+        """
         hit = hits(z)
+        spot = spot_of(x)
+        require_small(x, spot)
         origin = torch.where(hit, x.double().log() - z, 0.0).sum(0) / hit.sum(0).clamp(min=1)
         mean = x.double().nanmean(0).log() - origin
         with torch.no_grad():
             self.mean.copy_(torch.where(hit.any(0), mean, 0.0))
-            self.spot.copy_(spot_of(x).log() - origin)
+            self.spot.copy_(spot.log() - origin)
 
     def laws(self, h: Tensor) -> CompoundPoisson:
         """The law of each component given h (B, C, *grid), (B, *x_shape)."""

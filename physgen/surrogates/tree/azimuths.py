@@ -46,12 +46,16 @@ class AzimuthLevel(nn.Module):
         self.scale = Scale(1)
         self.register_buffer("tilt", torch.zeros(len(level.cut)))
 
-    def told(self, pieces: Tensor) -> Tensor:
-        """What a split sees of its own level, (B, L, R, S, F), of log E (B, L, R, P)."""
+    def told(self, rings: Tensor, pieces: Tensor) -> Tensor:
+        """What a split sees of its own level, (B, L, R, S, F).
+
+        Args:
+            rings: (B, L, R) log E.
+            pieces: (B, L, R, P) log E.
+        """
         cut = self.level.cut
-        parts = self.scale(pieces)
-        whole = pieces.logsumexp(-1, keepdim=True)
-        parent = finite(pieces - whole)[..., cut, None]
+        parts, there = self.scale(pieces), pieces.isfinite()
+        parent = torch.where(there, pieces - finite(rings)[..., None], 0.0)[..., cut, None]
         around = neighbours(parts)[..., cut, :]
         node = self.node.expand(*parent.shape[:-1], NODE)
         return torch.cat([parent, around, node], -1)
@@ -118,7 +122,7 @@ class Azimuths(nn.Module):
         """log p of y (B, L, R·(A − 1)), (B,), of log E of rings (B, L, R)."""
         total, said, pieces = torch.zeros_like(c[:, 0]), self.said(c, rings), rings[..., None]
         for stage, share in self.by_level(rings, y):
-            told = torch.cat([spread(said, share), stage.told(pieces)], -1)
+            told = torch.cat([spread(said, share), stage.told(rings, pieces)], -1)
             parent = pieces[..., stage.level.cut]
             total = total + self.net.score(told, parent, stage.tilt, share)
             pieces = halved_energies(pieces, share, stage.level)
@@ -129,7 +133,7 @@ class Azimuths(nn.Module):
         drawn, said, pieces = [], self.said(c, rings), rings[..., None]
         for stage in self.levels:
             parent = pieces[..., stage.level.cut]
-            told = torch.cat([spread(said, parent), stage.told(pieces)], -1)
+            told = torch.cat([spread(said, parent), stage.told(rings, pieces)], -1)
             y = self.net(told, parent, stage.tilt).sample(generator)
             drawn.append(y.flatten(2))
             pieces = halved_energies(pieces, y, stage.level)
@@ -147,7 +151,7 @@ def neighbours(parts: Tensor) -> Tensor:
     Azimuths are on a circle; beyond the first and the last layer and ring there is nothing.
     """
     ends = F.pad(parts, (0, 0, 1, 1, 1, 1), value=torch.nan)
-    sides = [parts.roll(step, -1) for step in (1, -1)]
+    sides = [torch.cat([parts[..., k:], parts[..., :k]], -1) for k in (1, -1)]
     layers = [ends[:, :-2, 1:-1], ends[:, 2:, 1:-1]]
     rings = [ends[:, 1:-1, :-2], ends[:, 1:-1, 2:]]
     return shown(torch.stack([*layers, *rings, *sides], -1), -1)
