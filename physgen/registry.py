@@ -47,7 +47,10 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "simulators": {
         "cascade": "simulators.shower:Cascade",
         "gaussian": "simulators.gaussian:LinearGaussian",
+        "gaussian-field": "simulators.field:GaussianField",
         "ising": "simulators.ising:Ising",
+        "lognormal-field": "simulators.field:LognormalField",
+        "phi4": "simulators.field:Phi4",
         "oscillator": "simulators.oscillator:Oscillator",
         "shower": "simulators.shower:Shower",
         "shower-energy": "simulators.shower:ShowerEnergy",

@@ -69,6 +69,7 @@ __all__ = [
     "SYMMETRIES",
     "Array",
     "Axis",
+    "Bins",
     "CannotRun",
     "Fixed",
     "JointObservable",
@@ -86,6 +87,8 @@ Symmetry = Literal["shift", "reflect", "transpose", "flip"]
 SYMMETRIES: tuple[Symmetry, ...] = get_args(Symmetry)
 Axis = Literal["channel", "open", "periodic"]
 AXES: tuple[Axis, ...] = get_args(Axis)
+Bins = Callable[[Array], list[Array]]
+"""Values of a reference, (n,) or (n, k) → edges (bins + 1,) for each of the k numbers."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Observable:
         latex: symbol for plots, without dollar signs.
         title: a few words for a person.
         exact: θ (n, D) → its exact expectation given θ, (n,); None where there is none.
+        bins: edges in which its field compares it; None where it has none of its own.
     """
 
     function: Callable[[Array], Array]
@@ -105,6 +109,7 @@ class Observable:
     latex: str = ""
     title: str = ""
     exact: Callable[[Array], Array] | None = None
+    bins: Bins | None = None
 
     def __call__(self, x: Array) -> Array:
         """The quantity of each x (n, *x_shape), (n,) or (n, k)."""
@@ -120,12 +125,14 @@ class JointObservable:
         unit: unit as text; empty for a pure number.
         latex: symbol for plots, without dollar signs.
         title: a few words for a person.
+        bins: edges in which its field compares it; None where it has none of its own.
     """
 
     function: Callable[[Array, Array], Array]
     unit: str = ""
     latex: str = ""
     title: str = ""
+    bins: Bins | None = None
 
     def __call__(self, theta: Array, x: Array) -> Array:
         """The quantity of each pair of θ (n, D) and x (n, *x_shape), (n,) or (n, k)."""

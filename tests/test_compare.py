@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import h5py
 import numpy as np
@@ -12,13 +13,17 @@ from click.testing import CliRunner
 import physgen
 import simulators.base as declared
 from physgen.checks.two_sample.comparison import comparison, comparison_summary
-from physgen.checks.two_sample.features import logged, parts_of, physics_of
+from physgen.checks.two_sample.features import logged, parts_of, physics_of, seldom_joined
+from physgen.checks.two_sample.given_theta import given_theta
+from physgen.checks.two_sample.permutations import deals, first_of
 from physgen.cli import main
 from physgen.dataset import Meta, Rows
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from simulators.prior import Box
+from simulators.shower import ShowerVoxel
 from simulators.shower.geometry import Geometry, Layer
+from simulators.shower.observables import of_cells
 
 ISING = Law.of("ising", {"size": 4}, {"beta": (0.2, 0.5)})
 VOXEL = Law.of("shower-voxel")
@@ -150,6 +155,156 @@ def test_showers_of_another_resolution(showers):
     assert showers["classifiers"]["high"]["verdict"] == "told apart"
     ratio = showers["observables"]["energy_ratio"]["histogram"]
     assert 0.3 < ratio["edges"][0] < 0.9 < ratio["edges"][-1] < 1.6
+
+
+def field_features(x, r_edges, n_alpha):
+    """Energy, centres and widths of a layer's cells x (n, cells) as in the CaloChallenge's code,
+    one shower and one cell at a time."""
+    found = np.zeros((len(x), 5))
+    alpha = np.linspace(-np.pi, np.pi, n_alpha + 1)
+    for row, shower in zip(found, x, strict=True):
+        cells = [
+            ((r0 + r1) / 2, (a0 + a1) / 2)
+            for a0, a1 in pairwise(alpha)
+            for r0, r1 in pairwise(r_edges)
+        ]
+        total = eta = phi = eta2 = phi2 = 0.0
+        for (r, a), e in zip(cells, shower.tolist(), strict=True):
+            total += e
+            eta, phi = eta + e * r * np.cos(a), phi + e * r * np.sin(a)
+            eta2, phi2 = eta2 + e * (r * np.cos(a)) ** 2, phi2 + e * (r * np.sin(a)) ** 2
+        mean = np.array([eta, phi]) / (total + 1e-16)
+        square = np.array([eta2, phi2]) / (total + 1e-16)
+        row[:] = [total, *mean, *np.sqrt((square - mean**2).clip(min=0))]
+    return found
+
+
+FIELD = ("layer_energies", "centre_x", "centre_y", "width_x", "width_y")
+
+
+def test_features_of_showers_are_those_of_the_field():
+    simulator = ShowerVoxel(layout="calochallenge-2")
+    x = simulator.sample(np.array([[1.0, 0.5], [4.0, 2.0]]), np.random.default_rng(0))
+    observables = simulator.observables
+    for layer in (0, 5, 17, 44):
+        edges = 4.65 * np.arange(10)
+        want = field_features(x[:, layer].reshape(2, -1), edges, 16)
+        for name, values in zip(FIELD, want.T, strict=True):
+            np.testing.assert_allclose(
+                observables[name](x)[:, layer], values, rtol=1e-6, atol=1e-6, err_msg=name
+            )
+    turned = x.swapaxes(2, 3).reshape(x.shape)  # another order of the cells
+    assert abs(observables["width_x"](turned) - observables["width_x"](x)).max() > 1
+    np.testing.assert_allclose(observables["occupancy"](x), 1 - (x == 0).mean((2, 3)), rtol=1e-12)
+
+
+def field_power(a, b, bins):
+    """Separation power as in the CaloChallenge's code."""
+    one, two = (np.histogram(v, bins, density=True)[0] * np.diff(bins) for v in (a, b))
+    return 0.5 * ((one - two) ** 2 / (one + two + 1e-16)).sum()
+
+
+def test_separation_powers_in_the_bins_of_the_field():
+    """Both are in the metrics under names of their own, and are not the same."""
+    a, b = (drawn(VOXEL, 150, seed) for seed in (1, 2))
+    found, simulator = comparison(b, a, steps=1)["observables"], VOXEL.build()
+    total = [rows.x.sum((1, 2, 3), dtype=float) / np.exp(rows.theta[:, 0]) for rows in (a, b)]
+    want = field_power(*total, np.linspace(0.5, 1.5, 101))
+    ratio = found["energy_ratio"]
+    assert ratio["published"]["value"] == pytest.approx(want, abs=1e-6)
+    assert abs(ratio["separation"]["value"] - want) > 1e-3
+    assert ratio["published"]["bins"] == 100
+    mev = [1e3 * simulator.geometry.layer_energies(rows.x)[:, 4] for rows in (a, b)]
+    edges = np.logspace(np.log10(0.5e-3 / 0.033), np.log10(mev[0].max()), 40)
+    edges[-1] = mev[0].max()  # which rounding may have put outside
+    layers = found["layer_energies"]["published"]
+    assert layers[4]["value"] == pytest.approx(field_power(*mev, edges), abs=1e-6)
+    for name, low in (("centre_x", -30), ("width_y", 0)):
+        mm = [9.327 * simulator.observables[name](rows.x)[:, 4] for rows in (a, b)]
+        want = field_power(*mm, np.linspace(low, 30, 101))
+        assert found[name]["published"][4]["value"] == pytest.approx(want, abs=1e-6), name
+        assert found[name]["published"][4]["null"] > 0
+    assert "published" not in found["sparsity"]
+
+
+def test_radii_in_molière_radii_are_compared_in_millimetres():
+    for layout, unit in (("calochallenge", 9.327), ("calochallenge-2", 1.0)):
+        observables = ShowerVoxel(layout=layout).observables
+        edges = observables["centre_x"].bins(np.zeros((3, 45)))[0]
+        assert edges[-1] * unit == pytest.approx(30)
+    large = Geometry((Layer(1, (0.0, 50.0, 200.0), 4), Layer(12, (0.0, 2000.0), 4)))
+    bins = of_cells(large, "MeV")["width_x"].bins(np.zeros((3, 2)))
+    assert [b[-1] for b in bins] == [100, 400]
+    energies = of_cells(large, "MeV")["layer_energies"].bins(np.full((3, 2), 1e4))
+    assert [(e[0], e[-1], len(e)) for e in energies] == [pytest.approx((10, 1e4, 40))] * 2
+
+
+def pooled(ratio=1.0, shift=0.0, n=3000, seed=0):
+    """θ, deals, and numbers of spread (1 + θ₀)/10 about θ₀ + θ₁², of the second sample off."""
+    rng = np.random.default_rng(seed)
+    theta = rng.uniform(0, 2, (2 * n, 2))
+    spread = (1 + theta[:, 0]) / 10
+    noise = rng.normal(size=2 * n)
+    noise[n:] = ratio * noise[n:] + shift
+    values = theta[:, 0] + theta[:, 1] ** 2 + spread * noise
+    return theta, {"v": values, "same": np.ones(2 * n)}, first_of(deals(n, n, rng), n)
+
+
+@pytest.mark.parametrize(("ratio", "shift"), [(1.1, 0.0), (0.9, 0.0), (1.0, 0.15), (1.0, 0.0)])
+def test_a_spread_given_theta_is_measured(ratio, shift):
+    found = given_theta(*pooled(ratio, shift))
+    of, worst = found["numbers"]["v"], found["worst"]
+    error = np.sqrt(1 / 3000)  # of the log of the ratio of two standard deviations
+    assert of["ratio"]["se"] == pytest.approx(error, rel=0.2)
+    assert abs(of["ratio"]["value"] - ratio) < 4 * error
+    assert abs(of["shift"]["value"] - shift) < 4 * np.sqrt(2 / 3000) + 0.1 * shift
+    assert of["least_seen"] == pytest.approx(1 + 4 * error, abs=0.02)
+    assert (abs(worst["errors"]) > 4) == ((ratio, shift) != (1, 0))
+    assert set(found["numbers"]) == {"v"}
+    if (ratio, shift) == (1, 0):
+        assert worst["p_value"] > 0.02
+
+
+def test_nothing_is_said_given_theta_where_nothing_varies():
+    theta, numbers, first = pooled(n=50)
+    assert given_theta(theta, {"same": numbers["same"]}, first) is None
+
+
+@pytest.mark.parametrize(("smeared", "told"), [(0.0, False), (0.46, True)])
+def test_a_resolution_off_by_a_tenth_is_seen(smeared, told):
+    """All cells of a shower smeared alike, which no sparsity sees: √(1 + 0.46²) = 1.10."""
+    law = Law.of("shower-energy")
+    a, b = (drawn(law, 4000, seed) for seed in (1, 2))
+    rng = np.random.default_rng(3)
+    width = 0.1 * smeared * np.exp(-b.theta / 2)
+    b = replace(b, x=(b.x * (1 + width * rng.normal(size=(len(b), 1)))).astype("f4"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("physgen.checks.two_sample.comparison.MOST_ROWS", 100)  # as not asked here
+        found = comparison(b, a, steps=1)
+    of, worst = found["given_theta"]["numbers"]["energy_ratio"], found["given_theta"]["worst"]
+    assert (abs(worst["errors"]) > 4) == told
+    assert (of["ratio"]["p_value"] < 0.01) == told
+    assert of["least_seen"] < 1.1
+    assert f"given theta: {'' if told else 'not '}told apart" in comparison_summary(found)
+    assert found["worst"]["p_value"] > 0.02  # no histogram over all θ sees it
+    assert "FPD of 4,000 and 4,000 rows" in comparison_summary(found)
+
+
+def test_cells_that_few_rows_hit_are_summed():
+    rng = np.random.default_rng(0)
+    rate = np.geomspace(1e-3, 1, 1500)
+    a, b = (rng.exponential(size=(400, 1500)) * (rng.random((400, 1500)) < rate) for _ in range(2))
+    x, y = seldom_joined(a, b)
+    assert x.shape[1] == y.shape[1] < 1000
+    for cells, sums in ((a, x), (b, y)):
+        np.testing.assert_allclose(sums.sum(1), cells.sum(1))
+    often = ((a > 0).mean(0) + (b > 0).mean(0)) / 2 >= 0.1
+    np.testing.assert_array_equal(x[:, -often[1000:].sum() :], a[:, 1000:][:, often[1000:]])
+    hit = ((x > 0).mean(0) + (y > 0).mean(0)) / 2
+    assert np.mean(hit < 0.02) < 0.02
+    few = a[:, :300], b[:, :300]
+    assert seldom_joined(*few)[0] is few[0]
+    assert seldom_joined(-a, b)[1] is b
 
 
 def imported(n, seed):
@@ -322,8 +477,8 @@ def test_the_page_of_showers(showers, monkeypatch):
     assert "<script>" not in page
     assert len(page) < 2_000_000
     monkeypatch.setattr(sheet, "svg", lambda draw, size: b"<svg/>")
-    for section in ("classifiers", "fpd", "kpd", "worst", "observables", "curves", "cells",
-                    "average", "events", "theta", "warnings"):  # fmt: skip
+    for section in ("given_theta", "classifiers", "fpd", "kpd", "worst", "observables", "curves",
+                    "cells", "average", "events", "theta", "warnings"):  # fmt: skip
         assert "</html>" in render({**metrics, section: None}), section
     assert "</html>" in render({"schema": "physgen/comparison/1"})
 

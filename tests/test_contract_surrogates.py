@@ -206,15 +206,6 @@ def test_samples_have_the_mean_of_no_other_theta(surrogate, device):
     assert surrogate.sample(theta[:0], torch.Generator(device)).shape[0] == 0
 
 
-def test_gradients_pass_drawn_x(surrogate, device):
-    """What draws may work in inference mode, whose tensors autograd refuses."""
-    theta = torch.from_numpy(surrogate.law.prior.sample(2, np.random.default_rng(0)))
-    x = surrogate.sample(theta, torch.Generator(device).manual_seed(0))
-    weight = torch.ones((), requires_grad=True, device=device)
-    (weight * x).sum().backward()
-    assert weight.grad.item() == pytest.approx(x.sum().item(), rel=1e-4, abs=1e-4)
-
-
 def test_wrong_shapes_are_refused(surrogate):
     from physgen.errors import DataError
 

@@ -33,6 +33,7 @@ CASES = {
     "autoregressive, long": ("autoregressive", {}, LONG),
     "cvae, spins": ("cvae", {}, "lattice 4x6"),
     "cvae, hurdle": ("cvae", {}, "hurdle"),
+    "cvae, compound Poisson": ("cvae", {"head": "compound-poisson"}, "hurdle"),
     "cvae, mixed": ("cvae", {}, "mixed"),
     "cvae, counts": ("cvae", {}, "counts"),
     "cvae, mixture": ("cvae", {"head": "mixture"}, "vector"),

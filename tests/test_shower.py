@@ -336,11 +336,15 @@ def test_observables_of_cells():
     assert_allclose(found["sparsity"], [1 - 2 / 576, 1])
     layer = np.eye(12)[3]
     assert_allclose(found["occupancy"], [layer * 2 / 48, 0 * layer])
-    assert_allclose(found["layer_width"], [layer * math.sqrt(square), 0 * layer])
+    spread = (
+        found["width_x"] ** 2 + found["width_y"] ** 2
+        + found["centre_x"] ** 2 + found["centre_y"] ** 2
+    )  # fmt: skip
+    assert_allclose(spread, [layer * square, 0 * layer], atol=1e-15)
     assert_allclose(found["centre_x"], [layer * along, 0 * layer], atol=1e-15)
     assert_allclose(found["centre_y"], [layer * across, 0 * layer], atol=1e-15)
     units = {name: o.unit for name, o in named.items()}
-    for name in ("radial_width", "centre_x", "centre_y", "layer_width"):
+    for name in ("radial_width", "centre_x", "centre_y", "width_x", "width_y"):
         assert units[name] == "R_M"
     assert units["mean_depth"] == "X₀"
     assert units["occupancy"] == ""

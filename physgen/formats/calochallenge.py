@@ -137,7 +137,9 @@ def open_foreign(
     bands = Bands(partial(band, source), source.rows, source.depth)
     exact = np.can_cast(source.dtype, "f4")
     notes = [] if exact else [f"showers rounded from {source.dtype} to float32"]
-    notes += [f"theta is ln_E of /{ENERGIES}{said(source.conditions)}"] * bool(source.conditions)
+    notes += [f"theta is ln_E of /{ENERGIES}{places_in_words(source.conditions)}"] * bool(
+        source.conditions
+    )
     notes += [f"left out: {', '.join(left)}"] * bool(left)
     if max_events is not None and max_events < 1:
         raise UsageError(f"max_events: expected at least 1, got {max_events}")
@@ -145,7 +147,7 @@ def open_foreign(
     return Foreign(law, rows, about, Cut(bands, law), "; ".join(notes))
 
 
-def said(conditions: Sequence[Condition]) -> str:
+def places_in_words(conditions: Sequence[Condition]) -> str:
     """Which parameter lies where, in words."""
     return "".join(f", {c.parameter} of /{c.array}" for c in conditions)
 
@@ -203,11 +205,13 @@ def prior_of(energies: h5py.Dataset, path: Path) -> tuple[tuple[Any, ...], dict[
             distinct |= set(np.unique(block).tolist())
             distinct = distinct if len(distinct) <= MOST_DISTINCT else None
     if distinct and 2 * len(distinct) <= len(energies):
-        return bounds(low, high), {"prior": "discrete", "energies": sorted(distinct)}
-    return bounds(outward(low, math.floor), outward(high, math.ceil)), {"prior": "log-uniform"}
+        return bounds_of_ln_e(low, high), {"prior": "discrete", "energies": sorted(distinct)}
+    return bounds_of_ln_e(outward(low, math.floor), outward(high, math.ceil)), {
+        "prior": "log-uniform"
+    }
 
 
-def bounds(low: float, high: float) -> tuple[Any, ...]:
+def bounds_of_ln_e(low: float, high: float) -> tuple[Any, ...]:
     """The prior over ln E between two energies in MeV; a factor 2 each way about a single one."""
     wide = 2.0 if low == high else 1.0
     ends = math.log(low / wide / GEV), math.log(high * wide / GEV)
@@ -325,7 +329,7 @@ def write(
     source = Dataset(data)
     blocks, path = Blocks(source.path or source.rows), source.where
     law = law_of_showers(blocks, path)
-    cells, others = cells_of(law, path) if binning else None, others_of(law, path)
+    cells, others = cells_of(law, path) if binning else None, other_parameters(law, path)
     with whole(out) as (hdf5, output):
         shape, step = (blocks.rows, law.size), min(blocks.step, blocks.rows)
         showers = chunked(hdf5, SHOWERS, shape, np.float32, step)
@@ -337,7 +341,7 @@ def write(
             more.append(rows.labels(path)[:, list(others.values())])
             done += len(rows)
             progress(done / blocks.rows)
-        columns = dict(zip(others, narrowed(np.concatenate(more)).T, strict=True))
+        columns = dict(zip(others, float32_if_exact(np.concatenate(more)).T, strict=True))
         for name, column in {ENERGIES: np.concatenate(energies), **columns}.items():
             rows_at_once = min(SCAN_ROWS, done)
             chunked(hdf5, name, (done, 1), column.dtype, rows_at_once)[:] = column[:, None]
@@ -348,7 +352,7 @@ def write(
     return f"{blocks.rows:,} rows, ln_E in /{ENERGIES}, {where}" if where else blocks.rows
 
 
-def others_of(law: Law, path: Path) -> dict[str, int]:
+def other_parameters(law: Law, path: Path) -> dict[str, int]:
     """Name → column of θ of the parameters besides ln E.
 
     Raises:
@@ -360,7 +364,7 @@ def others_of(law: Law, path: Path) -> dict[str, int]:
     return others
 
 
-def narrowed(values: Array) -> Array:
+def float32_if_exact(values: Array) -> Array:
     """Numbers (n, K) as float32 where this loses nothing, else as they are."""
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)

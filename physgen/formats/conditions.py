@@ -69,13 +69,13 @@ def conditions_of(
     columns = list[Condition]()
     arrays = [name for name in hdf5 if name not in (energies, other)]
     for name in wanted if wanted is not None else [energies, *arrays]:
-        reason = objection(hdf5, name, rows, many=wanted is not None)
+        reason = unfit(hdf5, name, rows, many=wanted is not None)
         if reason and wanted is not None:
             raise UsageError(f"{hdf5.filename}: conditions: /{name} {reason}")
         if reason:
             left.append(f"/{name} ({reason})")
         else:
-            columns += columns_of(hdf5[name], name, first=name == energies)
+            columns += columns_in(hdf5[name], name, first=name == energies)
     known, found = {"ln_E"}, []
     for column in columns:
         low, high = range_of(hdf5, column)
@@ -86,11 +86,11 @@ def conditions_of(
         else:
             known.add(column.parameter)
             place = column.parameter, column.array, column.column
-            found.append(Condition(*place, *outward(low, high)))
+            found.append(Condition(*place, *rounded_outward(low, high)))
     return found, left
 
 
-def objection(hdf5: h5py.File, name: str, rows: int, many: bool) -> str:
+def unfit(hdf5: h5py.File, name: str, rows: int, many: bool) -> str:
     """Why an array of the root cannot be a condition; empty if it can."""
     try:
         found = dataset(hdf5, name)
@@ -103,7 +103,7 @@ def objection(hdf5: h5py.File, name: str, rows: int, many: bool) -> str:
     return "" if many or found.size <= MOST_COLUMNS * rows else f"of {found.shape[1]} columns"
 
 
-def columns_of(array: h5py.Dataset, name: str, first: bool) -> Iterator[Condition]:
+def columns_in(array: h5py.Dataset, name: str, first: bool) -> Iterator[Condition]:
     """The columns of an array (N,) or (N, k), without the first where that is another thing."""
     width = array.shape[1] if array.ndim == 2 else 1
     plain = re.sub(r"\W|^(?=\d)", "_", name)
@@ -130,7 +130,7 @@ def range_of(hdf5: h5py.File, column: Condition) -> tuple[float, float]:
     return low, high
 
 
-def outward(low: float, high: float) -> tuple[float, float]:
+def rounded_outward(low: float, high: float) -> tuple[float, float]:
     """Two ends rounded outward to two digits of their difference."""
     scale = 10.0 ** (1 - math.floor(math.log10(high - low)))
     return min(low, math.floor(low * scale) / scale), max(high, math.ceil(high * scale) / scale)

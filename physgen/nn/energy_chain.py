@@ -19,12 +19,17 @@ which are its moments for large r and r = 0; the odds of any energy are logistic
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from physgen.nn.column_places import FARTHEST, ColumnPlaces
+from physgen.nn.column_places import ColumnPlaces
+from physgen.nn.energy_draws import FARTHEST, LARGEST, PART, SMALL, ChainArrays, drawn_energies
+from physgen.nn.given_noise import noise_is_given
 from physgen.nn.hurdle import LEAST, MOST, HurdleGamma, hits
 from physgen.nn.regression import quadratic
 
@@ -34,12 +39,10 @@ FEATURES = 3
 """Of an energy, as the network sees it."""
 ROWS = 20_000
 """From which the start is found, at most."""
-LARGEST = 30.0
-"""Of the root of an energy, in units of what is typical."""
-SMALL = 0.3
-"""Units in which the network sees logarithms."""
 STEPS = 12
 """Of Newton's method."""
+FEW = 256
+"""Rows that numba draws, at most."""
 
 
 class EnergyChain(nn.Module):
@@ -139,6 +142,10 @@ class EnergyChain(nn.Module):
     def sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
         """One u for each row of c (B, D), layer after layer, (B, L)."""
         m, s, t, slopes = self.places(c)
+        if len(c) <= FEW and c.device.type == "cpu" and not noise_is_given():
+            seed = int(torch.randint(2**31, (), generator=generator))
+            arrays = (array_of(v) for v in (m, s, t, slopes, self.of_theta(c) + self.near.bias))
+            return torch.from_numpy(drawn_energies(seed, self.arrays(), *arrays))
         told, unit = self.of_theta(c), s.exp()
         sums, drawn, seen = torch.zeros_like(told[:, :1]), [], torch.zeros_like(m[:, :0])
         for layer in range(self.layers):
@@ -151,6 +158,27 @@ class EnergyChain(nn.Module):
             seen = torch.cat([seen, e], 1)
             drawn.append(u)
         return torch.cat(drawn, 1)
+
+    def arrays(self) -> ChainArrays:
+        """The weights as arrays."""
+        first, second = (
+            [[getattr(layer, part) for layer in layers] for part in ("weight", "bias")]
+            for layers in (self.first, self.second)
+        )
+        hidden = self.gain.shape[1]
+        shapes = ((hidden, hidden), (hidden,))
+        stacked = (
+            torch.stack(some) if some else self.gain.new_zeros(0, *shape)
+            for some, shape in zip([*first, *second], 2 * shapes, strict=True)
+        )
+        last = self.last + self.leave.bias
+        before = (self.odds, self.shares, self.gain, self.near.weight)
+        return ChainArrays(*(array_of(v) for v in (*before, *stacked, self.leave.weight, last)))
+
+
+def array_of(values: Tensor) -> NDArray[Any]:
+    """A tensor (...) as an array (...) in the order of C."""
+    return np.ascontiguousarray(values.detach().numpy())
 
 
 def root(u: Tensor) -> Tensor:
@@ -192,7 +220,7 @@ def around(odds: Tensor, mean: Tensor, shape: Tensor, components: int) -> Tensor
         components: K.
     """
     middle, half = (MOST + LEAST) / 2, (MOST - LEAST) / 2
-    part = ((shape - middle) / half).clamp(-0.95, 0.95)
+    part = ((shape - middle) / half).clamp(-PART, PART)
     shape = middle - 1 + half * torch.atanh(part)
     apart = (torch.arange(components).to(mean) + 0.5) / components - 0.5
     means = mean[..., None] + apart * (-0.5 * (middle + half * part)).exp()[..., None]

@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 from physgen.errors import UsageError
 
-__all__ = ["GivenNoise", "NoiseLaw"]
+__all__ = ["GivenNoise", "NoiseLaw", "noise_is_given"]
 
 NoiseLaw = Literal["normal", "uniform"]
 TRIES = 6
@@ -70,6 +70,11 @@ class GivenNoise(TorchFunctionMode):
         if any(isinstance(a, torch.Generator) for a in (*args, *kwargs.values())):
             raise UsageError(f"draws by torch's {func.__name__}, which takes other numbers")
         return func(*args, **kwargs)
+
+
+def noise_is_given() -> bool:
+    """Whether random numbers are given now, so that all of them must be asked of torch."""
+    return isinstance(_get_current_function_mode(), GivenNoise)
 
 
 def of_shape(law: NoiseLaw) -> Callable[..., Tensor]:

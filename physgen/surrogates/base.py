@@ -461,12 +461,11 @@ class Surrogate(nn.Module, abc.ABC):
         theta = tensor_of(theta, torch.float64)
         self._check(theta)
         rng = self._generator(generator)
-        with torch.inference_mode():
-            parts = [
-                self.transform.read_out(self.transform.inverse(self._sample(self.rescale(t), rng)))
-                for t in theta.to(rng.device).split(self._at_once)
-            ]
-        return torch.cat(parts)  # out here: a tensor that gradients may pass
+        parts = [
+            self.transform.read_out(self.transform.inverse(self._sample(self.rescale(t), rng)))
+            for t in theta.to(self.device).split(self._at_once)
+        ]
+        return torch.cat(parts)
 
     @final
     def log_prob(

@@ -21,6 +21,7 @@ from scipy.special import logsumexp, xlogy
 from simulators.base import Array
 from simulators.ising import observables
 from simulators.prior import Prior
+from simulators.quadrature import prior_nodes, require_nodes
 
 if TYPE_CHECKING:
     from simulators.ising.counting import Energies, JointLevels
@@ -30,19 +31,12 @@ __all__ = ["log_evidence", "log_posterior", "mean_entropy", "mutual_information"
 
 BLOCK = 1 << 22  # numbers held at once
 ROWS = 512  # θ whose law is held at once
-FEWEST = 2.5  # nodes an axis that a posterior must lie on: log p(x) is then right to 1e-4
 
 
 @lru_cache(maxsize=8)
 def _nodes(ising: Ising, prior: Prior) -> tuple[Array, Array]:
     """θ (k, D) and weights (k,), which sum to 1, of the quadrature over the prior."""
-    d = len(prior)
-    count = 256 + 16 * max(ising.x_shape) if d == 1 else 128
-    t, w = np.polynomial.legendre.leggauss(count)
-    grid = prior.ends[1] * np.stack(np.meshgrid(*[t] * d, indexing="ij"), axis=-1).reshape(-1, d)
-    weight = np.prod(np.meshgrid(*[w] * d, indexing="ij"), axis=0).ravel()
-    weight = weight * prior.ends[1].prod() * np.exp(prior.log_density(grid))
-    return prior.from_coordinates(grid), weight / weight.sum()
+    return prior_nodes(prior, 256 + 16 * max(ising.x_shape) if len(prior) == 1 else 128)
 
 
 @lru_cache(maxsize=8)
@@ -65,23 +59,8 @@ def log_evidence(ising: Ising, x: Array, prior: Prior) -> Array:
     for i in range(0, len(b), step):
         joint = b[i : i + step] @ k.T + offset
         found.append(logsumexp(joint, axis=1))
-        if (nodes := _nodes_met(np.exp(joint - found[-1][:, None]), len(prior))) < FEWEST:
-            raise ValueError(
-                f"log p(x): a posterior lies on {nodes:.2g} nodes an axis of {prior}, too few for "
-                "its integral: take a narrower prior"
-            )
+        require_nodes(np.exp(joint - found[-1][:, None]), prior)
     return np.concatenate(found)
-
-
-def _nodes_met(p: Array, dims: int) -> float:
-    """Nodes an axis, 1/Σp², that the narrowest of posteriors p (n, k) lies on."""
-    p = p.reshape(len(p), *[round(p.shape[1] ** (1 / dims))] * dims)
-    axes = range(1, dims + 1)
-    least = (p**2).sum(tuple(axes)) ** (1 / dims)
-    for d in axes:
-        marginal = p.sum(tuple(e for e in axes if e != d))
-        least = np.maximum(least, (marginal**2).sum(1))
-    return float(1 / least.max(initial=0.0)) if len(p) else np.inf
 
 
 def log_posterior(ising: Ising, theta: Array, x: Array, prior: Prior) -> Array:

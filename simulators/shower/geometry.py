@@ -117,8 +117,8 @@ class Geometry:
 
     def layer_energies(self, x: Array) -> Array:
         """Energy of each present layer, (n, *x_shape) → (n, layers), in the unit of x."""
-        flat = np.asarray(x, dtype=float).reshape(len(x), -1)
-        return np.stack([flat[:, s].sum(1) for s in self.slices], axis=1)
+        flat = np.asarray(x).reshape(len(x), -1)
+        return np.stack([flat[:, s].sum(1, dtype=float) for s in self.slices], axis=1)
 
     def to_json(self) -> dict[str, Any]:
         """The geometry as JSON data."""

@@ -2,18 +2,23 @@
 
 Energies are in the unit of x. A mean over depth or radius is weighted by energy; of an empty
 shower it is 0. Widths are standard deviations: the longitudinal one of depth, the radial one
-√⟨r²⟩ about the calorimeter's axis. A layer's centre of energy is ⟨r cos α⟩, ⟨r sin α⟩ (Krause et
-al. 2024, arXiv:2410.21611, who call them η and φ).
+√⟨r²⟩ about the calorimeter's axis. Of a layer the energy, its centre ⟨x⟩, ⟨y⟩ and its widths
+√(⟨x²⟩ − ⟨x⟩²) and that of y are those of the CaloChallenge, x = r cos α and y = r sin α of the
+cells' centres being what it calls η and φ (Krause et al. 2024, arXiv:2410.21611); occupancy is 1
+less its sparsity. Of a layer that is not cut in azimuth x is r, and y is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from simulators.base import Array, JointObservable, Observable
 from simulators.shower.geometry import Geometry
+from simulators.shower.published import centre_bins, energy_bins, ratio_bins, width_bins
 
 __all__ = ["of_cells", "of_energies", "of_layers"]
 
@@ -42,7 +47,7 @@ def of_layers(depth: Array, unit: str = "GeV", depth_unit: str = "X₀") -> dict
 
 
 def of_cells(
-    geometry: Geometry, unit: str = "GeV", depth: Array | None = None
+    geometry: Geometry, unit: str = "GeV", depth: Array | None = None, mm: float = 1.0
 ) -> dict[str, Observable]:
     """Observables of showers x (n, *geometry.x_shape).
 
@@ -50,33 +55,24 @@ def of_cells(
         geometry: the cells.
         unit: unit of x.
         depth: of the layers' centres in X₀, (L,); the number of the layer if None.
+        mm: unit of the geometry's radii, mm.
     """
-    layers = geometry.present
-    where = np.arange(float(len(layers))) if depth is None else depth
+    where = np.arange(float(len(geometry.present))) if depth is None else depth
+    centre, width = centre_bins(geometry, mm), width_bins(geometry, mm)
+    energy = energy_bins(geometry, mm, 1000.0 / GEV[unit])
     radius, azimuth = geometry.centres
-    along, across = radius * np.cos(azimuth), radius * np.sin(azimuth)
-
-    def per_layer(weight: Array) -> Callable[[Array], Array]:
-        def mean(x: Array) -> Array:
-            x = np.asarray(x, dtype=float).reshape(len(x), -1)
-            return np.stack(
-                [ratio(x[:, s] @ weight[s], x[:, s].sum(1)) for s in geometry.slices], 1
-            )
-
-        return mean
+    found = longitudinal(geometry.layer_energies, where, unit, "X₀" if depth is not None else "")
+    found["layer_energies"] = replace(found["layer_energies"], bins=energy)
 
     def radial_width(x: Array) -> Array:
-        x = np.asarray(x, dtype=float).reshape(len(x), -1)
-        return np.sqrt(ratio(x @ radius**2, x.sum(1)))
+        energies, squares = moments(geometry, x, radius**2)
+        return np.sqrt(ratio(squares.sum(1), energies.sum(1)))
 
     def occupancy(x: Array) -> Array:
         hit = np.asarray(x).reshape(len(x), -1) > 0
         return np.stack([hit[:, s].mean(1) for s in geometry.slices], 1)
 
-    spread = per_layer(radius**2)
-    return longitudinal(
-        geometry.layer_energies, where, unit, "X₀" if depth is not None else ""
-    ) | {
+    found |= {
         "radial_width": Observable(
             radial_width, geometry.unit, r"\sqrt{\langle r^2\rangle}", "radial width"
         ),
@@ -86,19 +82,38 @@ def of_cells(
             title="part of the cells without hit",
         ),
         "occupancy": Observable(occupancy, "", "f_l", "part of a layer's cells that are hit"),
-        "centre_x": Observable(
-            per_layer(along), geometry.unit, r"\langle x\rangle_l", "centre of energy in x"
-        ),
-        "centre_y": Observable(
-            per_layer(across), geometry.unit, r"\langle y\rangle_l", "centre of energy in y"
-        ),
-        "layer_width": Observable(
-            lambda x: np.sqrt(spread(x)),
-            geometry.unit,
-            r"\sqrt{\langle r^2\rangle}_l",
-            "radial width of a layer",
-        ),
     }
+    for name, along in (("x", np.cos(azimuth)), ("y", np.sin(azimuth))):
+        means = partial(centres, geometry, radius * along)
+        spreads = partial(widths, geometry, radius * along)
+        found[f"centre_{name}"] = Observable(
+            means, geometry.unit, rf"\langle {name}\rangle_l", f"centre of energy in {name}",
+            bins=centre,
+        )  # fmt: skip
+        found[f"width_{name}"] = Observable(
+            spreads, geometry.unit, rf"\sigma_{{{name},l}}", f"width of a layer in {name}",
+            bins=width,
+        )  # fmt: skip
+    return found
+
+
+def moments(geometry: Geometry, x: Array, *weights: Array) -> list[Array]:
+    """Energy of each layer of x (n, …), and its sums with weights (cells,), (n, L) each."""
+    flat, both = np.asarray(x).reshape(len(x), -1), np.stack([np.ones(geometry.cells), *weights])
+    sums = np.stack([flat[:, s].astype(float) @ both[:, s].T for s in geometry.slices])
+    return list(sums.transpose(2, 1, 0))
+
+
+def centres(geometry: Geometry, place: Array, x: Array) -> Array:
+    """Mean place of each layer's energy, cells at `place` (cells,), (n, L)."""
+    energies, first = moments(geometry, x, place)
+    return ratio(first, energies)
+
+
+def widths(geometry: Geometry, place: Array, x: Array) -> Array:
+    """Standard deviation of each layer's energy in place, cells at `place` (cells,), (n, L)."""
+    energies, first, second = moments(geometry, x, place, place**2)
+    return np.sqrt((ratio(second, energies) - ratio(first, energies) ** 2).clip(0))
 
 
 def of_energies(
@@ -119,6 +134,7 @@ def of_energies(
             energy_ratio,
             latex=r"E_\mathrm{tot}/E_\mathrm{inc}",
             title="part of the energy that is found",
+            bins=ratio_bins,
         )
     }
 

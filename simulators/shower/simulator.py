@@ -398,7 +398,8 @@ class ShowerVoxel(GFlash):
     @property
     def observables(self) -> dict[str, Observable]:
         """Energies, depths, widths, sparsity, occupancy and centres of energy."""
-        return observables.of_cells(self.geometry, "GeV", self.depth)
+        mm = self.medium.moliere_radius if self.geometry.unit == "R_M" else 1.0
+        return observables.of_cells(self.geometry, "GeV", self.depth, mm)
 
     @property
     def joint(self) -> dict[str, JointObservable]:

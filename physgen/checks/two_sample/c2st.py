@@ -31,6 +31,8 @@ from simulators.base import Array
 __all__ = ["C2ST", "Area", "Divergence", "area", "c2st", "jensen_shannon"]
 
 HIDDEN, FOLDS, STEPS, BATCH, RATE, DECAY = 64, 5, 250, 256, 5e-3, 3e-2
+WIDE, FEW, SMALL = 500, 2, 128
+"""Inputs above which a null and a control have so few folds, and batches this many rows."""
 SCALES = torch.linspace(0, 2, 81)  # of the logits
 
 
@@ -68,8 +70,11 @@ def c2st(
     seed: int = 0,
     steps: int | None = None,
     null: bool = True,
+    brief: bool = False,
 ) -> C2ST:
     """Cross-validated accuracy of a classifier between two samples of equal size, JS and area.
+
+    Where rows are wide, the null is judged on two of the five folds.
 
     Args:
         a: (n, …).
@@ -78,6 +83,7 @@ def c2st(
         seed: seed of folds, weights and permutation.
         steps: steps of the training; 250 if None.
         null: whether to train on permuted labels too; the nulls are NaN if not.
+        brief: whether all is judged as the null is.
 
     Raises:
         ValueError: samples of different sizes, or fewer than 10 rows.
@@ -90,14 +96,16 @@ def c2st(
     x = torch.as_tensor(standardised(np.concatenate(samples)), dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
     label = torch.ones(len(a))
-    judged = _held_out(x, torch.cat([label, 1 - label]), generator, steps or STEPS)
+    few = FEW if x.shape[1] > WIDE else FOLDS
+    folds, steps = few if brief else FOLDS, steps or STEPS
+    judged = _held_out(x, torch.cat([label, 1 - label]), generator, steps, folds)
     swapped = torch.randint(2, (len(a),), generator=generator).float()
     permuted = torch.cat([swapped, 1 - swapped])
-    dealt = _held_out(x, permuted, generator, steps or STEPS) if null else None
+    dealt = _held_out(x, permuted, generator, steps, few) if null else None
     accuracy = _accuracy(*judged)
     return C2ST(
         accuracy,
-        float(np.sqrt(accuracy * (1 - accuracy) / len(x))),
+        float(np.sqrt(accuracy * (1 - accuracy) / judged[0].numel())),
         _accuracy(*dealt) if dealt else np.nan,
         Divergence(*jensen_shannon(*judged), jensen_shannon(*dealt)[0] if dealt else np.nan),
         Area(*area(*judged), area(*dealt)[0] if dealt else np.nan),
@@ -156,16 +164,17 @@ def _accuracy(logit: Tensor, y: Tensor) -> float:
 
 
 def _held_out(
-    x: Tensor, y: Tensor, generator: torch.Generator, steps: int
+    x: Tensor, y: Tensor, generator: torch.Generator, steps: int, folds: int
 ) -> tuple[Tensor, Tensor]:
-    """Logits and labels of held-out rows, (FOLDS, n): all networks are trained at once.
+    """Logits and labels of held-out rows, (folds, n): all networks are trained at once.
 
     Row i of either sample falls in the same fold: with equal θ they would betray one another.
     """
     n = len(x) // 2
     order = torch.randperm(n, generator=generator)[: n // FOLDS * FOLDS].view(FOLDS, -1)
     test = torch.cat([order, order + n], 1)
-    train = torch.stack([torch.cat([*test[:f], *test[f + 1 :]]) for f in range(FOLDS)])
+    train = torch.stack([torch.cat([*test[:f], *test[f + 1 :]]) for f in range(folds)])
+    test = test[:folds]
     with threads(1):
         network = _train(x, y, train, generator, steps)
     with torch.no_grad():
@@ -175,27 +184,28 @@ def _held_out(
 def _train(
     x: Tensor, y: Tensor, rows: Tensor, generator: torch.Generator, steps: int
 ) -> list[nn.Parameter]:
-    """One network for each fold, trained on its rows (FOLDS, n)."""
-    sizes = [x.shape[1], HIDDEN, HIDDEN, 1]
+    """One network for each fold, trained on its rows (folds, n)."""
+    folds, sizes = len(rows), [x.shape[1], HIDDEN, HIDDEN, 1]
+    batch_size = SMALL if x.shape[1] > WIDE else BATCH
     network = []
     for i, o in itertools.pairwise(sizes):
-        weight = torch.randn(FOLDS, i, o, generator=generator) * (2 / i) ** 0.5
-        network += [nn.Parameter(weight), nn.Parameter(torch.zeros(FOLDS, 1, o))]
-    optimiser = torch.optim.AdamW(network, lr=RATE, weight_decay=DECAY)
+        weight = torch.randn(folds, i, o, generator=generator) * (2 / i) ** 0.5
+        network += [nn.Parameter(weight), nn.Parameter(torch.zeros(folds, 1, o))]
+    optimiser = torch.optim.AdamW(network, lr=RATE, weight_decay=DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
-        pick = torch.randint(rows.shape[1], (FOLDS, BATCH), generator=generator)
+        pick = torch.randint(rows.shape[1], (folds, batch_size), generator=generator)
         batch = rows.gather(1, pick)
         loss = nn.functional.binary_cross_entropy_with_logits(_logit(network, x[batch]), y[batch])
         optimiser.zero_grad()
-        (FOLDS * loss).backward()
+        (folds * loss).backward()
         optimiser.step()
         schedule.step()
     return network
 
 
 def _logit(network: list[nn.Parameter], x: Tensor) -> Tensor:
-    """x (FOLDS, B, d) → (FOLDS, B)."""
+    """x (folds, B, d) → (folds, B)."""
     for weight, bias in zip(network[:-2:2], network[1:-2:2], strict=True):
         x = torch.relu(torch.baddbmm(bias, x, weight))
     return torch.baddbmm(network[-1], x, network[-2])[..., 0]

@@ -2,7 +2,9 @@
 
 =================  =============================================================================
 ``theta``          do both files have θ, and of one distribution? row by row the same?
-``observables``    separation power of every observable and every component of a curve
+``observables``    separation power of every observable and every component of a curve, in our
+                   bins and in those that its field publishes
+``given_theta``    mean and spread of every number about what θ says (:mod:`.given_theta`)
 ``curves``         means of observables that are curves: profiles
 ``classifiers``    area under the ROC curve on x (low) and on the observables (high level)
 ``fpd``, ``kpd``   distances of the observables' joint distribution
@@ -42,8 +44,10 @@ from physgen.checks.two_sample.features import (
     observables_of,
     parts_of,
     physics_of,
+    seldom_joined,
 )
 from physgen.checks.two_sample.frechet import fpd, kpd
+from physgen.checks.two_sample.given_theta import SEEN, given_theta
 from physgen.checks.two_sample.permutations import Tested, deals, first_of, shuffle_components
 from physgen.checks.two_sample.separation import (
     common_edges,
@@ -59,7 +63,7 @@ from simulators.base import Array, labels
 __all__ = ["COMPARISON_SECTIONS", "comparison", "comparison_summary"]
 
 COMPARISON_SECTIONS = {
-    "theta": 1, "features": 1, "observables": 1, "curves": 1, "fpd": 1, "kpd": 1,
+    "theta": 1, "features": 1, "observables": 1, "given_theta": 1, "curves": 1, "fpd": 3, "kpd": 1,
     "classifiers": 6, "cells": 1,
 }  # fmt: skip
 """Those that take time, in their order, with the part of it that they take, about."""
@@ -70,6 +74,8 @@ NUMBERS = 40_000_000
 """Rows × components of x that a classifier is given at most, of each sample."""
 DIFFERENT = 4.0
 """Standard errors that make a difference: folds share rows, so areas spread 1.2 times theirs."""
+FEW_DEALS = 51
+"""Deals of the histograms in published bins."""
 CAUGHT, SIGMAS = 0.6, 5.0
 THETA_ALPHA = 1e-3
 BINS, EVENTS, PICTURE = 40, 4, 4096
@@ -116,6 +122,7 @@ def comparison(
     features = section("features", features_of, observables, joint, a, b)
     found = section("observables", _separations, features, first, rng)
     result["observables"], result["worst"] = found
+    result["given_theta"] = section("given_theta", _given_theta, a, b, features, first)
     result["curves"] = section("curves", _curves, features, paired)
     high = columns(features)
     result["features"] = high[0].shape[1]
@@ -248,9 +255,45 @@ def _separations(
         section[name] = labels(feature.observable) | {
             "separation": tests if feature.is_curve else tests[0]
         }
+        if feature.observable.bins:
+            bins = feature.observable.bins(feature.reference)
+            theirs = _published(pooled, bins, first[:FEW_DEALS])
+            section[name]["published"] = theirs if feature.is_curve else theirs[0]
         if not feature.is_curve:
             section[name] |= histogram_distances(feature.reference, feature.generated, rng, _PAIR)
     return section, _worst(np.concatenate(every), places)
+
+
+def _published(pooled: Array, bins: Sequence[Array], first: Array) -> list[dict[str, Any]]:
+    """Separation power of numbers (k, N) in given bins: what lies outside of them is not counted.
+
+    Args:
+        pooled: values of the pooled rows, (k, N).
+        bins: edges of each of them.
+        first: labels of the deals, (P, N).
+    """
+    found = []
+    for values, edges in zip(pooled, bins, strict=True):
+        code = np.searchsorted(edges, values, side="right") - 1
+        code = np.where(values == edges[-1], len(edges) - 2, code)
+        hits = code[:, None] == np.arange(len(edges) - 1)
+        test = Tested.of(_dealt(hits.astype(np.float32), first))._asdict()
+        found.append(test | {"bins": len(edges) - 1, "inside": float(hits.any(1).mean())})
+    return found
+
+
+def _given_theta(
+    a: Rows, b: Rows, features: Mapping[str, Feature], first: Array
+) -> dict[str, Any] | None:
+    """Shift and spread of every single number given θ; None where both have no common θ."""
+    if not _told(a, b) or a.theta is None or b.theta is None:
+        return None
+    numbers = {
+        name: np.concatenate([f.reference, f.generated])
+        for name, f in features.items()
+        if not f.is_curve
+    }
+    return given_theta(np.concatenate([a.theta, b.theta]), numbers, first)
 
 
 def _worst(powers: Array, places: Sequence[tuple[str, int | None]]) -> dict[str, Any]:
@@ -328,9 +371,13 @@ def _classifiers(
         t, u = (None if t is None else t[:rows] for t in theta)
         control = shuffle_components(ours, np.random.default_rng([seed, 4]))
         test = c2st(*see(ours, theirs), given=_both(t, u), seed=seed, steps=steps)
-        caught = c2st(*see(ours, control), given=_both(t, t), seed=seed, steps=steps, null=False)
+        told = _both(t, t)
+        caught = c2st(
+            *see(ours, control), given=told, seed=seed, steps=steps, null=False, brief=True
+        )
         return _verdict(test, caught) | {"rows": rows, "told_theta": t is not None}
 
+    x, y = seldom_joined(x, y)
     return {"low": judged(x, y, logged), "high": judged(high[0][:n], high[1][:n], _twice)}
 
 
@@ -434,7 +481,8 @@ def _events(a: Rows, b: Rows, law: Law | None) -> dict[str, Any] | None:
 
 def comparison_summary(result: Mapping[str, Any]) -> str:
     """The figures of a comparison in one line."""
-    return "; ".join([*_areas(result["classifiers"]), *_distances(result), *result["warnings"]])
+    parts = [_areas(result["classifiers"]), _distances(result), _spreads(result)]
+    return "; ".join([*(words for part in parts for words in part), *result["warnings"]])
 
 
 def _areas(tests: Mapping[str, Any]) -> Iterator[str]:
@@ -447,10 +495,24 @@ def _areas(tests: Mapping[str, Any]) -> Iterator[str]:
     yield "AUC " + ", ".join(words)
 
 
+def _spreads(result: Mapping[str, Any]) -> Iterator[str]:
+    found = result["given_theta"]
+    if found:
+        worst = found["worst"]
+        of = found["numbers"][worst["observable"]]
+        figure, name = of[worst["figure"]], worst["observable"].replace("_", " ")
+        verdict = "told apart" if abs(worst["errors"]) > SEEN else "not told apart"
+        yield (
+            f"given theta: {verdict}, worst {worst['figure']} {figure['value']:.3f} ± "
+            f"{figure['se']:.3f} in {name}"
+        )
+
+
 def _distances(result: Mapping[str, Any]) -> Iterator[str]:
     plain, infinite = result["fpd"]["plain"], result["fpd"]["infinite"]
+    rows = " and ".join(f"{n:,}" for n in result["fpd"]["rows"])
     yield (
-        f"FPD {1e3 * plain['value']:.3g}e-3 (null {1e3 * plain['null']:.3g}e-3; "
+        f"FPD of {rows} rows {1e3 * plain['value']:.3g}e-3 (null {1e3 * plain['null']:.3g}e-3; "
         f"at infinite N {1e3 * infinite['value']:.3g}e-3)"
     )
     worst = result["worst"]

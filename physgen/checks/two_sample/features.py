@@ -24,7 +24,14 @@ from physgen.registry import find, targets
 from simulators.base import Array, JointObservable, Observable
 
 __all__ = [
-    "Feature", "columns", "features_of", "logged", "observables_of", "parts_of", "physics_of",
+    "Feature",
+    "columns",
+    "features_of",
+    "logged",
+    "observables_of",
+    "parts_of",
+    "physics_of",
+    "seldom_joined",
     "standardised",
 ]  # fmt: skip
 
@@ -33,6 +40,7 @@ FEW_COMPONENTS = 100
 FEW_CHANNELS = 8
 """Channels of x that are looked at one by one."""
 LOW = 0.05
+MANY_CELLS, SELDOM = 1000, 0.1
 
 
 @dataclass(frozen=True)
@@ -228,14 +236,34 @@ def logged(a: Array, b: Array) -> tuple[Array, Array]:
     for i in np.flatnonzero(low):
         hits = a[a[:, i] > 0, i]
         scale[i] = np.quantile(hits, LOW) if len(hits) else 1
+    if low.all():
+        return np.log1p(a / scale), np.log1p(b / scale)
     x, y = (np.where(low, np.log1p(np.where(low, v, 0) / scale), v) for v in (a, b))
+    return x, y
+
+
+def seldom_joined(a: Array, b: Array) -> tuple[Array, Array]:
+    """Cells (n, d) and (m, d) of x ≥ 0 with those that few rows hit summed with such beside them.
+
+    A cell that one row in a hundred hits tells a classifier nothing by itself; a sum of some does.
+    Sums end where a tenth of the rows would hit them. Only where there are many cells.
+    """
+    if a.shape[1] <= MANY_CELLS or min(a.min(), b.min()) < 0:
+        return a, b
+    hit = ((a > 0).sum(0) + (b > 0).sum(0)) / (len(a) + len(b))
+    seldom = hit < SELDOM
+    group = np.cumsum(np.where(seldom, hit, 0)) // SELDOM
+    begins = np.diff(group, prepend=-1) > 0
+    starts = np.flatnonzero(~seldom | begins | np.r_[True, ~seldom[:-1]])
+    x, y = (np.add.reduceat(v, starts, axis=1) for v in (a, b))
     return x, y
 
 
 def standardised(x: Array) -> Array:
     """Columns of x (n, d) of any size with mean 0 and variance 1; a constant column is 0."""
     off = x - x.mean(0)
-    unit = abs(off).max(0)
-    off = off / np.where(unit > 0, unit, 1)  # squares of small numbers are none
+    unit = np.maximum(off.max(0), -off.min(0))
+    off /= np.where(unit > 0, unit, 1)  # squares of small numbers are none
     width = off.std(0)
-    return off / np.where(width > 0, width, 1)
+    off /= np.where(width > 0, width, 1)
+    return off
