@@ -44,7 +44,7 @@ APART = 0.85
 ROOT_2, TWO_OVER_ROOT_PI = math.sqrt(2), 2 / math.sqrt(math.pi)
 REMOTE = 1e-30
 """The least mass of a tail."""
-NEWTON = 10
+NEWTON = 6
 """Steps to a quantile."""
 LARGEST = 40.0
 """Of log k that is drawn: below 2⁶³."""
@@ -125,7 +125,7 @@ class GaussianMixture(Mixture):
             excess = below.log() - above.log() - wanted
             low, high = torch.where(excess < 0, z, low), torch.where(excess < 0, high, z)
             step = z - excess * below * above / density
-            z = torch.where((step > low) & (step < high), step, (low + high) / 2)
+            z = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
         return z
 
     def _masses(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
