@@ -60,7 +60,12 @@ DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
         "shower-voxel", "cvae", {**SPOTS, "epochs": 30, "simulate": True}, 50, 32,
     ),
     "tree": ("shower-voxel", "tree", TREE, 1, 1),
-    "voxel diffusion": ("shower-voxel", "diffusion", {**LARGE, "batch_size": 512}, 32, 32),
+    "voxel diffusion": (
+        "shower-voxel", "diffusion", {"batch_size": 64, "learning_rate": 4e-3}, 32, 8,
+    ),
+    "voxel diffusion, channels": (
+        "shower-voxel", "diffusion", {**LARGE, "batch_size": 512, "showers": "channels"}, 32, 32,
+    ),
 }  # fmt: skip
 """Label → simulator, family, options of `physgen.fit`, draws of log p for gap and posterior."""
 SIMULATORS = {"shower": Shower, "shower-voxel": ShowerVoxel}
