@@ -122,7 +122,7 @@ class Azimuths(nn.Module):
         """log p of y (B, L, R·(A − 1)), (B,), of log E of rings (B, L, R)."""
         total, said, pieces = torch.zeros_like(c[:, 0]), self.said(c, rings), rings[..., None]
         for stage, share in self.by_level(rings, y):
-            told = torch.cat([spread(said, share), stage.told(rings, pieces)], -1)
+            told = torch.cat([at_splits(said, share), stage.told(rings, pieces)], -1)
             parent = pieces[..., stage.level.cut]
             total = total + self.net.score(told, parent, stage.tilt, share)
             pieces = halved_energies(pieces, share, stage.level)
@@ -133,14 +133,14 @@ class Azimuths(nn.Module):
         drawn, said, pieces = [], self.said(c, rings), rings[..., None]
         for stage in self.levels:
             parent = pieces[..., stage.level.cut]
-            told = torch.cat([spread(said, parent), stage.told(rings, pieces)], -1)
-            y = self.net(told, parent, stage.tilt).sample(generator)
+            told = torch.cat([at_splits(said, parent), stage.told(rings, pieces)], -1)
+            y = self.net.sample(told, parent, stage.tilt, generator)
             drawn.append(y.flatten(2))
             pieces = halved_energies(pieces, y, stage.level)
         return torch.cat(drawn, -1)
 
 
-def spread(said: Tensor, splits: Tensor) -> Tensor:
+def at_splits(said: Tensor, splits: Tensor) -> Tensor:
     """What is said of each ring (B, L, R, F) for each of its splits (B, L, R, S)."""
     return said[..., None, :].expand(*splits.shape, -1)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.nn.blocks import ResidualLayers, ResidualMLP
+from physgen.nn.given_noise import noise_is_given
 from physgen.nn.halving import HalvingLevel
 from physgen.nn.layer_energies import masked_moments
 from physgen.nn.split_law import SplitLaw, spots
@@ -69,6 +70,8 @@ class Context(nn.Module):
 class SplitNet(nn.Module):
     """The law of a split, from numbers of its place: what a network adds to where it starts.
 
+    The network says of how many spots a parent is and how they fall, and then what else differs.
+
     Args:
         inputs: numbers I.
         components: of its Betas, K.
@@ -80,7 +83,7 @@ class SplitNet(nn.Module):
 
     def __init__(self, inputs: int, components: int, hidden: int, blocks: int) -> None:
         super().__init__()
-        outputs, self.components = SplitLaw.parameters(components), components
+        outputs, self.components = 2 + SplitLaw.parameters(components), components
         self.register_buffer("spot", torch.zeros(()))
         self.straight = nn.Linear(inputs + 3, outputs)
         self.curved = ResidualMLP(inputs + 3, outputs, hidden, blocks)
@@ -103,8 +106,19 @@ class SplitNet(nn.Module):
         log_k = finite(log_e) - self.spot
         tilt = tilt.expand_as(log_k)
         told = torch.cat([told, torch.stack([0.3 * log_k, log_k.sigmoid(), tilt], -1)], -1)
-        start = spots(log_k, tilt, self.components)
-        return SplitLaw(start + self.straight(told) + self.curved(told))
+        raw = self.straight(told) + self.curved(told)
+        law = spots(log_k + raw[..., 0], tilt + raw[..., 1], self.components)
+        return SplitLaw(law + raw[..., 2:])
+
+    def sample(
+        self, told: Tensor, log_e: Tensor, tilt: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """y of splits (...), −∞ of parents without energy; arguments as those of `forward`."""
+        if noise_is_given():  # a graph computes all of them, whatever their parents have
+            return self(told, log_e, tilt).sample(generator)
+        there = log_e > -torch.inf
+        law = self(told[there], log_e[there], tilt.expand_as(log_e)[there])
+        return torch.full_like(log_e, -torch.inf).masked_scatter(there, law.sample(generator))
 
     def score(self, told: Tensor, log_e: Tensor, tilt: Tensor, y: Tensor) -> Tensor:
         """log p of splits y (B, …) of parents with energy, summed, (B,); the others are certain.

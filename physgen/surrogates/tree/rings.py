@@ -144,8 +144,8 @@ class Rings(nn.Module):
                 now = range(turn, turn + 1)
                 which = stage.layers_of(now)
                 told = stage.told(c, pieces, y, now)
-                law = self.net(told, parent[:, which], stage.tilt[which])
-                y = y.index_copy(1, which, law.sample(generator))
+                drawn_now = self.net.sample(told, parent[:, which], stage.tilt[which], generator)
+                y = y.index_copy(1, which, drawn_now)
             drawn.append(y)
             pieces = halved_energies(pieces, y, stage.level)
         return torch.cat(drawn, -1), pieces
