@@ -43,7 +43,7 @@ CONTROL, FRESH = "simulator, c = 0.11", "simulator"
 WIDE = {"channels": 64, "batch_size": 256}
 SPOTS = {**WIDE, "head": "compound-poisson"}
 LARGE = {"batch_size": 1024, "learning_rate": 5e-3}
-TREE = {"batch_size": 64, "learning_rate": 8e-3, "validation": 0.03}
+TREE = {"batch_size": 64, "learning_rate": 8e-3, "validation": 0.03, "neighbours": False}
 FAST = {"batch_size": 256, "learning_rate": 8e-3}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "cvae": ("shower", "cvae", WIDE, 100, 32),
