@@ -45,14 +45,17 @@ OBSERVATIONS = {"shower": 20, "shower-voxel": 8}
 """Posteriors; of cells log p takes longer."""
 WIDE = {"channels": 64, "batch_size": 256}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int]] = {
-    "cvae": ("shower", "cvae", {**WIDE, "epochs": 12}, 32),
+    "cvae": ("shower", "cvae", {**WIDE, "epochs": 40}, 32),
     "autoregressive": ("shower", "autoregressive", {"batch_size": 256, "epochs": 7}, 1),
+    "voxel tree": ("shower-voxel", "tree", {"learning_rate": 8e-3, "epochs": 1}, 1),
     "voxel cvae": ("shower-voxel", "cvae", {**WIDE, "epochs": 4}, 32),
-    "voxel tree": ("shower-voxel", "tree", {"learning_rate": 5e-3, "epochs": 2}, 1),
-}
+    "voxel cvae, compound Poisson": (
+        "shower-voxel", "cvae", {**WIDE, "head": "compound-poisson", "epochs": 4}, 32,
+    ),
+}  # fmt: skip
 """Label → simulator, family, options of `physgen.fit`, draws of log p."""
 BASELINE = "plain law"
-TRAINING, TESTING, AT_ONCE = 50_000, 1000, 5
+TRAINING, TESTING, AT_ONCE = 50_000, 500, 5
 HEAD = "| showers | model | CPU s | gap, nats | posterior off: ln E, t_up | width ratio |"
 Observe = Callable[[Array], LogLikelihood]
 

@@ -1,12 +1,12 @@
 """Surrogates of particle showers on one table, beside the exact answer and fresh showers.
 
 Layer energies (`shower`: 25 layers) and cells (`shower-voxel`: 12 × 8 × 6), θ = (ln E, t_up), and
-50,000 training showers, the same for all but
-the design that draws fresh ones. First a table against the exact law: gap of log p in
-nats a shower, posterior means off in exact widths, ratio of widths and ½ + TV/2, and the p-values
-of uniform ranks of θ. Then one of samples against fresh showers at the same θ, by `physgen
-compare`, with nulls and controls, and the time a shower takes at batch 1, 100 and 10⁴. The row
-`simulator` is fresh showers, and `simulator, c = 0.11` the control that must be told from them.
+50,000 training showers, the same for all but the design that draws fresh ones. First a table
+against the exact law: gap of log p in nats a shower, posterior means off in exact widths, ratio of
+widths and ½ + TV/2, and the p-values of uniform ranks of θ. Then one of samples against fresh
+showers at the same θ, by `physgen compare`, with nulls and controls, and the time a shower takes
+at batch 1, 100 and 10⁴. The row `simulator` is fresh showers, and `simulator, c = 0.11` the
+control that must be told from them.
 
     python -m benchmarks.shower_surrogates [--minutes 8] [--only cvae "voxel cvae"]
 """
@@ -43,12 +43,13 @@ CONTROL, FRESH = "simulator, c = 0.11", "simulator"
 WIDE = {"channels": 64, "batch_size": 256}
 SPOTS = {**WIDE, "head": "compound-poisson"}
 LARGE = {"batch_size": 1024, "learning_rate": 5e-3}
+FAST = {"learning_rate": 8e-3}
+ANEW = {"batch_size": 256, "simulate": True, "patience": 0}
 TREE = {"batch_size": 64, "learning_rate": 8e-3, "validation": 0.03, "neighbours": False}
-FAST = {"batch_size": 256, "learning_rate": 8e-3}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "cvae": ("shower", "cvae", WIDE, 100, 32),
     "autoregressive": ("shower", "autoregressive", FAST, 1, 1),
-    "energies": ("shower", "autoregressive", {**FAST, "simulate": True, "patience": 0}, 1, 1),
+    "energies": ("shower", "autoregressive", {**FAST, **ANEW}, 1, 1),
     "diffusion": ("shower", "diffusion", LARGE, 64, 256),
     "cvae, compound Poisson": ("shower", "cvae", {**SPOTS, "epochs": 40}, 100, 32),
     "voxel cvae": ("shower-voxel", "cvae", WIDE, 50, 32),
@@ -59,7 +60,12 @@ DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
         "shower-voxel", "cvae", {**SPOTS, "epochs": 30, "simulate": True}, 50, 32,
     ),
     "tree": ("shower-voxel", "tree", TREE, 1, 1),
-    "voxel diffusion": ("shower-voxel", "diffusion", {**LARGE, "batch_size": 512}, 32, 32),
+    "voxel diffusion": (
+        "shower-voxel", "diffusion", {"batch_size": 64, "learning_rate": 4e-3}, 32, 8,
+    ),
+    "voxel diffusion, channels": (
+        "shower-voxel", "diffusion", {**LARGE, "batch_size": 512, "showers": "channels"}, 32, 32,
+    ),
 }  # fmt: skip
 """Label → simulator, family, options of `physgen.fit`, draws of log p for gap and posterior."""
 SIMULATORS = {"shower": Shower, "shower-voxel": ShowerVoxel}

@@ -27,6 +27,8 @@ attribute          meaning                                       absent means
                                                                  x has few, of several kinds
 ``joint``          name → :class:`JointObservable`: quantities   none
                    of θ and x together
+``cell_bins``      edges in which its field compares all         it has none
+                   components of x ≥ 0: :data:`Bins`
 ``parts``          slices of a flat x that belong together,      told by the shape of x
                    as the layers of a detector do
 ``log_prob``       exact log p(x|θ): ``(theta, x) -> (n,)``      no exact truth
@@ -389,6 +391,11 @@ def joint_observables(simulator: object) -> Mapping[str, JointObservable]:
 def parts(simulator: object) -> list[slice]:
     """Slices of a flat x that belong together; empty where nothing is said of them."""
     return list(getattr(simulator, "parts", ()))
+
+
+def cell_bins(simulator: object) -> Bins | None:
+    """The bins in which its field compares the components of x ≥ 0, None where it has none."""
+    return getattr(simulator, "cell_bins", None)
 
 
 def labels(quantity: Observable | JointObservable) -> dict[str, Any]:

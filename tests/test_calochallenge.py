@@ -339,7 +339,9 @@ BROKEN = {
     "NaN radius": (layers('<Layer id="0" r_edges="0,nan,1" n_bin_alpha="3"/>'), "finite radii"),
     "no azimuth": (layers('<Layer id="0" r_edges="0,1" n_bin_alpha="0"/>'), "at least 1 azimuth"),
     "azimuths absent": (layers('<Layer id="0" r_edges="0,1"/>'), "no attribute 'n_bin_alpha'"),
-    "words for a pid": (xml(ONE.replace("<Bin ", '<Bin pid="e" ')), "electron: invalid literal"),
+    "words for a pid": (
+        xml(ONE.replace("<Bin ", '<Bin pid="e" ')), "electron: pid: expected an integer, got 'e'",
+    ),
     "words for radii": (layers('<Layer id="0" r_edges="0,a" n_bin_alpha="1"/>'), "electron: "),
     "many azimuths": (
         layers(f'<Layer id="0" r_edges="0,1" n_bin_alpha="{10**40}"/>'), "of 24 cells, and a.xml",
@@ -582,6 +584,7 @@ def test_a_flipped_byte_in_a_chunk_is_refused_and_leaves_nothing(home, name, pla
     done = run("import", "calochallenge", "a.hdf5", "--binning", "a.xml", "-o", "data.h5")
     assert done.exit_code == 3, done.output
     assert done.output.startswith("Error: a.hdf5: ")
+    assert "a chunk is damaged" in done.output
     assert done.output.count("\n") == 1
     assert "Traceback" not in done.output
     assert sorted(p.name for p in home.iterdir()) == before

@@ -132,6 +132,8 @@ def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
         reason = " ".join(str(error).split()) or type(error).__name__
         if path.is_file() and path.stat().st_size and not h5py.is_hdf5(path):
             reason += BRING_IN
+        if "filter returned failure" in reason:
+            reason = "a chunk is damaged; copy or make the file again"
         raise DataError(f"{path}: cannot be read as HDF5: {reason}") from error
 
 

@@ -86,7 +86,7 @@ def read_binning(path: Path, particle: str | None = None) -> Binning:
     name, element = chosen[0]
     try:
         geometry = Geometry(tuple(layer_of(layer) for layer in element.iter("Layer")))
-        pid = int(element.attrib["pid"]) if "pid" in element.attrib else None
+        pid = pid_of(element.get("pid"))
     except KeyError as error:
         raise DataError(f"{path}: {name}: a layer has no attribute {error}") from error
     except (ValueError, OverflowError) as error:
@@ -94,6 +94,18 @@ def read_binning(path: Path, particle: str | None = None) -> Binning:
     if not geometry.cells:
         raise DataError(f"{path}: {name}: no layer has cells")
     return Binning(name, geometry, PIDS.get(name) if pid is None else pid)
+
+
+def pid_of(text: str | None) -> int | None:
+    """The number of a particle, if there is one.
+
+    Raises:
+        ValueError: a text that is none.
+    """
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        raise ValueError(f"pid: expected an integer, got {text!r}") from None
 
 
 def tree(path: Path) -> ElementTree.Element:

@@ -137,10 +137,10 @@ def open_foreign(
     bands = Bands(partial(band, source), source.rows, source.depth)
     exact = np.can_cast(source.dtype, "f4")
     notes = [] if exact else [f"showers rounded from {source.dtype} to float32"]
-    notes += [f"theta is ln_E of /{ENERGIES}{places_in_words(source.conditions)}"] * bool(
-        source.conditions
-    )
-    notes += [f"left out: {', '.join(left)}"] * bool(left)
+    if source.conditions:
+        notes.append(f"theta is ln_E of /{ENERGIES}{places_in_words(source.conditions)}")
+    if left:
+        notes.append(f"left out: {', '.join(left)}")
     if max_events is not None and max_events < 1:
         raise UsageError(f"max_events: expected at least 1, got {max_events}")
     rows = min(source.rows, max_events or source.rows)
@@ -206,9 +206,8 @@ def prior_of(energies: h5py.Dataset, path: Path) -> tuple[tuple[Any, ...], dict[
             distinct = distinct if len(distinct) <= MOST_DISTINCT else None
     if distinct and 2 * len(distinct) <= len(energies):
         return bounds_of_ln_e(low, high), {"prior": "discrete", "energies": sorted(distinct)}
-    return bounds_of_ln_e(outward(low, math.floor), outward(high, math.ceil)), {
-        "prior": "log-uniform"
-    }
+    ends = outward(low, math.floor), outward(high, math.ceil)
+    return bounds_of_ln_e(*ends), {"prior": "log-uniform"}
 
 
 def bounds_of_ln_e(low: float, high: float) -> tuple[Any, ...]:

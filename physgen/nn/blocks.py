@@ -220,10 +220,11 @@ class Refine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) → (B, C′, *finer), channels last in memory, as convolutions like it."""
-        (b, _, *grid), (_, c, *ratio) = x.shape, self.weight.shape
+        (b, _, *grid), (i, c, *ratio) = x.shape, self.weight.shape
         if self.keeps and math.prod(grid) == 1:
-            weight = self.weight.view(self.weight.shape[:2]).t()
-            return F.linear(x.reshape(b, -1), weight, self.bias).view(b, c, *grid)
+            return F.linear(x.reshape(b, i), self.weight.view(i, c).t(), self.bias).view(
+                b, c, *grid
+            )
         weight = self.weight.movedim((0, 1), (-1, -2)).flatten(0, -2)
         sites = F.linear(x.movedim(1, -1), weight, self.bias.repeat(math.prod(ratio)))
         field = sites.view(b, *grid, *ratio, c).permute(self.order)

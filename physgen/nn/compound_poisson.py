@@ -66,11 +66,9 @@ def spot_of(x: Tensor) -> Tensor:
 
     Half of variance over mean, of a component that varies little besides: at the first decile.
     """
-    x = x.double().flatten(1)
-    known = ~x.isnan()
-    n, x = known.sum(0), x.nan_to_num()
-    mean = x.sum(0) / n
-    variance = (torch.where(known, x - mean, 0.0).square()).sum(0) / n
+    x = x.flatten(1)
+    mean = x.nanmean(0, dtype=torch.float64)
+    variance = (x - mean.to(x.dtype)).square().nanmean(0, dtype=torch.float64)
     return (variance / (2 * mean))[variance > 0].quantile(0.1)
 
 
@@ -87,7 +85,7 @@ def require_small(x: Tensor, spot: Tensor) -> None:
         DataError: such rows.
     """
     least = x[x > 0].min().double()
-    zero = (x == 0).double().mean(0)
+    zero = (x == 0).sum(0) / float(len(x))
     expected = -torch.xlogy(zero, zero).sum() * len(x) * -torch.expm1(-least / spot)
     if expected > LACKING:
         raise DataError(

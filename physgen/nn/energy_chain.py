@@ -144,7 +144,9 @@ class EnergyChain(nn.Module):
         m, s, t, slopes = self.places(c)
         if len(c) <= FEW and c.device.type == "cpu" and not noise_is_given():
             seed = int(torch.randint(2**31, (), generator=generator))
-            arrays = (array_of(v) for v in (m, s, t, slopes, self.of_theta(c) + self.near.bias))
+            arrays = (
+                contiguous_array(v) for v in (m, s, t, slopes, self.of_theta(c) + self.near.bias)
+            )
             return torch.from_numpy(drawn_energies(seed, self.arrays(), *arrays))
         told, unit = self.of_theta(c), s.exp()
         sums, drawn, seen = torch.zeros_like(told[:, :1]), [], torch.zeros_like(m[:, :0])
@@ -173,10 +175,12 @@ class EnergyChain(nn.Module):
         )
         last = self.last + self.leave.bias
         before = (self.odds, self.shares, self.gain, self.near.weight)
-        return ChainArrays(*(array_of(v) for v in (*before, *stacked, self.leave.weight, last)))
+        return ChainArrays(
+            *(contiguous_array(v) for v in (*before, *stacked, self.leave.weight, last))
+        )
 
 
-def array_of(values: Tensor) -> NDArray[Any]:
+def contiguous_array(values: Tensor) -> NDArray[Any]:
     """A tensor (...) as an array (...) in the order of C."""
     return np.ascontiguousarray(values.detach().numpy())
 

@@ -41,10 +41,10 @@ FEWEST, MOST_FREEDOM = 0.5, 100.0
 """Of Student's degrees of freedom: above, the law is normal to 1e-4 nats."""
 APART = 0.85
 """Width of each of several laws at first: the narrower, the less normal all together."""
-ROOT_2 = math.sqrt(2)
+ROOT_2, TWO_OVER_ROOT_PI = math.sqrt(2), 2 / math.sqrt(math.pi)
 REMOTE = 1e-30
 """The least mass of a tail."""
-NEWTON = 10
+NEWTON = 6
 """Steps to a quantile."""
 LARGEST = 40.0
 """Of log k that is drawn: below 2⁶³."""
@@ -106,7 +106,7 @@ class GaussianMixture(Mixture):
 
     def to_normal(self, z: Tensor) -> Tensor:
         """The normal score of each z (...), Φ⁻¹(F(z)) with F its distribution function, (...)."""
-        below, above = self._masses(z)
+        below, above, _ = self._masses(z)
         tail = torch.special.ndtri(torch.minimum(below, above))
         return torch.where(below < above, tail, -tail)
 
@@ -121,20 +121,20 @@ class GaussianMixture(Mixture):
         z = (weight * every).sum(-1)
         wanted = torch.erfc(-r / ROOT_2).log() - torch.erfc(r / ROOT_2).log()
         for _ in range(NEWTON):
-            below, above = self._masses(z)
+            below, above, density = self._masses(z)
             excess = below.log() - above.log() - wanted
             low, high = torch.where(excess < 0, z, low), torch.where(excess < 0, high, z)
-            step = z - excess * below * above / self.log_prob(z).exp()
-            z = torch.where((step > low) & (step < high), step, (low + high) / 2)
+            step = z - excess * below * above / density
+            z = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
         return z
 
-    def _masses(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """F(z) and 1 − F(z) of z (...), (...) each, each as precise where it is small."""
-        r = (z[..., None] - self.mean) * (-self.log_width).exp() / ROOT_2
-        weight = 0.5 * self.log_weight.exp()
-        masses = ((weight * torch.erfc(end)).sum(-1).clamp(min=REMOTE) for end in (-r, r))
-        below, above = masses
-        return below, above
+    def _masses(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """F(z) and 1 − F(z), each as precise where it is small, and the density, (...) each."""
+        narrow, weight = (-self.log_width).exp() / ROOT_2, self.log_weight.exp()
+        r = (z[..., None] - self.mean) * narrow
+        masses = torch.erfc(-r), torch.erfc(r), (-r.square()).exp() * narrow * TWO_OVER_ROOT_PI
+        below, above, density = ((weight * m).sum(-1).clamp(min=REMOTE) / 2 for m in masses)
+        return below, above, density
 
 
 class StudentTMixture(Mixture):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from simulators.base import JointObservable, Observable
+from simulators.base import Bins, JointObservable, Observable
 from simulators.shower import observables
 from simulators.shower.geometry import Geometry
+from simulators.shower.published import spectrum_bins
 
 __all__ = ["ImportedShowers"]
 
@@ -54,6 +55,11 @@ class ImportedShowers:
     def observables(self) -> dict[str, Observable]:
         """Energies, widths, sparsity, occupancy and centres of energy."""
         return observables.of_cells(self.geometry, self.unit)
+
+    @property
+    def cell_bins(self) -> Bins:
+        """Those of the CaloChallenge, of energies of cells."""
+        return spectrum_bins(self.geometry, 1.0, 1000.0 / observables.GEV[self.unit])
 
     @property
     def joint(self) -> dict[str, JointObservable]:

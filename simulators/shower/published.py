@@ -1,19 +1,22 @@
 """The bins of the CaloChallenge's own histograms (Krause et al. 2024, arXiv:2410.21611).
 
 As in its public code: E_tot/E_inc in 100 bins on [0.5, 1.5]; the energy of a layer in 39 bins of
-equal ratio from the readout threshold up to the largest of the reference; centres of energy and
+equal ratio from the readout threshold up to the largest of the reference, that of a cell in 49;
+centres of energy and
 widths in 100 bins on ranges in mm. What lies outside is not counted. Dataset 1, with radii of
 metres and layers unlike one another, has a threshold of 10 MeV and wider ranges than 2 and 3.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from simulators.base import Array, Bins
 from simulators.shower.geometry import Geometry
 
-__all__ = ["centre_bins", "energy_bins", "ratio_bins", "width_bins"]
+__all__ = ["centre_bins", "energy_bins", "ratio_bins", "spectrum_bins", "width_bins"]
 
 SMALL = 100.0
 """mm; the radius of datasets 2 and 3 is less."""
@@ -39,13 +42,23 @@ def energy_bins(geometry: Geometry, mm: float, mev: float) -> Bins:
         mm: unit of its radii, mm.
         mev: unit of the energies, MeV.
     """
-    least = (0.5e-3 / 0.033 if is_small(geometry, mm) else 10.0) / mev
+    return partial(rising, least_energy(geometry, mm, mev), 40)
 
-    def bins(values: Array) -> list[Array]:
-        most = np.maximum(values.max(0), 2 * least)
-        return [np.geomspace(least, m, 40) for m in most]
 
-    return bins
+def spectrum_bins(geometry: Geometry, mm: float, mev: float) -> Bins:
+    """Of the energies of cells; see `energy_bins`."""
+    return partial(rising, least_energy(geometry, mm, mev), 50)
+
+
+def least_energy(geometry: Geometry, mm: float, mev: float) -> float:
+    """Where bins of energies begin, in the unit `mev`."""
+    return (0.5e-3 / 0.033 if is_small(geometry, mm) else 10.0) / mev
+
+
+def rising(least: float, edges: int, values: Array) -> list[Array]:
+    """Edges of equal ratios up to the largest of each of the values (n,) or (n, k)."""
+    most = np.atleast_1d(np.maximum(values.max(0), 2 * least))
+    return [np.geomspace(least, m, edges) for m in most]
 
 
 def centre_bins(geometry: Geometry, mm: float) -> Bins:

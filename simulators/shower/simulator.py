@@ -25,12 +25,13 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numba import njit
 
-from simulators.base import Array, JointObservable, Observable, Verdict
+from simulators.base import Array, Bins, JointObservable, Observable, Verdict
 from simulators.prior import Box
 from simulators.shower import gflash, observables
 from simulators.shower.geometry import Geometry
 from simulators.shower.likelihood import log_likelihood
 from simulators.shower.materials import MATERIALS, Material, Name
+from simulators.shower.published import spectrum_bins
 from simulators.shower.readout import read
 
 __all__ = ["Shower", "ShowerEnergy", "ShowerVoxel"]
@@ -398,8 +399,17 @@ class ShowerVoxel(GFlash):
     @property
     def observables(self) -> dict[str, Observable]:
         """Energies, depths, widths, sparsity, occupancy and centres of energy."""
-        mm = self.medium.moliere_radius if self.geometry.unit == "R_M" else 1.0
-        return observables.of_cells(self.geometry, "GeV", self.depth, mm)
+        return observables.of_cells(self.geometry, "GeV", self.depth, self.millimetres)
+
+    @property
+    def cell_bins(self) -> Bins:
+        """Those of the CaloChallenge, of energies of cells."""
+        return spectrum_bins(self.geometry, self.millimetres, 1000.0)
+
+    @property
+    def millimetres(self) -> float:
+        """The unit of the geometry's radii, mm."""
+        return self.medium.moliere_radius if self.geometry.unit == "R_M" else 1.0
 
     @property
     def joint(self) -> dict[str, JointObservable]:

@@ -129,7 +129,8 @@ def comparison(
     result["fpd"] = section("fpd", _fpd, *high, rng, paired)
     result["kpd"] = section("kpd", _kpd, *high, rng, paired)
     result["classifiers"] = section("classifiers", _classifiers, a, b, high, seed, steps)
-    result["cells"] = section("cells", _cells, a.x, b.x, parts_of(physics, a.x.shape[1:]), first)
+    parts, bins = parts_of(physics, a.x.shape[1:]), declared.cell_bins(physics)
+    result["cells"] = section("cells", _cells, a.x, b.x, parts, first, bins)
     result["average"] = _average(a.x, b.x)
     result["events"] = _events(a, b, law)
     return section.json()
@@ -410,7 +411,9 @@ def _verdict(test: C2ST, control: C2ST) -> dict[str, Any]:
     }
 
 
-def _cells(a: Array, b: Array, parts: list[slice], first: Array) -> dict[str, Any] | None:
+def _cells(
+    a: Array, b: Array, parts: list[slice], first: Array, bins: declared.Bins | None
+) -> dict[str, Any] | None:
     """Spectra of log₁₀ x of what is hit, in all and in each part of x; None where x has signs.
 
     The rows are dealt out anew, not the components, which depend on one another.
@@ -424,6 +427,12 @@ def _cells(a: Array, b: Array, parts: list[slice], first: Array) -> dict[str, An
         return None
     spectra = [np.concatenate([_spectra(x[:, part], edges) for x in (a, b)]) for part in parts]
     whole = np.asarray(np.sum(spectra, 0, dtype=np.float32))
+    theirs = None
+    if bins is not None:
+        (field,) = bins(hits)
+        inside = [np.where((x >= field[0]) & (x <= field[-1]), x, 0) for x in (a, b)]
+        counts = np.concatenate([_spectra(x, np.log10(field)) for x in inside])
+        theirs = Tested.of(_dealt(counts, first))._asdict() | {"bins": len(field) - 1}
     return {
         "histogram": {
             "edges": edges,
@@ -431,6 +440,7 @@ def _cells(a: Array, b: Array, parts: list[slice], first: Array) -> dict[str, An
             _PAIR[1]: whole[len(a) :].sum(0, dtype=float),
         },
         "separation": Tested.of(_dealt(whole, first))._asdict(),
+        "published": theirs,
         "layers": [Tested.of(_dealt(s, first))._asdict() for s in spectra]
         if len(parts) > 1
         else None,

@@ -108,7 +108,7 @@ def shift_and_ratio(u: Array, first: Array) -> dict[str, Array]:
 
 
 def as_json(pair: Mapping[str, Array]) -> dict[str, Any]:
-    """Both figures as they are, their errors, p-values, and the least ratio that would be seen."""
+    """Both figures of the deals (P,), with errors, p-values, and the least ratio that is seen."""
     found: dict[str, Any] = {}
     for name, values in pair.items():
         value, error = float(values[0]), float(values[1:].std())

@@ -135,7 +135,7 @@ class Autoregressive(Surrogate):
     def __init__(self, law: Law, config: AutoregressiveConfig) -> None:
         super().__init__(law, config)
         network = network_of(law, config)
-        self.columns = columns_of(law, config, network)
+        self.columns = columns_in_turn(law, config, network)
         if self.columns is not None:
             return
         self.site = site_of(law, config)
@@ -294,7 +294,7 @@ def network_of(law: Law, config: AutoregressiveConfig) -> Network:
     return found
 
 
-def columns_of(
+def columns_in_turn(
     law: Law, config: AutoregressiveConfig, network: Network
 ) -> SeparateColumns | EnergyChain | None:
     """Networks that see components of x one after another, for a chain of all; else None."""

@@ -135,10 +135,11 @@ class CVAE(Surrogate):
             theta: their parameters (n, D).
         """
         super().fit_transform(x, theta)
-        z = self.transform(x)
-        if self.hierarchy.code is not None:
-            self.hierarchy.code.fit(z)
-        self.decoder.fit(z, x)
+        if self.decoder.begins_with_data:
+            z = self.transform(x)
+            if self.hierarchy.code is not None:
+                self.hierarchy.code.fit(z)
+            self.decoder.fit(z, x)
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         k = self.config.importance_draws

@@ -22,6 +22,7 @@ Poisson given h (:mod:`physgen.nn.compound_poisson`).
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -50,10 +51,18 @@ __all__ = [
 
 MOST_IN_SPACE = 5
 """Side of a window of three axes at most: 125 sites."""
+ROWS = 10_000
+"""From which a spot is found, at most."""
 
 
 class Decoder(nn.Module, abc.ABC):
-    """p(x|h, θ) for x as it comes, (B, *x_shape)."""
+    """p(x|h, θ) for x as it comes, (B, *x_shape).
+
+    Attributes:
+        begins_with_data: whether it takes something from rows before it is trained.
+    """
+
+    begins_with_data: ClassVar[bool] = False
 
     def fit(self, z: Tensor, x: Tensor) -> None:
         """Take what there is to learn from rows z and x (n, *x_shape): nothing by default."""
@@ -271,6 +280,7 @@ class CompoundDecoder(IndependentDecoder):
         channels: channels C of the field h.
     """
 
+    begins_with_data: ClassVar[bool] = True
     mean: Tensor
 
     def __init__(self, law: Law, channels: int) -> None:
@@ -285,10 +295,10 @@ class CompoundDecoder(IndependentDecoder):
             DataError: x that was read out above a threshold only.
         """
         hit = hits(z)
-        spot = spot_of(x)
+        spot = spot_of(x[:ROWS])
         require_small(x, spot)
-        origin = torch.where(hit, x.double().log() - z, 0.0).sum(0) / hit.sum(0).clamp(min=1)
-        mean = x.double().nanmean(0).log() - origin
+        origin = torch.where(hit, x.log() - z, 0.0).sum(0) / hit.sum(0).clamp(min=1)
+        mean = x.nanmean(0, dtype=torch.float64).log() - origin
         with torch.no_grad():
             self.mean.copy_(torch.where(hit.any(0), mean, 0.0))
             self.spot.copy_(spot.log() - origin)
@@ -307,6 +317,7 @@ class CountDecoder(IndependentDecoder):
         components: laws in a mixture.
     """
 
+    begins_with_data: ClassVar[bool] = True
     middle: Tensor
     width: Tensor
 

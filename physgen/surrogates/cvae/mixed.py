@@ -5,6 +5,8 @@ A layer and a linear map take h to the numbers of all laws (:mod:`physgen.nn.col
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +27,8 @@ class ColumnDecoder(Decoder):
         channels: channels C of the field h.
         components: laws in the mixture of a column that is no level.
     """
+
+    begins_with_data: ClassVar[bool] = True
 
     def __init__(self, law: Law, channels: int, components: int) -> None:
         super().__init__()
