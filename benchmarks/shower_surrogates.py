@@ -45,7 +45,7 @@ SPOTS = {**WIDE, "head": "compound-poisson"}
 LARGE = {"batch_size": 1024, "learning_rate": 5e-3}
 FAST = {"learning_rate": 8e-3}
 ANEW = {"batch_size": 256, "simulate": True, "patience": 0}
-TREE = {"batch_size": 64, "learning_rate": 8e-3, "validation": 0.03}
+TREE = {"batch_size": 64, "learning_rate": 8e-3, "validation": 0.03, "neighbours": False}
 DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
     "cvae": ("shower", "cvae", WIDE, 100, 32),
     "autoregressive": ("shower", "autoregressive", FAST, 1, 1),

@@ -258,6 +258,20 @@ def test_layers_without_energy_stay_empty_and_energies_add_up():
     assert ((x == 0).float().mean() - 2 / 3).abs() < 0.3
 
 
+@pytest.mark.parametrize("neighbours", [True, False])
+def test_a_split_of_azimuths_is_told_of_its_neighbours_if_asked_for(neighbours):
+    model = tree(3, 4, 3, neighbours=neighbours)
+    stage = model.azimuths.levels[1]
+    pieces = torch.randn(1, 3, 3, 2, generator=generator(7)).requires_grad_()
+    told = stage.told(torch.zeros(1, 3, 3), pieces)[0, 1, 1, 0]
+    (slope,) = torch.autograd.grad(told.sum(), pieces)
+    seen = slope[0] != 0
+    assert seen[1, 1, 0]
+    around = [seen[0, 1, 0], seen[2, 1, 0], seen[1, 0, 0], seen[1, 2, 0], seen[1, 1, 1]]
+    assert torch.stack(around).tolist() == [neighbours] * 5
+    assert seen.sum() == 1 + 5 * neighbours
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

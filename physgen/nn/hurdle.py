@@ -67,7 +67,7 @@ class HurdleGamma:
     @property
     def shape(self) -> Tensor:
         """The shapes a of all laws, (..., K)."""
-        return shape_of(self.raw_shape)
+        return gamma_shape(self.raw_shape)
 
     @staticmethod
     def parameters(components: int) -> int:
@@ -93,13 +93,13 @@ class HurdleGamma:
 
         below = self.log_weight.exp().cumsum(-1)[..., :-1]
         k = (uniform(self.odds.shape)[..., None] > below).sum(-1, keepdim=True)
-        a = shape_of(self.raw_shape.gather(-1, k)[..., 0])
+        a = gamma_shape(self.raw_shape.gather(-1, k)[..., 0])
         gamma = torch._standard_gamma(a, generator=generator)
         u = self.mean.gather(-1, k)[..., 0] + (gamma / a).log()
         return torch.where(uniform(self.odds.shape) < self.odds.sigmoid(), u, -math.inf)
 
 
-def shape_of(raw: Tensor) -> Tensor:
+def gamma_shape(raw: Tensor) -> Tensor:
     """Shapes a of Gamma laws from a network's numbers (...), their logarithms kept in a range."""
     middle, half = (MOST + LEAST) / 2, (MOST - LEAST) / 2
     return (middle + half * torch.tanh((raw + 1 - middle) / half)).exp()

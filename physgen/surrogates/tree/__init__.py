@@ -50,6 +50,8 @@ class TreeConfig:
         blocks: residual blocks of two layers in these (at least 0).
         context: units of a layer of the networks that see all layers (at least 1).
         energies: Gamma laws in the mixture of a layer's energy (at least 1).
+        neighbours: whether a split of azimuths is told of the energies around it, in layers,
+            rings and azimuths: noise, if cells are independent given the energies of rings.
         azimuth_rows: part of the rows of a training step whose azimuths it looks at (above 0, to
             1): of many splits, which say much alike, those of few rows are enough.
 
@@ -58,10 +60,11 @@ class TreeConfig:
     """
 
     components: int = 3
-    hidden: int = 40
+    hidden: int = 32
     blocks: int = 1
     context: int = 96
     energies: int = 3
+    neighbours: bool = True
     azimuth_rows: float = 0.25
 
     def __post_init__(self) -> None:
@@ -96,7 +99,9 @@ class Tree(Surrogate):
         self.energies = EnergyChain(layers, condition, config.energies)
         self.rings = Rings(layers, rings, condition, context, split) if rings > 1 else None
         self.azimuths = (
-            Azimuths(layers, rings, azimuths, condition, context, split) if azimuths > 1 else None
+            Azimuths(layers, rings, azimuths, condition, context, split, config.neighbours)
+            if azimuths > 1
+            else None
         )
 
     @property
@@ -107,7 +112,7 @@ class Tree(Surrogate):
     @property
     def _at_once(self) -> int:
         """Fewer rows of many cells, which fill the memory."""
-        return max(1, min(super()._at_once, 64 * super()._at_once // self.law.size))
+        return max(1, min(super()._at_once, 256 * super()._at_once // self.law.size))
 
     @torch.no_grad()
     def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:

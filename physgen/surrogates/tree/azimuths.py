@@ -35,13 +35,14 @@ class AzimuthLevel(nn.Module):
 
     Args:
         level: where it cuts.
+        neighbours: whether its splits are told of the energies around them.
     """
 
     tilt: Tensor
 
-    def __init__(self, level: HalvingLevel) -> None:
+    def __init__(self, level: HalvingLevel, neighbours: bool) -> None:
         super().__init__()
-        self.level = level
+        self.level, self.neighbours = level, neighbours
         self.node = nn.Parameter(torch.randn(len(level.cut), NODE))
         self.scale = Scale(1)
         self.register_buffer("tilt", torch.zeros(len(level.cut)))
@@ -56,9 +57,9 @@ class AzimuthLevel(nn.Module):
         cut = self.level.cut
         parts, there = self.scale(pieces), pieces.isfinite()
         parent = torch.where(there, pieces - finite(rings)[..., None], 0.0)[..., cut, None]
-        around = neighbours(parts)[..., cut, :]
+        around = [neighbours_of(parts)[..., cut, :]] if self.neighbours else []
         node = self.node.expand(*parent.shape[:-1], NODE)
-        return torch.cat([parent, around, node], -1)
+        return torch.cat([parent, *around, node], -1)
 
 
 class Azimuths(nn.Module):
@@ -71,6 +72,7 @@ class Azimuths(nn.Module):
         condition: components of c.
         context: units and blocks of the network that sees all rings of all layers.
         split: Betas of a split, and units and blocks of its network.
+        neighbours: whether a split is told of the energies around it.
     """
 
     def __init__(
@@ -81,12 +83,15 @@ class Azimuths(nn.Module):
         condition: int,
         context: tuple[int, int],
         split: tuple[int, int, int],
+        neighbours: bool,
     ) -> None:
         super().__init__()
         self.scale = Scale(layers, rings)
         self.context = Context(condition + 2 * layers * rings, layers, rings, *context)
-        self.stages = nn.ModuleList(AzimuthLevel(level) for level in halvings(azimuths))
-        self.net = SplitNet(SAID + 1 + 2 * AROUND + NODE, *split)
+        self.stages = nn.ModuleList(
+            AzimuthLevel(level, neighbours) for level in halvings(azimuths)
+        )
+        self.net = SplitNet(SAID + 1 + 2 * AROUND * neighbours + NODE, *split)
 
     @property
     def levels(self) -> list[AzimuthLevel]:
@@ -145,7 +150,7 @@ def at_splits(said: Tensor, splits: Tensor) -> Tensor:
     return said[..., None, :].expand(*splits.shape, -1)
 
 
-def neighbours(parts: Tensor) -> Tensor:
+def neighbours_of(parts: Tensor) -> Tensor:
     """log E around each piece of (B, L, R, P), and whether there is any, (B, L, R, P, 12).
 
     Azimuths are on a circle; beyond the first and the last layer and ring there is nothing.
