@@ -277,6 +277,7 @@ def test_drawn_shares_follow_their_law():
     assert kstest(function(log_ratio + 0.5 * log_ratio.std()), "uniform").pvalue < 1e-6  # control
 
 
+@pytest.mark.slow
 def test_a_network_raises_the_bound_of_shares_that_depend_on_one_another():
     """Trained on what neighbours share, the diffusion gains over independent cells."""
     model = model_of(1, 4, 4)
@@ -289,7 +290,13 @@ def test_a_network_raises_the_bound_of_shares_that_depend_on_one_another():
         t = times(torch.rand(1, generator=g), 512)[0]
         return kernel.gain(seen, r, t, torch.randn(r.shape, generator=g), part).mean()
 
+    def common_part():
+        with torch.no_grad():
+            config = model.using(sampler="euler", steps=8).config
+            return kernel.sample(seen, g, config).mean((1, 2, 3)).var().item()
+
     assert gain() == 0
+    assert common_part() == pytest.approx(1 / 16, abs=0.02)  # control: of independent numbers
     optimiser = torch.optim.Adam(kernel.parameters(), 1e-2)
     for _ in range(200):
         optimiser.zero_grad()
@@ -300,3 +307,4 @@ def test_a_network_raises_the_bound_of_shares_that_depend_on_one_another():
     covariance = 0.64 * np.ones((16, 16)) + 0.36 * np.eye(16)
     most = -0.5 * np.linalg.slogdet(covariance)[1]
     assert 0.5 * most < found < 1.1 * most
+    assert common_part() == pytest.approx(0.64 + 0.36 / 16, abs=0.15)

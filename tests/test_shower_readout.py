@@ -310,7 +310,7 @@ def ranks(data, law, n):
 
 @pytest.mark.parametrize(
     ("options", "n"),
-    [(DEAD, 60), pytest.param(DEAD, 1000, marks=SLOW), pytest.param(GAINS, 150, marks=SLOW)],
+    [(DEAD, 60), pytest.param(DEAD, 500, marks=SLOW), pytest.param(GAINS, 150, marks=SLOW)],
 )
 def test_energy_is_calibrated(options, n):
     data = ShowerEnergy(**options)

@@ -175,6 +175,7 @@ class Surrogate(nn.Module, abc.ABC):
     leaves_out: ClassVar[bool] = False
     with_missing: ClassVar[tuple[Support, ...]] = ()
     chunk: ClassVar[int] = 1024
+    here: Tensor
     path: Path | None = None
     file_digests: tuple[str, str] = ("", "")
     summary: str = ""
@@ -196,6 +197,7 @@ class Surrogate(nn.Module, abc.ABC):
         self.info = {}
         self.rescale = Rescale(law.prior)
         self.transform: Transform = for_support(law)
+        self.register_buffer("here", torch.empty(0), persistent=False)
 
     @property
     @abc.abstractmethod
@@ -403,8 +405,8 @@ class Surrogate(nn.Module, abc.ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
+        """Where the weights are: a buffer tells it sooner than a walk to the first of them."""
+        return self.here.device
 
     @property
     def _at_once(self) -> int:

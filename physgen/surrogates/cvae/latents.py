@@ -158,7 +158,7 @@ class Latents(nn.Module):
         """
         top = self.levels[-1]
         t = self.top.expand(len(c), -1, *top.grid)
-        kl, log_ratio = [], torch.zeros(len(c), device=c.device)
+        kl, log_ratio = [], c.new_zeros(len(c))
         for number, level in reversed(list(enumerate(self.levels))):
             t = level.field(t, c)
             mean, log_sigma = bounded(level.p(t))
@@ -173,7 +173,7 @@ class Latents(nn.Module):
                 epsilon = v
             t = level.up(F.silu(t + level.z(mean + log_sigma.exp() * epsilon)))
         h = self.film(self.terms(self.last(t), c), c)
-        return Trace(h, torch.stack(kl[::-1], 1) if kl else torch.zeros(len(c), 0), log_ratio)
+        return Trace(h, torch.stack(kl[::-1], 1) if kl else c.new_zeros(len(c), 0), log_ratio)
 
 
 def bounded(moments: Tensor) -> tuple[Tensor, Tensor]:

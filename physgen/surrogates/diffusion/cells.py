@@ -181,7 +181,7 @@ class CellsKernel(nn.Module):
     """
 
     draws: ClassVar[int] = 16
-    samplers: ClassVar[tuple[str, ...]] = ("euler", *GaussianKernel.samplers)
+    samplers: ClassVar[tuple[str, ...]] = GaussianKernel.samplers
     transform: ClassVar[type[CellShares]] = CellShares
     parts: Tensor
 
