@@ -41,6 +41,7 @@ FEW_CHANNELS = 8
 """Channels of x that are looked at one by one."""
 LOW = 0.05
 MANY_CELLS, SELDOM = 1000, 0.1
+"""Cells beyond which those that a smaller part of the rows hits are summed."""
 
 
 @dataclass(frozen=True)
