@@ -50,7 +50,8 @@ def verify(field: GaussianField, theta: Array, x: Array) -> list[Verdict]:
 def verify_phi4(field: Phi4, theta: Array, x: Array) -> list[Verdict]:
     """The verdicts on φ⁴ maps x (n, L, L) drawn at θ (n, 2)."""
     if len(theta) != len(x) or len(x) < 2:
-        raise ValueError(f"verify: expected one θ for each x, got {len(theta)} and {len(x)}")
+        got = f"{len(theta)} and {len(x)}"
+        raise ValueError(f"verify: expected one θ for each x, of 2 maps at least, got {got}")
     pull = -field.score(theta, x)
     wave = np.exp(2j * np.pi * np.arange(field.size) / field.size)
     long = [(x * w).sum((1, 2)) * (pull * w).sum((1, 2)).conj() for w in (wave, wave[:, None])]
