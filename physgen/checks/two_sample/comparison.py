@@ -44,7 +44,7 @@ from physgen.checks.two_sample.features import (
     observables_of,
     parts_of,
     physics_of,
-    seldom_joined,
+    rare_cells_summed,
 )
 from physgen.checks.two_sample.frechet import fpd, kpd
 from physgen.checks.two_sample.given_theta import SEEN, given_theta
@@ -378,7 +378,7 @@ def _classifiers(
         )
         return _verdict(test, caught) | {"rows": rows, "told_theta": t is not None}
 
-    x, y = seldom_joined(x, y)
+    x, y = rare_cells_summed(x, y)
     return {"low": judged(x, y, logged), "high": judged(high[0][:n], high[1][:n], _twice)}
 
 
