@@ -26,7 +26,7 @@ from physgen.nn.hurdle import hits
 __all__ = ["CompoundPoisson", "require_small", "spot_of"]
 
 STEEP = 20.0
-"""Of log e^r, from which 1 is little beside it, and of the log of as many spots, where it is cut."""
+"""Of r, from which 1 is little beside e^r, and of log x/ε, or r if λ is large, where it is cut."""
 TINY = -80.0
 """The least log s, below which I₁(s) leaves float32."""
 LACKING = 100

@@ -46,7 +46,7 @@ ROOT_2, TWO_OVER_ROOT_PI = math.sqrt(2), 2 / math.sqrt(math.pi)
 REMOTE = 1e-30
 """The least mass of a tail."""
 NEWTON, LONGEST, CLOSE = 12, 40, 1e-4
-"""Steps to a quantile in a graph, at most elsewhere, and log odds from which one more is enough."""
+"""Steps to a quantile in a graph, and elsewhere at most; log odds so near need one more."""
 LARGEST = 40.0
 """Of log k that is drawn: below 2⁶³."""
 
@@ -112,7 +112,7 @@ class GaussianMixture(Mixture):
         return torch.where(below < above, tail, -tail)
 
     def from_normal(self, r: Tensor) -> Tensor:
-        """The z (...) whose normal score is r (...): Newton's steps, or halves where these do not shrink.
+        """The z (...) whose normal score is r (...): Newton's steps, halves if they do not shrink.
 
         It lies between the least and the greatest of the z that single laws would give. Where laws
         lie far apart steps are many; a graph has so few that some of these are off.

@@ -7,7 +7,7 @@ m = a/(a + b) the density of y is
 
     log f(y) = a log(s/m) + b log((1 − s)/(1 − m)) + S(a) + S(b) − S(a + b),
 
-S(a) = a log a − a − log Γ(a). The logarithms of ratios come from log1p and expm1 of d = y − log a/b,
+S(a) = a log a − a − log Γ(a). The logarithms of ratios come from d = y − log a/b,
 
     log(s/m) = −log(1 + (1 − m)(e^{−d} − 1)),    log((1 − s)/(1 − m)) = −log(1 + m (e^d − 1)),
 
