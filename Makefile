@@ -12,7 +12,7 @@ help:
 	@echo "make lint   style, types and import contracts"
 	@echo "make docs   run each block of the README and each example, and type-check a script"
 	@echo "make slow   the tests that take minutes; PART=k/n runs the k-th of n parts of them"
-	@echo "make bench  timings beside other packages"
+	@echo "make bench  timings and surrogates beside other packages and exact answers (hours)"
 	@echo "make clean  remove the environment and the demo"
 
 $(BIN)/python:
@@ -63,6 +63,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.formats --megabytes 100
 	$(BIN)/python -m benchmarks.posterior_shower
 	$(BIN)/python -m benchmarks.shower_surrogates
+	$(BIN)/python -m benchmarks.hard_showers
+	$(BIN)/python -m benchmarks.latency
 
 clean:
 	rm -rf $(VENV) demo

@@ -60,6 +60,7 @@ DESIGNS: Mapping[str, tuple[str, str, Mapping[str, Any], int, int]] = {
         "shower-voxel", "cvae", {**SPOTS, "epochs": 30, "simulate": True}, 50, 32,
     ),
     "tree": ("shower-voxel", "tree", TREE, 1, 1),
+    "tree, fresh": ("shower-voxel", "tree", {**TREE, "simulate": True, "patience": 0}, 1, 1),
     "voxel diffusion": (
         "shower-voxel", "diffusion", {"batch_size": 64, "learning_rate": 4e-3}, 32, 8,
     ),

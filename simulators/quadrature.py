@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from scipy.special import logsumexp
 
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["prior_nodes", "require_nodes"]
+__all__ = ["BLOCK", "log_integrals", "prior_nodes"]
+
+BLOCK = 1 << 22
+"""Numbers held at once."""
 
 FEWEST = 2.5
 """Nodes an axis that a posterior must lie on: log p(x) is then right to 1e-4."""
@@ -21,6 +27,26 @@ def prior_nodes(prior: Prior, count: int) -> tuple[Array, Array]:
     weight = np.prod(np.meshgrid(*[w] * d, indexing="ij"), axis=0).ravel()
     weight = weight * prior.ends[1].prod() * np.exp(prior.log_density(grid))
     return prior.from_coordinates(grid), weight / weight.sum()
+
+
+def log_integrals(joint: Callable[[slice], Array], rows: int, nodes: int, prior: Prior) -> Array:
+    """Log p(x) of each row of x, (rows,): log Σ exp of what `joint` has at the nodes.
+
+    Args:
+        joint: some rows → log p(x|θ) at each node and log of its weight, together, (n, nodes).
+        rows: how many.
+        nodes: how many.
+        prior: whose nodes these are.
+
+    Raises:
+        ValueError: a posterior so much narrower than the prior that it falls between the nodes.
+    """
+    step, found = max(BLOCK // nodes, 1), [np.zeros(0)]
+    for start in range(0, rows, step):
+        values = joint(slice(start, start + step))
+        found.append(logsumexp(values, axis=1))
+        require_nodes(np.exp(values - found[-1][:, None]), prior)
+    return np.concatenate(found)
 
 
 def require_nodes(p: Array, prior: Prior) -> None:

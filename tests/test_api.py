@@ -447,7 +447,7 @@ def test_a_sweep_compares_samplers_in_the_report(files, tmp_path):
     physgen.validate(model, files / "test.h5", out=metrics, sweep=True, **few)
     ways = json.loads(metrics.read_text())["sweep"]
     assert {w["sampler"] for w in ways} == {
-        "ancestral", "ddim", "euler-maruyama", "heun", "dpm-solver",
+        "ancestral", "ddim", "euler", "euler-maruyama", "heun", "dpm-solver",
     }  # fmt: skip
     assert {w["evaluations"] for w in ways} == {8, 16, 32, 64, 128}
     assert all(0 <= w["observables"]["energy"]["js"] <= 0.84 for w in ways)

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from physgen.nn.column_places import ColumnPlaces
-from physgen.nn.energy_draws import FARTHEST, LARGEST, PART, SMALL, ChainArrays, drawn_energies
+from physgen.nn.column_places import FARTHEST, ColumnPlaces
+from physgen.nn.energy_draws import LARGEST, PART, SMALL, ChainArrays, drawn_energies
 from physgen.nn.given_noise import noise_is_given
 from physgen.nn.hurdle import LEAST, MOST, HurdleGamma, hits
 from physgen.nn.regression import quadratic

@@ -13,20 +13,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from physgen.nn.column_places import FARTHEST
 from physgen.nn.hurdle import LEAST, MOST
 
-__all__ = ["FARTHEST", "LARGEST", "PART", "SMALL", "ChainArrays", "drawn_energies"]
+__all__ = ["LARGEST", "PART", "SMALL", "ChainArrays", "drawn_energies"]
 
 Numbers = NDArray[Any]
 MIDDLE, HALF = (MOST + LEAST) / 2, (MOST - LEAST) / 2
 PART = 0.95
-"""Of what log shapes may be, around their middle, that a chain may start at."""
+"""Of the range of log shapes, around its middle, where the start of a law may lie."""
 LARGEST = 30.0
-"""Of the root of an energy, in units of what is typical."""
-FARTHEST = 20.0
-"""Of the same, in units of its width."""
+"""Root of an energy, in units of e^{μ/2}, that later energies see."""
 SMALL = 0.3
-"""Units in which the network sees logarithms."""
+"""Factor of logarithms, as the network sees them."""
 
 
 class ChainArrays(NamedTuple):

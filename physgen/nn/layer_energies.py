@@ -18,6 +18,7 @@ CaloDREAM (Favaro et al. 2024, arXiv:2405.09629).
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,12 +26,37 @@ from torch import Tensor
 from physgen.law import Law
 from physgen.nn.transforms.related import Threshold
 
-__all__ = ["CellShares", "Layers"]
+__all__ = ["CellShares", "LayerEnergies", "Layers", "masked_log", "masked_moments"]
 
 TINY = 1e-300
 
 
-class Layers(Threshold):
+class LayerEnergies(Threshold):
+    """A map of showers whose first L numbers are log E − μ of the layers.
+
+    Args:
+        law: of nonnegative x, layers first.
+    """
+
+    energy: Tensor
+    precision: ClassVar[torch.dtype] = torch.float32
+
+    def __init__(self, law: Law) -> None:
+        super().__init__()
+        self.x_shape, self.layers = law.x_shape, law.x_shape[0]
+        self.register_buffer("energy", torch.zeros(self.layers, dtype=self.precision))
+
+    def fit(self, x: Tensor) -> None:
+        """Take μ, the mean of log E, from rows of data (n, *x_shape)."""
+        super().fit(x)
+        self.energy.copy_(masked_moments(masked_log(self._cells(x).sum(-1)))[0])
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """x as (B, L, A·R), float64."""
+        return x.double().reshape(len(x), self.layers, -1)
+
+
+class Layers(LayerEnergies):
     """z = (log E − μ, (y − m)/s): (B, L, A, R) → (B, L + L·A·R), float32.
 
     Numbers that do not exist are −∞: log E of a layer without energy, y of a cell without hit; y
@@ -40,26 +66,21 @@ class Layers(Threshold):
         law: of showers of three axes, layers first.
     """
 
-    energy: Tensor
     mean: Tensor
     std: Tensor
     usual: Tensor
 
     def __init__(self, law: Law) -> None:
-        super().__init__()
-        layers, cells = law.x_shape[0], law.size // law.x_shape[0]
-        self.x_shape, self.layers, self.cells = law.x_shape, layers, cells
-        self.register_buffer("energy", torch.zeros(layers))
-        self.register_buffer("mean", torch.zeros(layers, cells))
-        self.register_buffer("std", torch.ones(layers, cells))
-        self.register_buffer("usual", torch.zeros(layers, dtype=torch.long))
+        super().__init__(law)
+        self.cells = law.size // self.layers
+        self.register_buffer("mean", torch.zeros(self.layers, self.cells))
+        self.register_buffer("std", torch.ones(self.layers, self.cells))
+        self.register_buffer("usual", torch.zeros(self.layers, dtype=torch.long))
 
     def fit(self, x: Tensor) -> None:
         """Take means and widths from rows of data (n, L, A, R), and the cell most often hit."""
         super().fit(x)
-        log_e, y = self._split(x)
-        self.energy.copy_(masked_moments(log_e)[0])
-        mean, std = masked_moments(y)
+        mean, std = masked_moments(self._split(x)[1])
         self.mean.copy_(mean)
         self.std.copy_(std)
         self.usual.copy_((self._cells(x) > 0).sum(0).argmax(-1))
@@ -99,10 +120,6 @@ class Layers(Threshold):
         log_e = torch.where(energy > 0, energy, 1.0).log()
         return -log_e.sum(1) - torch.where(inner, volume, 0.0).flatten(1).sum(1)
 
-    def _cells(self, x: Tensor) -> Tensor:
-        """x as (B, L, A·R), float64."""
-        return x.double().reshape(len(x), self.layers, self.cells)
-
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """log E (B, L) and y (B, L, A·R), ±∞ where there is none, and of no gradient there."""
         cells = self._cells(x)
@@ -114,7 +131,7 @@ class Layers(Threshold):
         return masked_log(rest[..., 0]), torch.where(inner, y, end)
 
 
-class CellShares(Threshold):
+class CellShares(LayerEnergies):
     """z = (log E − μ, log x_i/E), and −∞ without energy or hit: (B, L, A, R) → (B, L + L·A·R).
 
     Of a layer's M shares, which add up to one, M − 1 are free: with a factor e^s that is random,
@@ -124,17 +141,7 @@ class CellShares(Threshold):
         law: of showers of three axes, layers first.
     """
 
-    energy: Tensor
-
-    def __init__(self, law: Law) -> None:
-        super().__init__()
-        self.x_shape, self.layers = law.x_shape, law.x_shape[0]
-        self.register_buffer("energy", torch.zeros(self.layers, dtype=torch.float64))
-
-    def fit(self, x: Tensor) -> None:
-        """Take μ from rows of data (n, L, A, R)."""
-        super().fit(x)
-        self.energy.copy_(masked_moments(masked_log(self._cells(x).sum(2)))[0])
+    precision: ClassVar[torch.dtype] = torch.float64
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, L, A, R) → z (B, L + L·A·R), float32."""
@@ -156,10 +163,6 @@ class CellShares(Threshold):
         """log|det ∂z/∂x| = −Σ log x over hits, (B,)."""
         cells = self._cells(x).flatten(1)
         return -torch.where(cells > 0, cells, 1.0).log().sum(1)
-
-    def _cells(self, x: Tensor) -> Tensor:
-        """x as (B, L, A·R), float64."""
-        return x.double().reshape(len(x), self.layers, -1)
 
 
 def masked_log(values: Tensor) -> Tensor:

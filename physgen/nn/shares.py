@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from physgen.law import Law
 from physgen.nn.halving import HalvingLevel, halvings
-from physgen.nn.layer_energies import masked_log, masked_moments
-from physgen.nn.transforms.related import Threshold
+from physgen.nn.layer_energies import LayerEnergies, masked_log
 
 __all__ = ["Shares", "shower_shape"]
 
@@ -36,7 +35,7 @@ def shower_shape(law: Law) -> tuple[int, int, int]:
     return layers, math.prod(rest[:-1]), rings
 
 
-class Shares(Threshold):
+class Shares(LayerEnergies):
     """z = (log E − μ, y): (B, L, A, R) → (B, L·A·R), float32.
 
     log E of a layer without energy is −∞, and so is y of a split of nothing. Of a layer splits
@@ -46,14 +45,11 @@ class Shares(Threshold):
         law: of nonnegative x, layers first.
     """
 
-    energy: Tensor
     path: Tensor
 
     def __init__(self, law: Law) -> None:
-        super().__init__()
-        self.x_shape, self.dtype = law.x_shape, getattr(torch, law.dtype)
-        self.shape = shower_shape(law)
-        self.register_buffer("energy", torch.zeros(self.shape[0]))
+        super().__init__(law)
+        self.shape, self.dtype = shower_shape(law), getattr(torch, law.dtype)
         self.rings = nn.ModuleList(halvings(self.shape[2]))
         self.azimuths = nn.ModuleList(halvings(self.shape[1]))
         self.register_buffer("path", self.paths(), persistent=False)
@@ -62,11 +58,6 @@ class Shares(Threshold):
     def splits(self) -> int:
         """Of a layer."""
         return self.shape[1] * self.shape[2] - 1
-
-    def fit(self, x: Tensor) -> None:
-        """Take the means of log E from rows of data (n, *x_shape)."""
-        super().fit(x)
-        self.energy.copy_(masked_moments(masked_log(self._cells(x).sum(-1)))[0])
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, *x_shape) → z (B, L + L·(A·R − 1))."""
@@ -119,10 +110,6 @@ class Shares(Threshold):
         one = torch.eye(self.shape[1] * self.shape[2])
         each = [on.nonzero()[:, 0] for on in torch.cat(self.halves(one), 1)]
         return nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=2 * self.splits)
-
-    def _cells(self, x: Tensor) -> Tensor:
-        """x as (B, L, A·R), float64."""
-        return x.double().reshape(len(x), self.shape[0], -1)
 
 
 def upwards(levels: nn.ModuleList) -> list[HalvingLevel]:

@@ -113,8 +113,8 @@ class SamplerOptions(StepsOption, total=False):
 
     sampler: Annotated[
         str | None,
-        "way to draw, where the family has several (diffusion: ancestral, ddim, euler-maruyama, "
-        "heun, dpm-solver; rbm: gibbs, tempered).",
+        "way to draw, where the family has several (diffusion: ancestral, ddim, euler, "
+        "euler-maruyama, heun, dpm-solver; rbm: gibbs, tempered).",
     ]
     eta: Annotated[float | None, "noise of the sampler ddim, 0 to 1."]
 

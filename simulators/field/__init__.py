@@ -15,6 +15,6 @@
 from simulators.field.gaussian import GaussianField
 from simulators.field.lognormal import LognormalField
 from simulators.field.phi4 import Phi4
-from simulators.ising.observables import binder_cumulant
+from simulators.moments import binder_cumulant
 
 __all__ = ["GaussianField", "LognormalField", "Phi4", "binder_cumulant"]

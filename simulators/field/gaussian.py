@@ -21,12 +21,12 @@ import numpy as np
 
 from simulators.base import Array, Observable, Symmetry, Verdict
 from simulators.field import inference, observables
+from simulators.field.inference import LOG_2PI
 from simulators.field.modes import Shells, coloured, shells
 from simulators.prior import Box, Prior
 
 __all__ = ["GaussianField"]
 
-LOG_2PI = float(np.log(2 * np.pi))
 Theta = Literal["amplitude-slope", "amplitude-mass-slope"]
 AMPLITUDE = (-1.0, 1.0, "", r"\ln A")
 MASS = (float(np.log(0.1)), 0.0, "", r"\ln m")

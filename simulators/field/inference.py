@@ -16,16 +16,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp
 
 from simulators.base import Array
 from simulators.prior import Prior
-from simulators.quadrature import prior_nodes, require_nodes
+from simulators.quadrature import BLOCK, log_integrals, prior_nodes
 
 if TYPE_CHECKING:
     from simulators.field.gaussian import GaussianField
 
 __all__ = [
+    "LOG_2PI",
     "log_evidence",
     "log_posterior",
     "log_prob",
@@ -34,8 +34,6 @@ __all__ = [
 ]
 
 LOG_2PI = float(np.log(2 * np.pi))
-BLOCK = 1 << 22
-"""Numbers held at once."""
 DRAWS = 2000
 """Of θ and x, for the mutual information."""
 
@@ -78,13 +76,11 @@ def log_evidence(field: GaussianField, x: Array, prior: Prior) -> Array:
         ValueError: a posterior so much narrower than the prior that it falls between the nodes.
     """
     theta, weight = _nodes(field, prior)
-    step = max(BLOCK // len(theta), 1)
-    found = [np.zeros(0)]
-    for i in range(0, len(x), step):
-        joint = log_prob_of_all(field, theta, x[i : i + step]) + np.log(weight)
-        found.append(logsumexp(joint, axis=1))
-        require_nodes(np.exp(joint - found[-1][:, None]), prior)
-    return np.concatenate(found)
+
+    def joint(some: slice) -> Array:
+        return log_prob_of_all(field, theta, x[some]) + np.log(weight)
+
+    return log_integrals(joint, len(x), len(theta), prior)
 
 
 def log_posterior(field: GaussianField, theta: Array, x: Array, prior: Prior) -> Array:

@@ -100,10 +100,11 @@ def measured() -> dict[str, Observable]:
 
 def of_phi4(field: Phi4) -> dict[str, Observable]:
     """The observables of a φ⁴ map under their names; its mean is the magnetisation."""
-    return measured() | {
-        "mean": Observable(
-            lambda x: x.mean((1, 2), dtype=float), "", r"M/N", "magnetisation per site",
-            lambda theta: np.zeros(len(theta)),
+    found = measured()
+    return found | {
+        "mean": replace(
+            found["mean"], latex="M/N", title="magnetisation per site",
+            exact=lambda theta: np.zeros(len(theta)),
         ),
         "abs_mean": Observable(
             lambda x: abs(x.mean((1, 2), dtype=float)), "", r"|M|/N", "magnetisation without sign"

@@ -26,7 +26,7 @@ from scipy.special import logsumexp
 
 from simulators.base import Array, Observable, Symmetry, Verdict
 from simulators.field import observables
-from simulators.field.gaussian import LOG_2PI
+from simulators.field.inference import LOG_2PI
 from simulators.field.modes import coloured, momentum, shells
 from simulators.prior import Box
 

@@ -14,6 +14,7 @@
 """
 
 from simulators.ising.lattice import Ising
-from simulators.ising.observables import binder_cumulant, specific_heat, susceptibility
+from simulators.ising.observables import specific_heat, susceptibility
+from simulators.moments import binder_cumulant
 
 __all__ = ["Ising", "binder_cumulant", "specific_heat", "susceptibility"]

@@ -16,12 +16,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import logsumexp, xlogy
+from scipy.special import xlogy
 
 from simulators.base import Array
 from simulators.ising import observables
 from simulators.prior import Prior
-from simulators.quadrature import prior_nodes, require_nodes
+from simulators.quadrature import log_integrals, prior_nodes
 
 if TYPE_CHECKING:
     from simulators.ising.counting import Energies, JointLevels
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["log_evidence", "log_posterior", "mean_entropy", "mutual_information"]
 
-BLOCK = 1 << 22  # numbers held at once
 ROWS = 512  # θ whose law is held at once
 
 
@@ -54,13 +53,7 @@ def log_evidence(ising: Ising, x: Array, prior: Prior) -> Array:
     theta, weight = _nodes(ising, prior)
     offset = np.log(weight) - _log_z_nodes(ising, prior)
     k, b = ising.couplings(theta), observables.bonds(x)
-    step = max(BLOCK // len(theta), 1)
-    found = [np.zeros(0)]
-    for i in range(0, len(b), step):
-        joint = b[i : i + step] @ k.T + offset
-        found.append(logsumexp(joint, axis=1))
-        require_nodes(np.exp(joint - found[-1][:, None]), prior)
-    return np.concatenate(found)
+    return log_integrals(lambda some: b[some] @ k.T + offset, len(b), len(theta), prior)
 
 
 def log_posterior(ising: Ising, theta: Array, x: Array, prior: Prior) -> Array:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "abs_magnetisation",
-    "binder_cumulant",
     "bonds",
     "catalogue",
     "correlation",
@@ -94,12 +93,6 @@ def specific_heat(x: Array, beta: float) -> float:
 def susceptibility(x: Array, beta: float) -> float:
     """β (⟨M²⟩ − ⟨|M|⟩²)/N of lattices x (n, rows, columns) at one β, per spin, in 1/J."""
     return float(beta * abs_magnetisation(x).var() * np.prod(x.shape[-2:]))
-
-
-def binder_cumulant(x: Array) -> float:
-    """1 − ⟨M⁴⟩/(3⟨M²⟩²) of lattices x (n, rows, columns) at one θ, a pure number."""
-    m2 = magnetisation(x) ** 2
-    return float(1 - (m2**2).mean() / (3 * m2.mean() ** 2))
 
 
 def _mean(ising: Ising, *v: float) -> Callable[[Array], Array] | None:

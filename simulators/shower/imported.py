@@ -15,7 +15,7 @@ from typing import Any
 from simulators.base import Bins, JointObservable, Observable
 from simulators.shower import observables
 from simulators.shower.geometry import Geometry
-from simulators.shower.published import spectrum_bins
+from simulators.shower.published import cell_energy_bins
 
 __all__ = ["ImportedShowers"]
 
@@ -59,7 +59,7 @@ class ImportedShowers:
     @property
     def cell_bins(self) -> Bins:
         """Those of the CaloChallenge, of energies of cells."""
-        return spectrum_bins(self.geometry, 1.0, 1000.0 / observables.GEV[self.unit])
+        return cell_energy_bins(self.geometry, 1.0, 1000.0 / observables.GEV[self.unit])
 
     @property
     def joint(self) -> dict[str, JointObservable]:

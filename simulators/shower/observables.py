@@ -58,11 +58,15 @@ def of_cells(
         mm: unit of the geometry's radii, mm.
     """
     where = np.arange(float(len(geometry.present))) if depth is None else depth
-    centre, width = centre_bins(geometry, mm), width_bins(geometry, mm)
-    energy = energy_bins(geometry, mm, 1000.0 / GEV[unit])
-    radius, azimuth = geometry.centres
     found = longitudinal(geometry.layer_energies, where, unit, "X₀" if depth is not None else "")
+    energy = energy_bins(geometry, mm, 1000.0 / GEV[unit])
     found["layer_energies"] = replace(found["layer_energies"], bins=energy)
+    return found | extent(geometry) | transverse(geometry, mm)
+
+
+def extent(geometry: Geometry) -> dict[str, Observable]:
+    """Radial width of showers, and which cells are hit."""
+    radius, _ = geometry.centres
 
     def radial_width(x: Array) -> Array:
         energies, squares = moments(geometry, x, radius**2)
@@ -72,7 +76,7 @@ def of_cells(
         hit = np.asarray(x).reshape(len(x), -1) > 0
         return np.stack([hit[:, s].mean(1) for s in geometry.slices], 1)
 
-    found |= {
+    return {
         "radial_width": Observable(
             radial_width, geometry.unit, r"\sqrt{\langle r^2\rangle}", "radial width"
         ),
@@ -83,16 +87,21 @@ def of_cells(
         ),
         "occupancy": Observable(occupancy, "", "f_l", "part of a layer's cells that are hit"),
     }
+
+
+def transverse(geometry: Geometry, mm: float) -> dict[str, Observable]:
+    """Centre of energy and width of each layer in x and y; `mm` is the unit of radius."""
+    (radius, azimuth), found = geometry.centres, dict[str, Observable]()
     for name, along in (("x", np.cos(azimuth)), ("y", np.sin(azimuth))):
         means = partial(centres, geometry, radius * along)
         spreads = partial(widths, geometry, radius * along)
         found[f"centre_{name}"] = Observable(
             means, geometry.unit, rf"\langle {name}\rangle_l", f"centre of energy in {name}",
-            bins=centre,
+            bins=centre_bins(geometry, mm),
         )  # fmt: skip
         found[f"width_{name}"] = Observable(
             spreads, geometry.unit, rf"\sigma_{{{name},l}}", f"width of a layer in {name}",
-            bins=width,
+            bins=width_bins(geometry, mm),
         )  # fmt: skip
     return found
 

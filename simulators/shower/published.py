@@ -2,9 +2,9 @@
 
 As in its public code: E_tot/E_inc in 100 bins on [0.5, 1.5]; the energy of a layer in 39 bins of
 equal ratio from the readout threshold up to the largest of the reference, that of a cell in 49;
-centres of energy and
-widths in 100 bins on ranges in mm. What lies outside is not counted. Dataset 1, with radii of
-metres and layers unlike one another, has a threshold of 10 MeV and wider ranges than 2 and 3.
+centres of energy and widths in 100 bins on ranges in mm. What lies outside is not counted.
+Dataset 1, with radii of metres and layers unlike one another, has a threshold of 10 MeV and wider
+ranges than 2 and 3.
 """
 
 from __future__ import annotations
@@ -16,8 +16,17 @@ import numpy as np
 from simulators.base import Array, Bins
 from simulators.shower.geometry import Geometry
 
-__all__ = ["centre_bins", "energy_bins", "ratio_bins", "spectrum_bins", "width_bins"]
+__all__ = [
+    "THRESHOLD",
+    "cell_energy_bins",
+    "centre_bins",
+    "energy_bins",
+    "ratio_bins",
+    "width_bins",
+]
 
+THRESHOLD = 0.5e-6 / 0.033
+"""GeV; of the readout of datasets 2 and 3: 0.5 keV in silicon, which has 0.033 of all energy."""
 SMALL = 100.0
 """mm; the radius of datasets 2 and 3 is less."""
 DEEP = (12, 13)
@@ -45,14 +54,14 @@ def energy_bins(geometry: Geometry, mm: float, mev: float) -> Bins:
     return partial(rising, least_energy(geometry, mm, mev), 40)
 
 
-def spectrum_bins(geometry: Geometry, mm: float, mev: float) -> Bins:
-    """Of the energies of cells; see `energy_bins`."""
+def cell_energy_bins(geometry: Geometry, mm: float, mev: float) -> Bins:
+    """Of the energies of cells; arguments as those of `energy_bins`."""
     return partial(rising, least_energy(geometry, mm, mev), 50)
 
 
 def least_energy(geometry: Geometry, mm: float, mev: float) -> float:
     """Where bins of energies begin, in the unit `mev`."""
-    return (0.5e-3 / 0.033 if is_small(geometry, mm) else 10.0) / mev
+    return (1000 * THRESHOLD if is_small(geometry, mm) else 10.0) / mev
 
 
 def rising(least: float, edges: int, values: Array) -> list[Array]:

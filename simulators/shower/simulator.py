@@ -31,7 +31,7 @@ from simulators.shower import gflash, observables
 from simulators.shower.geometry import Geometry
 from simulators.shower.likelihood import log_likelihood
 from simulators.shower.materials import MATERIALS, Material, Name
-from simulators.shower.published import spectrum_bins
+from simulators.shower.published import THRESHOLD, cell_energy_bins
 from simulators.shower.readout import read
 
 __all__ = ["Shower", "ShowerEnergy", "ShowerVoxel"]
@@ -60,13 +60,11 @@ class Layout(NamedTuple):
     threshold: float = 0.0
 
 
-READOUT = 0.5e-6 / 0.033
-"""GeV: 0.5 keV in the silicon of datasets 2 and 3 of the CaloChallenge, 0.033 of all energy."""
 LAYOUTS: dict[str, Layout] = {
     "mini": Layout((12, 8, 6), 2.0),
     "calochallenge": Layout((45, 16, 9), 0.8),
-    "calochallenge-2": Layout((45, 16, 9), 0.8, 4.65, "mm", (1.0, 1000.0), READOUT),
-    "calochallenge-3": Layout((45, 50, 18), 0.8, 2.325, "mm", (1.0, 1000.0), READOUT),
+    "calochallenge-2": Layout((45, 16, 9), 0.8, 4.65, "mm", (1.0, 1000.0), THRESHOLD),
+    "calochallenge-3": Layout((45, 50, 18), 0.8, 2.325, "mm", (1.0, 1000.0), THRESHOLD),
 }
 BLOCK = 2**21
 """Cells that are held at once."""
@@ -166,11 +164,11 @@ class GFlash:
     @property
     def cut(self) -> float:
         """The threshold in the precision of x, so that a cell at it is never taken for a hit."""
-        return float(np.float32(max(self.threshold, self.readout)))
+        return float(np.float32(max(self.threshold, self.least_threshold)))
 
     @property
-    def readout(self) -> float:
-        """The least threshold that there can be, GeV."""
+    def least_threshold(self) -> float:
+        """Of the readout, whatever `threshold` is, GeV."""
         return 0.0
 
     @property
@@ -374,8 +372,8 @@ class ShowerVoxel(GFlash):
         return LAYOUTS[self.layout].thickness
 
     @property
-    def readout(self) -> float:
-        """The layout's own threshold, GeV."""
+    def least_threshold(self) -> float:
+        """The layout's own readout threshold, GeV."""
         return LAYOUTS[self.layout].threshold
 
     @property
@@ -404,7 +402,7 @@ class ShowerVoxel(GFlash):
     @property
     def cell_bins(self) -> Bins:
         """Those of the CaloChallenge, of energies of cells."""
-        return spectrum_bins(self.geometry, self.millimetres, 1000.0)
+        return cell_energy_bins(self.geometry, self.millimetres, 1000.0)
 
     @property
     def millimetres(self) -> float:

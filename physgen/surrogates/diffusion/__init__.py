@@ -10,7 +10,8 @@ with the network: what that knows in closed form no network has to learn (`mixtu
 
 `schedule` says how noise grows, `denoiser` what the network predicts, `sampler` how to come back
 (the reverse SDE and ODE), `likelihood` what x costs in nats (the ELBO and others); `gaussian`,
-`mixture`, `masked`, `hurdle` and `layered` put them together on the network of `unet`.
+`mixture`, `masked`, `hurdle` and `layered` put them together on the network of `unet`, `cells`
+(with `grouped` hits) on one of a detector's cells.
 """
 
 from __future__ import annotations
