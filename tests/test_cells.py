@@ -96,6 +96,13 @@ def test_scores_of_a_mixture_are_normal_and_have_an_inverse():
     assert z.var().item() > 1.1  # control: z itself is not
 
 
+def test_scores_have_an_inverse_where_laws_lie_far_apart():
+    raw = 2 * torch.randn(20_000, 12, generator=generator(3))
+    r = torch.randn(20_000, generator=generator(4))
+    z, mixture = GaussianMixture(raw).from_normal(r), GaussianMixture(raw.double())
+    torch.testing.assert_close(mixture.to_normal(z.double()), r.double(), atol=1e-3, rtol=0)
+
+
 def test_the_slope_of_the_scores_is_the_density():
     raw = torch.randn(50, 12, generator=generator(3), dtype=torch.float64)
     z = torch.randn(50, generator=generator(1), dtype=torch.float64).requires_grad_()
@@ -124,6 +131,18 @@ def test_probabilities_of_hits_add_up_to_one_where_layers_have_energy(groups):
         right = (patterns.flatten(2).any(2) == lit).all(1)
         log_p = hits.log_prob(patterns, lit, told, known)[right].double()
         assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_probabilities_of_hits_add_up_to_one_where_none_was_to_be_expected():
+    hits = hits_of((1, 2, 2), 1)
+    with torch.no_grad():
+        hits.net.leave.bias -= 30
+    patterns = torch.tensor(list(itertools.product([False, True], repeat=4))).view(-1, 1, 2, 2)
+    told, known = torch.full((16, 1), 0.4), torch.ones(16, 1, 2, 2, 1)
+    log_p = hits.log_prob(patterns, torch.ones(16, 1, dtype=torch.bool), told, known)
+    assert log_p[1:].exp().sum().item() == pytest.approx(1, abs=1e-5)
+    (slope,) = torch.autograd.grad(log_p[1:].sum(), hits.net.leave.bias)
+    assert slope.isfinite().all()
 
 
 @pytest.mark.parametrize("groups", [1, 3])

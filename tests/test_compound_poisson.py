@@ -63,6 +63,18 @@ def test_density_against_the_bessel_function(dtype, accuracy):
     )
 
 
+@pytest.mark.parametrize("log_rate", [-100.0, -40.0, -25.0, -15.0])
+def test_density_where_hardly_a_spot_is_expected(log_rate):
+    u = torch.tensor([-3.0, 0.0, 2.0, 5.0], requires_grad=True)  # of a spot
+    mean, spot = torch.tensor([log_rate, 0.0], requires_grad=True)
+    found = CompoundPoisson(mean, spot).log_prob(u)
+    expected = [exact(math.exp(log_rate), 1.0, math.exp(v)) for v in u.tolist()]
+    np.testing.assert_allclose(found.tolist(), expected, rtol=1e-5)
+    slopes = torch.autograd.grad(found.sum(), [mean, u])
+    np.testing.assert_allclose(slopes[0].item(), len(u), rtol=1e-3)  # λ itself
+    np.testing.assert_allclose(slopes[1], 1 - u.detach().exp(), rtol=1e-3, atol=1e-3)
+
+
 def test_density_is_that_of_a_sum_of_exponential_spots():
     rate, spot, x = 3.0, 0.2, np.linspace(0.01, 3, 50)
     n = np.arange(1, 80)

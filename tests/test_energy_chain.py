@@ -201,6 +201,27 @@ def test_places_start_at_a_normal_law():
     torch.testing.assert_close(torch.cat([m[0], s[0], t[0]]), started[:6])
 
 
+def test_energies_known_to_a_third_of_a_percent(monkeypatch):
+    """Of 10⁵ parts, as layers of TeV showers in a fine calorimeter; files of before know 8,000."""
+    rng, made = np.random.default_rng(0), seeded(EnergyChain, 2, 1)
+    u = torch.from_numpy(np.log(rng.gamma(1e5, 1e-5, (20_000, 2)))).float()
+    theta = 2 * torch.rand(len(u), 1, generator=generator()) - 1
+    expected = stats.gamma(1e5, scale=1e-5).logpdf(u.double().exp().numpy()) + u.numpy()
+    made.fit(u, theta)
+    with torch.no_grad():
+        lost = expected.mean(0) - made.log_p(theta, u).double().mean(0).numpy()
+        assert abs(lost).max() < 0.02
+        for few in (0, 10**6):
+            monkeypatch.setattr(energy_chain, "FEW", few)
+            drawn = made.sample(theta, generator(1))
+            np.testing.assert_allclose(drawn.std(0), 1e5**-0.5, rtol=0.1)
+        before = {name: v for name, v in made.state_dict().items() if name != "most"}
+        made.load_state_dict(before)
+        assert made.most == 9
+        lost = expected.mean(0) - made.log_p(theta, u).double().mean(0).numpy()
+        assert lost.min() > 0.5
+
+
 def test_logistic_regression():
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.standard_normal(50_000))

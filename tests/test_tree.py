@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from scipy import integrate, special, stats
 
 from physgen.errors import UsageError
 from physgen.law import Law
@@ -134,6 +134,17 @@ def test_the_densities_of_a_split_are_betas():
     expected = np.log((laws.log_weight[:, 2:].exp().numpy() * betas).sum(-1))
     y = torch.from_numpy(np.log(s / (1 - s)))[..., 0]
     np.testing.assert_allclose(laws.log_prob(y).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.3, -4.0])
+def test_the_density_of_a_split_of_very_many_spots(tilt):
+    law = SplitLaw(spots(torch.tensor(math.log(5e4)), torch.tensor(tilt), 1))
+    a, b = law.a.item(), law.b.item()
+    width = math.sqrt(1 / a + 1 / b)
+    y = (math.log(a / b) + width * torch.linspace(-5, 5, 101)).float()
+    log_s, log_rest = (-np.logaddexp(0, sign * y.double().numpy()) for sign in (-1, 1))
+    expected = a * log_s + b * log_rest - special.betaln(a, b) + law.log_weight[2].item()
+    np.testing.assert_allclose(law.log_prob(y).numpy(), expected, atol=1e-3)
 
 
 def test_splits_are_drawn_from_their_law():

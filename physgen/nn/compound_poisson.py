@@ -26,7 +26,7 @@ from physgen.nn.hurdle import hits
 __all__ = ["CompoundPoisson", "require_no_threshold", "spot_of"]
 
 STEEP = 20.0
-"""Where e^r is cut off."""
+"""Of r, from which 1 is little beside e^r, and of log x/ε, or r if λ is large, where it is cut."""
 TINY = -80.0
 """The least log s, below which I₁(s) leaves float32."""
 LACKING = 100
@@ -48,10 +48,14 @@ class CompoundPoisson:
     def log_prob(self, u: Tensor) -> Tensor:
         """log p of u (...): log P(no spot) where it is −∞, 0 of NaN, else the log density of u."""
         hit, rate = hits(u), self.log_rate.exp()
-        r = (torch.where(hit, u, 0.0) - self.log_mean).clamp(max=STEEP)
+        most = STEEP + self.log_rate.detach().neg().clamp(min=0)  # a mean of few spots is no scale
+        r = (torch.where(hit, u, 0.0) - self.log_mean).minimum(most)
         log_s = (self.log_rate + r / 2 + math.log(2)).clamp(min=TINY)
         log_bessel = torch.special.i1e(log_s.exp()).log()
-        density = log_s - math.log(2) + log_bessel - rate * torch.expm1(r / 2).square()
+        root, half = (self.log_rate / 2).exp(), ((self.log_rate + r) / 2).exp()
+        near = root * torch.expm1(r.clamp(max=STEEP) / 2)
+        apart = torch.where(r < STEEP, near, half - root)
+        density = log_s - math.log(2) + log_bessel - apart.square()
         return torch.where(hit, density, torch.where(u == -math.inf, -rate, 0.0))
 
     def sample(self, generator: torch.Generator) -> Tensor:

@@ -41,6 +41,8 @@ ROWS = 20_000
 """From which the start is found, at most."""
 STEPS = 12
 """Of Newton's method."""
+NARROW = 12.0
+"""Of log shapes, at most: a relative width of 0.25 %."""
 FEW = 256
 """Rows that numba draws, at most."""
 
@@ -57,6 +59,7 @@ class EnergyChain(nn.Module):
     """
 
     odds: Tensor
+    most: Tensor
 
     def __init__(
         self, layers: int, condition: int, components: int = 3, hidden: int = 64, blocks: int = 1
@@ -68,6 +71,7 @@ class EnergyChain(nn.Module):
         self.places = ColumnPlaces(condition, layers, hidden)
         self.places.straight[:layers, 0] = 1  # √E of what is typical, until it is fitted
         self.register_buffer("odds", torch.zeros(layers, 2))
+        self.register_buffer("most", torch.tensor(NARROW))
         self.shares = weights_within(layers, FEATURES, hidden, size=layers)
         self.gain = nn.Parameter(torch.ones(layers, hidden))
         self.told = weights_within(layers, known, hidden, size=known)
@@ -137,7 +141,7 @@ class EnergyChain(nn.Module):
             h = h + second(F.silu(first(F.silu(h))))
         raw = self.leave(F.silu(h)).to(mean.dtype) + self.last[which]
         odds = self.odds[which, 0] + self.odds[which, 1] * mean
-        return HurdleGamma(raw + around(odds, mean, shape, self.components))
+        return HurdleGamma(raw + around(odds, mean, shape, self.components, self.most), self.most)
 
     def sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
         """One u for each row of c (B, D), layer after layer, (B, L)."""
@@ -176,8 +180,18 @@ class EnergyChain(nn.Module):
         last = self.last + self.leave.bias
         before = (self.odds, self.shares, self.gain, self.near.weight)
         return ChainArrays(
-            *(contiguous_array(v) for v in (*before, *stacked, self.leave.weight, last))
+            *(
+                contiguous_array(v)
+                for v in (*before, *stacked, self.leave.weight, last, self.most.view(1))
+            )
         )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *rest: Any
+    ) -> None:
+        """Take what is in the file; chains of before were as wide as other hurdles."""
+        state_dict.setdefault(prefix + "most", torch.tensor(MOST))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def contiguous_array(values: Tensor) -> NDArray[Any]:
@@ -214,7 +228,7 @@ def moments_of_square(m: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     return 2 * (s + log_rho), (0.25 * (1 + (2 * log_rho).exp())).log()
 
 
-def around(odds: Tensor, mean: Tensor, shape: Tensor, components: int) -> Tensor:
+def around(odds: Tensor, mean: Tensor, shape: Tensor, components: int, most: Tensor) -> Tensor:
     """The numbers of a hurdle of K Gamma laws around a mean, (..., 1 + 3K).
 
     Args:
@@ -222,8 +236,9 @@ def around(odds: Tensor, mean: Tensor, shape: Tensor, components: int) -> Tensor
         mean: (...) of log E.
         shape: (...) logarithms of shapes.
         components: K.
+        most: () of log shapes.
     """
-    middle, half = (MOST + LEAST) / 2, (MOST - LEAST) / 2
+    middle, half = (most + LEAST) / 2, (most - LEAST) / 2
     part = ((shape - middle) / half).clamp(-PART, PART)
     shape = middle - 1 + half * torch.atanh(part)
     apart = (torch.arange(components).to(mean) + 0.5) / components - 0.5

@@ -14,12 +14,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from physgen.nn.column_places import FARTHEST
-from physgen.nn.hurdle import LEAST, MOST
+from physgen.nn.hurdle import LEAST
 
 __all__ = ["LARGEST", "PART", "SMALL", "ChainArrays", "drawn_energies"]
 
 Numbers = NDArray[Any]
-MIDDLE, HALF = (MOST + LEAST) / 2, (MOST - LEAST) / 2
 PART = 0.95
 """Of the range of log shapes, around its middle, where the start of a law may lie."""
 LARGEST = 30.0
@@ -42,6 +41,7 @@ class ChainArrays(NamedTuple):
         second_bias: (blocks, H).
         leave: (1 + 3K, H).
         last: (L, 1 + 3K).
+        most: (1,) of log shapes.
     """
 
     odds: Numbers
@@ -54,6 +54,7 @@ class ChainArrays(NamedTuple):
     second_bias: Numbers
     leave: Numbers
     last: Numbers
+    most: Numbers
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
@@ -93,7 +94,7 @@ def drawn_energies(
                 h += g
             after_silu(h, w.leave, w.last[i], raw)
             raw[0] += w.odds[i, 0] + w.odds[i, 1] * mean
-            found = hurdle_draw(raw, mean, shape)
+            found = hurdle_draw(raw, mean, shape, w.most[0])
             u[row, i] = found
             hit = found > -np.inf
             root = min(math.exp(0.5 * found), LARGEST) if hit else 0.0
@@ -124,13 +125,14 @@ def after_silu(h: Numbers, weight: Numbers, bias: Numbers, out: Numbers) -> None
 
 
 @njit(cache=True, nogil=True)
-def hurdle_draw(raw: Numbers, mean: float, shape: float) -> float:
+def hurdle_draw(raw: Numbers, mean: float, shape: float, most: float) -> float:
     """A draw of a hurdle of K Gamma laws around a start.
 
     Args:
         raw: (1 + 3K,) log odds, and what is added to the start.
         mean: of log E, at the start.
         shape: its logarithm, likewise.
+        most: of log shapes.
     """
     if np.random.random() * (1 + math.exp(-raw[0])) >= 1:  # noqa: NPY002
         return -np.inf
@@ -140,8 +142,9 @@ def hurdle_draw(raw: Numbers, mean: float, shape: float) -> float:
     while which < k - 1 and left > weight[which]:
         left -= weight[which]
         which += 1
-    part = min(max((shape - MIDDLE) / HALF, -PART), PART)
-    a = math.exp(MIDDLE + HALF * math.tanh(raw[1 + k + which] / HALF + math.atanh(part)))
-    apart = ((which + 0.5) / k - 0.5) * math.exp(-0.5 * (MIDDLE + HALF * part))
+    middle, half = (most + LEAST) / 2, (most - LEAST) / 2
+    part = min(max((shape - middle) / half, -PART), PART)
+    a = math.exp(middle + half * math.tanh(raw[1 + k + which] / half + math.atanh(part)))
+    apart = ((which + 0.5) / k - 0.5) * math.exp(-0.5 * (middle + half * part))
     gamma = np.random.standard_gamma(a) / a  # noqa: NPY002
     return raw[1 + 2 * k + which] + mean + apart + math.log(gamma)

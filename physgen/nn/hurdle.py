@@ -57,9 +57,11 @@ class HurdleGamma:
 
     Args:
         raw: (..., 1 + 3K): log odds of a hit; weights, log shapes and log means of the mixture.
+        most: of log a.
     """
 
-    def __init__(self, raw: Tensor) -> None:
+    def __init__(self, raw: Tensor, most: Tensor | float = MOST) -> None:
+        self.most = most
         self.odds = raw[..., 0]
         weight, self.raw_shape, self.mean = raw[..., 1:].unflatten(-1, (3, -1)).unbind(-2)
         self.log_weight = weight.log_softmax(-1)
@@ -67,7 +69,7 @@ class HurdleGamma:
     @property
     def shape(self) -> Tensor:
         """The shapes a of all laws, (..., K)."""
-        return gamma_shape(self.raw_shape)
+        return gamma_shape(self.raw_shape, self.most)
 
     @staticmethod
     def parameters(components: int) -> int:
@@ -93,15 +95,15 @@ class HurdleGamma:
 
         below = self.log_weight.exp().cumsum(-1)[..., :-1]
         k = (uniform(self.odds.shape)[..., None] > below).sum(-1, keepdim=True)
-        a = gamma_shape(self.raw_shape.gather(-1, k)[..., 0])
+        a = gamma_shape(self.raw_shape.gather(-1, k)[..., 0], self.most)
         gamma = torch._standard_gamma(a, generator=generator)
         u = self.mean.gather(-1, k)[..., 0] + (gamma / a).log()
         return torch.where(uniform(self.odds.shape) < self.odds.sigmoid(), u, -math.inf)
 
 
-def gamma_shape(raw: Tensor) -> Tensor:
+def gamma_shape(raw: Tensor, most: Tensor | float = MOST) -> Tensor:
     """Shapes a of Gamma laws from a network's numbers (...), their logarithms kept in a range."""
-    middle, half = (MOST + LEAST) / 2, (MOST - LEAST) / 2
+    middle, half = (most + LEAST) / 2, (most - LEAST) / 2
     return (middle + half * torch.tanh((raw + 1 - middle) / half)).exp()
 
 

@@ -32,6 +32,7 @@ from physgen.nn.densities import (
     student_log_density,
     student_stretch,
 )
+from physgen.nn.given_noise import noise_is_given
 
 __all__ = ["CountMixture", "GaussianMixture", "Mixture", "StudentTMixture"]
 
@@ -44,8 +45,8 @@ APART = 0.85
 ROOT_2, TWO_OVER_ROOT_PI = math.sqrt(2), 2 / math.sqrt(math.pi)
 REMOTE = 1e-30
 """The least mass of a tail."""
-NEWTON = 6
-"""Steps to a quantile."""
+NEWTON, LONGEST, CLOSE = 12, 40, 1e-4
+"""Steps to a quantile in a graph, and elsewhere at most; log odds so near need one more."""
 LARGEST = 40.0
 """Of log k that is drawn: below 2⁶³."""
 
@@ -111,21 +112,27 @@ class GaussianMixture(Mixture):
         return torch.where(below < above, tail, -tail)
 
     def from_normal(self, r: Tensor) -> Tensor:
-        """The z (...) whose normal score is r (...): Newton's steps, halved where they leave.
+        """The z (...) whose normal score is r (...): Newton's steps, halves if they do not shrink.
 
-        It lies between the least and the greatest of the z that single laws would give.
+        It lies between the least and the greatest of the z that single laws would give. Where laws
+        lie far apart steps are many; a graph has so few that some of these are off.
         """
         every = self.mean + self.log_width.exp() * r[..., None]
         low, high = every.amin(-1), every.amax(-1)
         weight = self.log_weight.exp()
         z = (weight * every).sum(-1)
         wanted = torch.erfc(-r / ROOT_2).log() - torch.erfc(r / ROOT_2).log()
-        for _ in range(NEWTON):
+        given, move = noise_is_given(), 2 * (high - low)
+        for _ in range(NEWTON if given else LONGEST):
             below, above, density = self._masses(z)
             excess = below.log() - above.log() - wanted
             low, high = torch.where(excess < 0, z, low), torch.where(excess < 0, high, z)
-            step = z - excess * below * above / density
-            z = torch.where((step >= low) & (step <= high), step, (low + high) / 2)
+            step, close = z - excess * below * above / density, excess.abs() < CLOSE
+            well = (step > low) & (step < high) & ((step - z).abs() < move / 2)
+            then = torch.where(well | close, step, (low + high) / 2)
+            z, move = then, (then - z).abs()
+            if not given and close.all():
+                break
         return z
 
     def _masses(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,11 @@ m = a/(a + b) the density of y is
 
     log f(y) = a log(s/m) + b log((1 − s)/(1 − m)) + S(a) + S(b) − S(a + b),
 
-S(a) = a log a − a − log Γ(a), which needs no cancellation of large numbers at any a and b.
+S(a) = a log a − a − log Γ(a). The logarithms of ratios come from d = y − log a/b,
+
+    log(s/m) = −log(1 + (1 − m)(e^{−d} − 1)),    log((1 − s)/(1 − m)) = −log(1 + m (e^d − 1)),
+
+where |d| < 1, so that no large numbers cancel at any a and b.
 """
 
 from __future__ import annotations
@@ -43,8 +47,8 @@ class SplitLaw:
         odds = torch.cat([raw[..., :2], torch.zeros_like(raw[..., :1])], -1).log_softmax(-1)
         last = odds[..., 2:].expand(*odds.shape[:-1], weight.shape[-1])
         self.log_weight = between + torch.cat([odds[..., :2], last], -1)
-        self.a = ((size + tilt) / 2).clamp(LEAST, MOST).exp()
-        self.b = ((size - tilt) / 2).clamp(LEAST, MOST).exp()
+        log_a, log_b = (((size + sign * tilt) / 2).clamp(LEAST, MOST) for sign in (1, -1))
+        self.a, self.b, self.tilt = log_a.exp(), log_b.exp(), log_a - log_b
 
     @staticmethod
     def parameters(components: int) -> int:
@@ -56,9 +60,7 @@ class SplitLaw:
         inner = y.isfinite()
         atom = torch.where(y > 0, self.log_weight[..., 1], self.log_weight[..., 0])
         y = torch.where(inner, y, 0.0)[..., None]
-        whole = (self.a + self.b).log()
-        log_f = self.a * (F.logsigmoid(y) - self.a.log() + whole)
-        log_f = log_f + self.b * (F.logsigmoid(-y) - self.b.log() + whole)
+        log_f = self.a * log_ratio(y, self.tilt) + self.b * log_ratio(-y, -self.tilt)
         log_f = log_f + stirling(self.a) + stirling(self.b) - stirling(self.a + self.b)
         return torch.where(inner, (self.log_weight[..., 2:] + log_f).logsumexp(-1), atom)
 
@@ -71,6 +73,13 @@ class SplitLaw:
         log_gamma = torch._standard_gamma(shapes, generator=generator).log()
         y = log_gamma[..., 0] - log_gamma[..., 1]
         return torch.where(k > 1, y, torch.where(k == 1, math.inf, -math.inf))
+
+
+def log_ratio(y: Tensor, tilt: Tensor) -> Tensor:
+    """log σ(y)/σ(tilt) of y and tilt (...), (...)."""
+    d = y - tilt
+    near = -torch.log1p((-tilt).sigmoid() * torch.expm1(-d.clamp(-1, 1)))
+    return torch.where(d.abs() < 1, near, F.logsigmoid(y) - F.logsigmoid(tilt))
 
 
 def spots(log_k: Tensor, tilt: Tensor, components: int) -> Tensor:

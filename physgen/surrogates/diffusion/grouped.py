@@ -24,7 +24,7 @@ from physgen.nn.densities import drawn_category
 
 __all__ = ["GroupedHits"]
 
-SURE = -1e-6
+SURE = -1e-30
 """Of log P(no hit), at most."""
 
 
