@@ -222,3 +222,10 @@ def test_other_x_and_mixtures_are_refused():
 def test_x_that_does_not_vary_is_refused(value):
     with pytest.raises(DataError, match="expected x that varies"):
         spot_of(torch.full((5, 3), value))
+
+
+def test_log_p_of_negative_x_is_refused():
+    model = CVAE.create(Law("none", Spots.prior, (5,), "nonnegative"), HEAD)
+    theta = Spots.prior.sample(2, np.random.default_rng(0))
+    with pytest.raises(DataError, match="x: expected nonnegative, got -1"):
+        model.log_prob(theta, np.full((2, 5), -1.0))

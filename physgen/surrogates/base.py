@@ -614,6 +614,8 @@ class Surrogate(nn.Module, abc.ABC):
                 f"x: has NaN, and this {self.name} was trained on x without missing components; "
                 "train it on a dataset whose law allows them"
             )
+        if x is not None and self.law.support == "nonnegative" and (x < 0).any():
+            raise DataError(f"x: expected nonnegative, got {x[x < 0].min():.4g}")
 
     def describe(self) -> dict[str, Any]:
         """The surrogate as JSON data: all that is needed to build it again, but the weights."""
