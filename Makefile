@@ -51,6 +51,7 @@ slow: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ising.py
 	$(BIN)/python benchmarks/shower.py
+	$(BIN)/python benchmarks/fields.py
 	$(BIN)/python -m benchmarks.families
 	$(BIN)/python benchmarks/rbm.py speed
 	$(BIN)/python benchmarks/rbm.py designs

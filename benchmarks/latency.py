@@ -28,7 +28,7 @@ from torch import nn
 
 import physgen
 from physgen.errors import UsageError
-from physgen.registry import find, targets
+from physgen.registry import find
 from physgen.runtime.device import threads
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array
@@ -110,8 +110,7 @@ def models(checkpoints: list[Path]) -> Iterator[tuple[str, Surrogate]]:
         return
     data = physgen.simulate("shower-voxel", n=ROWS, seed=1)
     for label, (family, options) in DESIGNS.items():
-        if family in targets("surrogates"):
-            yield label, started(family, options, data)
+        yield label, started(family, options, data)
 
 
 def main() -> None:
@@ -124,13 +123,15 @@ def main() -> None:
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
     with threads(1):
         for label, model in models(given.checkpoints):
-            draws: list[tuple[str, Draw, Draw | None]] = []
             try:
                 graph = in_onnxruntime(model)
             except UsageError as error:
                 print(f"{label}: {error}")
                 graph = None
-            draws = [("bare network", bare(model.law), None), (label, model.sample, graph)]
+            draws: list[tuple[str, Draw, Draw | None]] = [
+                ("bare network", bare(model.law), None),
+                (label, model.sample, graph),
+            ]
             rng = np.random.default_rng(0)
             for (name, draw, other), batch in itertools.product(draws, given.batches):
                 thetas = [model.law.prior.sample(batch, rng) for _ in range(THETAS)]

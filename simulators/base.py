@@ -87,6 +87,8 @@ __all__ = [
 Array = NDArray[Any]
 Symmetry = Literal["shift", "reflect", "transpose", "flip"]
 SYMMETRIES: tuple[Symmetry, ...] = get_args(Symmetry)
+LEVEL = 1e-4
+"""p-value below which a check of data fails."""
 Axis = Literal["channel", "open", "periodic"]
 AXES: tuple[Axis, ...] = get_args(Axis)
 Bins = Callable[[Array], list[Array]]
@@ -156,6 +158,11 @@ class Verdict:
     passed: bool
     p_value: float
     detail: str
+
+    @classmethod
+    def of(cls, name: str, p: float, detail: str) -> Verdict:
+        """A test of a p-value, which fails below 1e-4."""
+        return cls(name, bool(p >= LEVEL), float(min(p, 1.0)), detail)
 
 
 class RowsFailed(Exception):

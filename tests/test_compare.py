@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import physgen
 import simulators.base as declared
 from physgen.checks.two_sample.comparison import comparison, comparison_summary
-from physgen.checks.two_sample.features import logged, parts_of, physics_of, seldom_joined
+from physgen.checks.two_sample.features import logged, parts_of, physics_of, rare_cells_summed
 from physgen.checks.two_sample.given_theta import given_theta
 from physgen.checks.two_sample.permutations import deals, first_of
 from physgen.cli import main
@@ -300,7 +300,7 @@ def test_cells_that_few_rows_hit_are_summed():
     rng = np.random.default_rng(0)
     rate = np.geomspace(1e-3, 1, 1500)
     a, b = (rng.exponential(size=(400, 1500)) * (rng.random((400, 1500)) < rate) for _ in range(2))
-    x, y = seldom_joined(a, b)
+    x, y = rare_cells_summed(a, b)
     assert x.shape[1] == y.shape[1] < 1000
     for cells, sums in ((a, x), (b, y)):
         np.testing.assert_allclose(sums.sum(1), cells.sum(1))
@@ -309,8 +309,8 @@ def test_cells_that_few_rows_hit_are_summed():
     hit = ((x > 0).mean(0) + (y > 0).mean(0)) / 2
     assert np.mean(hit < 0.02) < 0.02 < np.mean((a > 0).mean(0) < 0.02)
     few = a[:, :300], b[:, :300]
-    assert seldom_joined(*few)[0] is few[0]
-    assert seldom_joined(-a, b)[1] is b
+    assert rare_cells_summed(*few)[0] is few[0]
+    assert rare_cells_summed(-a, b)[1] is b
 
 
 def imported(n, seed):

@@ -10,7 +10,7 @@ from scipy import integrate, stats
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
-from physgen.nn.compound_poisson import CompoundPoisson, require_small, spot_of
+from physgen.nn.compound_poisson import CompoundPoisson, require_no_threshold, spot_of
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 from physgen.testing import check_surrogate
 from simulators.prior import Box
@@ -202,11 +202,11 @@ def test_the_contract_holds():
 
 def test_a_readout_threshold_is_refused():
     x = law_of(torch.full((2000, 3), 0.5), 0.1).sample(generator()).exp()
-    require_small(x, torch.tensor(0.1))
+    require_no_threshold(x, torch.tensor(0.1))
     bright = law_of(torch.full((2000, 3), 50.0), 0.1).sample(generator()).exp()
-    require_small(bright, torch.tensor(0.1))
+    require_no_threshold(bright, torch.tensor(0.1))
     with pytest.raises(DataError, match="got none: x has a readout threshold"):
-        require_small(torch.where(x < 0.02, 0, x), torch.tensor(0.1))
+        require_no_threshold(torch.where(x < 0.02, 0, x), torch.tensor(0.1))
 
 
 def test_other_x_and_mixtures_are_refused():

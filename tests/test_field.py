@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+import physgen
+from physgen.errors import DataError
 from simulators.base import exact_log_prob
 from simulators.field import GaussianField, LognormalField, Phi4
 from simulators.field.inference import log_prob_of_all
@@ -271,3 +273,13 @@ def test_bad_options_of_phi4_are_told():
     theta = np.tile([-1.5, 0.3], (50, 1))
     with pytest.raises(ValueError, match=r"step: expected one .* got 0.5 with \d+%, so that maps"):
         Phi4(4, step=0.5).sample(theta, np.random.default_rng(0))
+
+
+def test_what_cannot_be_verified_is_refused_in_one_line():
+    one = physgen.simulate("phi4", size=4, n=1, seed=1)
+    with pytest.raises(DataError, match="one θ for each x, of 2 maps at least, got 1 and 1"):
+        physgen.inspect(one, verify=True)
+    maps = physgen.simulate("lognormal-field", size=4, n=9, seed=1)
+    maps.x[3] -= 2
+    with pytest.raises(DataError, match="expected density contrasts above -1, got -"):
+        physgen.inspect(maps, verify=True)

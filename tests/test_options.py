@@ -187,7 +187,7 @@ def test_a_class_in_the_current_folder_is_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("izing", "unknown 'izing'; expected one of cascade, gaussian, ising"),
+        ("izing", "unknown 'izing'; expected one of cascade, gaussian, gaussian-field, ising"),
         ("no_such_module:X", "cannot import 'no_such_module:X'"),
         ("simulators.gaussian:NoSuch", "cannot import 'simulators.gaussian:NoSuch'"),
     ],

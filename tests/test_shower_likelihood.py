@@ -15,6 +15,7 @@ from scipy.special import gammainc, ive, logsumexp, ndtr
 from physgen.posterior.grid import grid_posterior, of_exact
 from simulators.shower import Shower, ShowerEnergy, ShowerVoxel
 from simulators.shower.likelihood import log_likelihood
+from simulators.shower.readout import Readout
 from simulators.shower.simulator import LAYOUTS
 
 
@@ -211,8 +212,8 @@ def test_grids_agree():
     simulator = Shower()
     theta = simulator.prior.sample(20, rng(2))
     x = simulator.sample(theta, rng(3)).astype(float) / simulator.spot
-    common = {"thickness": 1.0, "spot": simulator.spot, "threshold": 0.0, "photon": False}
-    common |= {"material": simulator.medium, "order": 12}
+    common = {"thickness": 1.0, "spot": simulator.spot, "photon": False}
+    common |= {"readout": Readout(0.0, 0.0, 0.0, 0.0), "material": simulator.medium, "order": 12}
     split = np.stack([x, np.zeros_like(x)], -1)[:, :, None, :]
     layers = log_likelihood(*theta.T, x[:, :, None, None], edges=np.array([0, np.inf]), **common)
     rings = log_likelihood(*theta.T, split, edges=np.array([0, 1e9, np.inf]), **common)

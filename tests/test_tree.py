@@ -233,7 +233,7 @@ def test_a_turn_is_told_of_earlier_ones_alone():
     stage, turn = model.rings.levels[0], turns(6)
     c, pieces = torch.zeros(1, 1), torch.zeros(1, 6, 1)
     y = torch.randn(1, 6, 1, generator=generator(7)).requires_grad_()
-    told = stage.told(c, pieces, y, range(stage.turns))
+    told = stage.inputs(c, pieces, y, range(stage.turns))
     for layer in range(6):
         (slope,) = torch.autograd.grad(told[0, layer].sum(), y, retain_graph=True)
         assert ((slope.flatten() != 0) == (turn < turn[layer])).all()
@@ -283,7 +283,7 @@ def test_a_split_of_azimuths_is_told_of_its_neighbours_if_asked_for(neighbours):
     model = tree(3, 4, 3, neighbours=neighbours)
     stage = model.azimuths.levels[1]
     pieces = torch.randn(1, 3, 3, 2, generator=generator(7)).requires_grad_()
-    told = stage.told(torch.zeros(1, 3, 3), pieces)[0, 1, 1, 0]
+    told = stage.inputs(torch.zeros(1, 3, 3), pieces)[0, 1, 1, 0]
     (slope,) = torch.autograd.grad(told.sum(), pieces)
     seen = slope[0] != 0
     assert seen[1, 1, 0]

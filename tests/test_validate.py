@@ -12,6 +12,7 @@ from physgen.checks.validation import validation
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood, Surrogate
+from physgen.verbs.validate import verdict
 from simulators.gaussian import LinearGaussian
 
 SIMULATOR = LinearGaussian(size=7, parameters=1, noise=0.5)
@@ -236,3 +237,10 @@ def test_posteriors_of_many_parameters_are_compared_by_draws():
         one = told["by_parameter"][name]
         assert one["mean_error"] == pytest.approx(shift / width[d], rel=0.2)
         assert one["std_ratio"] == pytest.approx(1, abs=0.1)
+
+
+def test_the_gap_of_one_row_has_no_error():
+    nll = {"gap_per_dim": 0.25, "gap_se": None, "gap_total": 1.0, "likelihood": "exact"}
+    found = verdict({"nll": nll, "posterior": None})
+    assert found == "gap 0.25000 nats a dimension (1.000 nats in all, exact)"
+    assert "0.25000 ± 0.10000 nats" in verdict({"nll": nll | {"gap_se": 0.1}, "posterior": None})

@@ -320,19 +320,18 @@ def write(
         StorageError: the file system refused; nothing is left.
         UsageError: an output that exists, or a binning that nobody knows.
     """
-    for made in (out, binning):
-        if made and not made.absolute().parent.is_dir():
+    for made in filter(None, (out, binning)):
+        if not made.absolute().parent.is_dir():
             raise StorageError(f"{made}: no folder {made.parent}; make it first")
-        if made:
-            refuse_overwriting(made, force)
+        refuse_overwriting(made, force)
     source = Dataset(data)
     blocks, path = Blocks(source.path or source.rows), source.where
     law = law_of_showers(blocks, path)
     cells, others = cells_of(law, path) if binning else None, other_parameters(law, path)
     with whole(out) as (hdf5, output):
         shape, step = (blocks.rows, law.size), min(blocks.step, blocks.rows)
-        showers = chunked(hdf5, SHOWERS, shape, np.float32, step)
-        energies, more, done = [], [], 0
+        showers, done = chunked(hdf5, SHOWERS, shape, np.float32, step), 0
+        energies, more = list[Array](), list[Array]()
         for rows in blocks:
             showers[done : done + len(rows)] = in_mev(rows.x, law).reshape(len(rows), -1)
             output.check()
@@ -342,8 +341,8 @@ def write(
             progress(done / blocks.rows)
         columns = dict(zip(others, float32_if_exact(np.concatenate(more)).T, strict=True))
         for name, column in {ENERGIES: np.concatenate(energies), **columns}.items():
-            rows_at_once = min(SCAN_ROWS, done)
-            chunked(hdf5, name, (done, 1), column.dtype, rows_at_once)[:] = column[:, None]
+            shape, step = (done, 1), min(SCAN_ROWS, done)
+            chunked(hdf5, name, shape, column.dtype, step)[:] = column[:, None]
     if binning and cells:
         (particle, geometry, pid), unit = cells
         write_binning(binning, geometry, particle, unit, pid)

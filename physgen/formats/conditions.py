@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import h5py
 import numpy as np
@@ -85,8 +85,8 @@ def conditions_of(
             left.append(f"{column.parameter} ({low:g} in all rows)")
         else:
             known.add(column.parameter)
-            place = column.parameter, column.array, column.column
-            found.append(Condition(*place, *rounded_outward(low, high)))
+            low, high = rounded_outward(low, high)
+            found.append(replace(column, low=low, high=high))
     return found, left
 
 

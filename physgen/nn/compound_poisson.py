@@ -23,7 +23,7 @@ from torch import Tensor
 from physgen.errors import DataError
 from physgen.nn.hurdle import hits
 
-__all__ = ["CompoundPoisson", "require_small", "spot_of"]
+__all__ = ["CompoundPoisson", "require_no_threshold", "spot_of"]
 
 STEEP = 20.0
 """Of r, from which 1 is little beside e^r, and of log x/ε, or r if λ is large, where it is cut."""
@@ -76,7 +76,7 @@ def spot_of(x: Tensor) -> Tensor:
     return (variance / (2 * mean))[variance > 0].quantile(0.1)
 
 
-def require_small(x: Tensor, spot: Tensor) -> None:
+def require_no_threshold(x: Tensor, spot: Tensor) -> None:
     """Refuse rows x (n, ...) that lack what is just above 0, as below a readout threshold.
 
     Where a component is 0 with probability p = e^{−λ}, a part −p log p of it is single spots.

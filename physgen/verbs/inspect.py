@@ -12,7 +12,7 @@ from physgen import dataset
 from physgen.dataset import Dataset
 from physgen.dataset.assumptions import broken_assumptions, by_name
 from physgen.dataset.missing import missing_in_words, missing_warnings
-from physgen.errors import UsageError, as_written
+from physgen.errors import DataError, UsageError, as_written
 from physgen.law import Law
 from physgen.registry import KINDS, targets
 from physgen.verbs.arguments import AnyProduct
@@ -114,7 +114,10 @@ def said_of(law: Law, data: Dataset, verify: bool) -> dict[str, Any]:
     if verify:
         simulator = law.build_if_known()
         check = declared.verifier(simulator) if simulator else None
-        found["verdicts"] = [vars(v) for v in check(data.theta, data.x)] if check else []
+        try:
+            found["verdicts"] = [vars(v) for v in check(data.theta, data.x)] if check else []
+        except ValueError as error:
+            raise DataError(f"{data.where}: {error}") from error
     return found
 
 

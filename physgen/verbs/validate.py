@@ -127,8 +127,9 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     nll, posterior = metrics["nll"], metrics["posterior"]
     words = []
     if nll and nll["gap_per_dim"] is not None:
+        error = "" if nll["gap_se"] is None else f" ± {nll['gap_se']:.5f}"  # none of one row
         words.append(
-            f"gap {nll['gap_per_dim']:.5f} ± {nll['gap_se']:.5f} nats a dimension "
+            f"gap {nll['gap_per_dim']:.5f}{error} nats a dimension "
             f"({nll['gap_total']:.3f} nats in all, {nll['likelihood']})"
         )
     elif nll:

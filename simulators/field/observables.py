@@ -21,7 +21,6 @@ from simulators.base import Array, Observable
 
 if TYPE_CHECKING:
     from simulators.field.gaussian import GaussianField
-    from simulators.field.phi4 import Phi4
 
 __all__ = ["catalogue", "of_phi4", "peaks", "power_spectrum", "two_point"]
 
@@ -98,7 +97,7 @@ def measured() -> dict[str, Observable]:
     }  # fmt: skip
 
 
-def of_phi4(field: Phi4) -> dict[str, Observable]:
+def of_phi4() -> dict[str, Observable]:
     """The observables of a φ⁴ map under their names; its mean is the magnetisation."""
     found = measured()
     return found | {

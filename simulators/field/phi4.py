@@ -217,7 +217,7 @@ class Phi4:
     @property
     def observables(self) -> dict[str, Observable]:
         """Magnetisation, moments, power spectrum, correlation and histogram of a map."""
-        return observables.of_phi4(self)
+        return observables.of_phi4()
 
     def verify(self, theta: Array, x: Array) -> list[Verdict]:
         """Whether maps x (n, size, size) follow p(x|θ), by identities of Schwinger and Dyson."""

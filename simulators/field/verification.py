@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["verify", "verify_phi4"]
 
-LEVEL = 1e-4  # p-value below which a check fails
 MOST = 1_000_000  # numbers of which the law is tested
 SCALES = ("long", "middle", "short")
 
@@ -51,7 +50,8 @@ def verify(field: GaussianField, theta: Array, x: Array) -> list[Verdict]:
 def verify_phi4(field: Phi4, theta: Array, x: Array) -> list[Verdict]:
     """The verdicts on φ⁴ maps x (n, L, L) drawn at θ (n, 2)."""
     if len(theta) != len(x) or len(x) < 2:
-        raise ValueError(f"verify: expected one θ for each x, got {len(theta)} and {len(x)}")
+        got = f"{len(theta)} and {len(x)}"
+        raise ValueError(f"verify: expected one θ for each x, of 2 maps at least, got {got}")
     pull = -field.score(theta, x)
     wave = np.exp(2j * np.pi * np.arange(field.size) / field.size)
     long = [(x * w).sum((1, 2)) * (pull * w).sum((1, 2)).conj() for w in (wave, wave[:, None])]
@@ -66,14 +66,14 @@ def verify_phi4(field: Phi4, theta: Array, x: Array) -> list[Verdict]:
     sign = stats.binomtest(positive, len(x)).pvalue
     return [
         *(_mean_zero(name, r) for name, r in residuals.items()),
-        _verdict("sign of M", float(sign), f"{positive} of {len(x)} positive"),
+        Verdict.of("sign of M", float(sign), f"{positive} of {len(x)} positive"),
     ]
 
 
 def _mean_zero(name: str, r: Array) -> Verdict:
     """Whether independent numbers r (n,) have mean 0."""
     test = stats.ttest_1samp(r, 0.0)
-    return _verdict(
+    return Verdict.of(
         name, float(test.pvalue), f"{r.mean():+.4f} ± {stats.sem(r):.4f}, n = {len(r)}"
     )
 
@@ -89,15 +89,15 @@ def _powers(power: Array, count: Array) -> list[Verdict]:
         of_all = stats.chi2(degrees * len(total))
         p = 2 * min(of_all.cdf(total.sum()), of_all.sf(total.sum()))
         mean = f"{total.mean() / degrees:.4f} of its expectation, {degrees:.0f} modes"
-        verdicts.append(_verdict(f"mean power of {name} waves", p, mean))
+        verdicts.append(Verdict.of(f"mean power of {name} waves", p, mean))
         p, law = _uniform(stats.chi2.cdf(total, degrees))
-        verdicts.append(_verdict(f"law of the power of {name} waves", p, law))
+        verdicts.append(Verdict.of(f"law of the power of {name} waves", p, law))
     return verdicts
 
 
 def _law(white: Array) -> Verdict:
     """Whether numbers are standard normal."""
-    return _verdict("law of white sites", *_uniform(ndtr(white.ravel()[:MOST])))
+    return Verdict.of("law of white sites", *_uniform(ndtr(white.ravel()[:MOST])))
 
 
 def _uniform(u: Array) -> tuple[float, str]:
@@ -114,11 +114,6 @@ def _moments(white: Array) -> list[Verdict]:
         "skewness of white sites": (white**3).sum() / np.sqrt(15 * white.size),
     }
     return [
-        _verdict(name, 2 * stats.norm.sf(abs(z)), f"z = {z:+.2f}, n = {white.size}")
+        Verdict.of(name, 2 * stats.norm.sf(abs(z)), f"z = {z:+.2f}, n = {white.size}")
         for name, z in found.items()
     ]
-
-
-def _verdict(name: str, p: float, detail: str) -> Verdict:
-    """A p-value as a verdict."""
-    return Verdict(name, bool(p >= LEVEL), float(p), detail)

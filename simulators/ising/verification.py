@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["verify"]
 
-LEVEL = 1e-4  # p-value below which a check fails
 DOUBT = 1e-2  # normal p-value below which Chernoff's bound is asked
 MOST_SITES = 1024  # up to which the law of the energy is tabulated
 ROWS = 2048  # lattices whose law is held at once
@@ -61,11 +60,6 @@ def verify(ising: Ising, theta: Array, x: Array) -> list[Verdict]:
     return verdicts if ising.has_field else [*verdicts, _sign(b[:, 2])]
 
 
-def _verdict(name: str, p: float, detail: str) -> Verdict:
-    """A p-value as a verdict."""
-    return Verdict(name, bool(p >= LEVEL), float(min(p, 1.0)), detail)
-
-
 def _directions(ising: Ising) -> dict[str, tuple[float, float, float]]:
     """The statistics whose means and variances are exact, as directions in the couplings."""
     if ising.theta == "beta-xy":
@@ -84,7 +78,7 @@ def _residuals(name: str, shape: tuple[int, int], k: Array, v: Array, b: Array) 
     p = 2 * stats.norm.sf(abs(z))
     if p < DOUBT:
         p = max(p, _chernoff(shape, k, np.sign(z) * v / sigma[:, None], abs(r.sum())))
-    mean = _verdict(f"mean {name}", p, f"mean residual {r.mean():+.2e} σ, z = {z:+.2f}, n = {n}")
+    mean = Verdict.of(f"mean {name}", p, f"mean residual {r.mean():+.2e} σ, z = {z:+.2f}, n = {n}")
     step = np.minimum(STEP / sigma, MOST_STEP)
     up, down = (ensemble.cumulants(shape, k + t * step[:, None] * v, v).dd for t in (1, -1))
     kurtosis = (up - 2 * jet.dd + down) / (step * jet.dd) ** 2
@@ -128,7 +122,7 @@ def _spread(name: str, r: Array, fourth: Array) -> Verdict:
     z = float((r**2 - 1).sum() / np.sqrt(fourth.sum()))
     rough = fourth.mean() > n / 50
     p = min(1.0, 1 / max(z * z, 1e-300)) if rough else float(2 * stats.norm.sf(abs(z)))
-    return _verdict(name, p, f"variance of residuals {np.mean(r**2):.4f}, z = {z:+.2f}, n = {n}")
+    return Verdict.of(name, p, f"variance of residuals {np.mean(r**2):.4f}, z = {z:+.2f}, n = {n}")
 
 
 def _laws(ising: Ising, k: Array, b: Array) -> list[Verdict]:
@@ -160,14 +154,14 @@ def _uniform(name: str, u: Array) -> Verdict:
     """Kolmogorov and Smirnov's test."""
     test = stats.kstest(u, "uniform")
     detail = f"Kolmogorov distance {test.statistic:.2e}, n = {len(u)}"
-    return _verdict(name, float(test.pvalue), detail)
+    return Verdict.of(name, float(test.pvalue), detail)
 
 
 def _sign(m: Array) -> Verdict:
     """Whether M > 0 and M < 0 are equally frequent."""
     up, down = int((m > 0).sum()), int((m < 0).sum())
     p = stats.binomtest(up, up + down).pvalue if up + down else 1.0
-    return _verdict("sign of the magnetisation", p, f"{up} up, {down} down, {len(m)} in all")
+    return Verdict.of("sign of the magnetisation", p, f"{up} up, {down} down, {len(m)} in all")
 
 
 def _local_balance(k: Array, x: Array) -> list[Verdict]:
@@ -190,4 +184,4 @@ def _student(name: str, y: Array) -> Verdict:
     error = y.std(ddof=1) / np.sqrt(n) if n > 1 else 0.0
     t = y.mean() / error if error > 0 else 0.0
     p = 2 * stats.t.sf(abs(t), max(n - 1, 1))
-    return _verdict(name, p, f"mean {y.mean():+.2e}, t = {t:+.2f}, n = {n}")
+    return Verdict.of(name, p, f"mean {y.mean():+.2e}, t = {t:+.2f}, n = {n}")

@@ -86,12 +86,9 @@ def log_likelihood(
     thickness: float,
     edges: Array,
     spot: float,
-    threshold: float,
+    readout: Readout,
     material: Material,
     photon: bool,
-    gain_spread: float = 0.0,
-    gain_correlation: float = 0.0,
-    dead: float = 0.0,
     order: int = 0,
 ) -> Array:
     """log p(x|θ) in nats, the density being in units of 1/e for each cell that is hit.
@@ -103,12 +100,9 @@ def log_likelihood(
         thickness: of a layer, X₀.
         edges: radii of the rings, R_M, (R + 1,); of one ring without end, (0, ∞).
         spot: e, GeV.
-        threshold: thr/e; a cell with y at most this is empty.
+        readout: its threshold, gains and dead rows; a cell with y at most the threshold is empty.
         material: of the calorimeter.
         photon: whether a photon starts the shower.
-        gain_spread: σ of the layers' gains.
-        gain_correlation: ρ of neighbouring gains.
-        dead: probability of a dead row.
         order: nodes of a Gauss–Hermite rule; 0 for as many as Σ y asks for.
 
     Returns:
@@ -122,12 +116,7 @@ def log_likelihood(
         np.ascontiguousarray(log_energy, dtype=float),
         np.ascontiguousarray(start, dtype=float),
         np.ascontiguousarray(y, dtype=float),
-        Medium(
-            float(material.z),
-            material.critical_energy,
-            float(spot),
-            Readout(float(threshold), float(gain_spread), float(gain_correlation), float(dead)),
-        ),
+        Medium(float(material.z), material.critical_energy, float(spot), readout),
         Cells(
             layers,
             azimuths,

@@ -32,7 +32,7 @@ from simulators.shower.geometry import Geometry
 from simulators.shower.likelihood import log_likelihood
 from simulators.shower.materials import MATERIALS, Material, Name
 from simulators.shower.published import THRESHOLD, cell_energy_bins
-from simulators.shower.readout import read
+from simulators.shower.readout import Readout, read
 
 __all__ = ["Shower", "ShowerEnergy", "ShowerVoxel"]
 
@@ -260,9 +260,12 @@ class GFlash:
     def _log_prob(self, theta: Array, x: Array, order: int = 0) -> Array:
         x = self.checked(x)
         log_e, start = self.parameters(theta)
-        y, threshold = (
-            x.reshape(len(x), *self.grid).astype(float) / self.spot,
+        y = x.reshape(len(x), *self.grid).astype(float) / self.spot
+        readout = Readout(
             self.cut / self.spot,
+            float(self.gain_spread),
+            float(self.gain_correlation),
+            float(self.dead),
         )
         log_p = log_likelihood(
             log_e,
@@ -271,15 +274,12 @@ class GFlash:
             thickness=self.thickness,
             edges=self.edges,
             spot=self.spot,
-            threshold=threshold,
+            readout=readout,
             material=self.medium,
             photon=self.particle == "photon",
-            gain_spread=self.gain_spread,
-            gain_correlation=self.gain_correlation,
-            dead=self.dead,
             order=order,
         )
-        return log_p - (y > threshold).sum((1, 2, 3)) * math.log(self.spot)
+        return log_p - (y > readout.threshold).sum((1, 2, 3)) * math.log(self.spot)
 
     def entropy(
         self, n: int, rng: np.random.Generator, prior: Box | None = None

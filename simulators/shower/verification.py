@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["verify"]
 
-LEVEL = 1e-4  # p-value below which a check fails
 OTHERS = 49  # m
 CELLS = 2**25  # that are drawn in all: fewer rows of large showers are looked at
 LEAST, MOST = 200, 4000  # rows that are looked at
@@ -70,15 +69,10 @@ def _ranks(name: str, rank: Array) -> list[Verdict]:
     n, label = len(rank), name.replace("_", " ")
     z = (rank.mean() - OTHERS / 2) * math.sqrt(12 * n / ((OTHERS + 1) ** 2 - 1))
     p = float(2 * stats.norm.sf(abs(z)))
-    mean = Verdict(
-        f"mean {label}", p >= LEVEL, p, f"mean rank {rank.mean() / OTHERS:.4f}, z = {z:+.2f}"
-    )
+    mean = Verdict.of(f"mean {label}", p, f"mean rank {rank.mean() / OTHERS:.4f}, z = {z:+.2f}")
     if n < FEWEST * BINS:
         return [mean]
     counts = np.histogram(rank, np.linspace(-0.5, OTHERS + 0.5, BINS + 1))[0]
     test = stats.chisquare(counts)
     detail = f"χ² = {test.statistic:.1f} of ranks in {BINS} bins, n = {n}"
-    return [
-        mean,
-        Verdict(f"law of the {label}", bool(test.pvalue >= LEVEL), float(test.pvalue), detail),
-    ]
+    return [mean, Verdict.of(f"law of the {label}", test.pvalue, detail)]

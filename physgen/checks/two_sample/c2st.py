@@ -32,7 +32,7 @@ __all__ = ["C2ST", "Area", "Divergence", "area", "c2st", "jensen_shannon"]
 
 HIDDEN, FOLDS, STEPS, BATCH, RATE, DECAY = 64, 5, 250, 256, 5e-3, 3e-2
 WIDE, FEW, SMALL = 500, 2, 128
-"""Inputs above which a null and a control have so few folds, and batches this many rows."""
+"""Inputs beyond which a null has FEW folds, and a batch SMALL rows."""
 SCALES = torch.linspace(0, 2, 81)  # of the logits
 
 
@@ -74,7 +74,7 @@ def c2st(
 ) -> C2ST:
     """Cross-validated accuracy of a classifier between two samples of equal size, JS and area.
 
-    Where rows are wide, the null is judged on two of the five folds.
+    Rows of more than 500 numbers are dear: of their null two of the five folds are trained.
 
     Args:
         a: (n, …).
@@ -83,7 +83,7 @@ def c2st(
         seed: seed of folds, weights and permutation.
         steps: steps of the training; 250 if None.
         null: whether to train on permuted labels too; the nulls are NaN if not.
-        brief: whether all is judged as the null is.
+        brief: whether the samples have as few folds as the null: enough for a control.
 
     Raises:
         ValueError: samples of different sizes, or fewer than 10 rows.

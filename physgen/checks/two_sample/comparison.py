@@ -44,7 +44,7 @@ from physgen.checks.two_sample.features import (
     observables_of,
     parts_of,
     physics_of,
-    seldom_joined,
+    rare_cells_summed,
 )
 from physgen.checks.two_sample.frechet import fpd, kpd
 from physgen.checks.two_sample.given_theta import SEEN, given_theta
@@ -378,7 +378,7 @@ def _classifiers(
         )
         return _verdict(test, caught) | {"rows": rows, "told_theta": t is not None}
 
-    x, y = seldom_joined(x, y)
+    x, y = rare_cells_summed(x, y)
     return {"low": judged(x, y, logged), "high": judged(high[0][:n], high[1][:n], _twice)}
 
 
@@ -427,12 +427,6 @@ def _cells(
         return None
     spectra = [np.concatenate([_spectra(x[:, part], edges) for x in (a, b)]) for part in parts]
     whole = np.asarray(np.sum(spectra, 0, dtype=np.float32))
-    theirs = None
-    if bins is not None:
-        (field,) = bins(hits)
-        inside = [np.where((x >= field[0]) & (x <= field[-1]), x, 0) for x in (a, b)]
-        counts = np.concatenate([_spectra(x, np.log10(field)) for x in inside])
-        theirs = Tested.of(_dealt(counts, first))._asdict() | {"bins": len(field) - 1}
     return {
         "histogram": {
             "edges": edges,
@@ -440,12 +434,19 @@ def _cells(
             _PAIR[1]: whole[len(a) :].sum(0, dtype=float),
         },
         "separation": Tested.of(_dealt(whole, first))._asdict(),
-        "published": theirs,
+        "published": _in_published_bins(a, b, bins(hits)[0], first) if bins else None,
         "layers": [Tested.of(_dealt(s, first))._asdict() for s in spectra]
         if len(parts) > 1
         else None,
         "sparsity": {name: float((x == 0).mean()) for name, x in zip(_PAIR, (a, b), strict=True)},
     }
+
+
+def _in_published_bins(a: Array, b: Array, edges: Array, first: Array) -> dict[str, Any]:
+    """Separation of the spectra of x (n, d) and (m, d) in bins of the field, by their edges."""
+    inside = [np.where((x >= edges[0]) & (x <= edges[-1]), x, 0) for x in (a, b)]
+    counts = np.concatenate([_spectra(x, np.log10(edges)) for x in inside])
+    return Tested.of(_dealt(counts, first))._asdict() | {"bins": len(edges) - 1}
 
 
 def _spectra(x: Array, edges: Array) -> Array:

@@ -31,7 +31,7 @@ __all__ = [
     "observables_of",
     "parts_of",
     "physics_of",
-    "seldom_joined",
+    "rare_cells_summed",
     "standardised",
 ]  # fmt: skip
 
@@ -40,7 +40,8 @@ FEW_COMPONENTS = 100
 FEW_CHANNELS = 8
 """Channels of x that are looked at one by one."""
 LOW = 0.05
-MANY_CELLS, SELDOM = 1000, 0.1
+MANY_CELLS, RARE = 1000, 0.1
+"""Cells beyond which those that a smaller part of the rows hits are summed."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def logged(a: Array, b: Array) -> tuple[Array, Array]:
     return x, y
 
 
-def seldom_joined(a: Array, b: Array) -> tuple[Array, Array]:
+def rare_cells_summed(a: Array, b: Array) -> tuple[Array, Array]:
     """Cells (n, d) and (m, d) of x ≥ 0 with those that few rows hit summed with such beside them.
 
     A cell that one row in a hundred hits tells a classifier nothing by itself; a sum of some does.
@@ -251,10 +252,10 @@ def seldom_joined(a: Array, b: Array) -> tuple[Array, Array]:
     if a.shape[1] <= MANY_CELLS or min(a.min(), b.min()) < 0:
         return a, b
     hit = ((a > 0).sum(0) + (b > 0).sum(0)) / (len(a) + len(b))
-    seldom = hit < SELDOM
-    group = np.cumsum(np.where(seldom, hit, 0)) // SELDOM
+    rare = hit < RARE
+    group = np.cumsum(np.where(rare, hit, 0)) // RARE
     begins = np.diff(group, prepend=-1) > 0
-    starts = np.flatnonzero(~seldom | begins | np.r_[True, ~seldom[:-1]])
+    starts = np.flatnonzero(~rare | begins | np.r_[True, ~rare[:-1]])
     x, y = (np.add.reduceat(v, starts, axis=1) for v in (a, b))
     return x, y
 

@@ -257,7 +257,7 @@ class Autoregressive(Surrogate):
 
 
 def network_of(law: Law, config: AutoregressiveConfig) -> Network:
-    """Which network x has: shared, separate or causal.
+    """Which network x has: shared, separate, chain or causal.
 
     Raises:
         UsageError: x that has no such network, or an option of another one.
@@ -284,6 +284,16 @@ def network_of(law: Law, config: AutoregressiveConfig) -> Network:
             f"autoregressive: separate networks, one for each component of x: expected at most "
             f"{MOST_COLUMNS}, got {law.size}; take cvae"
         )
+    refuse_options_of_others(config, found)
+    return found
+
+
+def refuse_options_of_others(config: AutoregressiveConfig, found: Network) -> None:
+    """Refuse options that are given and belong to another network than x has.
+
+    Raises:
+        UsageError: one.
+    """
     for network, names in OPTIONS_OF.items():
         for name in names if network != found else ():
             if getattr(config, name) != getattr(AutoregressiveConfig, name):
@@ -291,7 +301,6 @@ def network_of(law: Law, config: AutoregressiveConfig) -> Network:
                     f"autoregressive: {name}: is an option of {network} networks, and {found} is "
                     f"what x has here; leave it out, or take network {network}"
                 )
-    return found
 
 
 def columns_in_turn(

@@ -32,7 +32,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import FiLM, convolution, field_shape, periodic_axes, stages_of
 from physgen.nn.columns import units_of_counts
-from physgen.nn.compound_poisson import CompoundPoisson, require_small, spot_of
+from physgen.nn.compound_poisson import CompoundPoisson, require_no_threshold, spot_of
 from physgen.nn.densities import normal_log_density
 from physgen.nn.hurdle import HurdleGamma, hits
 from physgen.nn.mixtures import CountMixture
@@ -296,7 +296,7 @@ class CompoundDecoder(IndependentDecoder):
         """
         hit = hits(z)
         spot = spot_of(x[:ROWS])
-        require_small(x, spot)
+        require_no_threshold(x, spot)
         origin = torch.where(hit, x.log() - z, 0.0).sum(0) / hit.sum(0).clamp(min=1)
         mean = x.nanmean(0, dtype=torch.float64).log() - origin
         with torch.no_grad():

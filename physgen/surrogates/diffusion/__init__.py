@@ -65,9 +65,10 @@ class DiffusionConfig:
             (probability flow, Gaussian kernel).
         trace: trace of the probability flow; Hutchinson's costs one backward pass and not one for
             each component of x, and its noise biases log p of spins upwards.
-        showers: of nonnegative x of three axes, layers first, in two stages: cells on their grid,
-            or each a channel of a single site, as in earlier versions.
-        groups: of cells on their grid, in which the hits are drawn.
+        showers: how the second of two stages sees a shower: as cells on their grid, or each cell
+            as a channel of a single site, as in earlier versions.
+        groups: groups of cells whose hits are drawn at once, each given those before, where cells
+            are on their grid (at least 1).
         stages: of nonnegative x of three axes, layers first: the layers' energies and then their
             shares (two), or all cells in one; auto is two where the law does not declare its axes.
         head: density of a real vector on which the network improves: independent Gaussians, or a

@@ -76,7 +76,7 @@ class CellDenoiser(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, z: Tensor, log_snr: Tensor, c: Tensor, part: Tensor | None = None) -> Tensor:
+    def forward(self, z: Tensor, log_snr: Tensor, c: Tensor) -> Tensor:
         """x̂ of z (B, L, A, R) at λ (B,) given what is known of cells c, as `more`."""
         alpha, sigma = (rows_like(v, z) for v in alpha_sigma(log_snr))
         return alpha * z + sigma * self.more(z, log_snr, c)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from physgen.nn.halving import HalvingLevel, halvings
 from physgen.nn.hurdle import shown
 from physgen.surrogates.tree.networks import (
-    SAID,
+    CONTEXT,
     Context,
     Scale,
     SplitNet,
@@ -47,7 +47,7 @@ class AzimuthLevel(nn.Module):
         self.scale = Scale(1)
         self.register_buffer("tilt", torch.zeros(len(level.cut)))
 
-    def told(self, rings: Tensor, pieces: Tensor) -> Tensor:
+    def inputs(self, rings: Tensor, pieces: Tensor) -> Tensor:
         """What a split sees of its own level, (B, L, R, S, F).
 
         Args:
@@ -91,7 +91,7 @@ class Azimuths(nn.Module):
         self.stages = nn.ModuleList(
             AzimuthLevel(level, neighbours) for level in halvings(azimuths)
         )
-        self.net = SplitNet(SAID + 1 + 2 * AROUND * neighbours + NODE, *split)
+        self.net = SplitNet(CONTEXT + 1 + 2 * AROUND * neighbours + NODE, *split)
 
     @property
     def levels(self) -> list[AzimuthLevel]:
@@ -105,8 +105,8 @@ class Azimuths(nn.Module):
         shaped = (share.unflatten(-1, (count, -1)) for share in shares)
         return list(zip(self.levels, shaped, strict=True))
 
-    def said(self, c: Tensor, rings: Tensor) -> Tensor:
-        """What all rings' log E (B, L, R) say of each of them, (B, L, R, SAID)."""
+    def contexts(self, c: Tensor, rings: Tensor) -> Tensor:
+        """What all rings' log E (B, L, R) say of each ring, (B, L, R, CONTEXT)."""
         known = torch.cat([c, shown(self.scale(rings)).flatten(1)], 1)
         every = torch.arange(rings.shape[1], device=c.device)
         return self.context(known[None], torch.zeros_like(every), every)
@@ -125,29 +125,33 @@ class Azimuths(nn.Module):
 
     def score(self, c: Tensor, rings: Tensor, y: Tensor) -> Tensor:
         """log p of y (B, L, R·(A − 1)), (B,), of log E of rings (B, L, R)."""
-        total, said, pieces = torch.zeros_like(c[:, 0]), self.said(c, rings), rings[..., None]
+        total, context, pieces = (
+            torch.zeros_like(c[:, 0]),
+            self.contexts(c, rings),
+            rings[..., None],
+        )
         for stage, share in self.by_level(rings, y):
-            told = torch.cat([at_splits(said, share), stage.told(rings, pieces)], -1)
+            inputs = torch.cat([at_splits(context, share), stage.inputs(rings, pieces)], -1)
             parent = pieces[..., stage.level.cut]
-            total = total + self.net.score(told, parent, stage.tilt, share)
+            total = total + self.net.score(inputs, parent, stage.tilt, share)
             pieces = halved_energies(pieces, share, stage.level)
         return total
 
     def sample(self, c: Tensor, rings: Tensor, generator: torch.Generator) -> Tensor:
         """y (B, L, R·(A − 1)) of log E of rings (B, L, R)."""
-        drawn, said, pieces = [], self.said(c, rings), rings[..., None]
+        drawn, context, pieces = [], self.contexts(c, rings), rings[..., None]
         for stage in self.levels:
             parent = pieces[..., stage.level.cut]
-            told = torch.cat([at_splits(said, parent), stage.told(rings, pieces)], -1)
-            y = self.net.sample(told, parent, stage.tilt, generator)
+            inputs = torch.cat([at_splits(context, parent), stage.inputs(rings, pieces)], -1)
+            y = self.net.sample(inputs, parent, stage.tilt, generator)
             drawn.append(y.flatten(2))
             pieces = halved_energies(pieces, y, stage.level)
         return torch.cat(drawn, -1)
 
 
-def at_splits(said: Tensor, splits: Tensor) -> Tensor:
-    """What is said of each ring (B, L, R, F) for each of its splits (B, L, R, S)."""
-    return said[..., None, :].expand(*splits.shape, -1)
+def at_splits(context: Tensor, splits: Tensor) -> Tensor:
+    """The context of each ring (B, L, R, F), once for each of its splits (B, L, R, S)."""
+    return context[..., None, :].expand(*splits.shape, -1)
 
 
 def neighbours_of(parts: Tensor) -> Tensor:

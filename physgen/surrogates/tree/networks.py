@@ -14,10 +14,10 @@ from physgen.nn.halving import HalvingLevel
 from physgen.nn.layer_energies import masked_moments
 from physgen.nn.split_law import SplitLaw, spots
 
-__all__ = ["SAID", "Context", "Scale", "SplitNet", "finite", "halved_energies", "mean_tilt"]
+__all__ = ["CONTEXT", "Context", "Scale", "SplitNet", "finite", "halved_energies", "mean_tilt"]
 
-SAID = 16
-"""Numbers that a context says of each place."""
+CONTEXT = 16
+"""Features of a context vector, one for each place."""
 TYPICAL = math.log(0.455)
 """Log of the median of χ² of one degree of freedom."""
 
@@ -48,23 +48,23 @@ class Context(nn.Module):
         super().__init__()
         self.places = places
         self.layers = ResidualLayers(known, hidden, blocks)
-        self.weight = nn.Parameter(torch.randn(layers, hidden, places * SAID) / hidden**0.5)
-        self.bias = nn.Parameter(torch.randn(layers, 1, places * SAID))
+        self.weight = nn.Parameter(torch.randn(layers, hidden, places * CONTEXT) / hidden**0.5)
+        self.bias = nn.Parameter(torch.randn(layers, 1, places * CONTEXT))
 
-    def forward(self, told: Tensor, turn: Tensor, which: Tensor) -> Tensor:
-        """What some layers are told.
+    def forward(self, inputs: Tensor, turn: Tensor, which: Tensor) -> Tensor:
+        """The context of each place of some layers.
 
         Args:
-            told: (G, B, I) what is known, in some turns.
+            inputs: (G, B, I) what is known, in some turns.
             turn: (n,) which of these is each layer's.
             which: (n,) layers.
 
         Returns:
-            (B, n, P, SAID).
+            (B, n, P, CONTEXT).
         """
-        h = self.layers(told)[turn]
-        said = torch.baddbmm(self.bias[which], h, self.weight[which])
-        return said.transpose(0, 1).unflatten(2, (self.places, SAID))
+        h = self.layers(inputs)[turn]
+        context = torch.baddbmm(self.bias[which], h, self.weight[which])
+        return context.transpose(0, 1).unflatten(2, (self.places, CONTEXT))
 
 
 class SplitNet(nn.Module):
@@ -95,42 +95,42 @@ class SplitNet(nn.Module):
         each = [spot_energy(*split) for split in splits]
         self.spot.copy_(torch.cat(each).median() - TYPICAL)
 
-    def forward(self, told: Tensor, log_e: Tensor, tilt: Tensor) -> SplitLaw:
+    def forward(self, inputs: Tensor, log_e: Tensor, tilt: Tensor) -> SplitLaw:
         """The laws of splits (...).
 
         Args:
-            told: (..., I) numbers of their places.
+            inputs: (..., I) numbers of their places.
             log_e: (...) of their parents.
             tilt: log odds of their halves, to start from, of a shape that broadcasts.
         """
         log_k = finite(log_e) - self.spot
         tilt = tilt.expand_as(log_k)
-        told = torch.cat([told, torch.stack([0.3 * log_k, log_k.sigmoid(), tilt], -1)], -1)
-        raw = self.straight(told) + self.curved(told)
+        inputs = torch.cat([inputs, torch.stack([0.3 * log_k, log_k.sigmoid(), tilt], -1)], -1)
+        raw = self.straight(inputs) + self.curved(inputs)
         law = spots(log_k + raw[..., 0], tilt + raw[..., 1], self.components)
         return SplitLaw(law + raw[..., 2:])
 
     def sample(
-        self, told: Tensor, log_e: Tensor, tilt: Tensor, generator: torch.Generator
+        self, inputs: Tensor, log_e: Tensor, tilt: Tensor, generator: torch.Generator
     ) -> Tensor:
         """y of splits (...), −∞ of parents without energy; arguments as those of `forward`."""
         if noise_is_given():  # a graph computes all of them, whatever their parents have
-            return self(told, log_e, tilt).sample(generator)
+            return self(inputs, log_e, tilt).sample(generator)
         there = log_e > -torch.inf
-        law = self(told[there], log_e[there], tilt.expand_as(log_e)[there])
+        law = self(inputs[there], log_e[there], tilt.expand_as(log_e)[there])
         return torch.full_like(log_e, -torch.inf).masked_scatter(there, law.sample(generator))
 
-    def score(self, told: Tensor, log_e: Tensor, tilt: Tensor, y: Tensor) -> Tensor:
+    def score(self, inputs: Tensor, log_e: Tensor, tilt: Tensor, y: Tensor) -> Tensor:
         """log p of splits y (B, …) of parents with energy, summed, (B,); the others are certain.
 
         Args:
-            told: (B, …, I) numbers of their places.
+            inputs: (B, …, I) numbers of their places.
             log_e: (B, …) of their parents.
             tilt: log odds of their halves, of a shape that broadcasts.
             y: (B, …).
         """
         there = log_e > -torch.inf
-        law = self(told[there], log_e[there], tilt.expand_as(log_e)[there])
+        law = self(inputs[there], log_e[there], tilt.expand_as(log_e)[there])
         log_p = torch.zeros_like(log_e).masked_scatter(there, law.log_prob(y[there]))
         return log_p.flatten(1).sum(1)
 

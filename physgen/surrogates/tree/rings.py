@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from physgen.nn.halving import HalvingLevel, halvings
 from physgen.nn.hurdle import shown
 from physgen.surrogates.tree.networks import (
-    SAID,
+    CONTEXT,
     Context,
     Scale,
     SplitNet,
@@ -53,8 +53,8 @@ class RingLevel(nn.Module):
         self.register_buffer("turn", turn, persistent=False)
         self.turns = int(turn.max()) + 1
 
-    def told(self, c: Tensor, pieces: Tensor, y: Tensor, turns: range) -> Tensor:
-        """What splits are told in some turns, (B, n, S, SAID), of the n layers that have them.
+    def inputs(self, c: Tensor, pieces: Tensor, y: Tensor, turns: range) -> Tensor:
+        """What splits see in some turns, (B, n, S, CONTEXT), of the n layers that have them.
 
         Args:
             c: (B, D).
@@ -98,7 +98,7 @@ class Rings(nn.Module):
         super().__init__()
         levels = [RingLevel(level, layers, condition, *context) for level in halvings(rings)]
         self.stages = nn.ModuleList(levels)
-        self.net = SplitNet(SAID, *split)
+        self.net = SplitNet(CONTEXT, *split)
 
     @property
     def levels(self) -> list[RingLevel]:
@@ -126,9 +126,9 @@ class Rings(nn.Module):
         """log p of y (B, L, R − 1), (B,), and log E of rings (B, L, R), of layers (B, L, 1)."""
         total = torch.zeros_like(pieces[:, 0, 0])
         for stage, share in self.by_level(y):
-            told = stage.told(c, pieces, share, range(stage.turns))
+            inputs = stage.inputs(c, pieces, share, range(stage.turns))
             parent = pieces[..., stage.level.cut]
-            total = total + self.net.score(told, parent, stage.tilt, share)
+            total = total + self.net.score(inputs, parent, stage.tilt, share)
             pieces = halved_energies(pieces, share, stage.level)
         return total, pieces
 
@@ -143,8 +143,8 @@ class Rings(nn.Module):
             for turn in range(stage.turns):
                 now = range(turn, turn + 1)
                 which = stage.layers_of(now)
-                told = stage.told(c, pieces, y, now)
-                drawn_now = self.net.sample(told, parent[:, which], stage.tilt[which], generator)
+                inputs = stage.inputs(c, pieces, y, now)
+                drawn_now = self.net.sample(inputs, parent[:, which], stage.tilt[which], generator)
                 y = y.index_copy(1, which, drawn_now)
             drawn.append(y)
             pieces = halved_energies(pieces, y, stage.level)
