@@ -139,6 +139,19 @@ def test_theta_outside_the_prior_is_refused(files, tmp_path):
     assert not (tmp_path / "x.h5").exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.9])
+def test_no_x_is_drawn_at_theta_outside_of_the_prior(value, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("physgen.surrogates.cvae.CVAE._sample", None)
+    with pytest.raises(DataError, match="outside the prior, beta="):
+        physgen.sample(files / "cvae.pt", out=tmp_path / "x.h5", n=3, theta={"beta": value})
+
+
+def test_theta_that_is_no_number_is_refused(files):
+    model, _ = physgen.load(files / "cvae.pt")
+    with pytest.raises(DataError, match="theta: expected finite numbers"):
+        model.sample(np.array([[0.4], [np.nan]]))
+
+
 def test_verify_tells_a_surrogate_from_the_law(files, tmp_path):
     assert physgen.inspect(files / "test.h5", verify=True).fault == ""
     physgen.sample(files / "cvae.pt", out=tmp_path / "fake.h5", n=600)

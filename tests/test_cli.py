@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import physgen
-from physgen.cli import command, main
+from physgen.cli import adapted, command, main
 from physgen.formats import arrays
 from physgen.registry import find, targets
 from physgen.runtime.options import REQUIRED, options
@@ -132,6 +132,13 @@ def test_every_public_function_is_annotated_and_documented():
         assert inspect.signature(verb).return_annotation in PRODUCTS
         assert "Args:" in verb.__doc__
         assert "Example:" in verb.__doc__
+
+
+def test_an_example_names_its_file_after_what_it_simulates():
+    shown = adapted("physgen simulate ising -o ising.h5", "shower-voxel", {"simulator": "ising"})
+    assert shown == "physgen simulate shower-voxel -o shower-voxel.h5"
+    shown = adapted("physgen simulate ising -o ising.h5", "mine:Own", {"simulator": "ising"})
+    assert shown == "physgen simulate mine:Own -o ising.h5"
 
 
 @pytest.mark.parametrize("name", physgen.__all__)

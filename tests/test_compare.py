@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import physgen
 import simulators.base as declared
-from physgen.checks.two_sample.comparison import comparison, comparison_summary
+from physgen.checks.two_sample.comparison import _thousandths, comparison, comparison_summary
 from physgen.checks.two_sample.features import logged, parts_of, physics_of, rare_cells_summed
 from physgen.checks.two_sample.given_theta import given_theta
 from physgen.checks.two_sample.permutations import deals, first_of
@@ -497,3 +497,8 @@ def test_columns_are_called_as_in_their_file():
     both = [physgen.dataset_of(theta, x, {"a": (0, 1)}, support=kinds) for _ in range(2)]
     found = physgen.compare(*both)
     assert set(found["observables"]) == {"choice", "time"}
+
+
+@pytest.mark.parametrize(("value", "words"), [(0.0123, "12.3e-3"), (1.5, "1.5"), (14.4, "14.4")])
+def test_large_distances_are_not_told_in_thousandths(value, words):
+    assert _thousandths(value) == words

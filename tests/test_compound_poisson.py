@@ -216,3 +216,9 @@ def test_other_x_and_mixtures_are_refused():
         CVAE.create(Law("none", Spots.prior, (5,), "nonnegative"), CVAEConfig(head="student"))
     with pytest.raises(ValueError, match="components: head compound-poisson has no mixture"):
         CVAEConfig(head="compound-poisson", components=3)
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0])
+def test_x_that_does_not_vary_is_refused(value):
+    with pytest.raises(DataError, match="expected x that varies"):
+        spot_of(torch.full((5, 3), value))

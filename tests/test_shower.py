@@ -279,6 +279,11 @@ def test_options_are_refused(name, value):
         replace(ShowerVoxel(), **{name: value})
 
 
+def test_a_threshold_below_that_of_the_layout_is_refused():
+    with pytest.raises(ValueError, match="threshold: expected 0, which is that of the layout, or"):
+        ShowerVoxel(layout="calochallenge-2", threshold=1e-6)
+
+
 def test_arguments_are_refused():
     simulator, x = Shower(), np.zeros((1, 25))
     with pytest.raises(ValueError, match=r"theta: expected shape \(n, 2\) for ln_E, t_up"):

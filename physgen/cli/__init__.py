@@ -86,7 +86,7 @@ def in_python_alone(silent: Sequence[Option]) -> str:
 
 def adapted(text: str, name: str, bound: Mapping[str, str]) -> str:
     """An example of a verb, told with the simulator or family of this command."""
-    everywhere = -1 if name.isidentifier() else 1  # in the names of files too
+    everywhere = -1 if name.replace("-", "_").isidentifier() else 1  # in the names of files too
     return text.replace(text.split()[2], name, everywhere) if bound else text
 
 

@@ -69,10 +69,15 @@ def spot_of(x: Tensor) -> Tensor:
     """The mean spot that moments of rows x (n, ...) suggest, one number for all components, ().
 
     Half of variance over mean, of a component that varies little besides: at the first decile.
+
+    Raises:
+        DataError: no component varies.
     """
     x = x.flatten(1)
     mean = x.nanmean(0, dtype=torch.float64)
     variance = (x - mean.to(x.dtype)).square().nanmean(0, dtype=torch.float64)
+    if not (variance > 0).any():
+        raise DataError("head compound-poisson: expected x that varies, got the same in all rows")
     return (variance / (2 * mean))[variance > 0].quantile(0.1)
 
 

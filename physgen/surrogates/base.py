@@ -458,10 +458,12 @@ class Surrogate(nn.Module, abc.ABC):
             x: (n, *x_shape) in data space, on the surrogate's device.
 
         Raises:
-            DataError: θ of another shape.
+            DataError: θ of another shape, or not finite.
         """
         theta = tensor_of(theta, torch.float64)
         self._check(theta)
+        if not theta.isfinite().all():
+            raise DataError("theta: expected finite numbers, got nan or inf")
         rng = self._generator(generator)
         parts = [
             self.transform.read_out(self.transform.inverse(self._sample(self.rescale(t), rng)))

@@ -11,7 +11,8 @@ import numpy as np
 
 from physgen import dataset
 from physgen.dataset import Dataset, Meta, Rows, Shard
-from physgen.errors import UsageError
+from physgen.dataset.schema import outside
+from physgen.errors import DataError, UsageError
 from physgen.runtime.engine import engine
 from physgen.runtime.worker import worker_number
 from physgen.verbs.arguments import (
@@ -194,7 +195,7 @@ def parameters(
     Raises:
         UsageError: parameters that are missing or that the law does not have, or none or several
             ways to choose them.
-        DataError: data without θ.
+        DataError: data without θ, or θ outside the prior.
     """
     ways = {"theta": theta, "like": like, "theta-from": draws}
     given = [f"--{name}" for name, value in ways.items() if value is not None]
@@ -216,4 +217,6 @@ def parameters(
             f"theta: expected {', '.join(law.prior.names)}, got {', '.join(theta) or 'none'}"
         )
     one = [float(theta[name]) for name in law.prior.names]
+    if not law.prior.contains(np.array([one]))[0]:
+        raise DataError(f"theta is outside the prior{outside(np.array(one), law.prior)}")
     return np.tile(one, (n or 0, 1)), {"theta": {"follow": f"one value, {dict(theta)}"}}

@@ -80,8 +80,8 @@ class GFlash:
         material: of the calorimeter.
         particle: what starts the shower; a photon's log p is a further integral, and dearer.
         resolution: the stochastic term c in √GeV: σ/E = c/√E of a contained shower (positive).
-        threshold: readout threshold, GeV; a cell at or below it reads 0 (at least 0, and at least
-            that of the layout).
+        threshold: readout threshold, GeV; a cell at or below it reads 0 (0, or at least
+            that of the layout, which 0 stands for).
         gain_spread: σ of ln of the gain that multiplies a layer's cells, another one in each
             shower (0 to 0.2).
         gain_correlation: ρ of these logarithms between neighbouring layers, ρ^k between layers k
@@ -354,6 +354,11 @@ class ShowerVoxel(GFlash):
         super().__post_init__()
         if self.layout not in LAYOUTS:
             raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {self.layout!r}")
+        if 0 < self.threshold < self.least_threshold:
+            raise ValueError(
+                f"threshold: expected 0, which is that of the layout, or at least "
+                f"{self.least_threshold}, got {self.threshold}"
+            )
 
     @property
     def prior(self) -> Box:

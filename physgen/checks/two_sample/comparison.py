@@ -519,12 +519,17 @@ def _spreads(result: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _thousandths(value: float) -> str:
+    """A distance in the unit of the field, 10⁻³, unless it is 1 or more."""
+    return f"{1e3 * value:.3g}e-3" if abs(value) < 0.9995 else f"{value:.3g}"
+
+
 def _distances(result: Mapping[str, Any]) -> Iterator[str]:
     plain, infinite = result["fpd"]["plain"], result["fpd"]["infinite"]
     rows = " and ".join(f"{n:,}" for n in result["fpd"]["rows"])
     yield (
-        f"FPD of {rows} rows {1e3 * plain['value']:.3g}e-3 (null {1e3 * plain['null']:.3g}e-3; "
-        f"at infinite N {1e3 * infinite['value']:.3g}e-3)"
+        f"FPD of {rows} rows {_thousandths(plain['value'])} (null {_thousandths(plain['null'])}; "
+        f"at infinite N {_thousandths(infinite['value'])})"
     )
     worst = result["worst"]
     number = "" if worst["component"] is None else f" {worst['component']}"
