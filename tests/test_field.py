@@ -228,8 +228,16 @@ def test_phi4_maps_are_verified_and_wrong_ones_are_not():
 
     assert failed(field, theta + np.array([0, 0.04]), x)  # a wrong coupling
     assert "sign of M" in failed(field, theta, abs(x))
-    for wrong in (Phi4(4, trajectories=2), Phi4(4, step=1.5)):  # too short, or hardly accepted
-        assert failed(field, theta, wrong.sample(theta, rng))
+    wrong = Phi4(4, trajectories=2)  # too short
+    assert failed(field, theta, wrong.sample(theta, rng))
+
+
+def test_a_large_phi4_map_leaves_its_start():
+    field, theta = Phi4(96, trajectories=40), np.array([[-2.0, 0.1], [-0.5, 0.4]])
+    x = field.sample(theta, np.random.default_rng(6))
+    pull = -field.score(theta, x)
+    np.testing.assert_allclose((x * pull).mean((1, 2)), 1, atol=0.1)
+    assert np.allclose((x**3 * pull).mean((1, 2)) / (3 * x**2).mean((1, 2)), 1, atol=0.1)
 
 
 def test_log_z_of_phi4_lies_between_its_bounds():
@@ -262,6 +270,9 @@ def test_bad_options_of_phi4_are_told():
         Phi4(2)
     with pytest.raises(ValueError, match=r"expected λ > 0, or λ = 0 and m² > 0, got \[-1.0, 0.0"):
         Phi4(4).sample(np.array([[-1.0, 0.0]]), np.random.default_rng(0))
+    theta = np.tile([-1.5, 0.3], (50, 1))
+    with pytest.raises(ValueError, match=r"step: expected one .* got 0.5 with \d+%, so that maps"):
+        Phi4(4, step=0.5).sample(theta, np.random.default_rng(0))
 
 
 def test_what_cannot_be_verified_is_refused_in_one_line():

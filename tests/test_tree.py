@@ -147,6 +147,15 @@ def test_the_density_of_a_split_of_very_many_spots(tilt):
     np.testing.assert_allclose(law.log_prob(y).numpy(), expected, atol=1e-3)
 
 
+def test_a_split_of_any_number_of_spots_has_a_slope():
+    log_k = torch.tensor([-200.0, 50.0, 200.0], requires_grad=True)
+    tilt = torch.tensor([[-60.0], [0.0], [60.0]], requires_grad=True)
+    log_p = SplitLaw(spots(log_k.expand(3, 3), tilt.expand(3, 3), 3)).log_prob(torch.ones(3, 3))
+    assert log_p.isfinite().all()
+    for slope in torch.autograd.grad(log_p.sum(), [log_k, tilt]):
+        assert slope.isfinite().all()
+
+
 def test_splits_are_drawn_from_their_law():
     laws = split_laws()
     many = SplitLaw(torch.zeros(1, 11))

@@ -29,6 +29,8 @@ __all__ = ["SplitLaw", "spots"]
 
 LEAST, MOST = math.log(0.3), 11.0
 """Of log a and log b."""
+FINE = 40.0
+"""Of the log of a number of spots, at most."""
 RAREST = -12.0
 """Log odds of an atom, to start from."""
 
@@ -93,6 +95,7 @@ def spots(log_k: Tensor, tilt: Tensor, components: int) -> Tensor:
         tilt: (...).
         components: K.
     """
+    log_k = log_k.clamp(max=FINE)
     n = 1 + log_k.exp()[..., None]
     sides = torch.stack([F.softplus(tilt), F.softplus(-tilt)], -1)
     odds = (-n * sides).clamp(min=RAREST)

@@ -3,7 +3,9 @@ r"""Hybrid Monte Carlo of φ⁴ maps, with clusters for the sign.
 **Hybrid Monte Carlo** (Duane, Kennedy, Pendleton & Roweth 1987, Phys. Lett. B 195, 216): momenta
 are drawn anew, the equations of motion of H = p²/2 + S(φ) are followed by the leapfrog rule for a
 random number of steps, and the end is accepted with probability min(1, e^{−ΔH}), which makes the
-law right for any step. **Clusters** (Brower & Tamayo 1989, Phys. Rev. Lett. 62, 1087; Wolff 1989):
+law right for any step. From a start that is none of its draws ΔH is large, for all sites err in
+one direction, and a large map would never move: its first trajectories are accepted whatever it
+is. **Clusters** (Brower & Tamayo 1989, Phys. Rev. Lett. 62, 1087; Wolff 1989):
 given |φ| the signs are an Ising model of couplings |φ_i φ_j|, and one of its clusters, grown from
 a random site by bonds of probability 1 − e^{−2 φ_i φ_j}, is flipped after each trajectory.
 
@@ -98,7 +100,7 @@ def _flip_cluster(phi: Array, size: int, a: U64, b: U64, counter: int, queue: Ar
 
 @njit(nogil=True, cache=True)
 def evolve(
-    out: Array, theta: Array, key: Array, trajectories: int, steps: int, step: float
+    out: Array, theta: Array, key: Array, trajectories: int, steps: int, step: float, free: int
 ) -> float:
     """Move each map along a chain of its own; the part of trajectories accepted.
 
@@ -109,6 +111,7 @@ def evolve(
         trajectories: of each chain.
         steps: of a trajectory, on average.
         step: of the leapfrog rule.
+        free: of these trajectories, the first, which are not asked and not counted.
     """
     size, accepted = out.shape[1], 0
     sites = size * size
@@ -117,7 +120,7 @@ def evolve(
         mass, coupling = theta[row]
         a, b = keys(key, row)
         phi, counter = out[row].reshape(sites), 0
-        for _ in range(trajectories):
+        for trajectory in range(trajectories):
             counter = _normal(a, b, counter, p)
             old[:] = phi
             before = 0.5 * (p * p).sum() + action(phi, size, mass, coupling)
@@ -128,9 +131,12 @@ def evolve(
                 part = 1.0 if k < count - 1 else 0.5
                 force(phi, p, size, mass, coupling, part * step)
             after = 0.5 * (p * p).sum() + action(phi, size, mass, coupling)
-            if _uniform(a, b, counter + 1) < math.exp(min(before - after, 0.0)):
-                accepted += 1
+            likely = math.exp(min(before - after, 0.0))
+            if trajectory < free and after < np.inf:
+                pass
+            elif _uniform(a, b, counter + 1) < likely:
+                accepted += trajectory >= free
             else:
                 phi[:] = old
             counter = _flip_cluster(phi, size, a, b, counter + 2, queue)
-    return accepted / max(1, trajectories * len(out))
+    return accepted / max(1, (trajectories - free) * len(out))

@@ -36,6 +36,10 @@ TRAJECTORIES = 5
 """Of a chain, for each site along an axis: five times what |M| takes at the critical point."""
 STEP = 0.4
 """Of the leapfrog rule at one site along an axis; √L times smaller at L."""
+FEWEST = 0.5
+"""Of trajectories that must be accepted, for chains to have come from their start to the law."""
+FREELY = 16
+"""Of them, at most, at the start, which are accepted whatever they are."""
 FREE = 1.0
 """m² of the free field from which log Z is annealed."""
 
@@ -106,22 +110,35 @@ class Phi4:
         """One map for each row of θ, (n, 2) → (n, size, size).
 
         Raises:
-            ValueError: λ < 0, or m² ≤ 0 without λ.
+            ValueError: λ < 0, or m² ≤ 0 without λ; or a step so long that chains do not move.
         """
         theta = self.checked_theta(theta)
         mass, coupling = theta.T
         least = np.sqrt(np.maximum(-mass, 0) / np.where(coupling > 0, 4 * coupling, 1))
         x = np.broadcast_to(least[:, None, None], (len(theta), *self.x_shape)).copy()
-        self.evolve(x, theta, rng, self.trajectories_used)
+        free = min(FREELY, self.trajectories_used // 4)
+        accepted = self.evolve(x, theta, rng, self.trajectories_used, free)
+        asked = len(x) * (self.trajectories_used - free)
+        if asked and accepted + 1.5 / asked**0.5 < FEWEST:
+            raise ValueError(
+                f"step: expected one with which half of the trajectories are accepted, got "
+                f"{self.step_used:g} with {accepted:.0%}, so that maps stay near their start; "
+                "take a shorter one, or more trajectories"
+            )
         return x * rng.choice([-1.0, 1.0], len(x))[:, None, None]
 
-    def evolve(self, x: Array, theta: Array, rng: np.random.Generator, trajectories: int) -> float:
-        """Move maps x (n, size, size) at θ (n, 2) in place; the part of trajectories accepted."""
+    def evolve(
+        self, x: Array, theta: Array, rng: np.random.Generator, trajectories: int, free: int = 0
+    ) -> float:
+        """Move maps x (n, size, size) at θ (n, 2) in place; the part of trajectories accepted.
+
+        Of these the first `free` are not asked, and not counted.
+        """
         from simulators.field import hmc
 
         key = rng.integers(0, 1 << 64, size=2, dtype=np.uint64)
         steps = max(1, round(1 / self.step_used))
-        return hmc.evolve(x, theta, key, trajectories, steps, self.step_used)
+        return hmc.evolve(x, theta, key, trajectories, steps, self.step_used, free)
 
     def checked_theta(self, theta: Array) -> Array:
         """θ (n, 2) as float64.
