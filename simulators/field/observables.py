@@ -77,12 +77,12 @@ def one_point(x: Array) -> Array:
 def measured() -> dict[str, Observable]:
     """What is measured on any map, under their names."""
     return {
-        "mean": Observable(
-            lambda x: x.mean((1, 2), dtype=float), "", r"\bar x", "mean over sites"
-        ),
         "variance": Observable(
             lambda x: (np.asarray(x, float) ** 2).mean((1, 2)), "", r"\overline{x^2}",
             "mean square over sites",
+        ),
+        "mean": Observable(
+            lambda x: x.mean((1, 2), dtype=float), "", r"\bar x", "mean over sites"
         ),
         "power_spectrum": Observable(
             power_spectrum, "", "P(k)", "power at wave number 0, 1, 2, …"
