@@ -8,7 +8,6 @@ they take 0.2 GB on a disk. Each figure is of a process of its own. Takes about 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+
+from benchmarks.observations import peak
 
 VOXELS = (45, 16, 9)
 UNIQUE, CHUNK, HIT = 256, 64, 0.002
@@ -95,9 +96,8 @@ def steps(path: str, family: str, memory_gib: float, seconds: float = SECONDS) -
     options = Training(epochs=1000, batch_size=16 if data.law.size > 1000 else 128)
     with suppress(Measured):
         list(Trainer(surrogate, train, val.spread(100), options, 0, on_batch, some.spread(100)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     rate = (len(clock) - 1 - WARM) / (clock[-1] - clock[WARM])
-    return {"steps": rate, "peak": peak, "held_out": len(val), "scales": len(some)}
+    return {"steps": rate, "peak": peak() * 2**20 / 1e9, "held_out": len(val), "scales": len(some)}
 
 
 def apart(*arguments: object) -> dict[str, Any]:
