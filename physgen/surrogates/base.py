@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.nn.measurement import Measurement
 from physgen.nn.recompute import recomputed
 from physgen.nn.tensors import tensor_of
 from physgen.nn.transforms import Rescale, Symmetries, Transform, for_support
@@ -48,7 +49,15 @@ from simulators.base import Array, Support
 if TYPE_CHECKING:
     from physgen.sbi.estimator import SurrogateEstimator
 
-__all__ = ["Likelihood", "LogProb", "LossFunction", "Noise", "Objective", "Surrogate"]
+__all__ = [
+    "Likelihood",
+    "LogProb",
+    "LossFunction",
+    "Noise",
+    "Objective",
+    "Restored",
+    "Surrogate",
+]
 
 
 class Likelihood(enum.StrEnum):
@@ -73,6 +82,20 @@ class LogProb(NamedTuple):
     value: Tensor
     stderr: Tensor
     kind: Likelihood
+
+
+class Restored(NamedTuple):
+    """Draws of x given y = Mx + σε.
+
+    Attributes:
+        x: (n, *x_shape).
+        diagnostics: (n,) each, by name: ``ess``, the effective part of the particles or draws;
+            ``accepted``, the part of the proposals; ``r_hat`` of chains; ``log_evidence``, an
+            estimate of log p(y|θ). A method names those that it knows.
+    """
+
+    x: Tensor
+    diagnostics: dict[str, Tensor]
 
 
 class Objective(NamedTuple):
@@ -153,6 +176,8 @@ class Surrogate(nn.Module, abc.ABC):
             one that is constant or that others tell. Other families refuse such x.
         with_missing: supports of x of which it leaves out missing components of single rows: log p
             is that of the others. Elsewhere a law of such x is refused.
+        restorers: how x is drawn given y = Mx + σε: the name of a method, and what it is, in a
+            line that says whether it is exact or an approximation; the first is the default.
         chunk: rows × draws that are evaluated at once on a CPU, few enough for its cache.
         path: the file it was read from or written to; None if there is none.
         file_digests: SHA-256 of that file, and of the weights in it.
@@ -174,6 +199,7 @@ class Surrogate(nn.Module, abc.ABC):
     symmetrise: bool = False
     leaves_out: ClassVar[bool] = False
     with_missing: ClassVar[tuple[Support, ...]] = ()
+    restorers: ClassVar[Mapping[str, str]] = {}
     chunk: ClassVar[int] = 1024
     here: Tensor
     path: Path | None = None
@@ -237,6 +263,21 @@ class Surrogate(nn.Module, abc.ABC):
         in its arguments, for the gradient comes from a second evaluation.
         """
         raise TypeError(f"{self.name}: this family has no likelihood")
+
+    def _restore(
+        self,
+        c: Tensor,
+        y: Tensor,
+        measurement: Measurement,
+        method: str,
+        generator: torch.Generator,
+        **options: Any,
+    ) -> Restored:
+        """One z for each row of c (B, D) and y (B, *y_shape), (B, *x_shape), by one method.
+
+        The measurement is of x, ``self.transform.inverse(z)``; of y what is not seen is 0.
+        """
+        raise TypeError(f"{self.name}: this family restores nothing")
 
     def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Named rows of x along each latent direction, for a picture; nothing by default.
@@ -470,6 +511,65 @@ class Surrogate(nn.Module, abc.ABC):
             for t in theta.to(self.device).split(self._at_once)
         ]
         return torch.cat(parts)
+
+    @final
+    @torch.no_grad()
+    def restore(
+        self,
+        theta: Tensor | Array,
+        y: Tensor | Array,
+        measurement: Measurement,
+        *,
+        method: str = "",
+        generator: torch.Generator | int | None = None,
+        **options: Any,
+    ) -> Restored:
+        """One x for each row of θ and y, drawn given y = Mx + σε.
+
+        Args:
+            theta: (n, D) parameters in their units.
+            y: (n, *y_shape) what was measured; NaN where nothing is seen.
+            measurement: M and σ.
+            method: one of `restorers`; the first if empty.
+            generator: as for `sample`.
+            **options: of the method.
+
+        Returns:
+            x (n, *x_shape) in data space, on the surrogate's device, and what its method tells of
+            how well it did.
+
+        Raises:
+            UsageError: a family that restores nothing, or not by that method.
+            DataError: θ or y of another shape, or not finite where seen.
+        """
+        method = self.restorer(method)
+        theta, y = tensor_of(theta, torch.float64), tensor_of(y)
+        self._check(theta)
+        expected = (len(theta), *measurement.y_shape)
+        if measurement.x_shape != self.law.x_shape or tuple(y.shape) != expected:
+            raise DataError(
+                f"y: expected shape {expected}, measured of x of shape {self.law.x_shape}; got "
+                f"{tuple(y.shape)}, of {measurement.x_shape}"
+            )
+        y = torch.where(measurement.seen.to(y.device), y, 0.0)
+        if not (theta.isfinite().all() and y.isfinite().all()):
+            raise DataError("theta, y: expected finite numbers where seen, got nan or inf")
+        c, y = self.rescale(theta.to(self.device)), y.to(self.device)
+        z, told = self._restore(c, y, measurement, method, self._generator(generator), **options)
+        return Restored(self.transform.read_out(self.transform.inverse(z)), told)
+
+    def restorer(self, method: str = "") -> str:
+        """The method of `restorers` that is asked for, the first if none is.
+
+        Raises:
+            UsageError: a family that has none, or not this one.
+        """
+        if not self.restorers:
+            raise UsageError(f"{self.name}: has no way to draw x given a measurement y of it")
+        if method and method not in self.restorers:
+            known = ", ".join(self.restorers)
+            raise UsageError(f"{self.name}: no method {method!r} to restore x; it has {known}")
+        return method or next(iter(self.restorers))
 
     @final
     def log_prob(
