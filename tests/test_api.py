@@ -363,6 +363,7 @@ def test_what_a_users_code_raises_is_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("quick", "blank")
+@pytest.mark.slow
 def test_demo_from_end_to_end_and_again(tmp_path):
     call = {"out": str(tmp_path / "demo"), "size": 4, "n": 120, "minutes": 0.02}
     first = physgen.demo(**call)
@@ -438,6 +439,7 @@ def test_a_convolutional_family_moves_to_another_size(files, tmp_path, caplog):
             physgen.fit(family, tmp_path / "big.h5", out=tmp_path / "n.pt", from_=model, **options)
 
 
+@pytest.mark.slow
 def test_starting_from_a_checkpoint_starts_at_its_loss(files, tmp_path):
     first, again, fresh = (tmp_path / f"{name}.pt" for name in ("first", "again", "fresh"))
     data = files / "train.h5"
@@ -451,6 +453,7 @@ def test_starting_from_a_checkpoint_starts_at_its_loss(files, tmp_path):
 
 
 @pytest.mark.usefixtures("quick", "blank")
+@pytest.mark.slow
 def test_a_sweep_compares_samplers_in_the_report(files, tmp_path):
     model, metrics, page = (tmp_path / name for name in ("d.pt", "m.json", "r.html"))
     physgen.fit(

@@ -73,6 +73,7 @@ def test_three_parts_one_of_which_is_killed(tmp_path, whole):
     assert in_folder(path) == WRITTEN
 
 
+@pytest.mark.slow
 def test_two_parts_at_a_time_and_who_must_wait(tmp_path, whole):
     """The ordinary command, the same part, another number of parts and --force all wait."""
     path = tmp_path / "set.h5"

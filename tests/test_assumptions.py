@@ -158,6 +158,7 @@ class Hits:
         return 1.0 * (rng.random((len(theta), 5)) < theta)
 
 
+@pytest.mark.slow
 def test_digits_are_kept_from_the_simulator_to_the_posterior(tmp_path):
     """The exact posterior of a mean: width 0.1/√3, wherever the origin of x is."""
     data = physgen.simulate(Clock, n=1500, seed=1, out=tmp_path / "clock.h5")

@@ -132,6 +132,7 @@ def test_a_race_set_in_epochs_is_reproducible(data):
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_minutes_are_for_the_whole_race(data):
     model = raced(data, max_minutes=0.05, epochs=100_000, families=HERE[:1])
     assert 0 < model.info["auto"]["minutes"] < 0.05

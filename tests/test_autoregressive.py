@@ -357,6 +357,7 @@ def test_it_learns_the_ising_law(options, n, most):
     assert (exact_log_prob(simulator)(theta, x) - scored(blank, theta, x)).mean() > 1
 
 
+@pytest.mark.slow
 def test_it_learns_levels():
     """Potts, q = 3, on a 2 × 3 torus, whose law is a table."""
     law = potts(2, 3)

@@ -168,6 +168,7 @@ WRONG = {  # how it errs: what must fail, of which own x must fail
 
 
 @pytest.mark.parametrize("case", WRONG)
+@pytest.mark.slow
 def test_a_wrong_law_is_caught_by_the_checks_that_see_it(case, n):
     config, must_fail, own = WRONG[case]
     found = judged(n=n, **config)
@@ -217,6 +218,7 @@ def test_few_rows_are_no_verdict():
     assert "40 rows are too few to catch the controls of" in calibration_summary(found)
 
 
+@pytest.mark.slow
 def test_theta_that_is_not_of_the_prior_is_said():
     theta, x = rows()
     few = abs(theta[:, 0]) < 1
@@ -224,6 +226,7 @@ def test_theta_that_is_not_of_the_prior_is_said():
     assert found["warnings"][0].startswith("theta of the rows does not follow the prior: theta1")
 
 
+@pytest.mark.slow
 def test_a_narrower_prior_leaves_rows_out_and_needs_no_training():
     found = judged(prior=Box(theta1=(-1.0, 1.0)))
     assert found["rows"] + found["left_out"] == 600
@@ -234,6 +237,7 @@ def test_a_narrower_prior_leaves_rows_out_and_needs_no_training():
         judged(n=30, prior=Box(theta1=(1.9, 2.0)))
 
 
+@pytest.mark.slow
 def test_rows_without_theta_are_judged_by_their_x():
     _, x = rows(n=50)
     x[:5] += [3, -3, 3]  # off the line that θ moves along
@@ -270,6 +274,7 @@ class Net:
         return self.power * value + (x[which] ** 2).sum(1)
 
 
+@pytest.mark.slow
 def test_a_right_network_passes_and_its_controls_are_caught():
     found = calibration(Net(), *rows(1000), SIMULATOR.prior)
     assert [c["name"] for c in found["checks"]] == CHECKS
@@ -288,6 +293,7 @@ def test_a_right_network_passes_and_its_controls_are_caught():
         ({"power": 0.7**-2}, DISPERSION | {"LC2ST", "information"}),
     ],
 )
+@pytest.mark.slow
 def test_a_wrong_network_fails(wrong, must_fail):
     assert failed(calibration(Net(**wrong), *rows(), SIMULATOR.prior)) >= must_fail
 
@@ -303,6 +309,7 @@ def test_a_network_whose_simulator_is_not_known_is_judged_by_what_needs_no_drawn
         calibration(Net(law), None, x, SIMULATOR.prior)
 
 
+@pytest.mark.slow
 def test_x_that_no_theta_makes_is_outside_for_a_network_too(monkeypatch):
     monkeypatch.setattr("physgen.checks.calibration.run.MOST_ROWS", 500)
     _, x = rows(60)
@@ -324,6 +331,7 @@ def test_information_is_what_the_exact_posterior_gains(right):
     assert wide < found["gain"] - 0.05
 
 
+@pytest.mark.slow
 def test_posteriors_that_exclude_their_theta_are_counted():
     class Cut(Net):
         """Zero beyond a width above the mean."""
@@ -563,6 +571,7 @@ def test_the_command_line(files):
 
 
 @pytest.mark.usefixtures("quick", "blank")
+@pytest.mark.slow
 def test_equal_calls_make_equal_figures_whatever_is_held_at_once(files, monkeypatch):
     found = []
     for held in (20, 7):

@@ -450,6 +450,7 @@ def test_a_shard_is_the_same_however_bands_are_cut(home, depth, chunks, monkeypa
     assert not pickle.loads(pickle.dumps(make)).bands.kept
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(home, monkeypatch):
     """A file of 47 MB, in the chunks that h5py chooses, passes through 12 MB."""
     energies, showers = showers_of(PHOTONS, 16_000, "f8")

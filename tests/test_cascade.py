@@ -86,6 +86,7 @@ def steps(t, length, random):
     return loss, expected
 
 
+@pytest.mark.slow
 def test_an_electron_loses_its_energy_and_the_critical_one_each_radiation_length():
     random = stream(3)
     loss, expected = np.array([steps(50.0, 0.3, random) for _ in range(16000)]).T

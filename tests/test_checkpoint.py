@@ -177,6 +177,7 @@ def test_a_checkpoint_does_not_choose_what_is_imported(saved, tmp_path, monkeypa
     assert "intruder" not in sys.modules
 
 
+@pytest.mark.slow
 def test_a_family_of_ones_own_loads_where_it_is_imported(tmp_path):
     path = tmp_path / "own.pt"
     save_surrogate(Own.create(LAW, NoConfig()), path, {})

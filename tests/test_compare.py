@@ -463,6 +463,7 @@ def test_equal_calls_make_equal_figures(files):
     assert physgen.report(files / "0.json", out=files / "0.html").path.exists()
 
 
+@pytest.mark.slow
 def test_the_page_of_showers(showers, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
@@ -489,6 +490,7 @@ def test_the_page_of_showers(showers, monkeypatch):
     assert "</html>" in render({"schema": "physgen/comparison/1"})
 
 
+@pytest.mark.slow
 def test_columns_are_called_as_in_their_file():
     rng = np.random.default_rng(0)
     x = np.stack([rng.integers(0, 2, 60), rng.exponential(size=60)], 1)

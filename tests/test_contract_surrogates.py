@@ -216,6 +216,7 @@ def test_wrong_shapes_are_refused(surrogate):
         surrogate.log_prob_with_error(theta, x[..., :-1])
 
 
+@pytest.mark.slow
 def test_a_new_process_gives_the_same_log_prob(tmp_path):
     """Of every family; one process for all of them, for it takes seconds to start."""
     expected = {}

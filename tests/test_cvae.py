@@ -132,6 +132,7 @@ def test_probabilities_of_all_x_sum_to_one(width, prior, draws, monkeypatch):
     assert total(surrogate, 30)[0] > (1.3 if width else 1.05)
 
 
+@pytest.mark.slow
 def test_weights_of_another_law_sum_to_one_too():
     mean, error = total(model(trained(2).law, SMALL, 0.05), 250)
     assert error < 0.07
@@ -183,6 +184,7 @@ def test_only_the_coarsest_prior_is_standard_and_the_others_follow_theta():
         assert [torch.equal(z[0], z[1]) for z in seen[::-1]] == standard
 
 
+@pytest.mark.slow
 def test_bounds_rise_with_the_number_of_draws_towards_the_exact_mixture():
     surrogate = trained(4)
     x = states(surrogate.law)[::4]

@@ -107,6 +107,7 @@ def test_cut_files(original, copied, keep):
     refused(copied, "cannot be read as HDF5")
 
 
+@pytest.mark.slow
 def test_flips_in_the_structure_never_pass_verification_unnoticed(original, copied):
     """A flip is refused, or harmless: the values that verification has compared are the same."""
     data, want = original.read_bytes(), describe(original, verify=True)

@@ -60,6 +60,7 @@ def test_killed_at_every_touch_of_the_file_system(small):
     assert deaths > 20
 
 
+@pytest.mark.slow
 def test_kill_9_loop_ends_in_the_same_bytes(whole, tmp_path):
     path = tmp_path / "set.h5"
     deaths = 0
@@ -129,6 +130,7 @@ def test_a_worker_that_is_killed_is_replaced(whole, tmp_path):
     assert path.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 def test_workers_that_always_die_are_given_up(tmp_path):
     done = toy(tmp_path / "set.h5", "--workers", "2", "--always-dies")
     assert done.returncode == 1
@@ -246,6 +248,7 @@ def test_workers_of_a_script(script, tmp_path):
     assert len(read(tmp_path / "x.h5")) == 300
 
 
+@pytest.mark.slow
 def test_workers_of_an_interactive_session(tmp_path):
     script = f"import physgen\n{OWN}\n{CALL.format(what='Own')}"
     subprocess.run([sys.executable, "-"], input=script, cwd=tmp_path, text=True, check=True)

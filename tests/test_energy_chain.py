@@ -98,6 +98,7 @@ def test_a_layer_sees_earlier_ones_alone():
 
 
 @pytest.mark.parametrize("few", [0, 10**6])
+@pytest.mark.slow
 def test_samples_follow_the_law(few, monkeypatch):
     """A second layer given the first one in a narrow bin, and the odds of any energy."""
     monkeypatch.setattr(energy_chain, "FEW", few)

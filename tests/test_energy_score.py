@@ -45,6 +45,7 @@ def test_each_draw_is_scored_among_the_others_term_by_term(monkeypatch):
 
 
 @pytest.mark.parametrize("dims", [1, 3])
+@pytest.mark.slow
 def test_right_posteriors_pass_at_the_stated_rate(dims):
     p = np.array([p_value(*posteriors(seed, dims=dims)) for seed in range(300)])
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.04)

@@ -196,6 +196,7 @@ def free_power(size, mass_squared):
     return 1 / (k[:, None] + k + mass_squared)
 
 
+@pytest.mark.slow
 def test_phi4_without_coupling_is_the_free_field():
     field = Phi4(4, trajectories=30)
     theta = np.tile([0.5, 0.0], (4000, 1))

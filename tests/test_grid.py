@@ -227,6 +227,7 @@ def test_draws_are_continuous_and_follow_the_exact_posterior():
 
 
 @pytest.mark.parametrize("parameters", [1, 2])
+@pytest.mark.slow
 def test_credible_intervals_cover_the_truth(parameters):
     simulator = LinearGaussian(size=5, parameters=parameters)
     n = 997 if parameters == 1 else 199

@@ -131,6 +131,7 @@ def test_what_is_below_the_least_of_the_training_data_is_not_read_out():
 # --- families ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_autoregressive_model_is_normalised():
     """All patterns of hits of two components, each with its integral."""
     model = scrambled(Autoregressive, 2, scale=0.05)

@@ -57,6 +57,7 @@ def same(a, b, but=()):
     assert len(strip[0]) > 3
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_file(memory, files):
     data, test, _ = memory
     for name, found in (("train.h5", data), ("test.h5", test)):
@@ -121,6 +122,7 @@ def test_products_know_their_file_and_their_line(memory, files, tmp_path):
 
 @pytest.mark.usefixtures("quick", "blank")
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_pictures_and_pages_of_a_notebook(memory):
     from matplotlib.figure import Figure
 
@@ -167,6 +169,7 @@ def test_a_posterior_samples_and_has_moments(memory):
     assert post.names == ("beta",)
 
 
+@pytest.mark.slow
 def test_a_network_goes_on_without_a_file(memory, tmp_path, quick):
     pytest.importorskip("sbi")
     data, test, _ = memory

@@ -23,6 +23,7 @@ def spoilt(folder, n, seed, *kinds):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_some_mutants_of_each_kind(tmp_path):
     found = spoilt(tmp_path, 2, 1, *KINDS[:-1])  # without sbi, which takes long to import
     assert found["faults"] == []

@@ -45,6 +45,7 @@ def networks():
 
 
 @pytest.mark.parametrize("method", ["npe", "fmpe", "npse"])
+@pytest.mark.slow
 def test_draws_follow_the_density_of_the_same_network(networks, method):
     """By Kolmogorov & Smirnov; as a control, not those of another x."""
     network, x = networks[method], np.array([[-0.9], [0.2], [0.7]], np.float32)
@@ -193,6 +194,7 @@ def test_another_prior_is_that_of_the_draws():
         network_draws(right, x, Prior(**dict.fromkeys("abcd", (9.0, 9.1))), 10)
 
 
+@pytest.mark.slow
 def test_one_weighted_draw_is_of_the_posterior_too():
     """A lone draw has no weight to be told by: it would be of the network's law."""
     x = np.tile(np.array([[0.1, 0.7, -1.0, 1.5]]), (300, 1))

@@ -290,6 +290,7 @@ def test_columns_of_parts_are_those_of_all(tmp_path):
         assert physgen.merge(some, out=out).columns == expected
 
 
+@pytest.mark.slow
 def test_judging_on_what_was_trained_on_is_told(caplog):
     data = physgen.simulate("gaussian", n=150)
     network = physgen.infer(data, X, method="npe", epochs=2).network

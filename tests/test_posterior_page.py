@@ -214,6 +214,7 @@ def test_memory_and_files_show_the_same_prediction(made):
 
 
 @pytest.mark.usefixtures("blank")
+@pytest.mark.slow
 def test_rows_taken_for_one_observation_are_shown_together(made, tmp_path):
     path, drawn = tmp_path / "iid.h5", tmp_path / "x.h5"
     physgen.infer(made["surrogate"], made["observed"], out=path, rows=slice(1, 4), iid=True,

@@ -382,6 +382,7 @@ def test_a_surrogate_learns_under_any_prior(normal, tmp_path):
     assert (abs(other.mean - exact.mean) / exact.sd).mean() > 0.2
 
 
+@pytest.mark.slow
 def test_calibration_holds_ranks_to_the_data_s_prior(normal):
     _, model = normal
     right = physgen.simulate("ising", size=4, n=300, seed=3, prior={"beta": "norm:0.4:0.1"})

@@ -293,6 +293,7 @@ def test_the_clock_is_that_of_the_first(ahead):
     assert (first.step == 1) == (ahead == 0)
 
 
+@pytest.mark.slow
 def test_ranks_agree_when_patience_runs_out():
     """The rate falls from the best weights of both, and both end with it."""
     model, how = surrogate("cvae"), {"patience": 1, "epochs": 30, "learning_rate": 0.3}

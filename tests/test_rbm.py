@@ -290,6 +290,7 @@ def agrees_with_kaufman(size, device, **options):
     return found
 
 
+@pytest.mark.slow
 def test_annealing_finds_kaufmans_log_z(device):
     found = agrees_with_kaufman(8, device, ladder=500, chains=256)
     assert found.stderr.max() < 0.1
@@ -366,6 +367,7 @@ def test_gibbs_sweeps_of_the_oracle_leave_perfect_lattices_as_they_are(device):
 
 
 @pytest.mark.parametrize("divergence", ["cd", "pcd"])
+@pytest.mark.slow
 def test_the_expected_gradient_vanishes_at_the_oracle(divergence):
     law, batches, n = ising(4), 64, 64
 

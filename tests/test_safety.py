@@ -136,6 +136,7 @@ def showers(tmp_path):
     return path, binning
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_chunk_index_makes_rows_of_zeros(showers):
     path, binning = showers
     data = path.read_bytes()

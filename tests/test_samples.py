@@ -143,6 +143,7 @@ def test_the_control_keeps_marginals_and_is_caught():
     assert c2st(normals(600, d=5, rho=0.8, seed=4), control).accuracy > 0.75
 
 
+@pytest.mark.slow
 def test_c2st_with_theta_sees_what_the_marginal_law_hides():
     theta = np.random.default_rng(0).choice([-1.0, 1.0], (300, 1))
     a, b = theta + 0.5 * normals(300, 1), -theta + 0.5 * normals(300, 1, seed=1)

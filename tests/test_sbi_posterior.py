@@ -124,6 +124,7 @@ def test_chains_and_grid_agree_on_one_likelihood(name):
     assert disagreement(found, grid_posterior(shifted, simulator.prior, n)) > 4.5
 
 
+@pytest.mark.slow
 def test_chains_agree_with_the_closed_form_and_keep_to_the_prior():
     simulator = LinearGaussian(size=7, parameters=3, noise=0.1)
     _, x = data(simulator, 4, seed=2)
@@ -176,6 +177,7 @@ def test_beyond_three_parameters_a_population_takes_over():
 
 
 @pytest.mark.parametrize("method", ["rejection", "vi"])
+@pytest.mark.slow
 def test_rejection_and_variational_inference_agree_with_the_grid(method):
     from physgen.posterior import samplers
 
@@ -285,6 +287,7 @@ def test_a_network_is_the_same_for_theta_of_any_size(method):
 
 
 @pytest.mark.parametrize("method", ["nle", "nre"])
+@pytest.mark.slow
 def test_networks_learn_theta_of_any_size(method):
     theta, x = noisy(MIXED, 1500)
     law = Law("mine", MIXED, (2,), "reals")
@@ -436,6 +439,7 @@ def test_a_surrogate_is_a_density_estimator_of_sbi():
         assert estimator.sample((4,), theta).shape == (4, 3, 5)
 
 
+@pytest.mark.slow
 def test_nle_builds_a_posterior_on_a_surrogate():
     from sbi.inference import NLE
 
@@ -500,6 +504,7 @@ def inferred(files, out, model="ar.pt", **options):
     return arrays, about
 
 
+@pytest.mark.slow
 def test_every_method_of_a_surrogate_writes_a_posterior(files, tmp_path):
     grid, about = inferred(files, tmp_path / "grid.h5")
     assert about["method"] == "grid"
@@ -546,6 +551,7 @@ def test_a_dataset_trains_a_network_that_then_infers_alone(files, tmp_path):
         physgen.infer(network, files / "test.h5", out=tmp_path / "e.h5", method="grid")
 
 
+@pytest.mark.slow
 def test_a_narrower_prior_is_that_of_the_posterior(files, tmp_path):
     for method in ("grid", "mcmc"):
         arrays, _ = inferred(
@@ -556,6 +562,7 @@ def test_a_narrower_prior_is_that_of_the_posterior(files, tmp_path):
         assert 0.48 < arrays["theta"].max() <= 0.5
 
 
+@pytest.mark.slow
 def test_independent_rows_are_one_observation_for_chains_too(files, tmp_path):
     grid, chains = (
         inferred(files, tmp_path / f"{m}.h5", method=m, iid=True, rows=slice(0, 9), samples=1000)
@@ -582,6 +589,7 @@ def test_files_of_one_seed_are_alike(method, few, files, tmp_path):
     assert not np.array_equal(a, c)
 
 
+@pytest.mark.slow
 def test_arviz_gets_chains_draws_and_observations(files, tmp_path):
     inferred(files, tmp_path / "p.h5", method="mcmc", samples=1000)
     done = physgen.export(tmp_path / "p.h5", format="arviz", out=tmp_path / "p.nc")
@@ -680,6 +688,7 @@ def test_mass_at_the_edge_is_named(files, tmp_path, caplog):
         assert list(posterior_warnings(inside, {}, box, "grid")) == []
 
 
+@pytest.mark.slow
 def test_chains_that_have_not_converged_are_named():
     """Two modes that no step connects."""
     centres = np.array([0.05, 0.95])
@@ -741,6 +750,7 @@ class Sums:
 
 
 @pytest.mark.parametrize("method", ["nle", "nre"])
+@pytest.mark.slow
 def test_networks_leave_out_what_other_components_tell(method, tmp_path):
     """The exact posterior of a mean of two: width 0.1/√2."""
     data = physgen.simulate(Sums, n=1000, seed=1)

@@ -87,6 +87,7 @@ def test_counts_sum_to_one():
     assert np.exp(log_p(made, z)).sum() == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_columns_of_different_kinds_have_one_density():
     made = columns("levels:2", "reals", "nonnegative")
     y, u = np.linspace(-6, 6, 201), np.linspace(-40, 40, 1001)
@@ -159,6 +160,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_samples_follow_the_density(kind):
     """E[q/p] = 1 over samples of p, for q the law of a nearby θ; the control: others."""
     made = columns(*KINDS[kind], site="student" if kind == "student" else "gaussian")

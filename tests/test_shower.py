@@ -189,6 +189,7 @@ def test_spots_thrown_one_by_one_or_cell_by_cell(mean):
 # --- the contract -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_contract():
     assert check_simulator(Shower()) == []
 
@@ -207,6 +208,7 @@ def test_contract_of_the_others(simulator):
     assert check_simulator(simulator) == []
 
 
+@pytest.mark.slow
 def test_a_likelihood_of_another_scale_breaks_the_contract():
     class Wrong(ShowerEnergy):
         def log_prob(self, theta, x):

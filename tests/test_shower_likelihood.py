@@ -163,6 +163,7 @@ def test_dataset_2_against_brute_force(energy):
         assert abs(simulator.log_prob(theta, x)[0] - expected) > 0.1
 
 
+@pytest.mark.slow
 def test_a_photon_against_brute_force():
     """The mean over conversion depths, layer by layer up to the end of the first that is hit."""
     simulator, start = Shower(particle="photon"), 0.6
@@ -196,6 +197,7 @@ def test_a_shower_that_cannot_be_and_one_that_is_nothing():
 # --- the quadrature -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_orders_converge():
     simulator = Shower()
     theta = simulator.prior.sample(400, rng(2))
@@ -281,6 +283,7 @@ def test_energy_is_calibrated(n):
     assert stats.kstest(ranks(ShowerEnergy(), n), "uniform").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_energy_of_a_wrong_resolution_is_not():
     assert stats.kstest(ranks(ShowerEnergy(resolution=0.13), 300), "uniform").pvalue < 1e-3
 

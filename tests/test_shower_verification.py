@@ -31,6 +31,7 @@ def test_its_own_showers_pass(simulator, seed):
     assert all(v.passed for v in verdicts), verdicts
 
 
+@pytest.mark.slow
 def test_voxels_pass_and_turned_voxels_do_not():
     simulator = ShowerVoxel()
     theta, x = drawn(simulator, 400)

@@ -80,6 +80,7 @@ def test_what_is_uniform_is_a_box_of_sbi():
             physgen.as_prior(Prior(a=law))
 
 
+@pytest.mark.slow
 def test_sbi_infers_with_it():
     """Chains of sbi with an exact likelihood under a normal prior, against the closed form."""
     from sbi.inference import MCMCPosterior

@@ -49,7 +49,15 @@ from simulators.base import Array, Support
 if TYPE_CHECKING:
     from physgen.sbi.estimator import SurrogateEstimator
 
-__all__ = ["Likelihood", "LogProb", "LossFunction", "Noise", "Objective", "Surrogate"]
+__all__ = [
+    "Likelihood",
+    "LogProb",
+    "LossFunction",
+    "Noise",
+    "Objective",
+    "Restored",
+    "Surrogate",
+]
 
 
 class Likelihood(enum.StrEnum):
@@ -74,6 +82,20 @@ class LogProb(NamedTuple):
     value: Tensor
     stderr: Tensor
     kind: Likelihood
+
+
+class Restored(NamedTuple):
+    """Draws of x given y = Mx + σε.
+
+    Attributes:
+        x: (n, *x_shape).
+        diagnostics: (n,) each, by name: ``ess``, the effective part of the particles or draws;
+            ``accepted``, the part of the proposals; ``r_hat`` of chains; ``log_evidence``, an
+            estimate of log p(y|θ). A method names those that it knows.
+    """
+
+    x: Tensor
+    diagnostics: dict[str, Tensor]
 
 
 class Objective(NamedTuple):
@@ -250,7 +272,7 @@ class Surrogate(nn.Module, abc.ABC):
         method: str,
         generator: torch.Generator,
         **options: Any,
-    ) -> Tensor:
+    ) -> Restored:
         """One z for each row of c (B, D) and y (B, *y_shape), (B, *x_shape), by one method.
 
         The measurement is of x, ``self.transform.inverse(z)``; of y what is not seen is 0.
@@ -501,7 +523,7 @@ class Surrogate(nn.Module, abc.ABC):
         method: str = "",
         generator: torch.Generator | int | None = None,
         **options: Any,
-    ) -> Tensor:
+    ) -> Restored:
         """One x for each row of θ and y, drawn given y = Mx + σε.
 
         Args:
@@ -513,7 +535,8 @@ class Surrogate(nn.Module, abc.ABC):
             **options: of the method.
 
         Returns:
-            x: (n, *x_shape) in data space, on the surrogate's device.
+            x (n, *x_shape) in data space, on the surrogate's device, and what its method tells of
+            how well it did.
 
         Raises:
             UsageError: a family that restores nothing, or not by that method.
@@ -532,8 +555,8 @@ class Surrogate(nn.Module, abc.ABC):
         if not (theta.isfinite().all() and y.isfinite().all()):
             raise DataError("theta, y: expected finite numbers where seen, got nan or inf")
         c, y = self.rescale(theta.to(self.device)), y.to(self.device)
-        z = self._restore(c, y, measurement, method, self._generator(generator), **options)
-        return self.transform.read_out(self.transform.inverse(z))
+        z, told = self._restore(c, y, measurement, method, self._generator(generator), **options)
+        return Restored(self.transform.read_out(self.transform.inverse(z)), told)
 
     def restorer(self, method: str = "") -> str:
         """The method of `restorers` that is asked for, the first if none is.
