@@ -66,6 +66,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.shower_surrogates
 	$(BIN)/python -m benchmarks.hard_showers
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.restoration
 
 clean:
 	rm -rf $(VENV) demo

@@ -199,7 +199,7 @@ class Surrogate(nn.Module, abc.ABC):
     symmetrise: bool = False
     leaves_out: ClassVar[bool] = False
     with_missing: ClassVar[tuple[Support, ...]] = ()
-    restorers: ClassVar[Mapping[str, str]] = {}
+    restorers: Mapping[str, str] = {}
     chunk: ClassVar[int] = 1024
     here: Tensor
     path: Path | None = None

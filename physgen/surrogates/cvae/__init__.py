@@ -131,7 +131,7 @@ class CVAE(Surrogate):
             law, config.levels, config.channels, config.latent_dim, config.prior == "standard"
         )
         self.decoder = decoder_of(law, config)
-        self.affine = affine_of(law, config)
+        self.affine = whitening_of(law, config)
 
     @classmethod
     def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:
@@ -254,7 +254,7 @@ def standard_normal(z: Tensor) -> Tensor:
     return (normal_log_density(value) * part).sum(1)
 
 
-def affine_of(law: Law, config: CVAEConfig) -> AffineMap | None:
+def whitening_of(law: Law, config: CVAEConfig) -> AffineMap | None:
     """What θ tells of all sites of real maps together, where shifts are symmetries of x."""
     grid = Grid.of(law)
     whole = law.support == "reals" and bool(law.spatial) and not law.missing

@@ -16,25 +16,27 @@ with the network: what that knows in closed form no network has to learn (`mixtu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.measurement import Measurement
 from physgen.nn.multivariate import is_short
 from physgen.nn.transforms import Related
-from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from physgen.surrogates.base import Likelihood, Noise, Restored, Surrogate
 from physgen.surrogates.diffusion import sampler, schedule
 from physgen.surrogates.diffusion.cells import CellsKernel
-from physgen.surrogates.diffusion.gaussian import GaussianKernel
+from physgen.surrogates.diffusion.gaussian import STEPS, GaussianKernel
 from physgen.surrogates.diffusion.hurdle import HurdleKernel
 from physgen.surrogates.diffusion.layered import LayeredKernel
 from physgen.surrogates.diffusion.masked import MaskedKernel
 from physgen.surrogates.diffusion.mixture import MixtureKernel
+from physgen.surrogates.diffusion.restoring import GUIDED, restored
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -128,6 +130,7 @@ class Diffusion(Surrogate):
         if self.kernel.transform:
             self.transform = self.kernel.transform(law)
         self.default_draws = self.posterior_draws = self.kernel.draws
+        self.restorers = restorers_of(self.kernel)
         self._refuse()
 
     def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
@@ -177,6 +180,30 @@ class Diffusion(Surrogate):
             kept = {"kept": self.transform.kept}
         z = self.kernel.sample(c, generator, self.config, **kept)
         return z if self.kernel.transform else z.view(len(c), *self.law.x_shape)
+
+    def _restore(
+        self,
+        c: Tensor,
+        y: Tensor,
+        measurement: Measurement,
+        method: str,
+        generator: torch.Generator,
+        **options: Any,
+    ) -> Restored:
+        if not isinstance(self.kernel, GaussianKernel):
+            return super()._restore(c, y, measurement, method, generator, **options)
+        log_snrs = self.kernel.log_snrs(self.config.steps or STEPS, c.device)
+        return restored(
+            self.kernel, self.transform, log_snrs, c, y, measurement, method, generator, **options
+        )
+
+
+def restorers_of(kernel: nn.Module) -> Mapping[str, str]:
+    """How x is drawn given y: by the Gaussian kernel of whole reals alone."""
+    if not isinstance(kernel, GaussianKernel):
+        return {}
+    law = kernel.law
+    return GUIDED if law.support == "reals" and not law.missing else {}
 
 
 def kernel_of(
