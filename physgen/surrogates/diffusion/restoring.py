@@ -112,7 +112,7 @@ def by_guidance(
     iterations: int,
     strength: float,
 ) -> Tensor:
-    """As `restored`, of few rows."""
+    """As `restored`, z of few rows, (B, *x_shape)."""
 
     def normal(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=generator, device=like.device)
@@ -146,7 +146,7 @@ def by_particles(
     particles: int,
     generator: torch.Generator,
 ) -> Restored:
-    """As `restored`; rows of one θ and y share their particles."""
+    """As `restored`, (B, *x_shape); rows of one θ and y share their particles."""
     law, like = kernel.law, torch.zeros(1, *kernel.law.x_shape, device=c.device)
     if not law.shifted and law.size > MOST:
         raise UsageError(
