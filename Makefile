@@ -52,6 +52,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/ising.py
 	$(BIN)/python benchmarks/shower.py
 	$(BIN)/python benchmarks/fields.py
+	$(BIN)/python -m benchmarks.field_surrogates
 	$(BIN)/python -m benchmarks.families
 	$(BIN)/python benchmarks/rbm.py speed
 	$(BIN)/python benchmarks/rbm.py designs
@@ -66,6 +67,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.shower_surrogates
 	$(BIN)/python -m benchmarks.hard_showers
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.restoration
 
 clean:
 	rm -rf $(VENV) demo

@@ -36,6 +36,10 @@ attribute          meaning                                       absent means
                    is divided by: ``(theta) -> (n,)``
 ``tractable``      whether this configuration's ``log_prob``     true if it has one
                    can be evaluated
+``restoration``    p(x|θ, y) of a measurement y = Mx + σε:       no exact p(x|θ, y)
+                   ``(theta, y, linear, noise)``, one θ (D,)
+                   and one y, → :class:`Restoration`;
+                   ValueError where that is not known
 ``provenance``     how x is drawn, as JSON data, for the file    nothing to say
 ``shard_rows``     rows that are made in one go, and kept if     about 1 MiB of x
                    interrupted: few where a row takes long
@@ -77,6 +81,7 @@ __all__ = [
     "JointObservable",
     "LogProb",
     "Observable",
+    "Restoration",
     "RowsFailed",
     "Simulator",
     "Support",
@@ -213,9 +218,33 @@ class Simulator(Protocol):
         ...
 
 
+class Restoration(Protocol):
+    """The exact p(x|θ, y) of one θ and of one measurement y = Mx + σε."""
+
+    @property
+    def moments(self) -> tuple[Array, Array]:
+        """Mean and standard deviation of each component of x, (*x_shape,) each."""
+        ...
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean; 0 where it is computed, not drawn."""
+        ...
+
+    @property
+    def log_evidence(self) -> float | None:
+        """log p(y|θ) in nats; None where it is not known."""
+        ...
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Independent draws of x, (n, *x_shape)."""
+        ...
+
+
 LogProb = Callable[[Array, Array], Array]
+Restorer = Callable[..., Restoration]
 FEW_COLUMNS = 12
-OF_THETA = ("log_prob", "log_z", "sample", "verify")
+OF_THETA = ("log_prob", "log_z", "restoration", "sample", "verify")
 """What of a simulator takes θ before anything else."""
 
 
@@ -424,6 +453,11 @@ def mutual_information(simulator: Simulator, prior: Prior) -> float | None:
         return None if found is None else float(found(prior))
     except ValueError:  # of this configuration it is not
         return None
+
+
+def exact_restoration(simulator: Simulator) -> Restorer | None:
+    """The exact p(x|θ, y) of measurements, or None where this simulator has none."""
+    return getattr(simulator, "restoration", None)
 
 
 def on_device(simulator: Simulator, device: str) -> Simulator:

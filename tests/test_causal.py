@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from physgen.law import Law
+from physgen.nn.affine import AffineMap, Grid, slowest_modes, waves
 from physgen.surrogates.autoregressive import Autoregressive, AutoregressiveConfig
-from physgen.surrogates.autoregressive.affine import AffineMap, slowest_modes, waves
-from physgen.surrogates.autoregressive.window import Grid, nearest_offsets, window_parts
+from physgen.surrogates.autoregressive.window import nearest_offsets, window_parts
 from physgen.testing import check_surrogate
 from physgen.training import InMemory, Trainer, Training
 from simulators.prior import Box

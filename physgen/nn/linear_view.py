@@ -34,7 +34,9 @@ class LinearView(NamedTuple):
     noise: float
 
     @classmethod
-    def of(cls, transform: Transform, measurement: Measurement, y: Tensor, like: Tensor) -> LinearView:
+    def of(
+        cls, transform: Transform, measurement: Measurement, y: Tensor, like: Tensor
+    ) -> LinearView:
         """What is seen of y (B, *y_shape), `like` being any z (1, …).
 
         Raises:

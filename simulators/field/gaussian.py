@@ -15,7 +15,7 @@ information is ½ Σ_k ∂_i log P ∂_j log P, L²/2 of log A alone; the entrop
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from simulators.field import inference, observables
 from simulators.field.inference import LOG_2PI
 from simulators.field.modes import Shells, coloured, shells
 from simulators.prior import Box, Prior
+
+if TYPE_CHECKING:
+    from simulators.field.wiener import WienerFilter
+    from simulators.measurement import LinearMap
 
 __all__ = ["GaussianField"]
 
@@ -140,6 +144,16 @@ class GaussianField:
         """Maps x of Gaussian fields (n, L, L) at θ (n, D), (n, L, L)."""
         return gaussian
 
+    def moments_of(self, mean: Array, variance: Array, theta: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of x where the Gaussian field has these, (L, L) each.
+
+        Args:
+            mean: of the Gaussian field at each site, (L, L).
+            variance: the same.
+            theta: (1, D).
+        """
+        return mean, np.sqrt(variance)
+
     # --- draws and the exact answer ---------------------------------------------------------
 
     def sample(self, theta: Array, rng: np.random.Generator) -> Array:
@@ -151,6 +165,16 @@ class GaussianField:
     def log_prob(self, theta: Array, x: Array) -> Array:
         """Exact log p(x|θ) in nats a map, (n,)."""
         return inference.log_prob(self, theta, self.checked(x))
+
+    def restoration(self, theta: Array, y: Array, linear: LinearMap, noise: float) -> WienerFilter:
+        """The exact p(x|θ, y) of y = Mx + σε, for one θ (D,) and one y (*y_shape,).
+
+        Raises:
+            ValueError: as for `WienerFilter`.
+        """
+        from simulators.field.wiener import WienerFilter
+
+        return WienerFilter(self, theta, y, linear, noise)
 
     def entropy(self, theta: Array) -> Array:
         """−E[log p(x|θ)] in nats a map, (n,): no surrogate's mean NLL is lower."""

@@ -10,12 +10,16 @@ invertible, so log p(y|θ) = log p(g|θ) − Σ log s(1 + y), and E[y_i y_j] = e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from simulators.base import Array, Symmetry
 from simulators.field.gaussian import GaussianField
+
+if TYPE_CHECKING:
+    from simulators.field.wiener import WienerFilter
+    from simulators.measurement import LinearMap
 
 __all__ = ["LognormalField"]
 
@@ -63,6 +67,24 @@ class LognormalField(GaussianField):
     def observed(self, gaussian: Array, theta: Array) -> Array:
         """Maps y of Gaussian fields (n, L, L) at θ (n, D), (n, L, L)."""
         return np.expm1(self.strength * (gaussian - self.shift(theta)[:, None, None]))
+
+    def moments_of(self, mean: Array, variance: Array, theta: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of y where the Gaussian field has these, (L, L) each."""
+        spread = self.strength**2 * variance
+        middle = np.exp(self.strength * (mean - self.shift(theta)) + 0.5 * spread)
+        return middle - 1, middle * np.sqrt(np.expm1(spread))
+
+    def restoration(self, theta: Array, y: Array, linear: LinearMap, noise: float) -> WienerFilter:
+        """The exact p(x|θ, y) where sites are seen without noise; arguments as of a Gaussian one.
+
+        Raises:
+            ValueError: blurred, averaged or with noise, or as for `WienerFilter`.
+        """
+        if noise or not linear.only_masks:
+            raise ValueError(
+                "lognormal-field: exact of sites that are seen without noise, blur or average"
+            )
+        return super().restoration(theta, y, linear, noise)
 
     def entropy(self, theta: Array) -> Array:
         """−E[log p(y|θ)] in nats a map, (n,)."""

@@ -23,13 +23,17 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass
 from math import ceil, log
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from simulators.base import Array, Observable, Symmetry, Verdict
 from simulators.ising import ensemble, inference, observables
 from simulators.prior import Box, Prior
+
+if TYPE_CHECKING:
+    from simulators.ising.clamped import ClampedIsing
+    from simulators.measurement import LinearMap
 
 __all__ = ["Ising"]
 
@@ -250,6 +254,16 @@ class Ising:
         """
         log_z = self.log_z(theta)
         return (self.couplings(theta) * observables.bonds(self.checked(x))).sum(1) - log_z
+
+    def restoration(self, theta: Array, y: Array, linear: LinearMap, noise: float) -> ClampedIsing:
+        """The exact p(s|θ, y) of spins that were seen, for one θ (D,) and y (rows, columns).
+
+        Raises:
+            ValueError: as for `ClampedIsing`.
+        """
+        from simulators.ising.clamped import ClampedIsing
+
+        return ClampedIsing(self, np.asarray(theta, float), y, linear, noise)
 
     def entropy(self, theta: Array) -> Array:
         """Entropy −E[log p(x|θ)] in nats a lattice, (n,): no surrogate's mean NLL is lower.

@@ -27,8 +27,8 @@ from torch.nn import functional as F
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.affine import ALONE, AffineMap, Grid
 from physgen.nn.energy_chain import EnergyChain
-from physgen.surrogates.autoregressive.affine import AffineMap
 from physgen.surrogates.autoregressive.causal import CausalStage
 from physgen.surrogates.autoregressive.chain import ChainPart, parts
 from physgen.surrogates.autoregressive.conditional import SharedStage, Stage
@@ -41,7 +41,7 @@ from physgen.surrogates.autoregressive.site import (
     RealSite,
     Site,
 )
-from physgen.surrogates.autoregressive.window import Grid, window_parts
+from physgen.surrogates.autoregressive.window import window_parts
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from simulators.base import SUPPORTS, Support
 
@@ -49,8 +49,6 @@ __all__ = ["Autoregressive", "AutoregressiveConfig"]
 
 FEW = 32
 """Hidden units where the neighbours say all."""
-ALONE = 0.6
-"""Part of the training in which an affine map learns alone, as if what it leaves were white."""
 SHARED_LEVELS = 256
 """Levels of a site, each of which is an input of a shared network, at most."""
 LONG: tuple[Support, ...] = ("reals", "counts")
@@ -162,8 +160,7 @@ class Autoregressive(Surrogate):
         """
         if self.affine is None or isinstance(self.site, CountSite):
             return self.site.values(z), torch.zeros(len(z), device=z.device), self.offset(c)
-        with torch.autocast(z.device.type, enabled=False):  # waves of half precision are noise
-            u, log_det = self.affine(z.flatten(1), self.affine.coefficients(c))
+        u, log_det = self.affine.white(c, z)
         return self.site.values(u), log_det, None
 
     def offset(self, c: Tensor) -> Offset | None:
@@ -337,9 +334,8 @@ def affine_of(law: Law, config: AutoregressiveConfig) -> AffineMap:
     grid = Grid.of(law)
     if law.support == "counts":
         return AffineMap(grid, len(law.prior), config.modes, ())
-    stationary = (grid.stationary and p for p in grid.periodic)
     along = {
-        "periodic": tuple(stationary), "all": (True,) * len(grid.shape), "none": ()
+        "periodic": grid.alike, "all": (True,) * len(grid.shape), "none": ()
     }[config.spectrum]  # fmt: skip
     return AffineMap(grid, len(law.prior), config.modes, along)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from physgen.nn.affine import Grid, slowest_modes
 from physgen.nn.blocks import FiLM, ResidualMLP
-from physgen.surrogates.autoregressive.affine import slowest_modes
 from physgen.surrogates.autoregressive.chain import ChainPart
 from physgen.surrogates.autoregressive.conditional import (
     FilmedLayers,
@@ -21,7 +21,6 @@ from physgen.surrogates.autoregressive.conditional import (
     look,
 )
 from physgen.surrogates.autoregressive.site import Site
-from physgen.surrogates.autoregressive.window import Grid
 
 __all__ = ["CausalNet", "CausalStage"]
 

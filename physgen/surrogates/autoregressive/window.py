@@ -9,47 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from physgen.law import Law
+from physgen.nn.affine import Grid
 from physgen.surrogates.autoregressive.chain import ChainPart
 
-__all__ = ["Grid", "nearest_offsets", "window_parts"]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Positions of x and what lives there.
-
-    Attributes:
-        channels: numbers at each position.
-        shape: positions along each axis.
-        periodic: whether each axis closes.
-        stationary: whether the law is the same at all positions along the periodic axes.
-    """
-
-    channels: int
-    shape: tuple[int, ...]
-    periodic: tuple[bool, ...]
-    stationary: bool
-
-    @classmethod
-    def of(cls, law: Law) -> Grid:
-        """The grid that a law declares; all axes of x, open, where it declares none."""
-        shifts = "shift" in law.symmetries
-        axes = law.axes or len(law.x_shape) * ("periodic" if shifts else "open",)
-        first = axes[0] == "channel"
-        shape = law.x_shape[first:] or (1,)
-        periodic = tuple(axis == "periodic" for axis in axes[first:]) or (False,)
-        return cls(law.x_shape[0] if first else 1, shape, periodic, shifts)
-
-    @property
-    def positions(self) -> int:
-        """How many there are, n."""
-        return math.prod(self.shape)
+__all__ = ["nearest_offsets", "window_parts"]
 
 
 def nearest_offsets(shape: tuple[int, ...], count: int) -> Tensor:

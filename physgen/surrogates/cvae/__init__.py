@@ -14,6 +14,10 @@ vector is a mixture of full covariance: what is missing of x is integrated out o
 closed form; the encoder sees a mask. Where that mixture carries all that x has, the latents say
 nothing (they collapse), and the bound is the density itself.
 
+Of real maps on a torus encoder and decoder see what an affine map of location, width and spectrum
+given θ has made white (:mod:`physgen.nn.affine`): independent components given latents carry no
+short waves, and with these in the map the latents have only what is not Gaussian to say.
+
 `latents` holds the hierarchy of z, `decoder` the likelihood of x.
 """
 
@@ -29,7 +33,10 @@ from torch import Tensor
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.affine import ALONE, AffineMap, Grid
+from physgen.nn.densities import normal_log_density
 from physgen.nn.multivariate import is_short
+from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.cvae.decoder import (
     CoarseToFine,
@@ -71,6 +78,8 @@ class CVAEConfig:
             missing, and independent beyond 64 components and on lattices. Of a nonnegative
             component: a hurdle of Gamma laws, or compound-poisson, a Poisson number of exponential
             spots, as of energy that many particles leave, without a readout threshold.
+        spectrum: along which axes of real maps θ scales the waves of x before the networks:
+            periodic, those along which shifts are symmetries, or none.
     """
 
     latent_dim: int = 4
@@ -84,6 +93,7 @@ class CVAEConfig:
     free_bits: float = 0.05
     components: int = 0
     head: Literal["auto", "independent", "mixture", "student", "compound-poisson"] = "auto"
+    spectrum: Literal["periodic", "none"] = "periodic"
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
@@ -110,7 +120,7 @@ class CVAE(Surrogate):
     Config = CVAEConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative", "counts", "mixed")
     default_draws = 100
-    earlier_options: ClassVar[dict[str, Any]] = {"head": "independent"}
+    earlier_options: ClassVar[dict[str, Any]] = {"head": "independent", "spectrum": "none"}
     leaves_out = True
     with_missing = ("reals", "nonnegative")
     posterior_draws = 32
@@ -121,6 +131,7 @@ class CVAE(Surrogate):
             law, config.levels, config.channels, config.latent_dim, config.prior == "standard"
         )
         self.decoder = decoder_of(law, config)
+        self.affine = whitening_of(law, config)
 
     @classmethod
     def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:
@@ -142,15 +153,28 @@ class CVAE(Surrogate):
             self.decoder.fit(z, x)
 
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
+        z, volume = self._white(c, z)
+        if self.affine and self.training and progress < ALONE:
+            volume, z = volume + standard_normal(z), z.detach()
+            volume = volume - standard_normal(z)
         k = self.config.importance_draws
         features = self.hierarchy.encode(z, c)
         if k > 1:
-            return math.log(k) - self._log_weights(c, z, fresh(generator), features, k).logsumexp(
-                1
-            )
+            log_w = self._log_weights(c, z, fresh(generator), features, k)
+            return math.log(k) - log_w.logsumexp(1) - volume
         trace = self.hierarchy.descend(c, fresh(generator), features)
         log_p = self.decoder.log_prob(z, trace.h[:, None], c)[:, 0]
-        return self._penalty(trace.kl, progress) - log_p
+        return self._penalty(trace.kl, progress) - log_p - volume
+
+    def _white(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What the networks see of z (B, *x_shape), and the log|det| of the map to it, (B,)."""
+        return self.affine.white(c, z) if self.affine else (z, z.new_zeros(len(z)))
+
+    def _coloured(self, c: Tensor, z: Tensor) -> Tensor:
+        """The inverse, (B, *x_shape)."""
+        if self.affine is None:
+            return z
+        return self.affine.inverse(z.flatten(1), self.affine.coefficients(c)).view_as(z)
 
     def _penalty(self, kl: Tensor, progress: float) -> Tensor:
         """The KL term of the loss from (B, L): warmed up, and with free bits while training."""
@@ -173,14 +197,16 @@ class CVAE(Surrogate):
         def normal(level: int, shape: tuple[int, ...]) -> Tensor:
             return noise.normal(draws, *shape[1:], stream=level).flatten(0, 1)
 
+        z, volume = self._white(c, z)
         log_w = self._log_weights(c, z, normal, self.hierarchy.encode(z, c), draws).double()
         log_mean = log_w.logsumexp(1) - math.log(draws)
         w = (log_w - log_mean[:, None]).exp()  # of mean 1
         variance = ((w - 1) ** 2).sum(1) / (draws - 1)  # NaN of a single draw
-        return log_mean, (variance / draws).sqrt()
+        return log_mean + volume, (variance / draws).sqrt()
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
-        return self.decoder.sample(self.hierarchy.descend(c, fresh(generator)).h, c, generator)
+        h = self.hierarchy.descend(c, fresh(generator)).h
+        return self._coloured(c, self.decoder.sample(h, c, generator))
 
     @torch.no_grad()
     def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -209,7 +235,8 @@ class CVAE(Surrogate):
             return numbers
 
         h = self.hierarchy.descend(c, normal).h
-        return self.transform.inverse(self.decoder.sample(h, c, generator))
+        z = self._coloured(c, self.decoder.sample(h, c, generator))
+        return self.transform.inverse(z)
 
 
 def fresh(generator: torch.Generator) -> LevelNormal:
@@ -219,6 +246,21 @@ def fresh(generator: torch.Generator) -> LevelNormal:
         return torch.randn(shape, generator=generator, device=generator.device)
 
     return normal
+
+
+def standard_normal(z: Tensor) -> Tensor:
+    """Log density of z (B, *x_shape) as independent standard normal components, (B,)."""
+    value, part = finite_part(z.flatten(1))
+    return (normal_log_density(value) * part).sum(1)
+
+
+def whitening_of(law: Law, config: CVAEConfig) -> AffineMap | None:
+    """What θ tells of all sites of real maps together, where shifts are symmetries of x."""
+    grid = Grid.of(law)
+    whole = law.support == "reals" and bool(law.spatial) and not law.missing
+    if not whole or config.spectrum == "none" or not any(grid.alike):
+        return None
+    return AffineMap(grid, len(law.prior), 1, grid.alike)
 
 
 def decoder_of(law: Law, config: CVAEConfig) -> Decoder:

@@ -190,19 +190,20 @@ class Diffusion(Surrogate):
         generator: torch.Generator,
         **options: Any,
     ) -> Restored:
-        if isinstance(self.kernel, MaskedKernel):
-            raise NotImplementedError
-        times = torch.linspace(1, 0, (self.config.steps or STEPS) + 1, device=c.device)
-        log_snrs = self.kernel.schedule(times).detach()
+        if not isinstance(self.kernel, GaussianKernel):
+            return super()._restore(c, y, measurement, method, generator, **options)
+        log_snrs = self.kernel.log_snrs(self.config.steps or STEPS, c.device)
         return restored(
             self.kernel, self.transform, log_snrs, c, y, measurement, method, generator, **options
         )
 
 
 def restorers_of(kernel: nn.Module) -> Mapping[str, str]:
-    """How x is drawn given y with a kernel; by none but those of reals and of masked spins."""
-    whole = isinstance(kernel, GaussianKernel) and kernel.law.support == "reals"
-    return GUIDED if whole and not kernel.law.missing else {}
+    """How x is drawn given y: by the Gaussian kernel of whole reals alone."""
+    if not isinstance(kernel, GaussianKernel):
+        return {}
+    law = kernel.law
+    return GUIDED if law.support == "reals" and not law.missing else {}
 
 
 def kernel_of(

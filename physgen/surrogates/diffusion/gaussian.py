@@ -195,7 +195,7 @@ class GaussianKernel(nn.Module):
         start from z_0 = αx + σε, and log p(x|z_0)/q(z_0|x) is added.
         """
         probes = (noise.uniform(draws, *x.shape[1:], stream=1) > 0.5).flatten(0, 1)
-        log_snrs = self._log_snrs(max(1, steps // 2), x.device).flip(0)
+        log_snrs = self.log_snrs(max(1, steps // 2), x.device).flip(0)
         alpha, sigma = alpha_sigma(log_snrs[0])
         if self.law.support == "reals":
             z, extra = alpha * x, self.law.size * alpha.log()
@@ -221,13 +221,13 @@ class GaussianKernel(nn.Module):
             return torch.randn(like.shape, generator=generator, device=like.device)
 
         solver = sampler(config.sampler, config.eta)
-        log_snrs = self._log_snrs(self.evaluations(config) // solver.evaluations, c.device)
+        log_snrs = self.log_snrs(self.evaluations(config) // solver.evaluations, c.device)
         start = normal(torch.empty(len(c), *self.law.x_shape, device=c.device))
         z = integrate(solver, self._at_one(c, kept), start, log_snrs, normal)
         return reconstruct(self.schedule, self.law.support, z, normal(z))
 
-    def _log_snrs(self, steps: int, device: torch.device) -> Tensor:
-        """λ at steps + 1 equal times, rising."""
+    def log_snrs(self, steps: int, device: torch.device) -> Tensor:
+        """λ at equal times, rising, (steps + 1,)."""
         return self.schedule(torch.linspace(1, 0, steps + 1, device=device)).detach()
 
     def _of_rows(self, c: Tensor, kept: Tensor | None = None) -> RowDenoise:

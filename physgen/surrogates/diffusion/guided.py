@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from physgen.nn.linear_view import LinearView
-from physgen.surrogates.diffusion.sampler import Denoise, Step, ddim
+from physgen.surrogates.diffusion.sampler import Denoise, Normal, Step, ddim
 from physgen.surrogates.diffusion.schedule import alpha_sigma
 
 __all__ = ["Guide", "dps", "guided", "mmps", "pigdm"]
@@ -45,7 +45,7 @@ class Guide(Protocol):
         ...
 
 
-def guided(denoise: Denoise, guide: Guide, z: Tensor, log_snrs: Tensor, normal: Callable) -> Tensor:
+def guided(denoise: Denoise, guide: Guide, z: Tensor, log_snrs: Tensor, normal: Normal) -> Tensor:
     """z (B, d) taken through rising log-SNRs (T,) by the reverse chain of a guided denoiser."""
     for now, then in pairwise(log_snrs):
         with torch.enable_grad():

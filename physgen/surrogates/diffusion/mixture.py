@@ -238,7 +238,7 @@ class MixtureKernel(GaussianKernel):
         seen = None if kept is None else kept.flatten().expand(len(c), -1)
         ancestral = config.sampler == "ancestral"
         solver = sampler(config.sampler, config.eta)
-        log_snrs = self._log_snrs(self.evaluations(config) // solver.evaluations, c.device)
+        log_snrs = self.log_snrs(self.evaluations(config) // solver.evaluations, c.device)
 
         def denoise(z: Tensor, log_snr: Tensor, drawn: bool = ancestral) -> Tensor:
             x, known = self.denoiser.pair(law, z, log_snr.expand(len(z)), c, seen)

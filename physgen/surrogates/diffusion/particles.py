@@ -1,7 +1,7 @@
 r"""Particles: draws of x given y = a + Ax + σε, exact for a diffusion's chain as they grow.
 
 A twisted particle filter (Wu et al. 2023, arXiv:2306.17775) on a chain of Gaussian steps. Given
-z at log-SNR λ let x have mean x̂(z) and covariance V_λ. A step, q(z′|z, x) = N(bz + ax, τ²), is then
+z at log-SNR λ let x have mean x̂(z) and covariance V_λ. A step q(z′|z, x) = N(bz + ax, τ²) is then
 
     p(z′|z) = N(bz + a x̂, τ² + a²V),        and        p̃(y|z) = N(y; A x̂, σ² + A V Aᵀ)
 
@@ -10,9 +10,9 @@ and y (a constrained realisation, Hoffman & Ribak 1991), then z′ given x. Its 
 
     w = N(y; A x̂(z′), S′) / N(y; A x̂₊, S′),       S′ = σ² + A V′ Aᵀ,
 
-x̂₊ being the mean that the same Gaussian law has of x given z and z′. So w = 1 for a Gaussian field,
-whose denoiser is linear, at any number of steps and particles; of all else the weights say how
-far x̂(z′) is from the line that z foretold. Their mean estimates p(y|θ).
+x̂₊ being the mean that the same Gaussian law has of x given z and z′. So w = 1 for a Gaussian
+field, whose denoiser is linear, at any number of steps and particles; of all else the weights say
+how far x̂(z′) is from the line that z foretold. Their mean estimates p(y|θ).
 
 V_λ = (C⁻¹ + e^λ)⁻¹ is that of a Gaussian x of covariance C. C is read off the denoiser along a
 pilot chain without y: of a Gaussian x the slope ∂x̂/∂z has along an axis of variance P
@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from physgen.law import Law
+from physgen.nn.affine import frequencies, waves
 from physgen.nn.linear_view import LinearView
 from physgen.surrogates.diffusion.sampler import Denoise
 from physgen.surrogates.diffusion.schedule import alpha_sigma
@@ -70,7 +71,7 @@ class Covariance(NamedTuple):
         return (x @ self.basis * gain) @ self.basis.T
 
 
-class Step(NamedTuple):
+class Transition(NamedTuple):
     """b, a and τ² of q(z′|z, x) = N(bz + ax, τ²), between two log-SNRs."""
 
     b: Tensor
@@ -78,8 +79,8 @@ class Step(NamedTuple):
     variance: Tensor
 
     @classmethod
-    def between(cls, now: Tensor, then: Tensor) -> Step:
-        """From λ to a higher one."""
+    def between(cls, now: Tensor, then: Tensor) -> Transition:
+        """From λ to a higher one, () each."""
         (alpha, sigma), (alpha1, sigma1) = alpha_sigma(now.double()), alpha_sigma(then.double())
         part = -torch.expm1(now.double() - then.double())
         return cls(alpha / alpha1 * (sigma1 / sigma) ** 2, alpha1 * part, sigma1**2 * part)
@@ -93,7 +94,7 @@ class Prior(NamedTuple):
     variance: Tensor
 
     def given(self, log_snr: Tensor) -> Covariance:
-        """V of x given z at a log-SNR λ; −∞ for C itself."""
+        """V of x given z (B, d) at a log-SNR λ; −∞ for C itself."""
         return Covariance(self.basis, self.variance / (1 + log_snr.double().exp() * self.variance))
 
 
@@ -169,30 +170,34 @@ def filtered(
     twist = Twist(view, prior.given(now), seen)
     evidence = float(twist.log_p(x[:1]))
     for then in log_snrs[log_snrs > (FAINT / prior.variance.max()).log()]:
-        step, covariance = Step.between(now, then), prior.given(now)
+        step, covariance = Transition.between(now, then), prior.given(now)
         drawn, mean = twist.draw(x, generator), step.b * z + step.a * x
         z = step.b * z + step.a * drawn + step.variance.sqrt() * normal(z, generator)
         v = covariance.variance
         gain = step.a * v / (step.variance + step.a**2 * v)
         foretold = x + covariance.scaled(gain, z - mean)
-        x, now, twist = denoise(z.float(), then).double(), then, Twist(view, prior.given(then), seen)
+        x, now, twist = (
+            denoise(z.float(), then).double(),
+            then,
+            Twist(view, prior.given(then), seen),
+        )
         log_w = log_w + twist.log_p(x) - twist.log_p(foretold)
-        ess = effective(log_w)
+        ess = effective_part(log_w)
         worst = min(worst, ess)
         if ess < ENOUGH or then == log_snrs[-1]:
             evidence += float(log_w.logsumexp(0)) - math.log(n)
-            kept = resampled(log_w, n, generator)
+            kept = survivors(log_w, n, generator)
             z, x, log_w = z[kept], x[kept], torch.zeros_like(log_w)
     return Cloud(twist.draw(x, generator)[::particles], (ess, worst), evidence)
 
 
-def effective(log_w: Tensor) -> float:
+def effective_part(log_w: Tensor) -> float:
     """Effective part of weights (N,)."""
     w = log_w.softmax(0)
     return float(1 / w.square().sum() / len(w))
 
 
-def resampled(log_w: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def survivors(log_w: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Which particles go on, by systematic resampling of (N,), in a random order, (count,)."""
     start = torch.rand(1, generator=generator, device=log_w.device, dtype=log_w.dtype)
     at = (torch.arange(count, device=log_w.device) + start) / count
@@ -222,7 +227,7 @@ def learnt_prior(
             x = denoise(z, now)
         if slopes is not None:
             slopes.add(x, z, now)
-        x, step = x.detach(), Step.between(now, then)
+        x, step = x.detach(), Transition.between(now, then)
         z = step.b * z.detach() + step.a * x + step.variance.sqrt() * normal(z, generator)
         z = z.float()
     if slopes is not None:
@@ -242,7 +247,7 @@ class Slopes:
 
     def __init__(self, law: Law, generator: torch.Generator) -> None:
         self.generator = generator
-        self.basis, self.alike = (part.to(generator.device) for part in waves(law))
+        self.basis, self.alike = (part.to(generator.device) for part in axes_of(law))
         self.weight = torch.zeros(law.size, dtype=torch.float64, device=generator.device)
         self.total = self.weight.clone()
 
@@ -274,30 +279,21 @@ def pooled(values: Tensor, alike: Tensor) -> Tensor:
     return total.index_add(0, alike, values)[alike]
 
 
-def waves(law: Law) -> tuple[Tensor, Tensor]:
-    """Real waves along the axes of x that shifts make alike, and which have one variance.
+def axes_of(law: Law) -> tuple[Tensor, Tensor]:
+    """Waves along the axes of x that shifts make alike, and which have one variance.
 
     Returns:
         (d, d) float64, orthogonal, a column each, and (d,) labels.
     """
-    basis, label = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.long)
+    basis, label = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64)
     for axis, n in enumerate(law.x_shape):
         shifted = axis in law.shifted
-        column = harmonics(n) if shifted else torch.eye(n, dtype=torch.float64)
-        number = (torch.arange(n) + 1) // 2 if shifted else torch.arange(n)
-        basis = torch.kron(basis, column)
+        column = waves(n, True).T if shifted else torch.eye(n, dtype=torch.float64)
+        number = frequencies(n, True) if shifted else torch.arange(n, dtype=torch.float64)
+        basis = torch.kron(basis, column.contiguous())
         label = torch.cat(
             [label.repeat_interleave(n, 0), number.repeat(len(label))[:, None]], dim=1
         )
     if "transpose" in law.symmetries and len(label.T) == len(law.shifted):
         label = label.sort(1).values
     return basis, torch.unique(label, dim=0, return_inverse=True)[1]
-
-
-def harmonics(n: int) -> Tensor:
-    """1, cos, sin, cos 2, … of n sites, orthonormal columns (n, n)."""
-    order = (torch.arange(n) + 1) // 2
-    angle = 2 * math.pi * torch.arange(n, dtype=torch.float64)[:, None] * order / n
-    wave = torch.where(torch.arange(n) % 2 == 1, angle.cos(), angle.sin())
-    wave[:, 0] = 1
-    return wave / wave.norm(dim=0)

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from physgen.errors import UsageError
-from physgen.law import Law
 from physgen.nn.linear_view import LinearView, require_noise
 from physgen.nn.measurement import Measurement
 from physgen.nn.transforms import Transform
 from physgen.surrogates.base import Restored
 from physgen.surrogates.diffusion.guided import dps, guided, mmps, pigdm
 from physgen.surrogates.diffusion.likelihood import reconstruct
-from physgen.surrogates.diffusion.particles import MOST, filtered, learnt_prior
+from physgen.surrogates.diffusion.particles import MOST, Prior, filtered, learnt_prior
 from physgen.surrogates.diffusion.sampler import Denoise
 
 if TYPE_CHECKING:
@@ -73,7 +72,9 @@ def restored(
         if value < least:
             raise UsageError(f"{name}: expected at least {least}, got {value}")
     if transform.told():
-        raise UsageError(f"{method}: not for x whose components tell others: {transform.told()[0]}")
+        raise UsageError(
+            f"{method}: not for x whose components tell others: {transform.told()[0]}"
+        )
     if method == "particles":
         return by_particles(kernel, transform, log_snrs, c, y, measurement, particles, generator)
     parts = [
@@ -111,7 +112,7 @@ def by_guidance(
     iterations: int,
     strength: float,
 ) -> Tensor:
-    """As `restored`, of few rows."""
+    """As `restored`, z of few rows, (B, *x_shape)."""
 
     def normal(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=generator, device=like.device)
@@ -145,7 +146,7 @@ def by_particles(
     particles: int,
     generator: torch.Generator,
 ) -> Restored:
-    """As `restored`; rows of one θ and y share their particles."""
+    """As `restored`, (B, *x_shape); rows of one θ and y share their particles."""
     law, like = kernel.law, torch.zeros(1, *kernel.law.x_shape, device=c.device)
     if not law.shifted and law.size > MOST:
         raise UsageError(
@@ -154,23 +155,21 @@ def by_particles(
     view = LinearView.of(transform, measurement, y, like)
     z = like.expand(len(c), *like.shape[1:]).flatten(1).double()
     told = {name: z.new_zeros(len(c)) for name in ("ess", "worst_ess", "log_evidence")}
-    before, prior = None, None
-    for rows in alike(torch.cat([c.double(), y.double().flatten(1)], 1)):
+    known: tuple[Tensor, Denoise, Prior] | None = None
+    for rows in equal_rows(torch.cat([c.double(), y.double().flatten(1)], 1)):
         i = int(rows[0])
-        if before is None or not c[i].equal(before):
-            before = c[i]
-            denoise = denoiser_at(kernel, before[None])
-            prior = learnt_prior(denoise, log_snrs, law, generator)
-        cloud = filtered(
-            denoise, log_snrs, prior, view.row(i), len(rows), particles, generator
-        )
+        if known is None or not c[i].equal(known[0]):
+            denoise = denoiser_at(kernel, c[i : i + 1])
+            known = c[i], denoise, learnt_prior(denoise, log_snrs, law, generator)
+        _, denoise, prior = known
+        cloud = filtered(denoise, log_snrs, prior, view.row(i), len(rows), particles, generator)
         z[rows] = cloud.x
         for name, value in zip(told, (*cloud.ess, cloud.log_evidence), strict=True):
             told[name][rows] = value
     return Restored(z.float().view(len(c), *law.x_shape), told)
 
 
-def alike(rows: Tensor) -> Iterator[Tensor]:
+def equal_rows(rows: Tensor) -> Iterator[Tensor]:
     """Which of rows (B, D) are equal, group by group, (n,) each, in the order of their values."""
     _, group = rows.unique(dim=0, return_inverse=True)
     for number in range(int(group.max()) + 1 if len(group) else 0):

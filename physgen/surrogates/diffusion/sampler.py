@@ -34,7 +34,16 @@ from torch import Tensor
 
 from physgen.surrogates.diffusion.schedule import alpha_sigma
 
-__all__ = ["SAMPLERS", "Denoise", "Sampler", "SamplerName", "Step", "integrate", "sampler"]
+__all__ = [
+    "SAMPLERS",
+    "Denoise",
+    "Normal",
+    "Sampler",
+    "SamplerName",
+    "Step",
+    "integrate",
+    "sampler",
+]
 
 SamplerName = Literal["ancestral", "ddim", "euler", "euler-maruyama", "heun", "dpm-solver"]
 Denoise = Callable[[Tensor, Tensor], Tensor]

@@ -12,15 +12,16 @@ law of u, whose mean is 0 and width 1.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from physgen.errors import UsageError
+from physgen.law import Law
 from physgen.nn.blocks import ResidualMLP
-from physgen.surrogates.autoregressive.window import Grid
 
-__all__ = ["AffineMap", "frequencies", "slowest_modes", "waves"]
+__all__ = ["ALONE", "AffineMap", "Grid", "frequencies", "slowest_modes", "waves"]
 
 FEW = 8
 """Modes of the scale, and functions of the frequency."""
@@ -29,6 +30,45 @@ LONG = 4096
 """Sites of an axis that is transformed."""
 LIMIT = 8.0
 """Of s and of g: widths lie within e^±8 of the data's."""
+ALONE = 0.6
+"""Part of a training in which the map learns alone, as if what it leaves were white."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Positions of x and what lives there.
+
+    Attributes:
+        channels: numbers at each position.
+        shape: positions along each axis.
+        periodic: whether each axis closes.
+        stationary: whether the law is the same at all positions along the periodic axes.
+    """
+
+    channels: int
+    shape: tuple[int, ...]
+    periodic: tuple[bool, ...]
+    stationary: bool
+
+    @classmethod
+    def of(cls, law: Law) -> Grid:
+        """The grid that a law declares; all axes of x, open, where it declares none."""
+        shifts = "shift" in law.symmetries
+        axes = law.axes or len(law.x_shape) * ("periodic" if shifts else "open",)
+        first = axes[0] == "channel"
+        shape = law.x_shape[first:] or (1,)
+        periodic = tuple(axis == "periodic" for axis in axes[first:]) or (False,)
+        return cls(law.x_shape[0] if first else 1, shape, periodic, shifts)
+
+    @property
+    def positions(self) -> int:
+        """How many there are, n."""
+        return math.prod(self.shape)
+
+    @property
+    def alike(self) -> tuple[bool, ...]:
+        """Along which axes shifts are symmetries."""
+        return tuple(self.stationary and p for p in self.periodic)
 
 
 def waves(n: int, periodic: bool, which: Tensor | None = None) -> Tensor:
@@ -88,7 +128,7 @@ class Spectrum(nn.Module):
         self.shape, self.along = grid.shape, along
         if (longest := max(n for n, wave in zip(grid.shape, along, strict=True) if wave)) > LONG:
             raise UsageError(
-                f"autoregressive: spectrum: expected axes of at most {LONG} sites, got {longest}; "
+                f"spectrum: expected axes of at most {LONG} sites, got {longest}; "
                 "take spectrum none"
             )
         each: list[Tensor] = []
@@ -173,6 +213,12 @@ class AffineMap(nn.Module):
             u = self.spectrum.scaled(u, gain)
             log_det = log_det + gain.flatten(1).sum(1)
         return torch.where(there, u, z).flatten(1), log_det
+
+    def white(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """u (B, *x_shape) of z (B, *x_shape) given c (B, D), and log|det ∂u/∂z|, (B,)."""
+        with torch.autocast(z.device.type, enabled=False):  # waves of half precision are noise
+            u, log_det = self(z.flatten(1), self.coefficients(c))
+        return u.view_as(z), log_det
 
     def inverse(self, u: Tensor, theta: AffineCoefficients) -> Tensor:
         """u (B, N) → z (B, N)."""
