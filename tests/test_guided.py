@@ -64,6 +64,28 @@ def test_particles_weigh_what_the_wrong_theta_says(model, observed):
     assert abs(told - exact.log_evidence).min() > 5
 
 
+def test_a_denoiser_of_another_law_draws_from_that_law(observed):
+    """Control: it is off the data's posterior, and its evidence is the other law's."""
+    measurement, y, exact = observed
+    theta = THETA + np.array([1.2, 0.0])
+    other = exact_model(FIELD, theta)
+    found = restored(other, measurement, y, "particles", particles=1)
+    assert off(found.x, exact)[1] > 1.1
+    its_own = FIELD.restoration(theta, y[0].numpy(), measurement.linear, NOISE)
+    assert abs(its_own.log_evidence - exact.log_evidence) > 2
+    assert abs(found.diagnostics["log_evidence"] - its_own.log_evidence).max() < 0.2
+
+
+def test_rows_of_several_y_do_not_mix(model, observed):
+    measurement, y, exact = observed
+    theta = torch.from_numpy(np.tile(THETA, (DRAWS, 1)))
+    both = torch.cat([y, -y]).repeat(DRAWS // 2, 1, 1)
+    x = model.restore(theta, both, measurement, generator=0, particles=1).x
+    few = 1.5 / np.sqrt(DRAWS // 2)
+    assert off(x[::2], exact)[0] < few < off(x[1::2], exact)[0]
+    assert off(-x[1::2], exact)[0] < few
+
+
 @pytest.mark.parametrize(("method", "most"), [("mmps", 0.15), ("pigdm", 0.6), ("dps", 1.0)])
 def test_guidance_comes_nearer_than_the_prior(model, observed, method, most):
     measurement, y, exact = observed
