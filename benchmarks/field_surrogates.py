@@ -58,7 +58,6 @@ class Design(NamedTuple):
 DESIGNS: Mapping[str, Design] = {
     "cvae": Design("cvae", {"epochs": 12}),
     "autoregressive": Design("autoregressive", {"epochs": 6}),
-    "flow": Design("flow", {"epochs": 6}),
 }
 """By their labels."""
 EXACT, CONTROL = "simulator", "simulator, n + 0.1"

@@ -282,3 +282,30 @@ def test_it_learns_a_series_and_leaves_out_what_is_constant():
     assert (
         abs(np.corrcoef(drawn[:, 20], drawn[:, 21])[0, 1] - np.corrcoef(x[:, 20:22].T)[0, 1]) < 0.1
     )
+
+
+@pytest.mark.parametrize("waves", [True, False])
+def test_the_volume_of_an_affine_map_is_that_of_what_counts(waves):
+    """By autograd; where a component is told, waves carry a part of it to others (the control)."""
+    rng = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+    grid = Grid.of(Law.of("gaussian-field", {"size": 4}))
+    with torch.random.fork_rng(devices=[]):
+        affine = AffineMap(grid, 2, 1, (True, True)).double()
+    affine.requires_grad_(False)
+    for weight in affine.parameters():
+        weight.copy_(0.3 * normal(*weight.shape))
+    c, z = normal(1, 2), normal(16)
+    told = torch.tensor([torch.inf], dtype=torch.float64)
+
+    def of_others(part):
+        return affine.white(c, torch.cat([part, told]).view(1, 4, 4), waves)[0].flatten()[:15]
+
+    volume = affine.white(c, torch.cat([z[:15], told]).view(1, 4, 4), waves)[1]
+    exact = torch.autograd.functional.jacobian(of_others, z[:15]).slogdet()[1]
+    assert (abs(volume - exact) > 0.01 if waves else abs(volume - exact) < 1e-6).all()
+    theta = affine.coefficients(c, waves)
+    assert torch.allclose(affine.inverse(affine(z[None], theta)[0], theta), z[None])

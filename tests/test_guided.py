@@ -105,3 +105,5 @@ def test_what_cannot_be_is_refused_in_a_line(model, observed):
         restored(model, measurement, y, "magic", 2)
     with pytest.raises(UsageError, match="particles: expected at least 1"):
         restored(model, measurement, y, "particles", 2, particles=0)
+    with pytest.raises(UsageError, match="dps: no option 'particles'; it has strength"):
+        restored(model, measurement, y, "dps", 2, particles=4)

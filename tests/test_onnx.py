@@ -40,6 +40,7 @@ LAWS = {
         "levels:2", "reals", "counts", "nonnegative"
     )),
     "vector": Law.of("gaussian", {"size": 5, "parameters": 3}),
+    "torus": Law.of("gaussian-field", {"size": 4}),
     "wide": Law("wide", Prior(
         tau=stats.loguniform(1e-9, 1), h=stats.norm(0, 0.1, ), u=(3.0, 5.0), g=stats.gamma(0.5),
         correlation={("u", "h"): 0.5},
@@ -57,6 +58,7 @@ CASES = {
     "autoregressive, mixed": ("autoregressive", "mixed", {}),
     "cvae, lattice": ("cvae", "lattice", {"stages": 3}),
     "cvae, vector": ("cvae", "vector", {}),
+    "cvae, torus": ("cvae", "torus", {}),
     "cvae, hurdle": ("cvae", "hurdle", {}),
     "cvae, compound Poisson": ("cvae", "hurdle", {"head": "compound-poisson"}),
     "cvae, any prior": ("cvae", "wide", {}),

@@ -189,12 +189,16 @@ class AffineMap(nn.Module):
         if self.spectrum:
             self.amplitudes = ResidualMLP(condition, grid.channels * FEW, 32, 1)
 
-    def coefficients(self, c: Tensor) -> AffineCoefficients:
-        """μ, s and g of c (B, D), (B, C, n) each; no g where there is no spectrum."""
+    def coefficients(self, c: Tensor, whole: bool = True) -> AffineCoefficients:
+        """μ, s and g of c (B, D), (B, C, n) each.
+
+        There is no g where there is no spectrum, and none of z that is not whole: each wave has
+        something of all components.
+        """
         location = self.location(c).unflatten(1, (self.channels, -1)) @ self.location_modes
         scale = self.scale(c).unflatten(1, (self.channels, -1)) @ self.scale_modes
         scale = LIMIT * torch.tanh(scale / LIMIT)
-        if self.spectrum is None:
+        if self.spectrum is None or not whole:
             return location, scale, None
         gain = self.amplitudes(c).unflatten(1, (self.channels, -1)) @ self.spectrum.functions()
         return location, scale, LIMIT * torch.tanh(gain / LIMIT)
@@ -214,10 +218,10 @@ class AffineMap(nn.Module):
             log_det = log_det + gain.flatten(1).sum(1)
         return torch.where(there, u, z).flatten(1), log_det
 
-    def white(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def white(self, c: Tensor, z: Tensor, whole: bool) -> tuple[Tensor, Tensor]:
         """u (B, *x_shape) of z (B, *x_shape) given c (B, D), and log|det ∂u/∂z|, (B,)."""
         with torch.autocast(z.device.type, enabled=False):  # waves of half precision are noise
-            u, log_det = self(z.flatten(1), self.coefficients(c))
+            u, log_det = self(z.flatten(1), self.coefficients(c, whole))
         return u.view_as(z), log_det
 
     def inverse(self, u: Tensor, theta: AffineCoefficients) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -82,7 +81,10 @@ def require_straight(transform: Transform, like: Tensor) -> None:
     """
     generator = torch.Generator(like.device).manual_seed(0)
     one, two = torch.randn(2, 8, *like.shape[1:], generator=generator, device=like.device).unbind()
-    invert: Callable[[Tensor], Tensor] = lambda z: transform.inverse(z).double()  # noqa: E731
+
+    def invert(z: Tensor) -> Tensor:
+        return transform.inverse(z).double()
+
     off = invert(one + two) + invert(0 * one) - invert(one) - invert(two)
     width = (invert(one) - invert(two)).abs().mean()
     if off.abs().max() > CURVED * width:

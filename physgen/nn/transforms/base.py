@@ -55,6 +55,11 @@ class Transform(nn.Module, abc.ABC):
         """
         return []
 
+    @property
+    def whole(self) -> bool:
+        """Whether all components of x count: none is constant or told by others."""
+        return True
+
     def told(self) -> list[str]:
         """Components of x that are constant or that others tell, each with what tells it."""
         return []

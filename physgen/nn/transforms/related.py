@@ -76,6 +76,11 @@ class Related(Transform):
                     setattr(self, name, buffer.new_empty(given.shape))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all components of x count."""
+        return bool(self.kept.all())
+
     def told(self) -> list[str]:
         """Components that are constant or that others tell, each with what tells it."""
         return self.relation().names(self.x_shape)

@@ -160,7 +160,7 @@ class Autoregressive(Surrogate):
         """
         if self.affine is None or isinstance(self.site, CountSite):
             return self.site.values(z), torch.zeros(len(z), device=z.device), self.offset(c)
-        u, log_det = self.affine.white(c, z)
+        u, log_det = self.affine.white(c, z, self.transform.whole)
         return self.site.values(u), log_det, None
 
     def offset(self, c: Tensor) -> Offset | None:
@@ -228,7 +228,7 @@ class Autoregressive(Surrogate):
         uniforms = torch.rand(len(c), self.law.size, generator=generator, device=c.device)
         z = self.site.numbers(self.draw(c, uniforms, generator))
         if self.affine is not None and not isinstance(self.site, CountSite):
-            z = self.affine.inverse(z, self.affine.coefficients(c))
+            z = self.affine.inverse(z, self.affine.coefficients(c, self.transform.whole))
         return z.view(len(c), *self.law.x_shape)
 
     def draw(

@@ -168,13 +168,16 @@ class CVAE(Surrogate):
 
     def _white(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """What the networks see of z (B, *x_shape), and the log|det| of the map to it, (B,)."""
-        return self.affine.white(c, z) if self.affine else (z, z.new_zeros(len(z)))
+        if self.affine is None:
+            return z, z.new_zeros(len(z))
+        return self.affine.white(c, z, self.transform.whole)
 
     def _coloured(self, c: Tensor, z: Tensor) -> Tensor:
         """The inverse, (B, *x_shape)."""
         if self.affine is None:
             return z
-        return self.affine.inverse(z.flatten(1), self.affine.coefficients(c)).view_as(z)
+        theta = self.affine.coefficients(c, self.transform.whole)
+        return self.affine.inverse(z.flatten(1), theta).view_as(z)
 
     def _penalty(self, kl: Tensor, progress: float) -> Tensor:
         """The KL term of the loss from (B, L): warmed up, and with free bits while training."""

@@ -36,7 +36,7 @@ from physgen.surrogates.diffusion.hurdle import HurdleKernel
 from physgen.surrogates.diffusion.layered import LayeredKernel
 from physgen.surrogates.diffusion.masked import MaskedKernel
 from physgen.surrogates.diffusion.mixture import MixtureKernel
-from physgen.surrogates.diffusion.restoring import GUIDED, restored
+from physgen.surrogates.diffusion.restoring import GUIDED, InverseProblem, restored
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -193,9 +193,8 @@ class Diffusion(Surrogate):
         if not isinstance(self.kernel, GaussianKernel):
             return super()._restore(c, y, measurement, method, generator, **options)
         log_snrs = self.kernel.log_snrs(self.config.steps or STEPS, c.device)
-        return restored(
-            self.kernel, self.transform, log_snrs, c, y, measurement, method, generator, **options
-        )
+        problem = InverseProblem(self.kernel, self.transform, log_snrs, c, y, measurement)
+        return restored(problem, method, generator, **options)
 
 
 def restorers_of(kernel: nn.Module) -> Mapping[str, str]:
