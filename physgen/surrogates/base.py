@@ -279,6 +279,22 @@ class Surrogate(nn.Module, abc.ABC):
         """
         raise TypeError(f"{self.name}: this family restores nothing")
 
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes (C, *grid) of the latents of x, fine to coarse: none by default.
+
+        A family that has some writes `_encode` and `_decode`.
+        """
+        return ()
+
+    def _encode(self, c: Tensor, z: Tensor) -> Tensor:
+        """The mean latents of each row of c (B, D) and z (B, *x_shape), (B, K)."""
+        raise NotImplementedError
+
+    def _decode(self, c: Tensor, latent: Tensor, generator: torch.Generator) -> Tensor:
+        """One z for each row of c (B, D) and latents (B, K), (B, *x_shape)."""
+        raise NotImplementedError
+
     def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Named rows of x along each latent direction, for a picture; nothing by default.
 
@@ -511,6 +527,83 @@ class Surrogate(nn.Module, abc.ABC):
             for t in theta.to(self.device).split(self._at_once)
         ]
         return torch.cat(parts)
+
+    @final
+    @torch.no_grad()
+    def encode(self, theta: Tensor | Array, x: Tensor | Array) -> Tensor:
+        """The latents of each x: means of the encoder q(z|x, θ), each level given those above it.
+
+        They are counted in standard deviations of their prior p(z|θ), from its mean, so that those
+        of drawn x are independent standard normal numbers whatever θ; a latent that says nothing
+        of x is 0.
+
+        Args:
+            theta: (n, D) parameters in their units.
+            x: (n, *x_shape).
+
+        Returns:
+            (n, K), the levels of `latent_shapes` one after another, flat; on the surrogate's
+            device.
+
+        Raises:
+            DataError: shapes that do not fit this surrogate.
+            UsageError: a family that has no latents.
+        """
+        self.require_latents()
+        theta, x = tensor_of(theta, torch.float64), tensor_of(x)
+        self._check(theta, x)
+        c, z = self.rescale(theta.to(self.device)), self.transform(x.to(self.device))
+        pairs = zip(c.split(self._at_once), z.split(self._at_once), strict=True)
+        return torch.cat([self._encode(*pair) for pair in pairs])
+
+    @final
+    @torch.no_grad()
+    def decode(
+        self,
+        theta: Tensor | Array,
+        latent: Tensor | Array,
+        generator: torch.Generator | int | None = None,
+    ) -> Tensor:
+        """One x for each row of θ and latents: a draw from the decoder p(x|z, θ).
+
+        With standard normal latents that is `sample`.
+
+        Args:
+            theta: (n, D) parameters in their units.
+            latent: (n, K) as `encode` has them.
+            generator: as for `sample`.
+
+        Returns:
+            (n, *x_shape) in data space, on the surrogate's device.
+
+        Raises:
+            DataError: shapes that do not fit this surrogate, or numbers that are not finite.
+            UsageError: a family that has no latents.
+        """
+        self.require_latents()
+        theta, latent = tensor_of(theta, torch.float64), tensor_of(latent)
+        self._check(theta)
+        expected = (len(theta), sum(map(math.prod, self.latent_shapes)))
+        if tuple(latent.shape) != expected:
+            raise DataError(f"latent: expected shape {expected}, got {tuple(latent.shape)}")
+        if not (theta.isfinite().all() and latent.isfinite().all()):
+            raise DataError("theta, latent: expected finite numbers, got nan or inf")
+        rng = self._generator(generator)
+        c, v = self.rescale(theta.to(self.device)), latent.to(self.device).float()
+        pairs = zip(c.split(self._at_once), v.split(self._at_once), strict=True)
+        parts = [self._decode(*pair, rng) for pair in pairs]
+        return torch.cat([self.transform.read_out(self.transform.inverse(z)) for z in parts])
+
+    def require_latents(self) -> None:
+        """Refuse a family that has no latents.
+
+        Raises:
+            UsageError: this is one.
+        """
+        if not self.latent_shapes:
+            raise UsageError(
+                f"{self.name}: has no latents of x; expected a family that encodes, such as cvae"
+            )
 
     @final
     @torch.no_grad()

@@ -211,6 +211,22 @@ class CVAE(Surrogate):
         h = self.hierarchy.descend(c, fresh(generator)).h
         return self._coloured(c, self.decoder.sample(h, c, generator))
 
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """(latent, *grid) of each level, fine to coarse."""
+        return tuple(self.hierarchy.shapes)
+
+    def _encode(self, c: Tensor, z: Tensor) -> Tensor:
+        z, _ = self._white(c, z)
+        trace = self.hierarchy.descend(c, nothing(c), self.hierarchy.encode(z, c))
+        return torch.cat([v.flatten(1) for v in trace.v], 1)
+
+    def _decode(self, c: Tensor, latent: Tensor, generator: torch.Generator) -> Tensor:
+        sizes = [math.prod(shape) for shape in self.latent_shapes]
+        levels = latent.split(sizes, 1)
+        h = self.hierarchy.descend(c, lambda level, shape: levels[level].view(shape)).h
+        return self._coloured(c, self.decoder.sample(h, c, generator))
+
     @torch.no_grad()
     def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Rows of x along the first latent of each level, from −2 to 2, coarse to fine.
@@ -249,6 +265,11 @@ def fresh(generator: torch.Generator) -> LevelNormal:
         return torch.randn(shape, generator=generator, device=generator.device)
 
     return normal
+
+
+def nothing(c: Tensor) -> LevelNormal:
+    """Zeros in the place of standard normal numbers, of the kind of c (B, D)."""
+    return lambda level, shape: c.new_zeros(shape)
 
 
 def standard_normal(z: Tensor) -> Tensor:

@@ -54,11 +54,14 @@ class Trace(NamedTuple):
         h: (B, C, *grid) the field that the decoder reads.
         kl: (B, L) closed-form KL(q‖p) of each level given the levels above.
         log_ratio: (B,) log p(z|θ) − log q(z|x, θ) of the z drawn.
+        v: of each level, fine to coarse, the z drawn in standard deviations of its prior given the
+            levels above and θ, from its mean: (B, latent, *grid).
     """
 
     h: Tensor
     kl: Tensor
     log_ratio: Tensor
+    v: list[Tensor]
 
 
 def grids_of(law: Law, levels: int) -> list[Grid]:
@@ -158,7 +161,7 @@ class Latents(nn.Module):
         """
         top = self.levels[-1]
         t = self.top.expand(len(c), -1, *top.grid)
-        kl, log_ratio = [], c.new_zeros(len(c))
+        kl, log_ratio, drawn = [], c.new_zeros(len(c)), []
         for number, level in reversed(list(enumerate(self.levels))):
             t = level.field(t, c)
             mean, log_sigma = bounded(level.p(t))
@@ -171,9 +174,11 @@ class Latents(nn.Module):
                 v = shift + log_r.exp() * epsilon
                 log_ratio = log_ratio + (0.5 * (epsilon**2 - v**2) + log_r).flatten(1).sum(1)
                 epsilon = v
+            drawn.append(epsilon)
             t = level.up(F.silu(t + level.z(mean + log_sigma.exp() * epsilon)))
         h = self.film(self.terms(self.last(t), c), c)
-        return Trace(h, torch.stack(kl[::-1], 1) if kl else c.new_zeros(len(c), 0), log_ratio)
+        each = torch.stack(kl[::-1], 1) if kl else c.new_zeros(len(c), 0)
+        return Trace(h, each, log_ratio, drawn[::-1])
 
 
 def bounded(moments: Tensor) -> tuple[Tensor, Tensor]:
