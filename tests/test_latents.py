@@ -64,7 +64,7 @@ def test_codes_do_not_depend_on_who_else_is_in_the_batch():
 def test_families_without_latents_and_shapes_that_do_not_fit_are_refused():
     family = find("surrogates", "diffusion")
     without, (theta, x) = family.create(LATTICE, family.Config()), rows(LATTICE, 3)
-    with pytest.raises(UsageError, match="diffusion: has no latents of x; expected .* cvae"):
+    with pytest.raises(UsageError, match=r"diffusion: has no latents of x; expected .* cvae"):
         without.encode(theta, x)
     model = stirred(LATTICE)
     size = model.encode(theta, x).shape[1]

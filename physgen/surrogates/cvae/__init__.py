@@ -218,7 +218,7 @@ class CVAE(Surrogate):
 
     def _encode(self, c: Tensor, z: Tensor) -> Tensor:
         z, _ = self._white(c, z)
-        trace = self.hierarchy.descend(c, nothing(c), self.hierarchy.encode(z, c))
+        trace = self.hierarchy.descend(c, at_the_mean(c), self.hierarchy.encode(z, c))
         return torch.cat([v.flatten(1) for v in trace.v], 1)
 
     def _decode(self, c: Tensor, latent: Tensor, generator: torch.Generator) -> Tensor:
@@ -267,7 +267,7 @@ def fresh(generator: torch.Generator) -> LevelNormal:
     return normal
 
 
-def nothing(c: Tensor) -> LevelNormal:
+def at_the_mean(c: Tensor) -> LevelNormal:
     """Zeros in the place of standard normal numbers, of the kind of c (B, D)."""
     return lambda level, shape: c.new_zeros(shape)
 
