@@ -59,7 +59,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -77,6 +77,7 @@ __all__ = [
     "Axis",
     "Bins",
     "CannotRun",
+    "Conditional",
     "Fixed",
     "JointObservable",
     "LogProb",
@@ -96,6 +97,9 @@ LEVEL = 1e-4
 """p-value below which a check of data fails."""
 Axis = Literal["channel", "open", "periodic"]
 AXES: tuple[Axis, ...] = get_args(Axis)
+Conditional = Callable[[Array, Array], tuple[Array, Array]]
+"""θ (n, D), values (n,) of another quantity → exact mean and standard deviation, (n,) each; NaN
+where that quantity cannot have this value."""
 Bins = Callable[[Array], list[Array]]
 """Values of a reference, (n,) or (n, k) → edges (bins + 1,) for each of the k numbers."""
 
@@ -111,6 +115,8 @@ class Observable:
         title: a few words for a person.
         exact: θ (n, D) → its exact expectation given θ, (n,); None where there is none.
         bins: edges in which its field compares it; None where it has none of its own.
+        given: name of another observable → the exact moments of this one given θ and a value of
+            that: a :data:`Conditional` for each where they are known.
     """
 
     function: Callable[[Array], Array]
@@ -119,6 +125,7 @@ class Observable:
     title: str = ""
     exact: Callable[[Array], Array] | None = None
     bins: Bins | None = None
+    given: Mapping[str, Conditional] = field(default_factory=dict)
 
     def __call__(self, x: Array) -> Array:
         """The quantity of each x (n, *x_shape), (n,) or (n, k)."""
@@ -260,7 +267,11 @@ class Fixed:
         self._simulator, self._complete = simulator, prior.complete
         self.prior = prior
         self.observables = {
-            name: replace(o, exact=o.exact and self._of_theta(o.exact))
+            name: replace(
+                o,
+                exact=o.exact and self._of_theta(o.exact),
+                given={other: self._of_theta(f) for other, f in o.given.items()},
+            )
             for name, o in observables(simulator).items()
         }
         self.joint = {

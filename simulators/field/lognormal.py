@@ -9,12 +9,12 @@ invertible, so log p(y|θ) = log p(g|θ) − Σ log s(1 + y), and E[y_i y_j] = e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from simulators.base import Array, Symmetry
+from simulators.base import Array, Observable, Symmetry
 from simulators.field.gaussian import GaussianField
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ class LognormalField(GaussianField):
         """−E[log p(y|θ)] in nats a map, (n,)."""
         volume = np.log(self.strength) - self.strength * self.shift(theta)
         return super().entropy(theta) + self.sites * volume
+
+    @property
+    def observables(self) -> dict[str, Observable]:
+        """Those of a Gaussian field; what one says of another is not known."""
+        return {name: replace(o, given={}) for name, o in super().observables.items()}
 
     def checked(self, x: Array) -> Array:
         """Y as maps (n, size, size), float64.

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.fft import fft2, rfft2
 from scipy.special import ndtr
 
-from simulators.base import Array, Observable
+from simulators.base import Array, Conditional, Observable
 
 if TYPE_CHECKING:
     from simulators.field.gaussian import GaussianField
@@ -115,6 +115,17 @@ def of_phi4() -> dict[str, Observable]:
     }  # fmt: skip
 
 
+def _variance_given_mean(field: GaussianField) -> Conditional:
+    """x̄² and a sum over all other modes: these are independent of x̄, the zero mode."""
+
+    def moments(theta: Array, mean: Array) -> tuple[Array, Array]:
+        power = np.exp(field.log_power(theta))[:, 1:] / field.sites
+        count = field.shells.count[1:]
+        return mean**2 + power @ count, np.sqrt(2 * power**2 @ count)
+
+    return moments
+
+
 def catalogue(field: GaussianField) -> dict[str, Observable]:
     """The observables of a map under their names, with their expectations given θ."""
     far = field.size // 2 + 1
@@ -131,4 +142,8 @@ def catalogue(field: GaussianField) -> dict[str, Observable]:
         "correlation": lambda theta: field.covariance(theta)[:, 0, :far],
         "one_point": law,
     }
-    return {name: replace(o, exact=exact.get(name)) for name, o in measured().items()}
+    given = {"variance": {"mean": _variance_given_mean(field)}}
+    return {
+        name: replace(o, exact=exact.get(name), given=given.get(name, {}))
+        for name, o in measured().items()
+    }

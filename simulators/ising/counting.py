@@ -98,6 +98,30 @@ class JointLevels:
         p = (a[:, :, None] * self.count * b[:, None, :]).reshape(len(k), -1)
         return p / p.sum(axis=1, keepdims=True)
 
+    def given(
+        self, k: Array, h: Array, of: Array, known: Array, values: Array
+    ) -> tuple[Array, Array]:
+        """Mean and standard deviation of a function of (E, M) where another has some values.
+
+        Args:
+            k: K = βJ, (n,).
+            h: H = βh, (n,).
+            of: the function at each E and M, (k, l).
+            known: the other function, (k, l).
+            values: what that is, (n,).
+
+        Returns:
+            (n,) each; NaN where it cannot be.
+        """
+        mean, sd = np.full((2, len(k)), np.nan)
+        for i, value in enumerate(values):
+            a, b, _ = self._factors(k[i : i + 1], h[i : i + 1])
+            p = a.T * self.count * b * np.isclose(known, value, atol=1e-9)
+            if p.any():
+                mean[i] = (p * of).sum() / p.sum()
+                sd[i] = np.sqrt((p * (of - mean[i]) ** 2).sum() / p.sum())
+        return mean, sd
+
 
 def _rung(shape: tuple[int, int], beta: float, step: int) -> tuple[Array, float]:
     """P(E|β) on E = −2N, −2N + step, …, 2N, and log Z(β)."""

@@ -12,11 +12,12 @@ Z. Phys. B 43, 119 (1981)), which is 2/3 in the ordered phase and 0 in the disor
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulators.base import Array, Observable
+from simulators.base import Array, Conditional, Observable
 from simulators.ising import ensemble
 
 if TYPE_CHECKING:
@@ -119,6 +120,34 @@ def _mean_abs(ising: Ising) -> Callable[[Array], Array] | None:
     return mean if ising.has_field and ensemble.is_counted(ising.x_shape) else None
 
 
+ON_STATES: dict[str, Callable[[Array, Array], Array]] = {
+    "energy": lambda e, m: e + 0 * m,
+    "magnetisation": lambda e, m: 0 * e + m,
+    "abs_magnetisation": lambda e, m: 0 * e + abs(m),
+}
+"""Observables that E/N (k, 1) and M/N (l,) tell, (k, l)."""
+
+
+def _given(ising: Ising, name: str) -> dict[str, Conditional]:
+    """The moments of an observable given θ and another one, where the states are counted."""
+    if ising.theta == "beta-xy" or not ensemble.is_counted(ising.x_shape):
+        return {}
+
+    def conditional(other: str) -> Conditional:
+        def moments(theta: Array, values: Array) -> tuple[Array, Array]:
+            from simulators.ising.counting import joint_levels
+
+            k, levels = ising.couplings(theta), joint_levels(ising.x_shape)
+            e, m = levels.energy[:, None] / ising.sites, levels.magnetisation / ising.sites
+            return levels.given(
+                k[:, 0], k[:, 2], ON_STATES[name](e, m), ON_STATES[other](e, m), values
+            )
+
+        return moments
+
+    return {other: conditional(other) for other in ON_STATES if other != name}
+
+
 def catalogue(ising: Ising) -> dict[str, Observable]:
     """The observables of one lattice under their names, with ⟨·⟩ given θ where it is exact."""
     if ising.theta == "beta-xy":
@@ -133,7 +162,7 @@ def catalogue(ising: Ising) -> dict[str, Observable]:
     else:
         exact = _mean(ising, -1, -1, 0)
         energies = {"energy": Observable(energy, "J", "E/N", "bond energy per spin", exact)}
-    return energies | {
+    found = energies | {
         "magnetisation": Observable(
             magnetisation, "", "M/N", "magnetisation per spin", _mean(ising, 0, 0, 1)
         ),
@@ -144,3 +173,5 @@ def catalogue(ising: Ising) -> dict[str, Observable]:
             correlation, "", r"\langle s_i s_{i+r} \rangle", "two-point correlation at r = 1, 2, …"
         ),
     }
+    known = {name: _given(ising, name) for name in ON_STATES}
+    return {name: replace(o, given=known.get(name, {})) for name, o in found.items()}
