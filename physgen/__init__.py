@@ -1,11 +1,11 @@
 """Simulation-based inference for physics simulators, scored against the exact answer.
 
-The verbs simulate, inspect, fit, sample, infer, validate, calibrate, compare, report, import,
-export, merge and demo take objects or files, and return what the next one takes; with ``out=``
-they write it, too. `dataset_of` makes a dataset of arrays that there are. `read` and `load` bring
-a dataset's rows and a surrogate into memory, `as_simulator` makes of one a simulator for other
-packages, `as_prior` of its prior a distribution. Nothing heavy is
-imported before it is used.
+The verbs simulate, inspect, fit, sample, infer, validate, calibrate, compare, latents, report,
+import, export, merge and demo take objects or files, and return what the next one takes; with
+``out=`` they write it, too. `dataset_of` makes a dataset of arrays that there are. `read` and
+`load` bring a dataset's rows and a surrogate into memory, `as_simulator` makes of one a simulator
+for other packages, `as_prior` of its prior a distribution. Nothing heavy is imported before it is
+used.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from physgen.verbs.import_ import import_
     from physgen.verbs.infer import infer
     from physgen.verbs.inspect import inspect
+    from physgen.verbs.latents import latents
     from physgen.verbs.merge import merge
     from physgen.verbs.opening import load, save
     from physgen.verbs.products import Page, Scores
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 VERBS = (
-    "simulate", "fit", "sample", "infer", "validate", "calibrate", "compare", "report", "inspect",
-    "import_", "export", "merge", "demo",
+    "simulate", "fit", "sample", "infer", "validate", "calibrate", "compare", "latents", "report",
+    "inspect", "import_", "export", "merge", "demo",
 )  # fmt: skip
 HOMES = {verb: f"physgen.verbs.{verb}" for verb in VERBS} | {
     "Dataset": "physgen.dataset",
@@ -78,6 +79,7 @@ __all__ = [
     "import_",
     "infer",
     "inspect",
+    "latents",
     "load",
     "merge",
     "read",

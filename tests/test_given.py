@@ -44,7 +44,7 @@ def test_energy_given_magnetisation_does_not_know_the_field():
 @pytest.mark.parametrize(
     ("simulator", "at", "of", "known"),
     [
-        (Ising(size=6), [0.42], "energy", "magnetisation"),
+        (Ising(size=6), [0.3], "energy", "magnetisation"),
         (GaussianField(size=8), [0.3, 3.0], "variance", "mean"),
     ],
     ids=["ising", "gaussian-field"],

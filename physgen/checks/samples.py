@@ -52,7 +52,7 @@ def of_imputed(observables: Mapping[str, Observable], x: Array) -> dict[str, Obs
         return dict(observables)
     means = column_means(x)
     return {
-        name: replace(o, function=seeing_imputed(o.function, means), exact=None)
+        name: replace(o, function=seeing_imputed(o.function, means), exact=None, given={})
         for name, o in observables.items()
     }
 

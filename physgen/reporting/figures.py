@@ -32,7 +32,10 @@ __all__ = [
     "PAIR",
     "average",
     "axis_label",
+    "coloured_map",
     "curve",
+    "edit",
+    "edit_strips",
     "events",
     "figure_of",
     "filters",
@@ -40,6 +43,7 @@ __all__ = [
     "gap",
     "histogram",
     "learning",
+    "moved_along",
     "partition",
     "posterior",
     "predictive_band",
@@ -410,6 +414,57 @@ def _maps(axes: NDArray[Any], maps: ArrayLike, names: Sequence[str] | None = Non
         ax.set(xticks=[], yticks=[], xlabel=names[0] if names else "")
         ax.spines[:].set_visible(True)
     return image
+
+
+def coloured_map(ax: Axes, points: ArrayLike, values: ArrayLike, symbol: str) -> None:
+    """Rows as points (n, 2) of a map, coloured by a value of each (n,)."""
+    x, y = _floats(points).T
+    dots = ax.scatter(x, y, 5, _floats(values), cmap="viridis", linewidths=0, rasterized=True)
+    ax.set(xlabel="first component", ylabel="second component")
+    ax.figure.colorbar(dots, ax=ax, label=symbol)
+
+
+def moved_along(ax: Axes, data: Mapping[str, Any], symbol: str) -> None:
+    """An observable of rows that are moved along its direction, and along a random one."""
+    for key, style, name in (("random", OPEN, "random direction"), ("chosen", FULL, "its own")):
+        mean, se = _floats(data[key]).T
+        ax.errorbar(data["steps"], mean, se, label=name, **style | {"linestyle": "-"})
+    ax.set(xlabel="step [standard deviations of the latents]", ylabel=symbol)
+    ax.legend()
+
+
+def edit(figure: Figure, data: Mapping[str, Any], name: str, symbol: str) -> None:
+    """Another observable against the one along which rows are moved, beside its exact mean.
+
+    Below, if that is known, its distance in exact widths, and what it were had it not moved.
+    """
+    other = data["others"][name]
+    heights, at = (3, 2)[: 1 + ("error" in other)], _floats(data["chosen"])[:, 0]
+    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+    top, bottom = panels[0, 0], panels[-1, 0]
+    if "exact" in other:
+        top.plot(at, _floats(other["exact"])[:, 0], color=INK, linewidth=1.1, label="exact")
+    if "error" in other:
+        bottom.axhline(0, color=INK, linewidth=0.8)
+        for key, style, word in (("unmoved", OPEN, "had it stayed"), ("error", FULL, "decoded")):
+            bottom.errorbar(at, *_floats(other[key]).T, label=word, **style)
+        bottom.set_ylabel("off [exact widths]")
+        bottom.legend()
+    top.errorbar(at, *_floats(other["mean"]).T, label="decoded", **FULL)
+    top.set_title(_plain(other.get("title") or name))
+    top.set_ylabel(axis_label(other.get("latex", ""), other.get("unit", ""), name))
+    top.legend()
+    bottom.set_xlabel(symbol)
+    figure.align_ylabels()
+
+
+def edit_strips(figure: Figure, pictures: ArrayLike, steps: Sequence[float]) -> None:
+    """Rows of x (r, places, h, w), each moved further from left to right."""
+    x = np.asarray(pictures, dtype=float)
+    axes = figure.subplots(*x.shape[:2], squeeze=False)
+    _lattices(axes, x)
+    for ax, value in zip(axes[0], steps, strict=True):
+        ax.set_title(f"{value:+.2g}".replace("-", "−"), loc="center", fontsize=9)
 
 
 def sweep(ax: Axes, ways: Sequence[Mapping[str, Any]], key: str) -> None:

@@ -287,8 +287,14 @@ class Surrogate(nn.Module, abc.ABC):
         """
         return ()
 
-    def _encode(self, c: Tensor, z: Tensor) -> Tensor:
-        """The mean latents of each row of c (B, D) and z (B, *x_shape), (B, K)."""
+    @property
+    def latent_names(self) -> tuple[str, ...]:
+        """What each level of them is called, as in z2 on 4×4."""
+        grids = ("×".join(map(str, shape[1:])) for shape in self.latent_shapes)
+        return tuple(f"z{level} on {grid}" for level, grid in enumerate(grids, 1))
+
+    def _encode(self, c: Tensor, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Latents of each row of c (B, D) and z (B, *x_shape), (B, K): means, or draws."""
         raise NotImplementedError
 
     def _decode(self, c: Tensor, latent: Tensor, generator: torch.Generator) -> Tensor:
@@ -530,16 +536,23 @@ class Surrogate(nn.Module, abc.ABC):
 
     @final
     @torch.no_grad()
-    def encode(self, theta: Tensor | Array, x: Tensor | Array) -> Tensor:
-        """The latents of each x: means of the encoder q(z|x, θ), each level given those above it.
+    def encode(
+        self,
+        theta: Tensor | Array,
+        x: Tensor | Array,
+        generator: torch.Generator | int | None = None,
+    ) -> Tensor:
+        """The latents of each x: means of the encoder q(z|x, θ), or draws from it.
 
-        They are counted in standard deviations of their prior p(z|θ), from its mean, so that those
-        of drawn x are independent standard normal numbers whatever θ; a latent that says nothing
-        of x is 0.
+        They are counted in standard deviations of their prior p(z|θ), from its mean, each level
+        given those above it. So draws, over x of p(x|θ), are independent standard normal numbers
+        at any θ, if the model is right; the mean of a latent that says nothing of x is 0.
 
         Args:
             theta: (n, D) parameters in their units.
             x: (n, *x_shape).
+            generator: random numbers, on the surrogate's device, or a seed of them, to draw; the
+                means if None.
 
         Returns:
             (n, K), the levels of `latent_shapes` one after another, flat; on the surrogate's
@@ -554,7 +567,8 @@ class Surrogate(nn.Module, abc.ABC):
         self._check(theta, x)
         c, z = self.rescale(theta.to(self.device)), self.transform(x.to(self.device))
         pairs = zip(c.split(self._at_once), z.split(self._at_once), strict=True)
-        return torch.cat([self._encode(*pair) for pair in pairs])
+        rng = None if generator is None else self._generator(generator)
+        return torch.cat([self._encode(*pair, rng) for pair in pairs])
 
     @final
     @torch.no_grad()

@@ -21,7 +21,7 @@ from physgen.verbs.arguments import (
     SurrogateLike,
     Values,
 )
-from physgen.verbs.products import Scores
+from physgen.verbs.products import LatentCodes, Scores
 from simulators.command import Command
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def load(
     """Open what a verb wrote, by the content of the file, for use in Python.
 
     Args:
-        path: a surrogate, a network, a posterior, a dataset or scores.
+        path: a surrogate, a network, a posterior, latents, a dataset or scores.
         device: auto, cpu, cuda or cuda:1, of a surrogate or a network.
         family: class, or package.module:Class, of a family outside the registry; a checkpoint does
             not import code by itself.
@@ -80,7 +80,10 @@ def load(
 
 
 def load_rows(path: Path) -> tuple[Any, dict[str, Any]]:
-    """A posterior or a dataset, and what its file says of itself."""
+    """A posterior, latents or a dataset, and what its file says of itself."""
+    if dataset.schema_of(path) == "physgen/latents/1":
+        codes = LatentCodes.load(path)
+        return codes, dict(codes["provenance"])
     if not dataset.is_posterior(path):
         data = Dataset(path)
         return data, data.meta.to_json() if data.meta else {}

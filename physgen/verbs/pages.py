@@ -19,7 +19,7 @@ __all__ = ["SCHEMAS", "figures_of", "render", "scores_in"]
 
 SCHEMAS = (
     "physgen/metrics/1", "physgen/comparison/1", "physgen/calibration/1", "physgen/posterior/1",
-    "physgen/training/1",
+    "physgen/training/1", "physgen/latents/1",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         from physgen.checks.calibration.verdicts import page_parts
         from physgen.reporting.calibration import calibration_sheet
         from physgen.reporting.comparison import comparison_sheet
+        from physgen.reporting.latents import latents_sheet
         from physgen.reporting.page import surrogate_sheet
         from physgen.reporting.posterior import posterior_sheet
         from physgen.reporting.training import training_sheet
@@ -44,6 +45,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         "physgen/comparison/1": comparison_sheet,
         "physgen/posterior/1": posterior_sheet,
         "physgen/training/1": training_sheet,
+        "physgen/latents/1": latents_sheet,
     }
     return others.get(schema, surrogate_sheet)(metrics)
 

@@ -11,10 +11,12 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from physgen.dataset.products import read_arrays, write_arrays
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Description", "Exported", "Page", "Product", "Scores"]
+__all__ = ["Description", "Exported", "LatentCodes", "Page", "Product", "Scores"]
 
 
 class Product(Protocol):
@@ -99,6 +101,39 @@ class Scores(JsonData):
         from physgen.verbs.pages import render
 
         return framed(render(self.data))
+
+
+class LatentCodes(Scores):
+    """Latents of rows, and what was measured of them: "arrays" beside JSON data, as in its file.
+
+    The arrays are theta (n, D), latents (n, K), means of the encoder, their first two principal
+    components, map (n, 2), observables (n, k) in the order of data["observables"], and pictures
+    (r, places, h, w) of rows that were moved.
+    """
+
+    def save(self, path: str | Path, *, force: bool = False) -> LatentCodes:
+        """Write it as an HDF5 file.
+
+        Raises:
+            StorageError: the file system refused.
+            UsageError: the output exists.
+        """
+        path, about = Path(path).expanduser(), dict(self.data)
+        write_arrays(path, about.pop("arrays"), about, kind="latents", force=force)
+        text = self.summary.removeprefix(f"{self.path}: ")
+        return LatentCodes(self.data, f"{path}: {text}", path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LatentCodes:
+        """Read one that was written.
+
+        Raises:
+            DataError: a file that is damaged, or of another kind.
+            StorageError: the file cannot be opened.
+        """
+        path = Path(path).expanduser()
+        arrays, about = read_arrays(path, "latents")
+        return cls(about | {"arrays": arrays}, f"{path}: {len(arrays['latents']):,} rows", path)
 
 
 class Description(JsonData):

@@ -50,14 +50,14 @@ def report(
     simulator: SimulatorLike | None = None,
     force: bool = False,
 ) -> Page:
-    """Draw metrics, posteriors or a training as one self-contained HTML page.
+    """Draw metrics, posteriors, latents or a training as one self-contained HTML page.
 
     With x drawn at a posterior's draws, the page shows bands of what it predicts and what was
     observed, beside its corner.
 
     Args:
-        metrics: metrics.json, as validate, calibrate or compare wrote it; posterior of infer; or
-            checkpoint of fit, for the course of its training.
+        metrics: metrics.json, as validate, calibrate or compare wrote it; posterior of infer;
+            latents of physgen latents; or checkpoint of fit, for the course of its training.
         out: HTML file to write.
         predictive: dataset of x at the draws of the posterior given one row, as sample or simulate
             made it with --theta-from.
@@ -214,7 +214,7 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
         kind = dataset.container(path)
         if kind in ("zip", "safetensors"):
             return training_in(path)
-        return posterior_in(path) if kind == "HDF5" else scores_in(path)
+        return arrays_in(path) if kind == "HDF5" else scores_in(path)
     if callable(describe := getattr(metrics, "describe", None)):
         about = getattr(metrics, "info", {})
         return {"schema": "physgen/training/1", **about, **describe()}
@@ -241,11 +241,12 @@ def training_in(path: Path) -> dict[str, Any]:
     return {"schema": "physgen/training/1", **info}
 
 
-def posterior_in(path: Path) -> dict[str, Any]:
-    """A posterior file's metadata and arrays.
+def arrays_in(path: Path) -> dict[str, Any]:
+    """The metadata and the arrays of a posterior or of latents.
 
     Raises:
         DataError: another file.
     """
-    arrays, about = dataset.read_arrays(path, "posterior", UNSEEN)
-    return {"schema": "physgen/posterior/1", **about, "arrays": arrays}
+    kind = "latents" if dataset.schema_of(path) == "physgen/latents/1" else "posterior"
+    arrays, about = dataset.read_arrays(path, kind, UNSEEN)
+    return {**about, "schema": f"physgen/{kind}/1", "arrays": arrays}

@@ -216,9 +216,10 @@ class CVAE(Surrogate):
         """(latent, *grid) of each level, fine to coarse."""
         return tuple(self.hierarchy.shapes)
 
-    def _encode(self, c: Tensor, z: Tensor) -> Tensor:
+    def _encode(self, c: Tensor, z: Tensor, generator: torch.Generator | None) -> Tensor:
         z, _ = self._white(c, z)
-        trace = self.hierarchy.descend(c, at_the_mean(c), self.hierarchy.encode(z, c))
+        normal = at_the_mean(c) if generator is None else fresh(generator)
+        trace = self.hierarchy.descend(c, normal, self.hierarchy.encode(z, c))
         return torch.cat([v.flatten(1) for v in trace.v], 1)
 
     def _decode(self, c: Tensor, latent: Tensor, generator: torch.Generator) -> Tensor:
@@ -237,8 +238,8 @@ class CVAE(Surrogate):
         Yields:
             name of the level, (5, *x_shape) draws that share all other latent noise.
         """
-        for level, shape in reversed(list(enumerate(self.hierarchy.shapes))):
-            yield f"z{level + 1} on {'×'.join(map(str, shape[1:]))}", self._traverse(theta, level)
+        for level, name in reversed(list(enumerate(self.latent_names))):
+            yield name, self._traverse(theta, level)
 
     def _traverse(self, theta: Tensor, moved: int, steps: int = 5) -> Tensor:
         """X as one level's first latent goes from −2 to 2, all else held, (steps, *x_shape)."""

@@ -1,0 +1,150 @@
+"""See and edit the latents of a surrogate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from physgen.dataset import Dataset
+from physgen.verbs.arguments import (
+    DataLike,
+    FamilyLike,
+    SimulatorLike,
+    SurrogateLike,
+    called,
+)
+from physgen.verbs.observed import validated_rows
+from physgen.verbs.opening import name_of_simulator, open_surrogate, origin_of
+from physgen.verbs.products import LatentCodes
+from physgen.verbs.running import (
+    judging,
+    on_files,
+    path_of,
+    plural,
+    record,
+    require_seed,
+    threaded,
+)
+from simulators.base import Array, labels
+
+__all__ = ["latents"]
+
+LATENT_SECTIONS = {"latents": 2, "told": 2, "edit": 4}
+"""Sections, with the part of the time that each takes, about."""
+
+
+@on_files("out")
+@threaded
+def latents(
+    surrogate: SurrogateLike,
+    data: DataLike,
+    *,
+    out: Path | str | None = None,
+    along: str | None = None,
+    reach: float = 2.0,
+    places: int = 5,
+    rows: slice | None = None,
+    simulator: SimulatorLike | None = None,
+    family: FamilyLike | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+) -> LatentCodes:
+    """Latents of x as a surrogate encodes them: a file of them, what they say, x moved along them.
+
+    physgen report draws it: a map of the latents, the part of each observable that they tell and,
+    with --along, decoded x as that observable grows, beside the exact answer.
+
+    Args:
+        surrogate: checkpoint of a surrogate that encodes x (cvae).
+        data: dataset that was not trained on.
+        out: HDF5 file to write.
+        along: observable to edit, as in magnetisation: rows are moved along the direction in the
+            latents that regression finds for it, and decoded.
+        reach: how far to move to either side, in standard deviations of the latents' prior.
+        places: at how many places to decode, an odd number from 3 on.
+        rows: which rows of the data, as in 0:1000.
+        simulator: package.module:Class of a simulator outside the registry, for its observables;
+            files do not import code by themselves.
+        family: package.module:Class of a family outside the registry; a checkpoint does not import
+            code by itself.
+        seed: seed of all that is random.
+        device: auto, cpu, cuda or cuda:1.
+        force: overwrite the file if it exists.
+
+    Returns:
+        The latents, (n, K) under "arrays", and what was measured of them.
+
+    Example:
+        physgen latents cvae.pt test.h5 -o latents.h5 --along magnetisation
+    """
+    from physgen.checks.latent_space import Along, edited, latent_map, told_by_latents
+    from physgen.checks.samples import of_imputed
+    from physgen.checks.timing import Sections
+    from physgen.checks.two_sample.features import observables_of, physics_of
+
+    require_seed(seed)
+    way = None if along is None else Along(along, reach, places)
+    path, trusted, source = path_of(out), name_of_simulator(simulator), Dataset(data)
+    model = open_surrogate(surrogate, device, family=family, like=source)
+    model.require_latents()
+    source.require_columns(model.info.get("data"))
+    found = source.read(rows, whole=True)
+    found = validated_rows(found, source, model.law, rows, drops=False)
+    theta, x = found.labels(source.where), found.x
+    every = observables_of(physics_of(model.law, trusted, source.columns), x, model.law)
+    numbers = of_imputed({n: o for n, o in every.items() if np.ndim(o(x[:1])) == 1}, x)
+    with judging("latents", f"latents of {model.name}", LATENT_SECTIONS, path) as progress:
+        section = Sections(progress)
+        codes = section("latents", model.encode, theta, x).cpu().numpy()
+        values = {name: np.asarray(o(x), float) for name, o in numbers.items()}
+        flat, variance = latent_map(codes)
+        drawn = model.encode(theta, x, seed).cpu().numpy()
+        told = section("told", told_by_latents, model, theta, drawn, values, seed)
+        edit, pictures = None, None
+        if way:
+            arguments = (model, theta, x, drawn, numbers, way, seed)
+            edit, pictures = section("edit", edited, *arguments)
+        section.result |= {
+            "told": told,
+            "map": variance,
+            "edit": edit,
+            "observables": [{"name": name} | labels(o) for name, o in numbers.items()],
+        }
+    arrays = {"theta": theta, "latents": codes, "map": flat}
+    if values:
+        arrays["observables"] = np.column_stack(list(values.values()))
+    if pictures is not None:
+        arrays["pictures"] = pictures
+    command = called(
+        "latents", surrogate, data, out=out, along=along, reach=reach if way else None,
+        places=places if way else None, rows=rows, simulator=trusted, seed=seed,
+    )  # fmt: skip
+    about = record(
+        None, "latents/1", command, section.json(),
+        surrogate=origin_of(model),
+        data=source.origin(found),
+    )  # fmt: skip
+    made = LatentCodes(about | {"arrays": arrays}, summary_of(about, codes))
+    return made.save(path, force=force) if path else made
+
+
+def summary_of(about: Mapping[str, Any], codes: Array) -> str:
+    """What latents (n, K) say, in a line."""
+    told = about["told"]["observables"]
+    words = [f"{plural(len(codes), 'row')} of {plural(codes.shape[1], 'latent')}"]
+    if best := [f"{name} {r['all'][0]:.2f}" for name, r in told.items() if r["all"][0]]:
+        words.append(f"R² beyond theta: {', '.join(best)}")
+    if edit := about["edit"]:
+        words.append(
+            f"{edit['along']} moves by {edit['moved'][0]:.2f} of its standard deviations, by "
+            f"{edit['moved_at_random'][0]:.2f} along a random direction"
+        )
+        for name, other in edit["others"].items():
+            if "error" in other:
+                off, stays = (max(abs(e[0]) for e in other[k]) for k in ("error", "unmoved"))
+                words.append(f"{name} off by up to {off:.2f} exact widths ({stays:.2f} unmoved)")
+    return "; ".join(words)
