@@ -83,7 +83,7 @@ class NormalLatents(LatentLaw):
     numbers: ClassVar[int] = 2
 
     def draw(self, p: Tensor, q: Tensor | None, epsilon: Tensor, pathwise: bool = True) -> Drawn:
-        """See `LatentLaw`."""
+        """z (B, S, *grid) and what is to be said of it; see `LatentLaw`."""
         mean, log_sigma = bounded(p)
         none = epsilon.new_zeros(len(epsilon))
         if q is None:
@@ -117,7 +117,7 @@ class DiscreteLatents(LatentLaw):
         """z (B, S, *grid) of states (B, m, n, *grid)."""
 
     def draw(self, p: Tensor, q: Tensor | None, epsilon: Tensor, pathwise: bool = True) -> Drawn:
-        """See `LatentLaw`."""
+        """z (B, S, *grid) and what is to be said of it; see `LatentLaw`."""
         log_p = self.log_probabilities(p)
         log_q = log_p if q is None else self.log_probabilities(q)
         uniform = 0.5 * torch.erfc(-epsilon / math.sqrt(2))
@@ -139,21 +139,21 @@ class CategoricalLatents(DiscreteLatents):
     """One of S states at each site."""
 
     def log_probabilities(self, raw: Tensor) -> Tensor:
-        """See `DiscreteLatents`."""
+        """Of the numbers that networks give (B, S, *grid), (B, m, n, *grid)."""
         return raw.log_softmax(1)[:, None]
 
     def chosen(self, log_q: Tensor, uniform: Tensor) -> Tensor:
-        """See `DiscreteLatents`."""
+        """The states drawn, (B, m, n, *grid)."""
         largest = (log_q[:, 0] - (-uniform.log()).log()).argmax(1, keepdim=True)
         states = torch.arange(uniform.shape[1], device=uniform.device)
         return (largest == states.view(-1, *[1] * (uniform.ndim - 2)))[:, None]
 
     def values(self, one_hot: Tensor) -> Tensor:
-        """See `DiscreteLatents`."""
+        """z of states (B, m, n, *grid), (B, S, *grid)."""
         return one_hot[:, 0]
 
     def states(self, latent: int, most: int) -> Tensor | None:
-        """See `LatentLaw`."""
+        """ε by which each state is drawn, (n, S)."""
         if latent > most:
             return None
         return torch.where(torch.eye(latent) > 0, math.inf, -math.inf)
@@ -163,20 +163,20 @@ class BinaryLatents(DiscreteLatents):
     """S independent bits at each site, 0 or 1."""
 
     def log_probabilities(self, raw: Tensor) -> Tensor:
-        """See `DiscreteLatents`."""
+        """Of the numbers that networks give (B, S, *grid), (B, m, n, *grid)."""
         return torch.nn.functional.logsigmoid(torch.stack([-raw, raw], 2))
 
     def chosen(self, log_q: Tensor, uniform: Tensor) -> Tensor:
-        """See `DiscreteLatents`."""
+        """The states drawn, (B, m, n, *grid)."""
         one = uniform < log_q[:, :, 1].exp()
         return torch.stack([~one, one], 2)
 
     def values(self, one_hot: Tensor) -> Tensor:
-        """See `DiscreteLatents`."""
+        """z of states (B, m, n, *grid), (B, S, *grid)."""
         return one_hot[:, :, 1]
 
     def states(self, latent: int, most: int) -> Tensor | None:
-        """See `LatentLaw`."""
+        """ε by which each state is drawn, (n, S)."""
         if 2**latent > most:
             return None
         return torch.tensor(list(itertools.product((math.inf, -math.inf), repeat=latent)))
