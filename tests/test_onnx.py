@@ -61,7 +61,7 @@ CASES = {
     "cvae, torus": ("cvae", "torus", {}),
     "cvae, hurdle": ("cvae", "hurdle", {}),
     "cvae, compound Poisson": ("cvae", "hurdle", {"head": "compound-poisson"}),
-    "cvae, mixture": ("cvae", "vector", {"latents": "mixture"}),
+    "cvae, mixture": ("cvae", "hurdle", {"latents": "mixture"}),
     "cvae, binary": ("cvae", "lattice", {"latents": "binary"}),
     "cvae, any prior": ("cvae", "wide", {}),
     "diffusion, masked": ("diffusion", "lattice", {"steps": 3}),
