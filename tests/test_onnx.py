@@ -61,6 +61,8 @@ CASES = {
     "cvae, torus": ("cvae", "torus", {}),
     "cvae, hurdle": ("cvae", "hurdle", {}),
     "cvae, compound Poisson": ("cvae", "hurdle", {"head": "compound-poisson"}),
+    "cvae, mixture": ("cvae", "hurdle", {"latents": "mixture"}),
+    "cvae, binary": ("cvae", "lattice", {"latents": "binary"}),
     "cvae, any prior": ("cvae", "wide", {}),
     "diffusion, masked": ("diffusion", "lattice", {"steps": 3}),
     "diffusion, gaussian": ("diffusion", "lattice", {"steps": 3, "kernel": "gaussian"}),

@@ -18,7 +18,13 @@ Of real maps on a torus encoder and decoder see what an affine map of location, 
 given θ has made white (:mod:`physgen.nn.affine`): independent components given latents carry no
 short waves, and with these in the map the latents have only what is not Gaussian to say.
 
-`latents` holds the hierarchy of z, `decoder` the likelihood of x.
+Latents may be discrete: one of S states at each site, as of a Gaussian mixture, or bits. These
+have no derivative, and what they are drawn from learns by the score function
+(:mod:`physgen.nn.score_function`). Of a vector, which is one site, log p(x|θ) is the sum over all
+their states where these are few, so exact. Elsewhere it is the bound from draws. These are the
+same for all θ, but may change with x: then log p has steps in x, between which its gradient holds.
+
+`latents` holds the hierarchy of z, `latent_laws` what z is, `decoder` the likelihood of x.
 """
 
 from __future__ import annotations
@@ -36,6 +42,7 @@ from physgen.law import Law
 from physgen.nn.affine import ALONE, AffineMap, Grid
 from physgen.nn.densities import normal_log_density
 from physgen.nn.multivariate import is_short
+from physgen.nn.score_function import leave_one_out, vimco
 from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from physgen.surrogates.cvae.decoder import (
@@ -47,11 +54,23 @@ from physgen.surrogates.cvae.decoder import (
     HurdleDecoder,
     MixtureDecoder,
 )
-from physgen.surrogates.cvae.latents import Latents, LevelNormal
+from physgen.surrogates.cvae.latent_laws import (
+    BinaryLatents,
+    CategoricalLatents,
+    LatentLaw,
+    NormalLatents,
+)
+from physgen.surrogates.cvae.latents import Latents, LevelNormal, Trace
 from physgen.surrogates.cvae.mixed import ColumnDecoder
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
+
+SCORE_DRAWS = 4
+"""Draws of a row that the score function takes for the ELBO: each has the others as a baseline."""
+LATENT_LAWS: dict[str, type[LatentLaw]] = {
+    "normal": NormalLatents, "mixture": CategoricalLatents, "binary": BinaryLatents,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,27 +78,34 @@ class CVAEConfig:
     """Options of the conditional VAE.
 
     Attributes:
-        latent_dim: latent numbers at each site of a level's grid (at least 1).
+        latent_dim: latent numbers at each site of a level's grid (at least 1): states of a mixture
+            (at least 2), or bits.
         levels: levels of latents, each on a grid of half the sites a side (at least 1; as many as
             x has room for).
         channels: channels of the networks (at least 1).
         stages: stages of the coarse-to-fine decoder of spins at most; 1 is a factorised decoder,
             0 goes down to a single site.
         window: side of the window through which a spin sees those of earlier stages, in sites.
-        prior: prior of the coarsest latents, learnt from θ or standard normal.
+        prior: prior of the coarsest latents, learnt from θ or standard normal (uniform if
+            discrete).
         importance_draws: draws K of the training bound; 1 is the ELBO with closed-form KL, more
             have neither warm-up nor free bits.
+        latents: what they are: normal; mixture, one of latent_dim states at each site; or binary.
+        gradient: of the mean over latents by the numbers that they are drawn from: reparametrised,
+            which needs normal ones, or score function, of four draws a row (or `importance_draws`)
+            that are each other's baseline; auto is the first where it can be.
         warm_up: part of the training over which the KL term grows to its full weight (0 to 1).
         free_bits: nats that each level may carry at no cost while training (at least 0).
         components: laws in the mixture of a real vector (0 for 1 to 8, fewer the longer it is), or
             of each nonnegative component, count and column of mixed x (0 for 2).
         head: density of a real vector given latents: independent Gaussians, a mixture of Gaussians
             with full covariances, or of Student's t laws; auto is student, mixture where x may be
-            missing, and independent beyond 64 components and on lattices. Of a nonnegative
+            missing, and independent beyond 64 components and on lattices; with discrete latents
+            mixture, of one Gaussian unless `components` says more. Of a nonnegative
             component: a hurdle of Gamma laws, or compound-poisson, a Poisson number of exponential
             spots, as of energy that many particles leave, without a readout threshold.
         spectrum: along which axes of real maps θ scales the waves of x before the networks:
-            periodic, those along which shifts are symmetries, or none.
+            periodic, those along which shifts are symmetries (with normal latents), or none.
     """
 
     latent_dim: int = 4
@@ -89,6 +115,8 @@ class CVAEConfig:
     window: int = 9
     prior: Literal["learnt", "standard"] = "learnt"
     importance_draws: int = 1
+    latents: Literal["normal", "mixture", "binary"] = "normal"
+    gradient: Literal["auto", "reparametrised", "score"] = "auto"
     warm_up: float = 0.2
     free_bits: float = 0.05
     components: int = 0
@@ -110,13 +138,23 @@ class CVAEConfig:
             raise ValueError("components: head compound-poisson has no mixture; leave them out")
         if not self.free_bits >= 0:
             raise ValueError(f"free_bits: expected at least 0, got {self.free_bits}")
+        if self.latents == "mixture" and self.latent_dim < 2:
+            raise ValueError("latent_dim: latents mixture: expected at least 2 states, got 1")
+        if self.latents != "normal" and self.gradient == "reparametrised":
+            raise ValueError(
+                f"gradient: latents {self.latents} have no derivative; expected score or auto"
+            )
+
+    @property
+    def by_score(self) -> bool:
+        """Whether the score function trains what latents are drawn from."""
+        return self.gradient == "score" or self.latents != "normal"
 
 
 class CVAE(Surrogate):
     """Conditional VAE with a hierarchy of latents and, for spins, a coarse-to-fine decoder."""
 
     name: ClassVar[str] = "cvae"
-    likelihood = Likelihood.BOUND
     Config = CVAEConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative", "counts", "mixed")
     default_draws = 100
@@ -128,10 +166,22 @@ class CVAE(Surrogate):
     def __init__(self, law: Law, config: CVAEConfig) -> None:
         super().__init__(law, config)
         self.hierarchy = Latents(
-            law, config.levels, config.channels, config.latent_dim, config.prior == "standard"
+            law,
+            config.levels,
+            config.channels,
+            config.latent_dim,
+            config.prior == "standard",
+            LATENT_LAWS[config.latents](),
         )
         self.decoder = decoder_of(law, config)
         self.affine = whitening_of(law, config)
+        if self.hierarchy.states is not None:
+            self.default_draws = self.posterior_draws = 1
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """A sum over the states of few discrete latents, else a lower bound."""
+        return Likelihood.BOUND if self.hierarchy.states is None else Likelihood.EXACT
 
     @classmethod
     def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:
@@ -157,14 +207,19 @@ class CVAE(Surrogate):
         if self.affine and self.training and progress < ALONE:
             volume, z = volume + standard_normal(z), z.detach()
             volume = volume - standard_normal(z)
-        k = self.config.importance_draws
         features = self.hierarchy.encode(z, c)
-        if k > 1:
-            log_w = self._log_weights(c, z, fresh(generator), features, k)
-            return math.log(k) - log_w.logsumexp(1) - volume
-        trace = self.hierarchy.descend(c, fresh(generator), features)
-        log_p = self.decoder.log_prob(z, trace.h[:, None], c)[:, 0]
-        return self._penalty(trace.kl, progress) - log_p - volume
+        k, by_score = self.config.importance_draws, self.config.by_score
+        many = SCORE_DRAWS if by_score and k == 1 else k
+        trace, log_p = self._drawn(c, z, fresh(generator), features, many, not by_score)
+        log_q, log_ratio = (v.view(-1, many) for v in (trace.log_drawn, trace.log_ratio))
+        if k == 1:
+            f = log_p - self._penalty(trace.kl, progress).view(-1, many)
+            bound = leave_one_out(f, log_q) if by_score else f[:, 0]
+        elif by_score:
+            bound = vimco(log_p + log_ratio, log_q)
+        else:
+            bound = (log_p + log_ratio).logsumexp(1) - math.log(k)
+        return -bound - volume
 
     def _white(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """What the networks see of z (B, *x_shape), and the log|det| of the map to it, (B,)."""
@@ -183,29 +238,51 @@ class CVAE(Surrogate):
         """The KL term of the loss from (B, L): warmed up, and with free bits while training."""
         if not self.training:
             return kl.sum(1)
-        free = (self.config.free_bits - kl.mean(0)).clamp(min=0)
+        free = self.config.free_bits
+        paid = torch.where(kl.mean(0) > free, kl, free).sum(1)
         warm_up = self.config.warm_up
-        return (min(1.0, progress / warm_up) if warm_up else 1.0) * (kl + free).sum(1)
+        return (min(1.0, progress / warm_up) if warm_up else 1.0) * paid
 
-    def _log_weights(
-        self, c: Tensor, z: Tensor, normal: LevelNormal, features: list[Tensor], k: int
-    ) -> Tensor:
-        """Log w of k draws from q for each row, (B, k)."""
-        many = [e.repeat_interleave(k, dim=0) for e in features]
-        trace = self.hierarchy.descend(c.repeat_interleave(k, dim=0), normal, many)
-        log_p = self.decoder.log_prob(z, trace.h.unflatten(0, (len(c), k)), c)
-        return log_p + trace.log_ratio.view(len(c), k)
+    def _drawn(
+        self,
+        c: Tensor,
+        z: Tensor,
+        normal: LevelNormal,
+        features: list[Tensor] | None,
+        k: int,
+        pathwise: bool = True,
+    ) -> tuple[Trace, Tensor]:
+        """k draws of the latents for each row, (B k), and log p(x|z) given each, (B, k)."""
+        many = features and [e.repeat_interleave(k, dim=0) for e in features]
+        trace = self.hierarchy.descend(c.repeat_interleave(k, dim=0), normal, many, pathwise)
+        return trace, self.decoder.log_prob(z, trace.h.unflatten(0, (len(c), k)), c)
 
     def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
         def normal(level: int, shape: tuple[int, ...]) -> Tensor:
             return noise.normal(draws, *shape[1:], stream=level).flatten(0, 1)
 
         z, volume = self._white(c, z)
-        log_w = self._log_weights(c, z, normal, self.hierarchy.encode(z, c), draws).double()
+        states = self.hierarchy.states
+        if states is not None:
+            rows = max(1, self._at_once // len(states))
+            parts = zip(c.split(rows), z.split(rows), strict=True)
+            summed = torch.cat([self._summed(*part, states) for part in parts])
+            return summed + volume, torch.zeros_like(volume)
+        trace, log_p = self._drawn(c, z, normal, self.hierarchy.encode(z, c), draws)
+        log_w = (log_p + trace.log_ratio.view_as(log_p)).double()
         log_mean = log_w.logsumexp(1) - math.log(draws)
         w = (log_w - log_mean[:, None]).exp()  # of mean 1
         variance = ((w - 1) ** 2).sum(1) / (draws - 1)  # NaN of a single draw
         return log_mean + volume, (variance / draws).sqrt()
+
+    def _summed(self, c: Tensor, z: Tensor, states: Tensor) -> Tensor:
+        """Log Σ p(z|θ) p(x|z, θ) over all states of the latents, (B,)."""
+
+        def each(level: int, shape: tuple[int, ...]) -> Tensor:
+            return states.repeat(len(c), 1).view(shape)
+
+        trace, log_p = self._drawn(c, z, each, None, len(states))
+        return (log_p.double() + trace.log_drawn.view_as(log_p)).logsumexp(1)
 
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
         h = self.hierarchy.descend(c, fresh(generator)).h
@@ -213,8 +290,8 @@ class CVAE(Surrogate):
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """(latent, *grid) of each level, fine to coarse."""
-        return tuple(self.hierarchy.shapes)
+        """(latent, *grid) of each level of normal latents, fine to coarse."""
+        return tuple(self.hierarchy.shapes) if self.config.latents == "normal" else ()
 
     def _encode(self, c: Tensor, z: Tensor, generator: torch.Generator | None) -> Tensor:
         z, _ = self._white(c, z)
@@ -231,6 +308,8 @@ class CVAE(Surrogate):
     @torch.no_grad()
     def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Rows of x along the first latent of each level, from −2 to 2, coarse to fine.
+
+        Discrete latents have no such line, and give nothing.
 
         Args:
             theta: (1, D) where to look.
@@ -283,7 +362,8 @@ def whitening_of(law: Law, config: CVAEConfig) -> AffineMap | None:
     """What θ tells of all sites of real maps together, where shifts are symmetries of x."""
     grid = Grid.of(law)
     whole = law.support == "reals" and bool(law.spatial) and not law.missing
-    if not whole or config.spectrum == "none" or not any(grid.alike):
+    without = config.spectrum == "none" or config.latents != "normal"
+    if not whole or without or not any(grid.alike):
         return None
     return AffineMap(grid, len(law.prior), 1, grid.alike)
 
@@ -309,8 +389,10 @@ def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
     if law.support == "counts":
         return CountDecoder(law, config.channels, config.components or 2)
     head = config.head
+    components, discrete = config.components, config.latents != "normal"
     if head == "auto" and is_short(law):
-        head = "mixture" if law.missing else "student"
+        head = "mixture" if law.missing or discrete else "student"
+        components = components or int(discrete)
     if head in ("auto", "independent"):
         return GaussianDecoder(law, config.channels)
-    return MixtureDecoder(law, config.channels, config.components, head == "student")
+    return MixtureDecoder(law, config.channels, components, head == "student")

@@ -3,20 +3,24 @@ r"""A spatial hierarchy of latents z_1 (fine), …, z_L (coarse), each on its ow
     prior      p(z|θ)   = Π_l p(z_l | z_>l, θ)
     posterior  q(z|x,θ) = Π_l q(z_l | z_>l, x, θ)
 
-Both are diagonal Gaussians and share one top-down network, which carries a field t from the
-coarsest grid to the finest. The encoder runs bottom-up once for each x; at each level its
-features e_l and the field t give q as a displacement of p (residual parameterisation: Vahdat &
-Kautz 2020,
+Both are diagonal Gaussians, or discrete (:mod:`physgen.surrogates.cvae.latent_laws`). They share
+one top-down network, which carries a field t from the coarsest grid to the finest. The encoder
+runs bottom-up once for each x; at each level its features e_l and the field t give q as a
+displacement of a normal p (residual parameterisation: Vahdat & Kautz 2020,
 arXiv:2007.03898), so that
 
     KL(q‖p) = Σ ½ (Δμ²/σ_p² + r² − 1 − log r²),   r = σ_q/σ_p,
 
 is small where the data do not ask for more. One level is the plain conditional VAE (Sohn et al.
 2015).
+
+Over few discrete states log p(x|θ) is summed. Where that cannot be, their q sees x alone, neither
+θ nor the levels above: draws are then the same for all θ, and log p from them is smooth in θ.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple, cast
@@ -40,9 +44,12 @@ from physgen.nn.blocks import (
     seen_channels,
 )
 from physgen.nn.columns import ColumnCode
+from physgen.surrogates.cvae.latent_laws import DiscreteLatents, LatentLaw, NormalLatents
 
 __all__ = ["Latents", "Trace", "grids_of"]
 
+MOST_STATES = 256
+"""Of discrete latents, over which log p is summed."""
 Grid = tuple[int, ...]
 LevelNormal = Callable[[int, tuple[int, ...]], Tensor]
 
@@ -54,14 +61,16 @@ class Trace(NamedTuple):
         h: (B, C, *grid) the field that the decoder reads.
         kl: (B, L) closed-form KL(q‖p) of each level given the levels above.
         log_ratio: (B,) log p(z|θ) − log q(z|x, θ) of the z drawn.
-        v: of each level, fine to coarse, the z drawn in standard deviations of its prior given the
-            levels above and θ, from its mean: (B, latent, *grid).
+        v: of each level, fine to coarse, `Drawn.v`: (B, latent, *grid).
+        log_drawn: (B,) log q(z|x, θ), or log p(z|θ) of z drawn from that, where the score function
+            or a sum over states needs it; up to a constant.
     """
 
     h: Tensor
     kl: Tensor
     log_ratio: Tensor
     v: list[Tensor]
+    log_drawn: Tensor
 
 
 def grids_of(law: Law, levels: int) -> list[Grid]:
@@ -80,15 +89,17 @@ def grids_of(law: Law, levels: int) -> list[Grid]:
 class LatentLevel(nn.Module):
     """One level: its field, its prior, its posterior and the way down to the next grid."""
 
-    def __init__(self, law: Law, grid: Grid, finer: Grid, channels: int, latent: int) -> None:
+    def __init__(
+        self, law: Law, grid: Grid, finer: Grid, channels: int, latent: int, numbers: int
+    ) -> None:
         super().__init__()
         ratio, same = coarser(finer, grid), (1,) * len(grid)
         self.grid, self.shape = grid, (latent, *grid)
         self.down = coarsen(channels, channels, law, ratio)
         self.encode = ResidualBlock(channels, len(law.prior), law)
         self.field = ResidualBlock(channels, len(law.prior), law)
-        self.p = coarsen(channels, 2 * latent, law, same)
-        self.q = coarsen(2 * channels, 2 * latent, law, same)
+        self.p = coarsen(channels, numbers * latent, law, same)
+        self.q = coarsen(2 * channels, numbers * latent, law, same)
         self.z = coarsen(latent, channels, law, same)
         self.up = Refine(channels, channels, ratio)
 
@@ -101,14 +112,29 @@ class Latents(nn.Module):
         levels: number of levels asked for.
         channels: channels C of the fields.
         latent: latent numbers at each site of a level's grid.
-        standard: whether the coarsest prior is N(0, 1) rather than learnt from θ.
+        standard: whether the coarsest prior is N(0, 1), or uniform, rather than learnt from θ.
+        z_law: what the latents are.
+
+    Attributes:
+        states: noise (n, S) by which each of few states of discrete latents of a single site is
+            drawn, else None.
+        blind: whether q sees x alone.
     """
 
+    states: Tensor | None
+
     def __init__(
-        self, law: Law, levels: int, channels: int, latent: int, standard: bool = False
+        self,
+        law: Law,
+        levels: int,
+        channels: int,
+        latent: int,
+        standard: bool = False,
+        z_law: LatentLaw | None = None,
     ) -> None:
         super().__init__()
         self.law, self.standard = law, standard
+        self.z_law = z_law or NormalLatents()
         finest = field_shape(law)[1:]
         grids = [finest, *grids_of(law, levels)]
         columns = law.support in ("counts", "mixed")
@@ -118,8 +144,13 @@ class Latents(nn.Module):
         self.terms_seen = SiteTerms(len(law.prior), channels, law)
         self.terms = SiteTerms(len(law.prior), channels, law)
         self.stack = nn.ModuleList(
-            LatentLevel(law, grid, finer, channels, latent) for finer, grid in pairwise(grids)
+            LatentLevel(law, grid, finer, channels, latent, self.z_law.numbers)
+            for finer, grid in pairwise(grids)
         )
+        one = [math.prod(level.grid) for level in self.levels] == [1]
+        states = self.z_law.states(latent, MOST_STATES) if one else None
+        self.register_buffer("states", states, persistent=False)
+        self.blind = states is None and isinstance(self.z_law, DiscreteLatents)
         self.top = nn.Parameter(torch.zeros(1, channels, *[1] * len(finest)))
         self.film = FiLM(len(law.prior), channels)
         self.last = convolution(channels, channels, law)
@@ -142,6 +173,7 @@ class Latents(nn.Module):
 
     def encode(self, z: Tensor, c: Tensor) -> list[Tensor]:
         """Bottom-up features e_l of z (B, *x_shape), fine to coarse."""
+        c = torch.zeros_like(c) if self.blind else c
         h = F.silu(self.terms_seen(self.embed(self.seen(z)), c))
         features = []
         for level in self.levels:
@@ -150,7 +182,11 @@ class Latents(nn.Module):
         return features
 
     def descend(
-        self, c: Tensor, normal: LevelNormal, features: list[Tensor] | None = None
+        self,
+        c: Tensor,
+        normal: LevelNormal,
+        features: list[Tensor] | None = None,
+        pathwise: bool = True,
     ) -> Trace:
         """Draw z from q(z|x, θ) where there are features, else from p(z|θ), and follow it down.
 
@@ -158,30 +194,23 @@ class Latents(nn.Module):
             c: (B, D).
             normal: (level, shape) → standard normal numbers.
             features: what `encode` returned, (B, C, …) each.
+            pathwise: whether real z have a derivative by the numbers of q and p.
         """
         top = self.levels[-1]
         t = self.top.expand(len(c), -1, *top.grid)
-        kl, log_ratio, drawn = [], c.new_zeros(len(c)), []
+        kl, log_ratio, log_drawn, v = [], c.new_zeros(len(c)), c.new_zeros(len(c)), []
         for number, level in reversed(list(enumerate(self.levels))):
             t = level.field(t, c)
-            mean, log_sigma = bounded(level.p(t))
+            p, q = level.p(t), None
             if self.standard and level is top:
-                mean, log_sigma = torch.zeros_like(mean), torch.zeros_like(log_sigma)
-            epsilon = normal(number, (len(c), *level.shape))
+                p = torch.zeros_like(p)
             if features is not None:
-                shift, log_r = bounded(level.q(torch.cat([t, features[number]], dim=1)))
-                kl.append(0.5 * (shift**2 + (2 * log_r).exp() - 1 - 2 * log_r).flatten(1).sum(1))
-                v = shift + log_r.exp() * epsilon
-                log_ratio = log_ratio + (0.5 * (epsilon**2 - v**2) + log_r).flatten(1).sum(1)
-                epsilon = v
-            drawn.append(epsilon)
-            t = level.up(F.silu(t + level.z(mean + log_sigma.exp() * epsilon)))
+                above = torch.zeros_like(t) if self.blind else t
+                q = level.q(torch.cat([above, features[number]], dim=1))
+            drawn = self.z_law.draw(p, q, normal(number, (len(c), *level.shape)), pathwise)
+            kl.append(drawn.kl)
+            log_ratio, log_drawn = log_ratio + drawn.log_ratio, log_drawn + drawn.log_drawn
+            v.append(drawn.v)
+            t = level.up(F.silu(t + level.z(drawn.z)))
         h = self.film(self.terms(self.last(t), c), c)
-        each = torch.stack(kl[::-1], 1) if kl else c.new_zeros(len(c), 0)
-        return Trace(h, each, log_ratio, drawn[::-1])
-
-
-def bounded(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log σ, kept within ±5, (B, C, *grid) each, of moments (B, 2C, *grid)."""
-    mean, log_sigma = moments.chunk(2, dim=1)
-    return mean, 5 * torch.tanh(log_sigma / 5)
+        return Trace(h, torch.stack(kl[::-1], 1), log_ratio, v[::-1], log_drawn)
