@@ -125,8 +125,9 @@ class DiscreteLatents(LatentLaw):
         uniform = 0.5 * torch.erfc(-epsilon / math.sqrt(2))
         one_hot = self.chosen(log_q.detach(), uniform).to(log_p.dtype)
         z = self.values(one_hot)
-        sums = (log_q.exp() * (log_q - log_p), one_hot * (log_p - log_q), one_hot * log_q)
-        return Drawn(z, *(each.flatten(1).sum(1) for each in sums), z)
+        terms = (log_q.exp() * (log_q - log_p), one_hot * (log_p - log_q), one_hot * log_q)
+        kl, log_ratio, log_drawn = (term.flatten(1).sum(1) for term in terms)
+        return Drawn(z, kl, log_ratio, log_drawn, z)
 
 
 class CategoricalLatents(DiscreteLatents):
