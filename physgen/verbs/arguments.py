@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from physgen.sbi.networks import Network
     from physgen.surrogates.base import Surrogate
     from physgen.verbs.products import Scores
+    from physgen.verbs.restored import RestoredRows
     from simulators.base import Array, Simulator
     from simulators.command import Command
     from simulators.prior import Prior
@@ -45,7 +46,7 @@ else:
     DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
     DatasetsLike, PosteriorLike, ThetaLike = Sequence[Path], Path, Path
     FamilyLike = SimulatorLike = PartLike = str
-    InferredPosterior = Surrogate = Any
+    InferredPosterior = RestoredRows = Surrogate = Any
 
 __all__ = [
     "AnyProduct",
@@ -61,9 +62,11 @@ __all__ = [
     "PartLike",
     "PosteriorLike",
     "PriorLike",
+    "RestoredRows",
     "SamplerOptions",
     "ScoresLike",
     "SimulatorLike",
+    "StepsOption",
     "Surrogate",
     "SurrogateLike",
     "ThetaLike",

@@ -80,7 +80,12 @@ def load(
 
 
 def load_rows(path: Path) -> tuple[Any, dict[str, Any]]:
-    """A posterior or a dataset, and what its file says of itself."""
+    """A posterior, restored x or a dataset, and what its file says of itself."""
+    if dataset.schema_of(path).startswith("physgen/restoration/"):
+        from physgen.verbs.restored import RestoredRows
+
+        restored = RestoredRows.load(path)
+        return restored, dict(restored.about)
     if not dataset.is_posterior(path):
         data = Dataset(path)
         return data, data.meta.to_json() if data.meta else {}
