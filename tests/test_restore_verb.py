@@ -141,3 +141,22 @@ def test_spins_without_noise_must_be_spins():
     data = physgen.simulate("ising", size=4, n=1, seed=0)
     with pytest.raises(DataError, match="without noise y are spins"):
         physgen.restore(data, np.zeros((4, 4)), method="exact", theta={"beta": 0.3})
+
+
+def test_the_page_tells_exact_draws_from_wrong_ones(model, y, mask):
+    how = {"mask": mask, "noise": NOISE, "theta": THETA, "n": 60}
+    data = physgen.simulate("gaussian-field", size=SIZE, n=2, seed=0)
+    exact = physgen.report(physgen.restore(data, y, method="exact", **how)).html
+    assert "Nothing tells these draws from exact ones" in exact
+    wrong = physgen.report(physgen.restore(model, y[0], method="dps", **how)).html
+    assert "These draws differ from the exact p(x|y)" in wrong
+    assert "exact widths, as it must." in wrong
+
+
+def test_where_nothing_exact_is_known_the_page_says_so(y):
+    data = physgen.simulate("gaussian-field", size=SIZE, n=2, seed=0)
+    found = physgen.restore(data, y, method="exact", noise=NOISE, theta=THETA, n=20)
+    about = {**found.about, "scores": [], "absent": "no one knows"}
+    arrays = {k: v for k, v in found.arrays.items() if not k.startswith("exact")}
+    page = physgen.report(physgen.RestoredRows(arrays, about)).html
+    assert "How right they are is not known</strong>: no one knows." in page

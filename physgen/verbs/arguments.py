@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from physgen.sbi.networks import Network
     from physgen.surrogates.base import Surrogate
     from physgen.verbs.products import Scores
-    from physgen.verbs.restored import RestoredRows
     from simulators.base import Array, Simulator
     from simulators.command import Command
     from simulators.prior import Prior
@@ -46,7 +45,7 @@ else:
     DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
     DatasetsLike, PosteriorLike, ThetaLike = Sequence[Path], Path, Path
     FamilyLike = SimulatorLike = PartLike = str
-    InferredPosterior = RestoredRows = Surrogate = Any
+    InferredPosterior = Surrogate = Any
 
 __all__ = [
     "AnyProduct",
@@ -62,7 +61,6 @@ __all__ = [
     "PartLike",
     "PosteriorLike",
     "PriorLike",
-    "RestoredRows",
     "SamplerOptions",
     "ScoresLike",
     "SimulatorLike",

@@ -93,7 +93,7 @@ def read_y(
     mask: Array | None,
     seed: int | None = None,
 ) -> list[MeasuredRow]:
-    """Rows of y, and θ where the file tells it; what is NaN was not seen.
+    """Rows of y (*y_shape,), and θ where the file tells it; what is NaN was not seen.
 
     Args:
         observed: the file.

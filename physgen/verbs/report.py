@@ -56,8 +56,8 @@ def report(
     observed, beside its corner.
 
     Args:
-        metrics: metrics.json, as validate, calibrate or compare wrote it; posterior of infer; or
-            checkpoint of fit, for the course of its training.
+        metrics: metrics.json, as validate, calibrate or compare wrote it; posterior of infer;
+            draws of restore; or checkpoint of fit, for the course of its training.
         out: HTML file to write.
         predictive: dataset of x at the draws of the posterior given one row, as sample or simulate
             made it with --theta-from.
@@ -214,15 +214,15 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
         kind = dataset.container(path)
         if kind in ("zip", "safetensors"):
             return training_in(path)
-        return posterior_in(path) if kind == "HDF5" else scores_in(path)
+        return arrays_in(path) if kind == "HDF5" else scores_in(path)
     if callable(describe := getattr(metrics, "describe", None)):
         about = getattr(metrics, "info", {})
         return {"schema": "physgen/training/1", **about, **describe()}
     found = getattr(metrics, "report_data", metrics)
     if not isinstance(found, Mapping) or found.get("schema") not in SCHEMAS:
         raise DataError(
-            "report: expected scores of validate, calibrate or compare, a posterior or a "
-            f"surrogate, got {type(metrics).__name__}"
+            "report: expected scores of validate, calibrate or compare, a posterior, restored x "
+            f"or a surrogate, got {type(metrics).__name__}"
         )
     return found
 
@@ -241,11 +241,13 @@ def training_in(path: Path) -> dict[str, Any]:
     return {"schema": "physgen/training/1", **info}
 
 
-def posterior_in(path: Path) -> dict[str, Any]:
-    """A posterior file's metadata and arrays.
+def arrays_in(path: Path) -> dict[str, Any]:
+    """Metadata and arrays of a posterior or of restored x.
 
     Raises:
         DataError: another file.
     """
-    arrays, about = dataset.read_arrays(path, "posterior", UNSEEN)
-    return {"schema": "physgen/posterior/1", **about, "arrays": arrays}
+    restored = dataset.schema_of(path).startswith("physgen/restoration/")
+    kind = "restoration" if restored else "posterior"
+    arrays, about = dataset.read_arrays(path, kind, UNSEEN)
+    return {"schema": f"physgen/{kind}/1", **about, "arrays": arrays}

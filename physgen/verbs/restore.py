@@ -23,7 +23,6 @@ from physgen.verbs.arguments import (
     FamilyLike,
     ModelLike,
     ObservedLike,
-    RestoredRows,
     StepsOption,
     Values,
     called,
@@ -40,6 +39,7 @@ from physgen.verbs.measured import (
 )
 from physgen.verbs.observed import open_observed
 from physgen.verbs.opening import open_source
+from physgen.verbs.restored import RestoredRows
 from physgen.verbs.running import headed, on_files, plural, require, require_seed, threaded
 from simulators.base import Array, Restorer
 
@@ -193,15 +193,8 @@ def restore(
     seconds = time.monotonic() - start
     text = f"{plural(n, 'draw')} of x given y of {plural(len(found), 'row')} by {way}"
     text += f" in {seconds:.1f} s{in_short(scores)}"
-    restored = products_of(arrays, about, headed(out, text))
+    restored = RestoredRows(arrays, about, summary=headed(out, text))
     return restored.save(out, force=force) if out else restored
-
-
-def products_of(arrays: Mapping[str, Array], about: Mapping[str, Any], text: str) -> RestoredRows:
-    """What is returned."""
-    from physgen.verbs.restored import RestoredRows
-
-    return RestoredRows(arrays, about, summary=text)
 
 
 def method_of(
@@ -459,7 +452,7 @@ def beside_exact(
     arrays: Mapping[str, Array],
     number: int,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The exact moments of x given y, and how far draws are from them.
+    """The exact moments (*x_shape,) of x given y, and how far draws are from them.
 
     Raises:
         UsageError: the exact p(x|y) is not known.
@@ -495,7 +488,7 @@ def rows_together(rows: Sequence[MeasuredRow], drawn: Sequence[DrawnRow]) -> dic
 def warnings_of(
     arrays: Mapping[str, Array], scores: Sequence[Mapping[str, Any]], way: str, n: int
 ) -> Iterator[str]:
-    """What speaks against draws, a line each."""
+    """What speaks against draws, a line each, of arrays (rows, n) that a method tells."""
     from physgen.checks.restoration import control_fails
 
     worst = arrays.get("worst_ess")
