@@ -61,10 +61,10 @@ def restoration_scores(
 
     def measured(some: Array) -> dict[str, Any]:
         some = some.astype(float)
-        pull = ((some.mean(0) - reference.mean) / reference.sd)[free]
+        pull = (some.mean(0) - reference.mean)[free] / reference.sd[free]
         found: dict[str, Any] = {"off": float(np.sqrt(np.mean(pull**2)))}
         if not law.discrete:  # a spin's mean says all of its law
-            found["widths"] = float((some.std(0, ddof=1) / reference.sd)[free].mean())
+            found["widths"] = float((some.std(0, ddof=1)[free] / reference.sd[free]).mean())
             low, high = np.quantile(some, [0.05, 0.95], axis=0)
             found["covered"] = float(((pool >= low) & (pool <= high)).mean(0)[free].mean())
         return found | {"spectrum": spectrum(some - reference.mean, law)}

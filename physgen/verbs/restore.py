@@ -58,7 +58,7 @@ SETS = 20
 """Sets of exact draws, which tell what chance does."""
 PROPOSED = 4
 """Draws of the prior for each draw of θ, where their weights come from the method's evidence."""
-LOW_ESS, MOST_R_HAT, LEAST_ACCEPTED = 0.1, 1.05, 0.02
+LOW_ESS, MOST_R_HAT, LEAST_ACCEPTED = 0.1, 1.1, 0.02
 """Beyond these the draws are not to be trusted."""
 
 
@@ -378,6 +378,10 @@ def drawn_rows(
             "theta": theta,
             **{name: np.concatenate([m.told[name] for m in mine]) for name in mine[0].told},
         }
+        if weighted and "log_evidence" not in arrays:
+            raise UsageError(
+                f"theta: is not known, nor is p(y|theta) to {task.method} here; give --theta"
+            )
         if weighted:
             arrays = by_weight(arrays, n, np.random.default_rng([task.seed, first + i, THETA]))
         scores: Mapping[str, Any] = {}
