@@ -1,8 +1,8 @@
 """Simulation-based inference for physics simulators, scored against the exact answer.
 
-The verbs simulate, inspect, fit, sample, infer, validate, calibrate, compare, latents, report,
-import, export, merge and demo take objects or files, and return what the next one takes; with
-``out=`` they write it, too. `dataset_of` makes a dataset of arrays that there are. `read` and
+The verbs simulate, inspect, fit, sample, infer, restore, validate, calibrate, compare, latents,
+report, import, export, merge and demo take objects or files, and return what the next one takes;
+with ``out=`` they write it, too. `dataset_of` makes a dataset of arrays that there are. `read` and
 `load` bring a dataset's rows and a surrogate into memory, `as_simulator` makes of one a simulator
 for other packages, `as_prior` of its prior a distribution. Nothing heavy is imported before it is
 used.
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from physgen.verbs.opening import load, save
     from physgen.verbs.products import Page, Scores
     from physgen.verbs.report import report
+    from physgen.verbs.restore import restore
+    from physgen.verbs.restored import RestoredRows
     from physgen.verbs.sample import sample
     from physgen.verbs.simulate import simulate
     from physgen.verbs.validate import validate
@@ -40,13 +42,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 VERBS = (
-    "simulate", "fit", "sample", "infer", "validate", "calibrate", "compare", "latents", "report",
-    "inspect", "import_", "export", "merge", "demo",
+    "simulate", "fit", "sample", "infer", "restore", "validate", "calibrate", "compare",
+    "latents", "report", "inspect", "import_", "export", "merge", "demo",
 )  # fmt: skip
 HOMES = {verb: f"physgen.verbs.{verb}" for verb in VERBS} | {
     "Dataset": "physgen.dataset",
     "InferredPosterior": "physgen.posterior.inferred",
     "Page": "physgen.verbs.products",
+    "RestoredRows": "physgen.verbs.restored",
     "Rows": "physgen.dataset",
     "Scores": "physgen.verbs.products",
     "Surrogate": "physgen.surrogates.base",
@@ -64,6 +67,7 @@ __all__ = [
     "Dataset",
     "InferredPosterior",
     "Page",
+    "RestoredRows",
     "Rows",
     "Scores",
     "Surrogate",
@@ -85,6 +89,7 @@ __all__ = [
     "read",
     "read_arrays",
     "report",
+    "restore",
     "sample",
     "save",
     "simulate",

@@ -16,9 +16,9 @@ import physgen
 from physgen.dataset import Dataset, Meta, Rows
 from physgen.errors import DataError, StorageError, UsageError
 from physgen.law import Law
+from physgen.nn.convergence import effective_size, split_r_hat
 from physgen.posterior import methods
 from physgen.posterior.base import Draws
-from physgen.posterior.convergence import effective_size, split_r_hat
 from physgen.posterior.grid import GRID, grid_posterior, of_exact, of_network
 from physgen.posterior.mcmc import mcmc
 from physgen.posterior.warnings import domain_warnings, posterior_warnings, training_warnings

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from physgen.posterior.convergence import effective_size, split_r_hat
+from physgen.nn.convergence import effective_size, split_r_hat
 from simulators.base import Array
 
 __all__ = ["APART", "Draws", "Posterior", "ahead", "rms"]

@@ -57,6 +57,7 @@ __all__ = [
     "Objective",
     "Restored",
     "Surrogate",
+    "refuse_unknown_options",
 ]
 
 
@@ -848,6 +849,22 @@ class Surrogate(nn.Module, abc.ABC):
             f"{self.law.support_text} {self.law.x_shape}, {weights:,} weights, "
             f"log p: {self.likelihood}" + (f"\n  {self.path}" if self.path else "")
         )
+
+
+def refuse_unknown_options(
+    method: str, given: Mapping[str, Any], known: Iterable[str] = ()
+) -> None:
+    """Refuse options that a method to restore x does not have, or that are below 1.
+
+    Raises:
+        UsageError: one of them.
+    """
+    for name, value in given.items():
+        if name not in known:
+            told = ", ".join(known) or "none"
+            raise UsageError(f"{method}: no option {name!r}; it has {told}")
+        if value < 1:
+            raise UsageError(f"{name}: expected at least 1, got {value}")
 
 
 def without_slope(law: Law, x: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ __all__ = [
     "SamplerOptions",
     "ScoresLike",
     "SimulatorLike",
+    "StepsOption",
     "Surrogate",
     "SurrogateLike",
     "ThetaLike",

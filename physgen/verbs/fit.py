@@ -22,7 +22,7 @@ from physgen.verbs.arguments import (
 )
 from physgen.verbs.fresh import FreshOptions
 from physgen.verbs.opening import name_of_simulator, open_data
-from physgen.verbs.resume import identity_of, kept_beside, restore, state_of
+from physgen.verbs.resume import go_on, identity_of, kept_beside, state_of
 from physgen.verbs.running import headed, on_files, path_of, require_seed, threaded
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def fit(
             trainer = material.trainer(new or material.new(cls, config), training)
         now = info | trainer.surrogate.describe()
         ranks.require_same(identity_of(now), name)
-        told = restore(trainer, state, now, path) if state and path else [ranks.world]
+        told = go_on(trainer, state, now, path) if state and path else [ranks.world]
         info |= {"processes": told} if told != [1] else {}
         path, log_folder = (path, log_folder) if ranks.first else (None, None)
         with shown_training(trainer, material, f"fit {trainer.surrogate.name}", stop):

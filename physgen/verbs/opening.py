@@ -80,10 +80,16 @@ def load(
 
 
 def load_rows(path: Path) -> tuple[Any, dict[str, Any]]:
-    """A posterior, latents or a dataset, and what its file says of itself."""
-    if dataset.schema_of(path) == "physgen/latents/1":
+    """A posterior, latents, restored x or a dataset, and what its file says of itself."""
+    schema = dataset.schema_of(path)
+    if schema.startswith("physgen/latents/"):
         codes = LatentCodes.load(path)
         return codes, dict(codes["provenance"])
+    if schema.startswith("physgen/restoration/"):
+        from physgen.verbs.restored import RestoredRows
+
+        restored = RestoredRows.load(path)
+        return restored, dict(restored.about)
     if not dataset.is_posterior(path):
         data = Dataset(path)
         return data, data.meta.to_json() if data.meta else {}

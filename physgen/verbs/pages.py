@@ -1,4 +1,4 @@
-"""Which page belongs to what: scores of validate, compare and calibrate, and posteriors."""
+"""Which page belongs to what: scores of validate and its like, posteriors and restored x."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["SCHEMAS", "figures_of", "render", "scores_in"]
 
 SCHEMAS = (
     "physgen/metrics/1", "physgen/comparison/1", "physgen/calibration/1", "physgen/posterior/1",
-    "physgen/training/1", "physgen/latents/1",
+    "physgen/training/1", "physgen/latents/1", "physgen/restoration/1",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         from physgen.reporting.latents import latents_sheet
         from physgen.reporting.page import surrogate_sheet
         from physgen.reporting.posterior import posterior_sheet
+        from physgen.reporting.restoration import restoration_sheet
         from physgen.reporting.training import training_sheet
 
     schema = metrics.get("schema", SCHEMAS[0])
@@ -44,6 +45,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
     others = {
         "physgen/comparison/1": comparison_sheet,
         "physgen/posterior/1": posterior_sheet,
+        "physgen/restoration/1": restoration_sheet,
         "physgen/training/1": training_sheet,
         "physgen/latents/1": latents_sheet,
     }

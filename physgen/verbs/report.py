@@ -57,7 +57,7 @@ def report(
 
     Args:
         metrics: metrics.json, as validate, calibrate or compare wrote it; posterior of infer;
-            latents of physgen latents; or checkpoint of fit, for the course of its training.
+            draws of restore; latents; or checkpoint of fit, for the course of its training.
         out: HTML file to write.
         predictive: dataset of x at the draws of the posterior given one row, as sample or simulate
             made it with --theta-from.
@@ -221,8 +221,8 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
     found = getattr(metrics, "report_data", metrics)
     if not isinstance(found, Mapping) or found.get("schema") not in SCHEMAS:
         raise DataError(
-            "report: expected scores of validate, calibrate or compare, a posterior or a "
-            f"surrogate, got {type(metrics).__name__}"
+            "report: expected scores of validate, calibrate or compare, a posterior, restored x "
+            f"or a surrogate, got {type(metrics).__name__}"
         )
     return found
 
@@ -242,11 +242,12 @@ def training_in(path: Path) -> dict[str, Any]:
 
 
 def arrays_in(path: Path) -> dict[str, Any]:
-    """The metadata and the arrays of a posterior or of latents.
+    """Metadata and arrays of a posterior, of latents or of restored x.
 
     Raises:
         DataError: another file.
     """
-    kind = "latents" if dataset.schema_of(path) == "physgen/latents/1" else "posterior"
+    kind = dataset.schema_of(path).removeprefix("physgen/").partition("/")[0]
+    kind = kind if kind in ("latents", "restoration") else "posterior"
     arrays, about = dataset.read_arrays(path, kind, UNSEEN)
-    return {**about, "schema": f"physgen/{kind}/1", "arrays": arrays}
+    return {"schema": f"physgen/{kind}/1", **about, "arrays": arrays}

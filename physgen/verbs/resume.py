@@ -15,7 +15,7 @@ from physgen.runtime.progress import log
 if TYPE_CHECKING:
     from physgen.training import Epoch, Trainer
 
-__all__ = ["identity_of", "keep", "kept_beside", "restore", "resume_path", "state_of"]
+__all__ = ["go_on", "identity_of", "keep", "kept_beside", "resume_path", "state_of"]
 
 LENGTH = ("epochs", "max_minutes", "patience")  # what may change when a training is resumed
 EARLIER = {"precision": "auto"}  # what trainings did before there was an option
@@ -83,7 +83,7 @@ def identity_of(info: Mapping[str, Any]) -> dict[str, Any]:
     return loads(dumps({k: info[k] for k in keys} | training | rows))
 
 
-def restore(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> list[int]:
+def go_on(trainer: Trainer, state: Any, now: dict[str, Any], out: Path) -> list[int]:
     """Go on from a saved state, if it is of the same training.
 
     Returns:

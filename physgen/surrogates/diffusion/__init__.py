@@ -27,8 +27,15 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.measurement import Measurement
 from physgen.nn.multivariate import is_short
+from physgen.nn.seen_spins import SeenSpins
 from physgen.nn.transforms import Related
-from physgen.surrogates.base import Likelihood, Noise, Restored, Surrogate
+from physgen.surrogates.base import (
+    Likelihood,
+    Noise,
+    Restored,
+    Surrogate,
+    refuse_unknown_options,
+)
 from physgen.surrogates.diffusion import sampler, schedule
 from physgen.surrogates.diffusion.cells import CellsKernel
 from physgen.surrogates.diffusion.gaussian import STEPS, GaussianKernel
@@ -43,6 +50,13 @@ __all__ = ["Diffusion", "DiffusionConfig"]
 
 MOST = 16
 """Components of x of which the mixture of full covariance is cheap beside the network."""
+INPAINTED: Mapping[str, str] = {
+    "masked": "the chain, with seen spins unmasked from the start: exact for the learnt law; for "
+    "spins seen with noise, or of the colour that comes last, heat-bath sweeps of its odds, exact "
+    "as sweeps grow, which R̂ watches"
+}
+SWEEPS = 50
+"""Heat-bath sweeps, where there are any."""
 KINDS = {"bound": Likelihood.BOUND, "path": Likelihood.UNBIASED, "ode": Likelihood.ESTIMATE}
 
 
@@ -190,6 +204,11 @@ class Diffusion(Surrogate):
         generator: torch.Generator,
         **options: Any,
     ) -> Restored:
+        if isinstance(self.kernel, MaskedKernel):
+            refuse_unknown_options(method, options, ("sweeps",))
+            sweeps = int(options.get("sweeps", SWEEPS))
+            found = self.kernel.restore(c, SeenSpins.of(y, measurement), generator, sweeps)
+            return found._replace(x=found.x.view(-1, *self.law.x_shape))
         if not isinstance(self.kernel, GaussianKernel):
             return super()._restore(c, y, measurement, method, generator, **options)
         log_snrs = self.kernel.log_snrs(self.config.steps or STEPS, c.device)
@@ -198,7 +217,9 @@ class Diffusion(Surrogate):
 
 
 def restorers_of(kernel: nn.Module) -> Mapping[str, str]:
-    """How x is drawn given y: by the Gaussian kernel of whole reals alone."""
+    """How x is drawn given y: by the kernels of spins and of whole reals."""
+    if isinstance(kernel, MaskedKernel):
+        return INPAINTED
     if not isinstance(kernel, GaussianKernel):
         return {}
     law = kernel.law

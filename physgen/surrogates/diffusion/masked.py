@@ -14,6 +14,16 @@ Noise may hide fine detail first. In the order ``checkerboard`` one colour of th
 before any of the other, and filled in last, at once: given their neighbours those spins are
 independent, for nearest-neighbour couplings, so that half of the entropy is modelled exactly and
 a chain takes N/2 + 1 evaluations. ``random`` makes no such assumption.
+
+Spins that were seen are unmasked from the start, and the chain goes on from there: p(hidden|seen)
+is what the network was trained for, in the order ``random`` for every mask. In the order
+``checkerboard`` that holds for seen spins of the first colour; one of the other, y_l, tells
+
+    p(x_i|others, y) ∝ p(x_i|first colour) Π_l p(y_l|first colour)
+
+of a spin of the first, by which heat-bath sweeps draw each, all from the network's own odds: exact
+for the learnt law as sweeps grow, if its odds are those of one law. What is seen with noise is
+taken in the same way.
 """
 
 from __future__ import annotations
@@ -28,7 +38,8 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.blocks import field_shape, stages_of
-from physgen.surrogates.base import Noise
+from physgen.nn.seen_spins import SeenSpins, r_hat_of_rows
+from physgen.surrogates.base import Noise, Restored
 from physgen.surrogates.diffusion.likelihood import log_mean, mean, times
 from physgen.surrogates.diffusion.unet import UNet, preset_of
 
@@ -156,6 +167,65 @@ class MaskedKernel(nn.Module):
         cuts = [round(i * self.early / most) for i in range(most)]
         return [*cuts, *([self.early] if late else []), self.sites]
 
+    def restore(
+        self, c: Tensor, seen: SeenSpins, generator: torch.Generator, sweeps: int
+    ) -> Restored:
+        """Spins (B, N) at c (B, D) given what was seen of them."""
+        first = self.stage == 0 if self.early < self.sites else torch.ones_like(self.stage) > 0
+        known = seen.clamped & first
+        numbers = torch.rand(len(c), self.sites, generator=generator, device=c.device)
+        ranks, start = self.ranks(numbers - known.float()), int(known.sum())
+        x, log_p = seen.value * known, torch.zeros(len(c), dtype=torch.float64)
+        for k in range(self.early):
+            odds = self.logits(x * (ranks < k), (ranks < k).to(x.dtype), c)
+            if k < start:  # what the chain says of y
+                log_p += (F.logsigmoid(x * odds) * (ranks == k)).sum(1).cpu()
+            else:
+                x = torch.where(ranks == k, drawn_spins(odds + 2 * seen.field, generator), x)
+        told = {}
+        asked = bool((seen.clamped & ~first).any() or seen.field.any())
+        if asked:
+            free = (first & ~seen.clamped).nonzero()[:, 0]
+            series = []
+            for _ in range(sweeps):
+                for i in free[torch.randperm(len(free), generator=generator, device=c.device)]:
+                    x = self._heat_bath(x, int(i), c, first, seen, generator)
+                series.append((x * first).sum(1))
+            watched = torch.stack(series[len(series) // 5 :])
+            told["r_hat"] = r_hat_of_rows(watched, torch.cat([c, seen.value + seen.field], 1))
+        else:
+            told["log_evidence"] = log_p
+        if self.early < self.sites:
+            odds = self.logits(x, first.to(x.dtype).expand_as(x), c)
+            x = seen.held(torch.where(first, x, drawn_spins(odds + 2 * seen.field, generator)))
+        return Restored(x, told)
+
+    def _heat_bath(
+        self,
+        x: Tensor,
+        i: int,
+        c: Tensor,
+        first: Tensor,
+        seen: SeenSpins,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """x (B, N) with spin i of the first colour drawn given all others of it, and y."""
+        visible = first.to(x.dtype).expand_as(x).clone()
+        hidden = visible.clone()
+        hidden[:, i] = 0
+        if self.early == self.sites:
+            odds = self.logits(x * hidden, hidden, c)[:, i]
+        else:
+            up, down = x * first, x * first
+            up[:, i], down[:, i] = 1, -1
+            many = torch.cat([x * hidden, up, down]), torch.cat([hidden, visible, visible])
+            own, *late = self.logits(*many, c.repeat(3, 1)).chunk(3)
+            heard = [(heard_of(odds, seen) * ~first).sum(1) for odds in late]
+            odds = own[:, i] + heard[0] - heard[1]
+        x = x.clone()
+        x[:, i] = drawn_spins(odds + 2 * seen.field[:, i], generator)
+        return x
+
     def sample(self, c: Tensor, generator: torch.Generator, config: DiffusionConfig) -> Tensor:
         """One x for each row of c: the chain, drawn, (B, N)."""
         ranks = self.ranks(torch.rand(len(c), self.sites, generator=generator, device=c.device))
@@ -165,3 +235,15 @@ class MaskedKernel(nn.Module):
             drawn = 2 * torch.bernoulli(p, generator=generator) - 1
             x = torch.where((ranks >= low) & (ranks < high), drawn, x)
         return x
+
+
+def drawn_spins(log_odds: Tensor, generator: torch.Generator) -> Tensor:
+    """Spins of these log odds (...), (...)."""
+    return 2 * torch.bernoulli(log_odds.sigmoid(), generator=generator) - 1
+
+
+def heard_of(log_odds: Tensor, seen: SeenSpins) -> Tensor:
+    """log p(y_i) of spins of log odds (B, N), but for constants, (B, N)."""
+    up, down = F.logsigmoid(log_odds), F.logsigmoid(-log_odds)
+    noisy = torch.logaddexp(up + seen.field, down - seen.field)
+    return torch.where(seen.clamped, F.logsigmoid(seen.value * log_odds), noisy)

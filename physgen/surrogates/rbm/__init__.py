@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -30,8 +30,10 @@ from torch.autograd.function import once_differentiable
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.nn.measurement import Measurement
+from physgen.nn.seen_spins import SeenSpins, r_hat_of_rows
 from physgen.nn.transforms import KNOWN
-from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from physgen.surrogates.base import Likelihood, Noise, Restored, Surrogate, refuse_unknown_options
 from physgen.surrogates.rbm import gibbs
 from physgen.surrogates.rbm import log_z as ais
 from physgen.surrogates.rbm.energy import Coefficients, Energy, Weights, free_energy, spins
@@ -43,6 +45,8 @@ Rng = torch.Generator
 __all__ = ["RBM", "RBMConfig"]
 
 _log = logging.getLogger(__name__)
+WATCHED = 60
+"""Sweeps of clamped chains that R̂ is of, in autocorrelation times."""
 
 QUICK_CHAINS, QUICK_LADDER, QUICK_NODES = 64, 300, 9
 """Of the log Z that validation looks at."""
@@ -102,6 +106,10 @@ class RBM(Surrogate):
     keeps_last: ClassVar[bool] = True
     unit = "nats a row, with a rough log Z"
     chain_buffers: ClassVar[tuple[str, ...]] = ("chain_v", "chain_c")
+    restorers: Mapping[str, str] = {
+        "clamped": "Gibbs sweeps with the seen spins clamped, or in their fields: exact for the "
+        "learnt law as sweeps grow, which R̂ watches"
+    }
     law_buffers: ClassVar[tuple[str, ...]] = (
         *chain_buffers, "settled_for", *(f"log_z_{name}" for name in LogZ._fields)
     )  # fmt: skip
@@ -233,6 +241,41 @@ class RBM(Surrogate):
         elif len(v):
             v, _ = gibbs.burnt_in(sweep, observe, v)
         return v[levels - 1 :: levels].view(-1, *self.law.x_shape)
+
+    def _restore(
+        self,
+        c: Tensor,
+        y: Tensor,
+        measurement: Measurement,
+        method: str,
+        generator: Rng,
+        **options: Any,
+    ) -> Restored:
+        refuse_unknown_options(method, options, ("sweeps",))
+        seen = SeenSpins.of(y, measurement)
+        weights = self.energy.weights()
+        coefficients = self.energy.coefficients(c, weights)
+        b = coefficients.b if coefficients.b is not None else torch.zeros_like(seen.field)
+        coefficients = coefficients._replace(b=b + seen.field)
+        series: list[Tensor] = []
+
+        def sweep(v: Tensor) -> Tensor:
+            return seen.held(gibbs.run_sweeps(weights, coefficients, v, 1, generator))
+
+        def observe(v: Tensor) -> Tensor:
+            return free_energy(coefficients, v, weights.up(v))
+
+        v = seen.held(spins(torch.zeros(len(c), self.law.size, device=c.device), generator))
+        sweeps = int(options.get("sweeps", 0))
+        if not sweeps:
+            v, tau = gibbs.burnt_in(sweep, observe, v)
+            sweeps = int(WATCHED * tau) + 1
+        for _ in range(sweeps):
+            v = sweep(v)
+            series.append(observe(v))
+        watched = torch.stack(series[len(series) // 5 :])
+        r_hat = r_hat_of_rows(watched, torch.cat([c.double(), y.double().flatten(1)], 1))
+        return Restored(v.view(-1, *self.law.x_shape), {"r_hat": r_hat})
 
     # --- log p --------------------------------------------------------------------------------
 

@@ -1,0 +1,69 @@
+"""What a measurement y_i = s_i + σε_i says of spins: their values, or a field y_i/σ² if σ > 0."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from physgen.errors import DataError, UsageError
+from physgen.nn.convergence import split_r_hat
+from physgen.nn.measurement import Measurement
+
+__all__ = ["SeenSpins", "r_hat_of_rows"]
+
+
+class SeenSpins(NamedTuple):
+    """What is known of spins x (B, N).
+
+    Attributes:
+        clamped: which are known, (N,) booleans.
+        value: their values, 0 elsewhere, (B, N).
+        field: half the log odds of +1 that y adds, y/σ², 0 where nothing is seen, (B, N).
+    """
+
+    clamped: Tensor
+    value: Tensor
+    field: Tensor
+
+    @classmethod
+    def of(cls, y: Tensor, measurement: Measurement) -> SeenSpins:
+        """What y (B, *x_shape), 0 where it is not seen, says.
+
+        Raises:
+            DataError: y that are no spins, without noise.
+            UsageError: spins that were blurred or averaged.
+        """
+        if not measurement.linear.only_masks:
+            raise UsageError("blur, average: not of spins by this method; expected a mask alone")
+        y, seen = y.flatten(1).float(), measurement.seen.flatten().to(y.device)
+        if measurement.noise:
+            none = torch.zeros_like(seen)
+            return cls(none, torch.zeros_like(y), y * seen / measurement.noise**2)
+        if not (y[:, seen].abs() == 1).all():
+            raise DataError("y: expected spins of −1 and +1 without noise; give a noise > 0")
+        return cls(seen, y * seen, torch.zeros_like(y))
+
+    def held(self, x: Tensor) -> Tensor:
+        """x (B, N) with the known spins in their places."""
+        return torch.where(self.clamped, self.value, x)
+
+
+def r_hat_of_rows(series: Tensor, rows: Tensor) -> Tensor:
+    """R̂ of chains, for each of those that have one law.
+
+    Args:
+        series: something of each chain, sweep by sweep, (T, B).
+        rows: what their laws are of, (B, k): equal rows are of one law.
+
+    Returns:
+        (B,), NaN of fewer than 4 sweeps.
+    """
+    _, group = rows.unique(dim=0, return_inverse=True)
+    found = torch.empty(len(rows), dtype=torch.float64)
+    for number in range(int(group.max()) + 1):
+        mine = (group == number).nonzero()[:, 0].cpu()
+        chains = series[:, mine].double().T[..., None].cpu().numpy()
+        found[mine] = float(split_r_hat(chains)[0])
+    return found
