@@ -477,7 +477,9 @@ def pickled(path, rng):
 
 
 STRUCTURED = {
-    **dict.fromkeys(("dataset", "observations", "foreign", "posterior"), (edited_hdf5,)),
+    **dict.fromkeys(
+        ("dataset", "observations", "foreign", "posterior", "latents"), (edited_hdf5,)
+    ),
     **dict.fromkeys(("checkpoint", "network", "resume"), (edited_tensors, pickled, deflated)),
     **dict.fromkeys(("metrics", "calibration", "comparison"), (edited_json, edited_json_only)),
     "job": (edited_json_only,),
