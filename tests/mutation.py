@@ -86,6 +86,12 @@ def posterior(path):
     return said(*arrays.values(), [*arrays], about, page(path))
 
 
+def latents(path):
+    codes, about = physgen.load(path)
+    plain = {k: v for k, v in codes.items() if k != "arrays"}
+    return said(*codes["arrays"].values(), [*codes["arrays"]], plain, about, page(path))
+
+
 def page(path):
     return physgen.report(path).html
 
@@ -115,6 +121,7 @@ READERS = {
     "checkpoint": surrogate,
     "network": network,
     "posterior": posterior,
+    "latents": latents,
     "metrics": page,
     "calibration": page,
     "comparison": page,
@@ -156,6 +163,10 @@ def originals(folder, kinds):
     for name in ("metrics", "calibration", "comparison"):
         measured = json.loads((OLD / f"{name}.json").read_bytes())
         (folder / f"{name}.json").write_text(json.dumps(dataset.sealed(measured)))
+    if "latents" in kinds:
+        physgen.latents(
+            OLD / "cvae.pt", OLD / "ising.h5", out=folder / "latents.h5", along="magnetisation"
+        )
     if "resume" in kinds or "history" in kinds:
         fitted(folder)
     with contextlib.suppress(Interrupted):
@@ -168,6 +179,7 @@ def originals(folder, kinds):
         "checkpoint": "cvae.pt",
         "network": "npe.pt",
         "posterior": "posterior.h5",
+        "latents": "latents.h5",
         "metrics": "metrics.json",
         "calibration": "calibration.json",
         "comparison": "comparison.json",
@@ -465,7 +477,9 @@ def pickled(path, rng):
 
 
 STRUCTURED = {
-    **dict.fromkeys(("dataset", "observations", "foreign", "posterior"), (edited_hdf5,)),
+    **dict.fromkeys(
+        ("dataset", "observations", "foreign", "posterior", "latents"), (edited_hdf5,)
+    ),
     **dict.fromkeys(("checkpoint", "network", "resume"), (edited_tensors, pickled, deflated)),
     **dict.fromkeys(("metrics", "calibration", "comparison"), (edited_json, edited_json_only)),
     "job": (edited_json_only,),

@@ -11,7 +11,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("mutation.py")
 KINDS = (
     "dataset", "observations", "foreign", "binning", "checkpoint", "posterior", "metrics",
-    "calibration", "comparison", "history", "resume", "job", "network",
+    "calibration", "comparison", "history", "resume", "job", "latents", "network",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_some_mutants_of_each_kind(tmp_path):
 def test_many_mutants(kind, tmp_path):
     if kind == "network":
         pytest.importorskip("sbi")
-    found = spoilt(tmp_path, 200, 7, kind)  # 13 kinds: 2,600, of which some change nothing
+    found = spoilt(tmp_path, 200, 7, kind)  # 14 kinds: 2,800, of which some change nothing
     assert found["faults"] == []
     assert found["mutants"] > 150
     assert found["counts"][kind]["refused"] > found["mutants"] / 2

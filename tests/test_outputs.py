@@ -24,6 +24,7 @@ CALLS = {
     "validate": lambda out, **o: physgen.validate("in.pt", "in.h5", out=out, **o),
     "calibrate": lambda out, **o: physgen.calibrate("in.pt", "in.h5", out=out, **o),
     "compare": lambda out, **o: physgen.compare("in.h5", "in.h5", out=out, **o),
+    "latents": lambda out, **o: physgen.latents("in.pt", "in.h5", out=out, **o),
     "report": lambda out, **o: physgen.report("in.h5", out=out, **o),
     "import": lambda out, **o: physgen.import_("calochallenge", "in.h5", out=out, **o),
     "export": lambda out, **o: physgen.export("in.h5", format="arviz", out=out, **o),
@@ -50,7 +51,7 @@ def spellings(path):
 
 @pytest.mark.parametrize("verb", TAKE_A_FILE)
 def test_an_input_is_never_overwritten_however_it_is_spelt(verb):
-    given = "in.pt" if verb in ("sample", "infer", "validate", "calibrate") else "in.h5"
+    given = "in.pt" if verb in ("sample", "infer", "validate", "calibrate", "latents") else "in.h5"
     Path(given).write_text("precious")
     for out in spellings(given):
         with pytest.raises(UsageError, match="another file of this command"):

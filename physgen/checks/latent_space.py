@@ -8,8 +8,8 @@ that what they say is what θ does not. Of an observable that is, on rows that w
 v drawn from q(z|x, θ): means of q tell of x in digits that no draw of v keeps. ŷ is found by
 least squares: of θ up to its fifth powers, of v and v² and their products with θ. Rows whose
 latents are shuffled are the control: their R² is 0 but for noise. Where shifts of x are
-symmetries, an observable that does not change under them sees the sum over the sites of a level
-alone, so v and v² are summed over these.
+symmetries, an observable does not tell the sites of a level apart: v and v² are summed over them,
+and the squares of the sums of v count, too.
 
 The direction d, |d| = 1, along which an observable grows is that of the least squares on v alone.
 A row is moved to v + td, v a draw of q(z|x, θ), and decoded. If p(x|v, θ) and the direction were
@@ -131,7 +131,7 @@ def told_by_latents(
     levels = by_level(model, v)
     linear = [sums(model.law, level) for level in levels]
     sets = {
-        name: np.hstack([part, sums(model.law, level**2)])
+        name: np.hstack([part, part**2, sums(model.law, level**2)])
         for name, part, level in zip(model.latent_names, linear, levels, strict=True)
     }
     every = np.hstack(list(sets.values()))
@@ -279,11 +279,8 @@ def edited(
         JSON data; and pictures of some rows (r, places, h, w), None of x that is no field.
 
     Raises:
-        UsageError: an observable that there is not, or that the latents say nothing of.
+        UsageError: an observable that the latents say nothing of.
     """
-    if along.name not in observables:
-        known = ", ".join(observables) or "none"
-        raise UsageError(f"along: expected one of {known}, got {along.name!r}")
     chosen = observables[along.name]
     true = {name: np.asarray(o(x), float) for name, o in observables.items()}
     d = direction(model, theta, latents, true[along.name])

@@ -464,7 +464,7 @@ def edit_strips(figure: Figure, pictures: ArrayLike, steps: Sequence[float]) -> 
     axes = figure.subplots(*x.shape[:2], squeeze=False)
     _lattices(axes, x)
     for ax, value in zip(axes[0], steps, strict=True):
-        ax.set_title(f"{value:+.2g}".replace("-", "−"), loc="center", fontsize=9)
+        ax.set_title(f"{value:.2g}".replace("-", "−"), loc="center", fontsize=9)
 
 
 def sweep(ax: Axes, ways: Sequence[Mapping[str, Any]], key: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from physgen.dataset import Dataset
+from physgen.errors import UsageError
 from physgen.verbs.arguments import (
     DataLike,
     FamilyLike,
@@ -97,6 +98,9 @@ def latents(
     theta, x = found.labels(source.where), found.x
     every = observables_of(physics_of(model.law, trusted, source.columns), x, model.law)
     numbers = of_imputed({n: o for n, o in every.items() if np.ndim(o(x[:1])) == 1}, x)
+    if way and along not in numbers:
+        known = ", ".join(numbers) or "none, for no number of x is known"
+        raise UsageError(f"along: expected one of {known}; got {along!r}")
     with judging("latents", f"latents of {model.name}", LATENT_SECTIONS, path) as progress:
         section = Sections(progress)
         codes = section("latents", model.encode, theta, x).cpu().numpy()
