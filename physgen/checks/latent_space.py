@@ -312,7 +312,7 @@ def edited(
         "moved_at_random": estimate((ends[-1] - ends[0]) / rest.std()),
         "random": [estimate(values) for values in ends],
         "others": {
-            name: labels(o) | beside_exact(o, name, along.name, theta, numbers, true)
+            name: labels(o) | given_exactly(o, name, along.name, theta, numbers, true)
             for name, o in observables.items()
             if name != along.name
         },
@@ -324,7 +324,7 @@ def edited(
     return found, np.stack([pictures_of(model.law, y[some]) for y in places], 1)
 
 
-def beside_exact(
+def given_exactly(
     observable: Observable,
     name: str,
     along: str,
