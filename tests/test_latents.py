@@ -275,6 +275,17 @@ def test_bad_input_of_the_verb_gets_one_line(files, tmp_path):
     assert run("infer", model, files / "latents.h5", "-o", tmp_path / "p.h5").exit_code == 3
 
 
+def test_a_direction_that_is_noise_is_told(files):
+    """Where weights were never trained; and of the field whose latents tell all."""
+    model, data = physgen.load(files / "cvae.pt")[0], physgen.read(files / "test.h5")
+    found = physgen.latents(model, data, along="energy", places=3)
+    assert "tell nothing of energy" in found["warnings"][0]
+    assert "its direction is noise" in physgen.report(found).html
+    told = White(MAP, Plain())
+    theta, x = rows(MAP, 300)
+    assert not physgen.latents(told, Rows(x, theta, meta=Meta(MAP)), along="mean")["warnings"]
+
+
 def test_latents_of_missing_or_unknown_x_are_encoded_all_the_same():
     law = Law("none", LATTICE.prior, (3,), "reals", missing=True)
     model, rng = stirred(law), np.random.default_rng(0)
