@@ -29,6 +29,7 @@ from physgen.verbs.running import (
     record,
     require_seed,
     threaded,
+    warn_of_trained,
 )
 from simulators.base import Array, labels
 
@@ -96,6 +97,7 @@ def latents(
     model = open_surrogate(surrogate, device, family=family, like=source)
     model.require_latents()
     source.require_columns(model.info.get("data"))
+    warn_of_trained(source, model.info.get("data"))
     found = source.read(rows, whole=True)
     found = validated_rows(found, source, model.law, rows, drops=False)
     theta, x = found.labels(source.where), found.x
@@ -147,8 +149,13 @@ def silence(name: str, linear: tuple[float, float]) -> list[str]:
     Args:
         name: of the observable.
         linear: its R² and the standard error of that.
+
+    Raises:
+        UsageError: an observable that θ tells.
     """
     value, error = linear
+    if np.isnan(value):
+        raise UsageError(f"along: theta alone tells {name}; choose an observable that varies")
     if value > max(LEAST_TOLD, 3 * error):
         return []
     said = (
