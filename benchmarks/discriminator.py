@@ -1,6 +1,7 @@
 r"""The discriminator of a GAN beside the exact one, D* = p/(p + q).
 
-    python -m benchmarks.discriminator [--minutes 1] [--steps 2000] [--picture discriminator.png]
+    python -m benchmarks.discriminator [--only ising] [--steps 600]
+    python -m benchmarks.discriminator [--only modes] [--minutes 1.5] [--picture discriminator.png]
 
 Its logit is log p(x|θ) − log q(x|θ), which is exact where both laws are. *Ising*: p are lattices
 at β and q others at 0.9 β, both with exact log p, and only the discriminator learns. *Two modes*:
@@ -264,15 +265,18 @@ def draw(found: dict[float, Counted], path: Path) -> None:
 def main() -> None:
     """Both tables, and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--only", choices=("ising", "modes"))
+    parser.add_argument("--minutes", type=float, default=1.5)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--draws", type=int, default=300_000)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    ising(given.steps)
-    found = two_modes(given.minutes, given.steps, given.draws)
-    if given.picture:
-        draw(found, given.picture)
+    if given.only != "modes":
+        ising(given.steps)
+    if given.only != "ising":
+        found = two_modes(given.minutes, given.steps, given.draws)
+        if given.picture:
+            draw(found, given.picture)
 
 
 if __name__ == "__main__":

@@ -245,9 +245,9 @@ def test_the_verb_writes_latents_that_load_report_and_inspect_open(files):
     assert "None" not in page.split("Provenance")[0]
     assert codes.figures()["others"]
     assert physgen.inspect(out)["schema"] == "physgen/latents/1"
-    plain = physgen.latents(model, data, rows=slice(0, 50))
+    plain = physgen.latents(model, data, rows=slice(0, 120))
     assert plain["edit"] is None
-    assert len(plain["arrays"]["latents"]) == 50
+    assert len(plain["arrays"]["latents"]) == 120
     assert "Nothing was edited" in physgen.report(plain).html
 
 
@@ -263,6 +263,7 @@ def test_bad_input_of_the_verb_gets_one_line(files, tmp_path):
         ((model, data, "--along", "energy", "--reach", -1), "reach: expected a positive number"),
         ((tmp_path / "ar.pt", data), "autoregressive: has no latents of x"),
         ((model, tmp_path / "vector.h5"), "x: expected shape"),
+        ((model, data, "--rows", "0:99"), "rows: expected at least 100"),
         ((model, model), "cvae.pt"),
     ):
         done = run("latents", *words, "-o", out, "-q")
@@ -275,11 +276,22 @@ def test_bad_input_of_the_verb_gets_one_line(files, tmp_path):
     assert run("infer", model, files / "latents.h5", "-o", tmp_path / "p.h5").exit_code == 3
 
 
+def test_a_direction_that_is_noise_is_told(files):
+    """Where weights were never trained; and of the field whose latents tell all."""
+    model, data = physgen.load(files / "cvae.pt")[0], physgen.read(files / "test.h5")
+    found = physgen.latents(model, data, along="energy", places=3)
+    assert "tell nothing of energy" in found["warnings"][0]
+    assert "its direction is noise" in physgen.report(found).html
+    told = White(MAP, Plain())
+    theta, x = rows(MAP, 300)
+    assert not physgen.latents(told, Rows(x, theta, meta=Meta(MAP)), along="mean")["warnings"]
+
+
 def test_latents_of_missing_or_unknown_x_are_encoded_all_the_same():
     law = Law("none", LATTICE.prior, (3,), "reals", missing=True)
     model, rng = stirred(law), np.random.default_rng(0)
-    theta = law.prior.sample(50, rng)
-    x = np.where(rng.random((50, 3)) < 0.2, np.nan, rng.normal(size=(50, 3)))
+    theta = law.prior.sample(120, rng)
+    x = np.where(rng.random((120, 3)) < 0.2, np.nan, rng.normal(size=(120, 3)))
     found = physgen.latents(model, Rows(x, theta, meta=Meta(law)), along="mean", places=3)
     assert np.isfinite(found["arrays"]["latents"]).all()
     assert json.dumps(found["edit"])

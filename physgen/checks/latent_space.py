@@ -40,6 +40,8 @@ __all__ = ["Along", "edited", "latent_map", "told_by_latents"]
 
 MANY = 4000
 """Rows that R² is measured on, at most."""
+FEWEST = 100
+"""Rows that are asked for."""
 MAPPED = 2000
 """Rows that principal components are found by, at most."""
 EDITED, SHOWN = 500, 4
@@ -125,7 +127,12 @@ def told_by_latents(
 
     Returns:
         JSON data: ``levels``, coarse to fine, and ``observables``.
+
+    Raises:
+        UsageError: fewer than 100 rows.
     """
+    if len(theta) < FEWEST:
+        raise UsageError(f"rows: expected at least {FEWEST} for least squares, got {len(theta)}")
     some, rng = slice(0, MANY), np.random.default_rng([seed, 1])
     c, v = model.law.prior.to_coordinates(theta[some]), latents[some]
     levels = by_level(model, v)
@@ -163,8 +170,7 @@ def part_told(given: Array, features: Array, y: Array, halves: Sequence[Array]) 
     """
     left, after = np.empty_like(y, float), np.empty_like(y, float)
     for test, train in (halves, halves[::-1]):
-        both = np.column_stack([y, features])
-        rest = both - given @ np.linalg.lstsq(given[train], both[train], rcond=None)[0]
+        rest = beyond(given, np.column_stack([y, features]), train)
         left[test] = rest[test, 0]
         after[test] = left[test] - rest[test, 1:] @ ridge(rest[train, 1:], rest[train, 0])
     before = (left**2).mean()
@@ -172,6 +178,11 @@ def part_told(given: Array, features: Array, y: Array, halves: Sequence[Array]) 
         return Estimate(np.nan, np.nan)
     kept = estimate(after**2).value / before
     return Estimate(1 - kept, estimate(after**2 - kept * left**2).se / before)
+
+
+def beyond(given: Array, values: Array, train: Array | slice = slice(None)) -> Array:
+    """What least squares on `given` (n, b), by some of the rows, leaves of values (n, …)."""
+    return values - given @ np.linalg.lstsq(given[train], values[train], rcond=None)[0]
 
 
 def ridge(features: Array, y: Array) -> Array:
@@ -247,8 +258,7 @@ def direction(model: Surrogate, theta: Array, latents: Array, y: Array) -> Array
     """
     c, v = model.law.prior.to_coordinates(theta[:MANY]), latents[:MANY]
     features = np.hstack([sums(model.law, level) for level in by_level(model, v)])
-    both, given = np.column_stack([y[:MANY], features]), powers(c)
-    rest = both - given @ np.linalg.lstsq(given, both, rcond=None)[0]
+    rest = beyond(powers(c), np.column_stack([y[:MANY], features]))
     d = lifted(model, ridge(rest[:, 1:], rest[:, 0]))
     if not np.linalg.norm(d) > 0:
         raise UsageError("along: the latents say nothing of it, so that there is no direction")
@@ -300,16 +310,14 @@ def edited(
     aside -= (aside @ d) * d
     ends = [np.asarray(chosen(y), float) for y in moved(aside / np.linalg.norm(aside))]
     at = [values[along.name] for values in numbers]
-    given = powers(model.law.prior.to_coordinates(theta))
-    rest = true[along.name] - given @ np.linalg.lstsq(given, true[along.name], rcond=None)[0]
+    unit = beyond(powers(model.law.prior.to_coordinates(theta)), true[along.name]).std()
     found = {
         "along": along.name,
         "rows": len(rows),
         "steps": along.steps,
-        "sd": float(rest.std()),
         "chosen": [estimate(values) for values in at],
-        "moved": estimate((at[-1] - at[0]) / rest.std()),
-        "moved_at_random": estimate((ends[-1] - ends[0]) / rest.std()),
+        "moved": estimate((at[-1] - at[0]) / unit),
+        "moved_at_random": estimate((ends[-1] - ends[0]) / unit),
         "random": [estimate(values) for values in ends],
         "others": {
             name: labels(o) | given_exactly(o, name, along.name, theta, numbers, true)

@@ -418,8 +418,10 @@ def _maps(axes: NDArray[Any], maps: ArrayLike, names: Sequence[str] | None = Non
 
 def coloured_map(ax: Axes, points: ArrayLike, values: ArrayLike, symbol: str) -> None:
     """Rows as points (n, 2) of a map, coloured by a value of each (n,)."""
-    x, y = _floats(points).T
-    dots = ax.scatter(x, y, 5, _floats(values), cmap="viridis", linewidths=0, rasterized=True)
+    (x, y), c = _floats(points).T, _floats(values)
+    low, high = np.nanquantile(c, [0.01, 0.99])  # a few that are far off would take all colours
+    ink: Any = {"cmap": "viridis", "vmin": low, "vmax": high, "linewidths": 0}
+    dots = ax.scatter(x, y, 5, c, rasterized=True, **ink)
     ax.set(xlabel="first component", ylabel="second component")
     ax.figure.colorbar(dots, ax=ax, label=symbol)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from physgen.dataset import Dataset
 from physgen.errors import UsageError
+from physgen.runtime.progress import log
 from physgen.verbs.arguments import (
     DataLike,
     FamilyLike,
@@ -28,6 +29,7 @@ from physgen.verbs.running import (
     record,
     require_seed,
     threaded,
+    warn_of_trained,
 )
 from simulators.base import Array, labels
 
@@ -35,6 +37,8 @@ __all__ = ["latents"]
 
 LATENT_SECTIONS = {"latents": 2, "told": 2, "edit": 4}
 """Sections, with the part of the time that each takes, about."""
+LEAST_TOLD = 0.01
+"""R² below which a direction is noise."""
 
 
 @on_files("out")
@@ -93,6 +97,7 @@ def latents(
     model = open_surrogate(surrogate, device, family=family, like=source)
     model.require_latents()
     source.require_columns(model.info.get("data"))
+    warn_of_trained(source, model.info.get("data"))
     found = source.read(rows, whole=True)
     found = validated_rows(found, source, model.law, rows, drops=False)
     theta, x = found.labels(source.where), found.x
@@ -108,14 +113,16 @@ def latents(
         flat, variance = latent_map(codes)
         drawn = model.encode(theta, x, seed).cpu().numpy()
         told = section("told", told_by_latents, model, theta, drawn, values, seed)
-        edit, pictures = None, None
+        edit, pictures, warnings = None, None, []
         if way:
+            warnings = silence(way.name, told["observables"][way.name]["linear"])
             arguments = (model, theta, x, drawn, numbers, way, seed)
             edit, pictures = section("edit", edited, *arguments)
         section.result |= {
             "told": told,
             "map": variance,
             "edit": edit,
+            "warnings": warnings,
             "observables": [{"name": name} | labels(o) for name, o in numbers.items()],
         }
     arrays = {"theta": theta, "latents": codes, "map": flat}
@@ -134,6 +141,29 @@ def latents(
     )  # fmt: skip
     made = LatentCodes(about | {"arrays": arrays}, summary_of(about, codes))
     return made.save(path, force=force) if path else made
+
+
+def silence(name: str, linear: tuple[float, float]) -> list[str]:
+    """That a direction is noise, if least squares on latents have an R² of nothing.
+
+    Args:
+        name: of the observable.
+        linear: its R² and the standard error of that.
+
+    Raises:
+        UsageError: an observable that θ tells.
+    """
+    value, error = linear
+    if np.isnan(value):
+        raise UsageError(f"along: theta alone tells {name}; choose an observable that varies")
+    if value > max(LEAST_TOLD, 3 * error):
+        return []
+    said = (
+        f"the latents tell nothing of {name} that theta does not (linear R² {value:.3f} ± "
+        f"{error:.3f}): its direction is noise"
+    )
+    log.warning("%s", said)
+    return [said]
 
 
 def summary_of(about: Mapping[str, Any], codes: Array) -> str:
