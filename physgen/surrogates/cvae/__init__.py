@@ -35,9 +35,16 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.affine import ALONE, AffineMap, Grid
 from physgen.nn.densities import normal_log_density
+from physgen.nn.measurement import Measurement
 from physgen.nn.multivariate import is_short
 from physgen.nn.transforms import finite_part
-from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from physgen.surrogates.base import (
+    Likelihood,
+    Noise,
+    Restored,
+    Surrogate,
+    refuse_unknown_options,
+)
 from physgen.surrogates.cvae.decoder import (
     CoarseToFine,
     CompoundDecoder,
@@ -49,9 +56,13 @@ from physgen.surrogates.cvae.decoder import (
 )
 from physgen.surrogates.cvae.latents import Latents, LevelNormal
 from physgen.surrogates.cvae.mixed import ColumnDecoder
+from physgen.surrogates.cvae.restoring import LATENT, restored_reals, restored_spins
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
+
+SWEEPS = 100
+"""Of the chains that draw x given y."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,8 @@ class CVAE(Surrogate):
         )
         self.decoder = decoder_of(law, config)
         self.affine = whitening_of(law, config)
+        if isinstance(self.decoder, GaussianDecoder | CoarseToFine) and not law.missing:
+            self.restorers = LATENT
 
     @classmethod
     def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:
@@ -210,6 +223,21 @@ class CVAE(Surrogate):
     def _sample(self, c: Tensor, generator: torch.Generator) -> Tensor:
         h = self.hierarchy.descend(c, fresh(generator)).h
         return self._coloured(c, self.decoder.sample(h, c, generator))
+
+    def _restore(
+        self,
+        c: Tensor,
+        y: Tensor,
+        measurement: Measurement,
+        method: str,
+        generator: torch.Generator,
+        **options: Any,
+    ) -> Restored:
+        refuse_unknown_options(method, options, ("sweeps",))
+        if told := self.transform.told():
+            raise UsageError(f"{method}: not for x whose components tell others: {told[0]}")
+        draw = restored_spins if self.law.support == "spins" else restored_reals
+        return draw(self, c, y, measurement, generator, int(options.get("sweeps", SWEEPS)))
 
     @torch.no_grad()
     def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
