@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import physgen
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.measurement import Measurement
@@ -98,6 +99,34 @@ def test_the_native_chain_tells_the_evidence():
     fits = (Y.flatten() == STATES)[:, seen].all(1)
     evidence = float(log_p[fits].logsumexp(0) - log_p.logsumexp(0))
     np.testing.assert_allclose(told["log_evidence"], evidence, atol=1e-4)
+
+
+def test_theta_follows_the_evidence_of_the_chain():
+    """p(θ|y) of draws of the prior, weighted, beside quadrature; without y it is the prior."""
+    model, log_p = masked("random")
+
+    def logits(x, visible, c):
+        strength = (1 + 0.9 * c[:, :1]) * log_p
+        fits = ((x[:, None] == STATES) | (visible[:, None] == 0)).all(2) * strength.exp()
+        up = (fits[..., None] * (STATES > 0)).sum(1)
+        return (up / (fits.sum(1, keepdim=True) - up).clamp(min=1e-30)).clamp(1e-20, 1e20).log()
+
+    model.kernel.logits = logits
+    y = torch.where(torch.from_numpy(SEEN), Y, torch.nan)
+    found = physgen.restore(model, y, n=400, theta_unknown=True)
+    c = torch.linspace(-1, 1, 401)
+    strength = (1 + 0.9 * c[:, None]) * log_p
+    fits = (Y.flatten() == STATES)[:, torch.from_numpy(SEEN.ravel())].all(1)
+    p = (strength[:, fits].logsumexp(1) - strength.logsumexp(1)).softmax(0).numpy()
+    beta = 0.4 + 0.3 * c.numpy()
+    mean = p @ beta
+    sd = np.sqrt(p @ (beta - mean) ** 2)
+    assert abs(found.theta.mean() - mean) < 5 * sd / 20
+    assert abs(mean - 0.4) > 0.02  # the control: y says something of θ
+    assert found.about["theta"]["from"] == "p(θ|y) of the evidence of masked"
+    assert found.arrays["theta_ess"].min() > 100
+    with pytest.raises(UsageError, match="nor is p"):
+        physgen.restore(masked("checkerboard")[0], y, n=2, tune={"sweeps": 1})
 
 
 def test_what_cannot_be_of_spins_is_refused():

@@ -13,6 +13,9 @@ from physgen.nn.measurement import Measurement
 
 __all__ = ["SeenSpins", "r_hat_of_rows"]
 
+FEWEST = 4
+"""Sweeps that R̂ needs."""
+
 
 class SeenSpins(NamedTuple):
     """What is known of spins x (B, N).
@@ -58,10 +61,12 @@ def r_hat_of_rows(series: Tensor, rows: Tensor) -> Tensor:
         rows: what their laws are of, (B, k): equal rows are of one law.
 
     Returns:
-        (B,), NaN of fewer than 4 sweeps.
+        (B,), NaN of fewer than 4 of them.
     """
     _, group = rows.unique(dim=0, return_inverse=True)
-    found = torch.empty(len(rows), dtype=torch.float64)
+    found = torch.full((len(rows),), torch.nan, dtype=torch.float64)
+    if len(series) < FEWEST:
+        return found
     for number in range(int(group.max()) + 1):
         mine = (group == number).nonzero()[:, 0].cpu()
         chains = series[:, mine].double().T[..., None].cpu().numpy()

@@ -41,10 +41,17 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.affine import ALONE, AffineMap, Grid
 from physgen.nn.densities import normal_log_density
+from physgen.nn.measurement import Measurement
 from physgen.nn.multivariate import is_short
 from physgen.nn.score_function import leave_one_out, vimco
 from physgen.nn.transforms import finite_part
-from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from physgen.surrogates.base import (
+    Likelihood,
+    Noise,
+    Restored,
+    Surrogate,
+    refuse_unknown_options,
+)
 from physgen.surrogates.cvae.decoder import (
     CoarseToFine,
     CompoundDecoder,
@@ -62,6 +69,7 @@ from physgen.surrogates.cvae.latent_laws import (
 )
 from physgen.surrogates.cvae.latents import Latents, LevelNormal, Trace
 from physgen.surrogates.cvae.mixed import ColumnDecoder
+from physgen.surrogates.cvae.restoring import LATENT, field_of, restored_reals, restored_spins
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
@@ -71,6 +79,9 @@ SCORE_DRAWS = 4
 LATENT_LAWS: dict[str, type[LatentLaw]] = {
     "normal": NormalLatents, "mixture": CategoricalLatents, "binary": BinaryLatents,
 }  # fmt: skip
+
+SWEEPS = 100
+"""Of the chains that draw x given y."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,9 @@ class CVAE(Surrogate):
         self.affine = whitening_of(law, config)
         if self.hierarchy.states is not None:
             self.default_draws = self.posterior_draws = 1
+        independent = isinstance(self.decoder, GaussianDecoder | CoarseToFine)
+        if independent and config.latents == "normal" and not law.missing:
+            self.restorers = LATENT
 
     @property
     def likelihood(self) -> Likelihood:
@@ -300,10 +314,22 @@ class CVAE(Surrogate):
         return torch.cat([v.flatten(1) for v in trace.v], 1)
 
     def _decode(self, c: Tensor, latent: Tensor, generator: torch.Generator) -> Tensor:
-        sizes = [math.prod(shape) for shape in self.latent_shapes]
-        levels = latent.split(sizes, 1)
-        h = self.hierarchy.descend(c, lambda level, shape: levels[level].view(shape)).h
-        return self._coloured(c, self.decoder.sample(h, c, generator))
+        return self._coloured(c, self.decoder.sample(field_of(self, c, latent), c, generator))
+
+    def _restore(
+        self,
+        c: Tensor,
+        y: Tensor,
+        measurement: Measurement,
+        method: str,
+        generator: torch.Generator,
+        **options: Any,
+    ) -> Restored:
+        refuse_unknown_options(method, options, ("sweeps",))
+        if told := self.transform.told():
+            raise UsageError(f"{method}: not for x whose components tell others: {told[0]}")
+        draw = restored_spins if self.law.support == "spins" else restored_reals
+        return draw(self, c, y, measurement, generator, int(options.get("sweeps", SWEEPS)))
 
     @torch.no_grad()
     def latents(self, theta: Tensor) -> Iterator[tuple[str, Tensor]]:
