@@ -14,8 +14,9 @@ from benchmarks.reals.laws import TwoWidths
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.posterior.grid import grid_posterior, iid_sets, of_exact, of_surrogate
-from physgen.posterior.interpolation import interpolate
+from physgen.posterior.interpolation import interpolate, on_axes, upper_bound
 from physgen.surrogates.base import Likelihood, Surrogate
+from simulators.field import GaussianField
 from simulators.gaussian import LinearGaussian
 from simulators.prior import Box
 
@@ -189,6 +190,42 @@ def test_a_ridge_between_two_parameters():
     np.testing.assert_allclose(grid.sd[0] / width, 1, atol=1e-3)
     draws = grid.sample(20_000, np.random.default_rng(0))[0]
     assert np.corrcoef(draws.T)[0, 1] == pytest.approx(rho, abs=0.003)
+
+
+@pytest.mark.parametrize("width", [0.3, 0.01])
+def test_the_bound_of_a_ridge_is_exact_however_coarse_the_nodes(width):
+    precision = np.linalg.inv(width**2 * np.array([[1, 0.9], [0.9, 1]]))
+    axes = np.linspace(-1, 1, 7)[None], np.linspace(-1, 1, 11)[None]
+    new = np.linspace(-1, 1, 17)[None], np.linspace(-1, 1, 13)[None]
+
+    def log_p(x, y):
+        t = np.stack(np.meshgrid(x[0] - 0.1, y[0] + 0.2, indexing="ij"), -1)
+        return -np.einsum("abi,ij,abj->ab", t, precision, t)[None] / 2
+
+    found = on_axes(axes, log_p(*axes), new, upper_bound)
+    np.testing.assert_allclose(found, log_p(*new), rtol=1e-9, atol=1e-9)
+    if width < 0.1:
+        assert (on_axes(axes, log_p(*axes), new) < log_p(*new) - 10).any(), "the control"
+
+
+def test_what_is_bounded_is_not_evaluated_and_tells_nothing(monkeypatch):
+    """Maps of a Gaussian field: half of the evaluations, the same posteriors."""
+    field, rng = GaussianField(16), np.random.default_rng(5)
+    x = field.sample(field.prior.sample(11, rng), rng)
+
+    def at(negligible):
+        monkeypatch.setattr("physgen.posterior.grid.NEGLIGIBLE", negligible)
+        return posterior(field, x)
+
+    found, whole, wrong = at(10.0), at(np.inf), at(0.5)
+    assert found.resolved.all()
+    assert found.evaluations.mean() < min(400, 0.8 * whole.evaluations.mean())
+
+    def off(other):
+        return abs(np.stack([(other.mean - whole.mean) / whole.sd, other.sd / whole.sd - 1]))
+
+    assert off(found).max() < 1e-3
+    assert off(wrong).max() > 5e-3
 
 
 def test_zero_probability_inside_the_box():

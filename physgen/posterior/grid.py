@@ -10,15 +10,18 @@ of a cell's two ends,
     b(t) = (1 − t) f_k + t f_{k+1} − h² t(1 − t) s
 
 tells how high f may go between two nodes h apart: exactly for a Gaussian, even where all nodes
-lie in its flanks. The next nodes are the prior's ends and the edges of the parts where b > −18,
-and within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number
-for each width of a mode, fewer in tails. Each observation has nodes of its own, where and as many
-as it wants them, so that a posterior may be hundreds of times narrower than the prior, piled up at
-a bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a Gaussian, is below
-`tolerance` in all cells where b > −4.5. Then a few points between the nodes, the likeliest one
-and others spread over the mass, are looked at: where log p is not what the nodes tell, a narrow
-peak stands between them, its place becomes a node, and the rounds go on. If that is so to the end
-it is not resolved; a mode that neither a flank nor one of these points announces is missed.
+lie in its flanks. Axis by axis it bounds log p on a product of nodes, where it is exact for any
+Gaussian, too. The next nodes are the prior's ends and the edges of the parts where b > −18, and
+within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number for each
+width of a mode, fewer in tails, but enough to resolve each cell that is not yet. Of their product
+only what the bound puts above −10 is evaluated. Each observation has nodes of its own, where and
+as many as it wants them, so that a posterior may be hundreds of times narrower than the prior,
+piled up at a bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a
+Gaussian, is below `tolerance` in all cells where b > −4.5. Then a few points between the nodes,
+the likeliest one and others spread over the mass, are looked at: where log p is not what the nodes
+tell, a narrow peak stands between them, its place becomes a node, and the rounds go on. If that is
+so to the end it is not resolved; a mode that neither a flank nor one of these points announces is
+missed.
 
 An observation's posterior and its cost do not depend on who else is in the call. In arrays that
 others need wider its last node is repeated: cells of no width, which change nothing
@@ -42,7 +45,13 @@ from numpy.typing import NDArray
 from physgen.errors import DataError, UsageError
 from physgen.nn.tensors import tensor_of
 from physgen.posterior.density import FINE, GridPosterior
-from physgen.posterior.interpolation import along_last, cell_counts, curvatures
+from physgen.posterior.interpolation import (
+    along_last,
+    cell_counts,
+    curvatures,
+    on_axes,
+    upper_bound,
+)
 from simulators.base import Array, LogProb
 from simulators.prior import Prior
 
@@ -79,10 +88,10 @@ class LogLikelihood(Protocol):
         ...
 
 
-NODES = {1: 15, 2: 17, 3: 15}
-"""Nodes per axis in each round, for D parameters."""
-MOST = {1: 45, 2: 33, 3: 19}
-"""Nodes per axis at most, from the third round on."""
+NODES = {1: 15, 2: 16, 3: 15}
+"""Nodes per axis in the first round, for D parameters."""
+SECOND, MOST = {1: 15, 2: 21, 3: 15}, {1: 45, 2: 33, 3: 19}
+"""Nodes per axis at most, in the second round and from the third on."""
 GRID: dict[int, dict[str, Any]] = {
     1: {"nodes": 61, "tolerance": 2.0},
     2: {"nodes": 31, "tolerance": 2.0},
@@ -91,6 +100,8 @@ GRID: dict[int, dict[str, Any]] = {
 """Options of `grid_posterior` for a network of D parameters: densities of ReLUs and splines have
 kinks, which fewer nodes miss."""
 DEPTH, CORE, STEEP, TEMPERATURE, LEAST, DENSITY, FLOOR = 18.0, 4.5, 7.0, 12.0, 0.25, 1.7, 1e10
+NEGLIGIBLE = 10.0
+"""Nats below the maximum at which log p is not evaluated where a round before bounds it."""
 SPLIT = np.concatenate([[0], 2.0 ** np.arange(-12, 0), 1 - 2.0 ** np.arange(-2, -13, -1), [1]])
 """Parts of a cell in which log p is bounded: fine at both ends, for the outer cells are wide."""
 PROBES, LOOKS, SURPRISE = {1: 9, 2: 17, 3: 65}, 2, 1.0
@@ -122,7 +133,7 @@ def grid_posterior(
         log_likelihood: of n observations, the same value for the same θ.
         prior: over one to three parameters.
         n: number of observations.
-        nodes: nodes per axis in each round, at least 5; by the number of parameters if None.
+        nodes: nodes per axis in the first round, at least 5; by the number of parameters if None.
         rounds: rounds of evaluation at most; 1 does not zoom.
         tolerance: curvature of log p across a cell, in nats, below which it is resolved.
         first: which of all observations the first is, for messages.
@@ -143,18 +154,21 @@ def grid_posterior(
 
     left, evaluations, parts = np.arange(n), np.zeros(n, dtype=int), []
     for looks in range(LOOKS, -1, -1):
-        new = []
+        new: list[_Part] = []
+        before = None
         for done in range(1, rounds + 1):
-            values, peak, count = _evaluate(joint, axes, left, first)
+            values, peak, count = _evaluate(joint, axes, left, first, before)
             evaluations[left] += count
             wishes, resolved = _plan(axes, values, tolerance)
             ready = resolved | (done == rounds)
-            new.append(_Part(left, axes, values, peak, resolved).of(ready))
-            left = left[~ready]
+            known = _Part(left, axes, values, peak, resolved)
+            new.append(known.of(ready))
+            before = known.of(~ready)
+            left = before.which
             if not len(left):
                 break
-            most = m if done == 1 else max(m, MOST[len(prior)])
-            axes = [_zoom(a[~ready], w[~ready], most) for a, w in zip(axes, wishes, strict=True)]
+            most = max(m, (SECOND if done == 1 else MOST)[len(prior)])
+            axes = [_zoom(a, w[~ready], most) for a, w in zip(before.axes, wishes, strict=True)]
         known = _joined(new)
         missed, points = _missed(joint, prior, known)
         evaluations[known.which[known.resolved]] += PROBES[len(prior)]
@@ -347,11 +361,16 @@ def _by_rows(rows: Callable[[Array, Array], Array], x: Array, iid: bool) -> LogL
 
 
 def _evaluate(
-    joint: Callable[[Array, Array], Array], axes: list[Array], which: Array, first: int
+    joint: Callable[[Array, Array], Array],
+    axes: list[Array],
+    which: Array,
+    first: int,
+    before: _Part | None,
 ) -> tuple[Array, Array, Array]:
     """log p(x, c) on the product of the axes less its maximum, that maximum, and evaluations.
 
-    What repeats a node repeats its value.
+    What repeats a node repeats its value. Where the bound of the round before says that there is
+    no mass, it takes the place of log p.
     """
     c = np.stack(
         [np.stack(np.meshgrid(*rows, indexing="ij"), -1) for rows in zip(*axes, strict=True)]
@@ -359,8 +378,13 @@ def _evaluate(
     new = np.ones(c.shape[:-1], dtype=bool)
     for d, x in enumerate(axes):
         new &= np.moveaxis(along_last(np.diff(x, prepend=-np.inf) > 0, new), -1, 1 + d)
-    count = new.reshape(len(new), -1).sum(-1)
     values = np.empty(new.shape)
+    if before is not None:
+        bound = on_axes(before.axes, before.values, axes, upper_bound)
+        new &= bound > -NEGLIGIBLE
+        values = np.where(bound > -FLOOR / 2, bound, -np.inf)
+        values = values + along_last(before.peak[:, None], bound)
+    count = new.reshape(len(new), -1).sum(-1)
     values[new] = joint(c[new][:, None], which.repeat(count))[:, 0]
     for d, x in enumerate(axes):
         known = along_last(np.minimum(np.arange(x.shape[1]), cell_counts(x)[:, None]), values)
@@ -391,13 +415,15 @@ def _plan(
         rough |= (high > -CORE) & (high - low > STEEP)
         resolved &= ~rough.any(tuple(range(1, f.ndim)))
         steady = np.where(left * right > 0, 3 * np.minimum(abs(left), abs(right)), LEAST)
-        nodes = np.sqrt(np.minimum(bend, steady).clip(LEAST))[..., None] * np.diff(SPLIT)
-        nodes = np.maximum(nodes, abs(np.diff(bound)).clip(max=STEEP) / STEEP)
+        even = np.sqrt(np.minimum(bend, steady).clip(LEAST))[..., None] * np.diff(SPLIT)
+        nodes = np.maximum(even, abs(np.diff(bound)).clip(max=STEEP) / STEEP)
         bound = (bound[..., 1:] + bound[..., :-1]) / 2
         cliff = ((low <= -FLOOR) & (high > -DEPTH))[..., None]
         nodes = np.where(cliff, 3 * np.diff(SPLIT), nodes)
         bound = np.where(cliff, high[..., None], bound)
         wish = nodes * np.exp(np.minimum(bound, 0) / TEMPERATURE) * (bound > -DEPTH)
+        fine = 1.25 / (DENSITY * np.sqrt(tolerance)) * even
+        wish = np.where(rough[..., None], np.maximum(wish, fine), wish)
         wish = wish * (np.diff(along_last(x, f)) > 0)[..., None]
         wishes.append(wish.max(tuple(range(1, f.ndim - 1))))
     return wishes, resolved

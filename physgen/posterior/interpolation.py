@@ -18,11 +18,22 @@ than others repeat the last one, with its value: cells of no width, which change
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from simulators.base import Array
 
-__all__ = ["along_last", "cell_counts", "curvatures", "integral", "interpolate", "on_axes"]
+__all__ = [
+    "along_last",
+    "cell_counts",
+    "curvatures",
+    "integral",
+    "interpolate",
+    "on_axes",
+    "upper_bound",
+]
 
 
 def along_last(x: Array, like: Array) -> Array:
@@ -47,15 +58,28 @@ def curvatures(x: Array, f: Array) -> tuple[Array, Array]:
     return np.concatenate([s[..., :1], s], -1), np.concatenate([s, s[..., -1:]], -1)
 
 
+def upper_bound(x: Array, f: Array, new: Array) -> Array:
+    """How high f may go: the parabola of the smaller s of each cell, f as in :func:`interpolate`.
+
+    It is exact for parabolas, however far apart the nodes are. A cell whose two s differ in sign
+    may hold a cliff: there f may be all of its higher end.
+    """
+    k, t = _places(x, f, new)
+    left, right = curvatures(x, f)
+    bend = _widths(x, f) ** 2 * np.minimum(left, right)
+    ends = f[..., :-1], f[..., 1:]
+    cliff = np.where(left * right < 0, np.maximum(*ends), -np.inf)
+    a, b, bend, cliff = (np.take_along_axis(v, k, -1) for v in (*ends, bend, cliff))
+    return np.maximum((1 - t) * a + t * b - t * (1 - t) * bend, cliff)
+
+
 def interpolate(x: Array, f: Array, new: Array) -> Array:
     """f (n or 1, …, m) at nodes x (n or 1, m) → at new points (n, q), (n, …, q)."""
     left, right = curvatures(x, f)
     h = _widths(x, f)
     smaller = np.where(left * right > 0, np.minimum(abs(left), abs(right)), 0)
     limit = 3 * smaller + 0.2 / h**2
-    rows = np.broadcast_to(x, (len(new), x.shape[1]))
-    k = np.stack([np.searchsorted(a, b, side="right") for a, b in zip(rows, new, strict=True)]) - 1
-    k = along_last(k.clip(0, cell_counts(x)[:, None] - 1), f)
+    k, t = _places(x, f, new)
 
     def at(values: Array) -> Array:
         return np.take_along_axis(values, k, -1)
@@ -65,10 +89,18 @@ def interpolate(x: Array, f: Array, new: Array) -> Array:
     after = np.where(after > x[:, 1:], after, 2 * x[:, 1:] - x[:, :-1])
     before, after = at(along_last(before, f)), at(along_last(after, f))
     a, b, h = at(f[..., :-1]), at(f[..., 1:]), at(h)
-    t = (along_last(new, f) - at(along_last(x[:, :-1], f))) / h
     w = (along_last(new, f) - before) / (after - before)
     bend = (1 - w) * at(left.clip(-limit, limit)) + w * at(right.clip(-limit, limit))
     return np.minimum((1 - t) * a + t * b - h**2 * t * (1 - t) * bend, np.maximum(a, b) + 0.25)
+
+
+def _places(x: Array, f: Array, new: Array) -> tuple[NDArray[np.intp], Array]:
+    """Cells of new points (n, q) and where they lie in them, to go with the last axis of f."""
+    rows = np.broadcast_to(x, (len(new), x.shape[1]))
+    k = np.stack([np.searchsorted(a, b, side="right") for a, b in zip(rows, new, strict=True)]) - 1
+    k = k.clip(0, cell_counts(x)[:, None] - 1)
+    low, high = (np.take_along_axis(rows, i, -1) for i in (k, k + 1))
+    return along_last(k, f), along_last((new - low) / (high - low), f)
 
 
 def _widths(x: Array, f: Array) -> Array:
@@ -77,10 +109,15 @@ def _widths(x: Array, f: Array) -> Array:
     return np.where(h > 0, h, 1)
 
 
-def on_axes(nodes: tuple[Array, ...], f: Array, axes: tuple[Array, ...]) -> Array:
+def on_axes(
+    nodes: Sequence[Array],
+    f: Array,
+    axes: Sequence[Array],
+    way: Callable[[Array, Array, Array], Array] = interpolate,
+) -> Array:
     """f (n, m, …, m) on the product of nodes → on the product of other axes, (n, q, …, q)."""
     for d, (x, new) in enumerate(zip(nodes, axes, strict=True)):
-        f = np.moveaxis(interpolate(x, np.moveaxis(f, 1 + d, -1), new), -1, 1 + d)
+        f = np.moveaxis(way(x, np.moveaxis(f, 1 + d, -1), new), -1, 1 + d)
     return f
 
 
