@@ -62,7 +62,8 @@ def upper_bound(x: Array, f: Array, new: Array) -> Array:
     """How high f may go: the parabola of the smaller s of each cell, f as in :func:`interpolate`.
 
     It is exact for parabolas, however far apart the nodes are. A cell whose two s differ in sign
-    may hold a cliff: there f may be all of its higher end.
+    may hold a cliff: there f may be all of its higher end. Shapes as in :func:`interpolate`:
+    f (n or 1, …, m) at nodes x (n or 1, m) → at new points (n, q), (n, …, q).
     """
     k, t = _places(x, f, new)
     left, right = curvatures(x, f)
