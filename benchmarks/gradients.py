@@ -6,7 +6,8 @@ The law is three Gaussian bumps whose weights, places and widths follow θ, with
 a conditional VAE at the same weights each estimator is drawn many times, of 64 rows and four draws
 of the latents each; its *noise* is the root of the sum of its variances over the weights by which
 the encoder ends in q(z|x, θ). *Off* is how far the mean of all is from the exact gradient, in
-squares, over what noise explains: 1 where there is no bias. The exact gradient is a sum over all
+squares, over what noise explains: on average 1 where there is no bias (of about three independent
+numbers, so that 5 happens once in 500 times). The exact gradient is a sum over all
 states, or over all tuples of four of them; of normal latents it is the mean of other draws of the
 reparametrised one. The control has a baseline to which each draw itself belongs.
 

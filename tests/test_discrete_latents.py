@@ -231,8 +231,7 @@ def test_estimators_of_the_benchmark_are_right_and_baselines_make_them_quieter(k
     model = trained(1, 0, **MODELS[kind])[0]
     told = noise(model, 300)
     control = told.pop("ELBO, own draw in baseline (control)")
-    assert control.off > 3 * max(one.off for one in told.values())
-    assert max(one.off for one in told.values()) < 3
+    assert max(one.off for one in told.values()) < 6 < control.off
     assert told["ELBO, leave-one-out"].noise < 0.5 * told["ELBO, no baseline"].noise
     assert told["IWAE, VIMCO"].noise < 0.5 * told["IWAE, no baseline"].noise
 
