@@ -21,7 +21,6 @@ from physgen.surrogates.cvae.latent_laws import NormalLatents, bounded
 from physgen.testing import check_surrogate
 
 VECTOR = Law.of("gaussian", {"size": 2, "parameters": 1})
-SPINS = Law.of("ising", {"size": 2, "width": 2})
 MIXTURE = CVAEConfig(3, 1, 5, 2, 3, latents="mixture")
 BINARY = CVAEConfig(2, 1, 5, 2, 3, latents="binary")
 

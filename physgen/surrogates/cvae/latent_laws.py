@@ -122,17 +122,8 @@ class DiscreteLatents(LatentLaw):
         log_q = log_p if q is None else self.log_probabilities(q)
         uniform = 0.5 * torch.erfc(-epsilon / math.sqrt(2))
         one_hot = self.chosen(log_q.detach(), uniform).to(log_p.dtype)
-        return Drawn(
-            self.values(one_hot),
-            *(
-                v.flatten(1).sum(1)
-                for v in (
-                    log_q.exp() * (log_q - log_p),
-                    one_hot * (log_p - log_q),
-                    one_hot * log_q,
-                )
-            ),
-        )
+        terms = (log_q.exp() * (log_q - log_p), one_hot * (log_p - log_q), one_hot * log_q)
+        return Drawn(self.values(one_hot), *(term.flatten(1).sum(1) for term in terms))
 
 
 class CategoricalLatents(DiscreteLatents):
