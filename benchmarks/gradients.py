@@ -6,7 +6,8 @@ The law is three Gaussian bumps whose weights, places and widths follow θ, with
 a conditional VAE at the same weights each estimator is drawn many times, of 64 rows and four draws
 of the latents each; its *noise* is the root of the sum of its variances over the weights by which
 the encoder ends in q(z|x, θ). *Off* is how far the mean of all is from the exact gradient, in
-squares, over what noise explains: 1 where there is no bias. The exact gradient is a sum over all
+squares, over what noise explains: on average 1 where there is no bias (of about three independent
+numbers, so that 5 happens once in 500 times). The exact gradient is a sum over all
 states, or over all tuples of four of them; of normal latents it is the mean of other draws of the
 reparametrised one. The control has a baseline to which each draw itself belongs.
 
@@ -19,7 +20,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,8 +35,14 @@ from simulators.prior import Box
 
 K = cvae.SCORE_DRAWS
 Estimate = Callable[[Tensor, Tensor], Tensor]
-Told = tuple[float, float, float]
-"""Size of a gradient, noise of a batch, off."""
+
+
+class Told(NamedTuple):
+    """Of an estimator: size of the exact gradient, noise of a batch, and *off*."""
+
+    size: float
+    noise: float
+    off: float
 
 
 class Bumps:
@@ -160,7 +167,7 @@ def noise(model: CVAE, draws: int, rows: int = 64) -> dict[str, Told]:
         variance = float(many.var(0).sum())
         square = float((many.mean(0) - truth[bound]).square().sum())
         off = square / (variance / draws + rest[bound])
-        told[name] = float(truth[bound].norm()), math.sqrt(variance), off
+        told[name] = Told(float(truth[bound].norm()), math.sqrt(variance), off)
     return told
 
 
@@ -206,11 +213,11 @@ def drawing(measured: dict[str, dict[int, dict[str, Told]]], out: str) -> None:
              if "control" not in n]  # fmt: skip
     for panel, (kind, by_epoch) in zip(panels, measured.items(), strict=True):
         for i, name in enumerate(names):
-            told = [told[name][1] for told in by_epoch.values() if name in told]
+            told = [told[name].noise for told in by_epoch.values() if name in told]
             if told:
                 style = "-" if name.startswith("ELBO") else "--"
                 panel.plot(range(len(told)), told, style, marker="o", color=f"C{i}", label=name)
-        size = [told["ELBO, leave-one-out"][0] for told in by_epoch.values()]
+        size = [told["ELBO, leave-one-out"].size for told in by_epoch.values()]
         panel.plot(range(len(size)), size, ":k", label="the ELBO's gradient itself")
         panel.set(title=f"{kind} latents", xlabel="epochs trained", yscale="log")
         panel.set_xticks(range(len(by_epoch)), [str(e) for e in by_epoch])

@@ -5,10 +5,12 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from benchmarks.gradients import MODELS, Bumps, gap, noise, trained
 from physgen.law import Law
 from physgen.nn.tensors import save_tensors
 from physgen.surrogates import cvae
@@ -19,7 +21,6 @@ from physgen.surrogates.cvae.latent_laws import NormalLatents, bounded
 from physgen.testing import check_surrogate
 
 VECTOR = Law.of("gaussian", {"size": 2, "parameters": 1})
-SPINS = Law.of("ising", {"size": 2, "width": 2})
 MIXTURE = CVAEConfig(3, 1, 5, 2, 3, latents="mixture")
 BINARY = CVAEConfig(2, 1, 5, 2, 3, latents="binary")
 
@@ -206,6 +207,41 @@ def test_the_gradient_that_trains_says_nothing_of_log_p():
         log_p = model.log_prob(theta, x, draws=7)
         values.append((log_p.detach(), torch.autograd.grad(log_p.sum(), theta)[0]))
     torch.testing.assert_close(*values)
+
+
+# --- a law of bumps ------------------------------------------------------------------------------
+
+
+def test_exact_log_p_of_the_bumps_is_that_of_torch_distributions():
+    law, rng = Bumps(), np.random.default_rng(0)
+    theta = law.prior.sample(5, rng)
+    x = law.sample(theta, rng)
+    weight, mean, width = (torch.from_numpy(v) for v in law.bumps(theta))
+    mixture = MixtureSameFamily(
+        Categorical(weight), Independent(Normal(mean, width[..., None].expand(5, 3, 2)), 1)
+    )
+    expected = mixture.log_prob(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(law.log_prob(theta, x), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["mixture", "normal"])
+def test_estimators_of_the_benchmark_are_right_and_baselines_make_them_quieter(kind):
+    model = trained(1, 0, **MODELS[kind])[0]
+    told = noise(model, 300)
+    control = told.pop("ELBO, own draw in baseline (control)")
+    assert max(one.off for one in told.values()) < 6 < control.off
+    assert told["ELBO, leave-one-out"].noise < 0.5 * told["ELBO, no baseline"].noise
+    assert told["IWAE, VIMCO"].noise < 0.5 * told["IWAE, no baseline"].noise
+
+
+@pytest.mark.slow
+def test_states_that_the_score_function_trains_find_the_bumps(monkeypatch):
+    """And those that it does not train do not."""
+    found, _ = gap(trained(10, 0, **MODELS["mixture"])[0])
+    monkeypatch.setattr(cvae, "leave_one_out", lambda f, log_q: f.mean(1))
+    without, _ = gap(trained(10, 0, **MODELS["mixture"])[0])
+    assert found < 0.5 * without
 
 
 # --- options -------------------------------------------------------------------------------------

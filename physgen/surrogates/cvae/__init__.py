@@ -101,22 +101,22 @@ class CVAEConfig:
             discrete).
         importance_draws: draws K of the training bound; 1 is the ELBO with closed-form KL, more
             have neither warm-up nor free bits.
-        latents: what they are: normal; mixture, one of latent_dim states at each site; or binary.
-        gradient: of the mean over latents by the numbers that they are drawn from: reparametrised,
-            which needs normal ones, or score function, of four draws a row (or `importance_draws`)
-            that are each other's baseline; auto is the first where it can be.
         warm_up: part of the training over which the KL term grows to its full weight (0 to 1).
         free_bits: nats that each level may carry at no cost while training (at least 0).
         components: laws in the mixture of a real vector (0 for 1 to 8, fewer the longer it is), or
             of each nonnegative component, count and column of mixed x (0 for 2).
         head: density of a real vector given latents: independent Gaussians, a mixture of Gaussians
             with full covariances, or of Student's t laws; auto is student, mixture where x may be
-            missing, and independent beyond 64 components and on lattices; with discrete latents
-            mixture, of one Gaussian unless `components` says more. Of a nonnegative
-            component: a hurdle of Gamma laws, or compound-poisson, a Poisson number of exponential
+            missing, and independent beyond 64 components and on lattices; of a short
+            vector with discrete latents mixture, of one Gaussian unless `components` says more. Of
+            a nonnegative component: a hurdle of Gamma laws, or compound-poisson, a Poisson number of exponential
             spots, as of energy that many particles leave, without a readout threshold.
         spectrum: along which axes of real maps θ scales the waves of x before the networks:
             periodic, those along which shifts are symmetries (with normal latents), or none.
+        latents: what latents are: normal; mixture, one of latent_dim states at each site; or binary.
+        gradient: of the mean over latents by the numbers that they are drawn from: reparametrised,
+            which needs normal ones, or score function, of four draws a row (or `importance_draws`)
+            that are each other's baseline; auto is the first where it can be.
     """
 
     latent_dim: int = 4
@@ -126,13 +126,13 @@ class CVAEConfig:
     window: int = 9
     prior: Literal["learnt", "standard"] = "learnt"
     importance_draws: int = 1
-    latents: Literal["normal", "mixture", "binary"] = "normal"
-    gradient: Literal["auto", "reparametrised", "score"] = "auto"
     warm_up: float = 0.2
     free_bits: float = 0.05
     components: int = 0
     head: Literal["auto", "independent", "mixture", "student", "compound-poisson"] = "auto"
     spectrum: Literal["periodic", "none"] = "periodic"
+    latents: Literal["normal", "mixture", "binary"] = "normal"
+    gradient: Literal["auto", "reparametrised", "score"] = "auto"
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
