@@ -33,7 +33,7 @@ from torch import Tensor
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nn.affine import ALONE, AffineMap, Grid
+from physgen.nn.affine import ALONE, stationary_map
 from physgen.nn.densities import normal_log_density
 from physgen.nn.multivariate import is_short
 from physgen.nn.transforms import finite_part
@@ -131,7 +131,7 @@ class CVAE(Surrogate):
             law, config.levels, config.channels, config.latent_dim, config.prior == "standard"
         )
         self.decoder = decoder_of(law, config)
-        self.affine = whitening_of(law, config)
+        self.affine = stationary_map(law, 1) if config.spectrum == "periodic" else None
 
     @classmethod
     def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:
@@ -255,15 +255,6 @@ def standard_normal(z: Tensor) -> Tensor:
     """Log density of z (B, *x_shape) as independent standard normal components, (B,)."""
     value, part = finite_part(z.flatten(1))
     return (normal_log_density(value) * part).sum(1)
-
-
-def whitening_of(law: Law, config: CVAEConfig) -> AffineMap | None:
-    """What θ tells of all sites of real maps together, where shifts are symmetries of x."""
-    grid = Grid.of(law)
-    whole = law.support == "reals" and bool(law.spatial) and not law.missing
-    if not whole or config.spectrum == "none" or not any(grid.alike):
-        return None
-    return AffineMap(grid, len(law.prior), 1, grid.alike)
 
 
 def decoder_of(law: Law, config: CVAEConfig) -> Decoder:
