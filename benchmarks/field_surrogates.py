@@ -58,6 +58,7 @@ class Design(NamedTuple):
 DESIGNS: Mapping[str, Design] = {
     "cvae": Design("cvae", {"epochs": 12}),
     "autoregressive": Design("autoregressive", {"epochs": 6}),
+    "diffusion": Design("diffusion", {"epochs": 2}, draws=16),
 }
 """By their labels."""
 EXACT, CONTROL = "simulator", "simulator, n + 0.1"

@@ -60,7 +60,7 @@ class ExactDenoiser(nn.Module):
 def exact_model(field: GaussianField, theta: Array, rows: int = 500) -> Diffusion:
     """A diffusion whose denoiser is exact at one θ (D,)."""
     law = Law.of("gaussian-field", {"size": field.size})
-    model = Diffusion.create(law, DiffusionConfig(noise_schedule="cosine"))
+    model = Diffusion.create(law, DiffusionConfig(noise_schedule="cosine", spectrum="none"))
     rng = np.random.default_rng(0)
     many = law.prior.sample(rows, rng)
     model.fit_transform(torch.from_numpy(field.sample(many, rng)), torch.from_numpy(many))

@@ -21,7 +21,16 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import ResidualMLP
 
-__all__ = ["ALONE", "AffineMap", "Grid", "frequencies", "slowest_modes", "waves"]
+__all__ = [
+    "ALONE",
+    "AffineMap",
+    "Grid",
+    "Spectrum",
+    "frequencies",
+    "slowest_modes",
+    "stationary_map",
+    "waves",
+]
 
 FEW = 8
 """Modes of the scale, and functions of the frequency."""
@@ -179,7 +188,7 @@ class AffineMap(nn.Module):
 
     def __init__(self, grid: Grid, condition: int, modes: int, along: tuple[bool, ...]) -> None:
         super().__init__()
-        self.channels = grid.channels
+        self.grid, self.channels = grid, grid.channels
         every = slowest_modes(grid, modes)
         self.register_buffer("location_modes", every, persistent=False)
         self.register_buffer("scale_modes", every[:FEW], persistent=False)
@@ -231,3 +240,18 @@ class AffineMap(nn.Module):
         if self.spectrum is not None and gain is not None:
             r = self.spectrum.scaled(r, -gain)
         return (r * scale.exp() + location).flatten(1)
+
+
+def stationary_map(law: Law, modes: int) -> AffineMap | None:
+    """The map of real maps along whose periodic axes shifts are symmetries; None of other x.
+
+    Args:
+        law: of x.
+        modes: of the location, along other axes.
+    """
+    grid = Grid.of(law)
+    longest = max((n for n, wave in zip(grid.shape, grid.alike, strict=True) if wave), default=0)
+    whole = law.support == "reals" and bool(law.spatial) and not law.missing
+    if not (whole and 0 < longest <= LONG):
+        return None
+    return AffineMap(grid, len(law.prior), modes, grid.alike)

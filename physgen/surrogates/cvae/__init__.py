@@ -39,7 +39,7 @@ from torch import Tensor
 
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.nn.affine import ALONE, AffineMap, Grid
+from physgen.nn.affine import ALONE, stationary_map
 from physgen.nn.densities import normal_log_density
 from physgen.nn.measurement import Measurement
 from physgen.nn.multivariate import is_short
@@ -185,7 +185,8 @@ class CVAE(Surrogate):
             LATENT_LAWS[config.latents](),
         )
         self.decoder = decoder_of(law, config)
-        self.affine = whitening_of(law, config)
+        whitened = config.spectrum == "periodic" and config.latents == "normal"
+        self.affine = stationary_map(law, 1) if whitened else None
         if self.hierarchy.states is not None:
             self.default_draws = self.posterior_draws = 1
         independent = isinstance(self.decoder, GaussianDecoder | CoarseToFine)
@@ -382,16 +383,6 @@ def standard_normal(z: Tensor) -> Tensor:
     """Log density of z (B, *x_shape) as independent standard normal components, (B,)."""
     value, part = finite_part(z.flatten(1))
     return (normal_log_density(value) * part).sum(1)
-
-
-def whitening_of(law: Law, config: CVAEConfig) -> AffineMap | None:
-    """What θ tells of all sites of real maps together, where shifts are symmetries of x."""
-    grid = Grid.of(law)
-    whole = law.support == "reals" and bool(law.spatial) and not law.missing
-    without = config.spectrum == "none" or config.latents != "normal"
-    if not whole or without or not any(grid.alike):
-        return None
-    return AffineMap(grid, len(law.prior), 1, grid.alike)
 
 
 def decoder_of(law: Law, config: CVAEConfig) -> Decoder:

@@ -6,12 +6,13 @@ p(x|θ) that training raises and samples at any number of steps; the first two h
 estimate of p of their finite chain, and the Gaussian one the probability-flow density as well.
 
 A short real vector is denoised beside a mixture of Gaussians of full covariance that is fitted
-with the network: what that knows in closed form no network has to learn (`mixture`).
+with the network: what that knows in closed form no network has to learn (`mixture`). So is a map
+on a torus beside a stationary Gaussian law, whose denoiser is the Wiener filter (`stationary`).
 
 `schedule` says how noise grows, `denoiser` what the network predicts, `sampler` how to come back
 (the reverse SDE and ODE), `likelihood` what x costs in nats (the ELBO and others); `gaussian`,
-`mixture`, `masked`, `hurdle` and `layered` put them together on the network of `unet`, `cells`
-(with `grouped` hits) on one of a detector's cells.
+`mixture`, `stationary` (`known` has what these two share), `masked`, `hurdle` and `layered` put
+them together on the network of `unet`, `cells` (with `grouped` hits) on one of a detector's cells.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.nn.affine import AffineMap, stationary_map
 from physgen.nn.measurement import Measurement
 from physgen.nn.multivariate import is_short
 from physgen.nn.seen_spins import SeenSpins
@@ -44,6 +46,7 @@ from physgen.surrogates.diffusion.layered import LayeredKernel
 from physgen.surrogates.diffusion.masked import MaskedKernel
 from physgen.surrogates.diffusion.mixture import MixtureKernel
 from physgen.surrogates.diffusion.restoring import GUIDED, InverseProblem, restored
+from physgen.surrogates.diffusion.stationary import StationaryKernel
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -57,6 +60,8 @@ INPAINTED: Mapping[str, str] = {
 }
 SWEEPS = 50
 """Heat-bath sweeps, where there are any."""
+MODES = 64
+"""Of the mean along open axes."""
 KINDS = {"bound": Likelihood.BOUND, "path": Likelihood.UNBIASED, "ode": Likelihood.ESTIMATE}
 
 
@@ -91,6 +96,9 @@ class DiffusionConfig:
             mixture of Gaussians with full covariances, fitted with it; auto is mixture up to 16
             components, if timesteps and loss are the defaults.
         components: Gaussians of that mixture; 0 for 1 to 8, fewer the longer the vector.
+        spectrum: along which axes of real maps a Gaussian law of independent waves, fitted with
+            it, stands beside the network: periodic, those along which shifts are symmetries, if
+            timesteps and loss are the defaults; or none.
     """
 
     kernel: Literal["auto", "masked", "gaussian"] = "auto"
@@ -109,6 +117,7 @@ class DiffusionConfig:
     stages: Literal["auto", "one", "two"] = "auto"
     head: Literal["auto", "independent", "mixture"] = "auto"
     components: int = 0
+    spectrum: Literal["periodic", "none"] = "periodic"
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
@@ -131,7 +140,9 @@ class Diffusion(Surrogate):
     name: ClassVar[str] = "diffusion"
     Config = DiffusionConfig
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals", "nonnegative")
-    earlier_options: ClassVar[dict[str, Any]] = {"head": "independent", "showers": "channels"}
+    earlier_options: ClassVar[dict[str, Any]] = {
+        "head": "independent", "showers": "channels", "spectrum": "none",
+    }  # fmt: skip
     leaves_out = True
     with_missing = ("reals",)
     inference_options: ClassVar[tuple[str, ...]] = (
@@ -150,7 +161,7 @@ class Diffusion(Surrogate):
     def fit_transform(self, x: Tensor, theta: Tensor | None = None) -> None:
         """Fit the map of x to rows of data (n, *x_shape), and where their θ (n, D) start it."""
         super().fit_transform(x, theta)
-        if isinstance(self.kernel, CellsKernel):
+        if isinstance(self.kernel, CellsKernel | StationaryKernel):
             c = None if theta is None else self.rescale(theta.to(self.device))
             self.kernel.fit(self.transform(x.to(self.device)), c)
 
@@ -244,6 +255,8 @@ def kernel_of(
         return (CellsKernel if config.showers == "cells" else LayeredKernel)(law, config)
     if law.support == "reals" and has_mixture(law, config):
         return MixtureKernel(law, config)
+    if affine := spectrum_beside(law, config):
+        return StationaryKernel(law, config, affine)
     masked = law.support == "spins" and config.kernel != "gaussian"
     return MaskedKernel(law, config) if masked else GaussianKernel(law, config)
 
@@ -263,9 +276,19 @@ def in_two_stages(law: Law, config: DiffusionConfig) -> bool:
     return config.stages == "two" or (config.stages == "auto" and undeclared)
 
 
+def is_continuous(config: DiffusionConfig) -> bool:
+    """Whether training minimises the continuous bound, as what stands beside a law has to."""
+    return config.timesteps == 0 and config.loss == "bound"
+
+
+def spectrum_beside(law: Law, config: DiffusionConfig) -> AffineMap | None:
+    """What a Gaussian law of waves beside the network is made of, of real maps; else None."""
+    wanted = config.spectrum == "periodic" and is_continuous(config)
+    return stationary_map(law, MODES) if wanted else None
+
+
 def has_mixture(law: Law, config: DiffusionConfig) -> bool:
     """Whether real x gets a mixture of full covariance."""
     if config.head != "auto":
         return config.head == "mixture"
-    continuous = config.timesteps == 0 and config.loss == "bound"
-    return continuous and is_short(law) and law.size <= MOST
+    return is_continuous(config) and is_short(law) and law.size <= MOST

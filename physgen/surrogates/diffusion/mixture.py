@@ -6,32 +6,23 @@ N(m, Λ⁻¹), and where only some components of z are seen (E, diagonal, 1 of t
 
     x̃ = m + α B⁻¹E(z − αm),   B = α²E + σ²Λ,   p(z) ∝ √(det Λ/det B) e^{−½(|u|² − α² uᵀB⁻¹u)/σ²},
 
-with u = E(z − αm). The network learns what is left, in units of the width of x that is left given
-z. As the bound is an equality for a denoiser that belongs to a law (Kong, Brekelmans & Ver Steeg
-2023, arXiv:2302.03792), that of the network is told from the mixture's by their difference,
-
-    log p(x) ≥ log p̃(x) + ½ E_{t,ε} (−λ′) e^λ (‖x − x̃‖² − ‖x − x̂‖²),
-
-which has no noise where they agree, and no end terms: outside of the schedule's ends x̂ is x̃.
+with u = E(z − αm). The network learns what is left (:mod:`.known`), in units of the width of x
+that is left given z.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from physgen.law import Law
 from physgen.nn.densities import drawn_category
 from physgen.nn.multivariate import MixtureNet, MultivariateMixture, require_short
-from physgen.nn.transforms import finite_part
-from physgen.surrogates.base import Noise
-from physgen.surrogates.diffusion.gaussian import GaussianKernel
-from physgen.surrogates.diffusion.likelihood import mean, quiet, times, total
-from physgen.surrogates.diffusion.sampler import integrate, sampler
-from physgen.surrogates.diffusion.schedule import alpha_sigma, rows_like
-from physgen.surrogates.diffusion.unet import Preset, UNet, preset_of
+from physgen.surrogates.diffusion.known import KnownDenoiser, KnownKernel
+from physgen.surrogates.diffusion.schedule import alpha_sigma
+from physgen.surrogates.diffusion.unet import Preset, preset_of
 
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
@@ -73,6 +64,10 @@ class Denoised:
         self.inverse, self.root = inverse, root
         self.seen, self.alpha, self.sigma = seen, alpha, sigma
 
+    def spread(self, f: Tensor) -> Tensor:
+        """Numbers f (B, d) in units of the widths, (B, d)."""
+        return self.width * f
+
     def sample(self, generator: torch.Generator) -> Tensor:
         """One x for each row, (B, d).
 
@@ -110,7 +105,7 @@ def positive_inverse(a: Tensor) -> tuple[Tensor, Tensor]:
     return a * both, log_det
 
 
-class MixtureDenoiser(nn.Module):
+class MixtureDenoiser(KnownDenoiser):
     """x̂(z, λ, c) of vectors: that of a mixture, and a network for the rest.
 
     Args:
@@ -120,131 +115,30 @@ class MixtureDenoiser(nn.Module):
     """
 
     def __init__(self, law: Law, preset: Preset, components: int) -> None:
-        super().__init__()
-        self.law = law
+        super().__init__(law, preset)
         self.mixture = MixtureNet(len(law.prior), law.size, components)
-        inputs = (2 + law.missing) * law.size
-        self.net = UNet(law, inputs, law.size, len(law.prior) + 3, preset)
-        nn.init.zeros_(cast("Tensor", self.net.leave.bias))  # nothing to add, at first
 
-    def forward(self, z: Tensor, log_snr: Tensor, c: Tensor, part: Tensor | None = None) -> Tensor:
-        """x̂ of z (B, *x_shape) at λ (B,) given c (B, D), some of z seen, (B, *x_shape)."""
-        some = None if part is None else part.flatten(1).bool()
-        found, _ = self.pair(self.mixture(c), z.flatten(1), log_snr, c, some)
-        return found.to(z.dtype).view(z.shape)
+    def known(self, c: Tensor, whole: bool) -> MultivariateMixture:
+        """The mixture given c (B, D)."""
+        return self.mixture(c)
 
-    def pair(
-        self,
-        law: MultivariateMixture,
-        z: Tensor,
-        log_snr: Tensor,
-        c: Tensor,
-        part: Tensor | None = None,
-    ) -> tuple[Tensor, Denoised]:
-        """x̂ (B, d), and what the mixture `law` of these c says of x."""
-        there = torch.ones_like(z, dtype=torch.bool) if part is None else part
-        known = Denoised(law, z, log_snr, there)
-        alpha, sigma = (rows_like(v, z) for v in alpha_sigma(log_snr))
-        middle, width = law.moments
-        seen = [
-            (z - alpha * middle) / (alpha**2 * width**2 + sigma**2).sqrt(),
-            (z - alpha * known.mean) / sigma,
-        ]
-        fields = torch.cat(
-            [(v * there).to(z.dtype) for v in seen] + [there.to(z.dtype)] * self.law.missing, 1
-        )
-        condition = torch.cat([c, torch.stack([log_snr / 8, alpha[:, 0], sigma[:, 0]], 1)], 1)
-        f = self.net(fields[..., None, None], condition)[..., 0, 0].float()
-        return known.mean + known.width * f, known
+    def given(
+        self, law: MultivariateMixture, z: Tensor, log_snr: Tensor, part: Tensor
+    ) -> Denoised:
+        """What it says of x given z (B, d) at λ (B,), of which `part` (B, d) is seen."""
+        return Denoised(law, z, log_snr, part)
 
 
-class MixtureKernel(GaussianKernel):
-    """The Gaussian kernel with such a denoiser.
+class MixtureKernel(KnownKernel):
+    """The Gaussian kernel beside such a mixture.
 
     Args:
         law: what x is: short vectors of reals.
         config: the family's options.
     """
 
-    denoiser: MixtureDenoiser  # type: ignore[assignment]
-
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         require_short(law)
         super().__init__(law, config)
         components = config.components or max(1, min(8, SIZE // law.size**2))
         self.denoiser = MixtureDenoiser(law, preset_of(law, config.network), components)
-
-    def loss(
-        self, c: Tensor, z: Tensor, generator: torch.Generator, part: Tensor | None = None
-    ) -> Tensor:
-        """The bound at one random time for each row, (B,); the mixture learns by its own part."""
-        x, part = finite_part(z.flatten(1))
-        t = times(torch.rand(1, generator=generator, device=z.device), len(z))[0]
-        epsilon = torch.randn(z.shape, generator=generator, device=z.device)
-        law = self.denoiser.mixture(c)
-        return -law.log_prob(x, part) - self._gain(law.detach(), c, x, t, epsilon, part)
-
-    def log_prob(
-        self, c: Tensor, x: Tensor, noise: Noise, draws: int, config: DiffusionConfig
-    ) -> tuple[Tensor, Tensor]:
-        """log p(x|c) by the estimator of the options, and its error, (B,) each."""
-        if config.estimator != "bound":
-            return super().log_prob(c, x, noise, draws, config)
-        x, part = finite_part(x.flatten(1))
-        law = self.denoiser.mixture(c)
-        t = times(noise.uniform(1, stream=1)[:, 0], draws).flatten()
-        epsilon = noise.normal(draws, *x.shape[1:]).flatten(0, 1)
-        many = [v.repeat_interleave(draws, 0) for v in (c, x, part)]
-        gain = self._gain(law.repeat(draws), many[0], many[1], t, epsilon, many[2])
-        value, error = mean(gain.view(-1, draws).double())
-        return law.log_prob(x, part) + value, error
-
-    def _gain(
-        self,
-        law: MultivariateMixture,
-        c: Tensor,
-        x: Tensor,
-        t: Tensor,
-        epsilon: Tensor,
-        part: Tensor,
-    ) -> Tensor:
-        """Nats that the network gains over the mixture at one time t (B,) for each row, (B,)."""
-        log_snr, slope = (v.clone() for v in self.schedule.slope(t))
-        alpha, sigma = alpha_sigma(rows_like(log_snr, x))
-        z = (alpha * x + sigma * epsilon) * part
-        found, known = self.denoiser.pair(law, z, log_snr, c, part)
-        less = (x - known.mean).square() - (x - found).square()
-        value = 0.5 * slope * log_snr.exp() * total(less, part).to(x.dtype)
-        quiet(value, log_snr, slope)
-        return value
-
-    def sample(
-        self,
-        c: Tensor,
-        generator: torch.Generator,
-        config: DiffusionConfig,
-        kept: Tensor | None = None,
-    ) -> Tensor:
-        """One x for each row of c (B, D), (B, d); `kept` (d,) are the components that count.
-
-        An ancestral step takes x of the mixture's law given z, moved by what the network adds, and
-        not its mean: where that adds nothing, any number of steps is right.
-        """
-
-        def normal(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator, device=like.device)
-
-        law = self.denoiser.mixture(c)
-        seen = None if kept is None else kept.flatten().expand(len(c), -1)
-        ancestral = config.sampler == "ancestral"
-        solver = sampler(config.sampler, config.eta)
-        log_snrs = self.log_snrs(self.evaluations(config) // solver.evaluations, c.device)
-
-        def denoise(z: Tensor, log_snr: Tensor, drawn: bool = ancestral) -> Tensor:
-            x, known = self.denoiser.pair(law, z, log_snr.expand(len(z)), c, seen)
-            return (x + known.sample(generator) - known.mean if drawn else x).to(z.dtype)
-
-        alpha, sigma = alpha_sigma(log_snrs[0])
-        start = law.sample(generator)
-        z = integrate(solver, denoise, alpha * start + sigma * normal(start), log_snrs, normal)
-        return denoise(z, log_snrs[-1], True)
