@@ -13,7 +13,6 @@ chance is told from what is not. x drawn without y is the control, which must be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy as np
 from physgen.law import Law
 from simulators.base import Array
 
-__all__ = ["Reference", "control_fails", "restoration_scores"]
+__all__ = ["Reference", "restoration_scores"]
 
 FEW = 5.0
 """Standard deviations over sets of exact draws, beyond which a figure is off."""
@@ -89,13 +88,10 @@ def restoration_scores(
             "passed": not beyond.any(),
             "control": control and np.asarray(control[name]).tolist(),
         }
-    return scores
-
-
-def control_fails(scores: Mapping[str, Any]) -> bool | None:
-    """Whether x drawn without y is off, as it must be; None where none was drawn."""
     off = scores["off"]
-    return None if off["control"] is None else off["control"] > off["exact"] + FEW * off["chance"]
+    most = off["exact"] + FEW * off["chance"]
+    scores["control_fails"] = None if control is None else off["control"] > most
+    return scores
 
 
 def spectrum(residuals: Array, law: Law) -> list[float]:

@@ -493,8 +493,6 @@ def warnings_of(
     arrays: Mapping[str, Array], scores: Sequence[Mapping[str, Any]], way: str, n: int
 ) -> Iterator[str]:
     """What speaks against draws, a line each, of arrays (rows, n) that a method tells."""
-    from physgen.checks.restoration import control_fails
-
     worst = arrays.get("worst_ess")
     if worst is not None and worst.min() < LOW_ESS:
         yield (
@@ -510,7 +508,7 @@ def warnings_of(
         yield f"{way}: R̂ is {arrays['r_hat'].max():.3g}: chains have not met; take more sweeps"
     if "accepted" in arrays and arrays["accepted"].min() < LEAST_ACCEPTED:
         yield f"{way}: {100 * arrays['accepted'].min():.2g} % of the proposals are accepted"
-    if any(control_fails(score) is False for score in scores):
+    if any(score["control_fails"] is False for score in scores):
         yield (
             "control: x drawn without y is as near to the exact p(x|y): y says next to nothing, "
             "or too few draws to see it"
