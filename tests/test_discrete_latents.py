@@ -179,7 +179,7 @@ def test_score_function_of_normal_latents_is_the_reparametrised_gradient(levels,
     """On average over noise, for sums of the weights of q and of p; the value is the same."""
     config = CVAEConfig(2, levels, 5, 2, 3, importance_draws=draws, warm_up=0.0, free_bits=0.0)
     law = Law.of("ising", {"size": 4})
-    n, x = 3000, torch.ones(1, 4, 4)
+    n, x = 1200, torch.ones(1, 4, 4)
     x[0, :2, 0] = -1
     found = []
     for way in ("reparametrised", "score"):

@@ -109,11 +109,13 @@ class CVAEConfig:
             with full covariances, or of Student's t laws; auto is student, mixture where x may be
             missing, and independent beyond 64 components and on lattices; of a short
             vector with discrete latents mixture, of one Gaussian unless `components` says more. Of
-            a nonnegative component: a hurdle of Gamma laws, or compound-poisson, a Poisson number of exponential
-            spots, as of energy that many particles leave, without a readout threshold.
+            a nonnegative component: a hurdle of Gamma laws, or compound-poisson, a Poisson number
+            of exponential spots, as of energy that many particles leave, without a readout
+            threshold.
         spectrum: along which axes of real maps θ scales the waves of x before the networks:
             periodic, those along which shifts are symmetries (with normal latents), or none.
-        latents: what latents are: normal; mixture, one of latent_dim states at each site; or binary.
+        latents: what latents are: normal; mixture, one of latent_dim states at each site; or
+            binary.
         gradient: of the mean over latents by the numbers that they are drawn from: reparametrised,
             which needs normal ones, or score function, of four draws a row (or `importance_draws`)
             that are each other's baseline; auto is the first where it can be.
