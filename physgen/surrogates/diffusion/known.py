@@ -31,7 +31,7 @@ from physgen.surrogates.diffusion.unet import Preset, UNet
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
 
-__all__ = ["Known", "KnownDenoiser", "KnownKernel", "KnownLaw"]
+__all__ = ["KnownDenoiser", "KnownKernel", "KnownLaw", "KnownPosterior"]
 
 
 class KnownLaw(Protocol):
@@ -59,7 +59,7 @@ class KnownLaw(Protocol):
         ...
 
 
-class Known(Protocol):
+class KnownPosterior(Protocol):
     """What such a law says of x given its noised self z.
 
     Attributes:
@@ -98,7 +98,7 @@ class KnownDenoiser(nn.Module, abc.ABC):
         """The law in closed form given c (B, D); `whole` if all components of x count."""
 
     @abc.abstractmethod
-    def given(self, law: Any, z: Tensor, log_snr: Tensor, part: Tensor) -> Known:
+    def given(self, law: Any, z: Tensor, log_snr: Tensor, part: Tensor) -> KnownPosterior:
         """What it says of x given z (B, d) at λ (B,), of which `part` (B, d) is seen."""
 
     def forward(self, z: Tensor, log_snr: Tensor, c: Tensor, part: Tensor | None = None) -> Tensor:
@@ -109,7 +109,7 @@ class KnownDenoiser(nn.Module, abc.ABC):
 
     def pair(
         self, law: KnownLaw, z: Tensor, log_snr: Tensor, c: Tensor, part: Tensor | None = None
-    ) -> tuple[Tensor, Known]:
+    ) -> tuple[Tensor, KnownPosterior]:
         """x̂ (B, d), and what the law of these c says of x."""
         there = torch.ones_like(z, dtype=torch.bool) if part is None else part
         known = self.given(law, z, log_snr, there)
