@@ -159,7 +159,9 @@ def restore(
             move(done, plural(len(found), "row"))
 
         drawn = drawn_rows(task, found, n, first, there, tick)
-    arrays, scores = rows_together(found, drawn), [row.scores for row in drawn if row.scores]
+    lacking = [row.absent for row in drawn if not row.scores]
+    scores = [] if lacking else [row.scores for row in drawn]
+    arrays = rows_together(found, drawn)
     warnings = list(warnings_of(arrays, scores, way, n))
     for line in warnings:
         log.warning("%s", headed(out, line))
@@ -178,7 +180,7 @@ def restore(
         "law": law.to_json(),
         "seed": seed,
         "scores": scores,
-        "absent": "" if scores else drawn[0].absent,
+        "absent": lacking[0] if lacking else "",
         "warnings": warnings,
         **origins(source, data, rows),
     }  # fmt: skip
