@@ -14,11 +14,11 @@ from torch.distributions import Normal
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import stages_of
-from physgen.nn.tensors import save_tensors
+from physgen.nn.tensors import load_tensors, save_tensors
 from physgen.nn.transforms import Identity
 from physgen.registry import find
 from physgen.surrogates.base import Noise
-from physgen.surrogates.checkpoint import load_surrogate
+from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 from physgen.surrogates.cvae.decoder import (
     CoarseToFine,
@@ -27,6 +27,7 @@ from physgen.surrogates.cvae.decoder import (
     windows,
 )
 from physgen.surrogates.cvae.latents import Latents, grids_of
+from simulators.field import GaussianField
 from simulators.prior import Box
 
 BETA = Law.of("ising", {"size": 2, "width": 4})  # two levels of latents, 256 states
@@ -620,3 +621,41 @@ def test_options_out_of_range_are_refused(bad):
 def test_spins_are_kept_as_they_are():
     assert isinstance(model(BETA).transform, Identity)
     assert find("surrogates", "cvae") is CVAE
+
+
+def test_posteriors_take_the_fewest_draws_that_held_out_rows_need(tmp_path, monkeypatch):
+    field, rng = GaussianField(4), np.random.default_rng(0)
+    theta = field.prior.sample(53, rng)
+    x = torch.from_numpy(field.sample(theta, rng))
+    theta = torch.from_numpy(theta)
+    model = CVAE.create(Law.of("gaussian-field", {"size": 4}), CVAEConfig()).eval()
+    model.fit_transform(x, theta)
+    for weight in model.parameters():  # latents that do not fall silent
+        weight.data += 0.1 * torch.randn(weight.shape, generator=generator())
+    moved = theta - 0.1 * torch.tensor([1.0, 1.5]) * (theta - torch.tensor([0.0, 2.0])).sign()
+    seen = {}
+    for k in (2, 8):
+        seeds = [
+            model.log_prob(moved, x, draws=k, seed=s) - model.log_prob(theta, x, draws=k, seed=s)
+            for s in range(2, 18)
+        ]
+        seen[k] = torch.stack(seeds).std(0).square().mean().sqrt().item()
+    assert seen[8] < 0.8 * seen[2]
+    for precise, expected in ((10 * seen[2], 2), (0.2 * seen[8], 32)):
+        monkeypatch.setattr("physgen.surrogates.cvae.PRECISE", precise)
+        model.finalize(0, theta, x)
+        assert model.posterior_draws == expected
+    save_surrogate(model, tmp_path / "m.pt", {})
+    assert (
+        load_surrogate(tmp_path / "m.pt", torch.device("cpu"))[0].posterior_draws
+        == model.posterior_draws
+    )
+
+
+def test_a_file_without_that_number_opens_with_the_default(tmp_path):
+    model = CVAE.create(BETA, SMALL)
+    save_surrogate(model, tmp_path / "m.pt", {})
+    weights, info = load_tensors(tmp_path / "m.pt")
+    del weights["enough"]
+    save_tensors(tmp_path / "old.pt", weights, info)
+    assert load_surrogate(tmp_path / "old.pt", torch.device("cpu"))[0].posterior_draws == 32

@@ -59,11 +59,10 @@ def curvatures(x: Array, f: Array) -> tuple[Array, Array]:
 
 
 def upper_bound(x: Array, f: Array, new: Array) -> Array:
-    """How high f may go: the parabola of the smaller s of each cell, f as in :func:`interpolate`.
+    """How high f (n, …, m) at nodes x (n, m) may go at new points (n, q): (n, …, q).
 
-    It is exact for parabolas, however far apart the nodes are. A cell whose two s differ in sign
-    may hold a cliff: there f may be all of its higher end. Shapes as in :func:`interpolate`:
-    f (n or 1, …, m) at nodes x (n or 1, m) → at new points (n, q), (n, …, q).
+    It is the parabola of the smaller s of each cell: exact for parabolas, however far apart the
+    nodes are. Where the two s of a cell differ in sign, f may be all of the higher end: a cliff.
     """
     k, t = _places(x, f, new)
     left, right = curvatures(x, f)

@@ -164,6 +164,7 @@ class Surrogate(nn.Module, abc.ABC):
             is not their default.
         law_buffers: buffers that belong to one law, and stay behind when the weights move to
             another.
+        later_buffers: buffers that files of earlier versions lack; there they are as they begin.
         chain_buffers: buffers whose rows are chains, which go on with each row of a training; of
             several processes that train together each gives rows in turn.
         default_draws: draws of `log_prob` where the caller does not choose.
@@ -192,6 +193,7 @@ class Surrogate(nn.Module, abc.ABC):
     inference_options: ClassVar[tuple[str, ...]] = ()
     earlier_options: ClassVar[dict[str, Any]] = {}
     law_buffers: ClassVar[tuple[str, ...]] = ()
+    later_buffers: ClassVar[tuple[str, ...]] = ()
     chain_buffers: ClassVar[tuple[str, ...]] = ()
     default_draws: int = 1
     posterior_draws: int = 1
@@ -369,8 +371,16 @@ class Surrogate(nn.Module, abc.ABC):
         """
         return next(iter(self.objectives())).loss(theta, x, generator, 1.0)
 
-    def finalize(self, seed: int = 0) -> None:
-        """Compute what is kept beside the weights once they are final; nothing by default."""
+    def finalize(
+        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
+    ) -> None:
+        """Compute what is kept beside the weights once they are final; nothing by default.
+
+        Args:
+            seed: of what is random here.
+            theta: parameters of held-out rows (n, D), if there are any.
+            x: the rows (n, *x_shape).
+        """
         return
 
     def log_z_bootstrap(self) -> Iterator[Self]:

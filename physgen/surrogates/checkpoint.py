@@ -69,6 +69,8 @@ def load_surrogate(
         cls = family_of(path, str(info["family"]), where and str(where), family)
         config = build(cls.Config, info["family"], cls.earlier_options | info["options"])
         surrogate = cls.create(Law.from_json(info["law"]), config)
+        begin = {k: v for k, v in surrogate.state_dict().items() if k in cls.later_buffers}
+        weights = begin | weights
         require_weights(path, surrogate, weights, info)
         surrogate.load_state_dict(weights)
     surrogate.path, surrogate.info = path, info

@@ -215,9 +215,9 @@ def concluded(
 ) -> Surrogate:
     """A trained surrogate: judged, written if there is a file, with its summary."""
     surrogate, history, seed = trainer.surrogate, trainer.history, material.seed
-    surrogate.finalize(seed)
     some, val = ((rows.theta, rows.x) for rows in (material.some, material.val))
     seen = (trainer.seen.theta, trainer.seen.x) if trainer.seen else some
+    surrogate.finalize(seed, *val)
     plain = plain_loss(surrogate, some, val)
     apart = told_apart(surrogate.eval(), *val, seed)
     gap = overfitting(surrogate, seen, val, seed)

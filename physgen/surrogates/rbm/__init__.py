@@ -279,8 +279,16 @@ class RBM(Surrogate):
 
     # --- log p --------------------------------------------------------------------------------
 
-    def finalize(self, seed: int = 0) -> None:
-        """Compute log Z on its grid, and keep it for these weights."""
+    def finalize(
+        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
+    ) -> None:
+        """Compute log Z on its grid, and keep it for these weights.
+
+        Args:
+            seed: of the chains.
+            theta: (n, D), and
+            x: (n, *x_shape), rows of which nothing is asked.
+        """
         generator = torch.Generator(self.device).manual_seed(seed)
         axes = self._axes()
         if self.likelihood is Likelihood.EXACT:
