@@ -14,7 +14,7 @@ lie in its flanks. Axis by axis it bounds log p on a product of nodes, where it 
 Gaussian, too. The next nodes are the prior's ends and the edges of the parts where b > −18, and
 within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number for each
 width of a mode, fewer in tails, but enough to resolve each cell that is not yet. Of their product
-only what the bound puts above −10 is evaluated. Each observation has nodes of its own, where and
+only what the bound puts above −18 is evaluated, in the first rounds. Each observation has nodes of its own, where and
 as many as it wants them, so that a posterior may be hundreds of times narrower than the prior,
 piled up at a bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a
 Gaussian, is below `tolerance` in all cells where b > −4.5. Then a few points between the nodes,
@@ -100,8 +100,9 @@ GRID: dict[int, dict[str, Any]] = {
 """Options of `grid_posterior` for a network of D parameters: densities of ReLUs and splines have
 kinks, which fewer nodes miss."""
 DEPTH, CORE, STEEP, TEMPERATURE, LEAST, DENSITY, FLOOR = 18.0, 4.5, 7.0, 12.0, 0.25, 1.7, 1e10
-NEGLIGIBLE = 10.0
-"""Nats below the maximum at which log p is not evaluated where a round before bounds it."""
+NEGLIGIBLE, BOUNDED = 18.0, 4
+"""Nats below the maximum at which log p is not evaluated where the round before bounds it, and the
+rounds in which that is so: what is not resolved then is no law for which the bound is close."""
 SPLIT = np.concatenate([[0], 2.0 ** np.arange(-12, 0), 1 - 2.0 ** np.arange(-2, -13, -1), [1]])
 """Parts of a cell in which log p is bounded: fine at both ends, for the outer cells are wide."""
 PROBES, LOOKS, SURPRISE = {1: 9, 2: 17, 3: 65}, 2, 1.0
@@ -157,7 +158,9 @@ def grid_posterior(
         new: list[_Part] = []
         before = None
         for done in range(1, rounds + 1):
-            values, peak, count = _evaluate(joint, axes, left, first, before)
+            values, peak, count = _evaluate(
+                joint, axes, left, first, before if done <= BOUNDED else None
+            )
             evaluations[left] += count
             wishes, resolved = _plan(axes, values, tolerance)
             ready = resolved | (done == rounds)
