@@ -178,7 +178,7 @@ class CVAE(Surrogate):
     earlier_options: ClassVar[dict[str, Any]] = {"head": "independent", "spectrum": "none"}
     leaves_out = True
     with_missing = ("reals", "nonnegative")
-    later_buffers: ClassVar[tuple[str, ...]] = ("enough",)
+    later_buffers: ClassVar[tuple[str, ...]] = ("enough", "affine.spectrum.reference")
     posterior_draws = 32
 
     enough: Tensor

@@ -47,6 +47,7 @@ from physgen.surrogates.diffusion.masked import MaskedKernel
 from physgen.surrogates.diffusion.mixture import MixtureKernel
 from physgen.surrogates.diffusion.restoring import GUIDED, InverseProblem, restored
 from physgen.surrogates.diffusion.stationary import StationaryKernel
+from physgen.surrogates.diffusion.unet import preset_of
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -99,6 +100,8 @@ class DiffusionConfig:
         spectrum: along which axes of real maps a Gaussian law of independent waves, fitted with
             it, stands beside the network: periodic, those along which shifts are symmetries, if
             timesteps and loss are the defaults; or none.
+        grids: of the U-Net, each of half the sites a side; 0 for as many as `network` has, and
+            more for large x that declares its axes.
     """
 
     kernel: Literal["auto", "masked", "gaussian"] = "auto"
@@ -118,10 +121,11 @@ class DiffusionConfig:
     head: Literal["auto", "independent", "mixture"] = "auto"
     components: int = 0
     spectrum: Literal["periodic", "none"] = "periodic"
+    grids: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        for name in ("timesteps", "steps", "components"):
+        for name in ("timesteps", "steps", "components", "grids"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if self.groups < 1:
@@ -143,6 +147,7 @@ class Diffusion(Surrogate):
     earlier_options: ClassVar[dict[str, Any]] = {
         "head": "independent", "showers": "channels", "spectrum": "none",
     }  # fmt: skip
+    later_buffers: ClassVar[tuple[str, ...]] = ("kernel.denoiser.waves.affine.spectrum.reference",)
     leaves_out = True
     with_missing = ("reals",)
     inference_options: ClassVar[tuple[str, ...]] = (
@@ -164,6 +169,13 @@ class Diffusion(Surrogate):
         if isinstance(self.kernel, CellsKernel | StationaryKernel):
             c = None if theta is None else self.rescale(theta.to(self.device))
             self.kernel.fit(self.transform(x.to(self.device)), c)
+
+    def at(self, law: Law, **options: Any) -> Self:
+        """As :meth:`Surrogate.at`, with as many grids as it has."""
+        if law.x_shape != self.law.x_shape and isinstance(self.kernel, GaussianKernel):
+            preset = preset_of(self.law, self.config.network, self.config.grids)
+            options = {"grids": len(preset.channels)} | options
+        return super().at(law, **options)
 
     def using(self, **options: Any) -> Self:
         """As :meth:`Surrogate.using`; a kernel may refuse some samplers and estimators."""
