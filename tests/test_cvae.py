@@ -652,6 +652,30 @@ def test_posteriors_take_the_fewest_draws_that_held_out_rows_need(tmp_path, monk
     )
 
 
+def test_posteriors_take_all_draws_where_the_bound_of_few_is_looser_at_some_theta(monkeypatch):
+    field = Law.of("gaussian-field", {"size": 4})
+    model = CVAE.create(field, CVAEConfig())
+    theta = torch.from_numpy(field.prior.sample(7, np.random.default_rng(0)))
+    for looser, expected in ((0.1, 2), (5.0, 8), (100.0, 32)):
+
+        def log_prob(self, theta, x, *, draws, seed, looser=looser):
+            return -looser * theta[:, 0] / draws
+
+        monkeypatch.setattr(CVAE, "log_prob", log_prob)
+        model.finalize(0, theta, torch.zeros(7, 4, 4))
+        assert model.posterior_draws == expected
+    model.finalize()
+    assert model.enough == model.posterior_draws == 32, "without rows nothing is known"
+
+
+def test_draws_that_do_on_one_lattice_are_not_those_of_another():
+    model = CVAE.create(Law.of("ising", {"size": 8}), SMALL)
+    model.enough.fill_(2)
+    model.load_state_dict(model.state_dict())
+    assert model.posterior_draws == 2
+    assert model.at(Law.of("ising", {"size": 16})).posterior_draws == 32
+
+
 def test_a_file_without_that_number_opens_with_the_default(tmp_path):
     model = CVAE.create(BETA, SMALL)
     save_surrogate(model, tmp_path / "m.pt", {})

@@ -17,7 +17,7 @@ from physgen.surrogates import cvae
 from physgen.surrogates.base import Likelihood
 from physgen.surrogates.checkpoint import load_surrogate
 from physgen.surrogates.cvae import CVAE, CVAEConfig
-from physgen.surrogates.cvae.latent_laws import NormalLatents, bounded
+from physgen.surrogates.cvae.latent_laws import BinaryLatents, NormalLatents, bounded
 from physgen.testing import check_surrogate
 
 VECTOR = Law.of("gaussian", {"size": 2, "parameters": 1})
@@ -60,6 +60,14 @@ def test_exact_log_p_is_what_the_bound_of_many_draws_goes_to(config, monkeypatch
     assert drawn.kind is Likelihood.BOUND
     assert ((drawn.value - found.value).abs() < 5 * drawn.stderr + 1e-5).all()
     assert (drawn.stderr < 0.02).all()
+
+
+def test_each_state_of_bits_is_drawn_by_its_noise_however_unlikely():
+    law, odds = BinaryLatents(), torch.tensor([[-200.0, 200.0, 0.0]])
+    noise = law.states(3, 8)
+    drawn = law.draw(odds.expand(8, -1), None, noise)
+    torch.testing.assert_close(drawn.z, (noise < 0).float())
+    assert drawn.log_drawn.logsumexp(0).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("config", [MIXTURE, BINARY], ids=["mixture", "binary"])

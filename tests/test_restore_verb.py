@@ -7,6 +7,7 @@ import pytest
 import physgen
 from benchmarks.restoration import exact_model
 from physgen.errors import DataError, UsageError
+from physgen.verbs.restore import warnings_of
 from simulators.field.gaussian import GaussianField
 
 SIZE, NOISE = 8, 0.3
@@ -160,3 +161,12 @@ def test_where_nothing_exact_is_known_the_page_says_so(y):
     arrays = {k: v for k, v in found.arrays.items() if not k.startswith("exact")}
     page = physgen.report(physgen.RestoredRows(arrays, about)).html
     assert "How right they are is not known</strong>: no one knows." in page
+
+
+def test_chains_of_which_r_hat_is_not_known_are_told_beside_those_that_have_not_met():
+    r_hat = np.array([[1.0, np.nan], [2.0, 1.0]])
+    told = list(warnings_of({"r_hat": r_hat}, [], "clamped", 2))
+    assert len(told) == 2
+    assert "not known" in told[0]
+    assert "R̂ is 2" in told[1]
+    assert not list(warnings_of({"r_hat": np.ones((2, 2))}, [], "clamped", 2))

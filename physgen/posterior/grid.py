@@ -88,7 +88,7 @@ class LogLikelihood(Protocol):
         ...
 
 
-NODES = {1: 15, 2: 16, 3: 15}
+NODES = {1: 15, 2: 18, 3: 15}
 """Nodes per axis in the first round, for D parameters."""
 SECOND, MOST = {1: 15, 2: 21, 3: 15}, {1: 45, 2: 33, 3: 19}
 """Nodes per axis at most, in the second round and from the third on."""

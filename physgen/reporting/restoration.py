@@ -63,7 +63,7 @@ def restoration_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "curves": [
             plot(moment_curves, one_row(arrays, i)) for i in shown if len(law["x_shape"]) == 1
         ],
-        "spectrum": [plot(spectrum_beside, s["spectrum"]) for s in both],
+        "spectrum": [plot(residual_power, s["spectrum"]) for s in both],
         "pulls": [plot(pulls, one_row(arrays, i), n) for i in shown if "exact_mean" in arrays],
     }
     return Sheet("restoration.html", values, drawings)
@@ -159,7 +159,7 @@ def moment_curves(ax: Axes, row: Mapping[str, Array]) -> None:
     ax.legend()
 
 
-def spectrum_beside(ax: Axes, data: Mapping[str, Any]) -> None:
+def residual_power(ax: Axes, data: Mapping[str, Any]) -> None:
     """Power of residuals from the exact mean over that of exact draws, by wave number."""
     exact, chance, value = (np.array(data[k], float) for k in ("exact", "chance", "value"))
     k = np.arange(len(exact))

@@ -506,8 +506,11 @@ def warnings_of(
             f"theta: {n} draws are worth {arrays['theta_ess'].min():.1f}: p(theta|y) is far "
             "narrower than the prior; give --theta, or take more draws"
         )
-    if "r_hat" in arrays and arrays["r_hat"].max() > MOST_R_HAT:
-        yield f"{way}: R̂ is {arrays['r_hat'].max():.3g}: chains have not met; take more sweeps"
+    r_hat = arrays.get("r_hat", np.ones(1))
+    if np.isnan(r_hat).any():
+        yield f"{way}: R̂ is not known of so few sweeps: chains may not have met; take more"
+    if (r_hat > MOST_R_HAT).any():
+        yield f"{way}: R̂ is {np.nanmax(r_hat):.3g}: chains have not met; take more sweeps"
     if "accepted" in arrays and arrays["accepted"].min() < LEAST_ACCEPTED:
         yield f"{way}: {100 * arrays['accepted'].min():.2g} % of the proposals are accepted"
     if any(score["control_fails"] is False for score in scores):

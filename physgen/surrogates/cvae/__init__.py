@@ -178,7 +178,8 @@ class CVAE(Surrogate):
     earlier_options: ClassVar[dict[str, Any]] = {"head": "independent", "spectrum": "none"}
     leaves_out = True
     with_missing = ("reals", "nonnegative")
-    later_buffers: ClassVar[tuple[str, ...]] = ("enough", "affine.spectrum.reference")
+    law_buffers: ClassVar[tuple[str, ...]] = ("enough",)
+    later_buffers: ClassVar[tuple[str, ...]] = (*law_buffers, "affine.spectrum.reference")
     posterior_draws = 32
 
     enough: Tensor
@@ -213,29 +214,34 @@ class CVAE(Surrogate):
     ) -> None:
         """Keep the fewest draws for posteriors: differences of log p by θ are known to `PRECISE`.
 
-        Draws are the same under every θ, so that differences are far less noisy than log p.
+        Draws are the same under every θ, so that differences are far less noisy than log p. They
+        are told from those of all draws: of fewer the bound is looser, too, by more at some θ.
 
         Args:
             seed: of the draws.
             theta: parameters of held-out rows (n, D); without any all draws are kept.
             x: the rows (n, *x_shape).
         """
-        if theta is None or x is None or self.likelihood is Likelihood.EXACT:
+        if self.likelihood is Likelihood.EXACT:
             return
-        theta, x = theta[:ROWS].cpu().double(), x[:ROWS]
+        self.posterior_draws = type(self).posterior_draws
+        if theta is not None and x is not None:
+            self.posterior_draws = self._fewest(seed, theta[:ROWS].cpu().double(), x[:ROWS])
+        self.enough.fill_(self.posterior_draws)
+
+    def _fewest(self, seed: int, theta: Tensor, x: Tensor) -> int:
+        """Draws for posteriors, from rows θ (n, D) and x (n, *x_shape)."""
         c = self.law.prior.to_coordinates(theta.numpy())
         moved = torch.from_numpy(self.law.prior.from_coordinates(c - np.copysign(STEP, c)))
 
-        def noisy(k: int) -> bool:
-            one, other = (
-                self.log_prob(moved, x, draws=k, seed=s) - self.log_prob(theta, x, draws=k, seed=s)
-                for s in (seed, seed + 1)
-            )
-            return float((one - other).square().mean().sqrt()) > math.sqrt(2) * PRECISE
+        def change(draws: int, seed: int) -> Tensor:
+            one, other = (self.log_prob(t, x, draws=draws, seed=seed) for t in (moved, theta))
+            return one - other
 
-        most = type(self).posterior_draws
-        self.posterior_draws = next((k for k in FEWER if not noisy(k)), most)
-        self.enough.fill_(self.posterior_draws)
+        most = self.posterior_draws
+        best = change(most, seed + 1)
+        off = ((k, (change(k, seed) - best).square().mean().sqrt()) for k in FEWER)
+        return next((k for k, error in off if error <= PRECISE), most)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state, prefix, *rest)

@@ -163,7 +163,8 @@ class BinaryLatents(DiscreteLatents):
 
     def chosen(self, log_q: Tensor, uniform: Tensor) -> Tensor:
         """The states drawn, (B, m, n, *grid)."""
-        one = uniform < log_q[:, :, 1].exp()
+        least = torch.finfo(uniform.dtype).tiny  # so that a uniform number of 0 is always 1
+        one = uniform < log_q[:, :, 1].exp().clamp(min=least)
         return torch.stack([~one, one], 2)
 
     def values(self, one_hot: Tensor) -> Tensor:
