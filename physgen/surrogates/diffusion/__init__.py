@@ -35,19 +35,20 @@ from physgen.surrogates.base import (
     Likelihood,
     Noise,
     Restored,
-    Surrogate,
     refuse_unknown_options,
 )
 from physgen.surrogates.diffusion import sampler, schedule
 from physgen.surrogates.diffusion.cells import CellsKernel
 from physgen.surrogates.diffusion.gaussian import STEPS, GaussianKernel
 from physgen.surrogates.diffusion.hurdle import HurdleKernel
+from physgen.surrogates.diffusion.known import KnownKernel
 from physgen.surrogates.diffusion.layered import LayeredKernel
 from physgen.surrogates.diffusion.masked import MaskedKernel
 from physgen.surrogates.diffusion.mixture import MixtureKernel
 from physgen.surrogates.diffusion.restoring import GUIDED, InverseProblem, restored
 from physgen.surrogates.diffusion.stationary import StationaryKernel
 from physgen.surrogates.diffusion.unet import preset_of
+from physgen.surrogates.fewest_draws import FewestDraws
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -138,7 +139,7 @@ class DiffusionConfig:
             raise ValueError("head: mixture needs the continuous bound (timesteps 0, loss bound)")
 
 
-class Diffusion(Surrogate):
+class Diffusion(FewestDraws):
     """Conditional diffusion with a Gaussian or a masked kernel."""
 
     name: ClassVar[str] = "diffusion"
@@ -147,7 +148,9 @@ class Diffusion(Surrogate):
     earlier_options: ClassVar[dict[str, Any]] = {
         "head": "independent", "showers": "channels", "spectrum": "none",
     }  # fmt: skip
-    later_buffers: ClassVar[tuple[str, ...]] = ("kernel.denoiser.waves.affine.spectrum.reference",)
+    later_buffers: ClassVar[tuple[str, ...]] = (
+        "enough", "kernel.denoiser.waves.affine.spectrum.reference",
+    )  # fmt: skip
     leaves_out = True
     with_missing = ("reals",)
     inference_options: ClassVar[tuple[str, ...]] = (
@@ -159,7 +162,8 @@ class Diffusion(Surrogate):
         self.kernel = kernel_of(law, config)
         if self.kernel.transform:
             self.transform = self.kernel.transform(law)
-        self.default_draws = self.posterior_draws = self.kernel.draws
+        self.default_draws = self.kernel.draws
+        self.take_at_most(self.kernel.draws)
         self.restorers = restorers_of(self.kernel)
         self._refuse()
 
@@ -177,9 +181,16 @@ class Diffusion(Surrogate):
             options = {"grids": len(preset.channels)} | options
         return super().at(law, **options)
 
+    @property
+    def may_take_fewer(self) -> bool:
+        """Whether log p is that of a law in closed form, and what little the network gains."""
+        return isinstance(self.kernel, KnownKernel) and self.config.estimator == "bound"
+
     def using(self, **options: Any) -> Self:
         """As :meth:`Surrogate.using`; a kernel may refuse some samplers and estimators."""
         other = super().using(**options)
+        if other.config.estimator != self.config.estimator:
+            other.posterior_draws = other.most
         other._refuse()
         return other
 
