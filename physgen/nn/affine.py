@@ -151,7 +151,8 @@ class Spectrum(nn.Module):
                 self.register_buffer(f"matrix{axis}", matrix, persistent=False)
         self.register_buffer("reference", torch.tensor(grid.shape))
         self.register_buffer("features", self._features().float(), persistent=False)
-        self.register_load_state_dict_post_hook(of_the_reference)
+        # torch has no types for this call
+        self.register_load_state_dict_post_hook(of_the_reference)  # type: ignore[no-untyped-call]
         self.straight = nn.Linear(self.features.shape[1], FEW)
         self.curved = ResidualMLP(self.features.shape[1], FEW, 32, 1)
 

@@ -119,7 +119,8 @@ class StationaryNet(nn.Module):
         features = quadratic(torch.zeros(1, condition)).shape[1]
         b, modes = wave_functions(affine.grid, affine.grid.shape), affine.location_modes
         self.register_buffer("functions", b, persistent=False)
-        self.register_load_state_dict_post_hook(functions_of_the_reference)
+        # torch has no types for this call
+        self.register_load_state_dict_post_hook(functions_of_the_reference)  # type: ignore[no-untyped-call]
         for name, of in (("location", modes), ("power", b)):
             zeros = torch.zeros(features, affine.channels, len(of), dtype=torch.float64)
             self.register_buffer(name, zeros)
