@@ -275,7 +275,7 @@ def main() -> None:
                 models[label] = fitted(label, train, folder, options.epochs)
             print(row(label, simulator, models[label], test), flush=True)
             for size in options.at if label in DESIGNS else ():
-                print(row(label, make(size), models[label].at(make(size)), None, 500), flush=True)
+                print(row(label, make(size), models[label].at(make(size)), None, 200), flush=True)
         if options.pictures:
             options.pictures.mkdir(parents=True, exist_ok=True)
             picture = options.pictures / f"{options.field}-{options.size}.png"

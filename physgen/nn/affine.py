@@ -122,6 +122,10 @@ def slowest_modes(grid: Grid, count: int) -> Tensor:
 class Spectrum(nn.Module):
     """g of each wave and channel, as Σ_k a_k(θ) b_k(frequency).
 
+    Attributes:
+        reference: (rank,) the shape that it was made for, and that may be used at another: b are
+            functions of the frequency alone, so that weights mean the same at both.
+
     Args:
         grid: the positions.
         along: which axes are transformed; along the others g is a function of the position.
@@ -130,30 +134,38 @@ class Spectrum(nn.Module):
         UsageError: an axis that is too long for a matrix.
     """
 
+    reference: Tensor
     features: Tensor
 
     def __init__(self, grid: Grid, along: tuple[bool, ...]) -> None:
         super().__init__()
-        self.shape, self.along = grid.shape, along
+        self.grid, self.shape, self.along = grid, grid.shape, along
         if (longest := max(n for n, wave in zip(grid.shape, along, strict=True) if wave)) > LONG:
             raise UsageError(
                 f"spectrum: expected axes of at most {LONG} sites, got {longest}; "
                 "take spectrum none"
             )
-        each: list[Tensor] = []
-        for n, periodic, wave in zip(grid.shape, grid.periodic, along, strict=True):
-            if wave:
+        for axis, (n, periodic) in enumerate(zip(grid.shape, grid.periodic, strict=True)):
+            if along[axis]:
                 matrix = waves(n, periodic).float()
-                self.register_buffer(f"matrix{len(each)}", matrix, persistent=False)
-            at = torch.linspace(-1, 1, n, dtype=torch.float64)
-            each.append(2 * frequencies(n, periodic) if wave else at)
-        place = torch.cartesian_prod(*each).view(-1, len(each))
-        frequency = place[:, list(along)]
-        size = frequency.square().sum(1, keepdim=True) + max(grid.shape) ** -2
-        features = torch.cat([place, 0.5 * size.log(), (frequency == 0).double()], 1)
-        self.register_buffer("features", features.float(), persistent=False)
+                self.register_buffer(f"matrix{axis}", matrix, persistent=False)
+        self.register_buffer("reference", torch.tensor(grid.shape))
+        self.register_buffer("features", self._features().float(), persistent=False)
+        # torch has no types for this call
+        self.register_load_state_dict_post_hook(of_the_reference)  # type: ignore[no-untyped-call]
         self.straight = nn.Linear(self.features.shape[1], FEW)
         self.curved = ResidualMLP(self.features.shape[1], FEW, 32, 1)
+
+    def _features(self) -> Tensor:
+        """What b sees of each wave, (n, F) float64: of its frequency alone, not of the size."""
+        each = [
+            2 * frequencies(n, periodic) if wave else torch.linspace(-1, 1, n, dtype=torch.float64)
+            for n, periodic, wave in zip(self.shape, self.grid.periodic, self.along, strict=True)
+        ]
+        place = torch.cartesian_prod(*each).view(-1, len(each))
+        frequency = place[:, list(self.along)]
+        size = frequency.square().sum(1, keepdim=True) + float(self.reference.max()) ** -2
+        return torch.cat([place, 0.5 * size.log(), (frequency == 0).double()], 1)
 
     def functions(self) -> Tensor:
         """b of each wave, (FEW, n)."""
@@ -171,6 +183,11 @@ class Spectrum(nn.Module):
                 matrix = getattr(self, f"matrix{axis - 2}")
                 r = (r.transpose(axis, -1) @ (matrix if back else matrix.T)).transpose(axis, -1)
         return r.flatten(2)
+
+
+def of_the_reference(spectrum: Spectrum, _: object) -> None:
+    """Features of the size that weights were trained at, once that is read."""
+    spectrum.features.copy_(spectrum._features())
 
 
 class AffineMap(nn.Module):

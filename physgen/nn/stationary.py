@@ -117,8 +117,10 @@ class StationaryNet(nn.Module):
         super().__init__()
         self.affine = affine
         features = quadratic(torch.zeros(1, condition)).shape[1]
-        b, modes = wave_functions(affine.grid), affine.location_modes
+        b, modes = wave_functions(affine.grid, affine.grid.shape), affine.location_modes
         self.register_buffer("functions", b, persistent=False)
+        # torch has no types for this call
+        self.register_load_state_dict_post_hook(functions_of_the_reference)  # type: ignore[no-untyped-call]
         for name, of in (("location", modes), ("power", b)):
             zeros = torch.zeros(features, affine.channels, len(of), dtype=torch.float64)
             self.register_buffer(name, zeros)
@@ -187,28 +189,41 @@ class StationaryNet(nn.Module):
             yield law.waves((part - law.mean).flatten(1)).view_as(part).square()
 
 
-def wave_functions(grid: Grid) -> Tensor:
+def functions_of_the_reference(net: StationaryNet, _: object) -> None:
+    """Functions of the size that weights were trained at, once that is read."""
+    if net.affine.spectrum is not None:
+        shape = tuple(net.affine.spectrum.reference.tolist())
+        net.functions.copy_(wave_functions(net.affine.grid, shape))
+
+
+def wave_functions(grid: Grid, reference: tuple[int, ...]) -> Tensor:
     """Smooth functions of the wave number and of the place along other axes, (F, n) float64.
 
     Of the logarithm of the lattice's |k|² = Σ 4 sin²(πν), smoothed where it is 0, Chebyshev
     polynomials; where it is 0; the parts of |k|² along each axis; and the place and its square.
+    What they are at a wave number is a matter of the shape that they were made for, `reference`.
     """
-    each = [
-        4 * (math.pi * frequencies(n, True)).sin().square() if wave else torch.linspace(-1, 1, n)
-        for n, wave in zip(grid.shape, grid.alike, strict=True)
-    ]
-    axes = torch.cartesian_prod(*(v.double() for v in each)).view(-1, len(each))
     along = torch.tensor(grid.alike)
+    slowest = 4 * math.sin(math.pi / max(reference)) ** 2
+    axes, known = (positions(shape, grid.alike) for shape in (grid.shape, reference))
     step, place = axes[:, along], axes[:, ~along]
     square = step.sum(1)
-    slowest = 4 * math.sin(math.pi / max(grid.shape)) ** 2
     log_k = (square + slowest).log()
-    low, high = log_k.aminmax()
+    low, high = (known[:, along].sum(1) + slowest).log().aminmax()
     angle = (2 * (log_k - low) / (high - low).clamp(min=1e-9) - 1).clamp(-1, 1).acos()
     degrees = torch.arange(DEGREE + 1, dtype=torch.float64)
     part = step / square.clamp(min=1e-9)[:, None]
     rows = [torch.cos(degrees[:, None] * angle), (square == 0).double()[None]]
     return torch.cat([*rows, part.T[:-1], place.T, place.T.square()])
+
+
+def positions(shape: tuple[int, ...], alike: tuple[bool, ...]) -> Tensor:
+    """4 sin²(πν) of each wave along some axes, places from −1 to 1 along others, (n, axes)."""
+    each = [
+        4 * (math.pi * frequencies(n, True)).sin().square() if wave else torch.linspace(-1, 1, n)
+        for n, wave in zip(shape, alike, strict=True)
+    ]
+    return torch.cartesian_prod(*(v.double() for v in each)).view(-1, len(each))
 
 
 def orthonormal(functions: Tensor) -> Tensor:

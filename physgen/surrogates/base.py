@@ -442,7 +442,9 @@ class Surrogate(nn.Module, abc.ABC):
         )
         try:
             moved = {k: v for k, v in self.state_dict().items() if k not in self.law_buffers}
-            other.load_state_dict(other.state_dict() | moved)
+            moved |= {f"transform.{k}": v for k, v in self.transform.state_at(law).items()}
+            own = {k: v for k, v in other.state_dict().items() if k in self.law_buffers}
+            other.load_state_dict(own | moved)
         except RuntimeError as error:
             raise UsageError(
                 f"{self.name}: was trained on x of shape {self.law.x_shape}, and its weights do "

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from physgen.law import Law
+
 __all__ = ["Identity", "Transform", "finite_part"]
 
 
@@ -46,6 +48,14 @@ class Transform(nn.Module, abc.ABC):
             c: coordinates of their θ.
         """
         return
+
+    def state_at(self, law: Law) -> dict[str, Tensor]:
+        """Its buffers (...) for x of a law, of another shape perhaps; as they are by default.
+
+        Raises:
+            UsageError: buffers that say nothing of x of that shape.
+        """
+        return dict(self.state_dict())
 
     def words(self, names: Sequence[str] = ()) -> list[str]:
         """What is done to components of x besides shifts and scales, a line each.

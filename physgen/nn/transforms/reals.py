@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from physgen.dataset.assumptions import Tails, named
+from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.ranges import row_words
 from physgen.nn.transforms.monotone import NO_KNOTS, MonotoneMap, MonotoneMaps, best_map
@@ -141,6 +142,42 @@ class Standardise(Related):
                 f"{row_words(rows, first)}: {named(j, self.x_shape)} is beyond the bound of the "
                 f"logarithm that it is taken by, {self.mean.flatten()[j]:.4g}"
             )
+
+    def state_at(self, law: Law) -> dict[str, Tensor]:
+        """Its buffers (...) for x of a law: along axes of another length all sites are alike.
+
+        That needs shifts along these axes to be symmetries; elsewhere buffers stay as they are.
+
+        Raises:
+            UsageError: sites that are constant or that others tell.
+        """
+        state = super().state_at(law)
+        shapes = [
+            [n for axis, n in enumerate(shape) if axis not in self.alike]
+            for shape in (self.x_shape, law.x_shape)
+        ]
+        if law.x_shape == self.x_shape or law.shifted != self.alike or shapes[0] != shapes[1]:
+            return state
+        if told := self.told():
+            raise UsageError(
+                f"x of shape {law.x_shape}: in that of the training, {self.x_shape}, some sites "
+                f"tell others, {told[0]}; train anew, or leave what others tell out of x"
+            )
+        first = torch.arange(self.kept.numel(), device=self.kept.device).view(self.x_shape)
+        for axis in self.alike:
+            first = first.narrow(axis, 0, 1)
+        first = first.expand(law.x_shape)
+        state = {
+            name: value.flatten()[first] if value.shape == self.x_shape else value
+            for name, value in state.items()
+        }
+        state["coefficients"] = state["coefficients"].new_zeros(0, law.size)
+        knots = torch.full_like(self.kept, -1, dtype=torch.long).flatten()
+        knots[self.monotone.curved] = torch.arange(len(self.monotone.curved), device=knots.device)
+        knots = knots[first].flatten()
+        state["monotone.curved"] = (knots >= 0).nonzero()[:, 0]
+        state["monotone.knots"] = self.monotone.knots[knots[knots >= 0]]
+        return state
 
     def _mapped(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What components of x (B, *x_shape) are mapped to, missing ones as means, and log slopes.

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ from physgen.surrogates.autoregressive.site import (
     RealSite,
     Site,
 )
-from physgen.surrogates.autoregressive.window import window_parts
+from physgen.surrogates.autoregressive.window import nearest_offsets, window_parts
 from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from simulators.base import SUPPORTS, Support
 
@@ -129,6 +129,7 @@ class Autoregressive(Surrogate):
     supports: ClassVar[tuple[Support, ...]] = SUPPORTS
     leaves_out: ClassVar[bool] = True
     earlier_options: ClassVar[dict[str, Any]] = {"nonnegative": "shared"}
+    later_buffers: ClassVar[tuple[str, ...]] = ("affine.spectrum.reference",)
 
     def __init__(self, law: Law, config: AutoregressiveConfig) -> None:
         super().__init__(law, config)
@@ -142,6 +143,21 @@ class Autoregressive(Surrogate):
         self.affine = affine_of(law, config) if placed else None
         make = causal_stages if causal else shared_stages
         self.chain = nn.ModuleList(make(law, config, self.site))
+
+    def at(self, law: Law, **options: Any) -> Self:
+        """As :meth:`Surrogate.at`; windows of a causal network are to hold the same neighbours."""
+        other = super().at(law, **options)
+        if any(isinstance(stage, CausalStage) for stage in self.stages):
+            own, its = (
+                nearest_offsets(Grid.of(one.law).shape, one.config.window) for one in (self, other)
+            )
+            if not torch.equal(own, its):
+                raise UsageError(
+                    f"{self.name}: the {self.config.window} nearest earlier sites are others on x "
+                    f"of shape {law.x_shape} than on {self.law.x_shape}; train anew, or with a "
+                    "smaller window"
+                )
+        return other
 
     @property
     def stages(self) -> list[SharedStage]:

@@ -35,18 +35,20 @@ from physgen.surrogates.base import (
     Likelihood,
     Noise,
     Restored,
-    Surrogate,
     refuse_unknown_options,
 )
 from physgen.surrogates.diffusion import sampler, schedule
 from physgen.surrogates.diffusion.cells import CellsKernel
 from physgen.surrogates.diffusion.gaussian import STEPS, GaussianKernel
 from physgen.surrogates.diffusion.hurdle import HurdleKernel
+from physgen.surrogates.diffusion.known import KnownKernel
 from physgen.surrogates.diffusion.layered import LayeredKernel
 from physgen.surrogates.diffusion.masked import MaskedKernel
 from physgen.surrogates.diffusion.mixture import MixtureKernel
 from physgen.surrogates.diffusion.restoring import GUIDED, InverseProblem, restored
 from physgen.surrogates.diffusion.stationary import StationaryKernel
+from physgen.surrogates.diffusion.unet import preset_of
+from physgen.surrogates.fewest_draws import FewestDraws
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -99,6 +101,8 @@ class DiffusionConfig:
         spectrum: along which axes of real maps a Gaussian law of independent waves, fitted with
             it, stands beside the network: periodic, those along which shifts are symmetries, if
             timesteps and loss are the defaults; or none.
+        grids: of the U-Net, each of half the sites a side; 0 for as many as `network` has, and
+            more for large x that declares its axes.
     """
 
     kernel: Literal["auto", "masked", "gaussian"] = "auto"
@@ -118,10 +122,11 @@ class DiffusionConfig:
     head: Literal["auto", "independent", "mixture"] = "auto"
     components: int = 0
     spectrum: Literal["periodic", "none"] = "periodic"
+    grids: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values outside the documented ranges."""
-        for name in ("timesteps", "steps", "components"):
+        for name in ("timesteps", "steps", "components", "grids"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if self.groups < 1:
@@ -134,7 +139,7 @@ class DiffusionConfig:
             raise ValueError("head: mixture needs the continuous bound (timesteps 0, loss bound)")
 
 
-class Diffusion(Surrogate):
+class Diffusion(FewestDraws):
     """Conditional diffusion with a Gaussian or a masked kernel."""
 
     name: ClassVar[str] = "diffusion"
@@ -143,6 +148,9 @@ class Diffusion(Surrogate):
     earlier_options: ClassVar[dict[str, Any]] = {
         "head": "independent", "showers": "channels", "spectrum": "none",
     }  # fmt: skip
+    later_buffers: ClassVar[tuple[str, ...]] = (
+        "enough", "kernel.denoiser.waves.affine.spectrum.reference",
+    )  # fmt: skip
     leaves_out = True
     with_missing = ("reals",)
     inference_options: ClassVar[tuple[str, ...]] = (
@@ -154,7 +162,8 @@ class Diffusion(Surrogate):
         self.kernel = kernel_of(law, config)
         if self.kernel.transform:
             self.transform = self.kernel.transform(law)
-        self.default_draws = self.posterior_draws = self.kernel.draws
+        self.default_draws = self.kernel.draws
+        self.take_at_most(self.kernel.draws)
         self.restorers = restorers_of(self.kernel)
         self._refuse()
 
@@ -165,9 +174,23 @@ class Diffusion(Surrogate):
             c = None if theta is None else self.rescale(theta.to(self.device))
             self.kernel.fit(self.transform(x.to(self.device)), c)
 
+    def at(self, law: Law, **options: Any) -> Self:
+        """As :meth:`Surrogate.at`, with as many grids as it has."""
+        if law.x_shape != self.law.x_shape and isinstance(self.kernel, GaussianKernel):
+            preset = preset_of(self.law, self.config.network, self.config.grids)
+            options = {"grids": len(preset.channels)} | options
+        return super().at(law, **options)
+
+    @property
+    def may_take_fewer(self) -> bool:
+        """Whether log p is that of a law in closed form, and what little the network gains."""
+        return isinstance(self.kernel, KnownKernel) and self.config.estimator == "bound"
+
     def using(self, **options: Any) -> Self:
         """As :meth:`Surrogate.using`; a kernel may refuse some samplers and estimators."""
         other = super().using(**options)
+        if other.config.estimator != self.config.estimator:
+            other.posterior_draws = other.most
         other._refuse()
         return other
 

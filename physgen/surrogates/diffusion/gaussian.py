@@ -74,7 +74,7 @@ class GaussianKernel(nn.Module):
         self.law, self.simple, self.timesteps = law, config.loss == "simple", config.timesteps
         usual, low = ENDS[law.support]
         self.schedule = SCHEDULES[config.noise_schedule](usual if high is None else high, low)
-        self.denoiser = Denoiser(law, preset_of(law, config.network), given)
+        self.denoiser = Denoiser(law, preset_of(law, config.network, config.grids), given)
 
     def loss(
         self, c: Tensor, z: Tensor, generator: torch.Generator, part: Tensor | None = None

@@ -84,7 +84,7 @@ class MaskedKernel(nn.Module):
         shape = replace(law, support="reals") if dense else law
         n, *grid = field_shape(shape)
         self.field = (2 * n, *grid)
-        preset = preset_of(shape, config.network)
+        preset = preset_of(shape, config.network, config.grids)
         self.net = UNet(shape, 2 * n, n, len(law.prior) + given + 1, preset)
 
     def logits(self, x: Tensor, visible: Tensor, c: Tensor) -> Tensor:

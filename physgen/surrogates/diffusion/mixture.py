@@ -141,4 +141,6 @@ class MixtureKernel(KnownKernel):
         require_short(law)
         super().__init__(law, config)
         components = config.components or max(1, min(8, SIZE // law.size**2))
-        self.denoiser = MixtureDenoiser(law, preset_of(law, config.network), components)
+        self.denoiser = MixtureDenoiser(
+            law, preset_of(law, config.network, config.grids), components
+        )

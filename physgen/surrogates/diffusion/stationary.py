@@ -96,7 +96,9 @@ class StationaryKernel(KnownKernel):
 
     def __init__(self, law: Law, config: DiffusionConfig, affine: AffineMap) -> None:
         super().__init__(law, config)
-        self.denoiser = StationaryDenoiser(law, preset_of(law, config.network), affine)
+        self.denoiser = StationaryDenoiser(
+            law, preset_of(law, config.network, config.grids), affine
+        )
 
     def fit(self, z: Tensor, c: Tensor | None) -> None:
         """Take where the law starts from rows z (n, *x_shape) and their c (n, D), if known."""

@@ -55,23 +55,23 @@ PRESETS = {
 }
 
 
-def preset_of(law: Law, name: str) -> Preset:
+def preset_of(law: Law, name: str, grids: int = 0) -> Preset:
     """The sizes of a name; ``auto`` is wide where x is a single site, and small elsewhere.
 
-    Where x declares axes, a large grid has further, coarser ones, for attention sees all sites.
+    There are so many `grids`, or as many as the name says; then, where x declares axes, a large
+    grid has further, coarser ones, for attention sees all sites.
     """
     grid = field_shape(law)[1:]
     if name == "auto":
         name = "wide" if grid == SITE else "small"
     channels, blocks = PRESETS[name]
-    if not law.axes:
-        return PRESETS[name]
-    for _ in channels[1:]:
-        grid = coarser(grid, halved(grid))
-    while math.prod(grid) > MOST_SITES and max(halved(grid)) > 1:
-        grid = coarser(grid, halved(grid))
-        channels, blocks = (*channels, channels[-1]), (*blocks, blocks[-1])
-    return Preset(channels, blocks)
+    if not grids:
+        grids = len(channels)
+        for _ in channels[1:]:
+            grid = coarser(grid, halved(grid))
+        while law.axes and math.prod(grid) > MOST_SITES and max(halved(grid)) > 1:
+            grid, grids = coarser(grid, halved(grid)), grids + 1
+    return Preset(*((*each, *grids * each[-1:])[:grids] for each in (channels, blocks)))
 
 
 class Attention(nn.Module):
