@@ -14,7 +14,7 @@ from physgen.errors import UsageError
 from physgen.nn.linear_view import LinearView, require_noise
 from physgen.nn.measurement import Measurement
 from physgen.nn.transforms import Transform
-from physgen.surrogates.base import Restored
+from physgen.surrogates.base import Restored, refuse_unknown_options
 from physgen.surrogates.diffusion.guided import Guide, dps, guided, mmps, pigdm
 from physgen.surrogates.diffusion.likelihood import reconstruct
 from physgen.surrogates.diffusion.particles import MOST, Prior, filtered, learnt_prior
@@ -99,11 +99,7 @@ def restored(
     """
     draw = METHODS[method]
     known = list(signature(draw).parameters)[2:]
-    if unknown := [name for name in options if name not in known]:
-        raise UsageError(f"{method}: no option {unknown[0]!r}; it has {', '.join(known)}")
-    for name in {"particles", "iterations"} & set(options):
-        if options[name] < 1:
-            raise UsageError(f"{name}: expected at least 1, got {options[name]}")
+    refuse_unknown_options(method, options, known, reals=("strength",))
     if told := problem.transform.told():
         raise UsageError(f"{method}: not for x whose components tell others: {told[0]}")
     return draw(problem, generator, **options)
