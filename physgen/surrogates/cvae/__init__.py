@@ -240,8 +240,12 @@ class CVAE(Surrogate):
 
         most = self.posterior_draws
         best = change(most, seed + 1)
-        off = ((k, (change(k, seed) - best).square().mean().sqrt()) for k in FEWER)
-        return next((k for k, error in off if error <= PRECISE), most)
+
+        def error(k: int) -> float:  # less the noise of `best`
+            off = (change(k, seed) - best).square().mean() / (1 + k / most)
+            return float(off.sqrt())
+
+        return next((k for k in FEWER if error(k) <= PRECISE), most)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state, prefix, *rest)
