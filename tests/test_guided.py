@@ -103,7 +103,7 @@ def test_what_cannot_be_is_refused_in_a_line(model, observed):
             restored(model, certain, y, method, 2)
     with pytest.raises(UsageError, match="no method 'magic'"):
         restored(model, measurement, y, "magic", 2)
-    with pytest.raises(UsageError, match="particles: expected at least 1"):
+    with pytest.raises(UsageError, match="particles: expected a whole number"):
         restored(model, measurement, y, "particles", 2, particles=0)
     with pytest.raises(UsageError, match="dps: no option 'particles'; it has strength"):
         restored(model, measurement, y, "dps", 2, particles=4)

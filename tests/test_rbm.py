@@ -555,6 +555,7 @@ def test_autocorrelation_time_of_a_regression(rho):
     found = chains.autocorrelation_time(3 + regression(rho, 10_000, 32))
     assert found == pytest.approx(expected, rel=0.1)
     assert chains.autocorrelation_time(torch.ones(50, 3)) == 1.0
+    assert chains.autocorrelation_time(torch.full((50, 3), -37.1234567)) == 1.0, "rounded means"
 
 
 def test_a_burn_in_is_as_long_as_its_autocorrelation_asks_for():

@@ -130,6 +130,8 @@ def test_x_may_be_measured_here(mask):
         ({"theta": {"log_amplitude": 99.0, "slope": 2.0}}, DataError, "outside"),
         ({"theta_unknown": True}, UsageError, "leave out one"),
         ({"tune": {"magic": 1.0}}, UsageError, "no option 'magic'"),
+        ({"tune": {"particles": np.nan}}, UsageError, "particles: expected a whole number"),
+        ({"tune": {"particles": 2.5}}, UsageError, "particles: expected a whole number"),
         ({"n": 1}, UsageError, "n: expected at least 2"),
     ],
 )

@@ -92,6 +92,15 @@ def test_draws_are_those_of_the_learnt_law(name, noise):
         assert told["r_hat"].max() < 1.02
 
 
+def test_x_of_which_all_is_seen_is_y_at_once():
+    ising = Law.of("ising", {"size": 4})
+    model, y = RBM.create(ising, RBMConfig(hidden=6)).eval(), np.ones((4, 4))
+    found = physgen.restore(model, y, theta={"beta": 0.4}, n=4)
+    np.testing.assert_array_equal(found.x, np.ones((1, 4, 4, 4)))
+    assert not found.scores
+    assert "y tells all of x" in found.about["absent"]
+
+
 def test_the_native_chain_tells_the_evidence():
     model, log_p = masked("random")
     _, told = drawn_mean(model, 0.0)
@@ -134,7 +143,7 @@ def test_what_cannot_be_of_spins_is_refused():
     theta, y = torch.full((1, 1), 0.4), Y[None]
     with pytest.raises(UsageError, match="no option 'particles'; it has sweeps"):
         model.restore(theta, y, Measurement.of(LAW, SEEN), particles=2)
-    with pytest.raises(UsageError, match="sweeps: expected at least 1"):
+    with pytest.raises(UsageError, match="sweeps: expected a whole number"):
         model.restore(theta, y, Measurement.of(LAW, SEEN), sweeps=0)
     with pytest.raises(UsageError, match="blur, average: not of spins"):
         model.restore(theta, Y[None, :1, :2], Measurement.of(LAW, average=2), generator=0)

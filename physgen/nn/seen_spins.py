@@ -10,6 +10,7 @@ from torch import Tensor
 from physgen.errors import DataError, UsageError
 from physgen.nn.convergence import split_r_hat
 from physgen.nn.measurement import Measurement
+from physgen.nn.tensors import equal_rows
 
 __all__ = ["SeenSpins", "r_hat_of_rows"]
 
@@ -63,12 +64,10 @@ def r_hat_of_rows(series: Tensor, rows: Tensor) -> Tensor:
     Returns:
         (B,), NaN of fewer than 4 of them.
     """
-    _, group = rows.unique(dim=0, return_inverse=True)
     found = torch.full((len(rows),), torch.nan, dtype=torch.float64)
     if len(series) < FEWEST:
         return found
-    for number in range(int(group.max()) + 1):
-        mine = (group == number).nonzero()[:, 0].cpu()
+    for mine in equal_rows(rows.cpu()):
         chains = series[:, mine].double().T[..., None].cpu().numpy()
         found[mine] = float(split_r_hat(chains)[0])
     return found

@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from simulators.base import Array
 __all__ = [
     "FORMAT",
     "digest",
+    "equal_rows",
     "load_tensors",
     "save_safetensors",
     "save_tensors",
@@ -42,6 +44,13 @@ __all__ = [
 
 FORMAT = "physgen/checkpoint/1"
 MOST = 16
+
+
+def equal_rows(rows: Tensor) -> Iterator[Tensor]:
+    """Which of rows (B, D) are equal, group by group, (n,) each, in the order of their values."""
+    _, group = rows.unique(dim=0, return_inverse=True)
+    for number in range(int(group.max()) + 1 if len(group) else 0):
+        yield (group == number).nonzero()[:, 0]
 
 
 def tensor_of(values: Tensor | Array, dtype: torch.dtype | None = None) -> Tensor:

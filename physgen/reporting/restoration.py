@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from physgen.reporting.figures import FULL, GREY, HUES, INK, LATTICE, SURROGATE
 from physgen.reporting.page import letter
@@ -171,6 +172,7 @@ def residual_power(ax: Axes, data: Mapping[str, Any]) -> None:
         without = np.array(data["control"], float) / exact
         ax.plot(k, without, "s--", color=HUES[1], markersize=3, label="without y")
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="wave number", ylabel="residual power / exact")
     ax.legend()
 

@@ -864,9 +864,15 @@ class Surrogate(nn.Module, abc.ABC):
 
 
 def refuse_unknown_options(
-    method: str, given: Mapping[str, Any], known: Iterable[str] = ()
+    method: str, given: Mapping[str, Any], known: Iterable[str] = (), reals: Iterable[str] = ()
 ) -> None:
-    """Refuse options that a method to restore x does not have, or that are below 1.
+    """Refuse options that a method to restore x does not have, or values that they cannot have.
+
+    Args:
+        method: its name.
+        given: the options.
+        known: those that it has, whole numbers of at least 1
+        reals: but for these.
 
     Raises:
         UsageError: one of them.
@@ -875,8 +881,10 @@ def refuse_unknown_options(
         if name not in known:
             told = ", ".join(known) or "none"
             raise UsageError(f"{method}: no option {name!r}; it has {told}")
-        if value < 1:
-            raise UsageError(f"{name}: expected at least 1, got {value}")
+        real = name in reals
+        if not (math.isfinite(value) if real else value >= 1 and value % 1 == 0):
+            wanted = "a finite number" if real else "a whole number of at least 1"
+            raise UsageError(f"{name}: expected {wanted}, got {value}")
 
 
 def without_slope(law: Law, x: Tensor) -> Tensor:

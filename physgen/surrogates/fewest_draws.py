@@ -76,8 +76,12 @@ class FewestDraws(Surrogate):
             return one - other
 
         best = change(BEST, seed + 1)
-        off = ((k, (change(k, seed) - best).square().mean().sqrt()) for k in FEWER)
-        return next((k for k, error in off if error <= PRECISE), self.most)
+
+        def error(k: int) -> float:  # less the noise of `best`
+            off = (change(k, seed) - best).square().mean() / (1 + k / BEST)
+            return float(off.sqrt())
+
+        return next((k for k in FEWER if error(k) <= PRECISE), self.most)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state, prefix, *rest)

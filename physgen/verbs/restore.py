@@ -470,6 +470,8 @@ def beside_exact(
         raise UsageError("θ is not known, and neither is the exact p(y|θ)")
     rng = np.random.default_rng([task.seed, number, REFERENCE])
     sets, mean, sd, error = exact_draws(exact, theta, row, SETS, rng)
+    if not sd.any():
+        raise UsageError("y tells all of x, and nothing is left to compare")
     without = None
     if task.surrogate:
         seed = torch_seed(task.seed, number, CONTROL)

@@ -24,6 +24,7 @@ from torch import Tensor
 from physgen.nn.linear_view import LinearView
 from physgen.nn.measurement import Measurement
 from physgen.nn.seen_spins import SeenSpins, r_hat_of_rows
+from physgen.nn.tensors import equal_rows
 from physgen.surrogates.base import Restored
 
 if TYPE_CHECKING:
@@ -177,9 +178,8 @@ def restored_reals(
     view = LinearView.of(model.transform, measurement, y, like)
     z, r_hat = like.expand(len(c), *like.shape[1:]).clone(), c.new_zeros(len(c)).double()
     at_once = max(4, VALUES // view.matrix.numel())
-    _, group = c.unique(dim=0, return_inverse=True)
-    for number in range(int(group.max()) + 1):
-        for rows in (group == number).nonzero()[:, 0].split(at_once):
+    for group in equal_rows(c):
+        for rows in group.split(at_once):
             given = GivenLatents.of(model, c[rows], view._replace(rest=view.rest[rows]))
             epsilon, series = prior_latents(model, c[rows], generator), []
             step = SliceStep(epsilon, given.log_l(epsilon))
@@ -214,7 +214,7 @@ def restored_spins(
         def log_l(e: Tensor, x: Tensor = x) -> Tensor:
             return log_p(x, field_of(model, c, e), c).double()
 
-        epsilon, value = elliptical_slice(log_l, SliceStep(epsilon, log_l(epsilon)), generator)
+        epsilon, _ = elliptical_slice(log_l, SliceStep(epsilon, log_l(epsilon)), generator)
         h = field_of(model, c, epsilon)
         for i in (~seen.clamped).nonzero()[:, 0].tolist():
             up, down = x.clone(), x.clone()
@@ -223,5 +223,5 @@ def restored_spins(
             odds = both[: len(c)] - both[len(c) :] + 2 * seen.field[:, i]
             chance = torch.rand(len(c), generator=generator, device=c.device)
             x = torch.where((chance < odds.sigmoid())[:, None], up, down)
-        series.append(x.sum(1) + 0 * value)
+        series.append(x.sum(1))
     return Restored(x.view(-1, *model.law.x_shape), chains_told(series, c, y))

@@ -47,29 +47,22 @@ def bound_forms(
     consistency = denoising = -mean_reconstruction(schedule, x)
     for i, log_snr in enumerate(log_snrs):
         step = alphas[i] / alpha
-        before, seen, law = (
-            law,
-            z,
-            (step * z, sigmas[i] ** 2 - (step * sigma) ** 2),
-        )  # q(z_i|z_{i−1})
+        before, seen = law, z
+        law = step * z, sigmas[i] ** 2 - (step * sigma) ** 2  # q(z_i|z_{i−1})
         alpha, sigma = alphas[i], sigmas[i]
         z = law[0] + law[1].sqrt() * normal[:, i]
         if before is None:
             continue
-        found, way = (
-            denoise(z, log_snr.expand(len(z))),
-            Transition.between(log_snr, log_snrs[i - 1]),
-        )
+        found = denoise(z, log_snr.expand(len(z)))
+        way = Transition.between(log_snr, log_snrs[i - 1])
         back = (way.b * z + way.a * found, way.variance)
         ratio = log_normal(seen, *before) - log_normal(seen, *back)
         consistency = consistency + total(ratio)
         denoising = denoising + normal_kl(way.b * z + way.a * x, way.variance, *back)
     if law is None:
         raise ValueError("normal: expected numbers for at least one step")
-    one = torch.ones_like(law[1])
-    return consistency + normal_kl(*law, torch.zeros_like(z), one), denoising + prior_kl(
-        schedule, x
-    )
+    consistency = consistency + normal_kl(*law, torch.zeros_like(z), torch.ones_like(law[1]))
+    return consistency, denoising + prior_kl(schedule, x)
 
 
 def normal_kl(mean: Tensor, variance: Tensor, other: Tensor, its: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from torch import Tensor
 from physgen.errors import UsageError
 from physgen.nn.linear_view import LinearView, require_noise
 from physgen.nn.measurement import Measurement
+from physgen.nn.tensors import equal_rows
 from physgen.nn.transforms import Transform
-from physgen.surrogates.base import Restored
+from physgen.surrogates.base import Restored, refuse_unknown_options
 from physgen.surrogates.diffusion.guided import Guide, dps, guided, mmps, pigdm
 from physgen.surrogates.diffusion.likelihood import reconstruct
 from physgen.surrogates.diffusion.particles import MOST, Prior, filtered, learnt_prior
@@ -99,11 +100,7 @@ def restored(
     """
     draw = METHODS[method]
     known = list(signature(draw).parameters)[2:]
-    if unknown := [name for name in options if name not in known]:
-        raise UsageError(f"{method}: no option {unknown[0]!r}; it has {', '.join(known)}")
-    for name in {"particles", "iterations"} & set(options):
-        if options[name] < 1:
-            raise UsageError(f"{name}: expected at least 1, got {options[name]}")
+    refuse_unknown_options(method, options, known, reals=("strength",))
     if told := problem.transform.told():
         raise UsageError(f"{method}: not for x whose components tell others: {told[0]}")
     return draw(problem, generator, **options)
@@ -188,13 +185,6 @@ def by_particles(
         for name, value in zip(told, (*cloud.ess, cloud.log_evidence), strict=True):
             told[name][rows] = value
     return Restored(z.float().view(len(c), *law.x_shape), told)
-
-
-def equal_rows(rows: Tensor) -> Iterator[Tensor]:
-    """Which of rows (B, D) are equal, group by group, (n,) each, in the order of their values."""
-    _, group = rows.unique(dim=0, return_inverse=True)
-    for number in range(int(group.max()) + 1 if len(group) else 0):
-        yield (group == number).nonzero()[:, 0]
 
 
 METHODS: Mapping[str, Callable[..., Restored]] = {

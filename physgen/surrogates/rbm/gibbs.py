@@ -80,11 +80,12 @@ def autocorrelation_time(series: Tensor, window: float = 5.0) -> float:
     times too low where the series are only some τ long. The sum ends at the first lag of `window`
     τ (Sokal 1997).
     """
-    centred = (series - series.mean(0)).double()
+    series = series.double()
+    centred = series - series.mean(0)
     spectrum = torch.fft.rfft(centred, n=2 * len(series), dim=0)
     covariance = torch.fft.irfft(spectrum.abs().square(), dim=0)[: len(series)].sum(1)
-    if covariance[0] <= 0:
-        return 1.0
+    if covariance[0] <= torch.finfo(torch.float32).eps ** 2 * series.square().sum():
+        return 1.0  # constants
     tau = 2 * (covariance / covariance[0]).cumsum(0) - 1
     lag = torch.arange(len(tau), device=tau.device)
     enough = (lag >= window * tau).nonzero()
