@@ -642,7 +642,7 @@ def test_posteriors_take_the_fewest_draws_that_held_out_rows_need(tmp_path, monk
         seen[k] = torch.stack(seeds).std(0).square().mean().sqrt().item()
     assert seen[8] < 0.8 * seen[2]
     for precise, expected in ((10 * seen[2], 2), (0.2 * seen[8], 32)):
-        monkeypatch.setattr("physgen.surrogates.cvae.PRECISE", precise)
+        monkeypatch.setattr("physgen.surrogates.fewest_draws.PRECISE", precise)
         model.finalize(0, theta, x)
         assert model.posterior_draws == expected
     save_surrogate(model, tmp_path / "m.pt", {})

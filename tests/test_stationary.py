@@ -177,6 +177,26 @@ def test_training_leaves_a_gaussian_field_as_exact():
     assert gap.mean() > 5e-3
 
 
+def test_its_posteriors_take_few_draws_where_the_network_has_little_to_say(tmp_path):
+    """Untrained it adds nothing; with weights that say something, all draws are kept."""
+    model, theta, x = started(FIELD)
+    assert model.posterior_draws == model.kernel.draws == 256
+    rows = torch.from_numpy(theta[:40]), torch.from_numpy(x[:40])
+    model.finalize(0, *rows)
+    assert model.posterior_draws == 2
+    save_surrogate(model, tmp_path / "m.pt", {})
+    assert load_surrogate(tmp_path / "m.pt", torch.device("cpu"))[0].posterior_draws == 2
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for w in model.kernel.denoiser.net.parameters():
+            w += 0.3 * torch.randn(w.shape, generator=generator)
+    model.finalize(0, *rows)
+    assert model.posterior_draws == 256
+    without = started(FIELD, n=100, spectrum="none")[0]
+    without.finalize(0, *rows)
+    assert without.posterior_draws == 256
+
+
 # --- where there is no such law ------------------------------------------------------------------
 
 

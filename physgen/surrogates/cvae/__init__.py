@@ -34,7 +34,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +49,6 @@ from physgen.surrogates.base import (
     Likelihood,
     Noise,
     Restored,
-    Surrogate,
     refuse_unknown_options,
 )
 from physgen.surrogates.cvae.decoder import (
@@ -71,6 +69,7 @@ from physgen.surrogates.cvae.latent_laws import (
 from physgen.surrogates.cvae.latents import Latents, LevelNormal, Trace
 from physgen.surrogates.cvae.mixed import ColumnDecoder
 from physgen.surrogates.cvae.restoring import LATENT, field_of, restored_reals, restored_spins
+from physgen.surrogates.fewest_draws import FewestDraws
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
@@ -83,9 +82,6 @@ LATENT_LAWS: dict[str, type[LatentLaw]] = {
 
 SWEEPS = 100
 """Of the chains that draw x given y."""
-FEWER, PRECISE, STEP, ROWS = (2, 4, 8, 16), 0.1, 0.1, 200
-"""Draws that may do for posteriors; the error in nats, root mean square over so many held-out
-rows, that they may leave on what log p changes by over a step of the prior's coordinates."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +164,7 @@ class CVAEConfig:
         return self.gradient == "score" or self.latents != "normal"
 
 
-class CVAE(Surrogate):
+class CVAE(FewestDraws):
     """Conditional VAE with a hierarchy of latents and, for spins, a coarse-to-fine decoder."""
 
     name: ClassVar[str] = "cvae"
@@ -178,10 +174,7 @@ class CVAE(Surrogate):
     earlier_options: ClassVar[dict[str, Any]] = {"head": "independent", "spectrum": "none"}
     leaves_out = True
     with_missing = ("reals", "nonnegative")
-    later_buffers: ClassVar[tuple[str, ...]] = ("enough",)
     posterior_draws = 32
-
-    enough: Tensor
 
     def __init__(self, law: Law, config: CVAEConfig) -> None:
         super().__init__(law, config)
@@ -198,48 +191,15 @@ class CVAE(Surrogate):
         self.affine = stationary_map(law, 1) if whitened else None
         if self.hierarchy.states is not None:
             self.default_draws = self.posterior_draws = 1
+        self.start_draws(self.posterior_draws)
         independent = isinstance(self.decoder, GaussianDecoder | CoarseToFine)
         if independent and config.latents == "normal" and not law.missing:
             self.restorers = LATENT
-        self.register_buffer("enough", torch.tensor(self.posterior_draws))
 
     @property
     def likelihood(self) -> Likelihood:
         """A sum over the states of few discrete latents, else a lower bound."""
         return Likelihood.BOUND if self.hierarchy.states is None else Likelihood.EXACT
-
-    def finalize(
-        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
-    ) -> None:
-        """Keep the fewest draws for posteriors: differences of log p by θ are known to `PRECISE`.
-
-        Draws are the same under every θ, so that differences are far less noisy than log p.
-
-        Args:
-            seed: of the draws.
-            theta: parameters of held-out rows (n, D); without any all draws are kept.
-            x: the rows (n, *x_shape).
-        """
-        if theta is None or x is None or self.likelihood is Likelihood.EXACT:
-            return
-        theta, x = theta[:ROWS].cpu().double(), x[:ROWS]
-        c = self.law.prior.to_coordinates(theta.numpy())
-        moved = torch.from_numpy(self.law.prior.from_coordinates(c - np.copysign(STEP, c)))
-
-        def noisy(k: int) -> bool:
-            one, other = (
-                self.log_prob(moved, x, draws=k, seed=s) - self.log_prob(theta, x, draws=k, seed=s)
-                for s in (seed, seed + 1)
-            )
-            return float((one - other).square().mean().sqrt()) > math.sqrt(2) * PRECISE
-
-        most = type(self).posterior_draws
-        self.posterior_draws = next((k for k in FEWER if not noisy(k)), most)
-        self.enough.fill_(self.posterior_draws)
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        super()._load_from_state_dict(state, prefix, *rest)
-        self.posterior_draws = int(self.enough)
 
     @classmethod
     def candidates(cls, law: Law) -> Iterable[Mapping[str, Any]]:

@@ -35,7 +35,6 @@ from physgen.surrogates.base import (
     Likelihood,
     Noise,
     Restored,
-    Surrogate,
     refuse_unknown_options,
 )
 from physgen.surrogates.diffusion import sampler, schedule
@@ -47,6 +46,7 @@ from physgen.surrogates.diffusion.masked import MaskedKernel
 from physgen.surrogates.diffusion.mixture import MixtureKernel
 from physgen.surrogates.diffusion.restoring import GUIDED, InverseProblem, restored
 from physgen.surrogates.diffusion.stationary import StationaryKernel
+from physgen.surrogates.fewest_draws import FewestDraws
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -134,7 +134,7 @@ class DiffusionConfig:
             raise ValueError("head: mixture needs the continuous bound (timesteps 0, loss bound)")
 
 
-class Diffusion(Surrogate):
+class Diffusion(FewestDraws):
     """Conditional diffusion with a Gaussian or a masked kernel."""
 
     name: ClassVar[str] = "diffusion"
@@ -154,7 +154,8 @@ class Diffusion(Surrogate):
         self.kernel = kernel_of(law, config)
         if self.kernel.transform:
             self.transform = self.kernel.transform(law)
-        self.default_draws = self.posterior_draws = self.kernel.draws
+        self.default_draws = self.kernel.draws
+        self.start_draws(self.kernel.draws)
         self.restorers = restorers_of(self.kernel)
         self._refuse()
 
@@ -164,6 +165,13 @@ class Diffusion(Surrogate):
         if isinstance(self.kernel, CellsKernel | StationaryKernel):
             c = None if theta is None else self.rescale(theta.to(self.device))
             self.kernel.fit(self.transform(x.to(self.device)), c)
+
+    def finalize(
+        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
+    ) -> None:
+        """As :meth:`FewestDraws.finalize`, of θ (n, D) and x (n, *x_shape), beside a spectrum."""
+        if isinstance(self.kernel, StationaryKernel):
+            super().finalize(seed, theta, x)
 
     def using(self, **options: Any) -> Self:
         """As :meth:`Surrogate.using`; a kernel may refuse some samplers and estimators."""
@@ -255,7 +263,7 @@ def kernel_of(
         return (CellsKernel if config.showers == "cells" else LayeredKernel)(law, config)
     if law.support == "reals" and has_mixture(law, config):
         return MixtureKernel(law, config)
-    if affine := spectrum_beside(law, config):
+    if affine := stationary_beside(law, config):
         return StationaryKernel(law, config, affine)
     masked = law.support == "spins" and config.kernel != "gaussian"
     return MaskedKernel(law, config) if masked else GaussianKernel(law, config)
@@ -281,7 +289,7 @@ def is_continuous(config: DiffusionConfig) -> bool:
     return config.timesteps == 0 and config.loss == "bound"
 
 
-def spectrum_beside(law: Law, config: DiffusionConfig) -> AffineMap | None:
+def stationary_beside(law: Law, config: DiffusionConfig) -> AffineMap | None:
     """What a Gaussian law of waves beside the network is made of, of real maps; else None."""
     wanted = config.spectrum == "periodic" and is_continuous(config)
     return stationary_map(law, MODES) if wanted else None
