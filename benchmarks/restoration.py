@@ -1,6 +1,7 @@
 r"""Diffusion as a prior: x given y = Mx + σε, each method beside the Wiener filter.
 
     python -m benchmarks.restoration [--size 32] [--minutes 4] [--particles 4] [--draws 64]
+        [--methods particles mmps]
 
 Maps of the Gaussian field, half of them masked, noise 0.1. The first rows have the field's exact
 denoiser in the place of a network's, so that what is off is the method's own; the others a
@@ -24,6 +25,7 @@ import physgen
 from physgen.law import Law
 from physgen.nn.measurement import Measurement
 from physgen.surrogates.diffusion import Diffusion, DiffusionConfig
+from physgen.surrogates.diffusion.restoring import GUIDED
 from physgen.surrogates.diffusion.schedule import alpha_sigma
 from simulators.base import Array
 from simulators.field.gaussian import GaussianField
@@ -91,6 +93,7 @@ def main() -> None:
     parser.add_argument("--particles", type=int, default=4)
     parser.add_argument("--draws", type=int, default=64)
     parser.add_argument("--maps", type=int, default=3, help="maps that are measured")
+    parser.add_argument("--methods", nargs="+", choices=GUIDED, default=list(GUIDED))
     given = parser.parse_args()
     torch.set_num_threads(1)
     field = GaussianField(size=given.size)
@@ -102,7 +105,7 @@ def main() -> None:
         print(f"training: {time.process_time() - start:.0f} CPU s")
     print("| denoiser | method | mean off | widths | 90 % cover | worst ESS | CPU s a draw |")
     for name, model in models.items():
-        for method in model.restorers:
+        for method in given.methods:
             print(f"| {name} | {method} " + row(field, model, method, given), flush=True)
     print("| exact denoiser | prior without y " + row(field, models["exact denoiser"], "", given))
 
