@@ -68,6 +68,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.hard_showers
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.restoration
+	$(BIN)/python -m benchmarks.scores
+	$(BIN)/python -m benchmarks.bounds
 
 clean:
 	rm -rf $(VENV) demo

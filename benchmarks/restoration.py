@@ -1,6 +1,7 @@
 r"""Diffusion as a prior: x given y = Mx + σε, each method beside the Wiener filter.
 
     python -m benchmarks.restoration [--size 32] [--minutes 4] [--particles 4] [--draws 64]
+        [--methods particles mmps]
 
 Maps of the Gaussian field, half of them masked, noise 0.1. The first rows have the field's exact
 denoiser in the place of a network's, so that what is off is the method's own; the others a
@@ -24,6 +25,7 @@ import physgen
 from physgen.law import Law
 from physgen.nn.measurement import Measurement
 from physgen.surrogates.diffusion import Diffusion, DiffusionConfig
+from physgen.surrogates.diffusion.restoring import GUIDED
 from physgen.surrogates.diffusion.schedule import alpha_sigma
 from simulators.base import Array
 from simulators.field.gaussian import GaussianField
@@ -32,11 +34,11 @@ THETA = np.array([0.0, 2.0])
 
 
 class ExactDenoiser(nn.Module):
-    """E[x|z] of z = αx + σε for a Gaussian field at one θ, x in units of the data.
+    """E[x|z] of z = αx + σε for a Gaussian field, x in units of the data.
 
     Args:
         field: the field.
-        theta: (D,).
+        theta: θ of all rows (1, D), or of each (B, D).
         center: what the data are shifted by.
         unit: what they are divided by.
     """
@@ -46,10 +48,17 @@ class ExactDenoiser(nn.Module):
     def __init__(self, field: GaussianField, theta: Array, center: float, unit: float) -> None:
         super().__init__()
         self.mean = -center / unit
-        power = np.exp(field.log_power(theta[None]))[0, field.shells.shell] / unit**2
+        power = np.exp(field.log_power(theta))[:, field.shells.shell] / unit**2
         self.register_buffer("power", torch.from_numpy(power).float())
 
-    def forward(self, z: Tensor, log_snr: Tensor, c: Tensor) -> Tensor:
+    @classmethod
+    def beside(cls, model: Diffusion, field: GaussianField, theta: Array) -> ExactDenoiser:
+        """The one of θ (1, D) or (B, D), in the units of a model."""
+        ends = (torch.full((1, *field.x_shape), v) for v in (0.0, 1.0))
+        zero, one = (float(model.transform.inverse(v).mean()) for v in ends)
+        return cls(field, theta, zero, one - zero)
+
+    def forward(self, z: Tensor, log_snr: Tensor, c: Tensor | None = None) -> Tensor:
         """X̂ of z (B, L, L) at log-SNR (B,), (B, L, L)."""
         alpha, sigma = (v.view(-1, 1, 1) for v in alpha_sigma(log_snr))
         gain = alpha * self.power / (alpha**2 * self.power + sigma**2)
@@ -64,9 +73,7 @@ def exact_model(field: GaussianField, theta: Array, rows: int = 500) -> Diffusio
     rng = np.random.default_rng(0)
     many = law.prior.sample(rows, rng)
     model.fit_transform(torch.from_numpy(field.sample(many, rng)), torch.from_numpy(many))
-    ends = (torch.full((1, *field.x_shape), v) for v in (0.0, 1.0))
-    zero, one = (float(model.transform.inverse(v).mean()) for v in ends)
-    model.kernel.denoiser = ExactDenoiser(field, theta, zero, one - zero)
+    model.kernel.denoiser = ExactDenoiser.beside(model, field, theta[None])
     return model.eval()
 
 
@@ -86,6 +93,7 @@ def main() -> None:
     parser.add_argument("--particles", type=int, default=4)
     parser.add_argument("--draws", type=int, default=64)
     parser.add_argument("--maps", type=int, default=3, help="maps that are measured")
+    parser.add_argument("--methods", nargs="+", choices=GUIDED, default=list(GUIDED))
     given = parser.parse_args()
     torch.set_num_threads(1)
     field = GaussianField(size=given.size)
@@ -97,7 +105,7 @@ def main() -> None:
         print(f"training: {time.process_time() - start:.0f} CPU s")
     print("| denoiser | method | mean off | widths | 90 % cover | worst ESS | CPU s a draw |")
     for name, model in models.items():
-        for method in model.restorers:
+        for method in given.methods:
             print(f"| {name} | {method} " + row(field, model, method, given), flush=True)
     print("| exact denoiser | prior without y " + row(field, models["exact denoiser"], "", given))
 
@@ -119,7 +127,7 @@ def row(field: GaussianField, model: Diffusion, method: str, given: argparse.Nam
                 many, np.tile(y, (n, 1, 1)), measurement, method=method, generator=seed, **options
             )
             x = some.x.double().numpy()
-            ess.append(float(some.diagnostics.get("worst_ess", torch.tensor([math.nan]))[0]))
+            ess += some.diagnostics.get("worst_ess", torch.empty(0))[:1].tolist()
         else:
             x = model.sample(many, seed).double().numpy()
         seconds += time.process_time() - start

@@ -278,7 +278,7 @@ def kernel_of(
         return (CellsKernel if config.showers == "cells" else LayeredKernel)(law, config)
     if law.support == "reals" and has_mixture(law, config):
         return MixtureKernel(law, config)
-    if affine := spectrum_beside(law, config):
+    if affine := stationary_beside(law, config):
         return StationaryKernel(law, config, affine)
     masked = law.support == "spins" and config.kernel != "gaussian"
     return MaskedKernel(law, config) if masked else GaussianKernel(law, config)
@@ -304,7 +304,7 @@ def is_continuous(config: DiffusionConfig) -> bool:
     return config.timesteps == 0 and config.loss == "bound"
 
 
-def spectrum_beside(law: Law, config: DiffusionConfig) -> AffineMap | None:
+def stationary_beside(law: Law, config: DiffusionConfig) -> AffineMap | None:
     """What a Gaussian law of waves beside the network is made of, of real maps; else None."""
     wanted = config.spectrum == "periodic" and is_continuous(config)
     return stationary_map(law, MODES) if wanted else None
