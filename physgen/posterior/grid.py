@@ -13,9 +13,10 @@ tells how high f may go between two nodes h apart: exactly for a Gaussian, even 
 lie in its flanks. Axis by axis it bounds log p on a product of nodes, where it is exact for any
 Gaussian, too. The next nodes are the prior's ends and the edges of the parts where b > −18, and
 within these points at a density of max(√|s|, |b′|/7) exp(min(b, 0)/12): a fixed number for each
-width of a mode, fewer in tails, but enough to resolve each cell that is not yet. Of their product
-only what the bound puts above −18 is evaluated, in the first rounds. Each observation has nodes of its own, where and
-as many as it wants them, so that a posterior may be hundreds of times narrower than the prior,
+width of a mode, fewer in tails, but enough to resolve each cell that is not yet. In the first
+rounds only that part of their product is evaluated which the bound puts above −18. Each
+observation has nodes of its own, where and as many as it wants them, so that a posterior may be
+hundreds of times narrower than the prior,
 piled up at a bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a
 Gaussian, is below `tolerance` in all cells where b > −4.5. Then a few points between the nodes,
 the likeliest one and others spread over the mass, are looked at: where log p is not what the nodes
