@@ -184,8 +184,9 @@ def test_a_short_training_at_one_size_draws_and_scores_at_others(family, epochs,
     assert (field.log_prob(theta.numpy(), x.numpy()) / field.sites - wrong - found).mean() > 2e-3
     theta = torch.tensor([[0.2, 2.0]]).expand(400, 2)
     power = field.observables["power_spectrum"]
-    ratio = power(model.sample(theta, 0).numpy()) / power.exact(theta.numpy())
-    assert abs(ratio.mean(0) - 1).max() < 0.2
+    mean = power(model.sample(theta, 0).numpy()).mean(0)
+    assert abs(mean / power.exact(theta[:1].numpy()) - 1).max() < 0.35
+    assert abs(mean / power.exact(np.array([[0.2, 3.0]])) - 1).max() > 0.7
 
 
 @pytest.mark.slow

@@ -183,16 +183,16 @@ def test_posteriors_take_few_draws_where_a_law_stands_beside_the_network(tmp_pat
     """All of them by another estimator, and where the gain is noisy."""
     model, theta, x = started(GaussianField(4), 500)
     theta, x = torch.from_numpy(theta), torch.from_numpy(x)
-    assert model.posterior_draws == 256
+    assert model.posterior_draws == 32
     model.finalize(0, theta, x)
-    assert model.posterior_draws == 2
-    assert model.using(estimator="ode").posterior_draws == model.at(model.law).most == 256
+    assert model.posterior_draws == 1
+    assert model.using(estimator="ode").posterior_draws == model.at(model.law).most == 32
     save_surrogate(model, tmp_path / "m.pt", {})
     opened, _ = load_surrogate(tmp_path / "m.pt", torch.device("cpu"))
-    assert opened.using(steps=8).posterior_draws == 2
+    assert opened.using(steps=8).posterior_draws == 1
     monkeypatch.setattr("physgen.surrogates.fewest_draws.PRECISE", -1.0)
     model.finalize(0, theta, x)
-    assert model.posterior_draws == 256
+    assert model.posterior_draws == 32
     without = Diffusion.create(model.law, DiffusionConfig(spectrum="none"))
     without.finalize(0, theta, x)
     assert without.posterior_draws == 256

@@ -60,6 +60,9 @@ __all__ = [
     "refuse_unknown_options",
 ]
 
+CACHED, FEWEST_ROWS = 1 << 16, 32
+"""Numbers of x that are scored at once on a CPU, few enough for its cache; rows at least."""
+
 
 class Likelihood(enum.StrEnum):
     """What a family's log p(x|θ) is."""
@@ -772,7 +775,10 @@ class Surrogate(nn.Module, abc.ABC):
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Rows of θ, x and the index that are evaluated at once."""
         index = torch.arange(len(x)) if index is None else torch.as_tensor(index)
-        rows = max(1, self._at_once // draws)
+        at_once = self._at_once
+        if self.device.type == "cpu":
+            at_once = min(at_once, max(FEWEST_ROWS, CACHED // self.law.size))
+        rows = max(1, at_once // draws)
         return zip(theta.split(rows), x.split(rows), index.split(rows), strict=True)
 
     def _scored(

@@ -16,8 +16,8 @@ from physgen.surrogates.base import Likelihood, Surrogate
 
 __all__ = ["FewestDraws"]
 
-FEWER, BEST = (2, 4, 8, 16), 32
-"""Draws that may do for posteriors, and those that they are held against."""
+BEST = 32
+"""Draws that fewer are held against."""
 PRECISE, STEP, ROWS = 0.1, 0.1, 200
 """The error in nats, root mean square over so many held-out rows, that they may leave on what log
 p changes by over a step of the prior's coordinates."""
@@ -27,13 +27,15 @@ class FewestDraws(Surrogate):
     """A family that keeps the fewest draws which posteriors need.
 
     Attributes:
-        most: draws for posteriors where nothing is known.
+        fewer: draws for posteriors that may do.
+        most: those where nothing is known.
         enough: () those that are kept.
     """
 
     law_buffers: ClassVar[tuple[str, ...]] = ("enough",)
     later_buffers: ClassVar[tuple[str, ...]] = law_buffers
 
+    fewer: ClassVar[tuple[int, ...]] = (2, 4, 8, 16)
     most: int
     enough: Tensor
 
@@ -81,7 +83,7 @@ class FewestDraws(Surrogate):
             off = (change(k, seed) - best).square().mean() / (1 + k / BEST)
             return float(off.sqrt())
 
-        return next((k for k in FEWER if error(k) <= PRECISE), self.most)
+        return next((k for k in self.fewer if error(k) <= PRECISE), self.most)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state, prefix, *rest)

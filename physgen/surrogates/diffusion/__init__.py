@@ -151,6 +151,7 @@ class Diffusion(FewestDraws):
     later_buffers: ClassVar[tuple[str, ...]] = (
         "enough", "kernel.denoiser.waves.affine.spectrum.reference",
     )  # fmt: skip
+    fewer: ClassVar[tuple[int, ...]] = (1, 2, 4, 8, 16)
     leaves_out = True
     with_missing = ("reals",)
     inference_options: ClassVar[tuple[str, ...]] = (

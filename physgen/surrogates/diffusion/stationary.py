@@ -11,7 +11,7 @@ of it. Of a Gaussian field, whatever its spectrum, nothing is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -92,6 +92,7 @@ class StationaryKernel(KnownKernel):
         affine: the network of that law.
     """
 
+    draws: ClassVar[int] = 32
     denoiser: StationaryDenoiser
 
     def __init__(self, law: Law, config: DiffusionConfig, affine: AffineMap) -> None:
