@@ -11,7 +11,7 @@ told from it. With `--at` each design is also drawn and scored at other sizes th
 on.
 
     python -m benchmarks.field_surrogates [--only cvae] [--field lognormal-field] [--size 32]
-        [--at 32 64] [--pictures FOLDER]
+        [--at 32 64] [--pictures FOLDER] [--drawn 500] [--posteriors]
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scipy.special import ndtr
 import physgen
 from physgen.checks.estimate import Estimate, estimate
 from physgen.checks.exact.agreement import agreement
-from physgen.posterior.grid import grid_posterior, of_exact
+from physgen.posterior.grid import grid_posterior, of_exact, of_surrogate
 from physgen.runtime.device import threads
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, LogProb
@@ -163,9 +163,9 @@ def drawn_figures(simulator: GaussianField, model: Model, n: int) -> list[str]:
     ]
 
 
-def validated(simulator: GaussianField, model: Model, test: Any) -> list[str]:
-    """Cells about posteriors, and the CPU time of `validate` where there is a surrogate."""
-    if model.surrogate is None:
+def validated(simulator: GaussianField, model: Model, test: Any, alone: bool = False) -> list[str]:
+    """Cells about posteriors, and the CPU time of `validate`, unless those are asked for alone."""
+    if model.surrogate is None or alone:
         return posteriors(simulator, model, test.x[:OBSERVED])
     start = time.process_time()
     found = physgen.validate(model.surrogate, test, rows=slice(0, VALIDATED))
@@ -180,16 +180,24 @@ def validated(simulator: GaussianField, model: Model, test: Any) -> list[str]:
 
 def posteriors(simulator: GaussianField, model: Model, x: Array) -> list[str]:
     """The same of another log p than the exact one, without a time."""
-    both = (
-        grid_posterior(of_exact(log_p, x), simulator.prior, len(x))
-        for log_p in (simulator.log_prob, model.log_p)
-    )
-    found = agreement(*both)
+    start = time.process_time()
+    own = of_surrogate(model.surrogate, x) if model.surrogate else of_exact(model.log_p, x)
+    mine = grid_posterior(own, simulator.prior, len(x))
+    spent = time.process_time() - start
+    exact = grid_posterior(of_exact(simulator.log_prob, x), simulator.prior, len(x))
+    found = agreement(exact, mine)
     cells = [abs(found.shift).mean(0), found.ratio.mean(0)]
-    return [", ".join(f"{v:.3f}" for v in cell) for cell in cells] + ["–"]
+    return [", ".join(f"{v:.3f}" for v in cell) for cell in cells] + [f"({spent:.0f})"]
 
 
-def row(label: str, simulator: GaussianField, model: Model, test: Any, drawn: int = DRAWN) -> str:
+def row(
+    label: str,
+    simulator: GaussianField,
+    model: Model,
+    test: Any,
+    drawn: int = DRAWN,
+    alone: bool = False,
+) -> str:
     """A row of the table; without posteriors where there are no test maps to take them of."""
     gap = gaps(simulator, model, TEST if test else 300)
     cells = [
@@ -199,7 +207,7 @@ def row(label: str, simulator: GaussianField, model: Model, test: Any, drawn: in
         f"{1e5 * gap[0].value:.1f} ± {1e5 * gap[0].se:.1f}",
         ", ".join(f"{1e5 * g.value:.1f}" for g in gap[1:]),
         *drawn_figures(simulator, model, drawn),
-        *(validated(simulator, model, test) if test else ["–"] * 3),
+        *(validated(simulator, model, test, alone) if test else ["–"] * 3),
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -259,6 +267,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=16, help="sites along an axis")
     parser.add_argument("--at", type=int, nargs="+", default=[], help="other sizes, untrained")
     parser.add_argument("--epochs", type=int, help="instead of those of the designs")
+    parser.add_argument("--drawn", type=int, default=DRAWN, help="maps drawn of each design")
+    parser.add_argument("--posteriors", action="store_true", help="without the rest of validate")
     parser.add_argument("--folder", type=Path, help="where to keep data and checkpoints")
     parser.add_argument("--pictures", type=Path, help="folder for pictures")
     options = parser.parse_args()
@@ -273,7 +283,8 @@ def main() -> None:
         for label in (*models, *labels):
             if label not in models:
                 models[label] = fitted(label, train, folder, options.epochs)
-            print(row(label, simulator, models[label], test), flush=True)
+            drawn, alone = options.drawn, options.posteriors
+            print(row(label, simulator, models[label], test, drawn, alone), flush=True)
             for size in options.at if label in DESIGNS else ():
                 print(row(label, make(size), models[label].at(make(size)), None, 200), flush=True)
         if options.pictures:
