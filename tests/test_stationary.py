@@ -94,7 +94,7 @@ def test_the_wiener_filter_is_the_dense_posterior(known, log_snr):
     many = Wiener(law.repeat(len(eye)), eye, λ[:1].expand(len(eye)), torch.ones_like(eye))
     root = many.spread(eye)
     torch.testing.assert_close(root @ root.T, c - alpha * gain @ c, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(root @ root.T, c, atol=1e-2)
+    assert not torch.allclose(root @ root.T, c, rtol=1e-3, atol=1e-4)
 
 
 def test_sites_that_are_not_whole_are_independent_and_as_wide(known):
