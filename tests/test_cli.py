@@ -72,7 +72,7 @@ def leaf(name):
 
 
 def test_the_verbs_are_the_commands():
-    assert set(main.commands) == set(VERBS)
+    assert set(main.commands) == {*VERBS, "completion"}
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -198,6 +198,10 @@ REFUSED = {
     "not a checkpoint": (["sample", "text.h5", "-o", "y.h5", "-n", "3"], 3, "checkpoint"),
     "not metrics": (["report", "text.h5", "-o", "y.html"], 3, "validate"),
     "exists": (["simulate", "gaussian", "-n", "3", "-o", "text.h5"], 2, "--force"),
+    "half a row": (["simulate", "ising", "-n", "1.5", "-o", "x.h5"], 2, "not a valid integer"),
+    "no end": (["simulate", "ising", "-n", "inf", "-o", "x.h5"], 2, "not a valid integer"),
+    "initials": (["fit", "cvae", "x.h5", "-o", "y", "--lr", "1"], 2, "mean '--learning-rate'?"),
+    "no initials": (["fit", "cvae", "x.h5", "-o", "y", "--seeds", "1"], 2, "'--seed'"),
     "no device": (
         ["sample", "text.h5", "-o", "y.h5", "-n", "3", "--device", "abacus"], 2, "expected auto",
     ),
@@ -233,11 +237,23 @@ def test_environment_variables_set_options(tmp_path, monkeypatch):
     assert json.loads(run("inspect", "x.h5", "--json").output)["seed"] == "7"
 
 
-def test_shell_completion_comes_from_click():
-    env = os.environ | {"_PHYSGEN_COMPLETE": "bash_source"}
+def test_numbers_and_pairs_as_people_write_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("simulate", "ising", "-n", "1e1", "-o", "x.h5", "--theta-at", "beta = 0.4")
+    assert done.exit_code == 0, done.output
+    assert json.loads(run("inspect", "x.h5", "--json").output)["rows"] == 10
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_comes_from_click(shell):
+    """What the command prints is what click takes from its variable, and it knows the verbs."""
+    assert f"_PHYSGEN_COMPLETE={shell}_complete" in run("completion", shell).output
+    env = os.environ | {
+        "_PHYSGEN_COMPLETE": "bash_complete", "COMP_WORDS": "physgen sim", "COMP_CWORD": "1",
+    }  # fmt: skip
     code = "from physgen.cli import main; main(prog_name='physgen')"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert "_PHYSGEN_COMPLETE=bash_complete" in done.stdout
+    assert done.stdout == "plain,simulate\n"
 
 
 MOONS = '''

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, get_origin
 
 import click
+from click.shell_completion import get_completion_class
 
 import physgen
 from physgen.cli.parameters import (
@@ -228,9 +229,21 @@ class Verbs(click.Group):
             if not first_of_all():
                 sys.exit(error.exit_code)
             said = error.format_message()
+            if isinstance(error, click.NoSuchOption) and (meant := by_initials(error)):
+                raise click.NoSuchOption(
+                    error.option_name, possibilities=meant, ctx=error.ctx
+                ) from None
             if printable(said) == said:
                 raise
             raise click.UsageError(printable(said), error.ctx) from None
+
+
+def by_initials(error: click.NoSuchOption) -> list[str]:
+    """The options whose words begin with the letters given: --learning-rate for --lr."""
+    params = error.ctx.command.params if error.ctx else []
+    flags = [flag for param in params for flag in param.opts if flag.startswith("--")]
+    letters = error.option_name.lstrip("-")
+    return [f for f in flags if "".join(word[:1] for word in f[2:].split("-")) == letters]
 
 
 class Line(logging.Formatter):
@@ -264,3 +277,17 @@ main.add_command(Named(physgen.import_, "formats", of_format, lambda name: offer
 for verb in physgen.VERBS:
     if verb not in ("simulate", "fit", "import_"):
         main.add_command(command(getattr(physgen, verb), verb.removesuffix("_")))
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete names, for its start-up file.
+
+    \b
+    Example:
+      eval "$(physgen completion bash)"
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 - click has all three
+    click.echo(kind(main, {}, "physgen", "_PHYSGEN_COMPLETE").source())

@@ -29,7 +29,7 @@ class Pair(click.ParamType[Any]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, Any]:
         """The name, and its number or law."""
-        name, _, text = str(value).partition("=")
+        name, text = (part.strip() for part in str(value).partition("=")[::2])
         try:
             found = self.of(text)
         except ValueError as error:
@@ -49,6 +49,25 @@ def free_law(text: str) -> Any:
     if isinstance(found, float):
         raise ValueError("one value is not LOW:HIGH; see --fix")
     return found
+
+
+class WholeNumber(click.ParamType[int]):
+    """A whole number, in digits or as in 1e5."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        try:
+            return int(value)
+        except ValueError:
+            pass
+        try:
+            if (number := float(value)).is_integer():
+                return int(number)
+        except ValueError:
+            pass
+        self.fail(f"{value!r} is not a valid integer.", param, ctx)
 
 
 class Spelt(click.ParamType[Any]):
@@ -100,7 +119,9 @@ def click_type(annotation: Any) -> tuple[Any, bool]:
         return click.Path(path_type=Path), kind is not Path
     if kind is REQUIRED:
         return str, False
-    if kinds in ([int], [float], [str], [bool]):
+    if kinds == [int]:
+        return WholeNumber(), False
+    if kinds in ([float], [str], [bool]):
         return kind, False
     if has_text(annotation):
         return Spelt(annotation), False
