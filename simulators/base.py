@@ -43,8 +43,8 @@ attribute          meaning                                       absent means
 ``provenance``     how x is drawn, as JSON data, for the file    nothing to say
 ``shard_rows``     rows that are made in one go, and kept if     about 1 MiB of x
                    interrupted: few where a row takes long
-``theta_names``    names of θ, of a simulator without ``prior``: it has one
-                   the caller gives a law of each
+``theta_names``    names of θ of a simulator without             it has a prior
+                   ``prior``: the caller gives their laws
 ``verify``         ``(theta, x) -> list[Verdict]``: does the     nothing to verify
                    data follow the law?
 ``on``             ``(device) -> simulator`` that draws the      it draws on the CPU
