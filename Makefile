@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint docs slow bench clean
+.PHONY: help demo test lint site docs slow bench clean
 
 help:
 	@echo "make demo   install, and run the main job on Ising (about 5 minutes); writes demo/report.html"
-	@echo "make test   install, and run the tests (9 minutes on two cores)"
+	@echo "make test   install, and run the tests (8 minutes on two cores)"
 	@echo "make lint   style, types and import contracts"
-	@echo "make docs   run each block of the README and each example, and type-check a script"
+	@echo "make site   build docs/ into site/, tutorials run; PART=k/n runs the k-th of n parts of them"
+	@echo "make docs   the site, and each block of the README and the how-tos, each example, and a typed script"
 	@echo "make slow   the tests that take minutes; PART=k/n runs the k-th of n parts of them"
 	@echo "make bench  timings and surrogates beside other packages and exact answers (hours)"
 	@echo "make clean  remove the environment and the demo"
@@ -23,7 +24,7 @@ $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.user
-	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat --editable '.[report,tensorboard,sbi,flow,nested,formats,onnx,dask,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat --editable '.[report,tensorboard,sbi,flow,nested,formats,onnx,dask,docs,dev]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
@@ -42,7 +43,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.dev
+site: $(VENV)/.dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -b html -W --keep-going -q docs site
+
+docs: site
 	$(BIN)/python -m pytest -n auto --dist worksteal -m docs
 
 slow: $(VENV)/.dev
@@ -72,4 +76,4 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.bounds
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

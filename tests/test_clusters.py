@@ -13,7 +13,7 @@ from physgen.nn.tensors import load_tensors
 
 pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parents[1]
-RECIPES = (ROOT / "docs" / "clusters.md").read_text()
+RECIPES = (ROOT / "docs" / "howto" / "clusters.md").read_text()
 
 
 def block(language):
