@@ -230,9 +230,8 @@ class Verbs(click.Group):
                 sys.exit(error.exit_code)
             said = error.format_message()
             if isinstance(error, click.NoSuchOption) and (meant := by_initials(error)):
-                raise click.NoSuchOption(
-                    error.option_name, possibilities=meant, ctx=error.ctx
-                ) from None
+                said = f"No such option {error.option_name!r}. Did you mean {meant[0]!r}?"
+                raise click.UsageError(said, error.ctx) from None
             if printable(said) == said:
                 raise
             raise click.UsageError(printable(said), error.ctx) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -61,13 +62,10 @@ class WholeNumber(click.ParamType[int]):
         try:
             return int(value)
         except ValueError:
-            pass
-        try:
-            if (number := float(value)).is_integer():
-                return int(number)
-        except ValueError:
-            pass
-        self.fail(f"{value!r} is not a valid integer.", param, ctx)
+            with contextlib.suppress(ValueError):
+                if (number := float(value)).is_integer():
+                    return int(number)
+        raise click.BadParameter(f"{value!r} is not a valid integer.", ctx, param)
 
 
 class Spelt(click.ParamType[Any]):
