@@ -278,15 +278,10 @@ for verb in physgen.VERBS:
         main.add_command(command(getattr(physgen, verb), verb.removesuffix("_")))
 
 
-@main.command()
+@main.command(epilog='\b\nExample:\n  eval "$(physgen completion bash)"')
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes a shell complete names, for its start-up file.
-
-    \b
-    Example:
-      eval "$(physgen completion bash)"
-    """
+    """Print what makes a shell complete names, for its start-up file."""
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - click has all three
     click.echo(kind(main, {}, "physgen", "_PHYSGEN_COMPLETE").source())
