@@ -76,4 +76,4 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.bounds
 
 clean:
-	rm -rf $(VENV) demo site
+	rm -rf $(VENV) demo site jupyter_execute .jupyter_cache
