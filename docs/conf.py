@@ -34,6 +34,8 @@ if part := os.environ.get("PART"):  # k/n: run the k-th of n parts of the tutori
     ]
 exclude_patterns = ["_build", "README.md"]
 suppress_warnings = ["mystnb.unknown_mime_type", "misc.highlighting_failure"]
+if part:  # what is not run has no kernel that tells its language
+    suppress_warnings.append("myst-nb.lexer")
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
