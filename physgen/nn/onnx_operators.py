@@ -200,6 +200,12 @@ def log_sigmoid_nodes(g: Nodes, call: Call, a: Operand) -> list[str]:
     return [name, name]
 
 
+@operator_of("log1p.default")
+def log_of_one_more_node(g: Nodes, call: Call, a: Operand) -> str:
+    """log(1 + a), which loses digits of a small a."""
+    return g.node("Log", g.node("Add", g.name(a), g.scalar(1.0, a.dtype)))
+
+
 @operator_of("sinh.default")
 def hyperbolic_sine_node(g: Nodes, call: Call, a: Operand) -> str:
     """(e^a − e^−a)/2, which runtimes have in float64."""
@@ -346,6 +352,19 @@ def flipped_node(g: Nodes, call: Call, a: Operand, dims: Sequence[int]) -> str:
     name = g.name(a)
     for axis in axes_from_zero(call, dims, len(a.shape)):
         name = part(g, name, axis, -1, -FAR, -1)
+    return name
+
+
+@operator_of("roll.default")
+def rolled_node(
+    g: Nodes, call: Call, a: Operand, shifts: Sequence[int], dims: Sequence[int]
+) -> str:
+    """Axes shifted, their ends joined."""
+    name = g.name(a)
+    for shift, axis in zip(shifts, axes_from_zero(call, dims, len(a.shape)), strict=True):
+        cut = -shift % a.size(axis)
+        halves = part(g, name, axis, cut, FAR), part(g, name, axis, 0, cut)
+        name = g.node("Concat", *halves, axis=axis)
     return name
 
 
@@ -502,6 +521,42 @@ OPERATORS |= {
     "logsumexp.default": reduce_node("ReduceLogSumExp"),
     "prod.dim_int": reduce_node("ReduceProd"),
 }
+
+
+@operator_of("max.dim", "min.dim")
+def extreme_node(g: Nodes, call: Call, a: Operand, dim: int, keepdim: bool = False) -> list[str]:
+    """The greatest or the least along an axis, and where it is."""
+    kind, axis = ("Max" if "max" in call.name else "Min"), dim % len(a.shape)
+    value = g.node(f"Reduce{kind}", g.name(a), g.constant([axis]), keepdims=int(keepdim))
+    return [value, g.node(f"Arg{kind}", g.name(a), axis=axis, keepdims=int(keepdim))]
+
+
+@operator_of("linalg_vector_norm.default")
+def norm_node(
+    g: Nodes, call: Call, a: Operand, order: float = 2, dims: Any = None, keepdim: bool = False,
+    **_: Any,
+) -> str:  # fmt: skip
+    """The root of the sum of squares along some axes."""
+    if order != 2:
+        raise UsageError(f"takes norms of order {order}")
+    name = g.name(a, result(call).dtype)
+    axes = g.constant(axes_from_zero(call, dims, len(a.shape)))
+    total = g.node("ReduceSum", g.node("Mul", name, name), axes, keepdims=int(keepdim))
+    return g.node("Sqrt", total)
+
+
+@operator_of("std.correction", "var.correction")
+def spread_node(
+    g: Nodes, call: Call, a: Operand, dims: Any = None, correction: float = 1,
+    keepdim: bool = False,
+) -> str:  # fmt: skip
+    """The standard deviation along some axes, or its square, of n − correction."""
+    name, some = g.name(a), axes_from_zero(call, dims, len(a.shape))
+    n, axes = math.prod(a.size(d) for d in some), g.constant(some)
+    off = g.node("Sub", name, g.node("ReduceMean", name, axes, keepdims=1))
+    total = g.node("ReduceSum", g.node("Mul", off, off), axes, keepdims=int(keepdim))
+    square = g.node("Div", total, g.scalar(n - correction, a.dtype))
+    return g.node("Sqrt", square) if "std" in call.name else square
 
 
 @operator_of("argmin.default", "argmax.default")
