@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 
 import physgen
 from physgen.errors import UsageError
@@ -73,7 +73,7 @@ def test_a_browser_draws_what_torch_draws(interpreter, case):
 
 
 @in_browser
-@pytest.mark.parametrize("case", ["autoregressive, lattice", "autoregressive, vector", "flow"])
+@pytest.mark.parametrize("case", ["autoregressive, lattice", "autoregressive, hurdle", "flow"])
 def test_the_graph_of_log_p_is_log_p(interpreter, case):
     surrogate = surrogate_of(*CASES[case])
     columns = graph.noise_columns(surrogate)
@@ -112,15 +112,38 @@ def test_the_graphs_of_observables_are_those_of_numpy(name):
     simulator, rng = law.build(), np.random.default_rng(0)
     x = simulator.sample(law.prior.sample(8, rng), rng)
     x = x if law.discrete else x.astype(np.float32)
-    untraceable = {"mean_depth", "longitudinal_width"}
     for what, observable in base.observables(simulator).items():
-        if what in untraceable:
-            with pytest.raises(UsageError, match="computes in numpy what torch does not know"):
-                model_of_numpy(observable.function, x)
-            continue
         found = model_of_numpy(observable.function, x).run(["value"], {"x": x[:7]})[0]
         assert found == pytest.approx(observable(x[:7]), rel=1e-5, abs=1e-6), what
         assert not np.allclose(found[::-1], observable(x[:7])), what  # the control
+
+
+def test_a_fourier_transform_of_scipy_has_no_graph():
+    maps = np.random.default_rng(0).standard_normal((8, 4, 4)).astype(np.float32)
+    field = Law.of("gaussian-field", {"size": 4}).build()
+    spectrum = base.observables(field)["power_spectrum"]
+    with pytest.raises(UsageError, match="computes in numpy what torch does not know"):
+        model_of_numpy(spectrum.function, maps)
+
+
+@in_browser
+@pytest.mark.parametrize(
+    ("function", "reference", "values"),
+    [
+        (torch.lgamma, special.gammaln, [0.03, 1.0, 2.5, 40.0, 3e5]),
+        (torch.log1p, np.log1p, [-0.9, -0.5, -1e-9, 1e-9, 0.49, 7.0]),
+        (torch.expm1, np.expm1, [-40.0, -1.0, -1e-9, 1e-9, 0.99, 7.0]),
+    ],
+)
+def test_functions_that_onnx_lacks_keep_their_digits(interpreter, function, reference, values):
+    def inputs(rows):
+        return {"a": torch.linspace(0.1, 0.2, rows, dtype=torch.float64)[:, None]}
+
+    content = graph.model_of(function, inputs, "b", {}).SerializeToString()
+    a = np.array(values)[:, None]
+    found = interpreter(content, {"a": a})
+    assert found == pytest.approx(reference(a), rel=1e-9, abs=1e-15 if a.min() < 0 else 1e-9)
+    assert found != pytest.approx(reference(a * 1.001), rel=1e-9, abs=1e-15)  # the control
 
 
 def lattice():
@@ -197,7 +220,7 @@ def test_held_noise_moves_x_with_theta_alone(browser, explored):
     shown = browser.ask("state.values.energy.map((v) => v[0])")
     x = np.array(browser.ask("state.x.map((x) => Array.from(x))"), np.int8).reshape(-1, 4, 4)
     assert shown == pytest.approx(observables["energy"](x), abs=1e-6)
-    exact = browser.ask("exactAt(page.observables[0].exact, 1, [61])[0]")
+    exact = browser.ask("exactAt(page.observables[0], [[61]])[0][0]")
     value = browser.ask("parameters[0].values[61]")
     assert exact == pytest.approx(observables["energy"].exact(np.array([[value]]))[0], abs=1e-3)
 
@@ -219,6 +242,27 @@ def test_the_posterior_of_a_page_is_that_of_infer(browser, explored):
     assert browser.ask("state.edit.changed")
     turned = browser.ask("densities(state.edit.x, [0])[0]")[1]
     assert abs(np.array(turned) - density).max() > 1e-4  # the control
+
+
+def test_a_page_holds_the_exact_posteriors_of_what_was_observed(explored):
+    """By another route: log p of the simulator at many θ, summed."""
+    _, x, folder = explored
+    text = (folder / "live.html").read_text()
+    data = json.loads(text.partition('id="page">')[2].partition("</script>")[0])
+    values, law = data["parameters"][0]["values"], Law.of("ising", {"size": 4})
+    theta = np.linspace(values[0], values[-1], 40 * 120 + 1)[:, None]
+    order = [
+        int(label.partition(",")[0].removeprefix("row ")) for label in data["observed"]["labels"]
+    ]
+    assert sorted(order) == list(range(len(x)))
+    for row, exact, ours in zip(
+        order, data["observed"]["exact"], data["observed"]["masses"], strict=True
+    ):
+        logs = law.build().log_prob(theta, np.repeat(x[row][None], len(theta), 0))
+        density = np.exp(logs - logs.max())
+        bins = (density[1:] + density[:-1]).reshape(-1, 40).sum(1)
+        assert exact[0] == pytest.approx(bins / bins.sum(), abs=1e-4)
+        assert ours[0] != pytest.approx(bins / bins.sum(), abs=1e-3)  # the control
 
 
 @in_browser
@@ -261,3 +305,18 @@ def test_exact_curves_are_on_the_stops_of_the_sliders():
     at = np.array([[theta[0, 0], theta[1, 1]]])
     assert found["values"][3 * found["nodes"] + 5] == pytest.approx(mean.exact(at)[0], rel=1e-5)
     assert exact_of(base.observables(law.build())["norm"], law.prior, stops) is None
+
+
+@in_browser
+def test_exact_curves_of_many_parameters_are_graphs(browser, tmp_path):
+    cls, law = find("surrogates", "flow"), Law.of("gaussian", {"size": 3, "parameters": 4})
+    model = cls.create(law, cls.Config(layers=1, hidden=4), seed=0).eval()
+    physgen.explore(model, out=tmp_path / "page.html", rows=4)
+    browser.open(tmp_path / "page.html")
+    browser.ask(READY)
+    found = browser.ask(
+        "[exactAt(page.observables[0], [[3, 50, 120, 240]])[0][0], theta([3, 50, 120, 240])]"
+    )
+    mean = base.observables(law.build())["mean"]
+    assert found[0] == pytest.approx(mean.exact(np.array([found[1]]))[0], abs=1e-6)
+    assert browser.faults == []

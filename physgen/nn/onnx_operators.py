@@ -103,6 +103,7 @@ ERFC = (
     0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
     0.37409196, 1.00002368, -1.26551223,
 )  # fmt: skip
+STIRLING = 1 / 1260, -1 / 360, 1 / 12
 BINARY = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
     "bitwise_and": "And", "bitwise_or": "Or", "logical_and": "And", "logical_or": "Or",
@@ -202,8 +203,40 @@ def log_sigmoid_nodes(g: Nodes, call: Call, a: Operand) -> list[str]:
 
 @operator_of("log1p.default")
 def log_of_one_more_node(g: Nodes, call: Call, a: Operand) -> str:
-    """log(1 + a), which loses digits of a small a."""
-    return g.node("Log", g.node("Add", g.name(a), g.scalar(1.0, a.dtype)))
+    """log(1 + a); of a small a 2 artanh(a/(a + 2)), which loses no digits."""
+    x, half = g.name(a), g.scalar(0.5, a.dtype)
+    near = g.node("Atanh", g.node("Div", x, g.node("Add", x, g.scalar(2.0, a.dtype))))
+    far = g.node("Log", g.node("Add", x, g.scalar(1.0, a.dtype)))
+    return g.node("Where", g.node("Less", g.node("Abs", x), half), g.node("Add", near, near), far)
+
+
+@operator_of("expm1.default")
+def exponential_less_one_node(g: Nodes, call: Call, a: Operand) -> str:
+    """e^a − 1; of a small a 2 t/(1 − t), t = tanh(a/2), which loses no digits."""
+    x, one = g.name(a), g.scalar(1.0, a.dtype)
+    t = g.node("Tanh", g.node("Mul", x, g.scalar(0.5, a.dtype)))
+    near = g.node("Div", g.node("Add", t, t), g.node("Sub", one, t))
+    far = g.node("Sub", g.node("Exp", x), one)
+    return g.node("Where", g.node("Less", g.node("Abs", x), one), near, far)
+
+
+@operator_of("lgamma.default")
+def log_gamma_node(g: Nodes, call: Call, a: Operand) -> str:
+    """log Γ(a) of a > 0: Stirling's series at y = a + 7, less the logarithms of a … a + 6."""
+    dtype = result(call).dtype
+    x = g.name(a, dtype)
+    y = g.node("Add", x, g.name(7.0, dtype))
+    inverse = g.node("Reciprocal", y)
+    square = g.node("Mul", inverse, inverse)
+    series = g.name(STIRLING[0], dtype)
+    for coefficient in STIRLING[1:]:
+        series = g.node("Add", g.node("Mul", series, square), g.name(coefficient, dtype))
+    value = g.node("Mul", g.node("Sub", y, g.name(0.5, dtype)), g.node("Log", y))
+    value = g.node("Add", g.node("Sub", value, y), g.name(0.5 * math.log(2 * math.pi), dtype))
+    value = g.node("Add", value, g.node("Mul", series, inverse))
+    for k in range(7):
+        value = g.node("Sub", value, g.node("Log", g.node("Add", x, g.name(float(k), dtype))))
+    return value
 
 
 @operator_of("sinh.default")
@@ -231,7 +264,7 @@ def with_sign_node(g: Nodes, call: Call, a: Operand, b: Operand) -> str:
     return g.node("Where", negative, g.node("Neg", size), size)
 
 
-@operator_of("clamp.default", "clamp_min.default", "clamp_max.default")
+@operator_of("clamp.default", "clamp.Tensor", "clamp_min.default", "clamp_max.default")
 def clamped_node(g: Nodes, call: Call, a: Operand, *bounds: Any, **named: Any) -> str:
     """a within bounds."""
     if call.name == "aten.clamp_max.default":
@@ -242,8 +275,8 @@ def clamped_node(g: Nodes, call: Call, a: Operand, *bounds: Any, **named: Any) -
     dtype = result(call).dtype
     name = g.name(a, dtype)
     if low is not None:
-        name = g.node("Max", name, g.scalar(low, dtype))
-    return name if high is None else g.node("Min", name, g.scalar(high, dtype))
+        name = g.node("Max", name, g.name(low, dtype))
+    return name if high is None else g.node("Min", name, g.name(high, dtype))
 
 
 @operator_of("where.self")
@@ -613,6 +646,13 @@ def softmax_node(g: Nodes, call: Call, a: Operand, dim: int, _: bool) -> str:
 def product_node(g: Nodes, call: Call, a: Operand, b: Operand) -> str:
     """A product of matrices."""
     return g.node("MatMul", g.name(a), g.name(b))
+
+
+@operator_of("mv.default")
+def matrix_times_vector_node(g: Nodes, call: Call, a: Operand, v: Operand) -> str:
+    """A product of a matrix and a vector."""
+    column = g.node("MatMul", g.name(a), g.reshaped(g.name(v), [v.size(0), 1]))
+    return g.reshaped(column, result(call).shape)
 
 
 @operator_of("baddbmm.default")

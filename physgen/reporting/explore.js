@@ -43,7 +43,7 @@ function noiseOf(seed, row) {
 
 /* --- draws of x ---------------------------------------------------------------------------- */
 
-const state = { seed: 1, noise: [], x: [], values: {}, version: 0, along: 0, trail: [], edit: null, posterior: 0 };
+const state = { seed: 1, noise: [], x: [], values: {}, version: 0, fresh: 0, along: 0, trail: [], edit: null, posterior: 0 };
 
 /* θ of some rows as a graph takes it. */
 function thetaRows(rows) {
@@ -85,6 +85,7 @@ async function draw() {
       for (const name in more) values[name] = (values[name] ?? []).concat(more[name]);
       start += count;
       state.x = x.concat(state.x.slice(x.length));
+      state.fresh = x.length;
       state.values = values;
       show();
       if (performance.now() - before < 40) batch *= 2;
@@ -102,12 +103,14 @@ async function draw() {
 /* x and its observables at the node of the grid that is nearest. */
 function fromGrid() {
   const { places, rows, low, step } = page.grid;
+  state.fresh = rows;
   const node = at.map((i) => places.reduce((best, p, k) => Math.abs(p - i) < Math.abs(places[best] - i) ? k : best, 0))
     .reduce((index, k) => index * places.length + k, 0);
   state.bytes ??= Uint8Array.from(atob(page.grid.x), (c) => c.charCodeAt(0));
   state.x = Array.from({ length: rows }, (_, i) => {
     const start = (node * rows + i) * size;
-    return Float32Array.from(state.bytes.subarray(start, start + size), (b) => low + step * b);
+    const told = (b) => (page.x.log ? page.x.log * Math.expm1(low + step * b) : low + step * b);
+    return Float32Array.from(state.bytes.subarray(start, start + size), told);
   });
   for (const { name, length } of page.observables) {
     const all = page.grid.values[name][node];
@@ -160,6 +163,7 @@ function showPictures() {
   chart.ink.imageSmoothingEnabled = false;
   state.x.forEach((x, i) => {
     const left = (i % columns) * (cell + gap), top = Math.floor(i / columns) * (tall + gap);
+    chart.ink.globalAlpha = i < state.fresh ? 1 : 0.4;
     chart.ink.drawImage(picture(Array.from(flattened(x), shade), height, width), left, top, cell, tall);
     chart.ink.strokeStyle = colour("--rule");
     chart.ink.strokeRect(left + 0.5, top + 0.5, cell - 1, tall - 1);
@@ -168,19 +172,32 @@ function showPictures() {
 }
 
 function showCurves() {
-  const { low, high } = page.x, room = 0.1 * (high - low), chart = new Chart(find("samples"), 240);
+  const some = state.x.slice(0, state.fresh), chart = new Chart(find("samples"), 240), { low } = page.x;
+  const high = page.x.log ? some.reduce((m, x) => x.reduce((a, b) => Math.max(a, b), m), 0) : page.x.high;
+  const room = 0.1 * (high - low);
   chart.axes([0, size - 1 || 1], [low - room, high + room], "component of x");
   const places = Array.from({ length: size }, (_, j) => j);
   chart.ink.globalAlpha = 0.35;
-  for (const x of state.x) chart.line(places, x, "--mark", 1);
+  for (const x of some) chart.line(places, x, "--mark", 1);
   chart.ink.globalAlpha = 1;
-  chart.line(places, places.map((j) => state.x.reduce((s, x) => s + x[j], 0) / state.x.length), "--ink", 2);
+  chart.line(places, places.map((j) => some.reduce((s, x) => s + x[j], 0) / some.length), "--ink", 2);
 }
 
 /* --- observables --------------------------------------------------------------------------- */
 
-/* The exact expectation where sliders stand at some places, k numbers; between nodes it is linear. */
-function exactAt({ step, nodes, values }, length, places) {
+/* Whether an exact expectation is known, and what it is where sliders stand at some places: k
+numbers for each. */
+const isExact = ({ name, exact }) => Boolean(exact || page.graphs[`exact ${name}`]);
+
+function exactAt(observable, every) {
+  const { name, exact, length } = observable;
+  if (exact) return every.map((places) => interpolated(exact, length, places));
+  const found = graphOf(`exact ${name}`).run({ theta: thetaRows(every.map((places) => theta(places))) });
+  return every.map((_, i) => Array.from(found.data.slice(i * length, (i + 1) * length)));
+}
+
+/* k numbers between the nodes of a grid, linear along each axis. */
+function interpolated({ step, nodes, values }, length, places) {
   let found = [[0, 1]];
   for (const place of places) {
     const low = Math.min(Math.floor(place / step), nodes - 2), t = place / step - low;
@@ -203,10 +220,10 @@ const labelOf = ({ letter, unit }) => letter + (unit ? ` [${unit}]` : "");
 
 /* An observable against the slider that was moved last: exact, and where sliders have stood. */
 function showAgainst(observable, canvas) {
-  const { name, low, high, length, exact } = observable, d = state.along;
+  const { name, low, high } = observable, d = state.along;
   const chart = new Chart(canvas, 190), every = Array.from({ length: 61 }, (_, i) => (i * (stops - 1)) / 60);
-  const curve = exact && every.map((i) => exactAt(exact, length, at.with(d, i))[0]);
-  const ends = [Math.min(low, ...(curve ?? [])), Math.max(high, ...(curve ?? []))];
+  const curve = isExact(observable) && exactAt(observable, every.map((i) => at.with(d, i))).map(([v]) => v);
+  const ends = [Math.min(low, ...(curve || [])), Math.max(high, ...(curve || []))];
   chart.axes([0, stops - 1], ends, labelOf(parameters[d]), namedStops(d));
   if (curve) chart.line(every, curve, "--ink", 1.5);
   for (const stood of state.trail) {
@@ -218,24 +235,33 @@ function showAgainst(observable, canvas) {
 }
 
 /* How the values of the rows are spread, and their exact mean. */
-function showHistogram({ name, low, high, exact }, canvas) {
+function showHistogram(observable, canvas) {
+  const values = state.values[observable.name].map(([v]) => v), mean = isExact(observable) && exactAt(observable, [at])[0][0];
+  const shown = mean === false ? values : values.concat([mean]);
+  let { low, high } = observable;
+  const [least, greatest] = [Math.min(...shown), Math.max(...shown)], room = (greatest - least) / 10;
+  if (room > 0 && greatest - least < (high - low) / 6) [low, high] = [least - room, greatest + room];
   const bins = 24, edges = Array.from({ length: bins + 1 }, (_, i) => low + ((high - low) * i) / bins);
   const counts = new Array(bins).fill(0);
-  for (const [v] of state.values[name]) {
+  for (const v of values) {
     const bin = Math.floor(((v - low) / (high - low)) * bins);
     if (bin >= 0 && bin < bins) counts[bin]++;
   }
   const chart = new Chart(canvas, 190);
   chart.axes([low, high], [0, Math.max(...counts) * 1.05], "value; rows in each bin");
   chart.bars(edges, counts, "--mark");
-  if (exact) chart.upright(exactAt(exact, 1, at)[0], "--ink");
+  if (mean !== false) chart.upright(mean, "--ink");
 }
 
 /* A curve of k numbers: mean, spread and exact expectation. */
-function showCurve({ name, length, low, high, exact }, canvas) {
+function showCurve(observable, canvas) {
+  const { name, length, low, high } = observable;
   const chart = new Chart(canvas, 190), places = Array.from({ length }, (_, k) => k + 1), found = momentsOf(name);
-  chart.axes([1, length], [low, high], "number of the component");
-  if (exact) chart.line(places, exactAt(exact, length, at), "--ink", 1.5);
+  const exact = isExact(observable) ? exactAt(observable, [at])[0] : [];
+  const every = found.flatMap(({ mean, error }) => [mean - error, mean + error]).concat(exact);
+  const [least, greatest] = [Math.min(...every), Math.max(...every)], near = greatest - least < (high - low) / 3;
+  chart.axes([1, length], near ? [least - 0.05 * (greatest - least), greatest] : [low, high], "number of the component");
+  if (exact.length) chart.line(places, exact, "--ink", 1.5);
   places.forEach((k, i) => chart.dot(k, found[i].mean, found[i].error, "--mark"));
 }
 
@@ -311,14 +337,17 @@ function densities(x, free) {
   });
 }
 
-/* Density of a parameter: live, and the masses that physgen infer found. */
-function showDensity(d, live, masses) {
-  const bin = masses && (stops - 1) / masses.length, heights = masses?.map((m) => m / bin);
-  const top = Math.max(...(live?.[1] ?? []), ...(heights ?? []), 1e-9) * 1.08;
+/* Density of a parameter: live, and masses that were found beforehand, of the surrogate and exact. */
+function showDensity(d, live, masses, exact) {
+  const heights = (some) => some?.map((m) => (m * some.length) / (stops - 1)) ?? [];
+  const edges = (some) => some.map((_, i) => (i * (stops - 1)) / some.length).concat([stops - 1]);
+  const middles = (some) => some.map((_, i) => ((i + 0.5) * (stops - 1)) / some.length);
+  const top = Math.max(...(live?.[1] ?? []), ...heights(masses), ...heights(exact), 1e-9) * 1.08;
   const chart = new Chart(find(`density-${d}`), 190);
   chart.axes([0, stops - 1], [0, top], labelOf(parameters[d]), namedStops(d));
-  if (masses) chart.bars(heights.map((_, i) => i * bin).concat([stops - 1]), heights, "--soft", 0.45);
+  if (masses) chart.bars(edges(masses), heights(masses), live ? "--soft" : "--mark", 0.45);
   if (live) chart.line(...live, "--mark");
+  if (exact) chart.line(middles(exact), heights(exact), "--ink", 1.5);
   chart.upright(at[d], "--ink", [4, 4]);
 }
 
@@ -332,14 +361,15 @@ async function posterior() {
     await pause();
     if (version !== state.posterior) return;
     const live = page.graphs.log_prob && densities(x, free);
-    free.forEach((d, k) => showDensity(d, live?.[k], changed || row === null ? undefined : page.observed.masses?.[row][d]));
+    const { masses, exact } = changed || row === null ? {} : page.observed;
+    free.forEach((d, k) => showDensity(d, live?.[k], masses?.[row][d], exact?.[row][d]));
   }
 }
 
 /* Take a drawn x, or an observed one, as what was seen. */
 function choose(x, row = null) {
   state.edit = { x: Float64Array.from(x), row, changed: false, cursor: state.edit?.cursor ?? 0 };
-  find("row").textContent = row === null ? "a drawn x" : `row ${row}`;
+  find("row").textContent = row === null ? "a drawn x" : page.observed.labels[row];
   posterior();
 }
 

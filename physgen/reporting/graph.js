@@ -351,8 +351,8 @@ function pad(a, pads, value) {
   return out;
 }
 
-function reshape(a, sizes) {
-  const shape = Array.from(sizes.data, (n, d) => (n === 0 ? a.shape[d] : n)), open = shape.indexOf(-1);
+function reshape(a, sizes, { allowzero }) {
+  const shape = Array.from(sizes.data, (n, d) => (n === 0 && !allowzero ? a.shape[d] : n)), open = shape.indexOf(-1);
   if (open >= 0) shape[open] = a.data.length / -product(shape);
   return tensor(a.kind, shape, a.data);
 }
@@ -458,7 +458,7 @@ const OPERATORS = {
     const n = Math.max(0, Math.ceil((end.data[0] - start.data[0]) / step.data[0]));
     return tensor(start.kind, [n], new start.data.constructor(n).map((_, i) => start.data[0] + i * step.data[0]));
   },
-  Reshape: (_, a, sizes) => reshape(a, sizes),
+  Reshape: (at, a, sizes) => reshape(a, sizes, at),
   Squeeze: (_, a) => tensor(a.kind, a.shape.filter((n) => n !== 1), a.data),
   Expand: (_, a, sizes) => {
     const shape = broadcast([a.shape, Array.from(sizes.data)]);

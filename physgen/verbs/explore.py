@@ -33,6 +33,7 @@ from physgen.verbs.running import (
     require_seed,
     threaded,
 )
+from simulators.base import exact_log_prob
 
 __all__ = ["explore"]
 
@@ -106,8 +107,14 @@ def explore(
             data = open_observed(observation, model.law, model.info.get("data", {}))
             found = data.read(slice(0, min(len(data), MOST_OBSERVED)), whole=True)
             x = validated_rows(found, data, model.law, None, drops=False).x
+            if not np.isfinite(x).all():
+                raise UsageError(
+                    f"{data.name}: expected whole x, got some with missing components"
+                )
             known = model.likelihood is not Likelihood.NONE
-            observed = x, infer(model, x, seed=seed) if known else None
+            truth = model.law.build_if_known(trusted)
+            exact = None if truth is None else exact_log_prob(truth)
+            observed = x, infer(model, x, seed=seed) if known else None, exact
         physics = physics_of(model.law, trusted)
         sample = model.sample(np.tile(model.law.prior.median, (2, 1)), seed).numpy()
         every = observables_of(physics, sample, model.law)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,11 @@ from physgen.errors import UsageError
 from physgen.nn.onnx_data import graph_data
 from physgen.nn.recorded_numpy import torch_of_numpy
 from physgen.posterior.density import GridPosterior
+from physgen.posterior.grid import grid_posterior, of_exact
 from physgen.reporting.page import letter
 from physgen.runtime.kinds import as_json_data
 from physgen.surrogates import graph
-from simulators.base import Array, Observable, labels
+from simulators.base import Array, LogProb, Observable, labels
 
 if TYPE_CHECKING:
     from physgen.posterior.inferred import InferredPosterior
@@ -29,15 +31,17 @@ __all__ = ["explored_page"]
 STOPS = 241
 """Places of a slider, equally far apart in the prior's own coordinate."""
 EVERY = {1: 2, 2: 8, 3: 20}
-"""Of D parameters: each so many stops there is a node of the exact curves."""
-GRID_NODES, GRID_LEAST, GRID_ROWS = 160, 3, 24
+"""Of D parameters: so many stops lie between nodes of exact curves, which of more are graphs."""
+GRID_NODES, GRID_LEAST, GRID_ROWS = 81, 3, 16
 """Of a precomputed grid: nodes in all, about, of a parameter at least, and rows at each."""
-MOST_PARAMETERS = 5
+MOST_PARAMETERS = 6
 """Of a precomputed grid: with more, three nodes each are too many."""
 MOST_OPERATIONS, MOST_NODES, MOST_BYTES = 5e7, 20_000, 12e6
 """Of a graph that a browser runs while a slider moves: floating-point operations of a row, nodes,
 and bytes."""
-LEVELS = 255
+MOST_EXACT = 2
+"""Parameters up to which posteriors of the exact log p are cheap."""
+LEVELS, GRID_BYTES = 255, 4e6
 FINE_BINS, COARSE_BINS = 2, 8
 """Stops from one bin's edge of a posterior to the next: known on a grid, and by draws."""
 SCALE_ROWS = 256
@@ -50,8 +54,8 @@ def explored_page(
     rows: int,
     seed: int,
     grid: bool,
-    observed: tuple[Array, InferredPosterior | None] | None,
-    progress: Callable[[str], None],
+    observed: tuple[Array, InferredPosterior | None, LogProb | None] | None,
+    progress: Callable[..., None],
 ) -> dict[str, Any]:
     """All that the page shows, as JSON data.
 
@@ -61,8 +65,8 @@ def explored_page(
         rows: how many x it draws.
         seed: of what is drawn beforehand.
         grid: whether x is to be drawn beforehand, though it could be drawn live.
-        observed: x (n, *x_shape) and their posteriors, if these are known.
-        progress: called with what comes next.
+        observed: x (n, *x_shape), their posteriors, and the exact log p(x|θ), if these are known.
+        progress: called with what comes next, and the part of it that is done.
 
     Raises:
         UsageError: a surrogate of which neither can be had.
@@ -71,7 +75,8 @@ def explored_page(
     rng = np.random.default_rng(seed)
     stops = np.linspace(-1, 1, STOPS)[:, None] * abs(prior.to_coordinates(prior.bulk))[1]
     progress("scales")
-    x = surrogate.sample(prior.sample(SCALE_ROWS, rng), seed).numpy()
+    theta = prior.sample(SCALE_ROWS, rng)
+    x = surrogate.sample(theta, seed).numpy()
     measured = {name: np.asarray(o(x), float) for name, o in observables.items()}
     found: dict[str, Any] = {
         "parameters": parameters_of(prior, stops),
@@ -89,10 +94,10 @@ def explored_page(
     progress("graphs")
     graphs = {} if grid else live_graphs(surrogate, observables, x, found["notes"])
     if "x" not in graphs:
-        progress("grid of theta")
-        found["grid"] = grid_of(surrogate, observables, stops, seed)
+        found["grid"] = grid_of(surrogate, observables, stops, found["x"]["log"], seed, progress)
     progress("exact curves")
-    found["graphs"] = graphs
+    many = len(prior) not in EVERY
+    found["graphs"] = graphs | (exact_graphs(observables, theta) if many else {})
     found["observables"] = [
         {
             "name": name,
@@ -104,7 +109,7 @@ def explored_page(
         if "grid" in found or f"observable {name}" in graphs
     ]
     if observed:
-        found["observed"] = observed_of(*observed, prior, stops)
+        found["observed"] = observed_of(*observed, observables, prior, stops)
     return as_json_data(found)
 
 
@@ -163,6 +168,7 @@ def live_graphs(
     try:
         columns = graph.noise_columns(surrogate)
         model = graph.onnx_model(surrogate, columns)
+        graph.checked(model.SerializeToString(), surrogate, columns)
     except UsageError as error:
         notes.append(f"x is not drawn live: {error}")
         return {}
@@ -174,11 +180,10 @@ def live_graphs(
             f"{operations / 1e6:.2g} million operations a row, {size / 1e6:.2g} MB)"
         )
         return {}
-    graph.checked(model.SerializeToString(), surrogate, columns)
     found = {"x": graph_data(model) | {"noise": columns}}
     for name, observable in observables.items():
         try:
-            found[f"observable {name}"] = graph_data(observable_model(observable, x))
+            found[f"observable {name}"] = graph_data(numpy_model(observable.function, "x", x))
         except UsageError as error:
             notes.append(f"{name} is not shown live: it {error}")
     try:
@@ -188,25 +193,42 @@ def live_graphs(
     return found
 
 
-def observable_model(observable: Observable, x: Array) -> Any:
-    """The graph of an observable of x (n, *x_shape).
+def exact_graphs(observables: Mapping[str, Observable], theta: Array) -> dict[str, Any]:
+    """Graphs of exact expectations given θ (n, D), of those that have one."""
+    found = {}
+    for name, observable in observables.items():
+        if observable.exact is not None:
+            with suppress(UsageError):
+                found[f"exact {name}"] = graph_data(numpy_model(observable.exact, "theta", theta))
+    return found
+
+
+def numpy_model(function: Callable[[Array], Array], name: str, values: Array) -> Any:
+    """The graph of a function in numpy of an input (n, …), as some values of it are.
 
     Raises:
         UsageError: one that torch's numpy cannot compute.
     """
-    observable(x[:1])  # what it computes once is a constant
+    function(values[:1])  # what it computes once is a constant
 
     def inputs(rows: int) -> dict[str, torch.Tensor]:
-        return {"x": torch.from_numpy(x[rows : 2 * rows].copy())}
+        return {name: torch.from_numpy(values[rows : 2 * rows].copy())}
 
-    function = torch_of_numpy(observable.function, lambda rows: tuple(inputs(rows).values()))
-    return graph.model_of(function, inputs, "value", {})
+    traced = torch_of_numpy(function, lambda rows: tuple(inputs(rows).values()))
+    return graph.model_of(traced, inputs, "value", {})
 
 
 def grid_of(
-    surrogate: Surrogate, observables: Mapping[str, Observable], stops: Array, seed: int
+    surrogate: Surrogate,
+    observables: Mapping[str, Observable],
+    stops: Array,
+    log: float,
+    seed: int,
+    progress: Callable[..., None],
 ) -> dict[str, Any]:
     """x and its observables at some of the stops (STOPS, D), drawn from the same seed at each.
+
+    x is told in 256 steps, of its logarithm where it is shown so (log > 0).
 
     Raises:
         UsageError: too many parameters.
@@ -220,21 +242,24 @@ def grid_of(
     each = max(GRID_LEAST, int(GRID_NODES ** (1 / many) + 1e-9))
     places = np.rint(np.linspace(0, STOPS - 1, each)).astype(int)
     nodes = prior.from_coordinates(stops[places])
-    drawn = [
-        surrogate.sample(np.tile(theta, (GRID_ROWS, 1)), seed).numpy()
-        for theta in product(*nodes.T)
-    ]
-    x = np.stack(drawn)
-    low, high = (float(v) for v in (np.nanmin(x), np.nanmax(x)))
-    step = (high - low) / LEVELS or 1.0
-    if surrogate.law.discrete and high - low <= LEVELS:
-        step = 1.0
+    rows = int(np.clip(GRID_BYTES // (each**many * surrogate.law.size), 1, GRID_ROWS))
+    drawn = []
+    for i, theta in enumerate(product(*nodes.T)):
+        progress("grid of theta", i / each**many)
+        drawn.append(surrogate.sample(np.tile(theta, (rows, 1)), seed).numpy())
+    x = np.stack(drawn).astype(float)
+    if log:
+        x = np.log1p(x / log)
+    low, high = x.min(), x.max()
+    whole = surrogate.law.discrete and high - low <= LEVELS
+    step = 1.0 if whole else (high - low) / LEVELS or 1.0
+    levels = np.rint((x - low) / step).astype(np.uint8)
     return {
         "places": places,
-        "rows": GRID_ROWS,
+        "rows": rows,
         "low": low,
         "step": step,
-        "x": base64.b64encode(np.rint((x - low) / step).astype(np.uint8).tobytes()).decode(),
+        "x": base64.b64encode(levels.tobytes()).decode(),
         "values": {
             name: [six_digits(np.asarray(o(one), float).ravel()) for one in drawn]
             for name, o in observables.items()
@@ -243,26 +268,53 @@ def grid_of(
 
 
 def observed_of(
-    x: Array, posterior: InferredPosterior | None, prior: Prior, stops: Array
+    x: Array,
+    posterior: InferredPosterior | None,
+    exact: LogProb | None,
+    observables: Mapping[str, Observable],
+    prior: Prior,
+    stops: Array,
 ) -> dict[str, Any]:
-    """Observed x (n, *x_shape), and the mass of their posteriors between stops, where known."""
-    found: dict[str, Any] = {"x": [six_digits(one.astype(float).ravel()) for one in x]}
+    """Observed x (n, *x_shape) in the order of an observable, and masses of their posteriors.
+
+    Args:
+        x: observed.
+        posterior: of the surrogate, if it has any.
+        exact: the exact log p(x|θ), if that is known.
+        observables: of x; the first that is a number orders the rows.
+        prior: of θ.
+        stops: of the sliders, (STOPS, D).
+    """
+    values = {name: np.asarray(o(x), float) for name, o in observables.items()}
+    name, first = next((v for v in values.items() if v[1].ndim == 1), ("row", np.arange(len(x))))
+    order = np.argsort(first, kind="stable")
+    found: dict[str, Any] = {
+        "x": [six_digits(one.astype(float).ravel()) for one in x[order]],
+        "labels": [f"row {i}" + (f", {name} {first[i]:.3g}" if values else "") for i in order],
+    }
     if posterior is not None:
-        found["masses"] = [
-            [six_digits(column) for column in row.T] for row in masses_of(posterior, prior, stops)
-        ]
+        found["masses"] = told_masses(masses_of(posterior, prior, stops)[order])
+    if exact is not None and len(prior) <= MOST_EXACT:
+        known = grid_posterior(of_exact(exact, x), prior, len(x))
+        found["exact"] = told_masses(grid_masses(known, prior, stops)[order])
     return found
 
 
 def masses_of(posterior: InferredPosterior, prior: Prior, stops: Array) -> Array:
     """How much mass of each marginal lies between some stops, (n, bins, D)."""
-    known = posterior.posterior
-    if isinstance(known, GridPosterior):
-        theta = prior.from_coordinates(stops[::FINE_BINS])
-        return np.diff(known.cdf(np.tile(theta, (len(posterior), 1, 1))), axis=1)
-    draws = np.sort(prior.to_coordinates(posterior.theta), axis=1)
-    below = [
-        np.column_stack([np.searchsorted(*pair) for pair in zip(c.T, edges.T, strict=True)])
-        for c, edges in ((c, stops[::COARSE_BINS]) for c in draws)
-    ]
-    return np.diff(below, axis=1) / draws.shape[1]
+    if isinstance(posterior.posterior, GridPosterior):
+        return grid_masses(posterior.posterior, prior, stops)
+    edges, draws = stops[::COARSE_BINS], np.sort(prior.to_coordinates(posterior.theta), axis=1)
+    below = [[np.searchsorted(*pair) for pair in zip(c.T, edges.T, strict=True)] for c in draws]
+    return np.diff(np.swapaxes(below, 1, 2), axis=1) / draws.shape[1]
+
+
+def grid_masses(posterior: GridPosterior, prior: Prior, stops: Array) -> Array:
+    """The same of posteriors on grids, (n, bins, D)."""
+    theta = prior.from_coordinates(stops[::FINE_BINS])
+    return np.diff(posterior.cdf(np.tile(theta, (len(posterior), 1, 1))), axis=1)
+
+
+def told_masses(masses: Array) -> list[list[list[float]]]:
+    """Masses (n, bins, D) as numbers of each row and each parameter."""
+    return [[six_digits(column) for column in row.T] for row in masses]
