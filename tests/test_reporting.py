@@ -25,8 +25,8 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from physgen.reporting import figures
+from physgen.reporting.corner import corner_of
 from physgen.reporting.page import letter, steepest
-from physgen.reporting.posterior import corner_of
 from physgen.reporting.quantities import flat, measured, number, to_width
 from simulators.prior import Box
 
@@ -631,14 +631,14 @@ def test_the_page_of_a_posterior(parameters, known, tmp_path):
     out = tmp_path / "p.html"
     assert "report of" in str(physgen.report(tmp_path / "p.h5", out=out))
     html = out.read_text()
-    assert html.count("<img") == 6  # of eight
+    assert html.count("<img") == 6 + parameters  # of eight, and all of them side by side
     assert f"uniform in [{number(-2.0, 3)}, {number(2.0, 3)}]" in html
     assert ("True values" in html) == known
     for text in ("1.013", "mass lies at the edge", "<td>14</td>"):
         assert (text in html) == known
     assert "<script" not in html
     assert "None" not in html
-    assert len(svgs(html)) == 6
+    assert len(svgs(html)) == 6 + parameters
 
 
 def test_only_posteriors_and_metrics_can_be_drawn(tmp_path):
