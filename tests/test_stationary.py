@@ -123,6 +123,7 @@ def started(field, n=4000, **options):
     return model, test, field.sample(test, rng)
 
 
+@pytest.mark.slow
 def test_untrained_it_is_the_exact_law_of_a_field():
     """In nats a site; the controls are its law at another slope, and another spectrum."""
     field, most = FIELD, 2e-4
@@ -166,20 +167,22 @@ def test_its_flow_is_the_exact_law():
 
 @pytest.mark.slow
 def test_training_leaves_a_gaussian_field_as_exact():
-    """But for the noise of its network, which of so few maps grows from epoch to epoch."""
+    """What training adds of so few maps, 1e-3 after four epochs, is noise, and is left out."""
     data = physgen.simulate("gaussian-field", n=4000, size=8, seed=1)
-    model = physgen.fit("diffusion", data, epochs=1, seed=1)
+    model = physgen.fit("diffusion", data, epochs=4, seed=1)
+    assert model.kernel.denoiser.plain
     rng = np.random.default_rng(5)
     theta = FIELD.prior.sample(1000, rng)
     x = FIELD.sample(theta, rng)
     exact = FIELD.log_prob(theta, x)
     gap = (exact - model.log_prob(theta, x, draws=16).numpy()) / FIELD.sites
-    assert abs(gap.mean()) < 1e-3
+    assert abs(gap.mean()) < 2e-4
     without = physgen.fit("diffusion", data, epochs=4, seed=1, spectrum="none")
     gap = (exact - without.log_prob(theta, x, draws=16).numpy()) / FIELD.sites
     assert gap.mean() > 5e-3
 
 
+@pytest.mark.slow
 def test_posteriors_take_few_draws_where_a_law_stands_beside_the_network(tmp_path, monkeypatch):
     """All of them by another estimator, and where the gain is noisy."""
     model, theta, x = started(GaussianField(4), 500)

@@ -243,6 +243,12 @@ class AffineMap(nn.Module):
         if self.spectrum:
             self.amplitudes = ResidualMLP(condition, grid.channels * FEW, 32, 1)
 
+    @property
+    def last(self) -> list[nn.Module]:
+        """The layers that are 0 at first, when it is the identity."""
+        nets = [self.location, self.scale] + ([self.amplitudes] if self.spectrum else [])
+        return [net.leave for net in nets]
+
     def coefficients(self, c: Tensor, whole: bool = True) -> AffineCoefficients:
         """μ, s and g of c (B, D), (B, C, n) each.
 

@@ -49,6 +49,7 @@ from physgen.surrogates.diffusion.restoring import GUIDED, InverseProblem, resto
 from physgen.surrogates.diffusion.stationary import StationaryKernel
 from physgen.surrogates.diffusion.unet import preset_of
 from physgen.surrogates.fewest_draws import FewestDraws
+from physgen.surrogates.pruning import pruned
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -186,6 +187,20 @@ class Diffusion(FewestDraws):
     def may_take_fewer(self) -> bool:
         """Whether log p is that of a law in closed form, and what little the network gains."""
         return isinstance(self.kernel, KnownKernel) and self.config.estimator == "bound"
+
+    def finalize(
+        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
+    ) -> None:
+        """Leave out what gains nothing over a law in closed form; keep the fewest draws.
+
+        Args:
+            seed: of the draws.
+            theta: parameters of held-out rows (n, D).
+            x: the rows (n, *x_shape).
+        """
+        if isinstance(self.kernel, KnownKernel) and theta is not None and x is not None:
+            pruned(self.using(estimator="bound"), self.kernel.parts, theta, x, seed)
+        super().finalize(seed, theta, x)
 
     def using(self, **options: Any) -> Self:
         """As :meth:`Surrogate.using`; a kernel may refuse some samplers and estimators."""
