@@ -141,6 +141,13 @@ def test_what_cannot_be_is_refused_in_a_line(model, y, given, error, says):
         physgen.restore(model, y, **{"noise": NOISE, "theta": THETA, **given})
 
 
+def test_infinite_y_are_refused_with_what_is_meant(model, y):
+    y = y.copy()
+    y[1, 0, 0] = np.inf
+    with pytest.raises(DataError, match="row 1: y is infinite; what is not seen is NaN, or 0 in"):
+        physgen.restore(model, y, noise=NOISE, theta=THETA, n=2)
+
+
 def test_spins_without_noise_must_be_spins():
     data = physgen.simulate("ising", size=4, n=1, seed=0)
     with pytest.raises(DataError, match="without noise y are spins"):
