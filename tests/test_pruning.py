@@ -7,6 +7,7 @@ import torch
 from physgen.checks.exact.agreement import agreement
 from physgen.law import Law
 from physgen.posterior.grid import grid_posterior, of_surrogate
+from physgen.surrogates.cvae import CVAE
 from physgen.surrogates.diffusion import Diffusion, DiffusionConfig
 from physgen.surrogates.diffusion.known import KnownDenoiser
 from physgen.surrogates.pruning import FEWEST, is_zero
@@ -33,7 +34,7 @@ def finalized(model, rows=HELD_OUT):
 
 
 def left_out(model):
-    return [is_zero(part) for part in model.kernel.parts.values()]
+    return [is_zero(part) for part in getattr(model, "kernel", model).parts.values()]
 
 
 def add(weight, value):
@@ -52,6 +53,30 @@ def test_a_network_stays_only_where_it_gains(gains):
     assert left_out(finalized(model)) == [not gains, True]
     same = torch.equal(before, model.log_prob(THETA[:50], X[:50], draws=8))
     assert same == gains
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_latents_stay_only_where_they_gain(gains):
+    """Of the same law; they do not see that what they say of x is the same for all."""
+    model = fitted(CVAE)
+    add(model.waves.location[0, 0, 0], -4.0)
+    with torch.no_grad():
+        model.decoder.head.weight.zero_()
+        model.decoder.head.bias.copy_(torch.tensor([0.3 if gains else -0.3, 0.0]))
+    before = model.log_prob(THETA[:50], X[:50], draws=8)
+    assert left_out(finalized(model)) == [not gains, True]
+    assert torch.equal(before, model.log_prob(THETA[:50], X[:50], draws=8)) == gains
+
+
+def test_without_latents_log_p_is_that_of_the_diffusion_without_a_network():
+    """Both are fitted to the same rows; it has no error, and its control is another θ."""
+    model, other = finalized(fitted(CVAE)), finalized(fitted())
+    assert left_out(model) == left_out(other) == [True, True]
+    found, expected = (m.log_prob_with_error(THETA[:50], X[:50], draws=2) for m in (model, other))
+    assert not found.stderr.any()
+    torch.testing.assert_close(found.value, expected.value, rtol=1e-5, atol=1e-3)
+    wrong = other.log_prob(THETA[1:51], X[:50])
+    assert (wrong - found.value).abs().max() > 1
 
 
 @pytest.mark.parametrize("gains", [True, False])

@@ -71,6 +71,20 @@ def test_log_p_is_that_of_the_dense_normal_law(known):
     torch.testing.assert_close(width[0], normal.stddev, rtol=1e-4, atol=1e-5)
 
 
+def test_white_is_standard_normal_and_coloured_its_inverse(known):
+    _, law, normal, z = known
+    u, log_det = law.repeat(5).white(z)
+    found = torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(1) + log_det
+    torch.testing.assert_close(found, normal.log_prob(z), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(law.repeat(5).coloured(u), z, rtol=1e-5, atol=1e-5)
+    z[:, 0] = torch.inf
+    u, log_det = law.of_sites.repeat(5).white(z)
+    assert u[:, 0].isinf().all()
+    found = (torch.distributions.Normal(0.0, 1.0).log_prob(u)[:, 1:]).sum(1) + log_det
+    each = torch.distributions.Normal(normal.mean, normal.stddev).log_prob(z)
+    torch.testing.assert_close(found, each[:, 1:].sum(1), rtol=1e-4, atol=1e-3)
+
+
 def test_shifts_along_periodic_axes_are_symmetries_and_no_others(known):
     spec, law, _, z = known
     one = torch.ones_like(z)

@@ -165,6 +165,7 @@ class Surrogate(nn.Module, abc.ABC):
             learn; they may be chosen anew for a trained surrogate.
         earlier_options: what options mean that files of earlier versions do not name, where that
             is not their default.
+        earlier_names: prefixes of weights in files of earlier versions, and what they are now.
         law_buffers: buffers that belong to one law, and stay behind when the weights move to
             another.
         later_buffers: buffers that files of earlier versions lack; there they are as they begin.
@@ -195,6 +196,7 @@ class Surrogate(nn.Module, abc.ABC):
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals")
     inference_options: ClassVar[tuple[str, ...]] = ()
     earlier_options: ClassVar[dict[str, Any]] = {}
+    earlier_names: ClassVar[Mapping[str, str]] = {}
     law_buffers: ClassVar[tuple[str, ...]] = ()
     later_buffers: ClassVar[tuple[str, ...]] = ()
     chain_buffers: ClassVar[tuple[str, ...]] = ()

@@ -37,7 +37,7 @@ from physgen.verbs.measured import (
 )
 from physgen.verbs.observed import open_observed
 from physgen.verbs.opening import open_source
-from physgen.verbs.restored import RestoredRows
+from physgen.verbs.restored import RestoredRows, scores_in_short
 from physgen.verbs.restoring import EXACT, DrawnRow, RestoreTask, drawn_rows
 from physgen.verbs.running import headed, on_files, plural, require, require_seed, threaded
 from simulators.base import Array, Restorer
@@ -184,7 +184,7 @@ def restore(
     )  # fmt: skip
     seconds = time.monotonic() - start
     text = f"{plural(n, 'draw')} of x given y of {plural(len(found), 'row')} by {way}"
-    text += f" in {seconds:.1f} s{in_short(scores)}"
+    text += f" in {seconds:.1f} s{scores_in_short(scores)}"
     restored = RestoredRows(arrays, about, summary=headed(out, text))
     return restored.save(out, force=force) if out else restored
 
@@ -251,13 +251,3 @@ def warnings_of(
             "control: x drawn without y is as near to the exact p(x|y): y says next to nothing, "
             "or too few draws to see it"
         )
-
-
-def in_short(scores: Sequence[Mapping[str, Any]]) -> str:
-    """The first row's scores, for a summary."""
-    if not scores:
-        return ""
-    off = scores[0]["off"]
-    text = f"; mean off by {off['value']:.2f} exact widths ({off['exact']:.2f} by chance"
-    without = "" if off["control"] is None else f", {off['control']:.2f} without y"
-    return f"{text}{without})"

@@ -108,5 +108,5 @@ class StationaryKernel(KnownKernel):
 
     def fit(self, z: Tensor, c: Tensor | None) -> None:
         """Take where the law starts from rows z (n, *x_shape) and their c (n, D), if known."""
-        if c is not None and z.isfinite().all():
-            self.denoiser.waves.fit(z.flatten(1), c)
+        if c is not None:
+            self.denoiser.waves.fit(z, c)
