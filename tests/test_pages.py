@@ -19,7 +19,7 @@ NAMES = ("surrogate", "models", "calibration", "comparison", "posterior", "train
          "restoration")  # fmt: skip
 OVERFLOW = """[document.documentElement.scrollWidth - document.documentElement.clientWidth,
   ...[...document.querySelectorAll("main *")].filter(
-    e => !e.closest(".wide") && e.getBoundingClientRect().right > innerWidth + 1
+    e => !e.closest(".wide, .full") && e.getBoundingClientRect().right > innerWidth + 1
   ).map(e => e.outerHTML.slice(0, 200))]"""
 
 

@@ -58,7 +58,7 @@ SETS = 20
 """Sets of exact draws, which tell what chance does."""
 PROPOSED = 4
 """Draws of the prior for each draw of θ, where their weights come from the method's evidence."""
-LOW_ESS, MOST_R_HAT, LEAST_ACCEPTED = 0.1, 1.1, 0.02
+LOW_ESS, MOST_R_HAT, LEAST_ACCEPTED, FEWEST_STATES = 0.1, 1.1, 0.02, 5
 """Beyond these the draws are not to be trusted."""
 
 
@@ -513,6 +513,11 @@ def warnings_of(
         yield f"{way}: R̂ is not known of so few sweeps: chains may not have met; take more"
     if (r_hat > MOST_R_HAT).any():
         yield f"{way}: R̂ is {np.nanmax(r_hat):.3g}: chains have not met; take more sweeps"
+    if "chain_ess" in arrays and arrays["chain_ess"].min() < FEWEST_STATES:
+        yield (
+            f"{way}: a chain went through {arrays['chain_ess'].min():.2g} independent states "
+            "since it was warm, too few to have forgotten its start; take more sweeps"
+        )
     if "accepted" in arrays and arrays["accepted"].min() < LEAST_ACCEPTED:
         yield f"{way}: {100 * arrays['accepted'].min():.2g} % of the proposals are accepted"
     if any(score["control_fails"] is False for score in scores):
