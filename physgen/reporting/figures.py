@@ -267,8 +267,13 @@ def posterior(ax: Axes, example: Mapping[str, Any], symbol: str) -> None:
     ax.set(xlabel=symbol, ylabel="density", xlim=(low, high))
     ax.set_ylim(0, 1.42 * float(np.nanmax(densities)))
     ax.legend(loc="upper left", borderaxespad=0.1)
-    if example.get("x") is not None and np.ndim(example["x"]) == 2:
-        _lattices(np.array([[ax.inset_axes((0.77, 0.68, 0.23, 0.32))]]), [[example["x"]]])
+    if example.get("x") is not None:
+        inset = ax.inset_axes((0.77, 0.68, 0.23, 0.32))
+        if np.ndim(example["x"]) == 2:
+            _lattices(np.array([[inset]]), [[example["x"]]])
+        else:
+            inset.plot(_floats(example["x"]), color=INK, linewidth=0.7)
+            inset.set(xticks=[], yticks=[])
 
 
 def histogram(
