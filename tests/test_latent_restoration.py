@@ -41,7 +41,7 @@ def made(kind):
                 * (weight.ndim > 1)
             )
         if kind == "white":
-            for weight in model.affine.parameters():
+            for weight in model.waves.affine.parameters():
                 weight.add_(0.2 * torch.randn(weight.shape, generator=rng))
     return model
 

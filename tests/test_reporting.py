@@ -354,6 +354,7 @@ def test_figures_are_well_formed_and_have_no_date(page):
         assert "<dc:date>" not in svg
 
 
+@pytest.mark.slow
 def test_equal_metrics_make_equal_pages_and_others_do_not(few):
     page = render(few)
     assert render(copy.deepcopy(few)) == page
@@ -361,6 +362,7 @@ def test_equal_metrics_make_equal_pages_and_others_do_not(few):
     assert render(few) != page
 
 
+@pytest.mark.slow
 def test_the_users_own_matplotlib_settings_change_nothing(few):
     page = render(few)
     with matplotlib.rc_context({"font.size": 20, "svg.hashsalt": None}):
@@ -404,6 +406,7 @@ def test_without_exact_truth_there_is_no_gap_but_the_rest_stays(metrics):
     assert "None" not in tags.text
 
 
+@pytest.mark.slow
 def test_strings_from_the_metrics_are_text_and_never_markup(metrics):
     metrics["surrogate"]["family"] = ATTACK
     metrics["surrogate"]["options"] = {ATTACK: ATTACK}
@@ -429,6 +432,7 @@ def test_strings_from_the_metrics_are_text_and_never_markup(metrics):
         ElementTree.fromstring(svg)
 
 
+@pytest.mark.slow
 def test_broken_latex_and_dollars_are_drawn_as_text(metrics):
     metrics["surrogate"]["law"]["prior"][0]["latex"] = r"\nosuch{"
     metrics["observables"]["energy"].update(latex=r"\frac{", title="cost in $ and $")
@@ -514,6 +518,7 @@ def test_learning_leaves_out_what_is_null():
     assert np.isnan(ax.lines[1].get_ydata()).all()
 
 
+@pytest.mark.slow
 def test_gallery_and_traversal_draw_each_x_on_one_scale(whole):
     figure, gallery = Figure(), whole["gallery"]
     figures.gallery(figure, *(gallery[key] for key in ("theta", "true", "surrogate")), "β")
