@@ -334,12 +334,17 @@ def posterior(
     ax.axvline(truth, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, label="true value")
     low, high = zip(*(_support(*density, truth) for density in densities), strict=True)
     ax.set(xlabel=symbol, ylabel="density", xlim=(min(low), max(high)))
-    pictured = example.get("x") is not None and np.ndim(example["x"]) == 2
+    pictured = example.get("x") is not None
     top = max(float(np.nanmax(density)) for _, density in densities)
     ax.set_ylim(0, (1.52 if pictured else 1.05) * top)
     if pictured:  # beside the legend, above the densities
         ax.legend(loc="upper left", ncols=1 + bool(models), borderaxespad=0.1)
-        _lattices(np.array([[ax.inset_axes((0.77, 0.68, 0.23, 0.32))]]), [[example["x"]]])
+        inset = ax.inset_axes((0.77, 0.68, 0.23, 0.32))
+        if np.ndim(example["x"]) == 2:
+            _lattices(np.array([[inset]]), [[example["x"]]])
+        else:
+            inset.plot(_floats(example["x"]), color=INK, linewidth=0.7)
+            inset.set(xticks=[], yticks=[])
     else:
         legend_above(ax)
 
