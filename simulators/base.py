@@ -40,6 +40,10 @@ attribute          meaning                                       absent means
                    ``(theta, y, linear, noise)``, one θ (D,)
                    and one y, → :class:`Restoration`;
                    ValueError where that is not known
+``score``          exact ∇ log p(y|θ) of y = x + τε:            no exact score
+                   ``(theta, y, noise)``, τ a number or one for
+                   each component, → (n, *x_shape); ValueError
+                   where that is not known
 ``provenance``     how x is drawn, as JSON data, for the file    nothing to say
 ``shard_rows``     rows that are made in one go, and kept if     about 1 MiB of x
                    interrupted: few where a row takes long
@@ -250,8 +254,9 @@ class Restoration(Protocol):
 
 LogProb = Callable[[Array, Array], Array]
 Restorer = Callable[..., Restoration]
+NoisedScore = Callable[[Array, Array, Array], Array]
 FEW_COLUMNS = 12
-OF_THETA = ("log_prob", "log_z", "restoration", "sample", "verify")
+OF_THETA = ("log_prob", "log_z", "restoration", "sample", "score", "verify")
 """What of a simulator takes θ before anything else."""
 
 
@@ -469,6 +474,11 @@ def mutual_information(simulator: Simulator, prior: Prior) -> float | None:
 def exact_restoration(simulator: Simulator) -> Restorer | None:
     """The exact p(x|θ, y) of measurements, or None where this simulator has none."""
     return getattr(simulator, "restoration", None)
+
+
+def exact_score(simulator: Simulator) -> NoisedScore | None:
+    """The exact score of x with white noise, or None where this simulator has none."""
+    return getattr(simulator, "score", None)
 
 
 def on_device(simulator: Simulator, device: str) -> Simulator:

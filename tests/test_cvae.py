@@ -119,6 +119,7 @@ def total(surrogate, draws):
     return float(p.sum()), float((p * log_p.stderr).norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draws", [70, pytest.param(200, marks=pytest.mark.slow)], ids=["few", "many"]
 )
@@ -215,6 +216,7 @@ def test_importance_weighted_loss_is_minus_log_prob_on_average():
     assert (difference.mean(1).abs() < 5 * difference.std(1) / 20).all()
 
 
+@pytest.mark.slow
 def test_stderr_is_the_spread_over_seeds():
     surrogate = trained(4)
     x = states(surrogate.law)[[0, 17, 255]]
@@ -623,6 +625,7 @@ def test_spins_are_kept_as_they_are():
     assert find("surrogates", "cvae") is CVAE
 
 
+@pytest.mark.slow
 def test_posteriors_take_the_fewest_draws_that_held_out_rows_need(tmp_path, monkeypatch):
     field, rng = GaussianField(4), np.random.default_rng(0)
     theta = field.prior.sample(53, rng)

@@ -9,9 +9,10 @@ from scipy import stats
 import physgen
 from physgen.checks.posterior_predictive import posterior_predictive
 from physgen.errors import DataError, UsageError
-from physgen.reporting import figures, posterior, uniform
+from physgen.posterior.density import GridPosterior
+from physgen.reporting import corner, figures
+from physgen.reporting.corner import corner_of, level_of
 from physgen.reporting.kernels import kernel_density, narrowing
-from physgen.reporting.posterior import corner_of
 from simulators.base import Observable
 from simulators.prior import Box, Prior
 
@@ -100,16 +101,62 @@ def test_regions_hold_their_mass_on_any_scale():
     found = corner_of(theta, prior)
     (t, s), density = found["axes"], found["planes"][0]["density"]
     area = np.outer(np.gradient(np.log(t)), np.gradient(s))
-    level = uniform._level(density, area, 0.68)
+    level = level_of(density, area, 0.68)
     i, j = (np.searchsorted(x, v).clip(0, 49) for x, v in zip((t, s), theta.T, strict=True))
     assert (density[i, j] > level).mean() == pytest.approx(0.68, abs=0.03)
 
 
+def gaussian_on_a_grid(prior, mean, covariance):
+    """A normal law of the prior's coordinates c, as its log density at nodes."""
+    reach = 6 * np.sqrt(np.diag(covariance))
+    nodes = list(np.linspace(mean - reach, mean + reach, 31).T)
+    mesh = np.stack(np.meshgrid(*nodes, indexing="ij"), -1)
+    values = stats.multivariate_normal(mean, covariance).logpdf(mesh)
+    one = np.zeros(1)
+    return GridPosterior(prior, tuple(n[None] for n in nodes), values[None], one, one, one == 0)
+
+
+def test_a_corner_of_a_grid_is_the_density_itself():
+    """Of a normal law of three coordinates, of which one is log θ and one is not shown."""
+    prior = Prior(a=(-9, 9), t=stats.loguniform(1e-4, 1e4), h=stats.norm(0, 1))
+    mean, covariance = np.array([0.1, -0.05, 0.3]), np.diag([0.04, 0.06, 0.3]) ** 2
+    covariance[0, 1] = covariance[1, 0] = 0.6 * 0.04 * 0.06
+    grid = gaussian_on_a_grid(prior, mean, covariance)
+    draws = grid.sample(1000, np.random.default_rng(0))[0]
+    found = corner_of(draws, prior, pick=[1, 0], known=grid)
+    t, a = found["axes"]
+    scale = np.log(1e4)  # c = log t / log 1e4, a / 9
+    exact = [stats.norm(-0.05 * scale, 0.06 * scale).pdf(np.log(t)), stats.norm(0.9, 0.36).pdf(a)]
+    for density, want in zip(found["marginals"], exact, strict=True):
+        np.testing.assert_allclose(density, want, atol=2e-3 * want.max())
+    law = stats.multivariate_normal(
+        [-0.05 * scale, 0.9], [[(0.06 * scale) ** 2, 0.6 * 0.06 * scale * 0.36],
+                               [0.6 * 0.06 * scale * 0.36, 0.36**2]])  # fmt: skip
+    want = law.pdf(np.stack(np.meshgrid(np.log(t), a, indexing="ij"), -1))
+    plane = found["planes"][0]["density"]
+    np.testing.assert_allclose(plane, want, atol=2e-3 * want.max())
+    kernels = corner_of(draws, prior, pick=[0])  # the control
+    off = abs(kernels["marginals"][0] - stats.norm(0.9, 0.36).pdf(kernels["axes"][0]))
+    assert off.max() > 0.02 * exact[1].max()
+
+
+@pytest.mark.parametrize("mass", [0.68, 0.95])
+def test_levels_of_a_normal_law_are_those_in_closed_form(mass):
+    """exp(−z²/2) of its peak in one dimension, 1 − mass of it in two."""
+    x = np.linspace(-5, 5, 201)
+    one, step = stats.norm.pdf(x), np.gradient(x)
+    exact = np.exp(-0.5 * stats.norm.ppf(0.5 + mass / 2) ** 2)
+    assert level_of(one, step, mass) / one.max() == pytest.approx(exact, rel=0.05)
+    two, area = np.outer(one, one), np.outer(step, step)
+    assert level_of(two, area, mass) / two.max() == pytest.approx(1 - mass, rel=0.01)
+    assert level_of(two, area, mass - 0.03) / two.max() > 1.05 * (1 - mass)  # the control
+
+
 def test_pictures_are_made_of_some_of_very_many_draws(monkeypatch):
     seen = []
-    kernels = posterior.kernel_density
+    kernels = corner.kernel_density
     monkeypatch.setattr(
-        posterior, "kernel_density", lambda c, *more: seen.append(len(c)) or kernels(c, *more)
+        corner, "kernel_density", lambda c, *more: seen.append(len(c)) or kernels(c, *more)
     )
     theta = np.random.default_rng(0).random((10**6, 2))
     corner_of(theta, Box(a=(0, 1), b=(0, 1)))
@@ -123,7 +170,7 @@ def test_corners_of_ten_parameters_have_readable_numbers():
     prior = Prior(**laws)
     data = corner_of(prior.sample(500, rng), prior)
     symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in prior.parameters]
-    figure = figures.figure_of(lambda f: uniform.corner(f, data, symbols), posterior.FULL)
+    figure = figures.figure_of(lambda f: corner.corner(f, [data], symbols), corner.FULL)
     assert len(figure.axes) == 55
     below = [ax for ax in figure.axes if ax.get_xlabel()]
     assert [ax.get_xlabel() for ax in below[:2]] == [

@@ -48,6 +48,7 @@ def test_draws_are_those_of_the_exact_posterior(model, y, mask):
     assert np.isnan(found.arrays["y"][:, ~mask]).all()
 
 
+@pytest.mark.slow
 def test_an_approximation_and_the_wrong_noise_are_told_from_the_exact(model, y, mask):
     """Control: guidance that is too narrow, and a law of another θ, do not pass."""
     narrow = physgen.restore(model, y[0], mask=mask, noise=NOISE, theta=THETA, method="dps")
@@ -140,12 +141,20 @@ def test_what_cannot_be_is_refused_in_a_line(model, y, given, error, says):
         physgen.restore(model, y, **{"noise": NOISE, "theta": THETA, **given})
 
 
+def test_infinite_y_are_refused_with_what_is_meant(model, y):
+    y = y.copy()
+    y[1, 0, 0] = np.inf
+    with pytest.raises(DataError, match="row 1: y is infinite; what is not seen is NaN, or 0 in"):
+        physgen.restore(model, y, noise=NOISE, theta=THETA, n=2)
+
+
 def test_spins_without_noise_must_be_spins():
     data = physgen.simulate("ising", size=4, n=1, seed=0)
     with pytest.raises(DataError, match="without noise y are spins"):
         physgen.restore(data, np.zeros((4, 4)), method="exact", theta={"beta": 0.3})
 
 
+@pytest.mark.slow
 def test_the_page_tells_exact_draws_from_wrong_ones(model, y, mask):
     how = {"mask": mask, "noise": NOISE, "theta": THETA, "n": 60}
     data = physgen.simulate("gaussian-field", size=SIZE, n=2, seed=0)

@@ -137,6 +137,7 @@ def started(field, n=4000, **options):
     return model, test, field.sample(test, rng)
 
 
+@pytest.mark.slow
 def test_untrained_it_is_the_exact_law_of_a_field():
     """In nats a site; the controls are its law at another slope, and another spectrum."""
     field, most = FIELD, 2e-4
@@ -195,6 +196,7 @@ def test_training_leaves_a_gaussian_field_as_exact():
     assert gap.mean() > 5e-3
 
 
+@pytest.mark.slow
 def test_posteriors_take_few_draws_where_a_law_stands_beside_the_network(tmp_path, monkeypatch):
     """All of them by another estimator, and where the gain is noisy."""
     model, theta, x = started(GaussianField(4), 500)

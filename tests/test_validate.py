@@ -79,6 +79,7 @@ def wrong():
     return validation(surrogate(0.6 * WIDTH), *rows(), SIMULATOR, observations=30)
 
 
+@pytest.mark.slow
 def test_the_right_law_has_no_gap_and_the_exact_posterior(right):
     nll, posterior = right["nll"], right["posterior"]
     assert nll["gap_total"] == pytest.approx(0, abs=1e-4)

@@ -5,6 +5,7 @@ Each section answers one question, and is null where it cannot be asked:
 ================  ==============================================================================
 ``nll``           how far is log p(x|θ) from the exact one, per row and paired?
 ``posterior``     how far is p(θ|x) from the exact one, for one x and for sets of ten?
+``score``         is the learnt ∇ log p of noised x the exact one, by noise level?
 ``partition``     log Z(θ) beside the exact one, where the family has one
 ``observables``   do physical quantities of drawn x follow their distribution?
 ``curves``        do their means follow θ, and the exact expectation?
@@ -32,6 +33,7 @@ from physgen.checks.estimate import bins, estimate, evenly_ranked
 from physgen.checks.exact.agreement import Agreement, agreement
 from physgen.checks.exact.gap import log_mass, never_above, paired
 from physgen.checks.exact.log_z import log_z_section
+from physgen.checks.exact.score import score_section
 from physgen.checks.samples import (
     curves_section,
     drawn_x,
@@ -74,8 +76,8 @@ _Each = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
 """What a task makes of each of several blocks."""
 
 VALIDATION_SECTIONS = {
-    "samples": 1, "nll": 4, "posterior": 8, "partition": 1, "observables": 1, "curves": 1,
-    "two_sample": 4, "sweep": 4, "gallery": 0, "latents": 0, "filters": 0,
+    "samples": 1, "nll": 4, "posterior": 8, "score": 1, "partition": 1, "observables": 1,
+    "curves": 1, "two_sample": 4, "sweep": 4, "gallery": 0, "latents": 0, "filters": 0,
 }  # fmt: skip
 """Those that take time, with the part of it that they take, about."""
 
@@ -136,6 +138,7 @@ def validation(
     result["posterior"] = section(
         "posterior", _posterior, comparison, theta, x, observations, each("posterior")
     )
+    result["score"] = section("score", score_section, surrogate, simulator, theta, x, seed)
     result["partition"] = section("partition", log_z_section, surrogate, simulator, draws, seed)
     result["observables"] = section("observables", observables_section, quantities, x, fake, seed)
     law = surrogate.law

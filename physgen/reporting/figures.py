@@ -49,6 +49,7 @@ __all__ = [
     "predictive_band",
     "predictive_number",
     "profile",
+    "score_error",
     "separations",
     "svg",
     "sweep",
@@ -216,6 +217,28 @@ def partition(figure: Figure, data: Mapping[str, Any], symbol: str, component: s
     below.errorbar(theta, mean - exact, se, **FULL)
     below.set(xlabel=symbol, ylabel="− exact")
     below.legend()
+    figure.align_ylabels()
+
+
+def score_error(figure: Figure, data: Mapping[str, Any], component: str) -> None:
+    """What the learnt score loses by log-SNR, and below it how far it is off beside the exact one.
+
+    Args:
+        figure: empty.
+        data: the section of the metrics.
+        component: what a component of x is called.
+    """
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.6))
+    log_snr = _floats(data["log_snr"])
+    for key, style in (("control", {"color": GREY, "marker": ""}), ("surrogate", FULL)):
+        mean, se = (_floats(data[key][k]) / data["dims"] for k in ("mean", "se"))
+        top.errorbar(log_snr, mean, se, label=key, **style)
+    below.plot(log_snr, 100 * _floats(data["relative"]), "o", color=SURROGATE, markersize=3.6)
+    for ax in (top, below):
+        ax.set_yscale("log")
+    top.set_ylabel(f"nats / {component} lost\nper unit of λ")
+    top.legend()
+    below.set(xlabel="log-SNR λ  (noise → data)", ylabel="off by [%]")
     figure.align_ylabels()
 
 

@@ -68,6 +68,11 @@ def _plots(
             for z in [section("partition")]
             if z
         ],
+        "score": [
+            grid(figures.score_error, s, component, size=(4.2, 3.6))
+            for s in [section("score")]
+            if s
+        ],
         "filters": [
             grid(figures.filters, w, size=(4.2, 0.2 + 0.75 * -(-len(w) // 8)))
             for w in [metrics.get("filters")]

@@ -51,7 +51,7 @@ def restoration_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "theta": [[theta[i].mean(0).tolist(), theta[i].std(0).tolist()] for i in range(rows)],
         "told": {
             k: (float(arrays[k].min()), float(arrays[k].max()))
-            for k in ("ess", "worst_ess", "theta_ess", "accepted", "r_hat")
+            for k in ("ess", "worst_ess", "theta_ess", "accepted", "r_hat", "chain_ess")
             if k in arrays
         },
     }

@@ -1,4 +1,4 @@
-"""The figures of calibration: ranks, curves and corners; like :mod:`.figures`, one function each.
+"""The figures of calibration: ranks and curves; like :mod:`.figures`, one function each.
 
 Checks ask for a figure by its name in :data:`FIGURES`.
 
@@ -9,14 +9,11 @@ that are wrong on purpose, are thin lines of other hues, so that one sees what f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
-from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
 from physgen.reporting.figures import GREY, HUES, INK, SURROGATE
@@ -24,7 +21,6 @@ from physgen.reporting.view import CONTROLS
 
 __all__ = [
     "FIGURES",
-    "corner",
     "coverage_curve",
     "ecdf_difference",
     "ecdf_differences",
@@ -42,14 +38,8 @@ STYLES = {
     "correlated": (HUES[4], (0, (5, 1, 1, 1, 1, 1))),
 }
 OTHER = (HUES[3], "-.")
-MASS = LinearSegmentedColormap.from_list("mass", ["#ffffff00", SURROGATE])
-REGIONS = (0.95, 0.68)
 PANELS = 3
 """Panels beside each other, where there are many."""
-CROWDED = 4
-"""Parameters from which a corner is crowded: fewer and smaller numbers."""
-MARGINS = {"left": 0.09, "right": 0.99, "bottom": 0.1, "top": 0.95, "wspace": 0.1, "hspace": 0.1}
-"""Of the figure, in parts of it."""
 
 
 def rank_histogram(ax: Axes, test: Mapping[str, Any], band: Sequence[float], what: str) -> None:
@@ -194,110 +184,6 @@ def _density(counts: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Counts of equal bins of [0, 1] as a density, and the edges."""
     mass = _floats(counts)
     return mass * len(mass) / (mass.sum() or 1), np.linspace(0, 1, len(mass) + 1)
-
-
-def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> None:
-    """One posterior: its marginals, and its densities of pairs with regions of 68 % and 95 %.
-
-    Those of "log" parameters are densities of their logarithm, on a logarithmic axis.
-    """
-    points, theta = [_floats(a) for a in data["axes"]], data["theta"]
-    dims, logs = len(points), data.get("log") or []
-    steps = [np.gradient(np.log(x) if d in logs else x) for d, x in enumerate(points)]
-    if dims >= CROWDED:  # many axes are slow to arrange
-        figure.set_layout_engine(None)
-    cells = figure.add_gridspec(dims, dims, **(MARGINS if dims >= CROWDED else {}))
-    axes = {(e, d): figure.add_subplot(cells[e, d]) for e in range(dims) for d in range(e + 1)}
-    for d, density in enumerate(data["marginals"]):
-        _marginal(axes[d, d], points[d], _floats(density), None if theta is None else theta[d])
-        if "curves" in data:
-            _curves(axes[d, d], data["curves"], d, float(np.max(density)))
-        if dims >= CROWDED:
-            axes[d, d].set_title(symbols[d].partition(" [")[0], loc="center", fontsize=9)
-    for plane in data["planes"]:
-        d, e = plane["pair"]
-        at, area = None if theta is None else (theta[d], theta[e]), np.outer(steps[d], steps[e])
-        _plane(axes[e, d], points[d], points[e], _floats(plane["density"]), area, at)
-    for (e, d), ax in axes.items():
-        _ticked(ax, "x", symbols[d] if e == dims - 1 else None, dims, d in logs)
-        if e > d:
-            _ticked(ax, "y", symbols[e] if d == 0 else None, dims, e in logs)
-        if dims >= CROWDED:
-            page = figure.transFigure
-            ax.yaxis.set_label_coords(0.035, 0.5, blended_transform_factory(page, ax.transAxes))
-            ax.xaxis.set_label_coords(0.5, 0.045, blended_transform_factory(ax.transAxes, page))
-    if dims < CROWDED:
-        figure.align_labels()
-    if "row" in data:
-        figure.suptitle(f"row {data['row']}", fontsize=9)
-
-
-def _marginal(ax: Axes, x: NDArray[Any], density: NDArray[Any], true: float | None) -> None:
-    """The density of one parameter, and its true value."""
-    ax.fill_between(x, density, color=SURROGATE, alpha=0.25, linewidth=0)
-    ax.plot(x, density, color=SURROGATE)
-    ax.set(yticks=[], ylim=(0, None), xlim=(x[0], x[-1]))
-    ax.spines["left"].set_visible(False)
-    if true is not None:
-        ax.axvline(true, color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
-
-
-def _curves(ax: Axes, curves: Mapping[str, Any], d: int, top: float) -> None:
-    """Profile and slice of the likelihood of one parameter, as high as the marginal."""
-    x = _floats(curves["along"])[d]
-    for key, hue, style in (("profile", HUES[1], "--"), ("slice", HUES[2], ":")):
-        ax.plot(x, top * np.exp(_floats(curves[key])[d]), color=hue, linestyle=style, linewidth=1)
-
-
-def _plane(
-    ax: Axes,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    density: NDArray[Any],
-    area: NDArray[Any],
-    true: tuple[float, float] | None,
-) -> None:
-    """Regions of the density of two parameters, and their true values."""
-    levels = sorted({_level(density, area, mass) for mass in REGIONS})
-    shades = [to_rgba(SURROGATE, alpha) for alpha in (0.2, 0.45)][-len(levels) :]
-    top = density.max() * 1.001
-    ax.contourf(x, y, density.T, [*levels, top], colors=shades)
-    ax.contour(x, y, density.T, levels, colors=SURROGATE, linewidths=0.9)
-    if true is not None:
-        ax.plot(*true, "+", color=INK, markersize=9, markeredgewidth=1.4, clip_on=False)
-    ax.set(xlim=x[[0, -1]], ylim=y[[0, -1]])
-
-
-def _ticked(ax: Axes, which: Literal["x", "y"], label: str | None, dims: int, log: bool) -> None:
-    """A few ticks; numbers and a symbol where there is one, a common factor beside it."""
-    axis, few = {"x": ax.xaxis, "y": ax.yaxis}[which], dims >= CROWDED
-    turned = few and which == "x"
-    if log:
-        ax.set(**{f"{which}scale": "log"})
-        axis.set_major_locator(LogLocator(numticks=4))
-        axis.set_minor_locator(NullLocator())
-    else:
-        axis.set_major_locator(MaxNLocator(3 if dims > 2 else 4, prune="both" if few else None))
-    axis.set_tick_params(labelsize=7.5 if few else 9, rotation=45 if turned else 0)
-    if label is None:
-        axis.set_major_formatter(NullFormatter())
-        return
-    formatter: Any = axis.get_major_formatter()
-    if not log:
-        formatter.set_powerlimits((-2, 4))
-    formatter.set_locs(axis.get_majorticklocs())
-    factor = formatter.get_offset()
-    axis.get_offset_text().set_visible(False)
-    axis.set_label_text(f"{label}\n({factor})" if factor else label)
-    axis.label.set_fontsize(8.5 if few else 9)
-
-
-def _level(density: NDArray[Any], area: NDArray[Any], mass: float) -> float:
-    """The density above which lies that part of the mass, on cells of some area."""
-    order = np.argsort(-density, axis=None)
-    within = (density * area).ravel()[order].cumsum()
-    at = int(np.searchsorted(within, mass * within[-1]))
-    return float(density.ravel()[order[min(at, len(order) - 1)]])
 
 
 def _floats(values: Any) -> NDArray[Any]:

@@ -13,12 +13,14 @@ from physgen.dataset import Dataset
 from physgen.dataset.assumptions import broken_assumptions, by_name
 from physgen.dataset.missing import missing_in_words, missing_warnings
 from physgen.errors import DataError, UsageError, as_written
+from physgen.formats.tables import kind_of_table, open_table
 from physgen.law import Law
 from physgen.registry import KINDS, targets
 from physgen.verbs.arguments import AnyProduct
+from physgen.verbs.opening import load, origin_of
 from physgen.verbs.pages import scores_in
 from physgen.verbs.products import Description
-from physgen.verbs.running import on_files
+from physgen.verbs.running import on_files, plural
 
 __all__ = ["inspect"]
 
@@ -34,7 +36,7 @@ def inspect(
     """Say what a file holds; without a file, which simulators and families there are.
 
     Args:
-        path: dataset, posterior, checkpoint or scores.
+        path: what a verb wrote; or a file of arrays by others, such as npz, HDF5 or CSV.
         verify: read and check every value, and compare a dataset with the law that it claims.
         json: print JSON.
 
@@ -62,14 +64,51 @@ def inspect(
 def described(path: Path, verify: bool) -> dict[str, Any]:
     """What a file holds, as JSON data."""
     kind = dataset.container(path)
-    if kind in ("zip", "safetensors"):
-        return checkpoint_described(path)
     if kind == "JSON":
         return scores_described(path)
+    if kind == "safetensors" or (kind == "zip" and "checkpoint" in dataset.what_is(path)):
+        return checkpoint_described(path)
+    if kind != "HDF5":
+        return foreign_described(path, verify)
     found = dataset.describe(path, verify)
     if found["schema"] == dataset.SCHEMA:
-        found |= said_of(Law.from_json(found["law"]), Dataset(path), verify)
+        return found | said_of(Law.from_json(found["law"]), Dataset(path), verify)
+    if "arrays" not in found:
+        return foreign_described(path, verify)
+    if "meta" in found:
+        return {"path": str(path), "summary": summary_of_file(path), **found}
     return found
+
+
+def foreign_described(path: Path, verify: bool) -> dict[str, Any]:
+    """What a file of named arrays holds that physgen did not write, as JSON data.
+
+    Raises:
+        DataError: a file whose arrays cannot be read, or one that was to be verified.
+    """
+    mend = f"physgen import arrays {path} -o data.h5"
+    with open_table(path) as table:
+        kind = kind_of_table(path)
+        if not any(info.shape[:1] != (0,) for info in table.arrays.values()):
+            told = in_line(table.refused) if table.refused else "others are not read"
+            raise DataError(f"{path}: is {kind} without arrays of numbers; {told}")
+        if verify:
+            raise DataError(
+                f"{path}: is {kind} that physgen did not write, with nothing to verify it "
+                f"against; {mend} makes a dataset of it"
+            )
+        return {
+            "path": str(path),
+            "summary": f"{kind} that physgen did not write; {mend} makes a dataset of it",
+            "bytes": path.stat().st_size,
+            "arrays": {k: [str(v.dtype), *v.shape] for k, v in table.arrays.items()},
+            **({"refused": table.refused} if table.refused else {}),
+        }
+
+
+def summary_of_file(path: Path) -> str:
+    """What a verb said of scores, of a posterior and their like when it wrote them."""
+    return str(load(path)[0].summary).removeprefix(f"{path}: ")
 
 
 def described_in_memory(product: Any, verify: bool) -> dict[str, Any]:
@@ -78,8 +117,6 @@ def described_in_memory(product: Any, verify: bool) -> dict[str, Any]:
     Raises:
         UsageError: something that no verb returns.
     """
-    from physgen.verbs.opening import origin_of
-
     if isinstance(product, Dataset | dataset.Rows):
         data = Dataset(product)
         own = data.meta.to_json() if data.meta else {}
@@ -93,7 +130,8 @@ def described_in_memory(product: Any, verify: bool) -> dict[str, Any]:
     if hasattr(product, "likelihood") and hasattr(product, "describe"):
         return origin_of(product)
     if isinstance(about := getattr(product, "about", product), Mapping):
-        return dict(about)
+        said = {"summary": product.summary} if hasattr(product, "summary") else {}
+        return said | {k: v for k, v in about.items() if k != "arrays"}
     raise UsageError(f"inspect: expected a file or what a verb returned, got {product!r}")
 
 
@@ -128,25 +166,41 @@ def checkpoint_described(path: Path) -> dict[str, Any]:
     weights, info = load_tensors(path)
     with as_written(path):
         count = sum(w.numel() for w in weights.values())
-    return {"path": str(path), "sha256": dataset.file_digest(path), **info, "weights": count}
+        name, law = info.get("family", info.get("method")), info["law"]["simulator"]
+        losses = [epoch["val"] for epoch in info.get("history", [])]
+        text = f"{name} of {law}, {plural(count, 'weight')}"
+        text += (
+            f", {plural(len(losses), 'epoch')}, least validation loss {min(losses):.4f}"
+            if losses
+            else ""
+        )
+    return {
+        "path": str(path),
+        "summary": text,
+        "sha256": dataset.file_digest(path),
+        **info,
+        "weights": count,
+    }
 
 
 def scores_described(path: Path) -> dict[str, Any]:
     """What a file of scores holds, as JSON data: all but the figures themselves."""
     found = scores_in(path)
-    known = ("schema", "provenance", "content_sha256")
+    known = ("summary", "schema", "provenance", "content_sha256", "warnings")
     return {
         "path": str(path),
         "bytes": path.stat().st_size,
-        **{name: found.get(name) for name in known},
+        **{name: found[name] for name in known if found.get(name)},
         "sections": [name for name in found if name not in known and found[name] is not None],
     }
 
 
 def in_lines(value: Any, indent: str = "") -> Iterator[str]:
-    """JSON data as indented lines, ``key: value``."""
+    """JSON data as indented lines, ``key: value``; of many mappings in a list the last alone."""
     entries = value if isinstance(value, Mapping) else dict(enumerate(value, 1))
     for key, item in entries.items():
+        if isinstance(item, list) and len(item) > FIRST and isinstance(item[-1], Mapping):
+            key, item = f"{key} ({len(item):,}, the last)", item[-1]
         key, flat = in_line(key), in_line(item)
         if len(indent) + len(key) + len(flat) < WIDE or not isinstance(
             item, Mapping | list | tuple
@@ -162,7 +216,9 @@ def in_line(item: Any) -> str:
     if isinstance(item, Mapping):
         return ", ".join(f"{k} = {in_line(v)}" for k, v in item.items())
     if isinstance(item, list | tuple):
+        more = [f"and {len(item) - FIRST} more"]
         if len(item) > FIRST and isinstance(item[0], str):
-            return "; ".join([*map(in_line, item[:FIRST]), f"and {len(item) - FIRST} more"])
-        return " × ".join(map(in_line, item))
+            return "; ".join([*map(in_line, item[:FIRST]), *more])
+        shape = any(isinstance(one, int) for one in item)
+        return (" × " if shape else "; ").join(map(in_line, item)) or "none"
     return str(item).replace("\n", "\\n")

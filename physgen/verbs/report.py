@@ -12,8 +12,10 @@ from physgen.checks.two_sample.features import physics_of
 from physgen.dataset import Dataset
 from physgen.errors import DataError, PhysgenError, UsageError, as_written
 from physgen.law import Law
+from physgen.posterior.density import kept_density
 from physgen.priors import parameters_in
 from physgen.reporting.quantities import free
+from physgen.reporting.view import one_observation
 from physgen.verbs.arguments import (
     DataLike,
     ObservedLike,
@@ -35,7 +37,7 @@ MOST = 10_000
 """Predicted rows that are looked at, at most."""
 CURVES = ("along", "profile", "slice")
 """What of a posterior is of the parameters of interest alone."""
-UNSEEN = ("log_prob", "grid_nodes", "grid_values")
+UNSEEN = ("log_prob",)
 """What of a posterior no page shows."""
 
 
@@ -148,12 +150,12 @@ def with_prediction(
         raise UsageError(
             f"{data.name}: expected x of shape {shape}, as was observed, got {x.shape[1:]}"
         )
-    law, some = data.law, slice(row - first, row - first + 1)
+    law = data.law
     physics = physics_of(law, name_of_simulator(simulator), data.columns)
     measured = posterior_predictive(x, seen, physics, law)
     by = {"by": source.get("name", "someone"), "absent": absent}
-    arrays = found["arrays"] if iid else {k: v[some] for k, v in found["arrays"].items()}
-    return {**found, "arrays": arrays, "first_row": row, "predictive": measured | by}
+    shown = found if iid else one_observation(found, row - first)
+    return {**shown, "first_row": row, "predictive": measured | by}
 
 
 def row_of(data: Dataset, posterior: Mapping[str, Any]) -> int:
@@ -250,4 +252,6 @@ def arrays_in(path: Path) -> dict[str, Any]:
     kind = dataset.schema_of(path).removeprefix("physgen/").partition("/")[0]
     kind = kind if kind in ("latents", "restoration") else "posterior"
     arrays, about = dataset.read_arrays(path, kind, UNSEEN)
-    return {"schema": f"physgen/{kind}/1", **about, "arrays": arrays}
+    with as_written(path):
+        grid = kept_density(arrays, about)
+    return {"schema": f"physgen/{kind}/1", **about, "arrays": arrays, "density": grid}

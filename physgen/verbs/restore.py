@@ -39,7 +39,7 @@ from physgen.verbs.measured import (
 )
 from physgen.verbs.observed import open_observed
 from physgen.verbs.opening import open_source
-from physgen.verbs.restored import RestoredRows
+from physgen.verbs.restored import RestoredRows, scores_in_short
 from physgen.verbs.running import headed, on_files, plural, require, require_seed, threaded
 from simulators.base import Array, Restorer
 
@@ -58,7 +58,7 @@ SETS = 20
 """Sets of exact draws, which tell what chance does."""
 PROPOSED = 4
 """Draws of the prior for each draw of θ, where their weights come from the method's evidence."""
-LOW_ESS, MOST_R_HAT, LEAST_ACCEPTED = 0.1, 1.1, 0.02
+LOW_ESS, MOST_R_HAT, LEAST_ACCEPTED, FEWEST_STATES = 0.1, 1.1, 0.02, 5
 """Beyond these the draws are not to be trusted."""
 
 
@@ -194,7 +194,7 @@ def restore(
     )  # fmt: skip
     seconds = time.monotonic() - start
     text = f"{plural(n, 'draw')} of x given y of {plural(len(found), 'row')} by {way}"
-    text += f" in {seconds:.1f} s{in_short(scores)}"
+    text += f" in {seconds:.1f} s{scores_in_short(scores)}"
     restored = RestoredRows(arrays, about, summary=headed(out, text))
     return restored.save(out, force=force) if out else restored
 
@@ -513,6 +513,11 @@ def warnings_of(
         yield f"{way}: R̂ is not known of so few sweeps: chains may not have met; take more"
     if (r_hat > MOST_R_HAT).any():
         yield f"{way}: R̂ is {np.nanmax(r_hat):.3g}: chains have not met; take more sweeps"
+    if "chain_ess" in arrays and arrays["chain_ess"].min() < FEWEST_STATES:
+        yield (
+            f"{way}: a chain went through {arrays['chain_ess'].min():.2g} independent states "
+            "since it was warm, too few to have forgotten its start; take more sweeps"
+        )
     if "accepted" in arrays and arrays["accepted"].min() < LEAST_ACCEPTED:
         yield f"{way}: {100 * arrays['accepted'].min():.2g} % of the proposals are accepted"
     if any(score["control_fails"] is False for score in scores):
@@ -520,13 +525,3 @@ def warnings_of(
             "control: x drawn without y is as near to the exact p(x|y): y says next to nothing, "
             "or too few draws to see it"
         )
-
-
-def in_short(scores: Sequence[Mapping[str, Any]]) -> str:
-    """The first row's scores, for a summary."""
-    if not scores:
-        return ""
-    off = scores[0]["off"]
-    text = f"; mean off by {off['value']:.2f} exact widths ({off['exact']:.2f} by chance"
-    without = "" if off["control"] is None else f", {off['control']:.2f} without y"
-    return f"{text}{without})"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -224,6 +224,20 @@ class Diffusion(FewestDraws):
     def likelihood(self) -> Likelihood:
         """By the estimator."""
         return KINDS[self.config.estimator]
+
+    @property
+    def log_snr_ends(self) -> tuple[float, float] | None:
+        """Those of the Gaussian kernel's schedule, where the map of x keeps noise independent."""
+        if not isinstance(self.kernel, GaussianKernel) or self.law.missing:
+            return None
+        if self.transform.width(torch.zeros(self.law.x_shape, device=self.device)) is None:
+            return None
+        low, high = self.kernel.log_snrs(1, self.device).tolist()
+        return low, high
+
+    def _denoised(self, c: Tensor, z: Tensor, log_snr: Tensor) -> Tensor:
+        alpha, _ = schedule.alpha_sigma(log_snr)
+        return cast("GaussianKernel", self.kernel)._at_one(c)(alpha * z, log_snr)
 
     def samplers(self) -> Iterator[tuple[str, int, Self]]:
         """Every sampler of the kernel at 8 to 128 evaluations."""
