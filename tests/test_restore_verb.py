@@ -212,7 +212,7 @@ def test_where_nothing_exact_is_known_the_page_says_so(y):
     about = {**found.about, "scores": [], "absent": "no one knows"}
     arrays = {k: v for k, v in found.arrays.items() if not k.startswith("exact")}
     page = physgen.report(physgen.RestoredRows(arrays, about)).html
-    assert "How right they are is not known</strong>: no one knows." in page
+    assert "How right 20 draws of 2 rows are is not known: no one knows." in page
 
 
 def test_chains_of_which_r_hat_is_not_known_are_told_beside_those_that_have_not_met():

@@ -1,4 +1,4 @@
-"""Some rows of a dataset as one figure: fields as pictures, vectors as lines, numbers as dots.
+"""Some rows of a dataset as one figure: fields as pictures, curves as lines, numbers as dots.
 
 A field of several channels has a row of them for each, and one in space some slices.
 """
@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from physgen.reporting.figures import HUES, INK, LATTICE, axis_label
+from physgen.reporting.figures import HUES, LATTICE, axis_label
 from physgen.reporting.quantities import free
 from physgen.reporting.sheet import Drawing, grid
+from physgen.reporting.vectors import component_names, fan_drawing, pairs_drawing
 from simulators.base import Array
 
 __all__ = ["data_drawing"]
 
 MOST_COLUMNS, ACROSS, WIDEST = 12, 4, 60
 """Columns of different kinds that have a panel, panels side by side, and bars in one."""
-SHOWN, FEW, SLICES = 8, 3, 4
-"""Rows that are shown one by one; components of x that are points and no line; slices or
-channels of a field that are shown, at most."""
+SHOWN, FEW, SHORT, SLICES, CURVES = 8, 3, 8, 4, 30
+"""Rows that are shown one by one; components of x that are points, and that are pairs, and no
+line; slices or channels of a field, and curves, that are shown, at most."""
 
 
 def data_drawing(
@@ -45,12 +46,16 @@ def data_drawing(
     key = None if theta is None else theta[:, 0]
     if x[0].size <= FEW:
         return grid(_points, x.reshape(len(x), -1), key, symbol)
+    if x.ndim == 2 and x.shape[1] <= SHORT:
+        return pairs_drawing({"x": x}, component_names(names, x.shape[1]), key, symbol)
     order = np.arange(len(x)) if key is None else np.argsort(key, kind="stable")
-    rows = order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)]
+    many = CURVES if x.ndim == 2 else SHOWN
+    rows = order[np.linspace(0, len(order) - 1, min(many, len(order))).round().astype(int)]
+    if x.ndim == 2:
+        values = None if key is None else key[rows]
+        return fan_drawing({"": x[rows]}, np.arange(1, x.shape[1] + 1), values, symbol)
     short = axis_label(first.get("latex", ""), name=first["name"])
     titles = [f"row {i}" if key is None else f"{short} = {key[i]:.3g}" for i in rows]
-    if x.ndim == 2:
-        return grid(_lines, x[rows], titles)
     channels = "channel" in law.get("axes", ())
     if x.ndim == 3 and channels:
         return grid(_channels, x[rows], titles, size=(4.2, 1.1 + 1.5 * min(SLICES, x.shape[1])))
@@ -92,17 +97,6 @@ def _points(figure: Figure, x: Array, key: Array | None, symbol: str) -> None:
             ax.plot(key, values, ".", color=color, markersize=3, label=name)
     ax.set(xlabel="x" if key is None else symbol, ylabel="rows" if key is None else "x")
     ax.legend()
-
-
-def _lines(figure: Figure, x: Array, titles: list[str]) -> None:
-    """Vectors, one line each, from dark to light along the parameter."""
-    ax = figure.add_subplot()
-    for i, (values, title) in enumerate(zip(x, titles, strict=True)):
-        shade = 0.15 + 0.7 * i / max(1, len(x) - 1)
-        ax.plot(np.arange(1, len(values) + 1), values, color=HUES[0], alpha=shade, label=title)
-    ax.set(xlabel="component", ylabel="x")
-    ax.tick_params(colors=INK)
-    figure.legend(loc="outside right upper", fontsize=7)
 
 
 def panels_of(x: Array, channels: int = 1) -> Array:

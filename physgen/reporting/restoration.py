@@ -10,7 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from physgen.reporting.figures import FULL, GREY, HUES, INK, LATTICE, SURROGATE
+from physgen.reporting.figures import (
+    FULL,
+    GREY,
+    HUES,
+    INK,
+    LATTICE,
+    SURROGATE,
+    legend_above,
+)
 from physgen.reporting.page import letter
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from simulators.base import Array
@@ -160,7 +168,7 @@ def moment_curves(ax: Axes, row: Mapping[str, Array]) -> None:
     if row["y"].shape == row["mean"].shape:
         ax.plot(i, row["y"], "x", color=INK, label="y")
     ax.set(xlabel="component", ylabel="x")
-    ax.legend()
+    legend_above(ax)
 
 
 def residual_power(ax: Axes, data: Mapping[str, Any]) -> None:
@@ -177,7 +185,7 @@ def residual_power(ax: Axes, data: Mapping[str, Any]) -> None:
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="wave number", ylabel="residual power / exact")
-    ax.legend()
+    legend_above(ax)
 
 
 def pulls(ax: Axes, row: Mapping[str, Array], n: int) -> None:
@@ -194,4 +202,4 @@ def pulls(ax: Axes, row: Mapping[str, Array], n: int) -> None:
     normal = np.exp(-0.5 * (at / width) ** 2) / (width * np.sqrt(2 * np.pi))
     ax.plot(at, normal, color=INK, linewidth=1.1, label=f"{n} exact draws")
     ax.set(xlabel="(mean − exact mean) / exact width", ylabel="density")
-    ax.legend()
+    legend_above(ax)

@@ -70,8 +70,14 @@ class Sheet:
     values: Mapping[str, Any]
     plots: Mapping[str, Sequence[Drawing]]
 
-    def html(self) -> str:
-        """The page; the same text for the same values."""
+    def html(self, **around: Any) -> str:
+        """The page; the same text for the same values.
+
+        Args:
+            **around: what all pages have: "conclusion", what is said first; "digests", SHA-256 of
+                the models ("model") and data ("data") that it speaks of, by which other pages find
+                it; "links", pages beside it, each with "href", "title" and "shared".
+        """
         environment = Environment(
             loader=FileSystemLoader(Path(__file__).parent),
             autoescape=True,
@@ -84,7 +90,8 @@ class Sheet:
             "law": law_words,
         }  # fmt: skip
         uris = {name: [drawing.uri for drawing in some] for name, some in self.plots.items()}
-        return printable(environment.get_template(self.template).render(**self.values, plots=uris))
+        template = environment.get_template(self.template)
+        return printable(template.render(**self.values, **around, plots=uris))
 
     def figures(self) -> dict[str, list[Figure]]:
         """Section → its figures of matplotlib."""

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from physgen.reporting.figures import GREY, HUES, INK, SURROGATE
+from physgen.reporting.figures import GREY, HUES, INK, SURROGATE, legend_above
 from physgen.reporting.view import CONTROLS
 
 __all__ = [
@@ -38,31 +38,32 @@ STYLES = {
     "correlated": (HUES[4], (0, (5, 1, 1, 1, 1, 1))),
 }
 OTHER = (HUES[3], "-.")
+SMALL = 7.5
+"""Points of the long names of controls in a legend."""
 PANELS = 3
 """Panels beside each other, where there are many."""
 
 
 def rank_histogram(ax: Axes, test: Mapping[str, Any], band: Sequence[float], what: str) -> None:
     """Histogram of ranks, with the band of a single bin and the controls."""
-    top = _counts(ax, test, band)
-    ax.set(xlabel=what, ylabel="rows", ylim=(0, 1.3 * top))
-    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+    _counts(ax, test, band)
+    ax.set(xlabel=what, ylabel="rows")
+    ax.set_ylim(bottom=0)
+    legend_above(ax, fontsize=SMALL)
 
 
-def _counts(ax: Axes, test: Mapping[str, Any], band: Sequence[float]) -> float:
-    """Draw what a histogram of ranks has; the highest of its bins."""
+def _counts(ax: Axes, test: Mapping[str, Any], band: Sequence[float]) -> None:
+    """Draw what a histogram of ranks has."""
     data = _floats(test["data"]["counts"])
-    edges, top = np.linspace(0, 1, len(data) + 1), data.max()
+    edges = np.linspace(0, 1, len(data) + 1)
     ax.axhspan(*band, color=GREY, alpha=0.35, linewidth=0, label="95 % of each bin")
     ax.axhline(data.mean(), color=INK, linewidth=0.8)
     for name, control in test["controls"].items():
         counts = _floats(control["counts"])
         counts *= data.sum() / counts.sum() * len(counts) / len(data)
-        top = max(top, counts.max())
         ax.stairs(counts, np.linspace(0, 1, len(counts) + 1), linewidth=1, **_style(name))
     ax.stairs(data, edges, color=SURROGATE, linewidth=1.8, label="measured")
     ax.set_xlim(0, 1)
-    return float(top)
 
 
 def ecdf_difference(
@@ -71,9 +72,7 @@ def ecdf_difference(
     """Distribution function less the uniform one, with the band of all levels at once."""
     _differences(ax, test, levels, band)
     ax.set(xlabel=what, ylabel="distribution − uniform")
-    bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top + 0.4 * (top - bottom))
-    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+    legend_above(ax, fontsize=SMALL)
 
 
 def _differences(ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any) -> None:
@@ -118,13 +117,13 @@ def _panels(
     shown = axes.ravel()[: len(tests)]
     for ax, (symbol, test) in zip(shown, tests.items(), strict=True):
         draw(ax, test)
-        ax.set_title(symbol, loc="center", fontsize=9)
+        ax.set_title(symbol, loc="center")
     for ax in axes.ravel()[len(tests) :]:
         ax.set_visible(False)
-    figure.legend(*shown[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
-                  fontsize=8)  # fmt: skip
-    figure.supxlabel("posterior probability of less than the true value", fontsize=9)
-    figure.supylabel(what, fontsize=9)
+    names = shown[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper center", ncols=2, fontsize=9)
+    figure.supxlabel("posterior probability of less than the true value", fontsize=9.5)
+    figure.supylabel(what, fontsize=9.5)
 
 
 def coverage_curve(
@@ -138,8 +137,8 @@ def coverage_curve(
         ax.plot(x, y, **style)
     ax.set_title(title)
     ax.set(xlabel="posterior mass of the region", ylabel="part of the rows in it",
-           xlim=(0, 1), ylim=(0, 1))  # fmt: skip
-    ax.legend(loc="upper left", fontsize=7.5)
+           xlim=(0, 1), ylim=(0, 1), yticks=np.linspace(0, 1, 6))  # fmt: skip
+    legend_above(ax, fontsize=SMALL)
 
 
 def _lines(test: Mapping[str, Any]) -> list[tuple[NDArray[Any], dict[str, Any]]]:
@@ -166,8 +165,7 @@ def predictive_ranks(ax: Axes, data: Mapping[str, Any], title: str) -> None:
     ax.stairs(*seen, color=SURROGATE, linewidth=1.5, label="x of the data")
     ax.set_title(title.replace("$", r"\$"))
     ax.set(xlabel="rank among x drawn from the posterior", ylabel="density", xlim=(0, 1))
-    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
-    ax.legend(loc="upper left", ncols=2)
+    legend_above(ax)
 
 
 def p_value_histogram(ax: Axes, data: Mapping[str, Any]) -> None:
@@ -177,7 +175,7 @@ def p_value_histogram(ax: Axes, data: Mapping[str, Any]) -> None:
     ax.stairs(*wrong, **_style("shuffled"))
     ax.axhline(1, color=INK, linewidth=0.8)
     ax.set(xlabel="part of the drawn x that are stranger", ylabel="density", xlim=(0, 1))
-    ax.legend()
+    legend_above(ax)
 
 
 def _density(counts: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from physgen import dataset
 from physgen.checks.posterior_predictive import posterior_predictive
@@ -21,15 +21,20 @@ from physgen.verbs.arguments import (
     ObservedLike,
     PosteriorLike,
     ScoresLike,
+    SeveralScoresLike,
     SimulatorLike,
 )
 from physgen.verbs.draws import open_draws
 from physgen.verbs.observed import open_observed
-from physgen.verbs.opening import name_of_simulator
+from physgen.verbs.opening import name_of_simulator, origin_of
 from physgen.verbs.pages import SCHEMAS, render, scores_in
 from physgen.verbs.products import Page
 from physgen.verbs.running import headed, on_files, path_of
+from physgen.verbs.side_by_side import models_of
 from simulators.base import Array
+
+if TYPE_CHECKING:
+    from physgen.surrogates.base import Surrogate
 
 __all__ = ["report"]
 
@@ -43,7 +48,7 @@ UNSEEN = ("log_prob",)
 
 @on_files("out")
 def report(
-    metrics: ScoresLike,
+    metrics: SeveralScoresLike,
     *,
     out: Path | str | None = None,
     predictive: DataLike | None = None,
@@ -54,12 +59,17 @@ def report(
 ) -> Page:
     """Draw metrics, posteriors, latents or a training as one self-contained HTML page.
 
+    Scores of several models on x of one law are set side by side: one table, a column a model, and
+    figures that have all of them. Scores of validate, calibrate and compare of one model share its
+    column.
+
     With x drawn at a posterior's draws, the page shows bands of what it predicts and what was
     observed, beside its corner.
 
     Args:
-        metrics: metrics.json, as validate, calibrate or compare wrote it; posterior of infer;
-            draws of restore; latents; or checkpoint of fit, for the course of its training.
+        metrics: metrics.json, as validate, calibrate or compare wrote it, or several of these;
+            posterior of infer; draws of restore; latents; or checkpoint of fit, for the course of
+            its training.
         out: HTML file to write.
         predictive: dataset of x at the draws of the posterior given one row, as sample or simulate
             made it with --theta-from.
@@ -76,20 +86,25 @@ def report(
         physgen report metrics.json -o report.html
     """
     path = path_of(out)
-    name = metrics if isinstance(metrics, Path) else getattr(metrics, "path", None) or "memory"
-    found = reported(metrics)
+    several = cast(
+        "list[ScoresLike]", list(metrics) if isinstance(metrics, list | tuple) else [metrics]
+    )
+    files = [one if isinstance(one, Path) else getattr(one, "path", None) for one in several]
+    names, every = [str(file or "memory") for file in files], [reported(one) for one in several]
+    found = every[0] if len(every) == 1 else models_of(list(zip(names, every, strict=True)))
+    name = " + ".join(names)
     refuse_unless_posterior(found, predictive=predictive, interest=interest)
     if interest:
-        names = [p["name"] for p in free(found["law"]["prior"])]
-        found = {**found, "interest": parameters_in(interest, names)}
+        free_names = [p["name"] for p in free(found["law"]["prior"])]
+        found = {**found, "interest": parameters_in(interest, free_names)}
         found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
     if predictive is None:
         refuse_idle(observed=observed, simulator=simulator)
     else:
-        origin = open_draws(cast("PosteriorLike", metrics)).origin
+        origin = open_draws(cast("PosteriorLike", several[0])).origin
         found = with_prediction(found, origin, Dataset(predictive), observed, simulator)
     with as_written(name):
-        page = render(found)
+        page = render(found, path)
         text = page.encode()
     if path:
         dataset.write_bytes(path, text, sidecar=False)
@@ -217,9 +232,8 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
         if kind in ("zip", "safetensors"):
             return training_in(path)
         return arrays_in(path) if kind == "HDF5" else scores_in(path)
-    if callable(describe := getattr(metrics, "describe", None)):
-        about = getattr(metrics, "info", {})
-        return {"schema": "physgen/training/1", **about, **describe()}
+    if callable(getattr(metrics, "describe", None)):
+        return {**origin_of(cast("Surrogate", metrics)), "schema": "physgen/training/1"}
     found = getattr(metrics, "report_data", metrics)
     if not isinstance(found, Mapping) or found.get("schema") not in SCHEMAS:
         raise DataError(
@@ -240,7 +254,7 @@ def training_in(path: Path) -> dict[str, Any]:
     _, info = load_tensors(path)
     if "family" not in info:
         raise DataError(f"{path}: expected the checkpoint of a surrogate, as fit writes it")
-    return {"schema": "physgen/training/1", **info}
+    return {"schema": "physgen/training/1", **info, "sha256": dataset.file_digest(path)}
 
 
 def arrays_in(path: Path) -> dict[str, Any]:
