@@ -9,6 +9,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.hmc import hamiltonian_chains
 from physgen.nn.measurement import Measurement
+from physgen.nn.seen_spins import chains_of_rows
 from physgen.surrogates.base import Likelihood
 from physgen.surrogates.flow import Flow, FlowConfig
 from physgen.surrogates.hamiltonian import Differentiable
@@ -164,3 +165,20 @@ def test_few_independent_states_are_warned_of():
     told = list(warnings_of({"chain_ess": np.array([[1.5, 30.0]])}, [], "hmc", 2))
     assert len(told) == 1
     assert "1.5" in told[0]
+
+
+def test_chains_of_as_many_laws_are_told_apart_from_those_that_drift():
+    rng, rows = np.random.default_rng(0), torch.arange(40.0)[:, None]
+    still = rng.standard_normal((50, 40, 30)) + 10 * np.arange(40)[:, None]
+    for series, met in ((still, True), (np.cumsum(still - still.mean(0), 0), False)):
+        told = chains_of_rows(torch.from_numpy(series), rows)
+        assert (told["r_hat"].max() < 1.1) == met
+        assert (told["chain_ess"].min() > 25) == met
+    assert chains_of_rows(torch.zeros(3, 2, 1), rows[:2])["r_hat"].isnan().all()
+
+
+def test_theta_that_is_not_told_has_a_chain_each(model, seen):
+    found = physgen.restore(model, n=48, **seen | {"theta": None})
+    assert found.about["theta"]["from"] == "p(θ|y) of the exact evidence"
+    assert not found.warnings
+    assert found.scores[0]["off"]["passed"]
