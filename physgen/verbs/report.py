@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from physgen import dataset
 from physgen.checks.posterior_predictive import posterior_predictive
 from physgen.checks.two_sample.features import physics_of
-from physgen.dataset import Dataset
+from physgen.dataset import Dataset, Rows
 from physgen.errors import DataError, PhysgenError, UsageError, as_written
 from physgen.law import Law
 from physgen.posterior.density import kept_density
@@ -29,6 +29,7 @@ from physgen.verbs.observed import open_observed
 from physgen.verbs.opening import name_of_simulator, origin_of
 from physgen.verbs.pages import SCHEMAS, render, scores_in
 from physgen.verbs.products import Page
+from physgen.verbs.responses import responses_of
 from physgen.verbs.running import headed, on_files, path_of
 from physgen.verbs.side_by_side import models_of
 from simulators.base import Array
@@ -57,19 +58,21 @@ def report(
     simulator: SimulatorLike | None = None,
     force: bool = False,
 ) -> Page:
-    """Draw metrics, posteriors, latents or a training as one self-contained HTML page.
+    """Draw metrics, posteriors, latents, a training or datasets as one self-contained HTML page.
 
     Scores of several models on x of one law are set side by side: one table, a column a model, and
     figures that have all of them. Scores of validate, calibrate and compare of one model share its
-    column.
+    column. Datasets of one simulator at several sizes, drawn by it or by surrogates, are shown by
+    the figures of many x that it declares (ising: magnetisation, susceptibility, specific heat and
+    Binder's cumulant against temperature), beside the exact ones.
 
     With x drawn at a posterior's draws, the page shows bands of what it predicts and what was
     observed, beside its corner.
 
     Args:
         metrics: metrics.json, as validate, calibrate or compare wrote it, or several of these;
-            posterior of infer; draws of restore; latents; or checkpoint of fit, for the course of
-            its training.
+            posterior of infer; draws of restore; latents; checkpoint of fit, for the course of
+            its training; or one or several datasets.
         out: HTML file to write.
         predictive: dataset of x at the draws of the posterior given one row, as sample or simulate
             made it with --theta-from.
@@ -90,16 +93,21 @@ def report(
         "list[ScoresLike]", list(metrics) if isinstance(metrics, list | tuple) else [metrics]
     )
     files = [one if isinstance(one, Path) else getattr(one, "path", None) for one in several]
-    names, every = [str(file or "memory") for file in files], [reported(one) for one in several]
-    found = every[0] if len(every) == 1 else models_of(list(zip(names, every, strict=True)))
-    name = " + ".join(names)
+    names = [str(file or "memory") for file in files]
+    name, figures = " + ".join(names), all(is_dataset(one) for one in several)
+    found: Mapping[str, Any]
+    if figures:
+        found = responses_of([Dataset(one) for one in several], name_of_simulator(simulator))
+    else:
+        every = [reported(one) for one in several]
+        found = every[0] if len(every) == 1 else models_of(list(zip(names, every, strict=True)))
     refuse_unless_posterior(found, predictive=predictive, interest=interest)
     if interest:
         free_names = [p["name"] for p in free(found["law"]["prior"])]
         found = {**found, "interest": parameters_in(interest, free_names)}
         found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
     if predictive is None:
-        refuse_idle(observed=observed, simulator=simulator)
+        refuse_idle(observed=observed, simulator=None if figures else simulator)
     else:
         origin = open_draws(cast("PosteriorLike", several[0])).origin
         found = with_prediction(found, origin, Dataset(predictive), observed, simulator)
@@ -109,6 +117,13 @@ def report(
     if path:
         dataset.write_bytes(path, text, sidecar=False)
     return Page(page, headed(path, f"report of {name}"), path)
+
+
+def is_dataset(given: object) -> bool:
+    """Whether something is a dataset, or a file of one."""
+    if not isinstance(given, str | Path):
+        return isinstance(given, Dataset | Rows)
+    return dataset.schema_of(Path(given)) == dataset.SCHEMA
 
 
 def refuse_unless_posterior(found: Mapping[str, Any], **given: object) -> None:
