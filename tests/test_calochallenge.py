@@ -296,10 +296,10 @@ def layers(text, name="electron"):
 DOCTYPE = '<!DOCTYPE Bins [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
 ONE = '<Bins><Bin name="electron"><Layer id="0" r_edges="0,1" n_bin_alpha="1"/></Bin></Bins>'
 BROKEN = {
-    "empty": (cut_to(0), "a.hdf5: cannot be read as HDF5"),
+    "empty": (cut_to(0), "a.hdf5: expected an HDF5 file, got empty"),
     "cut": (cut_to(0.5), "a.hdf5: cannot be read as HDF5"),
     "cut at the end": (cut_to(0.99), "a.hdf5: cannot be read as HDF5"),
-    "text": (as_text, "a.hdf5: cannot be read as HDF5"),
+    "text": (as_text, "a.hdf5: expected an HDF5 file, got"),
     "no showers": (spoilt(x=lambda x: None), "a.hdf5: no /showers"),
     "no energies": (spoilt(e=lambda e: None), "a.hdf5: no /incident_energies"),
     "one cell less": (spoilt(x=lambda x: x[:, 1:]), "showers of 23 cells, and a.xml has 24"),

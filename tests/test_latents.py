@@ -249,7 +249,8 @@ def test_the_verb_writes_latents_that_load_report_and_inspect_open(files):
     plain = physgen.latents(model, data, rows=slice(0, 120))
     assert plain["edit"] is None
     assert len(plain["arrays"]["latents"]) == 120
-    assert "Nothing was edited" in physgen.report(plain).html
+    assert 'id="edit"' not in physgen.report(plain).html
+    assert 'id="edit"' in page
 
 
 def test_bad_input_of_the_verb_gets_one_line(files, tmp_path):

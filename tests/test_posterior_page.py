@@ -12,8 +12,13 @@ from physgen.errors import DataError, UsageError
 from physgen.posterior.density import GridPosterior
 from physgen.reporting import corner, figures
 from physgen.reporting.corner import corner_of, level_of
+from physgen.reporting.data import observation_drawing
 from physgen.reporting.kernels import kernel_density, narrowing
+from physgen.reporting.quantities import number
+from physgen.verbs.predicted import with_data
+from physgen.verbs.report import reported
 from simulators.base import Observable
+from simulators.gaussian import LinearGaussian
 from simulators.prior import Box, Prior
 
 NONE = np.zeros((2, 1), dtype=bool)
@@ -237,7 +242,7 @@ def test_one_page_shows_a_corner_and_what_it_predicts(made):
     page = physgen.report(made["posterior"], predictive=made["predictive"]).html
     text = " ".join(re.sub("<[^>]+>", " ", page).split())
     assert "x drawn by cvae at 200 draws of the posterior of row 2" in text
-    assert "Of what was observed" in text
+    assert "of what was observed lies in the band of" in text
     assert "Posterior of theta3, theta1" in text
     assert "integrated over: theta2" in text
     assert "profile of the likelihood" in text
@@ -318,7 +323,8 @@ def test_a_page_without_what_was_observed_says_why(made, tmp_path):
     [
         ({"interest": "beta"}, "interest: expected some of theta1, theta2, theta3, got 'beta'"),
         ({"interest": "theta1,theta1"}, "interest: expected some of"),
-        ({"observed": "o.h5"}, "observed: is an option of --predictive"),
+        ({"simulator": "a:B"}, "simulator: is an option of --predictive"),
+        ({"predictive": "simulator", "simulator": "a:B"}, "simulator: expected gaussian, got a:B"),
     ],
 )
 def test_options_of_no_effect_are_refused(made, given, message):
@@ -342,3 +348,61 @@ def test_the_summary_and_the_curves_are_of_what_is_of_interest(made):
     )
     assert "theta2 =" in few.summary
     assert "theta1 =" not in few.summary
+
+
+@pytest.mark.usefixtures("blank")
+def test_a_surrogate_or_the_simulator_predicts_all_rows(made):
+    """Each row at its own θ, where the median of x is its mean."""
+    for by, name in ((made["surrogate"], "cvae"), ("simulator", "gaussian")):
+        page = " ".join(physgen.report(made["posterior"], predictive=by).html.split())
+        assert f"x drawn by {name} at 200 draws of the posterior of row 1" in page
+        assert re.findall(r"<tr><td>(\d)</td><td>norm", page) == ["1", "2"]
+    known, at = reported(made["posterior"]), np.array([[0.5, -1, 1], [-1, 0.5, 0]])
+    known = {**known, "arrays": known["arrays"] | {"theta": np.tile(at[:, None], (1, 300, 1))}}
+    found = with_data(known, made["posterior"], None, "simulator", None)
+    simulator, x = LinearGaussian(parameters=3), physgen.read(made["observed"]).x
+    np.testing.assert_array_equal(found["seen"], x[1:3])
+    exact = simulator.mean(at)
+    medians = [np.array(p["bands"]["x"]["quantiles"])[2] for p in found["predictions"]]
+    np.testing.assert_allclose(medians, exact, atol=0.35 * simulator.noise)
+    assert abs(medians[0] - exact[1]).max() > simulator.noise  # the control
+
+
+def test_what_was_observed_is_drawn_beside_its_posterior(made, tmp_path):
+    spins = np.random.default_rng(0).choice([-1, 1], (2, 6, 6))
+    law = {"support": "spins", "symmetries": ["shift"], "x_shape": [6, 6]}
+    told = {"examples": -spins[:1]}
+    figure = observation_drawing(spins[:1], law, told, (4, 3), "row 3").figure()
+    images = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    np.testing.assert_array_equal(images, [spins[0], -spins[0]])
+    assert [ax.get_title() for ax in figure.axes] == ["row 3", "predicted"]
+    curve, band = np.arange(30.0), {"quantiles": [np.arange(30.0) + k for k in range(5)]}
+    told = {"bands": {"x": {"quantiles": np.array(band["quantiles"]).tolist()}}}
+    drawn = [
+        observation_drawing(curve[None], {}, prediction, (4, 3), "row 3").figure().axes[0]
+        for prediction in (None, told)
+    ]
+    assert [len(ax.collections) for ax in drawn] == [0, 2]
+    for ax in drawn:
+        assert any(np.array_equal(line.get_ydata(), curve) for line in ax.lines)
+    assert observation_drawing(curve[None, :4], {}, None, (4, 3), "") is None
+
+
+@pytest.mark.usefixtures("blank")
+def test_a_page_says_what_was_observed_or_why_not(made, tmp_path):
+    x = physgen.read(made["observed"]).x
+    short, table = physgen.report(made["posterior"]).html, number(float(x[1, 0]), 4)
+    assert f"<td>1</td><td>{table}</td>" in short
+    moved = tmp_path / "p.h5"
+    moved.write_bytes(made["posterior"].read_bytes())
+    made["observed"].rename(tmp_path / "elsewhere.h5")
+    try:
+        page = physgen.report(moved).html
+        assert "What was observed is not shown" in page
+        assert f"<td>{table}</td>" not in page
+        page = physgen.report(moved, observed=tmp_path / "elsewhere.h5").html
+        assert f"<td>{table}</td>" in page
+        with pytest.raises(DataError, match="is not what the posterior was inferred from"):
+            physgen.report(moved, observed=made["predictive"])
+    finally:
+        (tmp_path / "elsewhere.h5").rename(made["observed"])

@@ -79,6 +79,14 @@ def test_without_latents_log_p_is_that_of_the_diffusion_without_a_network():
     assert (wrong - found.value).abs().max() > 1
 
 
+def test_a_strip_along_a_latent_that_is_left_out_is_one_map():
+    """And along one in use it is not."""
+    theta = torch.from_numpy(THETA[:1])
+    model = fitted(CVAE)
+    assert all((x != x[:1]).any() for _, x in model.latents(theta))
+    assert all((x == x[:1]).all() for _, x in finalized(model).latents(theta))
+
+
 @pytest.mark.parametrize("gains", [True, False])
 def test_the_laws_network_stays_only_where_it_gains(gains):
     """Where it makes good what regressions lack, and where it spoils what they have."""

@@ -26,7 +26,16 @@ from physgen.reporting.sheet import Drawing, grid
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["KnownDensity", "corner", "corner_drawing", "corner_of", "intervals", "level_of"]
+__all__ = [
+    "CROWDED",
+    "KnownDensity",
+    "corner",
+    "corner_drawing",
+    "corner_of",
+    "corner_size",
+    "intervals",
+    "level_of",
+]
 
 REGIONS = (0.95, 0.68)
 TAIL, MARGIN, TINY = 1e-3, 0.15, 1e-9
@@ -117,8 +126,12 @@ def corner_drawing(
     corners: Sequence[Mapping[str, Any]], symbols: Sequence[str], names: Sequence[str] = ()
 ) -> Drawing:
     """A corner of one posterior, or of several with their names, in the size that it needs."""
-    sizes = {1: PANEL, **dict.fromkeys(range(2, CROWDED), SQUARE)}
-    return grid(corner, corners, symbols, names, size=sizes.get(len(symbols), FULL))
+    return grid(corner, corners, symbols, names, size=corner_size(len(symbols)))
+
+
+def corner_size(dims: int) -> tuple[float, float]:
+    """Width and height in inches of a corner of that many parameters."""
+    return {1: PANEL, **dict.fromkeys(range(2, CROWDED), SQUARE)}.get(dims, FULL)
 
 
 def corner(

@@ -334,12 +334,17 @@ def posterior(
     ax.axvline(truth, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, label="true value")
     low, high = zip(*(_support(*density, truth) for density in densities), strict=True)
     ax.set(xlabel=symbol, ylabel="density", xlim=(min(low), max(high)))
-    pictured = example.get("x") is not None and np.ndim(example["x"]) == 2
+    pictured = example.get("x") is not None
     top = max(float(np.nanmax(density)) for _, density in densities)
     ax.set_ylim(0, (1.52 if pictured else 1.05) * top)
     if pictured:  # beside the legend, above the densities
         ax.legend(loc="upper left", ncols=1 + bool(models), borderaxespad=0.1)
-        _lattices(np.array([[ax.inset_axes((0.77, 0.68, 0.23, 0.32))]]), [[example["x"]]])
+        inset = ax.inset_axes((0.77, 0.68, 0.23, 0.32))
+        if np.ndim(example["x"]) == 2:
+            _lattices(np.array([[inset]]), [[example["x"]]])
+        else:
+            inset.plot(_floats(example["x"]), color=INK, linewidth=0.7)
+            inset.set(xticks=[], yticks=[])
     else:
         legend_above(ax)
 
@@ -383,21 +388,23 @@ def profile(figure: Figure, data: Mapping[str, Any], name: str = "") -> None:
 
 
 def predictive_band(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
-    """Bands of 50 % and 90 % of x drawn at draws of a posterior, and what was observed."""
-    low, lower, middle, upper, high = _floats(data["quantiles"])
-    i = np.arange(1, len(middle) + 1)
-    ax.fill_between(i, low, high, color=SURROGATE, alpha=0.2, linewidth=0, label="90 %")
-    ax.fill_between(i, lower, upper, color=SURROGATE, alpha=0.4, linewidth=0, label="50 %")
-    ax.plot(i, middle, color=SURROGATE, linewidth=0.8)
+    """What was observed, and bands of 50 % and 90 % of x drawn at draws of a posterior, if any."""
+    observed, quantiles = (_floats(data.get(key) or []) for key in ("observed", "quantiles"))
+    i = np.arange(1, [*observed, *quantiles][0].size + 1)
+    if len(quantiles):
+        low, lower, middle, upper, high = quantiles
+        ax.fill_between(i, low, high, color=SURROGATE, alpha=0.2, linewidth=0, label="90 %")
+        ax.fill_between(i, lower, upper, color=SURROGATE, alpha=0.4, linewidth=0, label="50 %")
+        ax.plot(i, middle, color=SURROGATE, linewidth=0.8)
     dots = len(i) <= MARKED
-    for k, row in enumerate(_floats(data.get("observed") or [])):
+    for k, row in enumerate(observed):
         style: Any = OPEN if dots else {"color": INK, "linewidth": 0.8}
         ax.errorbar(i, row, label="observed" if k == 0 else None, **style)
     ax.set_title(_plain(data.get("title") or name))
     ax.set(xlabel="component", xlim=(i[0] - 0.5, i[-1] + 0.5))
     ax.set_ylabel(axis_label(data.get("latex", ""), data.get("unit", ""), name))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
+    legend_above(ax, ncols=3)
 
 
 def predictive_number(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:

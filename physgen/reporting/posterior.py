@@ -8,15 +8,23 @@ from typing import Any
 import numpy as np
 
 from physgen.reporting import figures
-from physgen.reporting.corner import corner_drawing, corner_of, intervals
+from physgen.reporting.corner import (
+    CROWDED,
+    corner_drawing,
+    corner_of,
+    corner_size,
+    intervals,
+)
+from physgen.reporting.data import SHORT, observation_drawing
 from physgen.reporting.page import letter
 from physgen.reporting.sheet import Drawing, Sheet, plot
+from physgen.reporting.view import OBSERVATIONS
 from simulators.base import Array
 from simulators.prior import Prior
 
 __all__ = ["posterior_sheet"]
 
-SHOWN, ROWS = 6, 50
+ROWS = 50
 LEVELS = (0.05, 0.16, 0.84, 0.95)
 WIDE = (9.0, 3.2)
 """Size of what is as wide as the page, inches."""
@@ -29,8 +37,8 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
 
     Args:
         metrics: metadata of a posterior file, and its arrays under "arrays"; under "density" the
-            posteriors on their grids, if they are on such; under "predictive" what it predicts,
-            if that was drawn.
+            posteriors on their grids, if they are on such; under "seen" what was observed,
+            (m, *x_shape), and under "predictions" what they predict of it, if that is known.
     """
     law, arrays = metrics.get("law") or {}, metrics["arrays"]
     prior = Prior.from_json(law.get("prior") or [])
@@ -48,6 +56,7 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "others": [letters[name] for name in prior.names if name not in names],
         "rows": rows,
         "in_corner": min(len(pick), MOST),
+        "components": _components(metrics),
     }
     symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in shown[:MOST]]
     drawings = [
@@ -58,10 +67,14 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
         plot(intervals, rows, d, metrics.get("first_row", 0), symbol, size=(4.2, tall))
         for d, symbol in enumerate(symbols if len(rows) > 1 else ())
     ]
+    size = corner_size(len(symbols)) if len(symbols) < CROWDED else WIDE
+    observed = _observed(metrics, law, len(drawings), size)
+    first = (metrics.get("predictions") or [{}])[0]
     plots = {
         "corners": drawings,
+        "observed": observed,
         "intervals": several,
-        **_predictive(metrics.get("predictive") or {}),
+        **_predictive(first, bool(observed)),
     }
     return Sheet("posterior.html", values, plots)
 
@@ -72,21 +85,55 @@ def _corners(
     """The corners of the first observations: fewer, the more parameters there are."""
     arrays, grids, planes = metrics["arrays"], _density(metrics), len(pick) * (len(pick) - 1) // 2
     true = arrays.get("true")
-    for i, theta in enumerate(arrays["theta"][: max(1, min(SHOWN, PLANES // max(planes, 1)))]):
+    count = max(1, min(OBSERVATIONS, PLANES // max(planes, 1)))
+    for i, theta in enumerate(arrays["theta"][:count]):
         grid = None if grids is None else grids[i : i + 1]
         found = corner_of(theta, prior, None if true is None else true[i], pick, grid)
-        found["row"] = metrics.get("first_row", 0) + i
+        found["row"] = _row(metrics, i)
         if "along" in arrays and len(arrays["along"]) > i:
             found["curves"] = {key: arrays[key][i] for key in ("along", "profile", "slice")}
         yield found
 
 
-def _predictive(data: Mapping[str, Any]) -> dict[str, list[Drawing]]:
-    """What a posterior predicts: curves, wide where they have many components, and numbers."""
+def _observed(
+    metrics: Mapping[str, Any], law: Mapping[str, Any], count: int, size: tuple[float, float]
+) -> list[Drawing]:
+    """What was observed, beside each of the corners; nothing of few numbers."""
+    if (seen := metrics.get("seen")) is None:
+        return []
+    predictions = metrics.get("predictions") or [None] * count
+    each = [(seen[i : i + 1], f"row {_row(metrics, i)}") for i in range(count)]
+    each = [(seen, "")] if metrics.get("iid") else each
+    found = [
+        observation_drawing(x, law, prediction, size, name)
+        for (x, name), prediction in zip(each, predictions, strict=False)
+    ]
+    return [drawing for drawing in found if drawing]
+
+
+def _row(metrics: Mapping[str, Any], i: int) -> int:
+    """Which row of what was observed one of the posteriors is of."""
+    return int(metrics.get("first_row", 0)) + i
+
+
+def _components(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Observations of few numbers as a table; None of others."""
+    seen = metrics.get("seen")
+    if seen is None or seen.ndim != 2 or seen.shape[1] > SHORT:
+        return None
+    names = (metrics.get("observed") or {}).get("columns") or []
+    return {"names": names or [f"x{i + 1}" for i in range(seen.shape[1])],
+            "rows": seen[:OBSERVATIONS].tolist()}  # fmt: skip
+
+
+def _predictive(data: Mapping[str, Any], drawn: bool) -> dict[str, list[Drawing]]:
+    """What a posterior predicts of a row: curves, x too if not drawn above, and numbers."""
     bands, numbers = (data.get(key) or {} for key in ("bands", "numbers"))
     band, number_of = figures.predictive_band, figures.predictive_number
     return {
-        "bands": [plot(band, b, name, size=WIDE) for name, b in bands.items()],
+        "bands": [
+            plot(band, b, name, size=WIDE) for name, b in bands.items() if name != "x" or not drawn
+        ],
         "numbers": [plot(number_of, n, name) for name, n in numbers.items()],
     }
 
@@ -103,7 +150,9 @@ def _rows(arrays: Mapping[str, Array], density: Any, pick: Sequence[int]) -> lis
     if density is None:
         ends = np.moveaxis(np.quantile(some[..., columns], LEVELS, axis=1), 0, 1)
     else:
-        ends = density[:ROWS].quantile(np.array(LEVELS))[..., columns]
+        levels = np.array(LEVELS)
+        ends = np.concatenate([part.quantile(levels) for part in density[:ROWS].parts()])
+        ends = ends[..., columns]
     low, high, inner = ends[:, 0], ends[:, -1], ends[:, 1:-1]
     every: dict[str, Any] = {"low": low, "high": high, "inner": inner}
     for k in ("mean", "sd", "true"):

@@ -53,6 +53,7 @@ def restoration_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "rows": rows,
         "n": n,
         "tables": [lines_of(score) for score in scores],
+        "thetas": [score["theta"] for score in scores if "theta" in score],
         "differs": differs(scores),
         "control": [s["off"]["control"] for s in scores if s["off"]["control"] is not None],
         "control_fails": all(s["control_fails"] for s in scores),
@@ -104,7 +105,9 @@ def lines_of(score: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def differs(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is off by more than chance, in some row."""
-    return [t for k, t in NAMES.items() if any(k in s and not s[k]["passed"] for s in scores)]
+    names = [t for k, t in NAMES.items() if any(k in s and not s[k]["passed"] for s in scores)]
+    theta = all(line["passed"] for s in scores for line in s.get("theta", ()))
+    return names if theta else [*names, "p(θ|y)"]
 
 
 def one_row(arrays: Mapping[str, Array], i: int) -> dict[str, Array]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "CONTROLS",
+    "OBSERVATIONS",
     "Column",
     "Labels",
     "PagePart",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 
+OBSERVATIONS = 6
+"""Posteriors that are shown one by one, at most."""
 CONTROLS = {
     "narrow": "30 % too narrow",
     "shifted": "shifted by 0.3 widths",

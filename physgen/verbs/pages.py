@@ -94,5 +94,6 @@ def scores_in(path: Path) -> dict[str, Any]:
     """
     found = dataset.read_scores(path)
     if (schema := found.get("schema")) not in SCHEMAS:
-        raise DataError(f"{path}: expected schema {' or '.join(SCHEMAS)}, got {schema!r}")
+        got = f"that of schema {str(schema)[:40]!r}" if schema else "other JSON, without a schema"
+        raise DataError(f"{path}: expected JSON of validate, calibrate or compare, got {got}")
     return found

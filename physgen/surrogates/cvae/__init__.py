@@ -391,7 +391,7 @@ class CVAE(FewestDraws):
             theta: (1, D) where to look.
 
         Yields:
-            name of the level, (5, *x_shape) draws that share all other latent noise.
+            name of the level, (5, *x_shape) draws that share all other noise.
         """
         for level, name in reversed(list(enumerate(self.latent_names))):
             yield name, self._traverse(theta, level)
@@ -410,8 +410,9 @@ class CVAE(FewestDraws):
             return numbers
 
         h = self.hierarchy.descend(c, normal).h
-        z = self._coloured(c, self.decoder.sample(h, c, generator))
-        return self.transform.inverse(z)
+        rows = zip(h.split(1), c.split(1), strict=True)
+        z = [self.decoder.sample(*row, generator.manual_seed(1)) for row in rows]
+        return self.transform.inverse(self._coloured(c, torch.cat(z)))
 
 
 def fresh(generator: torch.Generator) -> LevelNormal:
