@@ -14,7 +14,7 @@ import pytest
 import physgen
 import physgen.reporting
 from physgen import dataset
-from physgen.errors import DataError, UsageError
+from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.verbs.pages import render
 
