@@ -121,7 +121,12 @@ def test_a_flow_that_is_a_normal_law_has_that_law_given_y():
     flow.fit_transform(torch.from_numpy(toy.sample(many, rng)), torch.from_numpy(many))
     y, mask, n = np.array([0.2, np.nan, 1.0, np.nan]), np.array([True, False] * 2), 200
     found = flow.restore(
-        theta.repeat(n, 0), np.tile(y, (n, 1)), Measurement.of(flow.law, mask, 0.3), generator=1
+        theta.repeat(n, 0),
+        np.tile(y, (n, 1)),
+        Measurement.of(flow.law, mask, 0.3),
+        generator=1,
+        warm_up=30,
+        sweeps=20,
     )
     precision = 1 / 0.5**2 + mask / 0.3**2
     mean = (toy.mean(theta)[0] / 0.5**2 + np.nan_to_num(y) / 0.3**2) / precision
@@ -137,10 +142,11 @@ def test_x_of_a_curved_map_is_that_of_weighted_draws():
     rng = np.random.default_rng(0)
     flow.fit_transform(torch.from_numpy(np.sinh(2 * rng.standard_normal((2000, 2)))))
     assert flow.transform.width(torch.zeros(2)) is None
-    y, n = np.array([2.0, np.nan]), 400
+    y, n = np.array([2.0, np.nan]), 300
     measurement = Measurement.of(law, np.array([True, False]), 0.7)
     theta = np.zeros((1, 2))
-    found = flow.restore(theta.repeat(n, 0), np.tile(y, (n, 1)), measurement, generator=1)
+    found = flow.restore(theta.repeat(n, 0), np.tile(y, (n, 1)), measurement, generator=1,
+                         warm_up=30, sweeps=10)  # fmt: skip
     x = flow.sample(theta.repeat(50_000, 0), 2).double().numpy()
     weight = np.exp(-0.5 * ((x[:, 0] - 2) / 0.7) ** 2)
     mean = (weight @ x[:, 0]) / weight.sum()
