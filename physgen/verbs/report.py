@@ -25,14 +25,14 @@ from physgen.verbs.pages import SCHEMAS, render, scores_in
 from physgen.verbs.predicted import with_data
 from physgen.verbs.products import Page
 from physgen.verbs.running import headed, on_files, path_of
-from physgen.verbs.side_by_side import models_of
+from physgen.verbs.side_by_side import models_of, overlaid_posteriors
 
 if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
 
 __all__ = ["report"]
 
-POSTERIOR = "physgen/posterior/1"
+POSTERIOR, POSTERIORS = "physgen/posterior/1", "physgen/posteriors/1"
 CURVES = ("along", "profile", "slice")
 """What of a posterior is of the parameters of interest alone."""
 UNSEEN = ("log_prob",)
@@ -57,12 +57,12 @@ def report(
     column.
 
     A posterior stands beside what it was inferred from; with x at its draws, bands of what it
-    predicts lie over that.
+    predicts lie over that. Several posteriors of the same parameters are drawn over each other.
 
     Args:
         metrics: metrics.json, as validate, calibrate or compare wrote it, or several of these;
-            posterior of infer; draws of restore; latents; or checkpoint of fit, for the course of
-            its training.
+            posterior of infer, or up to five of these; draws of restore; latents; or checkpoint
+            of fit, for the course of its training.
         out: HTML file to write.
         predictive: what predicts x from the posterior's draws: checkpoint of a surrogate, or the
             word simulator; or dataset of x at the draws given one row, as sample or simulate made
@@ -85,14 +85,17 @@ def report(
     )
     files = [one if isinstance(one, Path) else getattr(one, "path", None) for one in several]
     names, every = [str(file or "memory") for file in files], [reported(one) for one in several]
-    found = every[0] if len(every) == 1 else models_of(list(zip(names, every, strict=True)))
+    found = every[0] if len(every) == 1 else on_one_page(list(zip(names, every, strict=True)))
     name = " + ".join(names)
     if found["schema"] != POSTERIOR:
-        refuse_idle(" of a posterior", predictive=predictive, observed=observed, interest=interest)
+        refuse_idle(" of a single posterior", predictive=predictive, observed=observed)
+    if found["schema"] not in (POSTERIOR, POSTERIORS):
+        refuse_idle(" of a posterior", interest=interest)
     if interest:
         free_names = [p["name"] for p in free(found["law"]["prior"])]
         found = {**found, "interest": parameters_in(interest, free_names)}
-        found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
+        if "arrays" in found:
+            found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
     if predictive is None:
         refuse_idle(simulator=simulator)
     if found["schema"] == POSTERIOR:
@@ -105,6 +108,13 @@ def report(
     if path:
         dataset.write_bytes(path, text, sidecar=False)
     return Page(page, headed(path, f"report of {name}"), path)
+
+
+def on_one_page(several: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Several scores side by side, or several posteriors over each other."""
+    return (overlaid_posteriors if several[0][1].get("schema") == POSTERIOR else models_of)(
+        several
+    )
 
 
 def refuse_idle(what: str = " of --predictive", **given: object) -> None:
