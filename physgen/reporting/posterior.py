@@ -147,7 +147,8 @@ def _corners(
         grid = None if grids is None else grids[i : i + 1]
         at = None if true is None else true[i]
         found = corner_of(theta, prior, at, pick, grid, linear=linear)
-        found["row"] = _row(metrics, i)
+        if not metrics.get("iid"):
+            found["row"] = _row(metrics, i)
         if not linear and "along" in arrays and len(arrays["along"]) > i:
             found["curves"] = {key: arrays[key][i] for key in ("along", "profile", "slice")}
         yield found

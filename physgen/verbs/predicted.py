@@ -167,7 +167,12 @@ def drawer_of(
         return law.simulator, lambda theta, i: built.sample(theta, np.random.default_rng(i))
     if hasattr(predictive, "likelihood") or (path and dataset.container(path) != "HDF5"):
         model = open_surrogate(cast("SurrogateLike", predictive))
-        draws.proposal(model.law.prior)
+        ours, theirs = draws.law.prior.names, model.law.prior.names
+        if ours != theirs:
+            raise UsageError(
+                f"predictive: expected a surrogate given {', '.join(ours)}, got one given "
+                f"{', '.join(theirs)}"
+            )
         return model.name, lambda theta, i: drawn_by(model, theta, i)
     return None
 
