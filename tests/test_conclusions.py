@@ -52,6 +52,13 @@ def model(name, *figures):
     return {"name": name, "metrics": {"nll": nll(*figures)}}
 
 
+def sizes(p_value, shift=0.01, **more):
+    figure = {"p_value": p_value, "pull": 7.0, "worst": 0}
+    one = {"name": "a.h5", "at": [2.0], "agreement": {"heat": figure}, "least_shift": shift}
+    return {"sizes": [one | more], "labels": {"heat": {"title": "specific heat"}},
+            "crossings": [], "critical": 2.27, "coordinate": {"latex": "T"}}  # fmt: skip
+
+
 WEAK = "too few rows: no verdict"
 CASES = {
     "metrics": [
@@ -110,6 +117,12 @@ CASES = {
         ({"held_out": {"auc": 0.52, "se": 0.02, "control": 0.52}}, "unknown", "too few"),
         ({"overfitting": {"gap": 2.0, "se": 0.1}}, "care", "It overfits"),
         ({"overfitting": {"gap": 0.1, "se": 0.1}}, "good", "does not overfit"),
+    ],
+    "responses": [
+        (sizes(0.3), "good", "1 % off would have been told"),
+        (sizes(1e-9), "bad", "a.h5: the specific heat at 2 is 7 standard errors off"),
+        (sizes(0.3, shift=None), "unknown", "would not tell"),
+        (sizes(0.3, agreement={"heat": None}), "unknown", "Nothing exact"),
     ],
     "models": [
         ({"models": [model("a", 0.1, 0.01), model("b", 0.3, 0.01)]}, "good", "a is the closest"),

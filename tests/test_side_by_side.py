@@ -97,6 +97,8 @@ def test_what_cannot_stand_side_by_side_is_refused_in_a_line(first):
         models_of([("a", first), ("a", first)])
     with pytest.raises(UsageError, match="expected scores of two models"):
         models_of([("a", first), ("c", calibration(first))])
+    with pytest.raises(UsageError, match="got none"):
+        physgen.report([])
     with pytest.raises(UsageError, match="posterior"):
         models_of([("a", first), ("p", {"schema": "physgen/posterior/1"})])
 

@@ -33,6 +33,10 @@ LITTLE = 0.9
 """Of the prior's width: posteriors that are wider have learnt next to nothing."""
 ALPHA, MOVED = 0.01, 4.0
 """p of the worst histogram, and standard errors of the worst figure given θ, of what differs."""
+SHIFTED, POWERFUL = 1e-3, 0.05
+"""p below which figures are not the exact ones, and the relative shift that must be told."""
+TINY = 1e-12
+"""p below which it is only said to be small."""
 MIXED = 1.05
 """R̂ above which chains have not mixed."""
 
@@ -64,6 +68,7 @@ def conclusion_of(metrics: Mapping[str, Any]) -> Conclusion:
         "latents": latents_conclusion,
         "training": training_conclusion,
         "models": models_conclusion,
+        "responses": responses_conclusion,
     }[kind](metrics)
 
 
@@ -349,6 +354,39 @@ def models_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
         text = f"{figures} at most: its log p is a lower bound, so that it may be the better one."
         return Conclusion("unknown", "Cannot tell which is better.", text)
     return Conclusion("good", f"{name} is the closest to the exact law.", f"{figures}.")
+
+
+def responses_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
+    """Of figures of several sizes: whether they are the exact ones, and where curves cross."""
+    text = "".join(
+        f" Curves of L = {number(c['sizes'][0], 4)} and {number(c['sizes'][1], 4)} ({c['kind']}) "
+        f"cross at {measured(c['at'], c['se'])}; the infinite system is critical at "
+        f"{number(metrics['critical'], 4)}."
+        for c in metrics["crossings"][-1:]
+    )
+    known = [
+        (found["p_value"], found, name, one)
+        for one in metrics["sizes"]
+        for name, found in one["agreement"].items()
+        if found
+    ]
+    if not known:
+        return Conclusion("unknown", "Cannot tell.", f"Nothing exact is known here.{text}")
+    p, found, name, one = min(known, key=lambda k: k[0])
+    if p * len(known) < SHIFTED:
+        at = number(one["at"][found["worst"]], 3)
+        told = f"{one['name']}: the {metrics['labels'][name]['title']} at {at} is "
+        chance = f"p = {number(p)}" if p > TINY else f"p < {number(TINY)}"
+        figures = f"{number(abs(found['pull']))} standard errors off ({chance})."
+        return Conclusion("bad", "These are not the exact figures.", told + figures + text)
+    symbol = metrics["coordinate"]["latex"] or "θ"
+    judged = [o for o in metrics["sizes"] if o["agreement"]]
+    shifts = [o["least_shift"] for o in judged]
+    if None in shifts or max(shifts) > POWERFUL:
+        weak = f"Nothing differs, but these rows would not tell a {symbol} that is 5 % off."
+        return Conclusion("unknown", "Cannot tell.", weak + text)
+    told = f"A {symbol} that is {number(100 * max(shifts))} % off would have been told."
+    return Conclusion("good", "Nothing tells these figures from the exact ones.", told + text)
 
 
 def _float(value: object) -> float:

@@ -20,7 +20,7 @@ __all__ = ["is_zero", "pruned"]
 
 Part = Sequence[nn.Module]
 """The layers of a part that are 0 where it adds nothing."""
-DRAWS, ROWS, FEWEST = 16, 500, 30
+DRAWS, ROWS, FEWEST = 8, 2000, 30
 """Draws of log p, held-out rows at most, and at least: of fewer nothing is told."""
 SIGNIFICANT = 2.0
 """Standard errors that the gain of a part has to be above 0."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from physgen.errors import DataError, UsageError, as_written
 from physgen.formats.tables import kind_of_table, open_table
 from physgen.law import Law
 from physgen.registry import KINDS, targets
+from physgen.runtime.kinds import as_json_data
 from physgen.verbs.arguments import AnyProduct
 from physgen.verbs.opening import load, origin_of
 from physgen.verbs.pages import scores_in
-from physgen.verbs.products import Description
+from physgen.verbs.products import Description, JsonData, LatentCodes, Page
 from physgen.verbs.running import on_files, plural
 
-__all__ = ["inspect"]
+__all__ = ["document", "inspect"]
 
 LOOKED_AT = 1000  # rows
 WIDE = 90  # characters of a mapping that still goes in one line
@@ -30,15 +30,12 @@ FIRST = 5  # texts of a list, if there are many
 
 
 @on_files()
-def inspect(
-    path: AnyProduct | None = None, *, verify: bool = False, json: bool = False
-) -> Description:
+def inspect(path: AnyProduct | None = None, *, verify: bool = False) -> Description:
     """Say what a file holds; without a file, which simulators and families there are.
 
     Args:
         path: what a verb wrote; or a file of arrays by others, such as npz, HDF5 or CSV.
         verify: read and check every value, and compare a dataset with the law that it claims.
-        json: print JSON.
 
     Returns:
         What was found: JSON data; "fault" says what is wrong with it.
@@ -54,8 +51,7 @@ def inspect(
     else:
         found = described_in_memory(path, verify)
     failed = [v["name"] for v in found.get("verdicts", []) if not v["passed"]]
-    text = dumps(found, indent=2) if json else "\n".join(in_lines(found))
-    description = Description(found, text, Path(file) if file else None)
+    description = Description(found, "\n".join(in_lines(found)), Path(file) if file else None)
     if failed:
         description.fault = f"{path}: does not follow its law: {', '.join(failed)} failed"
     return description
@@ -119,20 +115,44 @@ def described_in_memory(product: Any, verify: bool) -> dict[str, Any]:
     """
     if isinstance(product, Dataset | dataset.Rows):
         data = Dataset(product)
-        own = data.meta.to_json() if data.meta else {}
         arrays = {k: [str(v.dtype), *v.shape] for k, v in data.rows.arrays().items()}
-        found = {"rows": len(data), "arrays": arrays, **own}
+        found = {"arrays": arrays, **document(data)}
         if data.meta:
             if verify:
                 dataset.validated(data.rows, data.law, str(data.where))
             found |= said_of(data.law, data, verify)
         return found
-    if hasattr(product, "likelihood") and hasattr(product, "describe"):
-        return origin_of(product)
-    if isinstance(about := getattr(product, "about", product), Mapping):
-        said = {"summary": product.summary} if hasattr(product, "summary") else {}
-        return said | {k: v for k, v in about.items() if k != "arrays"}
-    raise UsageError(f"inspect: expected a file or what a verb returned, got {product!r}")
+    if isinstance(product, Mapping) and not hasattr(product, "summary"):
+        return dict(product)
+    if not hasattr(product, "summary"):
+        raise UsageError(f"inspect: expected a file or what a verb returned, got {product!r}")
+    return document(product)
+
+
+def document(product: Any) -> dict[str, Any]:
+    """What a product says of itself, as JSON data: its file, its summary and what is known of it.
+
+    Of a posterior with means and standard deviations (n, D), of nothing with draws; a number that
+    is not finite is None.
+    """
+    found: Mapping[str, Any] = {}
+    if isinstance(product, JsonData):
+        large = ("arrays",) if isinstance(product, LatentCodes) else ()
+        found = {name: value for name, value in product.items() if name not in large}
+    elif isinstance(product, Dataset):
+        if product.path is None or product.path.exists():  # else it is a part, not joined yet
+            own = product.meta.to_json() if product.meta else {}
+            found = {"rows": len(product), **own}
+    elif isinstance(product, Page):
+        found = {"data": product.data}
+    elif hasattr(product, "describe"):
+        found = origin_of(product)
+    elif hasattr(product, "about"):
+        arrays = {} if "x" in product.arrays else product.arrays
+        found = {**product.about, **{k: arrays[k] for k in ("mean", "sd") if k in arrays}}
+    if not isinstance(product, Description):  # which is of another product
+        found = {"path": product.path, "summary": product.summary, **found}
+    return dict(as_json_data(found, null=True))
 
 
 def said_of(law: Law, data: Dataset, verify: bool) -> dict[str, Any]:
