@@ -52,8 +52,8 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         "physgen/training/1": training_sheet,
         "physgen/latents/1": latents_sheet,
         "physgen/models/1": models_sheet,
-        "physgen/responses/1": responses_sheet,
         "physgen/posteriors/1": posteriors_sheet,
+        "physgen/responses/1": responses_sheet,
     }
     return others.get(schema, surrogate_sheet)(metrics)
 

@@ -121,17 +121,17 @@ def report(
     return Page(page, headed(path, f"report of {name}"), path)
 
 
+def on_one_page(several: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Several scores side by side, or several posteriors over each other."""
+    how = overlaid_posteriors if several[0][1].get("schema") == POSTERIOR else models_of
+    return how(several)
+
+
 def is_dataset(given: object) -> bool:
     """Whether something is a dataset, or a file of one."""
     if not isinstance(given, str | Path):
         return isinstance(given, Dataset | Rows)
     return dataset.schema_of(Path(given)) == dataset.SCHEMA
-
-
-def on_one_page(several: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Several scores side by side, or several posteriors over each other."""
-    one_page = overlaid_posteriors if several[0][1].get("schema") == POSTERIOR else models_of
-    return one_page(several)
 
 
 def refuse_idle(what: str = " of --predictive", **given: object) -> None:
