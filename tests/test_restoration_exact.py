@@ -156,5 +156,5 @@ def test_a_vector_is_that_of_the_dense_formula(noise):
     log_p = multivariate_normal(m @ mean, s).logpdf(y[linear.seen])
     assert found.log_evidence == pytest.approx(log_p)
     draws_agree(found)
-    other = toy.restoration(theta + [0.3, 0.0], y, linear, noise)
+    other = toy.restoration(np.array([0.7, -1.0]), y, linear, noise)
     assert abs(other.moments[0] - exact).max() > 0.05
