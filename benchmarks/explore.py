@@ -40,7 +40,7 @@ MOVED = """(async () => {
 
 def spent(browser: Chromium) -> float:
     """CPU time of all processes of a browser so far, in ms."""
-    every = psutil.Process(browser.process.pid)
+    every = psutil.Process(browser._process.pid)
     times = [p.cpu_times() for p in (every, *every.children(recursive=True))]
     return 1000 * sum(t.user + t.system for t in times)
 
@@ -55,9 +55,9 @@ def measured(path: Path, browser: Chromium) -> tuple[list[float], str]:
         for _ in range(TIMES):
             before = spent(browser)
             browser.open(page)
-            start = browser.ask(READY)
+            start = browser.value(READY)
             opened = spent(browser)
-            draw = browser.ask(MOVED)
+            draw = browser.value(MOVED)
             rows.append((opened - before, start, spent(browser) - opened, draw))
         size = page.stat().st_size / 1e6
     how = "live" if "drawn live" in made.summary else "grid"
@@ -68,13 +68,13 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", type=Path)
-    browser = Chromium()
+    models = parser.parse_args().models
     print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
-    for path in parser.parse_args().models:
-        (seconds, size, *times), how = measured(path, browser)
-        told = " | ".join(f"{ms:.0f}" for ms in times)
-        print(f"| {path.stem} | {seconds:.1f} | {size:.2f} | {told} | {how} |", flush=True)
-    browser.close()
+    with tempfile.TemporaryDirectory() as folder, Chromium(folder) as browser:
+        for path in models:
+            (seconds, size, *times), how = measured(path, browser)
+            told = " | ".join(f"{ms:.0f}" for ms in times)
+            print(f"| {path.stem} | {seconds:.1f} | {size:.2f} | {told} | {how} |", flush=True)
 
 
 if __name__ == "__main__":

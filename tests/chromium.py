@@ -1,6 +1,6 @@
-"""A page in headless Chromium, asked over a pipe: what it says, shows, and fetches.
+"""Pages in headless Chromium, by its DevTools protocol through a pipe: what a reader would see.
 
-https://chromedevtools.github.io/devtools-protocol/
+Protocol: https://chromedevtools.github.io/devtools-protocol, messages that end in a zero byte.
 """
 
 import base64
@@ -8,118 +8,128 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
+from fcntl import F_DUPFD, fcntl
+from pathlib import Path
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--hide-scrollbars",
-    "--no-first-run", "--disable-background-networking",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--remote-debugging-pipe",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
+EVENTS = ("Page", "Runtime", "Log", "Network")
+
+
+def chromium_or_skip():
+    """The path of the browser; without one the test is skipped, and says why."""
+    found = [path for path in map(shutil.which, NAMES) if path]
+    return found[0] if found else pytest.skip(f"no browser: none of {', '.join(NAMES)} on PATH")
 
 
 class Chromium:
-    """One tab. `faults` has what pages complained of, `fetched` all addresses they asked for."""
+    """A browser with one tab.
 
-    def __init__(self):
-        self.folder = tempfile.TemporaryDirectory()
-        theirs_in, self.out = os.pipe()
-        self.incoming, theirs_out = os.pipe()
+    Args:
+        folder: where it may keep its profile.
+    """
 
-        def as_three_and_four():
-            os.dup2(theirs_in, 103), os.dup2(theirs_out, 104)
-            os.dup2(103, 3), os.dup2(104, 4)
+    def __init__(self, folder):
+        theirs, self._to = os.pipe()
+        self._from, back = os.pipe()
 
-        self.process = subprocess.Popen(
-            [CHROMIUM, *FLAGS, f"--user-data-dir={self.folder.name}", "about:blank"],
-            preexec_fn=as_three_and_four, close_fds=False,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        os.close(theirs_in), os.close(theirs_out)
-        self.rest, self.number, self.session = b"", 0, None
-        self.faults, self.fetched, self.loaded = [], [], False
-        target = self("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self(f"{domain}.enable")
+        def wire():
+            """It reads from 3 and writes to 4."""
+            for end, place in [(fcntl(theirs, F_DUPFD, 10), 3), (fcntl(back, F_DUPFD, 10), 4)]:
+                os.dup2(end, place)
 
-    def __call__(self, method, **params):
-        """The answer to a command."""
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
-        data = json.dumps(message).encode() + b"\0"
-        while data:
-            data = data[os.write(self.out, data) :]
-        while (found := self.message()).get("id") != self.number:
-            self.hear(found)
-        if "error" in found:
-            raise RuntimeError(f"{method}: {found['error']}")
-        return found["result"]
+        call = [chromium_or_skip(), *FLAGS, f"--user-data-dir={folder}", "about:blank"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(call, pass_fds=(3, 4), preexec_fn=wire, **quiet)
+        os.close(theirs)
+        os.close(back)
+        self._number, self._rest, self._session, self.events = 0, b"", None, []
+        tab = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
+        about = {"targetId": tab["targetId"], "flatten": True}
+        self._session = self.call("Target.attachToTarget", **about)["sessionId"]
+        for domain in EVENTS:
+            self.call(f"{domain}.enable")
 
-    def message(self):
-        """The next message."""
-        while b"\0" not in self.rest:
-            some = os.read(self.incoming, 1 << 16)
-            if not some:
-                raise RuntimeError("chromium ended")
-            self.rest += some
-        one, self.rest = self.rest.split(b"\0", 1)
-        return json.loads(one)
+    def __enter__(self):
+        return self
 
-    def hear(self, event):
-        """Keep what an event says."""
-        kind, params = event.get("method"), event.get("params", {})
-        if kind == "Runtime.exceptionThrown":
-            details = params["exceptionDetails"]
-            self.faults.append(details.get("exception", {}).get("description", details["text"]))
-        elif kind == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
-            self.faults.append(str(params["args"]))
-        elif kind == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
-            self.faults.append(params["entry"]["text"])
-        elif kind == "Network.requestWillBeSent":
-            self.fetched.append(params["request"]["url"])
-        elif kind == "Page.loadEventFired":
-            self.loaded = True
+    def __exit__(self, *_):
+        self._session = None
+        self.call("Browser.close")
+        self._process.wait(30)
+        os.close(self._to)
+        os.close(self._from)
 
-    def open(self, path, width=1200, height=900, dark=False):
-        """Load a file from disk and wait until it is there."""
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self("Emulation.setEmulatedMedia", features=scheme)
-        self(
-            "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=1, mobile=width < 500,
-        )  # fmt: skip
-        self.faults, self.fetched, self.loaded = [], [], False
-        self("Page.navigate", url=path.resolve().as_uri())
-        while not self.loaded:
-            self.hear(self.message())
+    def call(self, method, **params):
+        """The result of a method; what happens meanwhile is kept in `events`."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self.events.append(answer)
 
-    def ask(self, expression):
-        """The value of an expression of JavaScript, a promise waited for."""
-        found = self(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
-        if "exceptionDetails" in found:
-            raise RuntimeError(found["exceptionDetails"]["exception"]["description"])
+    def _next(self):
+        while b"\0" not in self._rest:
+            more = os.read(self._from, 1 << 16)
+            assert more, "the browser ended"
+            self._rest += more
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
+
+    def open(self, path, width=1200, *, dark=False, media="screen"):
+        """Show a file in a window of some width, in pixels, and wait until it is there."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
+        self.events.clear()
+        self.call("Page.navigate", url=Path(path).resolve().as_uri())
+        while "Page.loadEventFired" not in [event.get("method") for event in self.events]:
+            self.events.append(self._next())
+
+    def value(self, expression):
+        """What an expression of JavaScript is on the page, a promise waited for."""
+        how = {"returnByValue": True, "awaitPromise": True}
+        found = self.call("Runtime.evaluate", expression=expression, **how)
+        assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
     def press(self, key):
-        """A key, down and up."""
+        """Press a key and let it go."""
         for kind in ("keyDown", "keyUp"):
-            code = KEYS[key]
-            self("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+            self.call("Input.dispatchKeyEvent", type=kind, key=key)
 
-    def picture(self, path, whole=True):
-        """A screenshot as a PNG."""
-        found = self("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(found["data"]))
+    @property
+    def complaints(self):
+        """Errors and warnings of the console, and exceptions, of the page that is shown."""
+        told = [e for e in self.events if e.get("method") in ("Log.entryAdded",
+                "Runtime.exceptionThrown", "Runtime.consoleAPICalled")]  # fmt: skip
+        return [json.dumps(event["params"])[:500] for event in told]
 
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        os.close(self.out), os.close(self.incoming)
-        self.folder.cleanup()
+    @property
+    def requests(self):
+        """Addresses that the page asked for, itself and what it holds excepted."""
+        sent = [e for e in self.events if e.get("method") == "Network.requestWillBeSent"]
+        urls = [event["params"]["request"]["url"] for event in sent]
+        return [url for url in urls[1:] if not url.startswith(("data:", "blob:"))]
 
-
-KEYS = {"ArrowRight": 39, "ArrowLeft": 37, "ArrowUp": 38, "ArrowDown": 40, "Enter": 13, " ": 32}
+    def picture(self, path):
+        """The whole page as a PNG file."""
+        found = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        Path(path).write_bytes(base64.b64decode(found["data"]))

@@ -210,6 +210,7 @@ def test_unknown_formats_are_answered_by_those_there_are(home):
     assert "root, safetensors, got 'xlsx'" in done.output
 
 
+@pytest.mark.slow
 def test_reading_does_not_import_torch(home):
     code = (
         "import sys\nfrom physgen.cli import main\n"
@@ -295,10 +296,10 @@ def layers(text, name="electron"):
 DOCTYPE = '<!DOCTYPE Bins [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
 ONE = '<Bins><Bin name="electron"><Layer id="0" r_edges="0,1" n_bin_alpha="1"/></Bin></Bins>'
 BROKEN = {
-    "empty": (cut_to(0), "a.hdf5: cannot be read as HDF5"),
+    "empty": (cut_to(0), "a.hdf5: expected an HDF5 file, got empty"),
     "cut": (cut_to(0.5), "a.hdf5: cannot be read as HDF5"),
     "cut at the end": (cut_to(0.99), "a.hdf5: cannot be read as HDF5"),
-    "text": (as_text, "a.hdf5: cannot be read as HDF5"),
+    "text": (as_text, "a.hdf5: expected an HDF5 file, got"),
     "no showers": (spoilt(x=lambda x: None), "a.hdf5: no /showers"),
     "no energies": (spoilt(e=lambda e: None), "a.hdf5: no /incident_energies"),
     "one cell less": (spoilt(x=lambda x: x[:, 1:]), "showers of 23 cells, and a.xml has 24"),
@@ -599,6 +600,7 @@ main(["export", "data.h5", "--format", "calochallenge", "-o", "out.hdf5", "-q"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "some", [slice(2, None), pytest.param(slice(None), marks=pytest.mark.slow)], ids=["few", "all"]
 )

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 
 import click
 import pytest
@@ -51,7 +51,7 @@ PRODUCTS = {
     "Description",
     "Exported",
 }
-SHARED = {"quiet", "verbose", "debug"}
+SHARED = {"json", "quiet", "verbose", "debug"}
 
 
 def run(*words, **kwargs):
@@ -132,6 +132,13 @@ def test_options_of_one_name_are_refused():
             command(physgen.fit, "x", {"family": "x"}, *more)
 
 
+@pytest.mark.parametrize("name", ["json", "quiet"])
+def test_an_option_that_every_command_has_is_refused(name):
+    own = make_dataclass("Own", [(name, int, 0)])
+    with pytest.raises(physgen.errors.UsageError, match="must not be called"):
+        command(physgen.fit, "x", {"family": "x"}, own)
+
+
 def test_every_public_function_is_annotated_and_documented():
     for verb in VERBS.values():
         assert inspect.signature(verb).return_annotation in PRODUCTS
@@ -173,6 +180,7 @@ def test_light_at_the_door(name, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_door_test_sees_torch():
     """Negative control: the same probe finds torch when it is there."""
     code = "import sys, physgen.training\nsys.exit('torch' in sys.modules)"
@@ -203,6 +211,10 @@ REFUSED = {
     "no end": (["simulate", "ising", "-n", "inf", "-o", "x.h5"], 2, "not a valid integer"),
     "initials": (["fit", "cvae", "x.h5", "-o", "y", "--lr", "1"], 2, "mean '--learning-rate'?"),
     "no initials": (["fit", "cvae", "x.h5", "-o", "y", "--seeds", "1"], 2, "'--seed'"),
+    "twice": (
+        ["import", "arrays", "text.h5", "-o", "x", "--support", "reals", "--support=counts"], 2,
+        "Option '--support' was given twice.",
+    ),
     "no device": (
         ["sample", "text.h5", "-o", "y.h5", "-n", "3", "--device", "abacus"], 2, "expected auto",
     ),
@@ -303,6 +315,7 @@ def test_inspect_lists_what_is_registered():
             assert inspect.isclass(find(kind, name)) or kind == "formats"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["physgen", "physgen.cli"])
 def test_the_command_is_a_module_too(module):
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Bars on a terminal, and silence elsewhere."""
+"""Bars on a terminal, and a line now and then elsewhere."""
 
 import io
 import logging
@@ -45,8 +45,18 @@ def test_words_move_where_nobody_knows_how_long(said):
     assert "%" not in text
 
 
-def test_no_bar_where_there_is_no_terminal(said):
-    assert said(io.StringIO(), None, [(0, "epoch 1")]) == ""
+def test_a_line_every_half_minute_where_there_is_no_terminal(said, monkeypatch, caplog):
+    """Of a move each 10 s, every third is told; what is shorter says nothing."""
+    caplog.set_level(logging.INFO, "physgen")
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("physgen.runtime.progress.time.monotonic", lambda: next(clock))
+    assert said(io.StringIO(), 8, [(k, f"epoch {k}") for k in range(1, 8)]) == ""
+    assert caplog.messages == [
+        "fit cvae: 38%, 50 s left, epoch 3", "fit cvae: 75%, 20 s left, epoch 6",
+    ]  # fmt: skip
+    caplog.clear()
+    said(io.StringIO(), None, [(0, f"epoch {k}") for k in range(1, 4)])
+    assert caplog.messages == ["fit cvae: epoch 3"]
 
 
 class Handle:

@@ -13,6 +13,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from json import dumps
 from typing import Any, NoReturn, get_origin
 
 import click
@@ -35,6 +36,23 @@ from physgen.runtime.terminal import printable
 from physgen.verbs.products import Product
 
 __all__ = ["main"]
+
+
+class Command(click.Command):
+    """A command that refuses an option given twice where one value is meant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what follows the command's name.
+
+        Raises:
+            click.UsageError: an option that was given twice, too.
+        """
+        *_, order = self.make_parser(ctx).parse_args(args=list(args))
+        for given in order:
+            once = isinstance(given, click.Option) and not (given.multiple or given.is_flag)
+            if once and order.count(given) > 1 and not ctx.resilient_parsing:
+                raise click.UsageError(f"Option {given.opts[-1]!r} was given twice.", ctx)
+        return super().parse_args(ctx, args)
 
 
 def command(
@@ -60,12 +78,12 @@ def command(
             f"{name}: option {needed[0].name!r} is of type {type_in_words(needed[0].type)}, which "
             "text cannot tell; give it a default, or a type such as float or tuple[float, ...]"
         )
-    names = [o.name for o in [*own, *extra]]
+    names = [*(o.name for o in (*own, *extra)), *(str(p.name) for p in shared_options())]
     if clash := [option for option in names if names.count(option) > 1]:
         raise UsageError(f"{name}: an option of its own must not be called {clash[0]!r}")
     about = summary(more[-1] if more else verb)
     shown = (example(more[-1]) if more else "") or adapted(example(verb), name, bound)
-    return click.Command(
+    return Command(
         name,
         params=[
             *(parameter(o, o.name in positional) for o in own),
@@ -101,7 +119,7 @@ def callback_of(
     pairs = {o.name for o in (*own, *extra) if get_origin(members(o.type)[0]) is Mapping}
     defaults = {o.name: o.default for o in extra}
 
-    def callback(quiet: bool, verbose: bool, debug: bool, **given: Any) -> None:
+    def callback(json: bool, quiet: bool, verbose: bool, debug: bool, **given: Any) -> None:
         level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
         logging.getLogger("physgen").setLevel(level)
         given = {k: (dict(v) or None) if k in pairs else v for k, v in given.items()}
@@ -110,7 +128,7 @@ def callback_of(
             require_together(verb)
             product = verb(**bound, **chosen)
             if first_of_all():
-                click.echo(printable(product.summary))
+                click.echo(in_json(product) if json else printable(product.summary))
             if fault := getattr(product, "fault", ""):
                 raise DataError(fault)
         except (PhysgenError, OSError, KeyboardInterrupt) as error:
@@ -119,6 +137,13 @@ def callback_of(
             fail(error)
 
     return callback
+
+
+def in_json(product: Product) -> str:
+    """What a product says of itself, as one JSON document."""
+    from physgen.verbs.inspect import document
+
+    return dumps(document(product), indent=2, allow_nan=False)
 
 
 def fail(error: BaseException) -> NoReturn:

@@ -174,6 +174,7 @@ def parameter(option: Option, positional: bool) -> click.Parameter:
 def shared_options() -> list[click.Parameter]:
     """The options that every command has."""
     return [
+        click.Option(["json", "--json"], is_flag=True, help="Print the result as JSON."),
         click.Option(["quiet", "-q", "--quiet"], is_flag=True, help="Only warnings and results."),
         click.Option(["verbose", "-v", "--verbose"], is_flag=True, help="More of what is done."),
         click.Option(["debug", "--debug"], is_flag=True, help="Show the traceback of an error."),

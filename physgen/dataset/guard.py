@@ -21,6 +21,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
+from physgen.dataset.content import content_of
 from physgen.dataset.files import NO_LOCKS, check_seal, require_file
 from physgen.errors import DataError
 from physgen.runtime.kinds import shortened
@@ -38,7 +39,7 @@ __all__ = [
     "what_is",
 ]
 
-BRING_IN = "; files of other kinds come in by physgen import arrays"
+BRING_IN = "; physgen import arrays brings in what others wrote"
 MAX_JSON = 2**20
 MAX_NAMES = 256
 MAX_CHUNK = 2**28
@@ -91,14 +92,16 @@ def what_is(path: Path) -> str:
             return "a checkpoint of a surrogate or a network"
         numpy = any(name.endswith(".npy") for name in names)
         return f"{'arrays of NumPy' if numpy else 'an archive'}{BRING_IN}"
-    if kind != "HDF5":
-        known = {
-            "JSON": "JSON, such as scores",
-            "safetensors": "tensors of a surrogate or a network",
-        }
-        return known.get(kind, f"something else{BRING_IN}")
+    if kind == "JSON":
+        return "JSON, such as scores"
+    if kind == "safetensors":
+        return "tensors of a surrogate or a network"
+    if kind == "other":
+        readable, words = content_of(path)
+        return f"{words}{BRING_IN if readable else ''}"
     name = schema_of(path).removeprefix("physgen/").partition("/")[0]
-    return {"1": "a dataset", "posterior": "a posterior"}.get(name, "a foreign HDF5 file")
+    known = {"1": "a dataset", "posterior": "a posterior", "latents": "latents"}
+    return known.get(name, "restored x" if name == "restoration" else f"foreign HDF5{BRING_IN}")
 
 
 def schema_of(path: Path) -> str:
@@ -123,15 +126,13 @@ def opened(path: Path, checked: bool = False) -> Iterator[h5py.File]:
     """
     if not checked:
         check_seal(path)
-    if container(path) in ("zip", "JSON"):
+    if container(path) != "HDF5" and content_of(path)[0] != "HDF5":
         raise DataError(f"{path}: expected an HDF5 file, got {what_is(path)}")
     try:
         with unguarded(path) as file:
             yield file
     except HDF5_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        if path.is_file() and path.stat().st_size and not h5py.is_hdf5(path):
-            reason += BRING_IN
         if "filter returned failure" in reason:
             reason = "a chunk is damaged; copy or make the file again"
         raise DataError(f"{path}: cannot be read as HDF5: {reason}") from error

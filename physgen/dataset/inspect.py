@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 
 from physgen.dataset.files import check_seal
-from physgen.dataset.guard import arrays, attribute, loaded, metadata, opened
+from physgen.dataset.guard import arrays, attribute, loaded, member, metadata, opened
 from physgen.dataset.reader import Contents, contents
 from physgen.dataset.schema import block_digest, content_digest
 from physgen.errors import DataError, PhysgenError, StorageError
@@ -79,6 +79,8 @@ def description(path: Path, verify: bool) -> dict[str, Any]:
             "content_sha256": attribute(file, "content_sha256"),
             "verified": verify,
         }
+        if schema is None and member(file, "x") is None:
+            return found  # a foreign file
         if not re.fullmatch(r"physgen/\w+/1", str(schema)):
             return found | dataset_description(contents(file, path), found, verify)
         fields, (text, meta) = arrays(file, "/"), metadata(file)

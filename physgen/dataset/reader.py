@@ -16,7 +16,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from physgen.dataset.guard import arrays, attribute, dataset, loaded, metadata, opened
+from physgen.dataset.guard import (
+    BRING_IN,
+    arrays,
+    attribute,
+    dataset,
+    loaded,
+    metadata,
+    opened,
+)
 from physgen.dataset.schema import SCHEMA, Failed, Meta, Rows, faults, refuse, x_type
 from physgen.errors import DataError, UsageError
 from physgen.runtime.kinds import taken_rows
@@ -103,7 +111,7 @@ def contents(file: h5py.File, path: Path) -> Contents:
         )
     x, theta = dataset(file, "x"), dataset(file, "theta")
     if x is None:
-        raise DataError(f"{path}: no /x; expected a dataset with /x of one row a sample")
+        raise DataError(f"{path}: no /x; expected a dataset with /x of one row a sample{BRING_IN}")
     fields = ({} if theta is None else {"theta": theta}) | {"x": x}
     fields |= {f"aux/{name}": data for name, data in sorted(arrays(file, "aux").items())}
     check_rows(path, fields)

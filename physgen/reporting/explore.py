@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from physgen.reporting.conclusions import Conclusion
 from physgen.reporting.sheet import Sheet
 
-__all__ = ["explore_sheet"]
+__all__ = ["conclusion_of_explored", "explore_sheet"]
 
 
 def explore_sheet(found: Mapping[str, Any], about: Mapping[str, Any]) -> Sheet:
@@ -29,3 +30,15 @@ def explore_sheet(found: Mapping[str, Any], about: Mapping[str, Any]) -> Sheet:
         "script": "\n".join(scripts),
     }
     return Sheet("explore.html", values, {})
+
+
+def conclusion_of_explored(page: Mapping[str, Any], name: str) -> Conclusion:
+    """What the page is, in a sentence."""
+    how = (
+        f"{name} has drawn x beforehand on a grid of θ, {page['grid']['rows']} from the same "
+        "seed at each node; the nearest are shown."
+        if "grid" in page
+        else f"This page draws {page['rows']} x from what {name} has learnt. Their random "
+        "numbers stay as they are, so that each x changes with θ alone."
+    )
+    return Conclusion("unknown", "Move a slider.", how)

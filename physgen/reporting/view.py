@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "CONTROLS",
+    "OBSERVATIONS",
     "Column",
     "Labels",
     "PagePart",
@@ -21,9 +22,12 @@ __all__ = [
     "Tile",
     "Value",
     "Words",
+    "some_observations",
 ]
 
 
+OBSERVATIONS = 6
+"""Posteriors that are shown one by one, at most."""
 CONTROLS = {
     "narrow": "30 % too narrow",
     "shifted": "shifted by 0.3 widths",
@@ -125,3 +129,15 @@ class PagePart:
     table: TableView | None = None
     words: Words | None = None
     tiles: tuple[Tile, ...] = ()
+
+
+def some_observations(found: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """Some of the observations of a posterior, as a page shows it.
+
+    Args:
+        found: metadata of a posterior file, its arrays, and its density on a grid or None.
+        rows: which of them, from 0 on.
+    """
+    grid, first = found.get("density"), found.get("first_row", 0) + rows.start
+    arrays = {name: values[rows] for name, values in found["arrays"].items()}
+    return {**found, "arrays": arrays, "density": grid and grid[rows], "first_row": first}

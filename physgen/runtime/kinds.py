@@ -91,26 +91,32 @@ def worded(value: Any, between: str = ",") -> str:
     return between.join(map(worded, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def as_json_data(value: Any) -> Any:
+def as_json_data(value: Any, *, null: bool = False) -> Any:
     """A value as JSON data: members as they are spelt, sequences and arrays as lists.
 
+    Args:
+        value: what it is made of.
+        null: whether a number that is not finite, which JSON does not have, becomes None.
+
     Raises:
-        ValueError: a number that is not finite, which JSON does not have.
+        ValueError: such a number, else.
         TypeError: what JSON does not have.
     """
     value = bare(value)
     if isinstance(value, Enum):
         return spelt(value)
     if isinstance(value, float) and not math.isfinite(value):
+        if null:
+            return None
         raise ValueError(f"expected a finite number, got {value}")
     if isinstance(value, bool | int | float | str | None):
         return value
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: as_json_data(item) for key, item in value.items()}
+        return {key: as_json_data(item, null=null) for key, item in value.items()}
     if isinstance(value, list | tuple) or hasattr(value, "tolist"):
-        return [as_json_data(item) for item in as_list(value)]
+        return [as_json_data(item, null=null) for item in as_list(value)]
     raise TypeError(
         f"expected numbers, text, or tuples and lists of these, got {type(value).__name__}"
     )

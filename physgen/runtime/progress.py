@@ -1,7 +1,8 @@
 """What long work says of itself while it runs: on stderr, on a terminal or in a notebook.
 
 A line a stage goes to the logger ``physgen`` (shown by the command line, silent in a library); in
-between a bar moves where somebody looks at stderr.
+between a bar moves where somebody looks at stderr, and elsewhere, as in a file, such a line comes
+every half minute.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, cast
@@ -21,6 +23,8 @@ from physgen.runtime.terminal import printable
 __all__ = ["bar", "log"]
 
 log = logging.getLogger("physgen")
+EVERY = 30.0
+"""Seconds between two lines where no bar can move."""
 CODES = re.compile(r"\x1b\[[?\d;]*[a-zA-Z]")
 """What moves a terminal's cursor and colours its text, which a notebook would print."""
 
@@ -50,7 +54,7 @@ class Notebook:
 
 @contextmanager
 def bar(length: float | None, label: str) -> Iterator[Callable[..., None]]:
-    """A progress bar for the length of a block.
+    """A progress bar for the length of a block; lines every half minute where none can move.
 
     Args:
         length: what `done` is when all is done; None if that is not known: then only words move.
@@ -60,7 +64,10 @@ def bar(length: float | None, label: str) -> Iterator[Callable[..., None]]:
         ``move(done, text="")``, to be called with how much is done and a few words after the bar.
     """
     in_notebook = "ipykernel" in sys.modules
-    quiet = log.level > logging.INFO or not (in_notebook or sys.stderr.isatty())
+    if not (in_notebook or sys.stderr.isatty()):
+        yield line_by_line(length, label)
+        return
+    quiet = log.level > logging.INFO
     template = "%(label)s  [%(bar)s]  %(info)s" if length else "%(label)s  %(info)s"
     with click.progressbar(
         length=1000,
@@ -80,3 +87,19 @@ def bar(length: float | None, label: str) -> Iterator[Callable[..., None]]:
                 line.render_progress()
 
         yield move
+
+
+def line_by_line(length: float | None, label: str) -> Callable[..., None]:
+    """What tells the logger how much is done, every half minute: ``move(done, text="")``."""
+    begun = told = time.monotonic()
+
+    def move(done: float, text: str = "") -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < EVERY:
+            return
+        told, part = now, done / length if length else 0
+        words = [f"{part:.0%}, {(now - begun) * (1 / part - 1):.0f} s left"] if part else []
+        log.info("%s: %s", label, ", ".join([*words, *([text] if text else [])]))
+
+    return move

@@ -145,11 +145,11 @@ def calibrate(
         samples=samples, simulator=name_of_simulator(simulator), **use, seed=seed,
     )  # fmt: skip
     metrics = record(
-        path, "calibration/1", command, measured,
+        path, "calibration/1", command, measured, calibration_summary,
         data=held_out.origin(found),
         **{source.kind: source.about},
     )  # fmt: skip
-    return Scores(metrics, headed(path, calibration_summary(metrics)), path)
+    return Scores(metrics, headed(path, metrics["summary"]), path)
 
 
 def trained_on(data: dict[str, Any], held_out: Dataset) -> bool:

@@ -74,8 +74,8 @@ def compare(
         "compare", generated, reference, out=out, rows=rows, simulator=trusted, seed=seed
     )
     metrics = record(
-        path, "comparison/1", command, measured,
+        path, "comparison/1", command, measured, comparison_summary,
         generated=theirs.origin(a),
         reference=ours.origin(b),
     )  # fmt: skip
-    return Scores(metrics, headed(path, comparison_summary(metrics)), path)
+    return Scores(metrics, headed(path, metrics["summary"]), path)

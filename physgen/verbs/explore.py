@@ -20,6 +20,7 @@ from physgen.verbs.arguments import (
     called,
 )
 from physgen.verbs.infer import infer
+from physgen.verbs.links import digests_of, links_beside
 from physgen.verbs.observed import open_observed, validated_rows
 from physgen.verbs.opening import name_of_simulator, open_surrogate, origin_of
 from physgen.verbs.products import Page
@@ -92,7 +93,7 @@ def explore(
         if not find_spec(package):
             raise UsageError(f"explore: needs {package}; pip install 'physgen[onnx,report]'")
     with ink():
-        from physgen.reporting.explore import explore_sheet
+        from physgen.reporting.explore import conclusion_of_explored, explore_sheet
     from physgen.checks.two_sample.features import observables_of, physics_of
     from physgen.surrogates.base import Likelihood
     from physgen.surrogates.graph import on_cpu
@@ -124,7 +125,11 @@ def explore(
         simulator=trusted, seed=seed, **use,
     )  # fmt: skip
     about = {"provenance": dataset.provenance(command), "surrogate": origin_of(model)}
-    text = explore_sheet(page, about).html()
+    digests = digests_of(about)
+    links = links_beside(path, digests)
+    text = explore_sheet(page, about).html(
+        conclusion=conclusion_of_explored(page, model.name), digests=digests, links=links
+    )
     if path:
         dataset.write_bytes(path, text.encode(), sidecar=False)
     how = "drawn on a grid of theta" if "grid" in page else "drawn live"

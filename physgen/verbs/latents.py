@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,11 @@ def latents(
         places=places if way else None, rows=rows, simulator=trusted, seed=seed,
     )  # fmt: skip
     about = record(
-        None, "latents/1", command, section.json(),
+        None, "latents/1", command, section.json(), partial(summary_of, codes),
         surrogate=origin_of(model),
         data=source.origin(found),
     )  # fmt: skip
-    made = LatentCodes(about | {"arrays": arrays}, summary_of(about, codes))
+    made = LatentCodes(about | {"arrays": arrays}, about["summary"])
     return made.save(path, force=force) if path else made
 
 
@@ -166,7 +167,7 @@ def silence(name: str, linear: tuple[float, float]) -> list[str]:
     return [said]
 
 
-def summary_of(about: Mapping[str, Any], codes: Array) -> str:
+def summary_of(codes: Array, about: Mapping[str, Any]) -> str:
     """What latents (n, K) say, in a line."""
     told = about["told"]["observables"]
     words = [f"{plural(len(codes), 'row')} of {plural(codes.shape[1], 'latent')}"]

@@ -67,7 +67,7 @@ def load(
         from physgen.verbs.pages import scores_in
 
         found = scores_in(path)
-        scores = Scores(found, f"{path}: scores, {found['schema']}", path)
+        scores = Scores(found, f"{path}: {found.get('summary', found['schema'])}", path)
         return scores, dict(found.get("provenance") or {})
     if kind in ("zip", "safetensors") and kind_of(path) == "network":
         from physgen.runtime.device import device_of

@@ -133,7 +133,8 @@ class LatentCodes(Scores):
         """
         path = Path(path).expanduser()
         arrays, about = read_arrays(path, "latents")
-        return cls(about | {"arrays": arrays}, f"{path}: {len(arrays['latents']):,} rows", path)
+        text = about.get("summary", f"{len(arrays['latents']):,} rows")
+        return cls(about | {"arrays": arrays}, f"{path}: {text}", path)
 
 
 class Description(JsonData):

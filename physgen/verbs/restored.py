@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from physgen.dataset import read_arrays, write_arrays
 from physgen.errors import as_written
 from simulators.base import Array
 
-__all__ = ["RestoredRows"]
+__all__ = ["RestoredRows", "scores_in_short"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,4 +97,15 @@ class RestoredRows:
     def __repr__(self) -> str:
         rows, n = self.x.shape[:2]
         what = "row" if rows == 1 else "rows"
-        return f"<{n:,} draws of x given y of {rows:,} {what} by {self.about['method']}>"
+        how = f"by {self.about['method']}{scores_in_short(self.scores)}"
+        return f"<{n:,} draws of x given y of {rows:,} {what} {how}>"
+
+
+def scores_in_short(scores: Sequence[Mapping[str, Any]]) -> str:
+    """The first row's scores, for a summary."""
+    if not scores:
+        return ""
+    off = scores[0]["off"]
+    text = f"; mean off by {off['value']:.2f} exact widths ({off['exact']:.2f} by chance"
+    without = "" if off["control"] is None else f", {off['control']:.2f} without y"
+    return f"{text}{without})"

@@ -259,17 +259,26 @@ def record(
     schema: str,
     command: str,
     measured: Mapping[str, Any],
+    say: Callable[[Mapping[str, Any]], str],
     **about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What was measured, and of what, as JSON data, written to a file if there is one."""
-    found = dataset.sealed(
-        {
-            "schema": f"physgen/{schema}",
-            **about,
-            "provenance": dataset.provenance(command),
-            **measured,
-        }
-    )
+    """What was measured, and of what, as JSON data, written to a file if there is one.
+
+    Args:
+        out: the file.
+        schema: of the data, without physgen/.
+        command: that made them.
+        measured: what it found.
+        say: the data → a line for a person, which they carry as "summary".
+        **about: what was looked at.
+    """
+    found = {
+        "schema": f"physgen/{schema}",
+        **about,
+        "provenance": dataset.provenance(command),
+        **measured,
+    }
+    found = dataset.sealed({"summary": say(found), **found})
     if out:
         dataset.write_bytes(out, dumps(found).encode(), sidecar=False)
     return found

@@ -115,11 +115,11 @@ def validate(
         observations=observations, **use, sweep=sweep, seed=seed,
     )  # fmt: skip
     metrics = record(
-        path, "metrics/1", command, measured,
+        path, "metrics/1", command, measured, verdict,
         surrogate=origin_of(model),
         data=source.origin(found),
     )  # fmt: skip
-    return Scores(metrics, headed(path, verdict(metrics)), path)
+    return Scores(metrics, headed(path, metrics["summary"]), path)
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:

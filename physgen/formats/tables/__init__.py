@@ -15,12 +15,13 @@ from pathlib import Path
 
 import h5py
 
-from physgen.dataset.files import check_seal, storage
+from physgen.dataset.content import OTHER, content_of
+from physgen.dataset.files import check_seal
 from physgen.dataset.guard import what_is
 from physgen.errors import DataError, as_written
 from physgen.formats.tables.base import ArrayInfo, Table
 
-__all__ = ["ArrayInfo", "Table", "open_table"]
+__all__ = ["ArrayInfo", "Table", "kind_of_table", "open_table"]
 
 READERS = {
     "npy": "numpy_file:NpyTable",
@@ -32,37 +33,6 @@ READERS = {
     "text": "text:TextTable",
 }
 """Kind of file → where its reader is."""
-
-MAGIC = {
-    b"\x93NUMPY": "npy",
-    b"PK\x03\x04": "npz",
-    b"PK\x05\x06": "npz",
-    b"PAR1": "parquet",
-    b"CDF\x01": "netCDF",
-    b"CDF\x02": "netCDF",
-    b"root": "ROOT",
-    b"\x1f\x8b": "text",
-}
-"""First bytes → kind of file."""
-
-FOREIGN = {
-    b"\x80\x02": "a pickle, which can run code; save the arrays with numpy.savez",
-    b"\x80\x03": "a pickle, which can run code; save the arrays with numpy.savez",
-    b"\x80\x04": "a pickle, which can run code; save the arrays with numpy.savez",
-    b"\x80\x05": "a pickle, which can run code; save the arrays with numpy.savez",
-    b"MATLAB 5.0": "a MATLAB file of version 7 or less; save it with -v7.3, or as text",
-    b"CDF\x05": "netCDF of the kind CDF-5; save it as netCDF-4, as by nccopy -k 4",
-    b"ARROW1": "an Arrow or Feather file; save it as parquet",
-    b"SIMPLE  =": "a FITS file; save its table as text or npz",
-    b"BZh": "compressed by bzip2; use gzip",
-    b"\xfd7zXZ": "compressed by xz; use gzip",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd; use gzip",
-    b"{": "JSON; save its numbers as CSV or npz",
-    b"<": "HTML or XML; save its numbers as CSV or npz",
-    b"%PDF": "a PDF file; save its numbers as CSV or npz",
-    b"\xd0\xcf\x11\xe0": "an Excel file; save it as CSV",
-}
-"""First bytes → what a file is that is not read here, and how to mend it."""
 
 
 def open_table(path: str | Path) -> Table:
@@ -78,7 +48,7 @@ def open_table(path: str | Path) -> Table:
     """
     path = Path(path)
     check_seal(path)
-    kind = content_of(path)
+    kind = kind_of_table(path)
     if kind == "npz" and (found := what_is(path)).startswith("a checkpoint"):
         raise DataError(f"{path}: expected data, got {found}")
     module, _, name = READERS[kind].partition(":")
@@ -87,24 +57,17 @@ def open_table(path: str | Path) -> Table:
         return reader(path)
 
 
-def content_of(path: Path) -> str:
+def kind_of_table(path: Path) -> str:
     """The kind of a file, by its content.
 
     Raises:
         DataError: none that is read here.
     """
-    with storage(path), path.open("rb") as file:
-        head = file.read(2**12)
-    if not head:
-        raise DataError(f"{path}: is empty; expected arrays")
-    for magic, what in FOREIGN.items():
-        if head.startswith(magic):
-            raise DataError(f"{path}: is {what}")
-    if h5py.is_hdf5(path):
+    if h5py.is_hdf5(path):  # which may begin with bytes of its user's
         return "HDF5"
-    for magic, kind in MAGIC.items():
-        if head.startswith(magic):
-            return kind
-    if b"\0" not in head:
-        return "text"
-    raise DataError(f"{path}: expected {', '.join(READERS)}, got a file of another kind")
+    kind, words = content_of(path)
+    if kind:
+        return kind
+    if words == OTHER:
+        raise DataError(f"{path}: expected {', '.join(READERS)}, got {words}")
+    raise DataError(f"{path}: is {words}")
