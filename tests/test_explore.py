@@ -274,6 +274,7 @@ def test_a_grid_shows_what_was_drawn_at_its_nodes(browser, explored):
 
 def test_what_cannot_be_drawn_live_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("physgen.verbs.explored.GRID_NODES", 3)
+    monkeypatch.setattr("physgen.verbs.explored.SCALE_ROWS", 16)
     rbm = surrogate_of("rbm", "lattice", {"chains": 16})
     page = physgen.explore(rbm, rows=4)
     assert "drawn on a grid of theta" in page.summary

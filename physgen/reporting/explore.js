@@ -409,8 +409,6 @@ function change(j, value) {
   posterior();
 }
 
-const editable = page.graphs.log_prob && (isPicture ? height * width === size : true);
-
 function watchEdit() {
   const canvas = find("edit");
   let held = null;
@@ -504,7 +502,7 @@ function start() {
       const i = Math.floor(event.offsetY / tall) * columns + Math.floor(event.offsetX / cell);
       if (state.x[i]) choose(state.x[i]);
     });
-    if (editable) watchEdit();
+    if (find("edit").className) watchEdit();
     if (page.observed) choose(page.observed.x[0], 0);
   }
   let wait;

@@ -69,7 +69,7 @@ def explored_page(
         progress: called with what comes next, and the part of it that is done.
 
     Raises:
-        UsageError: a surrogate of which neither can be had.
+        UsageError: a surrogate of which no x can be had, neither live nor on a grid.
     """
     law, prior = surrogate.law, surrogate.law.prior
     rng = np.random.default_rng(seed)
