@@ -52,6 +52,11 @@ def model(name, *figures):
     return {"name": name, "metrics": {"nll": nll(*figures)}}
 
 
+def compared(name, area, caught=True):
+    low = auc(area, "told apart") | {"control_caught": caught}
+    return {"name": name, "comparison": {"classifiers": {"low": low}}}
+
+
 def sizes(p_value, shift=0.01, **more):
     figure = {"p_value": p_value, "pull": 7.0, "worst": 0}
     one = {"name": "a.h5", "at": [2.0], "agreement": {"heat": figure}, "least_shift": shift}
@@ -131,6 +136,9 @@ CASES = {
         ({"models": [model("a", 0.1, 0.01), model("b", 0.3, 0.01, "lower bound")]},
          "unknown", "may be the better one"),
         ({"models": [model("a", 0.1, 0.01), {"name": "b"}]}, "unknown", "no exact law"),
+        ({"models": [compared("a", 0.8), compared("b", 0.6)]}, "good", "b is the hardest to tell"),
+        ({"models": [compared("a", 0.62), compared("b", 0.6)]}, "unknown", "cannot be told apart"),
+        ({"models": [compared("a", 0.8), compared("b", 0.6, False)]}, "unknown", "no exact law"),
     ],
 }  # fmt: skip
 

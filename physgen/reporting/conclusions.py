@@ -344,8 +344,7 @@ def models_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
             bound = nll.get("likelihood") == "lower bound"
             known.append((nll["gap_total"], nll["gap_total_se"], model["name"], bound))
     if len(known) < 2:
-        text = "There is no exact law here beside which two of them were held."
-        return Conclusion("unknown", "Cannot tell which is better.", text)
+        return _of_areas(metrics["models"])
     (gap, se, name, _), (after, error, other, bound) = sorted(known)[:2]
     figures = f"{name} loses {measured(gap, se)} nats a row, {other} {measured(after, error)}"
     if after - gap <= SIGMAS * math.hypot(se, error):
@@ -354,6 +353,27 @@ def models_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
         text = f"{figures} at most: its log p is a lower bound, so that it may be the better one."
         return Conclusion("unknown", "Cannot tell which is better.", text)
     return Conclusion("good", f"{name} is the closest to the exact law.", f"{figures}.")
+
+
+def _of_areas(models: Sequence[Mapping[str, Any]]) -> Conclusion:
+    """Of several models without an exact law: which one a classifier tells least from true x."""
+    known = []
+    for model in models:
+        every = (model.get("comparison") or {}).get("classifiers") or {}
+        test = every.get("low") or {}
+        if _known(test.get("auc"), test.get("se")) and test.get("control_caught", True):
+            known.append((test["auc"], test["se"], model["name"]))
+    if len(known) < 2:
+        text = "There is no exact law here, nor a comparison, that two of them were held against."
+        return Conclusion("unknown", "Cannot tell which is better.", text)
+    (area, se, name), (after, error, other) = sorted(known)[:2]
+    text = (
+        f"A classifier between it and true x has an area of {measured(area, se)}, of {other} "
+        f"{measured(after, error)}; 0.5 is chance."
+    )
+    if after - area <= SIGMAS * math.hypot(se, error):
+        return Conclusion("unknown", f"{name} and {other} cannot be told apart.", text)
+    return Conclusion("good", f"{name} is the hardest to tell from true x.", text)
 
 
 def responses_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
