@@ -8,12 +8,35 @@ Gaussian of mean (AᵀA)⁻¹Aᵀ(x − b) and covariance σ² (AᵀA)⁻¹, tru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from simulators.base import Array, Observable
 from simulators.prior import Box
+
+if TYPE_CHECKING:
+    from simulators.measurement import LinearMap
+
+
+@dataclass(frozen=True)
+class SeenNormal:
+    """The exact p(x|θ, y) of independent normal components, some of them seen with noise.
+
+    Attributes:
+        moments: mean and standard deviation of each, (size,).
+        log_evidence: log p(y|θ) in nats.
+        error: of the mean: none.
+    """
+
+    moments: tuple[Array, Array]
+    log_evidence: float
+    error: float = 0.0
+
+    def sample(self, n: int, rng: np.random.Generator) -> Array:
+        """Draws of x, (n, size)."""
+        mean, width = self.moments
+        return mean + width * rng.standard_normal((n, len(mean)))
 
 
 @dataclass(frozen=True)
@@ -94,6 +117,14 @@ class LinearGaussian:
     def score(self, theta: Array, y: Array, noise: Array | float) -> Array:
         """Exact ∇ log p(y|θ) of y = x + τε, (n, size); τ a number or one for each component."""
         return (self.mean(theta) - y) / (self.noise**2 + np.square(noise))
+
+    def restoration(self, theta: Array, y: Array, linear: LinearMap, noise: float) -> SeenNormal:
+        """The exact p(x|θ, y) of one θ (D,) and one y (size,) of which `linear` sees a part."""
+        mean, seen, total = self.mean(theta), linear.seen, self.noise**2 + noise**2
+        off = np.where(seen, np.asarray(y, float) - mean, 0.0)
+        gain = np.where(seen, self.noise**2 / total, 0.0)
+        nats = -0.5 * (off[seen] ** 2 / total + np.log(2 * np.pi * total))
+        return SeenNormal((mean + gain * off, self.noise * np.sqrt(1 - gain)), float(nats.sum()))
 
     def posterior(self, x: Array) -> tuple[Array, Array]:
         """Mean (n, D) and covariance (D, D) of p(θ|x) before truncation to the prior's box."""

@@ -52,6 +52,18 @@ def model(name, *figures):
     return {"name": name, "metrics": {"nll": nll(*figures)}}
 
 
+def compared(name, area, caught=True):
+    low = auc(area, "told apart") | {"control_caught": caught}
+    return {"name": name, "comparison": {"classifiers": {"low": low}}}
+
+
+def sizes(p_value, shift=0.01, **more):
+    figure = {"p_value": p_value, "pull": 7.0, "worst": 0}
+    one = {"name": "a.h5", "at": [2.0], "agreement": {"heat": figure}, "least_shift": shift}
+    return {"sizes": [one | more], "labels": {"heat": {"title": "specific heat"}},
+            "crossings": [], "critical": 2.27, "coordinate": {"latex": "T"}}  # fmt: skip
+
+
 WEAK = "too few rows: no verdict"
 CASES = {
     "metrics": [
@@ -111,6 +123,12 @@ CASES = {
         ({"overfitting": {"gap": 2.0, "se": 0.1}}, "care", "It overfits"),
         ({"overfitting": {"gap": 0.1, "se": 0.1}}, "good", "does not overfit"),
     ],
+    "responses": [
+        (sizes(0.3), "good", "1 % off would have been told"),
+        (sizes(1e-9), "bad", "a.h5: the specific heat at 2 is 7 standard errors off"),
+        (sizes(0.3, shift=None), "unknown", "would not tell"),
+        (sizes(0.3, agreement={"heat": None}), "unknown", "Nothing exact"),
+    ],
     "models": [
         ({"models": [model("a", 0.1, 0.01), model("b", 0.3, 0.01)]}, "good", "a is the closest"),
         ({"models": [model("a", 0.4, 0.01), model("b", 0.3, 0.01)]}, "good", "b is the closest"),
@@ -118,6 +136,9 @@ CASES = {
         ({"models": [model("a", 0.1, 0.01), model("b", 0.3, 0.01, "lower bound")]},
          "unknown", "may be the better one"),
         ({"models": [model("a", 0.1, 0.01), {"name": "b"}]}, "unknown", "no exact law"),
+        ({"models": [compared("a", 0.8), compared("b", 0.6)]}, "good", "b is the hardest to tell"),
+        ({"models": [compared("a", 0.62), compared("b", 0.6)]}, "unknown", "cannot be told apart"),
+        ({"models": [compared("a", 0.8), compared("b", 0.6, False)]}, "unknown", "no exact law"),
     ],
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.hmc import hamiltonian_chains
 from physgen.nn.measurement import Measurement
+from physgen.nn.seen_spins import chains_of_rows
 from physgen.surrogates.base import Likelihood
 from physgen.surrogates.flow import Flow, FlowConfig
 from physgen.surrogates.hamiltonian import Differentiable
@@ -120,7 +121,12 @@ def test_a_flow_that_is_a_normal_law_has_that_law_given_y():
     flow.fit_transform(torch.from_numpy(toy.sample(many, rng)), torch.from_numpy(many))
     y, mask, n = np.array([0.2, np.nan, 1.0, np.nan]), np.array([True, False] * 2), 200
     found = flow.restore(
-        theta.repeat(n, 0), np.tile(y, (n, 1)), Measurement.of(flow.law, mask, 0.3), generator=1
+        theta.repeat(n, 0),
+        np.tile(y, (n, 1)),
+        Measurement.of(flow.law, mask, 0.3),
+        generator=1,
+        warm_up=30,
+        sweeps=20,
     )
     precision = 1 / 0.5**2 + mask / 0.3**2
     mean = (toy.mean(theta)[0] / 0.5**2 + np.nan_to_num(y) / 0.3**2) / precision
@@ -136,10 +142,11 @@ def test_x_of_a_curved_map_is_that_of_weighted_draws():
     rng = np.random.default_rng(0)
     flow.fit_transform(torch.from_numpy(np.sinh(2 * rng.standard_normal((2000, 2)))))
     assert flow.transform.width(torch.zeros(2)) is None
-    y, n = np.array([2.0, np.nan]), 400
+    y, n = np.array([2.0, np.nan]), 300
     measurement = Measurement.of(law, np.array([True, False]), 0.7)
     theta = np.zeros((1, 2))
-    found = flow.restore(theta.repeat(n, 0), np.tile(y, (n, 1)), measurement, generator=1)
+    found = flow.restore(theta.repeat(n, 0), np.tile(y, (n, 1)), measurement, generator=1,
+                         warm_up=30, sweeps=10)  # fmt: skip
     x = flow.sample(theta.repeat(50_000, 0), 2).double().numpy()
     weight = np.exp(-0.5 * ((x[:, 0] - 2) / 0.7) ** 2)
     mean = (weight @ x[:, 0]) / weight.sum()
@@ -164,3 +171,20 @@ def test_few_independent_states_are_warned_of():
     told = list(warnings_of({"chain_ess": np.array([[1.5, 30.0]])}, [], "hmc", 2))
     assert len(told) == 1
     assert "1.5" in told[0]
+
+
+def test_chains_of_as_many_laws_are_told_apart_from_those_that_drift():
+    rng, rows = np.random.default_rng(0), torch.arange(40.0)[:, None]
+    still = rng.standard_normal((50, 40, 30)) + 10 * np.arange(40)[:, None]
+    for series, met in ((still, True), (np.cumsum(still - still.mean(0), 0), False)):
+        told = chains_of_rows(torch.from_numpy(series), rows)
+        assert (told["r_hat"].max() < 1.1) == met
+        assert (told["chain_ess"].min() > 25) == met
+    assert chains_of_rows(torch.zeros(3, 2, 1), rows[:2])["r_hat"].isnan().all()
+
+
+def test_theta_that_is_not_told_has_a_chain_each(model, seen):
+    found = physgen.restore(model, n=48, **seen | {"theta": None})
+    assert found.about["theta"]["from"] == "p(θ|y) of the exact evidence"
+    assert not found.warnings
+    assert found.scores[0]["off"]["passed"]

@@ -14,7 +14,7 @@ import pytest
 import physgen
 import physgen.reporting
 from physgen import dataset
-from physgen.errors import DataError, UsageError
+from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.verbs.pages import render
 
@@ -640,9 +640,9 @@ def test_the_page_of_a_posterior(parameters, known, tmp_path):
     assert len(svgs(html)) == 6 + parameters
 
 
-def test_only_posteriors_and_metrics_can_be_drawn(tmp_path):
+def test_data_without_figures_of_many_x_cannot_be_drawn(tmp_path):
     physgen.simulate("gaussian", out=tmp_path / "d.h5", n=3)
-    with pytest.raises(DataError, match="expected physgen/posterior/1"):
+    with pytest.raises(UsageError, match=r"d\.h5: is a dataset; .* declares none"):
         physgen.report(tmp_path / "d.h5", out=tmp_path / "d.html")
     assert not (tmp_path / "d.html").exists()
 

@@ -6,6 +6,7 @@ from scipy.stats import multivariate_normal
 
 from simulators.field.gaussian import GaussianField
 from simulators.field.lognormal import LognormalField
+from simulators.gaussian import LinearGaussian
 from simulators.ising.lattice import Ising
 from simulators.measurement import linear_map
 
@@ -138,3 +139,22 @@ def test_what_is_not_exact_is_refused():
     cold = ising.restoration(np.array([2.0]), np.ones((8, 8)), alone, 5.0)
     with pytest.raises(ValueError, match="chains did not meet"):
         cold.sample(1, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_a_vector_is_that_of_the_dense_formula(noise):
+    toy, theta = LinearGaussian(size=4, noise=0.5), np.array([0.4, -1.0])
+    linear = linear_map((4,), np.array([True, False, True, True]))
+    y = np.array([0.3, np.nan, -1.0, 2.0])
+    found, m, mean = toy.restoration(theta, y, linear, noise), linear.dense(), toy.mean(theta)
+    s = 0.5**2 * m @ m.T + noise**2 * np.eye(3)
+    gain = 0.5**2 * m.T @ np.linalg.inv(s)
+    exact = mean + gain @ (y[linear.seen] - m @ mean)
+    np.testing.assert_allclose(found.moments[0], exact, atol=1e-12)
+    covariance = 0.5**2 * (np.eye(4) - gain @ m)
+    np.testing.assert_allclose(found.moments[1] ** 2, covariance.diagonal(), atol=1e-12)
+    log_p = multivariate_normal(m @ mean, s).logpdf(y[linear.seen])
+    assert found.log_evidence == pytest.approx(log_p)
+    draws_agree(found)
+    other = toy.restoration(np.array([0.7, -1.0]), y, linear, noise)
+    assert abs(other.moments[0] - exact).max() > 0.05

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 
@@ -97,8 +98,28 @@ def test_what_cannot_stand_side_by_side_is_refused_in_a_line(first):
         models_of([("a", first), ("a", first)])
     with pytest.raises(UsageError, match="expected scores of two models"):
         models_of([("a", first), ("c", calibration(first))])
+    with pytest.raises(UsageError, match="got none"):
+        physgen.report([])
     with pytest.raises(UsageError, match="posterior"):
         models_of([("a", first), ("p", {"schema": "physgen/posterior/1"})])
+
+
+def test_comparisons_of_two_files_with_one_reference_stand_side_by_side():
+    from physgen.verbs.pages import scores_in
+
+    one = scores_in(Path(__file__).parents[1] / "data" / "v0.1" / "comparison.json")
+    other = copy.deepcopy(one)
+    other["generated"] |= {"sha256": "ab" * 32, "path": "better.h5"}
+    other["generated"]["source"] = {}
+    other["classifiers"]["low"] |= {"auc": 0.5, "se": 0.01}
+    found = models_of([("one", one), ("other", other)])
+    assert found["apart"] == []
+    lines = table(render(found))
+    assert lines["AUC on x 0.5 is perfect"][1] == "0.500(10)"
+    drawn = figures_of(found)["observables"]
+    assert [t.get_text() for t in drawn[0].axes[0].get_legend().get_texts()] == [
+        "reference", *(m["name"] for m in found["models"]),
+    ]  # fmt: skip
 
 
 def test_models_of_one_family_go_by_their_files_or_numbers(first):

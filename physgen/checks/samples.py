@@ -223,7 +223,13 @@ def gallery_section(law: Law, theta: Array, x: Array, fake: Array) -> dict[str, 
 
 
 def pictures_of(law: Law, x: Array) -> Array:
-    """Fields (n, *x_shape) as pictures (n, h, w): slices side by side, channels below."""
+    """Fields (n, *x_shape) as pictures (n, h, w): slices side by side, channels below.
+
+    Of three axes of which nothing is known the first are channels if they are few, and else the
+    middle one is summed over.
+    """
+    if not law.spatial and law.x_shape[0] > CHANNELS:
+        return x.sum(2, dtype=float)
     channels, space = len(law.x_shape) - len(law.spatial), len(law.spatial) == 3
     x = x if channels else x[:, None]
     if space:

@@ -162,8 +162,9 @@ def validation(
         ways = surrogate.samplers()
         result["sweep"] = section("sweep", sweep_section, ways, quantities, theta, x, seed)
     pictures = len(law.spatial) > 1
+    drawable = pictures or (len(law.x_shape) == 3 and not law.spatial)
     result["gallery"] = (
-        section("gallery", gallery_section, law, theta, x, fake) if pictures else None
+        section("gallery", gallery_section, law, theta, x, fake) if drawable else None
     )
     result["latents"] = section("latents", latents_section, surrogate) if pictures else []
     result["filters"] = section("filters", filters_section, surrogate) if pictures else None

@@ -76,11 +76,17 @@ def chains_of_rows(series: Tensor, rows: Tensor) -> dict[str, Tensor]:
 
     Returns:
         ``r_hat`` and ``chain_ess``, the independent states that each chain went through, (B,)
-        each; NaN of fewer than 4 sweeps.
+        each; NaN of fewer than 4 sweeps. Where no two chains are of one law, those of all.
     """
     found = torch.full((2, len(rows)), torch.nan, dtype=torch.float64)
-    for mine in equal_rows(rows.cpu()) if len(series) >= FEWEST else ():
-        chains = series[:, mine].double().transpose(0, 1).cpu().numpy()
-        found[0, mine] = float(split_r_hat(chains).max())
-        found[1, mine] = float(effective_size(chains).min()) / len(mine)
+    chains = series.double().transpose(0, 1).cpu().numpy()
+    laws = list(equal_rows(rows.cpu())) if len(series) >= FEWEST else []
+    if len(laws) == len(rows) > 0:  # no two chains of one law
+        each = chains[:, None]
+        found[0] = float(split_r_hat(each, pooled=True).max())
+        found[1] = float(effective_size(each).mean(0).min())
+        return {"r_hat": found[0], "chain_ess": found[1]}
+    for mine in laws:
+        found[0, mine] = float(split_r_hat(chains[mine]).max())
+        found[1, mine] = float(effective_size(chains[mine]).min()) / len(mine)
     return {"r_hat": found[0], "chain_ess": found[1]}

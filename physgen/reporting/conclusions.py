@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from physgen.reporting.page import letter
 from physgen.reporting.quantities import measured, number
+from simulators.base import Array
 from simulators.prior import Prior
 
 __all__ = ["Conclusion", "conclusion_of"]
@@ -31,6 +33,10 @@ LITTLE = 0.9
 """Of the prior's width: posteriors that are wider have learnt next to nothing."""
 ALPHA, MOVED = 0.01, 4.0
 """p of the worst histogram, and standard errors of the worst figure given θ, of what differs."""
+SHIFTED, POWERFUL = 1e-3, 0.05
+"""p below which figures are not the exact ones, and the relative shift that must be told."""
+TINY = 1e-12
+"""p below which it is only said to be small."""
 MIXED = 1.05
 """R̂ above which chains have not mixed."""
 
@@ -57,10 +63,12 @@ def conclusion_of(metrics: Mapping[str, Any]) -> Conclusion:
         "calibration": calibration_conclusion,
         "comparison": comparison_conclusion,
         "posterior": posterior_conclusion,
+        "posteriors": posteriors_conclusion,
         "restoration": restoration_conclusion,
         "latents": latents_conclusion,
         "training": training_conclusion,
         "models": models_conclusion,
+        "responses": responses_conclusion,
     }[kind](metrics)
 
 
@@ -234,6 +242,30 @@ def posterior_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
     return Conclusion("unknown", "", f"{text} {rest}")
 
 
+def posteriors_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
+    """Of several posteriors: how far their means are from each other, in widths."""
+    every, names = metrics["posteriors"], metrics["interest"]
+    worst, words = -1.0, ""
+    for one, other in combinations(every, 2):
+        (a, s), (b, t) = _moments(one, names), _moments(other, names)
+        apart = abs(a - b) / np.sqrt((s**2 + t**2) / 2)
+        i, d = np.unravel_index(int(np.nanargmax(apart)), apart.shape)
+        if apart[i, d] > worst:
+            row = int(one.get("first_row", 0) + i) if metrics["rows"] else int(i)
+            worst = float(apart[i, d])
+            words = f"{names[d]}, {one['name']} beside {other['name']}, row {row}"
+    text = f"Their means are at most {number(worst)} of their widths apart ({words})."
+    return Conclusion("unknown", "", text)
+
+
+def _moments(posterior: Mapping[str, Any], names: Sequence[str]) -> tuple[Array, Array]:
+    """Means and widths of some parameters, (n, D) each."""
+    known = Prior.from_json(posterior["law"]["prior"]).names
+    pick = [known.index(name) for name in names]
+    arrays = posterior["arrays"]
+    return np.asarray(arrays["mean"])[:, pick], np.asarray(arrays["sd"])[:, pick]
+
+
 def restoration_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
     """Of restore: whether draws are those of the exact p(x|y)."""
     scores: Sequence[Mapping[str, Any]] = metrics.get("scores") or []
@@ -312,8 +344,7 @@ def models_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
             bound = nll.get("likelihood") == "lower bound"
             known.append((nll["gap_total"], nll["gap_total_se"], model["name"], bound))
     if len(known) < 2:
-        text = "There is no exact law here beside which two of them were held."
-        return Conclusion("unknown", "Cannot tell which is better.", text)
+        return _of_areas(metrics["models"])
     (gap, se, name, _), (after, error, other, bound) = sorted(known)[:2]
     figures = f"{name} loses {measured(gap, se)} nats a row, {other} {measured(after, error)}"
     if after - gap <= SIGMAS * math.hypot(se, error):
@@ -322,6 +353,60 @@ def models_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
         text = f"{figures} at most: its log p is a lower bound, so that it may be the better one."
         return Conclusion("unknown", "Cannot tell which is better.", text)
     return Conclusion("good", f"{name} is the closest to the exact law.", f"{figures}.")
+
+
+def _of_areas(models: Sequence[Mapping[str, Any]]) -> Conclusion:
+    """Of several models without an exact law: which one a classifier tells least from true x."""
+    known = []
+    for model in models:
+        every = (model.get("comparison") or {}).get("classifiers") or {}
+        test = every.get("low") or {}
+        if _known(test.get("auc"), test.get("se")) and test.get("control_caught", True):
+            known.append((test["auc"], test["se"], model["name"]))
+    if len(known) < 2:
+        text = "There is no exact law here, nor a comparison, that two of them were held against."
+        return Conclusion("unknown", "Cannot tell which is better.", text)
+    (area, se, name), (after, error, other) = sorted(known)[:2]
+    text = (
+        f"A classifier between it and true x has an area of {measured(area, se)}, of {other} "
+        f"{measured(after, error)}; 0.5 is chance."
+    )
+    if after - area <= SIGMAS * math.hypot(se, error):
+        return Conclusion("unknown", f"{name} and {other} cannot be told apart.", text)
+    return Conclusion("good", f"{name} is the hardest to tell from true x.", text)
+
+
+def responses_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
+    """Of figures of several sizes: whether they are the exact ones, and where curves cross."""
+    text = "".join(
+        f" Curves of L = {number(c['sizes'][0], 4)} and {number(c['sizes'][1], 4)} ({c['kind']}) "
+        f"cross at {measured(c['at'], c['se'])}; the infinite system is critical at "
+        f"{number(metrics['critical'], 4)}."
+        for c in metrics["crossings"][-1:]
+    )
+    known = [
+        (found["p_value"], found, name, one)
+        for one in metrics["sizes"]
+        for name, found in one["agreement"].items()
+        if found
+    ]
+    if not known:
+        return Conclusion("unknown", "Cannot tell.", f"Nothing exact is known here.{text}")
+    p, found, name, one = min(known, key=lambda k: k[0])
+    if p * len(known) < SHIFTED:
+        at = number(one["at"][found["worst"]], 3)
+        told = f"{one['name']}: the {metrics['labels'][name]['title']} at {at} is "
+        chance = f"p = {number(p)}" if p > TINY else f"p < {number(TINY)}"
+        figures = f"{number(abs(found['pull']))} standard errors off ({chance})."
+        return Conclusion("bad", "These are not the exact figures.", told + figures + text)
+    symbol = metrics["coordinate"]["latex"] or "θ"
+    judged = [o for o in metrics["sizes"] if o["agreement"]]
+    shifts = [o["least_shift"] for o in judged]
+    if None in shifts or max(shifts) > POWERFUL:
+        weak = f"Nothing differs, but these rows would not tell a {symbol} that is 5 % off."
+        return Conclusion("unknown", "Cannot tell.", weak + text)
+    told = f"A {symbol} that is {number(100 * max(shifts))} % off would have been told."
+    return Conclusion("good", "Nothing tells these figures from the exact ones.", told + text)
 
 
 def _float(value: object) -> float:

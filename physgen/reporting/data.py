@@ -64,8 +64,7 @@ def data_drawing(
         panels = panels_of(x[rows], 1 + channels)
         size = (8.4, 0.5 + 1.1 * panels.shape[1])
         return grid(_panels, panels, titles, channels, size=size)
-    pictures = x[rows].reshape(len(rows), x.shape[1], -1, x.shape[-1]).sum(2)
-    return grid(_pictures, pictures, titles, size=(8.4, 4.4))
+    return grid(_pictures, _summed(x[rows]), titles, size=(8.4, 4.4))
 
 
 def observation_drawing(
@@ -98,8 +97,15 @@ def observation_drawing(
         channels = "channel" in law.get("axes", ())
         panels = panels_of(np.array(shown, float), 1 + channels)[:, :1][:, 0]
     else:
-        panels = np.array(shown, float).reshape(len(shown), x.shape[1], -1, x.shape[-1]).sum(2)
+        panels = _summed(np.array(shown, float))
     return grid(_side_by_side, panels, titles, law.get("support") == "nonnegative", size=size)
+
+
+def _summed(x: Array) -> Array:
+    """Fields (n, *x_shape) as pictures (n, h, w): few channels below one another, else sums."""
+    if x.ndim == 4 and x.shape[1] <= SLICES:
+        return x.reshape(len(x), -1, x.shape[-1])
+    return x.reshape(len(x), x.shape[1], -1, x.shape[-1]).sum(2)
 
 
 def _side_by_side(figure: Figure, x: Array, titles: Sequence[str], log: bool) -> None:

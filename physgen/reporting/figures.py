@@ -602,7 +602,7 @@ def learning(
         low, high = np.nanmin(values), np.nanmax(values[len(values) // 10 :])
         ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     ax.set(xlabel="epoch", ylabel=f"loss [{_plain(unit)}]")
-    legend_above(ax, labels=["training", "validation"][apart:])
+    ax.legend(loc="upper right", labels=["training", "validation"][apart:])  # losses fall
 
 
 def _each(

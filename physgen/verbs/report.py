@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from physgen import dataset
+from physgen.dataset import Dataset, Rows
 from physgen.errors import DataError, UsageError, as_written
 from physgen.posterior.density import kept_density
 from physgen.priors import parameters_in
@@ -20,19 +21,20 @@ from physgen.verbs.arguments import (
     SimulatorLike,
     SurrogateLike,
 )
-from physgen.verbs.opening import origin_of
+from physgen.verbs.opening import name_of_simulator, origin_of
 from physgen.verbs.pages import SCHEMAS, render, scores_in
 from physgen.verbs.predicted import with_data
 from physgen.verbs.products import Page
+from physgen.verbs.responses import responses_of
 from physgen.verbs.running import headed, on_files, path_of
-from physgen.verbs.side_by_side import models_of
+from physgen.verbs.side_by_side import models_of, overlaid_posteriors
 
 if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
 
 __all__ = ["report"]
 
-POSTERIOR = "physgen/posterior/1"
+POSTERIOR, POSTERIORS = "physgen/posterior/1", "physgen/posteriors/1"
 CURVES = ("along", "profile", "slice")
 """What of a posterior is of the parameters of interest alone."""
 UNSEEN = ("log_prob",)
@@ -50,19 +52,21 @@ def report(
     simulator: SimulatorLike | None = None,
     force: bool = False,
 ) -> Page:
-    """Draw metrics, posteriors, latents or a training as one self-contained HTML page.
+    """Draw metrics, posteriors, latents, a training or datasets as one self-contained HTML page.
 
     Scores of several models on x of one law are set side by side: one table, a column a model, and
     figures that have all of them. Scores of validate, calibrate and compare of one model share its
-    column.
+    column. Datasets of one simulator at several sizes, drawn by it or by surrogates, are shown by
+    the figures of many x that it declares (ising: magnetisation, susceptibility, specific heat and
+    Binder's cumulant against temperature), beside the exact ones.
 
     A posterior stands beside what it was inferred from; with x at its draws, bands of what it
-    predicts lie over that.
+    predicts lie over that. Several posteriors of the same parameters are drawn over each other.
 
     Args:
         metrics: metrics.json, as validate, calibrate or compare wrote it, or several of these;
-            posterior of infer; draws of restore; latents; or checkpoint of fit, for the course of
-            its training.
+            posterior of infer, or up to five of these; draws of restore; latents; checkpoint of
+            fit, for the course of its training; or one or several datasets.
         out: HTML file to write.
         predictive: what predicts x from the posterior's draws: checkpoint of a surrogate, or the
             word simulator; or dataset of x at the draws given one row, as sample or simulate made
@@ -83,18 +87,28 @@ def report(
     several = cast(
         "list[ScoresLike]", list(metrics) if isinstance(metrics, list | tuple) else [metrics]
     )
+    if not several:
+        raise UsageError("report: expected at least one file or object, got none")
     files = [one if isinstance(one, Path) else getattr(one, "path", None) for one in several]
-    names, every = [str(file or "memory") for file in files], [reported(one) for one in several]
-    found = every[0] if len(every) == 1 else models_of(list(zip(names, every, strict=True)))
-    name = " + ".join(names)
+    names = [str(file or "memory") for file in files]
+    name, figures = " + ".join(names), all(is_dataset(one) for one in several)
+    found: Mapping[str, Any]
+    if figures:
+        found = responses_of([Dataset(one) for one in several], name_of_simulator(simulator))
+    else:
+        every = [reported(one) for one in several]
+        found = every[0] if len(every) == 1 else on_one_page(list(zip(names, every, strict=True)))
     if found["schema"] != POSTERIOR:
-        refuse_idle(" of a posterior", predictive=predictive, observed=observed, interest=interest)
+        refuse_idle(" of a single posterior", predictive=predictive, observed=observed)
+    if found["schema"] not in (POSTERIOR, POSTERIORS):
+        refuse_idle(" of a posterior", interest=interest)
     if interest:
         free_names = [p["name"] for p in free(found["law"]["prior"])]
         found = {**found, "interest": parameters_in(interest, free_names)}
-        found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
+        if "arrays" in found:
+            found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
     if predictive is None:
-        refuse_idle(simulator=simulator)
+        refuse_idle(simulator=None if figures else simulator)
     if found["schema"] == POSTERIOR:
         with as_written(name):
             posterior = cast("PosteriorLike", several[0])
@@ -105,6 +119,19 @@ def report(
     if path:
         dataset.write_bytes(path, text, sidecar=False)
     return Page(page, headed(path, f"report of {name}"), path)
+
+
+def on_one_page(several: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Several scores side by side, or several posteriors over each other."""
+    how = overlaid_posteriors if several[0][1].get("schema") == POSTERIOR else models_of
+    return how(several)
+
+
+def is_dataset(given: object) -> bool:
+    """Whether something is a dataset, or a file of one."""
+    if not isinstance(given, str | Path):
+        return isinstance(given, Dataset | Rows)
+    return dataset.schema_of(Path(given)) == dataset.SCHEMA
 
 
 def refuse_idle(what: str = " of --predictive", **given: object) -> None:
