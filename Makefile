@@ -11,7 +11,7 @@ help:
 	@echo "make test   install, and run the tests (8 minutes on two cores)"
 	@echo "make lint   style, types and import contracts"
 	@echo "make site   build docs/ into site/, tutorials run; PART=k/n runs the k-th of n parts of them"
-	@echo "make docs   the site, and each block of the README and the how-tos, each example, and a typed script"
+	@echo "make docs   the site, and each block of the README and the how-tos, each example, a typed script, and pages in a browser"
 	@echo "make slow   the tests that take minutes; PART=k/n runs the k-th of n parts of them"
 	@echo "make bench  timings and surrogates beside other packages and exact answers (hours)"
 	@echo "make clean  remove the environment and the demo"
@@ -47,7 +47,7 @@ site: $(VENV)/.dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m sphinx -b html -W --keep-going -q docs site
 
 docs: site
-	$(BIN)/python -m pytest -n auto --dist worksteal -m docs
+	$(BIN)/python -m pytest -n auto --dist worksteal -rs -m docs
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(if $(PART),--part $(PART))

@@ -38,22 +38,26 @@ class ExactDenoiser(nn.Module):
 
     Args:
         field: the field.
-        theta: θ of all rows (1, D), or of each (B, D).
+        theta: θ of all rows (1, D), or of each (B, D); None where the condition c tells it.
         center: what the data are shifted by.
         unit: what they are divided by.
     """
 
-    power: Tensor
-
-    def __init__(self, field: GaussianField, theta: Array, center: float, unit: float) -> None:
+    def __init__(
+        self, field: GaussianField, theta: Array | None, center: float, unit: float
+    ) -> None:
         super().__init__()
-        self.mean = -center / unit
-        power = np.exp(field.log_power(theta))[:, field.shells.shell] / unit**2
-        self.register_buffer("power", torch.from_numpy(power).float())
+        self.field, self.mean, self.unit = field, -center / unit, unit
+        self.power = None if theta is None else self.power_at(theta)
+
+    def power_at(self, theta: Array) -> Tensor:
+        """P of the modes at each θ (B, D), in units of the data, (B, L, L//2 + 1)."""
+        power = np.exp(self.field.log_power(theta))[:, self.field.shells.shell]
+        return torch.from_numpy(power / self.unit**2).float()
 
     @classmethod
-    def beside(cls, model: Diffusion, field: GaussianField, theta: Array) -> ExactDenoiser:
-        """The one of θ (1, D) or (B, D), in the units of a model."""
+    def beside(cls, model: Diffusion, field: GaussianField, theta: Array | None) -> ExactDenoiser:
+        """The one of θ (1, D) or (B, D), in the units of a model; of any θ if None."""
         ends = (torch.full((1, *field.x_shape), v) for v in (0.0, 1.0))
         zero, one = (float(model.transform.inverse(v).mean()) for v in ends)
         return cls(field, theta, zero, one - zero)
@@ -61,19 +65,24 @@ class ExactDenoiser(nn.Module):
     def forward(self, z: Tensor, log_snr: Tensor, c: Tensor | None = None) -> Tensor:
         """X̂ of z (B, L, L) at log-SNR (B,), (B, L, L)."""
         alpha, sigma = (v.view(-1, 1, 1) for v in alpha_sigma(log_snr))
-        gain = alpha * self.power / (alpha**2 * self.power + sigma**2)
+        power = self.power
+        if power is None and c is not None:
+            power = self.power_at(self.field.prior.from_coordinates(c.double().numpy()))
+        gain = alpha * power / (alpha**2 * power + sigma**2)
         off = torch.fft.rfft2(z - alpha * self.mean) * gain
         return self.mean + torch.fft.irfft2(off, s=z.shape[1:])
 
 
-def exact_model(field: GaussianField, theta: Array, rows: int = 500) -> Diffusion:
-    """A diffusion whose denoiser is exact at one θ (D,)."""
+def exact_model(field: GaussianField, theta: Array | None, rows: int = 500) -> Diffusion:
+    """A diffusion whose denoiser is exact at one θ (D,), or at any if None."""
     law = Law.of("gaussian-field", {"size": field.size})
     model = Diffusion.create(law, DiffusionConfig(noise_schedule="cosine", spectrum="none"))
     rng = np.random.default_rng(0)
     many = law.prior.sample(rows, rng)
     model.fit_transform(torch.from_numpy(field.sample(many, rng)), torch.from_numpy(many))
-    model.kernel.denoiser = ExactDenoiser.beside(model, field, theta[None])
+    model.kernel.denoiser = ExactDenoiser.beside(
+        model, field, None if theta is None else theta[None]
+    )
     return model.eval()
 
 

@@ -36,10 +36,16 @@ attribute          meaning                                       absent means
                    is divided by: ``(theta) -> (n,)``
 ``tractable``      whether this configuration's ``log_prob``     true if it has one
                    can be evaluated
+``responses``      :class:`Responses`: figures of many x at one  none
+                   θ, such as a specific heat
 ``restoration``    p(x|θ, y) of a measurement y = Mx + σε:       no exact p(x|θ, y)
                    ``(theta, y, linear, noise)``, one θ (D,)
                    and one y, → :class:`Restoration`;
                    ValueError where that is not known
+``score``          exact ∇ log p(y|θ) of y = x + τε:            no exact score
+                   ``(theta, y, noise)``, τ a number or one for
+                   each component, → (n, *x_shape); ValueError
+                   where that is not known
 ``provenance``     how x is drawn, as JSON data, for the file    nothing to say
 ``shard_rows``     rows that are made in one go, and kept if     about 1 MiB of x
                    interrupted: few where a row takes long
@@ -82,6 +88,8 @@ __all__ = [
     "JointObservable",
     "LogProb",
     "Observable",
+    "Response",
+    "Responses",
     "Restoration",
     "RowsFailed",
     "Simulator",
@@ -153,6 +161,56 @@ class JointObservable:
     def __call__(self, theta: Array, x: Array) -> Array:
         """The quantity of each pair of θ (n, D) and x (n, *x_shape), (n,) or (n, k)."""
         return self.function(theta, x)
+
+
+@dataclass(frozen=True)
+class Response:
+    """A figure of many x at one θ: a function of the means of some quantities of x.
+
+    Attributes:
+        function: θ (n, 1), means (n, k) → (n,).
+        unit: unit as text; empty for a pure number.
+        latex: symbol for plots, without dollar signs.
+        title: a few words for a person.
+        scaling: a, where figure × sizeᵃ depends on t × size alone near the critical point, t being
+            the distance from it over the point itself; None where that is not so.
+        limit: θ (n, 1) → the figure at infinite size, (n,); None where it is not known.
+    """
+
+    function: Callable[[Array, Array], Array]
+    unit: str = ""
+    latex: str = ""
+    title: str = ""
+    scaling: float | None = None
+    limit: Callable[[Array], Array] | None = None
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Figures of many x at one θ, of a simulator with one parameter.
+
+    Attributes:
+        quantities: x (n, *x_shape) → (n, k), whose means they are functions of.
+        figures: name → figure.
+        size: L, the length of one side.
+        coordinate: θ (n, 1) → what figures are drawn against, (n,), a monotone function.
+        latex: its symbol.
+        unit: its unit.
+        critical: its value at the critical point of the infinite system; None without one.
+        crossing: name of the figure whose curves of several sizes cross there; empty without one.
+        moments: θ (n, 1) → exact means (n, k) and covariances (n, k, k) of the quantities, NaN
+            where they are not known; None where none are.
+    """
+
+    quantities: Callable[[Array], Array]
+    figures: Mapping[str, Response]
+    size: float
+    coordinate: Callable[[Array], Array]
+    latex: str = ""
+    unit: str = ""
+    critical: float | None = None
+    crossing: str = ""
+    moments: Callable[[Array], tuple[Array, Array]] | None = None
 
 
 @dataclass(frozen=True)
@@ -250,8 +308,9 @@ class Restoration(Protocol):
 
 LogProb = Callable[[Array, Array], Array]
 Restorer = Callable[..., Restoration]
+NoisedScore = Callable[[Array, Array, Array], Array]
 FEW_COLUMNS = 12
-OF_THETA = ("log_prob", "log_z", "restoration", "sample", "verify")
+OF_THETA = ("log_prob", "log_z", "restoration", "sample", "score", "verify")
 """What of a simulator takes θ before anything else."""
 
 
@@ -435,6 +494,11 @@ def joint_observables(simulator: object) -> Mapping[str, JointObservable]:
     return dict(getattr(simulator, "joint", {}))
 
 
+def responses(simulator: object) -> Responses | None:
+    """Figures of many x at one θ, or None where none are declared."""
+    return getattr(simulator, "responses", None)
+
+
 def parts(simulator: object) -> list[slice]:
     """Slices of a flat x that belong together; empty where nothing is said of them."""
     return list(getattr(simulator, "parts", ()))
@@ -445,7 +509,7 @@ def cell_bins(simulator: object) -> Bins | None:
     return getattr(simulator, "cell_bins", None)
 
 
-def labels(quantity: Observable | JointObservable) -> dict[str, Any]:
+def labels(quantity: Observable | JointObservable | Response) -> dict[str, Any]:
     """What a quantity is called, as JSON data for tables and axes."""
     return {"title": quantity.title, "unit": quantity.unit, "latex": quantity.latex}
 
@@ -469,6 +533,11 @@ def mutual_information(simulator: Simulator, prior: Prior) -> float | None:
 def exact_restoration(simulator: Simulator) -> Restorer | None:
     """The exact p(x|θ, y) of measurements, or None where this simulator has none."""
     return getattr(simulator, "restoration", None)
+
+
+def exact_score(simulator: Simulator) -> NoisedScore | None:
+    """The exact score of x with white noise, or None where this simulator has none."""
+    return getattr(simulator, "score", None)
 
 
 def on_device(simulator: Simulator, device: str) -> Simulator:

@@ -91,6 +91,10 @@ class LinearGaussian:
         r = np.where(seen, x - self.mean(theta), 0.0) / self.noise
         return -0.5 * (r**2).sum(-1) - seen.sum(-1) * np.log(self.noise * np.sqrt(2 * np.pi))
 
+    def score(self, theta: Array, y: Array, noise: Array | float) -> Array:
+        """Exact ∇ log p(y|θ) of y = x + τε, (n, size); τ a number or one for each component."""
+        return (self.mean(theta) - y) / (self.noise**2 + np.square(noise))
+
     def posterior(self, x: Array) -> tuple[Array, Array]:
         """Mean (n, D) and covariance (D, D) of p(θ|x) before truncation to the prior's box."""
         a = self.matrix

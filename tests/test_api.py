@@ -196,6 +196,7 @@ def goes_on(whole, files, out):
     assert [e["epoch"] for e in history] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signum", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
@@ -208,6 +209,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(signum, whole, files, tmp
     goes_on(whole, files, killed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_training_that_is_told_to_stop_does_so_and_goes_on(
     signum, code, whole, files, tmp_path, monkeypatch
@@ -384,6 +386,7 @@ def test_tensorboard_is_told_of_each_epoch(files, tmp_path):
     assert list((tmp_path / "log").glob("events.*"))
 
 
+@pytest.mark.slow
 def test_a_diffusion_model_draws_and_scores_in_every_way_it_has(files, tmp_path):
     model, small = tmp_path / "d.pt", {"network": "small", "epochs": 1}
     physgen.fit("diffusion", files / "train.h5", out=model, kernel="gaussian", **small)
@@ -412,6 +415,7 @@ def test_a_diffusion_model_draws_and_scores_in_every_way_it_has(files, tmp_path)
         physgen.sample(files / "cvae.pt", out=tmp_path / "x.h5", n=2, steps=3)
 
 
+@pytest.mark.slow
 def test_a_convolutional_family_moves_to_another_size(files, tmp_path, caplog):
     model = tmp_path / "d.pt"
     physgen.fit("diffusion", files / "train.h5", out=model, network="small", epochs=1)

@@ -59,6 +59,7 @@ def in_folder(path: Path) -> list[str]:
 WRITTEN = ["set.h5", "set.h5.sha256"]
 
 
+@pytest.mark.slow
 def test_three_parts_one_of_which_is_killed(tmp_path, whole):
     path = tmp_path / "set.h5"
     assert toy(path, "--part", "1/3").returncode == 0

@@ -268,7 +268,7 @@ def test_the_page_of_a_checkpoint_shows_its_training_and_the_race(data, tmp_path
     model = raced(data, out=tmp_path / "m.pt")
     page = physgen.report(tmp_path / "m.pt")
     assert page.html == physgen.report(model).html
-    for text in ("its training", "Race of families", "out: has no log p", "data:image/svg+xml"):
+    for text in ("Training of ", "Race of families", "out: has no log p", "data:image/svg+xml"):
         assert text in page.html
     description = physgen.inspect(tmp_path / "m.pt").summary
     assert "out of luck" in description

@@ -133,6 +133,7 @@ METHODS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_a_block")
 @pytest.mark.parametrize("method", METHODS)
 def test_posteriors_are_the_same_whatever_runs_their_blocks(method, model, network, monkeypatch):
@@ -243,6 +244,7 @@ def drawn_rows(n=24):
     return theta, SIMULATOR.sample(theta, rng).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_what_checks_keep_of_posteriors_is_the_same_whatever_runs_their_blocks(model, monkeypatch):
     monkeypatch.setattr("physgen.checks.calibration.posteriors.ROWS", 9)
     theta, x = drawn_rows()

@@ -198,6 +198,7 @@ def test_every_check_is_told_and_shown_from_its_section_alone(check, right):
     json.dumps(right[check.name], allow_nan=False)
 
 
+@pytest.mark.slow
 def test_a_bias_is_told_in_posterior_widths():
     found = judged(shift=0.5)["score"]["theta1"]
     assert found["width"] == pytest.approx(WIDTH, rel=0.05)
@@ -320,6 +321,7 @@ def test_x_that_no_theta_makes_is_outside_for_a_network_too(monkeypatch):
     assert (p[5:] > 1e-3).sum() >= 50
 
 
+@pytest.mark.slow
 def test_information_is_what_the_exact_posterior_gains(right):
     """Of a Gaussian far from the bounds: log(4/σ) − ½ log 2πe; edges and rows add little."""
     expected = np.log(4 / WIDTH) - 0.5 * np.log(2 * np.pi * np.e)
@@ -376,6 +378,7 @@ def two():
     return calibration(surrogate(simulator=TWO), theta, x, TWO.prior, samples=3)
 
 
+@pytest.mark.slow
 def test_two_parameters_are_ranked_one_by_one(two):
     assert {c["name"] for c in two["checks"]} >= {"SBC of theta1", "SBC of theta2", "TARP"}
     assert not failed(two)
@@ -488,6 +491,7 @@ def test_log_q_that_theta_fixes_leaves_rounding_errors_from_which_nothing_follow
     assert found["controls"]["shuffled"]["caught"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "trials", "off"),
     [
@@ -519,6 +523,7 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick", "blank")
 def test_networks_from_the_command_line(files):
     """A network of two epochs: judged and drawn, and told from a file of data."""
@@ -628,6 +633,7 @@ def about(found):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_page_of_two_parameters(two, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")

@@ -151,6 +151,7 @@ def test_ranks_among_draws_are_those_of_the_normal_law(toys, six):
     assert found.resolved.all()
 
 
+@pytest.mark.slow
 def test_an_exact_posterior_of_six_parameters_passes_all_checks(six, right):
     found = right
     assert min(c["p_value"] for c in found["checks"]) > 1e-3

@@ -210,6 +210,7 @@ def test_unknown_formats_are_answered_by_those_there_are(home):
     assert "root, safetensors, got 'xlsx'" in done.output
 
 
+@pytest.mark.slow
 def test_reading_does_not_import_torch(home):
     code = (
         "import sys\nfrom physgen.cli import main\n"
@@ -599,6 +600,7 @@ main(["export", "data.h5", "--format", "calochallenge", "-o", "out.hdf5", "-q"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "some", [slice(2, None), pytest.param(slice(None), marks=pytest.mark.slow)], ids=["few", "all"]
 )

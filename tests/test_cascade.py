@@ -146,6 +146,7 @@ def test_a_pair_shares_its_energy():
     assert abs(deviation(even**2, second)) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0.3, 1.0, 2.3])
 def test_the_mean_free_path_of_a_photon(depth):
     """Nothing is left without a pair, and a pair leaves something."""

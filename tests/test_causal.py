@@ -227,6 +227,7 @@ def test_a_step_on_some_sites_has_the_loss_of_all_of_them_as_its_mean():
     assert (some.std(0) > 0.01).all()
 
 
+@pytest.mark.slow
 def test_counts_add_up_to_1():
     law = Law("counts", THETA, (2,), "counts")
     surrogate = model(law, scale=0.1)
@@ -256,6 +257,7 @@ class Series:
         return x
 
 
+@pytest.mark.slow
 def test_it_learns_a_series_and_leaves_out_what_is_constant():
     simulator, rng = Series(), np.random.default_rng(10)
     law = Law("series", THETA, (30,), "reals")

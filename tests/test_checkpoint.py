@@ -238,6 +238,7 @@ def wide(home, monkeypatch):
     sys.modules.pop("wide", None)
 
 
+@pytest.mark.slow
 def test_a_family_outside_the_registry_opens_on_the_callers_word(wide):
     with pytest.raises(UsageError) as caught:
         load_surrogate(wide, CPU)

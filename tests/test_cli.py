@@ -190,6 +190,7 @@ def test_light_at_the_door(name, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_door_test_sees_torch():
     """Negative control: the same probe finds torch when it is there."""
     code = "import sys, physgen.training\nsys.exit('torch' in sys.modules)"
@@ -324,6 +325,7 @@ def test_inspect_lists_what_is_registered():
             assert inspect.isclass(find(kind, name)) or kind == "formats"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["physgen", "physgen.cli"])
 def test_the_command_is_a_module_too(module):
     done = subprocess.run(

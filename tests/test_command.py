@@ -294,6 +294,7 @@ def names_only():
 # --- datasets ---
 
 
+@pytest.mark.slow
 def test_the_command_line_makes_what_python_makes():
     command = program(NOISE) + " {a} {seed}"
     options = ("--prior", "a=0:1", "--x-shape", "3", "-n", 40, "--seed", 3)
@@ -381,6 +382,7 @@ def test_a_dry_run_makes_one_row():
     assert len(Path("all").read_text().splitlines()) == 2 * 3 + 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 @pytest.mark.parametrize(("signum", "code", "workers"), [
     ("SIGINT", 130, 1),

@@ -102,6 +102,7 @@ def test_one_step_of_training_is_no_verdict():
     assert "too weak" in comparison_summary(found)
 
 
+@pytest.mark.slow
 def test_rows_of_equal_theta_are_compared_in_pairs():
     """β alone makes most of the spread of E: a null that deals freely would be too wide."""
     a = drawn(ISING, 500, 1)
@@ -140,6 +141,7 @@ def showers():
     return comparison(b, a, steps=STEPS)
 
 
+@pytest.mark.slow
 def test_showers_of_another_resolution(showers):
     assert set(showers["observables"]) > {"energy_ratio", "total_energy", "layer_energies"}
     assert max(p_values(showers).values()) < SEEN
@@ -276,6 +278,7 @@ def test_nothing_is_said_given_theta_where_nothing_varies():
     assert given_theta(theta, {"same": numbers["same"]}, first) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("smeared", "told"), [(0.0, False), (0.46, True)])
 def test_a_resolution_off_by_a_tenth_is_seen(smeared, told):
     """All cells of a shower smeared alike, which no sparsity sees: √(1 + 0.46²) = 1.10."""

@@ -119,6 +119,7 @@ def total(surrogate, draws):
     return float(p.sum()), float((p * log_p.stderr).norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draws", [70, pytest.param(200, marks=pytest.mark.slow)], ids=["few", "many"]
 )
@@ -215,6 +216,7 @@ def test_importance_weighted_loss_is_minus_log_prob_on_average():
     assert (difference.mean(1).abs() < 5 * difference.std(1) / 20).all()
 
 
+@pytest.mark.slow
 def test_stderr_is_the_spread_over_seeds():
     surrogate = trained(4)
     x = states(surrogate.law)[[0, 17, 255]]
@@ -623,13 +625,14 @@ def test_spins_are_kept_as_they_are():
     assert find("surrogates", "cvae") is CVAE
 
 
+@pytest.mark.slow
 def test_posteriors_take_the_fewest_draws_that_held_out_rows_need(tmp_path, monkeypatch):
     field, rng = GaussianField(4), np.random.default_rng(0)
     theta = field.prior.sample(53, rng)
     x = torch.from_numpy(field.sample(theta, rng))
     theta = torch.from_numpy(theta)
     model = CVAE.create(Law.of("gaussian-field", {"size": 4}), CVAEConfig()).eval()
-    model.fit_transform(x, theta)
+    model.fit_transform(x)
     for weight in model.parameters():  # latents that do not fall silent
         weight.data += 0.1 * torch.randn(weight.shape, generator=generator())
     moved = theta - 0.1 * torch.tensor([1.0, 1.5]) * (theta - torch.tensor([0.0, 2.0])).sign()
@@ -641,6 +644,7 @@ def test_posteriors_take_the_fewest_draws_that_held_out_rows_need(tmp_path, monk
         ]
         seen[k] = torch.stack(seeds).std(0).square().mean().sqrt().item()
     assert seen[8] < 0.8 * seen[2]
+    monkeypatch.setattr(CVAE, "parts", {})
     for precise, expected in ((10 * seen[2], 2), (0.2 * seen[8], 32)):
         monkeypatch.setattr("physgen.surrogates.fewest_draws.PRECISE", precise)
         model.finalize(0, theta, x)
@@ -674,6 +678,32 @@ def test_draws_that_do_on_one_lattice_are_not_those_of_another():
     model.load_state_dict(model.state_dict())
     assert model.posterior_draws == 2
     assert model.at(Law.of("ising", {"size": 16})).posterior_draws == 32
+
+
+def test_a_file_of_real_maps_of_before_means_what_it_did(tmp_path):
+    """log p that the version before the regressions wrote, of weights that a seed tells."""
+    law = Law.of("gaussian-field", {"size": 4})
+    field, rng = law.build(), np.random.default_rng(0)
+    theta = field.prior.sample(60, rng)
+    x = field.sample(theta, rng)
+    model = CVAE.create(law, CVAEConfig(channels=8, latent_dim=2), seed=1).eval()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for w in model.parameters():
+            w += 0.03 * torch.randn(w.shape, generator=generator)
+    model.fit_transform(torch.from_numpy(x), torch.from_numpy(theta))
+    later = {"waves.location", "waves.power"}
+    weights = {k.replace("waves.affine.", "affine."): v for k, v in model.state_dict().items()}
+    save_tensors(
+        tmp_path / "m.pt",
+        {k: v for k, v in weights.items() if k not in later},
+        model.describe() | {"provenance": {"version": "0"}},
+    )
+    opened, _ = load_surrogate(tmp_path / "m.pt", torch.device("cpu"))
+    expected = torch.tensor([-22.3861, -20.3609, -65.4093], dtype=torch.float64)
+    found = opened.log_prob(theta[:3], x[:3], draws=4)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    assert not torch.allclose(model.log_prob(theta[:3], x[:3], draws=4), expected, atol=0.1)
 
 
 def test_a_file_without_that_number_opens_with_the_default(tmp_path):

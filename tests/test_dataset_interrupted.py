@@ -53,6 +53,7 @@ def small(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_killed_at_every_touch_of_the_file_system(small):
     done = toy(small, "--rows", "151", "--mode", "everywhere")
     assert done.returncode == 0, done.stderr
@@ -122,6 +123,7 @@ def test_bytes_depend_on_the_seed(whole, tmp_path):
     assert (tmp_path / "set.h5").read_bytes() != whole.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(whole, tmp_path):
     path = tmp_path / "set.h5"
     done = toy(path, "--workers", "2", "--dies-once", str(tmp_path / "died"))
@@ -177,6 +179,7 @@ def stopped_early(path: Path) -> None:
     assert process.returncode == 143
 
 
+@pytest.mark.slow
 def test_another_configuration_is_refused_and_force_discards(tmp_path):
     path = tmp_path / "set.h5"
     stopped_early(path)
@@ -230,6 +233,7 @@ CALL = "physgen.simulate({what}, n=300, shard_rows=37, workers=2, out='x.h5')"
 GUARDED = 'if __name__ == "__main__":\n    '
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [

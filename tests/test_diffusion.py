@@ -76,6 +76,7 @@ def test_a_chain_that_saw_what_it_predicts_would_not_be():
     assert abs(of_states(leaky, 1).value.exp().sum().item() - 1) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [15, pytest.param(40, marks=pytest.mark.slow)])
 def test_the_bound_is_the_mean_over_orders_and_the_path_the_mean_of_p(seeds):
     chain = model(order="random", scale=0.08)
@@ -86,6 +87,7 @@ def test_the_bound_is_the_mean_over_orders_and_the_path_the_mean_of_p(seeds):
     assert ((bound - torch.stack(single).mean(0)).abs() < 6 * spread + 1e-6).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["checkerboard", "random"])
 def test_the_training_loss_is_the_bound_on_average(order):
     surrogate = model(order=order, scale=0.08)
@@ -97,6 +99,7 @@ def test_the_training_loss_is_the_bound_on_average(order):
     assert ((loss.mean(1) - bound).abs() < 4 * error + 0.02).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "draws"), [(6000, 40), pytest.param(20_000, 100, marks=pytest.mark.slow)]
 )
@@ -182,6 +185,7 @@ def test_the_continuous_bound_of_the_exact_denoiser_is_tight(gaussian):
     assert gap.std() < 0.3
 
 
+@pytest.mark.slow
 def test_path_weights_of_the_exact_denoiser_are_log_p(gaussian):
     gap = gaps(gaussian, 200, estimator="path", steps=256)
     assert abs(gap.mean()) < 0.04
@@ -207,6 +211,7 @@ def test_few_steps_of_the_flow_are_an_estimate_of_unknown_sign(gaussian):
     assert abs(few) > 4 * abs(some) > 8 * abs(many)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("estimator", "draws"), [("bound", 2000), ("path", 200), ("ode", 1)])
 def test_estimators_show_a_wrong_denoiser(gaussian, estimator, draws):
     """The negative control: a law that is 30 % too narrow costs nats."""
@@ -315,6 +320,7 @@ def spread_and_told(surrogate, theta, x, draws, seeds=40):
     return spread, torch.stack([f.stderr for f in found]).mean(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "symmetrise", "seeds"),
     [
@@ -332,6 +338,7 @@ def test_standard_errors_of_orders_are_honest(estimator, symmetrise, seeds):
     assert symmetrise or (told < 2 * spread + 1e-3).all()  # images' errors need not all add up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "draws"),
     [({"estimator": "bound"}, 100), ({"estimator": "path", "steps": 32}, 200)],
@@ -438,6 +445,7 @@ def test_path_weights_are_unbiased_for_a_normalised_chain(steps):
     assert log_w.mean(0).exp().sum() < 0.97  # the control
 
 
+@pytest.mark.slow
 def test_a_bound_of_many_steps_is_the_continuous_one():
     """Of a finite chain it is lower, by the cost of its steps."""
     x = states(TINY)[::16]
@@ -671,6 +679,7 @@ def test_a_network_that_is_wrong_lowers_the_bound():
     assert found.stderr.mean() > 0.01
 
 
+@pytest.mark.slow
 def test_the_flow_of_an_exact_mixture_is_log_p():
     surrogate, theta, x = lumps()
     exact = torch.from_numpy(Lumps().log_prob(theta.numpy(), x.numpy()))[:8]

@@ -149,6 +149,7 @@ def test_a_prior_is_proposed_and_said(caplog):
     assert made.proposal == ""
 
 
+@pytest.mark.slow
 def test_theta_that_do_not_follow_the_prior_are_told_and_refused_where_it_counts(caplog):
     theta, x = pairs()
     wide = physgen.dataset_of(theta, x, {"a": (-1, 1), "tau": LAWS["tau"], "h": LAWS["h"]})

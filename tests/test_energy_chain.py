@@ -119,6 +119,7 @@ def test_samples_follow_the_law(few, monkeypatch):
     assert stats.kstest(ranks**1.4, "uniform").pvalue < 1e-3, "the control"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("few", [0, 10**6])
 def test_log_p_of_samples_is_their_entropy(few, monkeypatch):
     """−⟨log p⟩ under its own samples, layer by layer, by quadrature of each conditional."""

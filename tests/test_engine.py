@@ -220,6 +220,7 @@ def test_an_executor_that_fails_is_told():
         results(Failing(), square, [1], where="x")
 
 
+@pytest.mark.slow
 def test_a_pool_that_runs_the_script_again_says_what_to_do(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(UNGUARDED)

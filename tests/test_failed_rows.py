@@ -186,6 +186,7 @@ def test_redrawn_rows_replace_those_that_failed(kind, whole):
     assert abs(mean - EDGE / 2) < 5 * EDGE / np.sqrt(12 * bad.sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_error", ["skip", "redraw"])
 def test_bytes_depend_on_no_worker_nor_restart(on_error, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
@@ -202,6 +203,7 @@ def test_bytes_depend_on_no_worker_nor_restart(on_error, monkeypatch):
     assert physgen.inspect(one.path, verify=True)["failed"]["count"] == len(one.failed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_is_finished_is_kept_when_a_simulator_fails(tmp_path, workers):
     with pytest.raises(SimulatorFailed, match="sample raised ValueError: no root; mend it and"):

@@ -56,6 +56,7 @@ VERBS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_verb_opens_it_on_the_callers_word(folder, quick):
     for verb, words in VERBS.items():
         word = () if verb == "fit" else ("--family", "wide:Wide")

@@ -218,6 +218,7 @@ def test_phi4_score_is_the_slope_of_the_action():
     np.testing.assert_allclose(-field.score(theta, x).ravel(), slope, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_phi4_maps_are_verified_and_wrong_ones_are_not():
     rng, field = np.random.default_rng(2), Phi4(4)
     theta = field.prior.sample(2000, rng)
@@ -254,6 +255,7 @@ def test_log_z_of_phi4_lies_between_its_bounds():
     assert high - 0.2 < low < high + 0.1
 
 
+@pytest.mark.slow
 def test_slope_of_log_z_is_the_mean_quartic():
     field, rng = Phi4(4), np.random.default_rng(4)
     theta = np.tile([-0.5, 0.2], (3000, 1))

@@ -181,6 +181,7 @@ def test_a_law_with_a_flip_has_no_sign():
     assert abs(m.mean()) < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [5, pytest.param(12, marks=pytest.mark.slow)])
 def test_it_learns_spins_in_a_field(epochs):
     model = train(gan(channels=16), *rows(2000), epochs)
@@ -215,6 +216,7 @@ def test_it_learns_mean_and_variance_of_a_gaussian():
     assert drawn.std(1).max() < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [pytest.param("minimax", marks=pytest.mark.slow), "wasserstein"])
 def test_every_loss_learns_how_the_mean_depends_on_theta(loss):
     drawn, mean = gaussian(8, loss=loss, penalty=1.0)

@@ -165,6 +165,7 @@ def test_two_narrow_modes_keep_their_weights():
     assert not ((draws > -0.4) & (draws < 0.8)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", [1, 2, 3])
 def test_a_peak_between_the_nodes_is_found(parameters):
     """Half of the mass a tenth as wide as the rest, and between the first nodes."""
@@ -470,6 +471,7 @@ def told_of(posterior, i, theta):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", [1, 2, 3])
 def test_a_posterior_does_not_depend_on_who_else_is_in_the_call(parameters):
     """Some that one round resolves, among others that are a thousand times narrower."""

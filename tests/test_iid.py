@@ -66,6 +66,7 @@ def both(simulator, theta, n, seed=0):
     return found, exact, few, every
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_few_evaluations_are_as_good_as_all(name):
     simulator, theta, gain = CASES[name]
@@ -114,6 +115,7 @@ def test_a_step_that_no_polynomial_follows_is_left_to_the_grid():
     assert found.diagnostics["rows_error"][0] == 0
 
 
+@pytest.mark.slow
 def test_the_error_by_random_draws_is_told():
     """Against the scatter of means over seeds."""
     rng, n, noise = np.random.default_rng(0), 3000, 0.3

@@ -115,6 +115,7 @@ start()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])
 @pytest.mark.parametrize("stage", ["click", "physgen.verbs.simulate", "simulators.gaussian"])
 def test_the_command_answers_from_its_start(stage, signum, code, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kills", "verbs"),
     [

@@ -5,9 +5,15 @@ import pytest
 import torch
 
 from physgen.law import Law
+from physgen.nn.linear_view import LinearView
 from physgen.nn.measurement import Measurement
 from physgen.surrogates.cvae import CVAE, CVAEConfig
-from physgen.surrogates.cvae.restoring import SliceStep, elliptical_slice
+from physgen.surrogates.cvae.restoring import (
+    GivenLatents,
+    SliceStep,
+    elliptical_slice,
+    prior_latents,
+)
 from simulators.prior import Box
 
 DRAWS, SHAPE = 1500, (4, 4)
@@ -41,7 +47,7 @@ def made(kind):
                 * (weight.ndim > 1)
             )
         if kind == "white":
-            for weight in model.affine.parameters():
+            for weight in model.waves.affine.parameters():
                 weight.add_(0.2 * torch.randn(weight.shape, generator=rng))
     return model
 
@@ -74,6 +80,24 @@ def test_draws_are_those_of_the_learnt_law(kind, noise):
     np.testing.assert_allclose(some.std(0), sd, rtol=0.15, atol=1e-6)
     assert ((x[:DRAWS].mean(0) - mean).abs() > most * sd).any()  # the control: without y
     assert found.diagnostics["r_hat"].max() < 1.1
+
+
+@pytest.mark.parametrize("kind", ["reals", "white"])
+def test_rows_of_several_theta_at_once_have_the_likelihood_of_each_alone(kind):
+    model, c = made(kind), torch.tensor([[-0.6], [0.2], [0.2], [0.9]])
+    y = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(3)).double()
+    measurement = Measurement.of(model.law, SEEN, 0.5)
+    view = LinearView.of(model.transform, measurement, y, torch.zeros(1, *SHAPE))
+    epsilon = prior_latents(model, c, torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        together = GivenLatents.of(model, c, view).log_l(epsilon)
+        alone = [
+            GivenLatents.of(model, c[i : i + 1], view.row(i)).log_l(epsilon[i : i + 1])
+            for i in range(4)
+        ]
+        wrong = GivenLatents.of(model, c.flip(0), view).log_l(epsilon)
+    np.testing.assert_allclose(together, torch.cat(alone), rtol=1e-5)
+    assert abs(wrong - together).max() > 1e-3
 
 
 def test_elliptical_slices_follow_a_gaussian_posterior():

@@ -83,6 +83,7 @@ def test_a_surrogate_has_the_weights_of_the_checkpoint(memory, files):
     assert ours.info["history"][-1]["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, tmp_path, quick):
     _, test, model = memory
     pt, h5 = files / "cvae.pt", files / "test.h5"

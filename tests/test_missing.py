@@ -412,6 +412,7 @@ def test_methods_of_whole_x_refuse(method):
 # -- verbs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fit_says_what_log_p_is(caplog):
     caplog.set_level("INFO")
     data = dataset_of(Gappy(), 1500)
@@ -425,6 +426,7 @@ def test_fit_says_what_log_p_is(caplog):
     assert any("which components are missing depends on theta" in w for w in bad.info["warnings"])
 
 
+@pytest.mark.slow
 def test_all_verbs_take_it(tmp_path):
     data = dataset_of(Gappy(parameters=1), 300)
     model = physgen.fit("cvae", data, epochs=1)

@@ -95,6 +95,7 @@ def test_density_of_normal_z_integrates_to_one(noise):
     assert np.trapezoid(p, x.numpy()) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_normal_noise_keeps_straight_lines():
     """In nearly all seeds; with a cube, which is not normal, in none."""
 

@@ -42,6 +42,7 @@ def test_many_mutants(kind, tmp_path):
     assert found["counts"][kind]["refused"] > found["mutants"] / 2
 
 
+@pytest.mark.slow
 def test_a_fault_is_told(tmp_path):
     """The control: a reader that lets an error through, and one that takes what it gets."""
     code = f"""

@@ -62,6 +62,7 @@ def test_draws_follow_the_density_of_the_same_network(networks, method):
     np.testing.assert_allclose(1 - leak[0], mass.mean(), atol=5 * np.sqrt(leak[0] / 700) + 0.01)
 
 
+@pytest.mark.slow
 def test_a_rows_draws_do_not_depend_on_the_others_nor_on_how_many_there_are(networks):
     network, x = networks["npe"], np.array([[-0.9], [0.2], [0.7]], np.float32)
     every, _ = network.draw(x, 50, seed=3)
@@ -87,6 +88,7 @@ PRIORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["one", pytest.param("correlated", marks=pytest.mark.slow)])
 def test_a_network_under_a_normal_prior_finds_the_closed_form(name):
     """Its draws, and its density, which does not hold the prior: as a control, not with it."""

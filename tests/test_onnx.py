@@ -152,6 +152,7 @@ def by_torch(surrogate, feed):
 SLOW = ("diffusion, gaussian", "diffusion, layered")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES]
 )
@@ -181,6 +182,7 @@ def test_a_graph_of_other_weights_is_not_published(made, case):
         checked(content, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["autoregressive, hurdle", "cvae, vector", "diffusion, masked"])
 def test_numbers_of_numpy_draw_from_the_law_of_the_surrogate(made, case):
     surrogate, content = made(case)

@@ -9,10 +9,16 @@ from scipy import stats
 import physgen
 from physgen.checks.posterior_predictive import posterior_predictive
 from physgen.errors import DataError, UsageError
-from physgen.reporting import figures, posterior, uniform
+from physgen.posterior.density import GridPosterior
+from physgen.reporting import corner, figures
+from physgen.reporting.corner import corner_of, level_of
+from physgen.reporting.data import observation_drawing
 from physgen.reporting.kernels import kernel_density, narrowing
-from physgen.reporting.posterior import corner_of
+from physgen.reporting.quantities import number
+from physgen.verbs.predicted import with_data
+from physgen.verbs.report import reported
 from simulators.base import Observable
+from simulators.gaussian import LinearGaussian
 from simulators.prior import Box, Prior
 
 NONE = np.zeros((2, 1), dtype=bool)
@@ -100,16 +106,62 @@ def test_regions_hold_their_mass_on_any_scale():
     found = corner_of(theta, prior)
     (t, s), density = found["axes"], found["planes"][0]["density"]
     area = np.outer(np.gradient(np.log(t)), np.gradient(s))
-    level = uniform._level(density, area, 0.68)
+    level = level_of(density, area, 0.68)
     i, j = (np.searchsorted(x, v).clip(0, 49) for x, v in zip((t, s), theta.T, strict=True))
     assert (density[i, j] > level).mean() == pytest.approx(0.68, abs=0.03)
 
 
+def gaussian_on_a_grid(prior, mean, covariance):
+    """A normal law of the prior's coordinates c, as its log density at nodes."""
+    reach = 6 * np.sqrt(np.diag(covariance))
+    nodes = list(np.linspace(mean - reach, mean + reach, 31).T)
+    mesh = np.stack(np.meshgrid(*nodes, indexing="ij"), -1)
+    values = stats.multivariate_normal(mean, covariance).logpdf(mesh)
+    one = np.zeros(1)
+    return GridPosterior(prior, tuple(n[None] for n in nodes), values[None], one, one, one == 0)
+
+
+def test_a_corner_of_a_grid_is_the_density_itself():
+    """Of a normal law of three coordinates, of which one is log θ and one is not shown."""
+    prior = Prior(a=(-9, 9), t=stats.loguniform(1e-4, 1e4), h=stats.norm(0, 1))
+    mean, covariance = np.array([0.1, -0.05, 0.3]), np.diag([0.04, 0.06, 0.3]) ** 2
+    covariance[0, 1] = covariance[1, 0] = 0.6 * 0.04 * 0.06
+    grid = gaussian_on_a_grid(prior, mean, covariance)
+    draws = grid.sample(1000, np.random.default_rng(0))[0]
+    found = corner_of(draws, prior, pick=[1, 0], known=grid)
+    t, a = found["axes"]
+    scale = np.log(1e4)  # c = log t / log 1e4, a / 9
+    exact = [stats.norm(-0.05 * scale, 0.06 * scale).pdf(np.log(t)), stats.norm(0.9, 0.36).pdf(a)]
+    for density, want in zip(found["marginals"], exact, strict=True):
+        np.testing.assert_allclose(density, want, atol=2e-3 * want.max())
+    law = stats.multivariate_normal(
+        [-0.05 * scale, 0.9], [[(0.06 * scale) ** 2, 0.6 * 0.06 * scale * 0.36],
+                               [0.6 * 0.06 * scale * 0.36, 0.36**2]])  # fmt: skip
+    want = law.pdf(np.stack(np.meshgrid(np.log(t), a, indexing="ij"), -1))
+    plane = found["planes"][0]["density"]
+    np.testing.assert_allclose(plane, want, atol=2e-3 * want.max())
+    kernels = corner_of(draws, prior, pick=[0])  # the control
+    off = abs(kernels["marginals"][0] - stats.norm(0.9, 0.36).pdf(kernels["axes"][0]))
+    assert off.max() > 0.02 * exact[1].max()
+
+
+@pytest.mark.parametrize("mass", [0.68, 0.95])
+def test_levels_of_a_normal_law_are_those_in_closed_form(mass):
+    """exp(−z²/2) of its peak in one dimension, 1 − mass of it in two."""
+    x = np.linspace(-5, 5, 201)
+    one, step = stats.norm.pdf(x), np.gradient(x)
+    exact = np.exp(-0.5 * stats.norm.ppf(0.5 + mass / 2) ** 2)
+    assert level_of(one, step, mass) / one.max() == pytest.approx(exact, rel=0.05)
+    two, area = np.outer(one, one), np.outer(step, step)
+    assert level_of(two, area, mass) / two.max() == pytest.approx(1 - mass, rel=0.01)
+    assert level_of(two, area, mass - 0.03) / two.max() > 1.05 * (1 - mass)  # the control
+
+
 def test_pictures_are_made_of_some_of_very_many_draws(monkeypatch):
     seen = []
-    kernels = posterior.kernel_density
+    kernels = corner.kernel_density
     monkeypatch.setattr(
-        posterior, "kernel_density", lambda c, *more: seen.append(len(c)) or kernels(c, *more)
+        corner, "kernel_density", lambda c, *more: seen.append(len(c)) or kernels(c, *more)
     )
     theta = np.random.default_rng(0).random((10**6, 2))
     corner_of(theta, Box(a=(0, 1), b=(0, 1)))
@@ -123,7 +175,7 @@ def test_corners_of_ten_parameters_have_readable_numbers():
     prior = Prior(**laws)
     data = corner_of(prior.sample(500, rng), prior)
     symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in prior.parameters]
-    figure = figures.figure_of(lambda f: uniform.corner(f, data, symbols), posterior.FULL)
+    figure = figures.figure_of(lambda f: corner.corner(f, [data], symbols), corner.FULL)
     assert len(figure.axes) == 55
     below = [ax for ax in figure.axes if ax.get_xlabel()]
     assert [ax.get_xlabel() for ax in below[:2]] == [
@@ -190,7 +242,7 @@ def test_one_page_shows_a_corner_and_what_it_predicts(made):
     page = physgen.report(made["posterior"], predictive=made["predictive"]).html
     text = " ".join(re.sub("<[^>]+>", " ", page).split())
     assert "x drawn by cvae at 200 draws of the posterior of row 2" in text
-    assert "Of what was observed" in text
+    assert "of what was observed lies in the band of" in text
     assert "Posterior of theta3, theta1" in text
     assert "integrated over: theta2" in text
     assert "profile of the likelihood" in text
@@ -271,7 +323,8 @@ def test_a_page_without_what_was_observed_says_why(made, tmp_path):
     [
         ({"interest": "beta"}, "interest: expected some of theta1, theta2, theta3, got 'beta'"),
         ({"interest": "theta1,theta1"}, "interest: expected some of"),
-        ({"observed": "o.h5"}, "observed: is an option of --predictive"),
+        ({"simulator": "a:B"}, "simulator: is an option of --predictive"),
+        ({"predictive": "simulator", "simulator": "a:B"}, "simulator: expected gaussian, got a:B"),
     ],
 )
 def test_options_of_no_effect_are_refused(made, given, message):
@@ -295,3 +348,61 @@ def test_the_summary_and_the_curves_are_of_what_is_of_interest(made):
     )
     assert "theta2 =" in few.summary
     assert "theta1 =" not in few.summary
+
+
+@pytest.mark.usefixtures("blank")
+def test_a_surrogate_or_the_simulator_predicts_all_rows(made):
+    """Each row at its own θ, where the median of x is its mean."""
+    for by, name in ((made["surrogate"], "cvae"), ("simulator", "gaussian")):
+        page = " ".join(physgen.report(made["posterior"], predictive=by).html.split())
+        assert f"x drawn by {name} at 200 draws of the posterior of row 1" in page
+        assert re.findall(r"<tr><td>(\d)</td><td>norm", page) == ["1", "2"]
+    known, at = reported(made["posterior"]), np.array([[0.5, -1, 1], [-1, 0.5, 0]])
+    known = {**known, "arrays": known["arrays"] | {"theta": np.tile(at[:, None], (1, 300, 1))}}
+    found = with_data(known, made["posterior"], None, "simulator", None)
+    simulator, x = LinearGaussian(parameters=3), physgen.read(made["observed"]).x
+    np.testing.assert_array_equal(found["seen"], x[1:3])
+    exact = simulator.mean(at)
+    medians = [np.array(p["bands"]["x"]["quantiles"])[2] for p in found["predictions"]]
+    np.testing.assert_allclose(medians, exact, atol=0.35 * simulator.noise)
+    assert abs(medians[0] - exact[1]).max() > simulator.noise  # the control
+
+
+def test_what_was_observed_is_drawn_beside_its_posterior(made, tmp_path):
+    spins = np.random.default_rng(0).choice([-1, 1], (2, 6, 6))
+    law = {"support": "spins", "symmetries": ["shift"], "x_shape": [6, 6]}
+    told = {"examples": -spins[:1]}
+    figure = observation_drawing(spins[:1], law, told, (4, 3), "row 3").figure()
+    images = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    np.testing.assert_array_equal(images, [spins[0], -spins[0]])
+    assert [ax.get_title() for ax in figure.axes] == ["row 3", "predicted"]
+    curve, band = np.arange(30.0), {"quantiles": [np.arange(30.0) + k for k in range(5)]}
+    told = {"bands": {"x": {"quantiles": np.array(band["quantiles"]).tolist()}}}
+    drawn = [
+        observation_drawing(curve[None], {}, prediction, (4, 3), "row 3").figure().axes[0]
+        for prediction in (None, told)
+    ]
+    assert [len(ax.collections) for ax in drawn] == [0, 2]
+    for ax in drawn:
+        assert any(np.array_equal(line.get_ydata(), curve) for line in ax.lines)
+    assert observation_drawing(curve[None, :4], {}, None, (4, 3), "") is None
+
+
+@pytest.mark.usefixtures("blank")
+def test_a_page_says_what_was_observed_or_why_not(made, tmp_path):
+    x = physgen.read(made["observed"]).x
+    short, table = physgen.report(made["posterior"]).html, number(float(x[1, 0]), 4)
+    assert f"<td>1</td><td>{table}</td>" in short
+    moved = tmp_path / "p.h5"
+    moved.write_bytes(made["posterior"].read_bytes())
+    made["observed"].rename(tmp_path / "elsewhere.h5")
+    try:
+        page = physgen.report(moved).html
+        assert "What was observed is not shown" in page
+        assert f"<td>{table}</td>" not in page
+        page = physgen.report(moved, observed=tmp_path / "elsewhere.h5").html
+        assert f"<td>{table}</td>" in page
+        with pytest.raises(DataError, match="is not what the posterior was inferred from"):
+            physgen.report(moved, observed=made["predictive"])
+    finally:
+        (tmp_path / "elsewhere.h5").rename(made["observed"])

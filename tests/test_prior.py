@@ -362,6 +362,7 @@ def normal():
     return rows, physgen.fit("autoregressive", rows, epochs=8, seed=1)
 
 
+@pytest.mark.slow
 def test_a_surrogate_learns_under_any_prior(normal, tmp_path):
     """From simulate to files and back: its posterior is the exact one."""
     rows, model = normal

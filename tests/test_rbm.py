@@ -440,6 +440,7 @@ def trained(model, theta, x, epochs=1, **options):
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5000, pytest.param(12_000, marks=pytest.mark.slow)])
 def test_training_stays_at_the_floor(n, monkeypatch):
     lattices = rows(ising(4), n)
@@ -586,6 +587,7 @@ def test_without_weights_log_z_is_that_of_free_units():
     torch.testing.assert_close(found.value, torch.full_like(found.value, 50 * math.log(2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "low", "high"), [(7, 0.3, 2.2), pytest.param(20, 0.5, 1.8, marks=pytest.mark.slow)]
 )
@@ -642,6 +644,7 @@ def test_annealing_agrees_with_enumeration_on_the_whole_grid(name):
     assert (found.value.flip(0) - exact).abs().max() > 0.2  # the control: the axis turned
 
 
+@pytest.mark.slow
 def test_a_field_is_not_turned_round_where_the_coupling_is_strong():
     law = ising(6, theta="beta-h")
     model = oracle(law)
@@ -722,6 +725,7 @@ def counted(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_log_z_is_made_once_for_each_set_of_weights(counted, tmp_path):
     model = random_rbm(ising(5), 0.1, hidden=2, ladder=150, chains=16)
     assert model.likelihood is Likelihood.ESTIMATE
@@ -889,6 +893,7 @@ def test_tied_filters_need_a_torus():
 # --- drawing ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "n"),
     [

@@ -97,6 +97,7 @@ def test_the_evidence_times_the_posterior_is_the_joint():
     assert found.log_evidence == pytest.approx(joint - conditional, abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.8])
 def test_perfect_draws_of_clamped_spins_are_those_of_enumeration(noise, monkeypatch):
     from simulators.ising import clamped

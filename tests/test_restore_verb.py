@@ -7,7 +7,10 @@ import pytest
 import physgen
 from benchmarks.restoration import exact_model
 from physgen.errors import DataError, UsageError
+from physgen.law import Law
+from physgen.verbs.measured import Instrument, MeasuredRow
 from physgen.verbs.restore import warnings_of
+from physgen.verbs.theta_given_y import Proposals, as_given, by_exact_evidence, theta_scores
 from simulators.field.gaussian import GaussianField
 
 SIZE, NOISE = 8, 0.3
@@ -48,6 +51,7 @@ def test_draws_are_those_of_the_exact_posterior(model, y, mask):
     assert np.isnan(found.arrays["y"][:, ~mask]).all()
 
 
+@pytest.mark.slow
 def test_an_approximation_and_the_wrong_noise_are_told_from_the_exact(model, y, mask):
     """Control: guidance that is too narrow, and a law of another θ, do not pass."""
     narrow = physgen.restore(model, y[0], mask=mask, noise=NOISE, theta=THETA, method="dps")
@@ -85,6 +89,44 @@ def test_theta_that_is_not_told_follows_the_exact_evidence(y, mask):
     assert (abs(found.theta[0].mean(0) - mean) < 0.2 * sd).all()
     assert (abs(found.theta[0].std(0) / sd - 1) < 0.15).all()
     assert found.scores[0]["off"]["passed"]
+
+
+def another(y):
+    rng = np.random.default_rng(5)
+    return FIELD.sample(np.array([[-0.8, 2.0]]), rng) + NOISE * rng.standard_normal(y[:1].shape)
+
+
+def test_proposals_find_the_posterior_of_theta_and_not_that_of_another_y(y, mask):
+    """From noisy estimates of the evidence; the control are those of another map."""
+    law, truth, found = Law.of("gaussian-field", {"size": SIZE}), [], []
+    linear, rng = Instrument().linear(law, mask), np.random.default_rng(7)
+    for one in (y[0], another(y)[0]):
+        row = MeasuredRow(np.where(mask, one, np.nan), linear, NOISE)
+        truth.append(by_exact_evidence(FIELD.restoration, row, law))
+        proposals, theta = Proposals(law.prior, np.random.default_rng(0)), []
+        for _ in range(3):
+            theta.append(proposals.more(100))
+            log_p = [as_given(FIELD.restoration, t, row).log_evidence for t in theta[-1]]
+            proposals.told(np.array(log_p) + 0.3 * rng.standard_normal(100))
+        found.append(proposals.posterior({"theta": np.concatenate(theta)}, 200))
+        assert found[-1]["theta_ess"][0] > 75
+    for i, arrays in enumerate(found):
+        for j, exact in enumerate(truth):
+            passed = [line["passed"] for line in theta_scores(arrays, exact, law.prior)]
+            assert all(passed) == (i == j)
+
+
+@pytest.mark.slow
+def test_theta_by_the_particles_own_evidence_is_held_against_the_exact(y, mask):
+    found = physgen.restore(
+        exact_model(FIELD, None), y[0], mask=mask, noise=NOISE, n=30, theta_unknown=True,
+        tune={"particles": 1},
+    )  # fmt: skip
+    assert found.about["theta"]["from"] == "p(θ|y) of the evidence of particles"
+    assert [line["passed"] for line in found.scores[0]["theta"]] == [True, True]
+    assert max(line["width_control"] for line in found.scores[0]["theta"]) > 1.3
+    assert found.scores[0]["off"]["passed"]
+    assert "θ given y" in physgen.report(found).html
 
 
 def test_files_of_any_kind_and_back(tmp_path, mask, y):
@@ -140,12 +182,20 @@ def test_what_cannot_be_is_refused_in_a_line(model, y, given, error, says):
         physgen.restore(model, y, **{"noise": NOISE, "theta": THETA, **given})
 
 
+def test_infinite_y_are_refused_with_what_is_meant(model, y):
+    y = y.copy()
+    y[1, 0, 0] = np.inf
+    with pytest.raises(DataError, match="row 1: y is infinite; what is not seen is NaN, or 0 in"):
+        physgen.restore(model, y, noise=NOISE, theta=THETA, n=2)
+
+
 def test_spins_without_noise_must_be_spins():
     data = physgen.simulate("ising", size=4, n=1, seed=0)
     with pytest.raises(DataError, match="without noise y are spins"):
         physgen.restore(data, np.zeros((4, 4)), method="exact", theta={"beta": 0.3})
 
 
+@pytest.mark.slow
 def test_the_page_tells_exact_draws_from_wrong_ones(model, y, mask):
     how = {"mask": mask, "noise": NOISE, "theta": THETA, "n": 60}
     data = physgen.simulate("gaussian-field", size=SIZE, n=2, seed=0)
@@ -162,7 +212,7 @@ def test_where_nothing_exact_is_known_the_page_says_so(y):
     about = {**found.about, "scores": [], "absent": "no one knows"}
     arrays = {k: v for k, v in found.arrays.items() if not k.startswith("exact")}
     page = physgen.report(physgen.RestoredRows(arrays, about)).html
-    assert "How right they are is not known</strong>: no one knows." in page
+    assert "How right 20 draws of 2 rows are is not known: no one knows." in page
 
 
 def test_chains_of_which_r_hat_is_not_known_are_told_beside_those_that_have_not_met():

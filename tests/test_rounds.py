@@ -342,6 +342,7 @@ def test_the_same_rows_are_not_taken_twice():
         JoinedDataset([Dataset(data), Dataset(data)])
 
 
+@pytest.mark.slow
 def test_fit_takes_several_files(tmp_path, posterior):
     runner = CliRunner()
     for name, more in {"a": [], "b": ["--theta-from", str(posterior), "--widen", "2"]}.items():

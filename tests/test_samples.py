@@ -104,6 +104,7 @@ def divergence(shift):
     return np.trapezoid(f * np.log(f / m) + g * np.log(g / m), x) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [pytest.param(0.6, marks=pytest.mark.slow), 1.5])
 def test_js_of_normals_is_below_the_exact_one_and_near_it(shift):
     js = c2st(normals(2000), normals(2000, seed=1, shift=shift)).js

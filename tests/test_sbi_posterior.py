@@ -102,6 +102,7 @@ def disagreement(found, grid):
     return max(shift.max(), (abs(found.sd / grid.sd - 1) * np.sqrt(2 * sizes)).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_chains_and_grid_agree_on_one_likelihood(name):
     """Within errors of the chains; and, as a control, not where one likelihood is shifted."""
@@ -198,6 +199,7 @@ def test_rejection_and_variational_inference_agree_with_the_grid(method):
 TOLERANCE = {"npe": 0.3, "nle": 0.3, "nre": 0.3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2200, pytest.param(2500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", TOLERANCE)
 def test_networks_recover_the_closed_form(method, n):
@@ -214,6 +216,7 @@ def test_networks_recover_the_closed_form(method, n):
     assert (abs(others.mean - exact.mean) / exact.sd).mean() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_network_is_a_function_of_its_seed_and_survives_a_file(method, tmp_path):
     law = Law.of("ising", {"size": 3})
@@ -274,6 +277,7 @@ def noisy(box, n, seed=0):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_network_is_the_same_for_theta_of_any_size(method):
     c = np.random.default_rng(1).uniform(-0.9, 0.9, (7, 2))
@@ -302,6 +306,7 @@ def test_networks_learn_theta_of_any_size(method):
     assert 0 < error < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mcmc", "rejection", "vi", "abc"])
 def test_draws_are_the_same_for_theta_of_any_size(method):
     from physgen.posterior import samplers
@@ -360,6 +365,7 @@ def test_a_prior_that_float32_cannot_resolve_is_not_given_to_sbi():
     surrogate.as_sbi()
 
 
+@pytest.mark.slow
 def test_what_learnt_nothing_is_named():
     theta, x = noisy(UNIT, 1000)
     law = Law("mine", UNIT, (2,), "reals")
@@ -527,6 +533,7 @@ def test_every_method_of_a_surrogate_writes_a_posterior(files, tmp_path):
             np.testing.assert_allclose(arrays["log_evidence"], grid["log_evidence"], atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_dataset_trains_a_network_that_then_infers_alone(files, tmp_path):
     network = tmp_path / "npe.pt"
     first, about = inferred(

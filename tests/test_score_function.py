@@ -116,6 +116,25 @@ def test_baselines_of_other_draws_have_the_least_variance():
         assert expected(4, better)[1] < 0.1 * expected(4, worse)[1]
 
 
+def published(log_w, log_q):
+    """VIMCO as it was published: the baseline of a draw is the bound of the others."""
+    return vimco(log_w, log_q) - (log_q - log_q.detach()).mean(1)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_where_draws_say_little_the_noise_of_the_published_baseline_is_gone(spread):
+    logits, _, z = setting(3)
+    log_q = logits.log_softmax(0)[z]
+    p, log_w = log_q.detach().sum(1).exp()[:, None], spread * numbers(1)[z]
+    noise = []
+    for estimate in (vimco, published):
+        values = estimate(log_q.detach() + log_w - log_q, log_q)
+        each = torch.stack([gradient(v, logits) for v in values])
+        mean = (p * each).sum(0)
+        noise.append(float((p * (each - mean) ** 2).sum().sqrt()))
+    assert noise[0] < 0.15 * spread + 1e-9 < 0.1 < noise[1]
+
+
 def test_a_single_draw_has_no_others():
     f = torch.zeros(2, 1)
     for function in (leave_one_out, vimco):

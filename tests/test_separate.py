@@ -64,6 +64,7 @@ def log_p(made, z):
 # --- mass ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["gaussian", "student"])
 def test_densities_integrate_to_one(site):
     made = columns("reals", "reals", site=site)
@@ -236,6 +237,7 @@ def test_the_contract(name):
     assert check_surrogate(made) == []
 
 
+@pytest.mark.slow
 def test_no_training_leaves_the_exact_law():
     """Of x that is normal given θ least squares are kept; the control: too steep a training."""
     rng = np.random.default_rng(0)

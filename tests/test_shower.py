@@ -247,6 +247,7 @@ def test_layouts_of_the_calochallenge(number, grid, ring):
     assert (x > 0).sum() > (higher > 0).sum()
 
 
+@pytest.mark.slow
 def test_showers_of_1_tev():
     """Response, resolution and exact log p at the end of what the formulas are used for."""
     simulator = ShowerVoxel(layout="calochallenge-2")

@@ -117,6 +117,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("simulator", "energy", "start", "error"), CASES)
 def test_against_brute_force(simulator, energy, start, error):
     theta = np.array([[math.log(energy), start]])[:, : len(simulator.prior)]
@@ -149,6 +150,7 @@ def test_voxels_against_brute_force(energy, start, threshold):
     assert abs(simulator.log_prob(theta, np.roll(x, 1, 3))[0] - expected) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("energy", [8.0, pytest.param(1000.0, marks=pytest.mark.slow)])
 def test_dataset_2_against_brute_force(energy):
     """With the threshold in, which at 1 TeV is 0.1 nats and more: without it is another law."""
@@ -233,6 +235,7 @@ def z_of(ratio):
     return (ratio.mean() - 1) / (ratio.std() / math.sqrt(len(ratio)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("energy", "start"), [(1.5, 0.3), (15.0, 2.1)])
 def test_ratios_have_mean_1(energy, start):
     simulator, n = Shower(), 2000
@@ -245,6 +248,7 @@ def test_ratios_have_mean_1(energy, start):
     assert abs(z_of(np.exp(log_q - other).clip(0, 10))) > 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1000, pytest.param(2000, marks=pytest.mark.slow)])
 def test_scores_have_mean_0(n):
     simulator = Shower()
@@ -278,6 +282,7 @@ def ranks(data, n):
     return np.array([np.interp(*row) for row in zip(theta[:, 0], points, cdf, strict=True)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [300, pytest.param(1000, marks=pytest.mark.slow)])
 def test_energy_is_calibrated(n):
     assert stats.kstest(ranks(ShowerEnergy(), n), "uniform").pvalue > 1e-3

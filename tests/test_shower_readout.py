@@ -229,6 +229,7 @@ def z_of(ratio):
     return (ratio.mean() - 1) / (ratio.std() / math.sqrt(len(ratio)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "n"),
     [(DEAD, 3000), (GAINS, 300), pytest.param(GAINS, 3000, marks=SLOW)],
@@ -269,6 +270,7 @@ def failures(simulator, theta, x):
     return {v.name for v in simulator.verify(theta, x) if not v.passed}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simulator", HARD)
 def test_its_own_showers_pass(simulator):
     assert failures(simulator, *drawn(simulator, 600)) == set()

@@ -46,8 +46,9 @@ def untrained(family, size=8, n=100, **options):
 
 
 def affine_of(model):
-    kernel = getattr(model, "kernel", None)
-    return model.affine if kernel is None else kernel.denoiser.waves.affine
+    if hasattr(model, "affine"):
+        return model.affine
+    return (model.kernel.denoiser if hasattr(model, "kernel") else model).waves.affine
 
 
 def made_for(model, size):

@@ -71,6 +71,20 @@ def test_log_p_is_that_of_the_dense_normal_law(known):
     torch.testing.assert_close(width[0], normal.stddev, rtol=1e-4, atol=1e-5)
 
 
+def test_white_is_standard_normal_and_coloured_its_inverse(known):
+    _, law, normal, z = known
+    u, log_det = law.repeat(5).white(z)
+    found = torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(1) + log_det
+    torch.testing.assert_close(found, normal.log_prob(z), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(law.repeat(5).coloured(u), z, rtol=1e-5, atol=1e-5)
+    z[:, 0] = torch.inf
+    u, log_det = law.of_sites.repeat(5).white(z)
+    assert u[:, 0].isinf().all()
+    found = (torch.distributions.Normal(0.0, 1.0).log_prob(u)[:, 1:]).sum(1) + log_det
+    each = torch.distributions.Normal(normal.mean, normal.stddev).log_prob(z)
+    torch.testing.assert_close(found, each[:, 1:].sum(1), rtol=1e-4, atol=1e-3)
+
+
 def test_shifts_along_periodic_axes_are_symmetries_and_no_others(known):
     spec, law, _, z = known
     one = torch.ones_like(z)
@@ -123,6 +137,7 @@ def started(field, n=4000, **options):
     return model, test, field.sample(test, rng)
 
 
+@pytest.mark.slow
 def test_untrained_it_is_the_exact_law_of_a_field():
     """In nats a site; the controls are its law at another slope, and another spectrum."""
     field, most = FIELD, 2e-4
@@ -166,20 +181,22 @@ def test_its_flow_is_the_exact_law():
 
 @pytest.mark.slow
 def test_training_leaves_a_gaussian_field_as_exact():
-    """But for the noise of its network, which of so few maps grows from epoch to epoch."""
+    """What training adds of so few maps, 1e-3 after four epochs, is noise, and is left out."""
     data = physgen.simulate("gaussian-field", n=4000, size=8, seed=1)
-    model = physgen.fit("diffusion", data, epochs=1, seed=1)
+    model = physgen.fit("diffusion", data, epochs=4, seed=1)
+    assert model.kernel.denoiser.plain
     rng = np.random.default_rng(5)
     theta = FIELD.prior.sample(1000, rng)
     x = FIELD.sample(theta, rng)
     exact = FIELD.log_prob(theta, x)
     gap = (exact - model.log_prob(theta, x, draws=16).numpy()) / FIELD.sites
-    assert abs(gap.mean()) < 1e-3
+    assert abs(gap.mean()) < 2e-4
     without = physgen.fit("diffusion", data, epochs=4, seed=1, spectrum="none")
     gap = (exact - without.log_prob(theta, x, draws=16).numpy()) / FIELD.sites
     assert gap.mean() > 5e-3
 
 
+@pytest.mark.slow
 def test_posteriors_take_few_draws_where_a_law_stands_beside_the_network(tmp_path, monkeypatch):
     """All of them by another estimator, and where the gain is noisy."""
     model, theta, x = started(GaussianField(4), 500)

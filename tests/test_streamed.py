@@ -51,6 +51,7 @@ def test_rows_without_theta_are_refused(tmp_path):
         split(Dataset(np.zeros((10, 2))), 0.1, 4.0, CPU)
 
 
+@pytest.mark.slow
 def test_a_streamed_training_says_so_and_one_that_is_late_makes_a_step(path, caplog):
     caplog.set_level("INFO", "physgen")
     model = physgen.fit("flow", path, epochs=3, max_minutes=1e-6, memory_gib=1e-6)

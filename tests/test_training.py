@@ -499,6 +499,7 @@ def test_options_out_of_range_are_refused(bad):
 # --- does it learn? ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_vae_learns_the_linear_gaussian():
     law = Law.of("gaussian", {"size": 3})
     theta, x = rows(2500, law)

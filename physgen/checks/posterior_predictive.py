@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import simulators.base as declared
-from physgen.checks.two_sample.features import observables_of
+from physgen.checks.two_sample.features import each_component, observables_of
 from physgen.checks.two_sample.separation import common_edges
 from physgen.dataset.missing import imputed
 from physgen.law import Law
@@ -47,7 +47,7 @@ def posterior_predictive(
     if x.ndim == 2 and several:
         every.pop("components", None)
         whole = {"x": Observable(np.asarray, latex="x_i", title="x")}
-        every = (whole if x.shape[1] > FEW else _each(x.shape[1])) | every
+        every = (whole if x.shape[1] > FEW else each_component(x.shape[1])) | every
     if x.ndim == 3 and law and law.axes[:1] == ("channel",) and x.shape[1] <= CURVES:
         every = _curves(x.shape[1]) | every
     bands, numbers = {}, {}
@@ -64,15 +64,6 @@ def posterior_predictive(
 def known_columns(physics: object | None) -> Columns:
     """The columns of x, as far as anything is known of them."""
     return Columns.of(getattr(physics, "support", "reals"))
-
-
-def _each(components: int) -> dict[str, Observable]:
-    """The components of a short vector, one by one."""
-
-    def component(i: int) -> Observable:
-        return Observable(lambda x: x[:, i], latex=f"x_{{{i + 1}}}", title=f"component {i + 1}")
-
-    return {f"x{i + 1}": component(i) for i in range(components)}
 
 
 def _curves(channels: int) -> dict[str, Observable]:

@@ -8,7 +8,7 @@ are those of the drawn x of the row, and observables see means in their place.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +17,11 @@ import torch
 
 from physgen.checks.estimate import bins, estimate, evenly_ranked
 from physgen.checks.two_sample.c2st import c2st
+from physgen.checks.two_sample.features import each_component, observables_of, physics_of
 from physgen.checks.two_sample.mmd import mmd
 from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.checks.two_sample.separation import histogram_distances
+from physgen.checks.vectors import FEW_COMPONENTS
 from physgen.dataset.missing import column_means, imputed, masked_like, seeing_imputed
 from physgen.law import Law
 from physgen.surrogates.base import Surrogate
@@ -29,7 +31,8 @@ from simulators.prior import Prior
 
 __all__ = [
     "curves_section", "drawn_x", "filters_section", "gallery_section", "latents_section",
-    "observables_section", "of_imputed", "scalars", "sweep_section", "two_sample_section",
+    "observables_section", "of_imputed", "scalars", "scalars_of_x", "sweep_section",
+    "two_sample_section",
 ]  # fmt: skip
 
 GALLERY, BINS, FILTERS = 8, 12, 16
@@ -41,6 +44,20 @@ def scalars(simulator: Simulator | None, x: Array) -> dict[str, Observable]:
     every = declared(simulator) if simulator else {}
     found = {name: o for name, o in every.items() if o(x[:1]).ndim == 1}
     return of_imputed(found, x)
+
+
+def scalars_of_x(law: Law, x: Array, names: Sequence[str]) -> dict[str, Observable]:
+    """What is looked at of x (n, *x_shape) where no number of it is declared.
+
+    Args:
+        law: of x.
+        x: some of it.
+        names: of its components, if they have any.
+    """
+    if len(law.x_shape) == 1 and law.size <= FEW_COMPONENTS:
+        return of_imputed(each_component(law.size, names), x)
+    every = observables_of(physics_of(law, names=names), x[:1000], law)
+    return of_imputed({k: o for k, o in every.items() if np.ndim(o(x[:1])) == 1}, x)
 
 
 def of_imputed(observables: Mapping[str, Observable], x: Array) -> dict[str, Observable]:
@@ -77,30 +94,39 @@ def observables_section(
 
 
 def curves_section(
-    scalars: Mapping[str, Observable], theta: Array, x: Array, fake: Array, prior: Prior
+    scalars: Mapping[str, Observable],
+    theta: Array,
+    x: Array,
+    fake: Array,
+    prior: Prior,
+    parameters: int = 1,
 ) -> dict[str, Any]:
-    """Means in bins of the first parameter, each at the mean θ of its rows.
+    """Means in bins of a parameter, each at the mean θ of its rows: of the first, or of several.
+
+    Those against another than the first are called "observable, parameter".
 
     Args:
         scalars: name → a number of each x.
         theta: parameters of the rows, (n, D).
         x: true, (n, *x_shape).
         fake: drawn at the same θ, (n, *x_shape).
-        prior: whose range of the first parameter is binned.
+        prior: whose range of each parameter is binned.
+        parameters: how many of the first ones.
     """
-    first = prior.parameters[0]
-    low, high = prior.bulk[:, 0]
-    parts = [r for *_, r in bins(theta[:, 0], low, high, BINS)]
     section = {}
     for name, observable in scalars.items():
         exact = observable.exact(theta) if observable.exact else None
-        section[name] = labels(observable) | {
-            "parameter": first.name,
-            "theta": [theta[r, 0].mean() for r in parts],
-            "exact": None if exact is None else [exact[r].mean() for r in parts],
-            "true": _means(observable(x), parts),
-            "surrogate": _means(observable(fake), parts),
-        }
+        true, drawn = observable(x), observable(fake)
+        for d, against in enumerate(prior.names[:parameters]):
+            low, high = prior.bulk[:, d]
+            parts = [r for *_, r in bins(theta[:, d], low, high, BINS)]
+            section[f"{name}, {against}" if d else name] = labels(observable) | {
+                "parameter": against,
+                "theta": [theta[r, d].mean() for r in parts],
+                "exact": None if exact is None else [exact[r].mean() for r in parts],
+                "true": _means(true, parts),
+                "surrogate": _means(drawn, parts),
+            }
     return section
 
 

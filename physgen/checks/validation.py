@@ -5,9 +5,13 @@ Each section answers one question, and is null where it cannot be asked:
 ================  ==============================================================================
 ``nll``           how far is log p(x|θ) from the exact one, per row and paired?
 ``posterior``     how far is p(θ|x) from the exact one, for one x and for sets of ten?
+``score``         is the learnt ∇ log p of noised x the exact one, by noise level?
 ``partition``     log Z(θ) beside the exact one, where the family has one
-``observables``   do physical quantities of drawn x follow their distribution?
+``observables``   do physical quantities of drawn x follow their distribution? Where none are
+                  declared, the components if they are few, else sums and norms
 ``curves``        do their means follow θ, and the exact expectation?
+``fans``          curves of x against each parameter, x and drawn x
+``pairs``         the same of few components, two by two
 ``two_sample``    can a classifier or a kernel tell drawn x from true x?
 ``sweep``         how do they depend on sampler and steps? (on request)
 ``gallery``       x and drawn x side by side
@@ -32,6 +36,7 @@ from physgen.checks.estimate import bins, estimate, evenly_ranked
 from physgen.checks.exact.agreement import Agreement, agreement
 from physgen.checks.exact.gap import log_mass, never_above, paired
 from physgen.checks.exact.log_z import log_z_section
+from physgen.checks.exact.score import score_section
 from physgen.checks.samples import (
     curves_section,
     drawn_x,
@@ -40,10 +45,12 @@ from physgen.checks.samples import (
     latents_section,
     observables_section,
     scalars,
+    scalars_of_x,
     sweep_section,
     two_sample_section,
 )
 from physgen.checks.timing import Sections
+from physgen.checks.vectors import FEW_COMPONENTS, fans_section, pairs_section
 from physgen.errors import UsageError
 from physgen.posterior.grid import (
     NODES,
@@ -66,7 +73,7 @@ SET, BY_DRAWS = 10, 10
 """Independent x that one set holds, and rows whose posteriors are compared by draws, at most."""
 NLL_DRAWS = 100_000
 """Rows × draws of log p in the NLL at most; being paired, its gap needs few rows."""
-EXAMPLES, THETA_BINS = 4, 8
+EXAMPLES, THETA_BINS, PARAMETERS = 4, 8, 3
 SCORED, COMPARED, DRAWN = 2**14, 25, 2
 """Rows × draws of log p, observations whose posteriors are compared on the grid, and such as are
 compared by draws, in one block."""
@@ -74,8 +81,9 @@ _Each = Callable[[Callable[[Any], Any], list[Any]], list[Any]]
 """What a task makes of each of several blocks."""
 
 VALIDATION_SECTIONS = {
-    "samples": 1, "nll": 4, "posterior": 8, "partition": 1, "observables": 1, "curves": 1,
-    "two_sample": 4, "sweep": 4, "gallery": 0, "latents": 0, "filters": 0,
+    "samples": 1, "nll": 4, "posterior": 8, "score": 1, "partition": 1, "observables": 1,
+    "curves": 1, "fans": 0, "pairs": 0, "two_sample": 4, "sweep": 4, "gallery": 0, "latents": 0,
+    "filters": 0,
 }  # fmt: skip
 """Those that take time, with the part of it that they take, about."""
 
@@ -123,7 +131,10 @@ def validation(
     draws = draws or surrogate.default_draws
     less = posterior_draws or min(draws, surrogate.posterior_draws)
     truth = exact_log_prob(simulator) if simulator else None
-    quantities = scalars(simulator, x)
+    law, names = surrogate.law, surrogate.info.get("data", {}).get("columns", [])
+    declared = scalars(simulator, x)
+    quantities = declared or scalars_of_x(law, x, names)
+    against = 1 if declared else PARAMETERS
     section = Sections(progress)
     result = section.result
     fake = section("samples", drawn_x, surrogate, theta, x, seed)
@@ -136,12 +147,16 @@ def validation(
     result["posterior"] = section(
         "posterior", _posterior, comparison, theta, x, observations, each("posterior")
     )
+    result["score"] = section("score", score_section, surrogate, simulator, theta, x, seed)
     result["partition"] = section("partition", log_z_section, surrogate, simulator, draws, seed)
     result["observables"] = section("observables", observables_section, quantities, x, fake, seed)
-    law = surrogate.law
-    result["curves"] = section("curves", curves_section, quantities, theta, x, fake, law.prior)
+    result["curves"] = section(
+        "curves", curves_section, quantities, theta, x, fake, law.prior, against
+    )
+    result["fans"] = section("fans", fans_section, law, theta, x, fake)
+    result["pairs"] = section("pairs", pairs_section, law, theta, x, fake, names)
     result["two_sample"] = section(
-        "two_sample", two_sample_section, quantities, theta, x, fake, seed
+        "two_sample", two_sample_section, declared, theta, x, fake, seed
     )
     if sweep:
         ways = surrogate.samplers()
@@ -412,6 +427,6 @@ def _examples(comparison: _Comparison, theta: Array, x: Array) -> list[dict[str,
                 k: np.interp(grid, m[0][i], m[1][i] * width) / width if m else None
                 for k, m in marginals.items()
             }
-            | {"x": x[i] if x[i].ndim == 2 else None}
+            | {"x": x[i] if x[i].ndim < 3 and x[i].size > FEW_COMPONENTS else None}
         )
     return examples

@@ -26,7 +26,9 @@ __all__ = [
     "AffineMap",
     "Grid",
     "Spectrum",
+    "axes_of_shifts",
     "frequencies",
+    "pooled",
     "slowest_modes",
     "stationary_map",
     "waves",
@@ -98,6 +100,32 @@ def frequencies(n: int, periodic: bool) -> Tensor:
     """Of each wave of an axis, in cycles a step, 0 to ½, (n,) float64."""
     i = torch.arange(n, dtype=torch.float64)
     return torch.minimum(i, n - i) / n if periodic else i / (2 * n)
+
+
+def pooled(values: Tensor, alike: Tensor) -> Tensor:
+    """The sum over those alike (d,) of values (d,), each in its place."""
+    total = values.new_zeros(int(alike.max()) + 1)
+    return total.index_add(0, alike, values)[alike]
+
+
+def axes_of_shifts(law: Law) -> tuple[Tensor, Tensor]:
+    """Waves along the axes of x that shifts make alike, and which have one variance.
+
+    Returns:
+        (d, d) float64, orthogonal, a column each, and (d,) labels.
+    """
+    basis, label = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64)
+    for axis, n in enumerate(law.x_shape):
+        shifted = axis in law.shifted
+        column = waves(n, True).T if shifted else torch.eye(n, dtype=torch.float64)
+        number = frequencies(n, True) if shifted else torch.arange(n, dtype=torch.float64)
+        basis = torch.kron(basis, column.contiguous())
+        label = torch.cat(
+            [label.repeat_interleave(n, 0), number.repeat(len(label))[:, None]], dim=1
+        )
+    if "transpose" in law.symmetries and len(label.T) == len(law.shifted):
+        label = label.sort(1).values
+    return basis, torch.unique(label, dim=0, return_inverse=True)[1]
 
 
 def slowest_modes(grid: Grid, count: int) -> Tensor:
@@ -214,6 +242,12 @@ class AffineMap(nn.Module):
         self.spectrum = Spectrum(grid, along) if any(along) else None
         if self.spectrum:
             self.amplitudes = ResidualMLP(condition, grid.channels * FEW, 32, 1)
+
+    @property
+    def last(self) -> list[nn.Module]:
+        """The layers that are 0 at first, when it is the identity."""
+        nets = [self.location, self.scale] + ([self.amplitudes] if self.spectrum else [])
+        return [net.leave for net in nets]
 
     def coefficients(self, c: Tensor, whole: bool = True) -> AffineCoefficients:
         """μ, s and g of c (B, D), (B, C, n) each.

@@ -34,18 +34,26 @@ def scores(chains: Array) -> Array:
     return ndtri((ranks - 0.375) / (x.shape[-1] * x.shape[-2] + 0.25))
 
 
-def split_r_hat(chains: Array) -> Array:
-    """R̂ of chains (…, C, m, D), of place and of width, (…, D); NaN where m < 4."""
+def split_r_hat(chains: Array, *, pooled: bool = False) -> Array:
+    """R̂ of chains (…, C, m, D), of place and of width, (…, D); NaN where m < 4.
+
+    Args:
+        chains: of one law for each of the leading axes.
+        pooled: whether the variances are means over the first axis, of chains (n, C, m, D) of n
+            laws, (D,): where there is a chain of each, one alone says little.
+    """
     folded = abs(chains - np.median(chains, axis=(-3, -2), keepdims=True))
-    return np.maximum(r_hat(scores(chains)), r_hat(scores(folded)))
+    return np.maximum(*(r_hat(scores(some), pooled=pooled) for some in (chains, folded)))
 
 
-def r_hat(z: Array) -> Array:
+def r_hat(z: Array, *, pooled: bool) -> Array:
     """√(variance between and within over that within) of chains (…, C, m)."""
     m = z.shape[-1]
     if m < 2:
-        return np.full(z.shape[:-2], np.nan)
+        return np.full(z.shape[pooled:-2], np.nan)
     within, between = z.var(-1, ddof=1).mean(-1), z.mean(-1).var(-1, ddof=1)
+    if pooled:
+        within, between = within.mean(0), between.mean(0)
     return np.sqrt((m - 1) / m + between / np.maximum(within, TINY))
 
 

@@ -34,9 +34,17 @@ class LinearView(NamedTuple):
 
     @classmethod
     def of(
-        cls, transform: Transform, measurement: Measurement, y: Tensor, like: Tensor
+        cls,
+        transform: Transform,
+        measurement: Measurement,
+        y: Tensor,
+        like: Tensor,
+        *,
+        straight: bool = True,
     ) -> LinearView:
         """What is seen of y (B, *y_shape), `like` being any z (1, …).
+
+        Unless x has to be `straight`, A are its secants from z = 0 to unit vectors.
 
         Raises:
             UsageError: x that is no affine function of z, or of too many components, or noise 0.
@@ -45,7 +53,8 @@ class LinearView(NamedTuple):
         d = like[0].numel()
         if d > MOST:
             raise UsageError(f"x: expected at most {MOST:,} components for this method, got {d:,}")
-        require_straight(transform, like)
+        if straight:
+            require_straight(transform, like)
 
         def seen(z: Tensor) -> Tensor:
             x = transform.inverse(z.reshape(-1, *like.shape[1:])).double()

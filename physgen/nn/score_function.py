@@ -8,6 +8,10 @@ the size of f. Of K independent draws the others of a row tell one: of a mean of
 (Kool et al. 2019, ICLR workshop on structured prediction), of the bound log (1/K) Σ w_k that bound
 with log w_k replaced by the mean of the others (VIMCO: Mnih & Rezende 2016, arXiv:1602.06725).
 
+That bound has −Σ ŵ_k ∇log q(z_k), ŵ = w/Σw, in its gradient, too, of which (1/K) Σ ∇log q(z_k) is
+noise of mean 0: all of it where z says nothing of x yet and ŵ = 1/K. So 1/K is taken off the
+baselines (Liévin, Dittadi, Christensen & Winther 2020, arXiv:2008.01998, for equal weights).
+
 Each function returns what is estimated, with a derivative that is the estimate of its gradient:
 log q − log q taken as a constant is 0 and has the derivative ∇ log q (Foerster et al. 2018,
 arXiv:1802.05098). Draws of z must be constants.
@@ -66,7 +70,7 @@ def leave_one_out(f: Tensor, log_q: Tensor) -> Tensor:
 
 
 def vimco(log_w: Tensor, log_q: Tensor) -> Tensor:
-    """The bound log (1/K) Σ w of K draws, each with that of the others as its baseline.
+    """The bound log (1/K) Σ w of K draws, each with that of the others, less 1/K, as its baseline.
 
     Args:
         log_w: log p(x, z) − log q(z) of the draws, (B, K).
@@ -82,5 +86,5 @@ def vimco(log_w: Tensor, log_q: Tensor) -> Tensor:
     own = torch.eye(k, dtype=torch.bool, device=log_w.device)
     without = torch.where(own, others_mean(log_w)[..., None], log_w[:, None])
     bound = (log_w.logsumexp(1) - math.log(k))[:, None]
-    signal = (bound - (without.logsumexp(2) - math.log(k))).detach()
+    signal = (bound - (without.logsumexp(2) - math.log(k)) + 1 / k).detach()
     return bound[:, 0] + (signal * (log_q - log_q.detach())).sum(1)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from physgen.errors import DataError, UsageError
-from physgen.nn.convergence import split_r_hat
+from physgen.nn.convergence import effective_size, split_r_hat
 from physgen.nn.measurement import Measurement
 from physgen.nn.tensors import equal_rows
 
-__all__ = ["SeenSpins", "r_hat_of_rows"]
+__all__ = ["SeenSpins", "chains_of_rows", "r_hat_of_rows"]
 
 FEWEST = 4
 """Sweeps that R̂ needs."""
@@ -64,10 +64,29 @@ def r_hat_of_rows(series: Tensor, rows: Tensor) -> Tensor:
     Returns:
         (B,), NaN of fewer than 4 of them.
     """
-    found = torch.full((len(rows),), torch.nan, dtype=torch.float64)
-    if len(series) < FEWEST:
-        return found
-    for mine in equal_rows(rows.cpu()):
-        chains = series[:, mine].double().T[..., None].cpu().numpy()
-        found[mine] = float(split_r_hat(chains)[0])
-    return found
+    return chains_of_rows(series[..., None], rows)["r_hat"]
+
+
+def chains_of_rows(series: Tensor, rows: Tensor) -> dict[str, Tensor]:
+    """What chains say of themselves, all of one law together, at the worst of several numbers.
+
+    Args:
+        series: numbers of each chain, sweep by sweep, (T, B, m).
+        rows: what their laws are of, (B, k): equal rows are of one law.
+
+    Returns:
+        ``r_hat`` and ``chain_ess``, the independent states that each chain went through, (B,)
+        each; NaN of fewer than 4 sweeps. Where no two chains are of one law, those of all.
+    """
+    found = torch.full((2, len(rows)), torch.nan, dtype=torch.float64)
+    chains = series.double().transpose(0, 1).cpu().numpy()
+    laws = list(equal_rows(rows.cpu())) if len(series) >= FEWEST else []
+    if len(laws) == len(rows) > 0:  # no two chains of one law
+        each = chains[:, None]
+        found[0] = float(split_r_hat(each, pooled=True).max())
+        found[1] = float(effective_size(each).mean(0).min())
+        return {"r_hat": found[0], "chain_ess": found[1]}
+    for mine in laws:
+        found[0, mine] = float(split_r_hat(chains[mine]).max())
+        found[1, mine] = float(effective_size(chains[mine]).min()) / len(mine)
+    return {"r_hat": found[0], "chain_ess": found[1]}

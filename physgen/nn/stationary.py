@@ -86,6 +86,21 @@ class StationaryLaw:
         white = self.waves(z - self.mean.flatten(1)) * (-log_width).exp()
         return ((normal_log_density(white) - log_width) * part).sum(1)
 
+    def white(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """u (B, N) of z (B, N), standard normal by this law, and log|det ∂u/∂z|, (B,).
+
+        A component that is not finite has no volume, and stays what it is.
+        """
+        there, log_width = z.isfinite(), self.log_width.flatten(1)
+        r = torch.where(there, z, 0.0) - self.mean.flatten(1)
+        u = self.waves(self.waves(r) * (-log_width).exp(), True)
+        return torch.where(there, u, z), -(log_width * there).sum(1)
+
+    def coloured(self, u: Tensor) -> Tensor:
+        """The inverse, u (B, N) → z (B, N)."""
+        width = self.log_width.flatten(1).exp()
+        return self.mean.flatten(1) + self.waves(self.waves(u) * width, True)
+
     def sample(self, generator: torch.Generator) -> Tensor:
         """One z for each row, (B, N)."""
         white = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
@@ -148,7 +163,10 @@ class StationaryNet(nn.Module):
 
     @torch.no_grad()
     def fit(self, z: Tensor, c: Tensor) -> None:
-        """Regress μ and log P of rows z (n, N), all of it whole, on c (n, D)."""
+        """Regress μ and log P of rows z (n, *x_shape) on c (n, D); not of z that is not whole."""
+        if not z.isfinite().all():
+            return
+        z = z.flatten(1)
         z = z[: max(1, MOST // z.shape[1])].view(
             -1, self.affine.channels, self.affine.grid.positions
         )

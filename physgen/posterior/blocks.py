@@ -18,14 +18,14 @@ from typing import NamedTuple
 import numpy as np
 
 from physgen.posterior.base import APART, Posterior, ahead, rms
-from physgen.posterior.density import AT_ONCE, GridPosterior
+from physgen.posterior.density import AT_ONCE, GRID_ARRAYS, GridPosterior
 from physgen.posterior.grid import VALUES, fine_points
 from physgen.posterior.methods import Inference, Tell
 from physgen.runtime.blocks import Here, each_block, nothing
 from physgen.runtime.engine import Engine
 from simulators.base import Array
 
-__all__ = ["GRID_ARRAYS", "Block", "block_rows", "infer_posteriors", "mixture"]
+__all__ = ["Block", "block_rows", "infer_posteriors", "mixture"]
 
 ROWS = {"grid": 250, "mcmc": 100, "draws": 50, "abc": 1000}
 """Observations of a block at most, by what finds their posteriors."""
@@ -33,8 +33,6 @@ FEW = 20
 """The same of all other methods, which are dear."""
 KEPT = 2**24
 """Bytes of grids that are kept, at most."""
-GRID_ARRAYS = ("grid_nodes", "grid_values")
-"""The nodes (n, D, m) of posteriors on a grid, and log p(c|x) (n, m, …) there."""
 
 
 class Block(NamedTuple):

@@ -14,19 +14,24 @@ answers in it, goes through the prior's map.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from physgen.law import Law
 from physgen.posterior.interpolation import cell_counts, integral, on_axes
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["GridPosterior"]
+__all__ = ["GRID_ARRAYS", "GridPosterior", "kept_density"]
+
+GRID_ARRAYS = ("grid_nodes", "grid_values")
+"""What a file keeps of a posterior on a grid: nodes (n, D, m), and log p(c|x) (n, m, …) there."""
 
 FINE = {1: 16, 2: 8, 3: 4}
 """Fine cells between two nodes, for D parameters."""
@@ -169,6 +174,23 @@ class GridPosterior:
             found.append((c, integral(others, np.moveaxis(self.density, 1 + d, 1))))
         return found
 
+    def density_on(self, columns: Sequence[int], points: Sequence[Array]) -> Array:
+        """p(c|x) of some parameters of one observation, the others integrated out.
+
+        Args:
+            columns: which parameters.
+            points: of each of them, within the prior's ends, (G,).
+
+        Returns:
+            The density on the product of the points, an axis for each.
+        """
+        shown = dict(zip(columns, points, strict=True))
+        axes = tuple(shown[d][None] if d in shown else a[:1] for d, a in enumerate(self.axes))
+        found = np.moveaxis(
+            np.exp(self[:1].on(axes)), [1 + d for d in columns], range(1, 1 + len(columns))
+        )
+        return integral([a for d, a in enumerate(axes) if d not in shown], found)[0]
+
     def quantile(self, q: float | Array) -> Array:
         """Quantiles of each marginal.
 
@@ -264,6 +286,29 @@ def halton(k: int, d: int) -> Array:
         points += digit * scale
         scale = scale / base
     return points
+
+
+def kept_density(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> GridPosterior | None:
+    """The posteriors on a grid that a file keeps; None where it keeps none.
+
+    Args:
+        arrays: of the file, (n, …) each.
+        about: what it says of itself.
+
+    Raises:
+        ValueError: arrays that do not fit together.
+    """
+    if not set(GRID_ARRAYS) <= set(arrays):
+        return None
+    prior = Law.from_json(about["law"]).prior
+    nodes, values = (arrays[name] for name in GRID_ARRAYS)
+    n, d, m = nodes.shape
+    if values.shape != (n, *[m] * d) or d != len(prior) or n != len(arrays["theta"]):
+        raise ValueError(f"a grid of {values.shape} on nodes {nodes.shape}")
+    evidence = arrays.get("log_evidence", np.full(n, np.nan))
+    resolved = np.full(n, bool(about.get("resolved", True)))
+    axes = tuple(nodes[:, i] for i in range(d))
+    return GridPosterior(prior, axes, values, evidence, np.zeros(n, int), resolved)
 
 
 def _subdivide(x: Array, parts: int) -> Array:

@@ -13,8 +13,8 @@ from physgen.dataset import Rows, read_arrays, write_arrays
 from physgen.errors import UsageError, as_written
 from physgen.law import Law
 from physgen.posterior.base import Draws, Posterior
-from physgen.posterior.blocks import GRID_ARRAYS, Block, mixture
-from physgen.posterior.density import GridPosterior
+from physgen.posterior.blocks import Block, mixture
+from physgen.posterior.density import GridPosterior, kept_density
 from physgen.posterior.methods import Inference, InferenceOptions, Source
 from physgen.posterior.profiles import Curve, best_point, profile_of, slice_of
 from physgen.posterior.warnings import (
@@ -25,6 +25,7 @@ from physgen.posterior.warnings import (
 )
 from physgen.priors import parameters_in
 from physgen.reporting.quantities import digits_beside
+from physgen.reporting.view import one_observation
 from physgen.sbi.networks import Network
 from simulators.base import Array
 from simulators.prior import Prior
@@ -275,7 +276,9 @@ class InferredPosterior:
     @property
     def report_data(self) -> dict[str, Any]:
         """What a page shows of it."""
-        return {"schema": "physgen/posterior/1", **self.about, "arrays": dict(self.arrays)}
+        grid = self.posterior if isinstance(self.posterior, GridPosterior) else None
+        about = {"schema": "physgen/posterior/1", **self.about}
+        return {**about, "arrays": dict(self.arrays), "density": grid}
 
     def plot(self, row: int = 0) -> Figure:
         """Marginals and pairs of parameters of one observation.
@@ -283,23 +286,21 @@ class InferredPosterior:
         Raises:
             UsageError: matplotlib is not installed.
         """
-        some = {k: v[row : row + 1] for k, v in self.arrays.items()}
-        first = self.about.get("first_row", 0) + row
-        return self._sheet({"arrays": some, "first_row": first}).plots["corners"][0].figure()
+        return self._sheet(one_observation(self.report_data, row)).plots["corners"][0].figure()
 
     def _repr_html_(self) -> str:
         from physgen.reporting import framed
 
-        return framed(self._sheet({}).html())
+        return framed(self._sheet(self.report_data).html())
 
-    def _sheet(self, changed: Mapping[str, Any]) -> Sheet:
-        """The page of it, with some of its data changed."""
+    def _sheet(self, shown: Mapping[str, Any]) -> Sheet:
+        """The page of it, or of a part of it."""
         from physgen.reporting import ink
 
         with ink():
             from physgen.reporting.posterior import posterior_sheet
 
-        return posterior_sheet({**self.report_data, **changed})
+        return posterior_sheet(shown)
 
     @property
     def interest(self) -> list[str]:
@@ -381,9 +382,8 @@ def known_as(
     """
     theta, count = arrays["theta"], int(about.get("chains", 1))
     draws = Draws(theta.reshape(len(theta), count, -1, theta.shape[-1]), density)
-    known: Posterior = draws
-    if set(GRID_ARRAYS) <= set(arrays):
-        known = reopened_grid(Law.from_json(about["law"]).prior, arrays, about)
+    grid = kept_density(arrays, about)
+    known: Posterior = draws if grid is None else grid
     off = "mean_error" in arrays and (arrays["mean_error"] > 0).any()
     return known, [draws if off else known]
 
@@ -395,29 +395,6 @@ def density_of(inference: Inference, x: Array, told: Mapping[str, Array]) -> Log
     """
     joint, least = inference.log_joint(x), told.get("log_evidence", np.zeros(1))
     return lambda theta: joint(theta) - least[:, None]
-
-
-def reopened_grid(
-    prior: Prior, arrays: Mapping[str, Array], about: Mapping[str, Any]
-) -> GridPosterior:
-    """Posteriors on a grid of what their file keeps.
-
-    Args:
-        prior: over D parameters.
-        arrays: of the file, (n, …) each.
-        about: what it says of itself.
-
-    Raises:
-        ValueError: arrays that do not fit together.
-    """
-    nodes, values = (arrays[name] for name in GRID_ARRAYS)
-    n, d, m = nodes.shape
-    if values.shape != (n, *[m] * d) or d != len(prior) or n != len(arrays["theta"]):
-        raise ValueError(f"a grid of {values.shape} on nodes {nodes.shape}")
-    evidence = arrays.get("log_evidence", np.full(n, np.nan))
-    resolved = np.full(n, bool(about.get("resolved", True)))
-    axes = tuple(nodes[:, i] for i in range(d))
-    return GridPosterior(prior, axes, values, evidence, np.zeros(n, int), resolved)
 
 
 def column_of(names: Sequence[str], name: str) -> int:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from physgen.reporting import figures, uniform
+from physgen.reporting.corner import corner_drawing, corner_of
 from physgen.reporting.page import letter
-from physgen.reporting.posterior import corner_of
 from physgen.reporting.quantities import free, law_words, measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid
 from physgen.reporting.view import CONTROLS, Labels, PagePart, Picture, TableView, Value, Words
@@ -22,8 +22,9 @@ from simulators.prior import Prior
 
 __all__ = ["calibration_sheet"]
 
-FEW, FULL = 3, (8.6, 8.6)
-"""Parameters of posteriors on a grid, at most; the size of a corner of more."""
+FEW, FULL, WIDTH = 3, (8.6, 8.6), 7.0
+"""Parameters of posteriors on a grid, at most; the size of what is as wide as the page; the width
+of many panels, which is that of a sheet of paper."""
 
 
 def calibration_sheet(
@@ -80,7 +81,7 @@ def _drawn(picture: Picture) -> Drawing:
     draw = uniform.FIGURES[picture.figure]
     if picture.panels:
         rows = -(-picture.panels // uniform.PANELS)
-        return grid(draw, *picture.data, size=(FULL[0], 0.8 + 1.9 * rows))
+        return grid(draw, *picture.data, size=(WIDTH, 0.8 + 1.9 * rows))
     size = figures.SQUARE if picture.square else figures.PANEL
     return grid(lambda figure: draw(figure.add_subplot(), *picture.data), size=size)
 
@@ -89,14 +90,11 @@ def _corners(metrics: Mapping[str, Any], axes: list[str]) -> list[Drawing]:
     """Some posteriors."""
     every, prior = metrics.get("corners") or [], metrics.get("prior") or []
     if len(axes) > FEW:
-        return [
-            grid(uniform.corner, _of_draws(c, prior), axes, size=FULL)
-            for c in every
-            if np.shape(c.get("draws"))[-1:] == (len(axes),)
+        every = [
+            _of_draws(c, prior) for c in every if np.shape(c.get("draws"))[-1:] == (len(axes),)
         ]
-    size = figures.SQUARE if len(axes) > 1 else figures.PANEL
     shown = [c for c in every if len(axes) == len(c["axes"])]
-    return [grid(uniform.corner, corner, axes, size=size) for corner in shown]
+    return [corner_drawing([c], axes) for c in shown]
 
 
 def _of_draws(corner: Mapping[str, Any], prior: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

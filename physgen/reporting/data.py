@@ -1,4 +1,4 @@
-"""Some rows of a dataset as one figure: fields as pictures, vectors as lines, numbers as dots.
+"""Some rows of a dataset as one figure: fields as pictures, curves as lines, numbers as dots.
 
 A field of several channels has a row of them for each, and one in space some slices.
 """
@@ -9,20 +9,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from physgen.reporting.figures import HUES, INK, LATTICE, axis_label
+from physgen.reporting.figures import HUES, LATTICE, axis_label, predictive_band
 from physgen.reporting.quantities import free
-from physgen.reporting.sheet import Drawing, grid
+from physgen.reporting.sheet import Drawing, grid, plot
+from physgen.reporting.vectors import component_names, fan_drawing, pairs_drawing
 from simulators.base import Array
 
-__all__ = ["data_drawing"]
+__all__ = ["SHORT", "data_drawing", "observation_drawing"]
 
 MOST_COLUMNS, ACROSS, WIDEST = 12, 4, 60
 """Columns of different kinds that have a panel, panels side by side, and bars in one."""
-SHOWN, FEW, SLICES = 8, 3, 4
-"""Rows that are shown one by one; components of x that are points and no line; slices or
-channels of a field that are shown, at most."""
+SHOWN, FEW, SHORT, SLICES, CURVES = 8, 3, 8, 4, 30
+"""Rows that are shown one by one; components of x that are points, and that are pairs, and no
+line; slices or channels of a field, and curves, that are shown, at most."""
 
 
 def data_drawing(
@@ -45,12 +47,16 @@ def data_drawing(
     key = None if theta is None else theta[:, 0]
     if x[0].size <= FEW:
         return grid(_points, x.reshape(len(x), -1), key, symbol)
+    if x.ndim == 2 and x.shape[1] <= SHORT:
+        return pairs_drawing({"x": x}, component_names(names, x.shape[1]), key, symbol)
     order = np.arange(len(x)) if key is None else np.argsort(key, kind="stable")
-    rows = order[np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int)]
+    many = CURVES if x.ndim == 2 else SHOWN
+    rows = order[np.linspace(0, len(order) - 1, min(many, len(order))).round().astype(int)]
+    if x.ndim == 2:
+        values = None if key is None else key[rows]
+        return fan_drawing({"": x[rows]}, np.arange(1, x.shape[1] + 1), values, symbol)
     short = axis_label(first.get("latex", ""), name=first["name"])
     titles = [f"row {i}" if key is None else f"{short} = {key[i]:.3g}" for i in rows]
-    if x.ndim == 2:
-        return grid(_lines, x[rows], titles)
     channels = "channel" in law.get("axes", ())
     if x.ndim == 3 and channels:
         return grid(_channels, x[rows], titles, size=(4.2, 1.1 + 1.5 * min(SLICES, x.shape[1])))
@@ -60,6 +66,55 @@ def data_drawing(
         return grid(_panels, panels, titles, channels, size=size)
     pictures = x[rows].reshape(len(rows), x.shape[1], -1, x.shape[-1]).sum(2)
     return grid(_pictures, pictures, titles, size=(8.4, 4.4))
+
+
+def observation_drawing(
+    x: Array,
+    law: Mapping[str, Any],
+    prediction: Mapping[str, Any] | None,
+    size: tuple[float, float],
+    name: str,
+) -> Drawing | None:
+    """One observation, and what a posterior predicts of it; None of few numbers.
+
+    Args:
+        x: (m, *x_shape), several rows if they were taken for one observation.
+        law: as JSON data, for supports and axes.
+        prediction: bands and examples (k, *x_shape) of predicted x, if there are any.
+        size: width and height in inches.
+        name: what it is called.
+    """
+    told = prediction or {}
+    if x.ndim == 2:
+        if x.shape[1] <= SHORT or law.get("column_supports"):
+            return None
+        band = {**((told.get("bands") or {}).get("x") or {}), "observed": x[:CURVES].tolist()}
+        return plot(predictive_band, {**band, "title": name, "latex": "x_i"}, size=size)
+    if x.ndim == 3 and "channel" in law.get("axes", ()):
+        return grid(_channels, x[:CURVES], [name] + [""] * (len(x[:CURVES]) - 1), size=size)
+    shown = [*x[: SLICES - 1], *told.get("examples", [])][:SLICES]
+    titles = [name] * len(x[: SLICES - 1]) + ["predicted"] * SLICES
+    if law.get("axes") or "shift" in law.get("symmetries", ()):
+        channels = "channel" in law.get("axes", ())
+        panels = panels_of(np.array(shown, float), 1 + channels)[:, :1][:, 0]
+    else:
+        panels = np.array(shown, float).reshape(len(shown), x.shape[1], -1, x.shape[-1]).sum(2)
+    return grid(_side_by_side, panels, titles, law.get("support") == "nonnegative", size=size)
+
+
+def _side_by_side(figure: Figure, x: Array, titles: Sequence[str], log: bool) -> None:
+    """Pictures (n, rows, columns) on one scale, logarithmic over three decades if asked."""
+    across = 1 if len(x) == 1 else 2
+    axes = figure.subplots(-(-len(x) // across), across, squeeze=False)
+    low, high = float(np.nanmin(x)), float(np.nanmax(x))
+    norm = LogNorm(1e-3 * high, high, clip=True) if log and high > 0 else Normalize(low, high)
+    for ax in axes.ravel()[len(x) :]:
+        ax.set_axis_off()
+    for ax, values, title in zip(axes.flat, x, titles, strict=False):
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+        ax.imshow(values, cmap=LATTICE, norm=norm, interpolation="nearest")
+        ax.set_title(title, loc="center", fontsize=9)
 
 
 def _columns(figure: Figure, x: Array, kinds: Sequence[str], names: Sequence[str]) -> None:
@@ -92,17 +147,6 @@ def _points(figure: Figure, x: Array, key: Array | None, symbol: str) -> None:
             ax.plot(key, values, ".", color=color, markersize=3, label=name)
     ax.set(xlabel="x" if key is None else symbol, ylabel="rows" if key is None else "x")
     ax.legend()
-
-
-def _lines(figure: Figure, x: Array, titles: list[str]) -> None:
-    """Vectors, one line each, from dark to light along the parameter."""
-    ax = figure.add_subplot()
-    for i, (values, title) in enumerate(zip(x, titles, strict=True)):
-        shade = 0.15 + 0.7 * i / max(1, len(x) - 1)
-        ax.plot(np.arange(1, len(values) + 1), values, color=HUES[0], alpha=shade, label=title)
-    ax.set(xlabel="component", ylabel="x")
-    ax.tick_params(colors=INK)
-    figure.legend(loc="outside right upper", fontsize=7)
 
 
 def panels_of(x: Array, channels: int = 1) -> Array:

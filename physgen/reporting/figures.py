@@ -43,12 +43,14 @@ __all__ = [
     "gap",
     "histogram",
     "learning",
+    "legend_above",
     "moved_along",
     "partition",
     "posterior",
     "predictive_band",
     "predictive_number",
     "profile",
+    "score_error",
     "separations",
     "svg",
     "sweep",
@@ -57,9 +59,12 @@ __all__ = [
 
 INK, GREY, SURROGATE = "#222222", "#9a9a9a", "#d55e00"
 HUES = (SURROGATE, "#0072b2", "#009e73", "#cc79a7", "#e69f00")
+LINES = ("-", "--", "-.", ":")
 LATTICE = LinearSegmentedColormap.from_list("lattice", ["#f4efe4", "#24364b"])
 PAIR = ("reference", "generated")
 PANEL, SQUARE = (4.2, 2.9), (4.2, 3.9)
+LEGEND_ROW = 0.2
+"""Height of a row of a legend, inches."""
 MARKED, MANY_EPOCHS = 60, 10
 """Components of a curve that are shown as points; more of them as a line."""
 STYLE: Any = {  # matplotlib's stubs change how they type these keys
@@ -89,6 +94,10 @@ STYLE: Any = {  # matplotlib's stubs change how they type these keys
 DOTS: dict[str, Any] = {"linestyle": "none", "elinewidth": 0.9, "markersize": 3.6}
 OPEN = DOTS | {"marker": "o", "color": INK, "markerfacecolor": "white", "markeredgewidth": 0.9}
 FULL = DOTS | {"marker": "o", "color": SURROGATE}
+APART = 0.15
+"""How far points of several models at one θ lie apart, in distances between neighbouring θ."""
+Several = Mapping[str, Mapping[str, Any]]
+"""Name of a model → its data."""
 
 
 class ShownFigure(Figure):
@@ -149,6 +158,22 @@ def axis_label(latex: str, unit: str = "", name: str = "") -> str:
     return symbol + (f" [{_plain(unit)}]" if unit else "")
 
 
+def legend_above(ax: Axes, ncols: int = 2, **how: Any) -> None:
+    """A legend in a strip of its own at the top of the axes, where nothing is drawn.
+
+    Args:
+        ax: with all that it shows.
+        ncols: entries beside each other.
+        **how: as for the legend itself.
+    """
+    labels = how.get("labels") or ax.get_legend_handles_labels()[1]
+    share = min(0.5, LEGEND_ROW * -(-len(labels) // ncols) * ax.figure.dpi / ax.bbox.height)
+    (low, high), scale = ax.get_ylim(), ax.yaxis.get_transform()
+    a, b = scale.transform([low, high])
+    ax.set_ylim(low, float(scale.inverted().transform([a + (b - a) / (1 - share)])[0]))
+    ax.legend(loc="upper left", ncols=ncols, borderaxespad=0.1, **how)
+
+
 def gallery(
     figure: Figure, theta: Sequence[float], true: ArrayLike, surrogate: ArrayLike, symbol: str
 ) -> None:
@@ -179,7 +204,13 @@ def traversal(figure: Figure, latent: Mapping[str, Any]) -> None:
     axes[0, 0].set_ylabel(_plain(latent["name"]))
 
 
-def curve(figure: Figure, data: Mapping[str, Any], symbol: str, name: str = "") -> None:
+def curve(
+    figure: Figure,
+    data: Mapping[str, Any],
+    symbol: str,
+    name: str = "",
+    models: Several | None = None,
+) -> None:
     """⟨observable⟩ against θ, and below it what is left after subtracting the reference.
 
     The reference is the exact expectation, or the mean of the true samples where there is none.
@@ -190,13 +221,15 @@ def curve(figure: Figure, data: Mapping[str, Any], symbol: str, name: str = "") 
     if exact is not None:
         top.plot(theta, reference, color=INK, linewidth=1.1, label="exact")
     below.axhline(0, color=INK, linewidth=0.8)
-    for key, style in (("true", OPEN), ("surrogate", FULL)):
-        mean, se = _floats(data[key]["mean"]), _floats(data[key]["se"])
-        top.errorbar(theta, mean, se, label=_plain(key), **style)
-        below.errorbar(theta, mean - reference, se, **style)
+    step = np.diff(theta).mean() if len(theta) > 1 else 0.0
+    drawn = [(key, one["surrogate"], *how) for key, one, *how in _each(data, models)]
+    for key, moments, style, offset in [("true", data["true"], OPEN, 0.0), *drawn]:
+        at, mean, se = theta + offset * step, _floats(moments["mean"]), _floats(moments["se"])
+        top.errorbar(at, mean, se, label=key, **style)
+        below.errorbar(at, mean - reference, se, **style)
     top.set_title(_plain(data.get("title") or name))
     top.set_ylabel(axis_label(data.get("latex", ""), data.get("unit", ""), name))
-    top.legend()
+    legend_above(top)
     below.set(xlabel=symbol, ylabel=f"− {'true' if exact is None else 'exact'}")
     figure.align_ylabels()
 
@@ -209,13 +242,35 @@ def partition(figure: Figure, data: Mapping[str, Any], symbol: str, component: s
     top.plot(theta, exact, color=INK, linewidth=1.1, label="exact")
     top.errorbar(theta, mean, se, label="surrogate", **FULL)
     top.set_ylabel(f"log Z [nats / {component}]")
-    top.legend()
+    legend_above(top)
     below.axhline(0, color=INK, linewidth=0.8)
     bounds = [_floats(data[key]) - exact for key in ("forward", "backward")]
     below.fill_between(theta, *bounds, color=HUES[1], alpha=0.25, linewidth=0, label="both walks")
     below.errorbar(theta, mean - exact, se, **FULL)
     below.set(xlabel=symbol, ylabel="− exact")
-    below.legend()
+    legend_above(below)
+    figure.align_ylabels()
+
+
+def score_error(figure: Figure, data: Mapping[str, Any], component: str) -> None:
+    """What the learnt score loses by log-SNR, and below it how far it is off beside the exact one.
+
+    Args:
+        figure: empty.
+        data: the section of the metrics.
+        component: what a component of x is called.
+    """
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.6))
+    log_snr = _floats(data["log_snr"])
+    for key, style in (("control", {"color": GREY, "marker": ""}), ("surrogate", FULL)):
+        mean, se = (_floats(data[key][k]) / data["dims"] for k in ("mean", "se"))
+        top.errorbar(log_snr, mean, se, label=key, **style)
+    below.plot(log_snr, 100 * _floats(data["relative"]), "o", color=SURROGATE, markersize=3.6)
+    for ax in (top, below):
+        ax.set_yscale("log")
+    top.set_ylabel(f"nats / {component} lost\nper unit of λ")
+    legend_above(top)
+    below.set(xlabel="log-SNR λ  (noise → data)", ylabel="off by [%]")
     figure.align_ylabels()
 
 
@@ -235,40 +290,63 @@ def filters(figure: Figure, weights: ArrayLike) -> None:
     figure.colorbar(image, ax=axes, shrink=0.8, label="weight")
 
 
-def gap(ax: Axes, nll: Mapping[str, Any], symbol: str, component: str = "component") -> None:
+def gap(
+    ax: Axes,
+    nll: Mapping[str, Any],
+    symbol: str,
+    component: str = "component",
+    models: Several | None = None,
+) -> None:
     """NLL above the exact floor by θ; the NLL itself where no floor is known."""
-    bins = nll["by_theta"]
-    low, high = (_floats([b[key] for b in bins]) for key in ("low", "high"))
-    known = nll.get("gap_per_dim") is not None
-    value = _floats([b["gap_per_dim" if known else "per_dim"] for b in bins])
-    error = _floats([b["gap_se"] for b in bins]) if known else None
+    known = all(one.get("gap_per_dim") is not None for _, one, *_ in _each(nll, models))
     if known:
         ax.axhline(0, color=INK, linewidth=1.1)
         ax.annotate("exact", (1, 0), (-2, 3), xycoords=("axes fraction", "data"),
                     textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
-    ax.errorbar((low + high) / 2, value, error, (high - low) / 2, label="surrogate", **FULL)
+    for name, one, style, offset in _each(nll, models):
+        low, high, value = (
+            _floats([b[key] for b in one["by_theta"]])
+            for key in ("low", "high", "gap_per_dim" if known else "per_dim")
+        )
+        error = _floats([b["gap_se"] for b in one["by_theta"]]) if known else None
+        at, half = (low + high) / 2 + offset * (high - low), (high - low) / 2
+        ax.errorbar(at, value, error, None if models else half, label=name, **style)
     quantity = "NLL − floor" if known else "NLL"
     ax.set(xlabel=symbol, ylabel=f"{quantity} [nats / {component}]")
     ax.margins(y=0.12)
+    if models:
+        legend_above(ax)
 
 
-def posterior(ax: Axes, example: Mapping[str, Any], symbol: str) -> None:
+def posterior(
+    ax: Axes, example: Mapping[str, Any], symbol: str, models: Several | None = None
+) -> None:
     """Density of θ given one x, exact and by the surrogate; the x in the corner."""
-    grid, drawn = _floats(example["grid"]), _floats(example["surrogate"])
-    densities = [drawn]
+    densities, truth = [], float(example["theta"][0])
     if example.get("exact") is not None:
-        densities.append(_floats(example["exact"]))
-        ax.fill_between(grid, densities[1], color=GREY, alpha=0.35, linewidth=0)
-        ax.plot(grid, densities[1], color=INK, linewidth=1.1, label="exact")
-    ax.plot(grid, drawn, color=SURROGATE, label="surrogate")
-    truth = float(example["theta"][0])
+        grid, exact = _floats(example["grid"]), _floats(example["exact"])
+        densities.append((grid, exact))
+        ax.fill_between(grid, exact, color=GREY, alpha=0.35, linewidth=0)
+        ax.plot(grid, exact, color=INK, linewidth=1.1, label="exact")
+    for (name, one, style, _), dashes in zip(_each(example, models), cycle(LINES), strict=False):
+        densities.append((_floats(one["grid"]), _floats(one["surrogate"])))
+        ax.plot(*densities[-1], color=style["color"], linestyle=dashes, label=name)
     ax.axvline(truth, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, label="true value")
-    low, high = _support(grid, np.max(densities, axis=0), truth)
-    ax.set(xlabel=symbol, ylabel="density", xlim=(low, high))
-    ax.set_ylim(0, 1.42 * float(np.nanmax(densities)))
-    ax.legend(loc="upper left", borderaxespad=0.1)
-    if example.get("x") is not None and np.ndim(example["x"]) == 2:
-        _lattices(np.array([[ax.inset_axes((0.77, 0.68, 0.23, 0.32))]]), [[example["x"]]])
+    low, high = zip(*(_support(*density, truth) for density in densities), strict=True)
+    ax.set(xlabel=symbol, ylabel="density", xlim=(min(low), max(high)))
+    pictured = example.get("x") is not None
+    top = max(float(np.nanmax(density)) for _, density in densities)
+    ax.set_ylim(0, (1.52 if pictured else 1.05) * top)
+    if pictured:  # beside the legend, above the densities
+        ax.legend(loc="upper left", ncols=1 + bool(models), borderaxespad=0.1)
+        inset = ax.inset_axes((0.77, 0.68, 0.23, 0.32))
+        if np.ndim(example["x"]) == 2:
+            _lattices(np.array([[inset]]), [[example["x"]]])
+        else:
+            inset.plot(_floats(example["x"]), color=INK, linewidth=0.7)
+            inset.set(xticks=[], yticks=[])
+    else:
+        legend_above(ax)
 
 
 def histogram(
@@ -276,16 +354,21 @@ def histogram(
     data: Mapping[str, Any],
     name: str = "",
     pair: tuple[str, str] = ("true", "surrogate"),
+    models: Several | None = None,
 ) -> None:
     """Density of an observable: true (or the first of a pair) as an area, surrogate as a line."""
     edges = _floats(data["histogram"]["edges"])
-    true, drawn = (_density(data["histogram"][key], edges) for key in pair)
+    true = _density(data["histogram"][pair[0]], edges)
     ax.stairs(true, edges, fill=True, color=GREY, alpha=0.5, label=pair[0])
-    ax.stairs(drawn, edges, color=SURROGATE, linewidth=1.2, label=pair[1])
+    each = _each(data, models or {pair[1]: data})
+    for (key, one, style, _), dashes in zip(each, cycle(LINES), strict=False):
+        theirs = _floats(one["histogram"]["edges"])
+        drawn, hue = _density(one["histogram"][pair[1]], theirs), style["color"]
+        ax.stairs(drawn, theirs, color=hue, linewidth=1.2, linestyle=dashes, label=key)
     ax.set_title(_plain(data.get("title") or name))
     ax.set(xlabel=axis_label(data.get("latex", ""), data.get("unit", ""), name), ylabel="density")
     ax.locator_params(axis="x", nbins=6)
-    ax.legend()
+    legend_above(ax)
 
 
 def profile(figure: Figure, data: Mapping[str, Any], name: str = "") -> None:
@@ -298,28 +381,30 @@ def profile(figure: Figure, data: Mapping[str, Any], name: str = "") -> None:
     below.errorbar(i, *(_floats(data["difference"][key]) for key in ("mean", "se")), **FULL)
     top.set_title(_plain(data.get("title") or name))
     top.set_ylabel(axis_label(data.get("latex", ""), data.get("unit", ""), name))
-    top.legend()
+    legend_above(top)
     below.set(xlabel="component", ylabel=f"− {PAIR[0]}")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels()
 
 
 def predictive_band(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
-    """Bands of 50 % and 90 % of x drawn at draws of a posterior, and what was observed."""
-    low, lower, middle, upper, high = _floats(data["quantiles"])
-    i = np.arange(1, len(middle) + 1)
-    ax.fill_between(i, low, high, color=SURROGATE, alpha=0.2, linewidth=0, label="90 %")
-    ax.fill_between(i, lower, upper, color=SURROGATE, alpha=0.4, linewidth=0, label="50 %")
-    ax.plot(i, middle, color=SURROGATE, linewidth=0.8)
+    """What was observed, and bands of 50 % and 90 % of x drawn at draws of a posterior, if any."""
+    observed, quantiles = (_floats(data.get(key) or []) for key in ("observed", "quantiles"))
+    i = np.arange(1, [*observed, *quantiles][0].size + 1)
+    if len(quantiles):
+        low, lower, middle, upper, high = quantiles
+        ax.fill_between(i, low, high, color=SURROGATE, alpha=0.2, linewidth=0, label="90 %")
+        ax.fill_between(i, lower, upper, color=SURROGATE, alpha=0.4, linewidth=0, label="50 %")
+        ax.plot(i, middle, color=SURROGATE, linewidth=0.8)
     dots = len(i) <= MARKED
-    for k, row in enumerate(_floats(data.get("observed") or [])):
+    for k, row in enumerate(observed):
         style: Any = OPEN if dots else {"color": INK, "linewidth": 0.8}
         ax.errorbar(i, row, label="observed" if k == 0 else None, **style)
     ax.set_title(_plain(data.get("title") or name))
     ax.set(xlabel="component", xlim=(i[0] - 0.5, i[-1] + 0.5))
     ax.set_ylabel(axis_label(data.get("latex", ""), data.get("unit", ""), name))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
+    legend_above(ax, ncols=3)
 
 
 def predictive_number(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
@@ -352,7 +437,7 @@ def separations(ax: Axes, tests: Sequence[Mapping[str, Any]], title: str) -> Non
     ax.set_title(_plain(title))
     ax.set(xlabel="component", ylabel="separation power")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
+    legend_above(ax)
 
 
 def average(figure: Figure, data: Mapping[str, Any]) -> None:
@@ -365,7 +450,7 @@ def average(figure: Figure, data: Mapping[str, Any]) -> None:
         ax.stairs(means[1], edges, color=SURROGATE, linewidth=1.2, label=PAIR[1])
         ax.set(xlabel="component", ylabel="mean x")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.legend()
+        legend_above(ax)
         return
     axes = figure.subplots(1, 2)
     image = _maps(axes, means, data.get("axes"))
@@ -432,7 +517,7 @@ def moved_along(ax: Axes, data: Mapping[str, Any], symbol: str) -> None:
         mean, se = _floats(data[key]).T
         ax.errorbar(data["steps"], mean, se, label=name, **style | {"linestyle": "-"})
     ax.set(xlabel="step [standard deviations of the latents]", ylabel=symbol)
-    ax.legend()
+    legend_above(ax)
 
 
 def edit(figure: Figure, data: Mapping[str, Any], name: str, symbol: str) -> None:
@@ -451,11 +536,11 @@ def edit(figure: Figure, data: Mapping[str, Any], name: str, symbol: str) -> Non
         for key, style, word in (("unmoved", OPEN, "had it stayed"), ("error", FULL, "decoded")):
             bottom.errorbar(at, *_floats(other[key]).T, label=word, **style)
         bottom.set_ylabel("off [exact widths]")
-        bottom.legend()
+        legend_above(bottom)
     top.errorbar(at, *_floats(other["mean"]).T, label="decoded", **FULL)
     top.set_title(_plain(other.get("title") or name))
     top.set_ylabel(axis_label(other.get("latex", ""), other.get("unit", ""), name))
-    top.legend()
+    legend_above(top)
     bottom.set_xlabel(symbol)
     figure.align_ylabels()
 
@@ -486,7 +571,7 @@ def sweep(ax: Axes, ways: Sequence[Mapping[str, Any]], key: str) -> None:
     ax.set_ylim(bottom=0)
     ax.set_title(_plain(ways[0]["observables"][key].get("title") or key))
     ax.set(xlabel="evaluations of the network", ylabel="Jensen–Shannon distance")
-    ax.legend()
+    legend_above(ax)
 
 
 def learning(
@@ -517,7 +602,19 @@ def learning(
         low, high = np.nanmin(values), np.nanmax(values[len(values) // 10 :])
         ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     ax.set(xlabel="epoch", ylabel=f"loss [{_plain(unit)}]")
-    ax.legend(labels=["training", "validation"][apart:])
+    ax.legend(loc="upper right", labels=["training", "validation"][apart:])  # losses fall
+
+
+def _each(
+    data: Mapping[str, Any], models: Several | None
+) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Any], float]]:
+    """Name, data, style and offset of each of several models; of the surrogate, if it is alone."""
+    some = models or {"surrogate": data}
+    for i, (item, hue, shape) in enumerate(
+        zip(some.items(), cycle(HUES), cycle("osD^v"), strict=False)
+    ):
+        style = DOTS | {"marker": shape, "color": hue}
+        yield _plain(item[0]), item[1], style, APART * (i - (len(some) - 1) / 2)
 
 
 def _lattices(axes: NDArray[Any], rows: ArrayLike) -> None:

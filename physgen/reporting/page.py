@@ -11,9 +11,11 @@ import numpy as np
 
 from physgen.reporting import figures
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
+from physgen.reporting.vectors import bands_drawing, component_names, fan_drawing, pairs_drawing
 
 __all__ = ["letter", "steepest", "surrogate_sheet"]
 
+KINDS, TALL = ("true", "surrogate"), (4.2, 3.6)
 COLUMNS = 5  # lattices side by side in one panel of the gallery: each still shows its domains
 
 
@@ -47,6 +49,9 @@ def _plots(
     def section(name: str) -> Mapping[str, Any]:
         return metrics.get(name) or {}
 
+    def symbol(name: str) -> str:
+        return axis({"parameter": name})
+
     nll, gallery, history = section("nll"), section("gallery"), section("surrogate").get("history")
     validated = (
         section("surrogate").get("unit", "nats a row"),
@@ -58,15 +63,34 @@ def _plots(
             grid(figures.gallery, *part, axis(gallery, unit=False), size=(4.2, 2.1))
             for part in _parts(gallery)
         ],
-        "curves": [grid(figures.curve, c, axis(c), name, size=(4.2, 3.6)) for name, c in curves],
+        "curves": [
+            grid(figures.curve, c, axis(c), name.removesuffix(f", {c['parameter']}"), size=TALL)
+            for name, c in curves
+        ],
+        "fans": [
+            drawing
+            for fan in metrics.get("fans") or []
+            for d, by in enumerate(fan["by"])
+            for drawing in _fan(fan, d, by, symbol(by["parameter"]))
+        ],
+        "pairs": [
+            pairs_drawing({k: p[k] for k in KINDS}, component_names(p["names"], len(p["true"][0])))
+            for p in [section("pairs")]
+            if p
+        ],
         "nll": [plot(figures.gap, nll, axis(nll), component)] if nll.get("by_theta") else [],
         "posterior": [
             plot(figures.posterior, e, axis(e)) for e in section("posterior").get("examples") or []
         ],
         "partition": [
-            grid(figures.partition, z, axis(z), component, size=(4.2, 3.6))
+            grid(figures.partition, z, axis(z), component, size=TALL)
             for z in [section("partition")]
             if z
+        ],
+        "score": [
+            grid(figures.score_error, s, component, size=(4.2, 3.6))
+            for s in [section("score")]
+            if s
         ],
         "filters": [
             grid(figures.filters, w, size=(4.2, 0.2 + 0.75 * -(-len(w) // 8)))
@@ -86,6 +110,16 @@ def _plots(
             for z in metrics.get("latents") or []
         ],
     }
+
+
+def _fan(
+    fan: Mapping[str, Any], d: int, by: Mapping[str, Any], symbol: str
+) -> tuple[Drawing, Drawing]:
+    """Curves of one channel against one parameter: some of them, and their bands."""
+    theta = [row[d] for row in fan["theta"]]
+    kinds = {k if not fan["channel"] else f"{k} {fan['channel']}": fan[k] for k in KINDS}
+    at = fan["components"]
+    return fan_drawing(kinds, at, theta, symbol), bands_drawing(by, at, symbol)
 
 
 def steepest(curves: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from physgen.reporting.figures import FULL, GREY, HUES, INK, LATTICE, SURROGATE
+from physgen.reporting.figures import (
+    FULL,
+    GREY,
+    HUES,
+    INK,
+    LATTICE,
+    SURROGATE,
+    legend_above,
+)
 from physgen.reporting.page import letter
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from simulators.base import Array
@@ -45,13 +53,14 @@ def restoration_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "rows": rows,
         "n": n,
         "tables": [lines_of(score) for score in scores],
+        "thetas": [score["theta"] for score in scores if "theta" in score],
         "differs": differs(scores),
         "control": [s["off"]["control"] for s in scores if s["off"]["control"] is not None],
         "control_fails": all(s["control_fails"] for s in scores),
         "theta": [[theta[i].mean(0).tolist(), theta[i].std(0).tolist()] for i in range(rows)],
         "told": {
             k: (float(arrays[k].min()), float(arrays[k].max()))
-            for k in ("ess", "worst_ess", "theta_ess", "accepted", "r_hat")
+            for k in ("ess", "worst_ess", "theta_ess", "accepted", "r_hat", "chain_ess")
             if k in arrays
         },
     }
@@ -96,7 +105,9 @@ def lines_of(score: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def differs(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is off by more than chance, in some row."""
-    return [t for k, t in NAMES.items() if any(k in s and not s[k]["passed"] for s in scores)]
+    names = [t for k, t in NAMES.items() if any(k in s and not s[k]["passed"] for s in scores)]
+    theta = all(line["passed"] for s in scores for line in s.get("theta", ()))
+    return names if theta else [*names, "p(θ|y)"]
 
 
 def one_row(arrays: Mapping[str, Array], i: int) -> dict[str, Array]:
@@ -157,7 +168,7 @@ def moment_curves(ax: Axes, row: Mapping[str, Array]) -> None:
     if row["y"].shape == row["mean"].shape:
         ax.plot(i, row["y"], "x", color=INK, label="y")
     ax.set(xlabel="component", ylabel="x")
-    ax.legend()
+    legend_above(ax)
 
 
 def residual_power(ax: Axes, data: Mapping[str, Any]) -> None:
@@ -174,7 +185,7 @@ def residual_power(ax: Axes, data: Mapping[str, Any]) -> None:
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="wave number", ylabel="residual power / exact")
-    ax.legend()
+    legend_above(ax)
 
 
 def pulls(ax: Axes, row: Mapping[str, Array], n: int) -> None:
@@ -191,4 +202,4 @@ def pulls(ax: Axes, row: Mapping[str, Array], n: int) -> None:
     normal = np.exp(-0.5 * (at / width) ** 2) / (width * np.sqrt(2 * np.pi))
     ax.plot(at, normal, color=INK, linewidth=1.1, label=f"{n} exact draws")
     ax.set(xlabel="(mean − exact mean) / exact width", ylabel="density")
-    ax.legend()
+    legend_above(ax)

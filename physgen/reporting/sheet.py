@@ -11,7 +11,7 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from matplotlib.figure import Figure
@@ -21,6 +21,19 @@ from physgen.reporting.quantities import flat, law_words, measured, number, to_w
 from physgen.runtime.terminal import printable
 
 __all__ = ["Drawing", "Sheet", "grid", "plot"]
+
+
+class Shown(NamedTuple):
+    """A figure as a page holds it.
+
+    Attributes:
+        uri: an SVG as a data URI.
+        pictured: whether there are images in it, whose shades mean something: the dark does not
+            turn them round.
+    """
+
+    uri: str
+    pictured: bool
 
 
 @dataclass(frozen=True)
@@ -36,10 +49,11 @@ class Drawing:
     size: tuple[float, float] = PANEL
 
     @property
-    def uri(self) -> str:
-        """The figure as a data URI, an SVG."""
-        ink = base64.b64encode(svg(self.draw, self.size)).decode()
-        return f"data:image/svg+xml;base64,{ink}"
+    def shown(self) -> Shown:
+        """The figure as an SVG."""
+        ink = svg(self.draw, self.size)
+        uri = f"data:image/svg+xml;base64,{base64.b64encode(ink).decode()}"
+        return Shown(uri, b"<image" in ink)
 
     def figure(self) -> Figure:
         """The figure of matplotlib."""
@@ -70,8 +84,14 @@ class Sheet:
     values: Mapping[str, Any]
     plots: Mapping[str, Sequence[Drawing]]
 
-    def html(self) -> str:
-        """The page; the same text for the same values."""
+    def html(self, **around: Any) -> str:
+        """The page; the same text for the same values.
+
+        Args:
+            **around: what all pages have: "conclusion", what is said first; "digests", SHA-256 of
+                the models ("model") and data ("data") that it speaks of, by which other pages find
+                it; "links", pages beside it, each with "href", "title" and "shared".
+        """
         environment = Environment(
             loader=FileSystemLoader(Path(__file__).parent),
             autoescape=True,
@@ -83,8 +103,9 @@ class Sheet:
             "number": number, "near": to_width, "measured": measured, "flat": flat,
             "law": law_words,
         }  # fmt: skip
-        uris = {name: [drawing.uri for drawing in some] for name, some in self.plots.items()}
-        return printable(environment.get_template(self.template).render(**self.values, plots=uris))
+        shown = {name: [drawing.shown for drawing in some] for name, some in self.plots.items()}
+        template = environment.get_template(self.template)
+        return printable(template.render(**self.values, **around, plots=shown))
 
     def figures(self) -> dict[str, list[Figure]]:
         """Section → its figures of matplotlib."""

@@ -1,4 +1,4 @@
-"""The figures of calibration: ranks, curves and corners; like :mod:`.figures`, one function each.
+"""The figures of calibration: ranks and curves; like :mod:`.figures`, one function each.
 
 Checks ask for a figure by its name in :data:`FIGURES`.
 
@@ -9,22 +9,18 @@ that are wrong on purpose, are thin lines of other hues, so that one sees what f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
-from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from physgen.reporting.figures import GREY, HUES, INK, SURROGATE
+from physgen.reporting.figures import GREY, HUES, INK, SURROGATE, legend_above
 from physgen.reporting.view import CONTROLS
 
 __all__ = [
     "FIGURES",
-    "corner",
     "coverage_curve",
     "ecdf_difference",
     "ecdf_differences",
@@ -42,37 +38,32 @@ STYLES = {
     "correlated": (HUES[4], (0, (5, 1, 1, 1, 1, 1))),
 }
 OTHER = (HUES[3], "-.")
-MASS = LinearSegmentedColormap.from_list("mass", ["#ffffff00", SURROGATE])
-REGIONS = (0.95, 0.68)
+SMALL = 7.5
+"""Points of the long names of controls in a legend."""
 PANELS = 3
 """Panels beside each other, where there are many."""
-CROWDED = 4
-"""Parameters from which a corner is crowded: fewer and smaller numbers."""
-MARGINS = {"left": 0.09, "right": 0.99, "bottom": 0.1, "top": 0.95, "wspace": 0.1, "hspace": 0.1}
-"""Of the figure, in parts of it."""
 
 
 def rank_histogram(ax: Axes, test: Mapping[str, Any], band: Sequence[float], what: str) -> None:
     """Histogram of ranks, with the band of a single bin and the controls."""
-    top = _counts(ax, test, band)
-    ax.set(xlabel=what, ylabel="rows", ylim=(0, 1.3 * top))
-    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+    _counts(ax, test, band)
+    ax.set(xlabel=what, ylabel="rows")
+    ax.set_ylim(bottom=0)
+    legend_above(ax, fontsize=SMALL)
 
 
-def _counts(ax: Axes, test: Mapping[str, Any], band: Sequence[float]) -> float:
-    """Draw what a histogram of ranks has; the highest of its bins."""
+def _counts(ax: Axes, test: Mapping[str, Any], band: Sequence[float]) -> None:
+    """Draw what a histogram of ranks has."""
     data = _floats(test["data"]["counts"])
-    edges, top = np.linspace(0, 1, len(data) + 1), data.max()
+    edges = np.linspace(0, 1, len(data) + 1)
     ax.axhspan(*band, color=GREY, alpha=0.35, linewidth=0, label="95 % of each bin")
     ax.axhline(data.mean(), color=INK, linewidth=0.8)
     for name, control in test["controls"].items():
         counts = _floats(control["counts"])
         counts *= data.sum() / counts.sum() * len(counts) / len(data)
-        top = max(top, counts.max())
         ax.stairs(counts, np.linspace(0, 1, len(counts) + 1), linewidth=1, **_style(name))
     ax.stairs(data, edges, color=SURROGATE, linewidth=1.8, label="measured")
     ax.set_xlim(0, 1)
-    return float(top)
 
 
 def ecdf_difference(
@@ -81,9 +72,7 @@ def ecdf_difference(
     """Distribution function less the uniform one, with the band of all levels at once."""
     _differences(ax, test, levels, band)
     ax.set(xlabel=what, ylabel="distribution − uniform")
-    bottom, top = ax.get_ylim()
-    ax.set_ylim(bottom, top + 0.4 * (top - bottom))
-    ax.legend(loc="upper center", ncols=2, fontsize=7.5)
+    legend_above(ax, fontsize=SMALL)
 
 
 def _differences(ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any) -> None:
@@ -128,13 +117,13 @@ def _panels(
     shown = axes.ravel()[: len(tests)]
     for ax, (symbol, test) in zip(shown, tests.items(), strict=True):
         draw(ax, test)
-        ax.set_title(symbol, loc="center", fontsize=9)
+        ax.set_title(symbol, loc="center")
     for ax in axes.ravel()[len(tests) :]:
         ax.set_visible(False)
-    figure.legend(*shown[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
-                  fontsize=8)  # fmt: skip
-    figure.supxlabel("posterior probability of less than the true value", fontsize=9)
-    figure.supylabel(what, fontsize=9)
+    names = shown[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper center", ncols=2, fontsize=9)
+    figure.supxlabel("posterior probability of less than the true value", fontsize=9.5)
+    figure.supylabel(what, fontsize=9.5)
 
 
 def coverage_curve(
@@ -148,8 +137,8 @@ def coverage_curve(
         ax.plot(x, y, **style)
     ax.set_title(title)
     ax.set(xlabel="posterior mass of the region", ylabel="part of the rows in it",
-           xlim=(0, 1), ylim=(0, 1))  # fmt: skip
-    ax.legend(loc="upper left", fontsize=7.5)
+           xlim=(0, 1), ylim=(0, 1), yticks=np.linspace(0, 1, 6))  # fmt: skip
+    legend_above(ax, fontsize=SMALL)
 
 
 def _lines(test: Mapping[str, Any]) -> list[tuple[NDArray[Any], dict[str, Any]]]:
@@ -176,8 +165,7 @@ def predictive_ranks(ax: Axes, data: Mapping[str, Any], title: str) -> None:
     ax.stairs(*seen, color=SURROGATE, linewidth=1.5, label="x of the data")
     ax.set_title(title.replace("$", r"\$"))
     ax.set(xlabel="rank among x drawn from the posterior", ylabel="density", xlim=(0, 1))
-    ax.set_ylim(0, 1.35 * ax.get_ylim()[1])
-    ax.legend(loc="upper left", ncols=2)
+    legend_above(ax)
 
 
 def p_value_histogram(ax: Axes, data: Mapping[str, Any]) -> None:
@@ -187,117 +175,13 @@ def p_value_histogram(ax: Axes, data: Mapping[str, Any]) -> None:
     ax.stairs(*wrong, **_style("shuffled"))
     ax.axhline(1, color=INK, linewidth=0.8)
     ax.set(xlabel="part of the drawn x that are stranger", ylabel="density", xlim=(0, 1))
-    ax.legend()
+    legend_above(ax)
 
 
 def _density(counts: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Counts of equal bins of [0, 1] as a density, and the edges."""
     mass = _floats(counts)
     return mass * len(mass) / (mass.sum() or 1), np.linspace(0, 1, len(mass) + 1)
-
-
-def corner(figure: Figure, data: Mapping[str, Any], symbols: Sequence[str]) -> None:
-    """One posterior: its marginals, and its densities of pairs with regions of 68 % and 95 %.
-
-    Those of "log" parameters are densities of their logarithm, on a logarithmic axis.
-    """
-    points, theta = [_floats(a) for a in data["axes"]], data["theta"]
-    dims, logs = len(points), data.get("log") or []
-    steps = [np.gradient(np.log(x) if d in logs else x) for d, x in enumerate(points)]
-    if dims >= CROWDED:  # many axes are slow to arrange
-        figure.set_layout_engine(None)
-    cells = figure.add_gridspec(dims, dims, **(MARGINS if dims >= CROWDED else {}))
-    axes = {(e, d): figure.add_subplot(cells[e, d]) for e in range(dims) for d in range(e + 1)}
-    for d, density in enumerate(data["marginals"]):
-        _marginal(axes[d, d], points[d], _floats(density), None if theta is None else theta[d])
-        if "curves" in data:
-            _curves(axes[d, d], data["curves"], d, float(np.max(density)))
-        if dims >= CROWDED:
-            axes[d, d].set_title(symbols[d].partition(" [")[0], loc="center", fontsize=9)
-    for plane in data["planes"]:
-        d, e = plane["pair"]
-        at, area = None if theta is None else (theta[d], theta[e]), np.outer(steps[d], steps[e])
-        _plane(axes[e, d], points[d], points[e], _floats(plane["density"]), area, at)
-    for (e, d), ax in axes.items():
-        _ticked(ax, "x", symbols[d] if e == dims - 1 else None, dims, d in logs)
-        if e > d:
-            _ticked(ax, "y", symbols[e] if d == 0 else None, dims, e in logs)
-        if dims >= CROWDED:
-            page = figure.transFigure
-            ax.yaxis.set_label_coords(0.035, 0.5, blended_transform_factory(page, ax.transAxes))
-            ax.xaxis.set_label_coords(0.5, 0.045, blended_transform_factory(ax.transAxes, page))
-    if dims < CROWDED:
-        figure.align_labels()
-    if "row" in data:
-        figure.suptitle(f"row {data['row']}", fontsize=9)
-
-
-def _marginal(ax: Axes, x: NDArray[Any], density: NDArray[Any], true: float | None) -> None:
-    """The density of one parameter, and its true value."""
-    ax.fill_between(x, density, color=SURROGATE, alpha=0.25, linewidth=0)
-    ax.plot(x, density, color=SURROGATE)
-    ax.set(yticks=[], ylim=(0, None), xlim=(x[0], x[-1]))
-    ax.spines["left"].set_visible(False)
-    if true is not None:
-        ax.axvline(true, color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
-
-
-def _curves(ax: Axes, curves: Mapping[str, Any], d: int, top: float) -> None:
-    """Profile and slice of the likelihood of one parameter, as high as the marginal."""
-    x = _floats(curves["along"])[d]
-    for key, hue, style in (("profile", HUES[1], "--"), ("slice", HUES[2], ":")):
-        ax.plot(x, top * np.exp(_floats(curves[key])[d]), color=hue, linestyle=style, linewidth=1)
-
-
-def _plane(
-    ax: Axes,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    density: NDArray[Any],
-    area: NDArray[Any],
-    true: tuple[float, float] | None,
-) -> None:
-    """Regions of the density of two parameters, and their true values."""
-    levels = sorted({_level(density, area, mass) for mass in REGIONS})
-    shades = [to_rgba(SURROGATE, alpha) for alpha in (0.2, 0.45)][-len(levels) :]
-    top = density.max() * 1.001
-    ax.contourf(x, y, density.T, [*levels, top], colors=shades)
-    ax.contour(x, y, density.T, levels, colors=SURROGATE, linewidths=0.9)
-    if true is not None:
-        ax.plot(*true, "+", color=INK, markersize=9, markeredgewidth=1.4, clip_on=False)
-    ax.set(xlim=x[[0, -1]], ylim=y[[0, -1]])
-
-
-def _ticked(ax: Axes, which: Literal["x", "y"], label: str | None, dims: int, log: bool) -> None:
-    """A few ticks; numbers and a symbol where there is one, a common factor beside it."""
-    axis, few = {"x": ax.xaxis, "y": ax.yaxis}[which], dims >= CROWDED
-    turned = few and which == "x"
-    if log:
-        ax.set(**{f"{which}scale": "log"})
-        axis.set_major_locator(LogLocator(numticks=4))
-        axis.set_minor_locator(NullLocator())
-    else:
-        axis.set_major_locator(MaxNLocator(3 if dims > 2 else 4, prune="both" if few else None))
-    axis.set_tick_params(labelsize=7.5 if few else 9, rotation=45 if turned else 0)
-    if label is None:
-        axis.set_major_formatter(NullFormatter())
-        return
-    formatter: Any = axis.get_major_formatter()
-    if not log:
-        formatter.set_powerlimits((-2, 4))
-    formatter.set_locs(axis.get_majorticklocs())
-    factor = formatter.get_offset()
-    axis.get_offset_text().set_visible(False)
-    axis.set_label_text(f"{label}\n({factor})" if factor else label)
-    axis.label.set_fontsize(8.5 if few else 9)
-
-
-def _level(density: NDArray[Any], area: NDArray[Any], mass: float) -> float:
-    """The density above which lies that part of the mass, on cells of some area."""
-    order = np.argsort(-density, axis=None)
-    within = (density * area).ravel()[order].cumsum()
-    at = int(np.searchsorted(within, mass * within[-1]))
-    return float(density.ravel()[order[min(at, len(order) - 1)]])
 
 
 def _floats(values: Any) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "CONTROLS",
+    "OBSERVATIONS",
     "Column",
     "Labels",
     "PagePart",
@@ -21,9 +22,12 @@ __all__ = [
     "Tile",
     "Value",
     "Words",
+    "one_observation",
 ]
 
 
+OBSERVATIONS = 6
+"""Posteriors that are shown one by one, at most."""
 CONTROLS = {
     "narrow": "30 % too narrow",
     "shifted": "shifted by 0.3 widths",
@@ -125,3 +129,16 @@ class PagePart:
     table: TableView | None = None
     words: Words | None = None
     tiles: tuple[Tile, ...] = ()
+
+
+def one_observation(found: Mapping[str, Any], i: int) -> dict[str, Any]:
+    """One of the observations of a posterior, as a page shows it.
+
+    Args:
+        found: metadata of a posterior file, its arrays, and its density on a grid or None.
+        i: which of them, from 0 on.
+    """
+    some, grid = slice(i, i + 1), found.get("density")
+    arrays = {name: values[some] for name, values in found["arrays"].items()}
+    first = found.get("first_row", 0) + i
+    return {**found, "arrays": arrays, "density": grid and grid[some], "first_row": first}

@@ -165,6 +165,7 @@ class Surrogate(nn.Module, abc.ABC):
             learn; they may be chosen anew for a trained surrogate.
         earlier_options: what options mean that files of earlier versions do not name, where that
             is not their default.
+        earlier_names: prefixes of weights in files of earlier versions, and what they are now.
         law_buffers: buffers that belong to one law, and stay behind when the weights move to
             another.
         later_buffers: buffers that files of earlier versions lack; there they are as they begin.
@@ -195,6 +196,7 @@ class Surrogate(nn.Module, abc.ABC):
     supports: ClassVar[tuple[Support, ...]] = ("spins", "reals")
     inference_options: ClassVar[tuple[str, ...]] = ()
     earlier_options: ClassVar[dict[str, Any]] = {}
+    earlier_names: ClassVar[Mapping[str, str]] = {}
     law_buffers: ClassVar[tuple[str, ...]] = ()
     later_buffers: ClassVar[tuple[str, ...]] = ()
     chain_buffers: ClassVar[tuple[str, ...]] = ()
@@ -284,6 +286,18 @@ class Surrogate(nn.Module, abc.ABC):
         The measurement is of x, ``self.transform.inverse(z)``; of y what is not seen is 0.
         """
         raise TypeError(f"{self.name}: this family restores nothing")
+
+    @property
+    def log_snr_ends(self) -> tuple[float, float] | None:
+        """Log-SNRs λ between which it has learnt the score of noised x; None if it has not.
+
+        x is then a + uz, component by component. A family that has learnt it writes `_denoised`.
+        """
+        return None
+
+    def _denoised(self, c: Tensor, z: Tensor, log_snr: Tensor) -> Tensor:
+        """E[z₀|z] of z = z₀ + e^{−λ/2} ε (B, *x_shape) given c (B, D) at one λ, of z's shape."""
+        raise NotImplementedError
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -623,6 +637,43 @@ class Surrogate(nn.Module, abc.ABC):
         pairs = zip(c.split(self._at_once), v.split(self._at_once), strict=True)
         parts = [self._decode(*pair, rng) for pair in pairs]
         return torch.cat([self.transform.read_out(self.transform.inverse(z)) for z in parts])
+
+    def noise_at(self, log_snr: float) -> Tensor:
+        """τ = u e^{−λ/2} of y = x + τε at a log-SNR λ, (*x_shape,) float64.
+
+        Raises:
+            UsageError: it has learnt no score of x with independent noise.
+        """
+        width = self.transform.width(torch.zeros(self.law.x_shape, device=self.device))
+        if width is None or not self.log_snr_ends:
+            raise UsageError(f"{self.name}: has learnt no score of x with independent noise")
+        return width * math.exp(-log_snr / 2)
+
+    @final
+    @torch.no_grad()
+    def noised_score(self, theta: Tensor | Array, y: Tensor | Array, log_snr: float) -> Tensor:
+        """The learnt ∇ log p(y|θ) of y = x + τε, by Tweedie's formula (E[x|y] − y)/τ².
+
+        Args:
+            theta: (n, D) parameters in their units.
+            y: (n, *x_shape).
+            log_snr: λ, at which τ is `noise_at`.
+
+        Returns:
+            (n, *x_shape) float64 in units of 1/x, on the surrogate's device.
+
+        Raises:
+            DataError: shapes that do not fit this surrogate.
+            UsageError: as `noise_at`.
+        """
+        noise = self.noise_at(log_snr)
+        theta, y = tensor_of(theta, torch.float64), tensor_of(y)
+        self._check(theta, y)
+        c, z = self.rescale(theta.to(self.device)), self.transform(y.to(self.device))
+        level, parts = torch.tensor(log_snr, device=self.device), []
+        for at, rows in zip(c.split(self._at_once), z.split(self._at_once), strict=True):
+            parts.append(self._denoised(at, rows, level).double() - rows.double())
+        return torch.cat(parts) * math.exp(log_snr / 2) / noise
 
     def require_latents(self) -> None:
         """Refuse a family that has no latents.

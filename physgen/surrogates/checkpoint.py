@@ -70,11 +70,19 @@ def load_surrogate(
         config = build(cls.Config, info["family"], cls.earlier_options | info["options"])
         surrogate = cls.create(Law.from_json(info["law"]), config)
         begin = {k: v for k, v in surrogate.state_dict().items() if k in cls.later_buffers}
-        weights = begin | weights
+        weights = begin | {as_named_now(name, cls): w for name, w in weights.items()}
         require_weights(path, surrogate, weights, info)
         surrogate.load_state_dict(weights)
     surrogate.path, surrogate.info = path, info
     return surrogate.to(device).eval(), info
+
+
+def as_named_now(name: str, cls: type[Surrogate]) -> str:
+    """The name that a weight of an earlier version has now."""
+    for earlier, now in cls.earlier_names.items():
+        if name.startswith(earlier):
+            return now + name.removeprefix(earlier)
+    return name
 
 
 def require_weights(

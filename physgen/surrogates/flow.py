@@ -31,7 +31,8 @@ from physgen.law import Law
 from physgen.nn.densities import normal_log_density, student_log_density, student_stretch
 from physgen.nn.regression import least_squares, quadratic
 from physgen.nn.transforms import finite_part
-from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from physgen.surrogates.base import Likelihood, Noise
+from physgen.surrogates.hamiltonian import Differentiable
 from simulators.base import Support
 
 __all__ = ["Flow", "FlowConfig"]
@@ -218,7 +219,7 @@ class Base(nn.Module):
         return normal * student_stretch(self.degrees.float().expand(like.shape), generator)
 
 
-class Flow(Surrogate):
+class Flow(Differentiable):
     """Normalising flow p(x|θ) of real vectors."""
 
     name: ClassVar[str] = "flow"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     PosteriorLike: TypeAlias = InferredPosterior | Path | str
     ThetaLike: TypeAlias = PosteriorLike | DataLike | Array | Tensor | Mapping[str, Any]
     ScoresLike: TypeAlias = Scores | InferredPosterior | Surrogate | Mapping[str, Any] | Path | str
+    SeveralScoresLike: TypeAlias = ScoresLike | Sequence[ScoresLike]
     AnyProduct: TypeAlias = Dataset | Surrogate | InferredPosterior | Scores | Path | str
     FamilyLike: TypeAlias = type[Surrogate] | str
     SimulatorLike: TypeAlias = Simulator | Command | type[Simulator] | type[Command] | str
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 else:
     PriorLike = Mapping[str, Any]
     DataLike = ObservedLike = SurrogateLike = ModelLike = ScoresLike = AnyProduct = Path
-    DatasetsLike, PosteriorLike, ThetaLike = Sequence[Path], Path, Path
+    DatasetsLike = SeveralScoresLike = Sequence[Path]
+    PosteriorLike = ThetaLike = Path
     FamilyLike = SimulatorLike = PartLike = str
     InferredPosterior = Surrogate = Any
 
@@ -63,6 +65,7 @@ __all__ = [
     "PriorLike",
     "SamplerOptions",
     "ScoresLike",
+    "SeveralScoresLike",
     "SimulatorLike",
     "StepsOption",
     "Surrogate",

@@ -110,6 +110,11 @@ def read_y(
     whole = instrument.linear(law)
     found = observed.read(rows, whole=True)
     first, *_ = (rows or slice(None)).indices(len(observed))
+    for i in np.flatnonzero(np.isinf(found.x).reshape(len(found.x), -1).any(1)):
+        raise DataError(
+            f"{observed.name}: row {first + i}: y is infinite; what is not seen is NaN, or 0 in "
+            "the mask"
+        )
     kind = law_of_y(law, whole.y_shape) if seed is None else law
     y = validated_rows(Rows(found.x), observed, kind, rows, drops=False).x
     truth = None if seed is None else y

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from physgen import dataset
 from physgen.errors import DataError
 from physgen.reporting import ink
+from physgen.verbs.links import digests_of, links_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +35,10 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         from physgen.reporting.calibration import calibration_sheet
         from physgen.reporting.comparison import comparison_sheet
         from physgen.reporting.latents import latents_sheet
+        from physgen.reporting.models import models_sheet
         from physgen.reporting.page import surrogate_sheet
         from physgen.reporting.posterior import posterior_sheet
+        from physgen.reporting.responses import responses_sheet
         from physgen.reporting.restoration import restoration_sheet
         from physgen.reporting.training import training_sheet
 
@@ -48,22 +51,30 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         "physgen/restoration/1": restoration_sheet,
         "physgen/training/1": training_sheet,
         "physgen/latents/1": latents_sheet,
+        "physgen/models/1": models_sheet,
+        "physgen/responses/1": responses_sheet,
     }
     return others.get(schema, surrogate_sheet)(metrics)
 
 
-def render(metrics: Mapping[str, Any]) -> str:
+def render(metrics: Mapping[str, Any], out: Path | None = None) -> str:
     """The report as one HTML page, without network, scripts or dates: equal input, equal text.
 
     Args:
         metrics: what validate, compare or calibrate wrote, of one of the `SCHEMAS`; a section that
             is null or absent is left out, with the reason in one line. Of a posterior its
             metadata, and its arrays under "arrays".
+        out: where it will be; it links the pages in the same folder that speak of the same model
+            or data.
 
     Raises:
         UsageError: matplotlib or jinja2 is not installed.
     """
-    return sheet_of(metrics).html()
+    from physgen.reporting.conclusions import conclusion_of
+
+    sheet, digests = sheet_of(metrics), digests_of(metrics)
+    links = links_beside(out, digests)
+    return sheet.html(conclusion=conclusion_of(metrics), digests=digests, links=links)
 
 
 def figures_of(metrics: Mapping[str, Any]) -> dict[str, list[Figure]]:

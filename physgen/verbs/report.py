@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from physgen import dataset
-from physgen.checks.posterior_predictive import posterior_predictive
-from physgen.checks.two_sample.features import physics_of
-from physgen.dataset import Dataset
-from physgen.errors import DataError, PhysgenError, UsageError, as_written
-from physgen.law import Law
+from physgen.dataset import Dataset, Rows
+from physgen.errors import DataError, UsageError, as_written
+from physgen.posterior.density import kept_density
 from physgen.priors import parameters_in
 from physgen.reporting.quantities import free
 from physgen.verbs.arguments import (
@@ -19,48 +17,60 @@ from physgen.verbs.arguments import (
     ObservedLike,
     PosteriorLike,
     ScoresLike,
+    SeveralScoresLike,
     SimulatorLike,
+    SurrogateLike,
 )
-from physgen.verbs.draws import open_draws
-from physgen.verbs.observed import open_observed
-from physgen.verbs.opening import name_of_simulator
+from physgen.verbs.opening import name_of_simulator, origin_of
 from physgen.verbs.pages import SCHEMAS, render, scores_in
+from physgen.verbs.predicted import with_data
 from physgen.verbs.products import Page
+from physgen.verbs.responses import responses_of
 from physgen.verbs.running import headed, on_files, path_of
-from simulators.base import Array
+from physgen.verbs.side_by_side import models_of
+
+if TYPE_CHECKING:
+    from physgen.surrogates.base import Surrogate
 
 __all__ = ["report"]
 
-MOST = 10_000
-"""Predicted rows that are looked at, at most."""
+POSTERIOR = "physgen/posterior/1"
 CURVES = ("along", "profile", "slice")
 """What of a posterior is of the parameters of interest alone."""
-UNSEEN = ("log_prob", "grid_nodes", "grid_values")
+UNSEEN = ("log_prob",)
 """What of a posterior no page shows."""
 
 
 @on_files("out")
 def report(
-    metrics: ScoresLike,
+    metrics: SeveralScoresLike,
     *,
     out: Path | str | None = None,
-    predictive: DataLike | None = None,
+    predictive: DataLike | SurrogateLike | None = None,
     observed: ObservedLike | None = None,
     interest: str | None = None,
     simulator: SimulatorLike | None = None,
     force: bool = False,
 ) -> Page:
-    """Draw metrics, posteriors, latents or a training as one self-contained HTML page.
+    """Draw metrics, posteriors, latents, a training or datasets as one self-contained HTML page.
 
-    With x drawn at a posterior's draws, the page shows bands of what it predicts and what was
-    observed, beside its corner.
+    Scores of several models on x of one law are set side by side: one table, a column a model, and
+    figures that have all of them. Scores of validate, calibrate and compare of one model share its
+    column. Datasets of one simulator at several sizes, drawn by it or by surrogates, are shown by
+    the figures of many x that it declares (ising: magnetisation, susceptibility, specific heat and
+    Binder's cumulant against temperature), beside the exact ones.
+
+    A posterior stands beside what it was inferred from; with x at its draws, bands of what it
+    predicts lie over that.
 
     Args:
-        metrics: metrics.json, as validate, calibrate or compare wrote it; posterior of infer;
-            draws of restore; latents; or checkpoint of fit, for the course of its training.
+        metrics: metrics.json, as validate, calibrate or compare wrote it, or several of these;
+            posterior of infer; draws of restore; latents; checkpoint of fit, for the course of
+            its training; or one or several datasets.
         out: HTML file to write.
-        predictive: dataset of x at the draws of the posterior given one row, as sample or simulate
-            made it with --theta-from.
+        predictive: what predicts x from the posterior's draws: checkpoint of a surrogate, or the
+            word simulator; or dataset of x at the draws given one row, as sample or simulate made
+            it with --theta-from.
         observed: what the posterior was inferred from; its file, if not given.
         interest: parameters to show, as in beta,h; those of the posterior if not given.
         simulator: package.module:Class of a simulator outside the registry, for its observables;
@@ -74,34 +84,45 @@ def report(
         physgen report metrics.json -o report.html
     """
     path = path_of(out)
-    name = metrics if isinstance(metrics, Path) else getattr(metrics, "path", None) or "memory"
-    found = reported(metrics)
-    refuse_unless_posterior(found, predictive=predictive, interest=interest)
+    several = cast(
+        "list[ScoresLike]", list(metrics) if isinstance(metrics, list | tuple) else [metrics]
+    )
+    if not several:
+        raise UsageError("report: expected at least one file or object, got none")
+    files = [one if isinstance(one, Path) else getattr(one, "path", None) for one in several]
+    names = [str(file or "memory") for file in files]
+    name, figures = " + ".join(names), all(is_dataset(one) for one in several)
+    found: Mapping[str, Any]
+    if figures:
+        found = responses_of([Dataset(one) for one in several], name_of_simulator(simulator))
+    else:
+        every = [reported(one) for one in several]
+        found = every[0] if len(every) == 1 else models_of(list(zip(names, every, strict=True)))
+    if found["schema"] != POSTERIOR:
+        refuse_idle(" of a posterior", predictive=predictive, observed=observed, interest=interest)
     if interest:
-        names = [p["name"] for p in free(found["law"]["prior"])]
-        found = {**found, "interest": parameters_in(interest, names)}
+        free_names = [p["name"] for p in free(found["law"]["prior"])]
+        found = {**found, "interest": parameters_in(interest, free_names)}
         found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
     if predictive is None:
-        refuse_idle(observed=observed, simulator=simulator)
-    else:
-        origin = open_draws(cast("PosteriorLike", metrics)).origin
-        found = with_prediction(found, origin, Dataset(predictive), observed, simulator)
+        refuse_idle(simulator=None if figures else simulator)
+    if found["schema"] == POSTERIOR:
+        with as_written(name):
+            posterior = cast("PosteriorLike", several[0])
+            found = with_data(found, posterior, observed, predictive, simulator)
     with as_written(name):
-        page = render(found)
+        page = render(found, path)
         text = page.encode()
     if path:
         dataset.write_bytes(path, text, sidecar=False)
     return Page(page, headed(path, f"report of {name}"), path)
 
 
-def refuse_unless_posterior(found: Mapping[str, Any], **given: object) -> None:
-    """Refuse options of posteriors for other pages.
-
-    Raises:
-        UsageError: one of them.
-    """
-    if found["schema"] != "physgen/posterior/1":
-        refuse_idle(" of a posterior", **given)
+def is_dataset(given: object) -> bool:
+    """Whether something is a dataset, or a file of one."""
+    if not isinstance(given, str | Path):
+        return isinstance(given, Dataset | Rows)
+    return dataset.schema_of(Path(given)) == dataset.SCHEMA
 
 
 def refuse_idle(what: str = " of --predictive", **given: object) -> None:
@@ -112,95 +133,6 @@ def refuse_idle(what: str = " of --predictive", **given: object) -> None:
     """
     for name in [name for name, value in given.items() if value is not None]:
         raise UsageError(f"{name}: is an option{what}, which was not given; leave it out")
-
-
-def with_prediction(
-    found: Mapping[str, Any],
-    posterior: Mapping[str, Any],
-    data: Dataset,
-    observed: ObservedLike | None,
-    simulator: SimulatorLike | None,
-) -> dict[str, Any]:
-    """A posterior of one row, as a page shows it, with what it predicts.
-
-    Args:
-        found: the posterior, of all rows.
-        posterior: its path and sha256.
-        data: x at its draws.
-        observed: what it was inferred from, if not in its file.
-        simulator: of observables, outside the registry.
-
-    Raises:
-        DataError: x that are not of the law.
-        UsageError: x that were drawn at other θ.
-    """
-    source = data.meta.source if data.meta else {}
-    row, first, iid = row_of(data, posterior), found.get("first_row", 0), found.get("iid")
-    seen, absent = None, "its file does not say where it is"
-    x = data.read(slice(0, MOST)).x
-    try:
-        seen = observed_rows(found, observed, row, data.law)
-    except PhysgenError as error:
-        if observed is not None:
-            raise
-        absent = str(error)
-    if seen is not None and (shape := seen.shape[1:]) != x.shape[1:]:
-        raise UsageError(
-            f"{data.name}: expected x of shape {shape}, as was observed, got {x.shape[1:]}"
-        )
-    law, some = data.law, slice(row - first, row - first + 1)
-    physics = physics_of(law, name_of_simulator(simulator), data.columns)
-    measured = posterior_predictive(x, seen, physics, law)
-    by = {"by": source.get("name", "someone"), "absent": absent}
-    arrays = found["arrays"] if iid else {k: v[some] for k, v in found["arrays"].items()}
-    return {**found, "arrays": arrays, "first_row": row, "predictive": measured | by}
-
-
-def row_of(data: Dataset, posterior: Mapping[str, Any]) -> int:
-    """The row of what was observed, at draws of whose posterior x were drawn.
-
-    Args:
-        data: x.
-        posterior: its path and sha256.
-
-    Raises:
-        UsageError: x that were drawn at other θ, or at draws of several rows.
-    """
-    told = data.meta.source.get("theta") if data.meta else None
-    about: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
-    drawn = about.get("posterior", {})
-    if drawn.get("sha256") != posterior["sha256"] or about.get("widened", 1) != 1:
-        raise UsageError(
-            f"{data.name}: expected x at draws of {posterior['path'] or 'this posterior'}, its "
-            f"theta follow {data.proposal or 'the prior'}; draw some with physgen sample "
-            "--theta-from"
-        )
-    if (row := drawn.get("row")) is None:
-        raise UsageError(
-            f"{data.name}: is of several observations, mixed; draw it for one of them with --row"
-        )
-    return int(row)
-
-
-def observed_rows(
-    found: Mapping[str, Any], observed: ObservedLike | None, row: int, law: Law
-) -> Array:
-    """What a posterior was inferred from, (m, *x_shape): one row, or all that it took for one.
-
-    Raises:
-        DataError: a file that was changed since.
-        UsageError: no file is known.
-    """
-    known = found.get("observed") or {}
-    if observed is None:
-        if not known.get("path"):
-            raise UsageError("the posterior does not know its file; give it with --observed")
-        observed = Path(known["path"])
-    data = open_observed(observed, law, known)
-    if known.get("sha256") not in (None, data.digest):
-        raise DataError(f"{data.name}: is not what the posterior was inferred from")
-    start, stop = (known.get("rows") or (0, len(data))) if found.get("iid") else (row, row + 1)
-    return data.read(slice(start, stop), whole=True).x
 
 
 def reported(metrics: ScoresLike) -> Mapping[str, Any]:
@@ -215,9 +147,8 @@ def reported(metrics: ScoresLike) -> Mapping[str, Any]:
         if kind in ("zip", "safetensors"):
             return training_in(path)
         return arrays_in(path) if kind == "HDF5" else scores_in(path)
-    if callable(describe := getattr(metrics, "describe", None)):
-        about = getattr(metrics, "info", {})
-        return {"schema": "physgen/training/1", **about, **describe()}
+    if callable(getattr(metrics, "describe", None)):
+        return {**origin_of(cast("Surrogate", metrics)), "schema": "physgen/training/1"}
     found = getattr(metrics, "report_data", metrics)
     if not isinstance(found, Mapping) or found.get("schema") not in SCHEMAS:
         raise DataError(
@@ -238,7 +169,7 @@ def training_in(path: Path) -> dict[str, Any]:
     _, info = load_tensors(path)
     if "family" not in info:
         raise DataError(f"{path}: expected the checkpoint of a surrogate, as fit writes it")
-    return {"schema": "physgen/training/1", **info}
+    return {"schema": "physgen/training/1", **info, "sha256": dataset.file_digest(path)}
 
 
 def arrays_in(path: Path) -> dict[str, Any]:
@@ -250,4 +181,6 @@ def arrays_in(path: Path) -> dict[str, Any]:
     kind = dataset.schema_of(path).removeprefix("physgen/").partition("/")[0]
     kind = kind if kind in ("latents", "restoration") else "posterior"
     arrays, about = dataset.read_arrays(path, kind, UNSEEN)
-    return {"schema": f"physgen/{kind}/1", **about, "arrays": arrays}
+    with as_written(path):
+        grid = kept_density(arrays, about)
+    return {"schema": f"physgen/{kind}/1", **about, "arrays": arrays, "density": grid}

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 import simulators.base as declared
 from physgen import dataset
-from physgen.dataset.schema import as_type, x_type
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.runtime.engine import Engine, engine
+from physgen.runtime.engine import engine
 from physgen.runtime.interrupt import interruptible
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import (
@@ -40,6 +38,7 @@ from physgen.verbs.measured import (
 from physgen.verbs.observed import open_observed
 from physgen.verbs.opening import open_source
 from physgen.verbs.restored import RestoredRows, scores_in_short
+from physgen.verbs.restoring import EXACT, DrawnRow, RestoreTask, drawn_rows
 from physgen.verbs.running import headed, on_files, plural, require, require_seed, threaded
 from simulators.base import Array, Restorer
 
@@ -48,17 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["restore"]
 
-EXACT = "exact"
-"""The method that is the simulator's own."""
-BLOCK = 64
-"""Draws of a block, which share their random numbers' seed."""
-CONTROL, REFERENCE, THETA = 2**31, 2**31 + 1, 2**31 + 2
-"""In the place of a block's number: x without y, exact draws, and θ of a row."""
-SETS = 20
-"""Sets of exact draws, which tell what chance does."""
-PROPOSED = 4
-"""Draws of the prior for each draw of θ, where their weights come from the method's evidence."""
-LOW_ESS, MOST_R_HAT, LEAST_ACCEPTED = 0.1, 1.1, 0.02
+LOW_ESS, MOST_R_HAT, LEAST_ACCEPTED, FEWEST_STATES = 0.1, 1.1, 0.02, 5
 """Beyond these the draws are not to be trusted."""
 
 
@@ -111,7 +100,8 @@ def restore(
         tune: option of the method, as in particles=64; may be repeated.
         theta: value of a parameter, as in beta=0.44; repeat for each. If not given, that of the
             row in the file.
-        theta_unknown: draw theta, too, from p(theta|y), though the file tells it.
+        theta_unknown: draw theta, too, from p(theta|y), though the file tells it: by the evidence
+            of the particles, or by the exact one.
         n: draws of x for each row.
         rows: which rows, as in 0:10.
         measure: the file holds x itself: measure it here first, with noise of this seed.
@@ -154,9 +144,9 @@ def restore(
         engine(**where) as there,
     ):
 
-        def tick(done: float) -> None:
+        def tick(part: float) -> None:
             stop.check()
-            move(done, plural(len(found), "row"))
+            move(part * len(found) * n, plural(len(found), "row"))
 
         drawn = drawn_rows(task, found, n, first, there, tick)
     lacking = [row.absent for row in drawn if not row.scores]
@@ -216,270 +206,6 @@ def method_of(
     return surrogate.restorer(method or "")
 
 
-class RestoreBlock(NamedTuple):
-    """Draws of one row that are made at once.
-
-    Attributes:
-        number: the row.
-        block: which of its blocks.
-        theta: of each draw, (k, D).
-        row: what was measured.
-    """
-
-    number: int
-    block: int
-    theta: Array
-    row: MeasuredRow
-
-
-class DrawnBlock(NamedTuple):
-    """Draws x (k, *x_shape), and what the method says of each, (k,)."""
-
-    x: Array
-    told: Mapping[str, Array]
-
-
-class DrawnRow(NamedTuple):
-    """All draws of one row.
-
-    Attributes:
-        arrays: x (n, *x_shape), theta (n, D), exact moments, and what the method says.
-        scores: beside the exact ones; empty where these are not known.
-        told: where θ come from, in words.
-        absent: why there are no scores.
-    """
-
-    arrays: Mapping[str, Array]
-    scores: Mapping[str, Any]
-    told: str
-    absent: str
-
-
-@dataclass(frozen=True)
-class RestoreTask:
-    """Makes the draws of a block: a function of the seed, the row and the block.
-
-    Attributes:
-        surrogate: the prior; None of the simulator's own method.
-        exact: the simulator's own p(x|θ, y); None where there is none.
-        law: of x.
-        method: the way.
-        tune: its options.
-        seed: of all draws.
-    """
-
-    surrogate: Surrogate | None
-    exact: Restorer | None
-    law: Law
-    method: str
-    tune: Mapping[str, float]
-    seed: int
-
-    def __call__(self, block: RestoreBlock) -> DrawnBlock:
-        """The draws."""
-        if self.method == EXACT and self.exact:
-            rng = np.random.default_rng([self.seed, block.number, block.block])
-            x = exact_draws(self.exact, block.theta, block.row, 1, rng)[0][0]
-            return DrawnBlock(as_type(x, x_type(self.law)), {})
-        from physgen.nn.measurement import Measurement
-
-        model, row = cast("Surrogate", self.surrogate), block.row
-        options = {k: int(v) if float(v).is_integer() else v for k, v in self.tune.items()}
-        found = model.restore(
-            block.theta,
-            np.broadcast_to(row.y, (len(block.theta), *row.y.shape)).copy(),
-            Measurement(row.linear, row.noise),
-            method=self.method,
-            generator=torch_seed(self.seed, block.number, block.block),
-            **options,
-        )
-        told = {name: value.double().cpu().numpy() for name, value in found.diagnostics.items()}
-        return DrawnBlock(found.x.cpu().numpy(), told)
-
-
-def torch_seed(*numbers: int) -> int:
-    """A seed of torch that is a function of several numbers."""
-    return int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def exact_draws(
-    exact: Restorer, theta: Array, row: MeasuredRow, sets: int, rng: np.random.Generator
-) -> tuple[Array, Array, Array, float]:
-    """Sets of exact draws, one of each for each θ, and the exact moments over all θ.
-
-    Args:
-        exact: the simulator's p(x|θ, y).
-        theta: (n, D).
-        row: what was measured.
-        sets: number of sets R.
-        rng: random numbers.
-
-    Returns:
-        (R, n, *x_shape), mean and standard deviation (*x_shape,), and the error of the mean.
-    """
-    values, which = np.unique(theta, axis=0, return_inverse=True)
-    out = np.empty((sets, len(theta), *row.linear.x_shape))
-    mean, square, worst = np.zeros(row.linear.x_shape), np.zeros(row.linear.x_shape), 0.0
-    for number, one in enumerate(values):
-        mine = np.flatnonzero(which.ravel() == number)
-        found = as_given(exact, one, row)
-        some = found.sample(sets * len(mine), rng)
-        out[:, mine] = some.reshape(sets, len(mine), *some.shape[1:])
-        if sets > 1:
-            (m, s), part = found.moments, len(mine) / len(theta)
-            mean, square = mean + part * m, square + part * (s**2 + m**2)
-            worst = max(worst, found.error)
-    return out, mean, np.sqrt(np.clip(square - np.square(mean), 0, None)), worst
-
-
-def as_given(exact: Restorer, theta: Array, row: MeasuredRow) -> declared.Restoration:
-    """The exact p(x|θ, y) of one θ (D,).
-
-    Raises:
-        UsageError: of this measurement it is not known.
-    """
-    try:
-        return exact(theta, row.y, row.linear, row.noise)
-    except ValueError as error:
-        raise UsageError(f"method exact: {error}") from error
-
-
-def drawn_rows(
-    task: RestoreTask,
-    rows: Sequence[MeasuredRow],
-    n: int,
-    first: int,
-    there: Engine,
-    tick: Any,
-) -> list[DrawnRow]:
-    """The draws of all rows, and how far they are from the exact ones.
-
-    Args:
-        task: what draws.
-        rows: what was measured.
-        n: draws of each row.
-        first: which of all rows the first is.
-        there: where blocks are drawn.
-        tick: is told how many draws are done, and may raise.
-    """
-    from physgen.runtime.blocks import all_blocks
-
-    chosen = [theta_of(task, row, n, first + i) for i, row in enumerate(rows)]
-    blocks = [
-        RestoreBlock(first + i, b, theta[start : start + BLOCK], row)
-        for i, (row, (theta, _, _)) in enumerate(zip(rows, chosen, strict=True))
-        for b, start in enumerate(range(0, len(theta), BLOCK))
-    ]
-    total = n * len(rows)
-    made = all_blocks(there, task, blocks, lambda part: tick(part * total))
-    found = []
-    for i, (row, (theta, weighted, told)) in enumerate(zip(rows, chosen, strict=True)):
-        mine = [m for block, m in zip(blocks, made, strict=True) if block.number == first + i]
-        arrays = {
-            "x": np.concatenate([m.x for m in mine]),
-            "theta": theta,
-            **{name: np.concatenate([m.told[name] for m in mine]) for name in mine[0].told},
-        }
-        if weighted and "log_evidence" not in arrays:
-            raise UsageError(
-                f"theta: is not known, nor is p(y|theta) to {task.method} here; give --theta"
-            )
-        if weighted:
-            arrays = by_weight(arrays, n, np.random.default_rng([task.seed, first + i, THETA]))
-        scores: Mapping[str, Any] = {}
-        absent = "the simulator does not know the exact p(x|θ, y)"
-        if task.exact:
-            try:
-                moments, scores = beside_exact(task, task.exact, row, arrays, first + i)
-                arrays |= moments
-            except (UsageError, ValueError) as error:
-                absent = str(error).removeprefix("method exact: ")
-        found.append(DrawnRow(arrays, scores, told, absent))
-    return found
-
-
-def theta_of(task: RestoreTask, row: MeasuredRow, n: int, number: int) -> tuple[Array, bool, str]:
-    """θ at which x are drawn, (k, D), whether they are yet to be weighted, and what they follow.
-
-    Raises:
-        UsageError: θ is not known, and neither is p(y|θ).
-    """
-    if row.theta is not None:
-        return np.tile(row.theta, (n, 1)), False, "told"
-    rng = np.random.default_rng([task.seed, number, THETA])
-    if (posterior := by_exact_evidence(task.exact, row, task.law)) is not None:
-        return posterior.sample(n, rng)[0], False, "p(θ|y) of the exact evidence"
-    known = task.surrogate and task.method in ("particles", "masked")
-    if not known:
-        raise UsageError(
-            "theta: is not known, and neither is p(y|theta) by this method; give --theta"
-        )
-    return (
-        task.law.prior.sample(PROPOSED * n, rng),
-        True,
-        f"p(θ|y) of the evidence of {task.method}",
-    )
-
-
-def by_exact_evidence(exact: Restorer | None, row: MeasuredRow, law: Law) -> Any:
-    """p(θ|y) where the simulator knows log p(y|θ) exactly; None where it does not."""
-    middle = law.prior.from_coordinates(np.zeros((1, len(law.prior))))[0]
-    try:
-        if exact is None or exact(middle, row.y, row.linear, row.noise).log_evidence is None:
-            return None
-    except ValueError:
-        return None
-    from physgen.posterior.grid import grid_posterior
-    from physgen.posterior.smc import smc
-
-    def log_likelihood(theta: Array, which: Array | None = None) -> Array:
-        values = [as_given(exact, t, row).log_evidence for t in theta.reshape(-1, theta.shape[-1])]
-        return np.array(values).reshape(theta.shape[:2])
-
-    if len(law.prior) > 3:
-        return smc(log_likelihood, law.prior, 1)
-    return grid_posterior(log_likelihood, law.prior, 1)
-
-
-def by_weight(arrays: Mapping[str, Array], n: int, rng: np.random.Generator) -> dict[str, Array]:
-    """n draws of equal weight of those (k, …) whose weights are their evidence."""
-    from physgen.posterior.importance import effective_sample, resampled
-
-    log_w = arrays["log_evidence"]
-    kept = resampled(np.arange(len(log_w))[:, None], log_w, n, rng)[:, 0]
-    found = {name: values[kept] for name, values in arrays.items()}
-    return found | {"theta_ess": np.full(n, effective_sample(log_w))}
-
-
-def beside_exact(
-    task: RestoreTask,
-    exact: Restorer,
-    row: MeasuredRow,
-    arrays: Mapping[str, Array],
-    number: int,
-) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The exact moments (*x_shape,) of x given y, and how far draws are from them.
-
-    Raises:
-        UsageError: the exact p(x|y) is not known.
-    """
-    from physgen.checks.restoration import Reference, restoration_scores
-
-    theta = arrays["theta"]
-    if row.theta is None and len(arrays.get("theta_ess", ())):
-        raise UsageError("θ is not known, and neither is the exact p(y|θ)")
-    rng = np.random.default_rng([task.seed, number, REFERENCE])
-    sets, mean, sd, error = exact_draws(exact, theta, row, SETS, rng)
-    if not sd.any():
-        raise UsageError("y tells all of x, and nothing is left to compare")
-    without = None
-    if task.surrogate:
-        seed = torch_seed(task.seed, number, CONTROL)
-        without = task.surrogate.sample(theta, seed).cpu().numpy()
-    scores = restoration_scores(arrays["x"], Reference(mean, sd, error, sets), task.law, without)
-    return {"exact_mean": mean, "exact_sd": sd}, scores
-
-
 def rows_together(rows: Sequence[MeasuredRow], drawn: Sequence[DrawnRow]) -> dict[str, Array]:
     """The arrays of a file, (rows, …) each, of what all rows have."""
     shared = set.intersection(*(set(row.arrays) for row in drawn))
@@ -513,6 +239,11 @@ def warnings_of(
         yield f"{way}: R̂ is not known of so few sweeps: chains may not have met; take more"
     if (r_hat > MOST_R_HAT).any():
         yield f"{way}: R̂ is {np.nanmax(r_hat):.3g}: chains have not met; take more sweeps"
+    if "chain_ess" in arrays and arrays["chain_ess"].min() < FEWEST_STATES:
+        yield (
+            f"{way}: a chain went through {arrays['chain_ess'].min():.2g} independent states "
+            "since it was warm, too few to have forgotten its start; take more sweeps"
+        )
     if "accepted" in arrays and arrays["accepted"].min() < LEAST_ACCEPTED:
         yield f"{way}: {100 * arrays['accepted'].min():.2g} % of the proposals are accepted"
     if any(score["control_fails"] is False for score in scores):

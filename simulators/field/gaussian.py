@@ -176,6 +176,17 @@ class GaussianField:
 
         return WienerFilter(self, theta, y, linear, noise)
 
+    def score(self, theta: Array, y: Array, noise: Array | float) -> Array:
+        """Exact ∇ log p(y|θ) of y = x + τε, y (n, L, L): −ỹ_k/(P(k) + τ²), (n, L, L).
+
+        Raises:
+            ValueError: noise that is not the same at all sites.
+        """
+        if np.ptp(noise) > 1e-6 * np.max(noise):
+            raise ValueError("noise: expected the same at all sites")
+        power = np.exp(self.log_power(theta)) + np.mean(noise) ** 2
+        return coloured(self.checked(y), -1 / power[:, self.shells.shell])
+
     def entropy(self, theta: Array) -> Array:
         """−E[log p(x|θ)] in nats a map, (n,): no surrogate's mean NLL is lower."""
         return 0.5 * (self.log_power(theta) @ self.shells.count + self.sites * (1 + LOG_2PI))

@@ -86,6 +86,14 @@ class LognormalField(GaussianField):
             )
         return super().restoration(theta, y, linear, noise)
 
+    def score(self, theta: Array, y: Array, noise: Array | float) -> Array:
+        """Not known of maps y (n, L, L) with noise.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("lognormal-field: the score of maps with noise is not known")
+
     def entropy(self, theta: Array) -> Array:
         """−E[log p(y|θ)] in nats a map, (n,)."""
         volume = np.log(self.strength) - self.strength * self.shift(theta)

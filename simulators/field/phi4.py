@@ -165,8 +165,14 @@ class Phi4:
         steps = sum((np.roll(x, 1, axis) - x) ** 2 for axis in (1, 2))
         return (0.5 * steps + 0.5 * mass * x**2 + coupling * x**4).sum((1, 2))
 
-    def score(self, theta: Array, x: Array) -> Array:
-        """∇ log p(x|θ) = −∂S/∂φ of maps x (n, size, size) at θ (n, 2), of x's shape."""
+    def score(self, theta: Array, x: Array, noise: Array | float = 0.0) -> Array:
+        """∇ log p(x|θ) = −∂S/∂φ of maps x (n, size, size) at θ (n, 2), of x's shape.
+
+        Raises:
+            ValueError: maps with noise, of which it is not known.
+        """
+        if np.any(noise):
+            raise ValueError("phi4: the score of maps with noise is not known")
         mass, coupling = np.asarray(theta, float).T[..., None, None]
         x = np.asarray(x, float)
         near = sum(np.roll(x, step, axis) for step in (-1, 1) for axis in (1, 2))

@@ -9,6 +9,7 @@
 :mod:`.ensemble`        log Z and cumulants by whichever of these there is
 :mod:`.inference`       exact posterior, floor of the loss, mutual information
 :mod:`.observables`     what is measured on a lattice
+:mod:`.responses`       magnetisation, χ, C and Binder's cumulant of many lattices
 :mod:`.verification`    do lattices follow the law?
 ======================  ===================================================================
 """

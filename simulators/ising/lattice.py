@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from simulators.base import Array, Observable, Symmetry, Verdict
+from simulators.base import Array, Observable, Responses, Symmetry, Verdict
 from simulators.ising import ensemble, inference, observables
 from simulators.prior import Box, Prior
 
@@ -297,6 +297,13 @@ class Ising:
     def observables(self) -> dict[str, Observable]:
         """Energy, magnetisation and correlation of a lattice, with ⟨·⟩ where it is known."""
         return observables.catalogue(self)
+
+    @property
+    def responses(self) -> Responses | None:
+        """Magnetisation, susceptibility, specific heat and Binder's cumulant of many lattices."""
+        from simulators.ising.responses import ising_responses
+
+        return ising_responses(self)
 
     def verify(self, theta: Array, x: Array) -> list[Verdict]:
         """Whether x (n, rows, columns) follows p(x|θ), by exact moments and laws."""

@@ -9,7 +9,6 @@ import numpy as np
 from physgen.checks.calibration.check import Run
 from physgen.checks.estimate import evenly_ranked
 from physgen.posterior.grid import GridPosterior
-from physgen.posterior.interpolation import integral
 from simulators.base import Array
 
 __all__ = ["corner_densities", "corners_of"]
@@ -51,16 +50,11 @@ def corner_densities(posterior: GridPosterior) -> dict[str, Any]:
         np.maximum(low - more, prior.ends[0]), np.minimum(high + more, prior.ends[1]), SIDE
     )
     slope = prior.slope(c)
-    shown = [a[None] for a in c.T]
 
     def density(*pick: int) -> Array:
         """Of some parameters, the others integrated out."""
-        axes = [shown[d] if d in pick else posterior.axes[d] for d in range(dims)]
-        p = np.moveaxis(np.exp(posterior.on(tuple(axes))), [1 + d for d in pick],
-                        range(1, 1 + len(pick)))  # fmt: skip
-        rest = [a for d, a in enumerate(axes) if d not in pick]
         volume = np.prod(np.meshgrid(*slope.T[list(pick)], indexing="ij"), 0)
-        return integral(rest, p)[0] / volume
+        return posterior.density_on(pick, [c[:, d] for d in pick]) / volume
 
     return {
         "axes": list(prior.from_coordinates(c).T),

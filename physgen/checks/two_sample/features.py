@@ -26,6 +26,7 @@ from simulators.base import Array, JointObservable, Observable
 __all__ = [
     "Feature",
     "columns",
+    "each_component",
     "features_of",
     "logged",
     "observables_of",
@@ -174,6 +175,17 @@ def _of_components(x: Array) -> dict[str, Observable]:
     if x.ndim == 2 and x.shape[1] <= FEW_COMPONENTS:
         found["components"] = Observable(flat, latex="x_i", title="components")
     return found
+
+
+def each_component(count: int, names: Sequence[str] = ()) -> dict[str, Observable]:
+    """The components of a short vector x (n, count), one by one, by their names if any."""
+
+    def component(i: int) -> Observable:
+        title = names[i] if names else f"component {i + 1}"
+        latex = "" if names else f"x_{{{i + 1}}}"
+        return Observable(lambda x: x[:, i], latex=latex, title=title)
+
+    return {names[i] if names else f"x{i + 1}": component(i) for i in range(count)}
 
 
 def parts_of(physics: object | None, x_shape: tuple[int, ...]) -> list[slice]:

@@ -12,6 +12,9 @@ from physgen.law import Law
 
 __all__ = ["Identity", "Transform", "finite_part"]
 
+STRAIGHT = 1e-4
+"""Departure from a straight line, in widths, below which a map is one."""
+
 
 class Transform(nn.Module, abc.ABC):
     """An invertible map z(x) with its volume."""
@@ -69,6 +72,18 @@ class Transform(nn.Module, abc.ABC):
     def whole(self) -> bool:
         """Whether all components of x count: none is constant or told by others."""
         return True
+
+    def width(self, like: Tensor) -> Tensor | None:
+        """u of x = a + uz, component by component, float64; None of any other map.
+
+        Args:
+            like: an x, (*x_shape,).
+        """
+        z = torch.randn(8, *like.shape, generator=torch.Generator().manual_seed(0)).to(like.device)
+        zero, one = (self.inverse(torch.full_like(z[:1], v)).double() for v in (0.0, 1.0))
+        width = one - zero
+        off = (self.inverse(z).double() - zero - width * z).abs() / width.abs()
+        return width[0] if self.whole and bool((off < STRAIGHT).all()) else None
 
     def told(self) -> list[str]:
         """Components of x that are constant or that others tell, each with what tells it."""

@@ -42,7 +42,8 @@ from physgen.surrogates.autoregressive.site import (
     Site,
 )
 from physgen.surrogates.autoregressive.window import nearest_offsets, window_parts
-from physgen.surrogates.base import Likelihood, Noise, Surrogate
+from physgen.surrogates.base import Likelihood, Noise
+from physgen.surrogates.hamiltonian import Differentiable
 from simulators.base import SUPPORTS, Support
 
 __all__ = ["Autoregressive", "AutoregressiveConfig"]
@@ -121,7 +122,7 @@ class AutoregressiveConfig:
                 raise ValueError(f"{name}: expected at least {low}, got {getattr(self, name)}")
 
 
-class Autoregressive(Surrogate):
+class Autoregressive(Differentiable):
     """Autoregressive p(x|θ) of any x."""
 
     name: ClassVar[str] = "autoregressive"

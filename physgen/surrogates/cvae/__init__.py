@@ -14,9 +14,11 @@ vector is a mixture of full covariance: what is missing of x is integrated out o
 closed form; the encoder sees a mask. Where that mixture carries all that x has, the latents say
 nothing (they collapse), and the bound is the density itself.
 
-Of real maps on a torus encoder and decoder see what an affine map of location, width and spectrum
-given θ has made white (:mod:`physgen.nn.affine`): independent components given latents carry no
-short waves, and with these in the map the latents have only what is not Gaussian to say.
+Of real maps on a torus encoder and decoder see what a stationary Gaussian law given θ, fitted to
+the data (:mod:`physgen.nn.stationary`), has made white: independent components given latents carry
+no short waves, and with these in that law the latents have only what is not Gaussian to say. Where
+held-out rows gain nothing by them they are left out (:mod:`physgen.surrogates.pruning`), and log p
+is that of the law.
 
 Latents may be discrete: one of S states at each site, as of a Gaussian mixture, or bits. These
 have no derivative, and what they are drawn from learns by the score function
@@ -35,7 +37,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from physgen.errors import UsageError
 from physgen.law import Law
@@ -44,6 +46,7 @@ from physgen.nn.densities import normal_log_density
 from physgen.nn.measurement import Measurement
 from physgen.nn.multivariate import is_short
 from physgen.nn.score_function import leave_one_out, vimco
+from physgen.nn.stationary import StationaryNet
 from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import (
     Likelihood,
@@ -70,6 +73,7 @@ from physgen.surrogates.cvae.latents import Latents, LevelNormal, Trace
 from physgen.surrogates.cvae.mixed import ColumnDecoder
 from physgen.surrogates.cvae.restoring import LATENT, field_of, restored_reals, restored_spins
 from physgen.surrogates.fewest_draws import FewestDraws
+from physgen.surrogates.pruning import is_zero, pruned
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
@@ -176,7 +180,10 @@ class CVAE(FewestDraws):
     earlier_options: ClassVar[dict[str, Any]] = {"head": "independent", "spectrum": "none"}
     leaves_out = True
     with_missing = ("reals", "nonnegative")
-    later_buffers: ClassVar[tuple[str, ...]] = ("enough", "affine.spectrum.reference")
+    earlier_names: ClassVar[dict[str, str]] = {"affine.": "waves.affine."}
+    later_buffers: ClassVar[tuple[str, ...]] = (
+        "enough", "waves.location", "waves.power", "waves.affine.spectrum.reference",
+    )  # fmt: skip
 
     def __init__(self, law: Law, config: CVAEConfig) -> None:
         super().__init__(law, config)
@@ -190,7 +197,10 @@ class CVAE(FewestDraws):
         )
         self.decoder = decoder_of(law, config)
         whitened = config.spectrum == "periodic" and config.latents == "normal"
-        self.affine = stationary_map(law, 1) if whitened else None
+        affine = stationary_map(law, 1) if whitened else None
+        self.waves: StationaryNet | None = None
+        if affine is not None:
+            self.waves = StationaryNet(affine, len(law.prior))
         if self.hierarchy.states is not None:
             self.default_draws = 1
         independent = isinstance(self.decoder, GaussianDecoder | CoarseToFine)
@@ -216,15 +226,47 @@ class CVAE(FewestDraws):
             theta: their parameters (n, D).
         """
         super().fit_transform(x, theta)
+        if self.waves is not None and theta is not None:
+            self.waves.fit(self.transform(x), self.rescale(theta.to(self.device)))
         if self.decoder.begins_with_data:
             z = self.transform(x)
             if self.hierarchy.code is not None:
                 self.hierarchy.code.fit(z)
             self.decoder.fit(z, x)
 
+    @property
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """What may be left out beside the law of waves, and the layers that are 0 then."""
+        if self.waves is None:
+            return {}
+        found: dict[str, list[nn.Module]] = {}
+        if isinstance(self.decoder, GaussianDecoder):
+            found["the latents"] = [self.decoder.head]
+        return found | {"the law's network": self.waves.affine.last}
+
+    @property
+    def plain(self) -> bool:
+        """Whether the latents add nothing to the law of waves, nor learn to."""
+        latents = self.parts.get("the latents")
+        return not self.training and latents is not None and is_zero(latents)
+
+    def finalize(
+        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
+    ) -> None:
+        """Leave out what gains nothing over the law of waves; keep the fewest draws.
+
+        Args:
+            seed: of the draws.
+            theta: parameters of held-out rows (n, D).
+            x: the rows (n, *x_shape).
+        """
+        if theta is not None and x is not None:
+            pruned(self, self.parts, theta, x, seed)
+        super().finalize(seed, theta, x)
+
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         z, volume = self._white(c, z)
-        if self.affine and self.training and progress < ALONE:
+        if self.waves and self.training and progress < ALONE:
             volume, z = volume + standard_normal(z), z.detach()
             volume = volume - standard_normal(z)
         features = self.hierarchy.encode(z, c)
@@ -243,16 +285,16 @@ class CVAE(FewestDraws):
 
     def _white(self, c: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """What the networks see of z (B, *x_shape), and the log|det| of the map to it, (B,)."""
-        if self.affine is None:
+        if self.waves is None:
             return z, z.new_zeros(len(z))
-        return self.affine.white(c, z, self.transform.whole)
+        u, log_det = self.waves(c, self.transform.whole).white(z.flatten(1))
+        return u.view_as(z), log_det
 
     def _coloured(self, c: Tensor, z: Tensor) -> Tensor:
         """The inverse, (B, *x_shape)."""
-        if self.affine is None:
+        if self.waves is None:
             return z
-        theta = self.affine.coefficients(c, self.transform.whole)
-        return self.affine.inverse(z.flatten(1), theta).view_as(z)
+        return self.waves(c, self.transform.whole).coloured(z.flatten(1)).view_as(z)
 
     def _penalty(self, kl: Tensor, progress: float) -> Tensor:
         """The KL term of the loss from (B, L): warmed up, and with free bits while training."""
@@ -282,6 +324,8 @@ class CVAE(FewestDraws):
             return noise.normal(draws, *shape[1:], stream=level).flatten(0, 1)
 
         z, volume = self._white(c, z)
+        if self.plain:
+            return standard_normal(z) + volume, torch.zeros_like(volume)
         states = self.hierarchy.states
         if states is not None:
             rows = max(1, self._at_once // len(states))
@@ -347,7 +391,7 @@ class CVAE(FewestDraws):
             theta: (1, D) where to look.
 
         Yields:
-            name of the level, (5, *x_shape) draws that share all other latent noise.
+            name of the level, (5, *x_shape) draws that share all other noise.
         """
         for level, name in reversed(list(enumerate(self.latent_names))):
             yield name, self._traverse(theta, level)
@@ -366,8 +410,9 @@ class CVAE(FewestDraws):
             return numbers
 
         h = self.hierarchy.descend(c, normal).h
-        z = self._coloured(c, self.decoder.sample(h, c, generator))
-        return self.transform.inverse(z)
+        rows = zip(h.split(1), c.split(1), strict=True)
+        z = [self.decoder.sample(*row, generator.manual_seed(1)) for row in rows]
+        return self.transform.inverse(self._coloured(c, torch.cat(z)))
 
 
 def fresh(generator: torch.Generator) -> LevelNormal:

@@ -24,7 +24,6 @@ from torch import Tensor
 from physgen.nn.linear_view import LinearView
 from physgen.nn.measurement import Measurement
 from physgen.nn.seen_spins import SeenSpins, r_hat_of_rows
-from physgen.nn.tensors import equal_rows
 from physgen.surrogates.base import Restored
 
 if TYPE_CHECKING:
@@ -109,12 +108,12 @@ def chains_told(series: list[Tensor], *rows: Tensor) -> dict[str, Tensor]:
 
 
 class GivenLatents(NamedTuple):
-    """p(y|ε) of rows with one c, w being white x.
+    """p(y|ε) of rows, w being white x.
 
     Attributes:
         model: the learnt law.
-        c: (B, D), all alike.
-        matrix: A, (m, d) float64.
+        c: (B, D).
+        matrix: A of each row, or of all, (B or 1, m, d) float64.
         rest: y − a, (B, m) float64.
         noise: σ.
     """
@@ -130,23 +129,34 @@ class GivenLatents(NamedTuple):
         """Of what is seen of x in units of the data, at c (B, D)."""
         shape, d = model.law.x_shape, model.law.size
         unit = torch.cat([torch.zeros(1, d), torch.eye(d)]).to(c.device).view(-1, *shape)
-        z = torch.cat([model._coloured(c[:1].expand(len(u), -1), u) for u in unit.split(1024)])
-        seen = z.flatten(1).double() @ view.matrix.T
-        return cls(model, c, (seen[1:] - seen[0]).T.contiguous(), view.rest - seen[0], view.noise)
+        values, which = c.unique(dim=0, return_inverse=True)
+        seen = torch.stack([
+            torch.cat([
+                model._coloured(one.expand(len(u), -1), u).flatten(1).double() @ view.matrix.T
+                for u in unit.split(1024)
+            ]) for one in values
+        ])  # fmt: skip
+        matrix = (seen[:, 1:] - seen[:, :1]).mT
+        matrix = matrix if len(values) == 1 else matrix[which]
+        return cls(model, c, matrix, view.rest - seen[which, 0], view.noise)
+
+    def seen(self, w: Tensor) -> Tensor:
+        """Aw of rows (B, d), (B, m)."""
+        return (self.matrix @ w[..., None])[..., 0]
 
     def parts(self, epsilon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """m and s² of w (B, d), and the factor of A s² Aᵀ + σ², (B, m, m)."""
         decoder = cast("GaussianDecoder", self.model.decoder)
         mean, log_s = decoder.moments(field_of(self.model, self.c, epsilon))
         variance = (2 * log_s.double()).exp().flatten(1)
-        s = (self.matrix * variance[:, None]) @ self.matrix.T
+        s = (self.matrix * variance[:, None]) @ self.matrix.mT
         s.diagonal(dim1=1, dim2=2).add_(self.noise**2)
         return mean.double().flatten(1), variance, torch.linalg.cholesky(s)
 
     def log_l(self, epsilon: Tensor) -> Tensor:
         """log p(y|ε) of ε (B, E), but for a constant, (B,)."""
         mean, _, factor = self.parts(epsilon)
-        rest = (self.rest - mean @ self.matrix.T)[..., None]
+        rest = (self.rest - self.seen(mean))[..., None]
         white = torch.linalg.solve_triangular(factor, rest, upper=False)
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
         return -0.5 * white.square().sum((1, 2)) - log_det
@@ -159,8 +169,8 @@ class GivenLatents(NamedTuple):
 
         mean, variance, factor = self.parts(epsilon)
         free = mean + variance.sqrt() * normal(mean)
-        rest = self.rest - free @ self.matrix.T - self.noise * normal(self.rest)
-        pull = torch.cholesky_solve(rest[..., None], factor)[..., 0] @ self.matrix
+        rest = self.rest - self.seen(free) - self.noise * normal(self.rest)
+        pull = (self.matrix.mT @ torch.cholesky_solve(rest[..., None], factor))[..., 0]
         w = (free + variance * pull).float()
         return self.model._coloured(self.c, w.view(-1, *self.model.law.x_shape))
 
@@ -178,16 +188,15 @@ def restored_reals(
     view = LinearView.of(model.transform, measurement, y, like)
     z, r_hat = like.expand(len(c), *like.shape[1:]).clone(), c.new_zeros(len(c)).double()
     at_once = max(4, VALUES // view.matrix.numel())
-    for group in equal_rows(c):
-        for rows in group.split(at_once):
-            given = GivenLatents.of(model, c[rows], view._replace(rest=view.rest[rows]))
-            epsilon, series = prior_latents(model, c[rows], generator), []
-            step = SliceStep(epsilon, given.log_l(epsilon))
-            for _ in range(sweeps):
-                step = elliptical_slice(given.log_l, step, generator)
-                series.append(step.log_l)
-            z[rows] = given.draw(step.epsilon, generator)
-            r_hat[rows] = chains_told(series, y[rows])["r_hat"].to(r_hat)
+    for rows in torch.arange(len(c), device=c.device).split(at_once):
+        given = GivenLatents.of(model, c[rows], view._replace(rest=view.rest[rows]))
+        epsilon, series = prior_latents(model, c[rows], generator), []
+        step = SliceStep(epsilon, given.log_l(epsilon))
+        for _ in range(sweeps):
+            step = elliptical_slice(given.log_l, step, generator)
+            series.append(step.log_l)
+        z[rows] = given.draw(step.epsilon, generator)
+        r_hat[rows] = chains_told(series, c[rows], y[rows])["r_hat"].to(r_hat)
     return Restored(z, {"r_hat": r_hat})
 
 

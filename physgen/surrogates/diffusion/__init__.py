@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ from physgen.surrogates.diffusion.restoring import GUIDED, InverseProblem, resto
 from physgen.surrogates.diffusion.stationary import StationaryKernel
 from physgen.surrogates.diffusion.unet import preset_of
 from physgen.surrogates.fewest_draws import FewestDraws
+from physgen.surrogates.pruning import pruned
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -187,6 +188,20 @@ class Diffusion(FewestDraws):
         """Whether log p is that of a law in closed form, and what little the network gains."""
         return isinstance(self.kernel, KnownKernel) and self.config.estimator == "bound"
 
+    def finalize(
+        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
+    ) -> None:
+        """Leave out what gains nothing over a law in closed form; keep the fewest draws.
+
+        Args:
+            seed: of the draws.
+            theta: parameters of held-out rows (n, D).
+            x: the rows (n, *x_shape).
+        """
+        if isinstance(self.kernel, KnownKernel) and theta is not None and x is not None:
+            pruned(self.using(estimator="bound"), self.kernel.parts, theta, x, seed)
+        super().finalize(seed, theta, x)
+
     def using(self, **options: Any) -> Self:
         """As :meth:`Surrogate.using`; a kernel may refuse some samplers and estimators."""
         other = super().using(**options)
@@ -209,6 +224,20 @@ class Diffusion(FewestDraws):
     def likelihood(self) -> Likelihood:
         """By the estimator."""
         return KINDS[self.config.estimator]
+
+    @property
+    def log_snr_ends(self) -> tuple[float, float] | None:
+        """Those of the Gaussian kernel's schedule, where the map of x keeps noise independent."""
+        if not isinstance(self.kernel, GaussianKernel) or self.law.missing:
+            return None
+        if self.transform.width(torch.zeros(self.law.x_shape, device=self.device)) is None:
+            return None
+        low, high = self.kernel.log_snrs(1, self.device).tolist()
+        return low, high
+
+    def _denoised(self, c: Tensor, z: Tensor, log_snr: Tensor) -> Tensor:
+        alpha, _ = schedule.alpha_sigma(log_snr)
+        return cast("GaussianKernel", self.kernel)._at_one(c)(alpha * z, log_snr)
 
     def samplers(self) -> Iterator[tuple[str, int, Self]]:
         """Every sampler of the kernel at 8 to 128 evaluations."""

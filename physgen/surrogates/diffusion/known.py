@@ -7,7 +7,9 @@ Ver Steeg 2023, arXiv:2302.03792), that of the network is told from the law's by
 
     log p(x) ≥ log p̃(x) + ½ E_{t,ε} (−λ′) e^λ (‖x − x̃‖² − ‖x − x̂‖²),
 
-which has no noise where they agree, and no end terms: outside of the schedule's ends x̂ is x̃.
+which has no noise where they agree, and no end terms: outside of the schedule's ends x̂ is x̃. Where
+held-out rows gain nothing by the network it is left out (:mod:`physgen.surrogates.pruning`), and
+log p is that of the law.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from physgen.surrogates.diffusion.likelihood import mean, quiet, times, total
 from physgen.surrogates.diffusion.sampler import integrate, sampler
 from physgen.surrogates.diffusion.schedule import alpha_sigma, rows_like
 from physgen.surrogates.diffusion.unet import Preset, UNet
+from physgen.surrogates.pruning import is_zero
 
 if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
@@ -93,6 +96,11 @@ class KnownDenoiser(nn.Module, abc.ABC):
         self.net = UNet(law, self.field[0], channels, len(law.prior) + 3, preset)
         nn.init.zeros_(cast("Tensor", self.net.leave.bias))  # nothing to add, at first
 
+    @property
+    def plain(self) -> bool:
+        """Whether the network adds nothing, nor learns to."""
+        return not self.training and is_zero([self.net.leave])
+
     @abc.abstractmethod
     def known(self, c: Tensor, whole: bool) -> Any:
         """The law in closed form given c (B, D); `whole` if all components of x count."""
@@ -113,6 +121,8 @@ class KnownDenoiser(nn.Module, abc.ABC):
         """x̂ (B, d), and what the law of these c says of x."""
         there = torch.ones_like(z, dtype=torch.bool) if part is None else part
         known = self.given(law, z, log_snr, there)
+        if self.plain:
+            return known.mean, known
         alpha, sigma = (rows_like(v, z) for v in alpha_sigma(log_snr))
         middle, width = law.moments
         seen = [
@@ -132,6 +142,11 @@ class KnownKernel(GaussianKernel):
 
     denoiser: KnownDenoiser  # type: ignore[assignment]
 
+    @property
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """What may be left out, and the layers that are 0 then."""
+        return {"the denoiser's network": [self.denoiser.net.leave]}
+
     def loss(
         self, c: Tensor, z: Tensor, generator: torch.Generator, part: Tensor | None = None
     ) -> Tensor:
@@ -150,6 +165,9 @@ class KnownKernel(GaussianKernel):
             return super().log_prob(c, x, noise, draws, config)
         x, part = finite_part(x.flatten(1))
         law = self.denoiser.known(c, bool(part.all()))
+        if self.denoiser.plain:
+            value = law.log_prob(x, part)
+            return value, torch.zeros_like(value)
         t = times(noise.uniform(1, stream=1)[:, 0], draws).flatten()
         epsilon = noise.normal(draws, *x.shape[1:]).flatten(0, 1)
         many = [v.repeat_interleave(draws, 0) for v in (c, x, part)]

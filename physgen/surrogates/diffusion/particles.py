@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from physgen.law import Law
-from physgen.nn.affine import frequencies, waves
+from physgen.nn.affine import axes_of_shifts, pooled
 from physgen.nn.linear_view import LinearView
 from physgen.surrogates.diffusion.sampler import Denoise
 from physgen.surrogates.diffusion.schedule import alpha_sigma
@@ -247,7 +247,7 @@ class Slopes:
 
     def __init__(self, law: Law, generator: torch.Generator) -> None:
         self.generator = generator
-        self.basis, self.alike = (part.to(generator.device) for part in axes_of(law))
+        self.basis, self.alike = (part.to(generator.device) for part in axes_of_shifts(law))
         self.weight = torch.zeros(law.size, dtype=torch.float64, device=generator.device)
         self.total = self.weight.clone()
 
@@ -271,29 +271,3 @@ class Slopes:
     def pooled(self, values: Tensor) -> Tensor:
         """The sum over waves alike of values (d,), each in its place."""
         return pooled(values, self.alike)
-
-
-def pooled(values: Tensor, alike: Tensor) -> Tensor:
-    """The sum over those alike (d,) of values (d,), each in its place."""
-    total = values.new_zeros(int(alike.max()) + 1)
-    return total.index_add(0, alike, values)[alike]
-
-
-def axes_of(law: Law) -> tuple[Tensor, Tensor]:
-    """Waves along the axes of x that shifts make alike, and which have one variance.
-
-    Returns:
-        (d, d) float64, orthogonal, a column each, and (d,) labels.
-    """
-    basis, label = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64)
-    for axis, n in enumerate(law.x_shape):
-        shifted = axis in law.shifted
-        column = waves(n, True).T if shifted else torch.eye(n, dtype=torch.float64)
-        number = frequencies(n, True) if shifted else torch.arange(n, dtype=torch.float64)
-        basis = torch.kron(basis, column.contiguous())
-        label = torch.cat(
-            [label.repeat_interleave(n, 0), number.repeat(len(label))[:, None]], dim=1
-        )
-    if "transpose" in law.symmetries and len(label.T) == len(law.shifted):
-        label = label.sort(1).values
-    return basis, torch.unique(label, dim=0, return_inverse=True)[1]

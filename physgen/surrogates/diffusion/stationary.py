@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from physgen.law import Law
 from physgen.nn.affine import AffineMap
@@ -101,7 +101,12 @@ class StationaryKernel(KnownKernel):
             law, preset_of(law, config.network, config.grids), affine
         )
 
+    @property
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """Those of all known laws, and the network beside the regressions of this one."""
+        return super().parts | {"the law's network": self.denoiser.waves.affine.last}
+
     def fit(self, z: Tensor, c: Tensor | None) -> None:
         """Take where the law starts from rows z (n, *x_shape) and their c (n, D), if known."""
-        if c is not None and z.isfinite().all():
-            self.denoiser.waves.fit(z.flatten(1), c)
+        if c is not None:
+            self.denoiser.waves.fit(z, c)
