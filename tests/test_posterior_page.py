@@ -8,15 +8,19 @@ from scipy import stats
 
 import physgen
 from physgen.checks.posterior_predictive import posterior_predictive
+from physgen.dataset import write_arrays
 from physgen.errors import DataError, UsageError
+from physgen.law import Law
 from physgen.posterior.density import GridPosterior
 from physgen.reporting import corner, figures
 from physgen.reporting.corner import corner_of, level_of
 from physgen.reporting.data import observation_drawing
 from physgen.reporting.kernels import kernel_density, narrowing
+from physgen.reporting.posterior import posteriors_sheet
 from physgen.reporting.quantities import number
 from physgen.verbs.predicted import with_data
 from physgen.verbs.report import reported
+from physgen.verbs.side_by_side import overlaid_posteriors
 from simulators.base import Observable
 from simulators.gaussian import LinearGaussian
 from simulators.prior import Box, Prior
@@ -250,6 +254,7 @@ def test_one_page_shows_a_corner_and_what_it_predicts(made):
     assert page.count('alt="Posterior of one observation') == 1
     plain = physgen.report(made["posterior"]).html
     assert "What it predicts" not in plain
+    assert "Densities on the grid itself" in plain
     assert plain.count('alt="Posterior of one observation') == 2
     assert (
         "integrated over"
@@ -406,3 +411,62 @@ def test_a_page_says_what_was_observed_or_why_not(made, tmp_path):
             physgen.report(moved, observed=made["predictive"])
     finally:
         (tmp_path / "elsewhere.h5").rename(made["observed"])
+
+
+def written(path, mean, prior, n=3, first=0, **more):
+    """A posterior file of normal draws of a and b about some means."""
+    rng = np.random.default_rng(0)
+    theta = np.asarray(mean) + 0.1 * rng.normal(size=(n, 300, 2))
+    law = Law("arrays", prior, (4,))
+    about = {"law": law.to_json(), "method": "mcmc", "iid": False, "first_row": first, **more}
+    arrays = {"theta": theta, "mean": theta.mean(1), "sd": theta.std(1)}
+    write_arrays(path, arrays, about, kind="posterior")
+    return path
+
+
+def test_several_posteriors_lie_over_each_other(tmp_path, blank):
+    wide, narrow = Prior(a=(-2, 2), b=(-2, 2)), Prior(b=(-1, 2), a=(-2, 1))
+    same = {"observed": {"sha256": "0" * 64, "path": "o.h5"}}
+    one = written(tmp_path / "one.h5", [0.0, 0.5], wide, first=2, **same, warnings=["so", "mind"])
+    two = written(tmp_path / "two.h5", [0.5, 0.4], narrow, first=3, **same, warnings=["so"])
+    page = " ".join(re.sub("<[^>]+>", " ", physgen.report([one, two]).html).split())
+    assert "Posteriors of a, b" in page
+    assert re.search(r"at most 4\.\d of their widths apart \(a, one beside two, row \d\)", page)
+    assert "Note: one, two: so. Note: one: mind." in page
+    assert re.findall(r"(\d) (one|two) −?0", page) == [
+        (row, name) for row in "34" for name in ("one", "two")
+    ]
+    found = overlaid_posteriors([(str(p), reported(p)) for p in (one, two)])
+    figure = posteriors_sheet(found).figures()["corners"][0]
+    a, pair = figure.axes[0], figure.axes[1]
+    tops = [line.get_xdata()[line.get_ydata().argmax()] for line in a.lines]
+    np.testing.assert_allclose(tops, [0, 0.4], atol=0.1)  # a of two is its second column
+    assert len(pair.collections) == 2
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["one", "two"]
+    other = written(tmp_path / "other.h5", [0.0, 0.5], wide, n=1)
+    assert "these are posteriors of different observations" in physgen.report([one, other]).html
+
+
+@pytest.mark.usefixtures("blank")
+def test_posteriors_that_do_not_belong_together_are_refused(made, tmp_path):
+    same, prior = {"observed": {"sha256": "0" * 64}}, Prior(a=(-2, 2), b=(-2, 2))
+    one = written(tmp_path / "one.h5", [0, 0], prior, **same)
+    far = written(tmp_path / "far.h5", [0, 0], prior, first=7, **same)
+    for files, message in {
+        (one, made["posterior"]): "is of theta1, theta2, theta3, .*one.h5 of a, b: only",
+        (one, made["surrogate"]): "expected a posterior beside others, got 'physgen/training/1'",
+        (one, one): "is there twice",
+        (one, far): "has no row in common",
+    }.items():
+        with pytest.raises(UsageError, match=message):
+            physgen.report(list(files))
+    with pytest.raises(UsageError, match="predictive: is an option of a single posterior"):
+        physgen.report([one, written(tmp_path / "b.h5", [0, 0], prior)], predictive="simulator")
+    assert "Posteriors of b" in physgen.report([one, tmp_path / "b.h5"], interest="b").html
+    with_curves = tmp_path / "p.h5"
+    with_curves.write_bytes(made["posterior"].read_bytes())
+    page = physgen.report([made["posterior"], with_curves], interest="theta2").html
+    assert "Posteriors of theta2" in page
+    assert "at most 0 of their widths apart" in page
+    assert "<td>2: p</td>" in page
+    assert "Densities on the grid itself" not in physgen.report(one).html

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from physgen.checks.samples import scalars_of_x
+from physgen.checks.samples import pictures_of, scalars_of_x
 from physgen.checks.vectors import fans_section, pairs_section
 from physgen.law import Law
 from simulators.prior import Box
@@ -16,6 +16,7 @@ from simulators.prior import Box
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
+from physgen.reporting.data import observation_drawing
 from physgen.reporting.vectors import fan_drawing, pairs_drawing
 from physgen.verbs.pages import render
 
@@ -91,6 +92,17 @@ def test_short_vectors_are_looked_at_by_component_and_by_name():
     assert set(scalars_of_x(law_of((40,)), np.ones((5, 40)), [])) >= {"mean", "norm"}
     mixed = replace(law_of((3,)), support="mixed", column_supports=("reals", "counts", "counts"))
     assert list(scalars_of_x(mixed, x, [])) == ["x1", "x2", "x3"]
+
+
+@pytest.mark.parametrize(("shape", "picture"), [((3, 8, 6), (24, 6)), ((12, 8, 6), (12, 6))])
+def test_fields_of_three_axes_are_channels_or_sums(shape, picture):
+    """Of few channels each pixel is there, of many layers the sum over the middle axis."""
+    x = np.random.default_rng(0).random((5, *shape))
+    found = pictures_of(law_of(shape), x)
+    assert found.shape == (5, *picture)
+    np.testing.assert_allclose(found.sum((1, 2)), x.sum((1, 2, 3)))
+    drawn = observation_drawing(x[:1], {}, None, (4, 3), "row 0").figure().axes[0].images[0]
+    np.testing.assert_allclose(drawn.get_array(), found[0])
 
 
 @pytest.mark.parametrize("shape", [(40,), (4,)])

@@ -25,7 +25,7 @@ from physgen.posterior.warnings import (
 )
 from physgen.priors import parameters_in
 from physgen.reporting.quantities import digits_beside
-from physgen.reporting.view import one_observation
+from physgen.reporting.view import some_observations
 from physgen.sbi.networks import Network
 from simulators.base import Array
 from simulators.prior import Prior
@@ -286,7 +286,8 @@ class InferredPosterior:
         Raises:
             UsageError: matplotlib is not installed.
         """
-        return self._sheet(one_observation(self.report_data, row)).plots["corners"][0].figure()
+        shown = some_observations(self.report_data, slice(row, row + 1))
+        return self._sheet(shown).plots["corners"][0].figure()
 
     def _repr_html_(self) -> str:
         from physgen.reporting import framed

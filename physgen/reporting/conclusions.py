@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from physgen.reporting.page import letter
 from physgen.reporting.quantities import measured, number
+from simulators.base import Array
 from simulators.prior import Prior
 
 __all__ = ["Conclusion", "conclusion_of"]
@@ -61,6 +63,7 @@ def conclusion_of(metrics: Mapping[str, Any]) -> Conclusion:
         "calibration": calibration_conclusion,
         "comparison": comparison_conclusion,
         "posterior": posterior_conclusion,
+        "posteriors": posteriors_conclusion,
         "restoration": restoration_conclusion,
         "latents": latents_conclusion,
         "training": training_conclusion,
@@ -237,6 +240,30 @@ def posterior_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
     if warnings := metrics.get("warnings"):
         return Conclusion("care", "Mind the note below.", f"{text} {len(warnings)} to mind.")
     return Conclusion("unknown", "", f"{text} {rest}")
+
+
+def posteriors_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
+    """Of several posteriors: how far their means are from each other, in widths."""
+    every, names = metrics["posteriors"], metrics["interest"]
+    worst, words = -1.0, ""
+    for one, other in combinations(every, 2):
+        (a, s), (b, t) = _moments(one, names), _moments(other, names)
+        apart = abs(a - b) / np.sqrt((s**2 + t**2) / 2)
+        i, d = np.unravel_index(int(np.nanargmax(apart)), apart.shape)
+        if apart[i, d] > worst:
+            row = int(one.get("first_row", 0) + i) if metrics["rows"] else int(i)
+            worst = float(apart[i, d])
+            words = f"{names[d]}, {one['name']} beside {other['name']}, row {row}"
+    text = f"Their means are at most {number(worst)} of their widths apart ({words})."
+    return Conclusion("unknown", "", text)
+
+
+def _moments(posterior: Mapping[str, Any], names: Sequence[str]) -> tuple[Array, Array]:
+    """Means and widths of some parameters, (n, D) each."""
+    known = Prior.from_json(posterior["law"]["prior"]).names
+    pick = [known.index(name) for name in names]
+    arrays = posterior["arrays"]
+    return np.asarray(arrays["mean"])[:, pick], np.asarray(arrays["sd"])[:, pick]
 
 
 def restoration_conclusion(metrics: Mapping[str, Any]) -> Conclusion:

@@ -19,8 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from physgen.reporting.figures import FULL as FULL_DOTS
-from physgen.reporting.figures import HUES, INK, OPEN, PANEL, SQUARE, SURROGATE
+from physgen.reporting.figures import DOTS, HUES, INK, OPEN, PANEL, SQUARE
 from physgen.reporting.kernels import kernel_density, narrowing
 from physgen.reporting.sheet import Drawing, grid
 from simulators.base import Array
@@ -69,6 +68,8 @@ def corner_of(
     true: Array | None = None,
     pick: Sequence[int] | None = None,
     known: KnownDensity | None = None,
+    *,
+    linear: bool = False,
 ) -> dict[str, Any]:
     """Densities of parameters and of pairs, from a grid or else from draws (k, D) by kernels.
 
@@ -78,6 +79,7 @@ def corner_of(
         true: values to be shown, too, (D,).
         pick: columns of the parameters that are shown; all if None.
         known: the posterior on a grid, if it is.
+        linear: whether no parameter may be on a logarithmic axis.
 
     Returns:
         ``axes``, points (G,) of each parameter; ``log``, which are on a logarithmic axis, and
@@ -99,7 +101,7 @@ def corner_of(
     points = np.linspace(low, high, FINE * (size - 1) + 1)
     bounds = (points[[0, -1]] == prior.ends) & prior.flat
     shown = prior.from_coordinates(points[::FINE])
-    log = ~prior.affine & prior.flat & (shown[-1] > DECADE * shown[0])
+    log = ~prior.affine & prior.flat & (shown[-1] > DECADE * shown[0]) & (not linear)
     slope = prior.slope(points[::FINE]) / np.where(log, shown, 1)
     narrow = {d: narrowing(c[:, d]) for d in columns} if known is None else {}
 
@@ -185,26 +187,34 @@ def corner(
 
 
 def intervals(
-    ax: Axes, rows: Sequence[Mapping[str, Any]], d: int, first: int, symbol: str
+    ax: Axes,
+    several: Mapping[str, Sequence[Mapping[str, Any]]],
+    d: int,
+    first: int,
+    symbol: str,
 ) -> None:
     """Mean and central intervals of 68 % and 90 % of parameter d, an observation a line.
 
     Args:
         ax: empty.
-        rows: of each observation mean, low, high, inner (2, D), and true, if that is known.
+        several: name of a posterior → of each observation mean, low, high, inner (2, D), and true,
+            if that is known.
         d: the parameter.
         first: number of the first row.
         symbol: of the parameter.
     """
-    y = first + np.arange(len(rows))
-    inner = _floats([_floats(r["inner"])[:, d] for r in rows]).T
-    low, high = (_floats([r[k][d] for r in rows]) for k in ("low", "high"))
-    ax.hlines(y, low, high, color=SURROGATE, linewidth=0.9)
-    ax.hlines(y, inner[0], inner[1], color=SURROGATE, linewidth=3, alpha=0.6)
-    ax.errorbar([r["mean"][d] for r in rows], y, **FULL_DOTS)
-    if rows[0]["true"]:
-        ax.errorbar([r["true"][d] for r in rows], y, **OPEN)
-    ax.set(xlabel=symbol, ylabel="row", ylim=(y[-1] + 0.7, y[0] - 0.7))
+    count = len(several)
+    for k, (rows, color) in enumerate(zip(several.values(), HUES, strict=False)):
+        y = first + np.arange(len(rows)) + 0.5 * (k - (count - 1) / 2) / count
+        inner = _floats([_floats(r["inner"])[:, d] for r in rows]).T
+        low, high = (_floats([r[end][d] for r in rows]) for end in ("low", "high"))
+        ax.hlines(y, low, high, color=color, linewidth=0.9)
+        ax.hlines(y, inner[0], inner[1], color=color, linewidth=3, alpha=0.6)
+        ax.errorbar([r["mean"][d] for r in rows], y, **DOTS | {"marker": "o", "color": color})
+        if k == 0 and rows[0]["true"]:
+            at = first + np.arange(len(rows))
+            ax.errorbar([r["true"][d] for r in rows], at, **OPEN)
+    ax.set(xlabel=symbol, ylabel="row", ylim=(first + len(rows) - 0.3, first - 0.7))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 

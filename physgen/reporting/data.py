@@ -16,15 +16,16 @@ from physgen.reporting.figures import HUES, LATTICE, axis_label, predictive_band
 from physgen.reporting.quantities import free
 from physgen.reporting.sheet import Drawing, grid, plot
 from physgen.reporting.vectors import component_names, fan_drawing, pairs_drawing
+from physgen.reporting.view import SHORT_VECTOR
 from simulators.base import Array
 
-__all__ = ["SHORT", "data_drawing", "observation_drawing"]
+__all__ = ["data_drawing", "observation_drawing"]
 
 MOST_COLUMNS, ACROSS, WIDEST = 12, 4, 60
 """Columns of different kinds that have a panel, panels side by side, and bars in one."""
-SHOWN, FEW, SHORT, SLICES, CURVES = 8, 3, 8, 4, 30
-"""Rows that are shown one by one; components of x that are points, and that are pairs, and no
-line; slices or channels of a field, and curves, that are shown, at most."""
+SHOWN, FEW, SLICES, CURVES = 8, 3, 4, 30
+"""Rows that are shown one by one; components of x that are points against θ; slices or channels
+of a field, and curves, that are shown, at most."""
 
 
 def data_drawing(
@@ -47,7 +48,7 @@ def data_drawing(
     key = None if theta is None else theta[:, 0]
     if x[0].size <= FEW:
         return grid(_points, x.reshape(len(x), -1), key, symbol)
-    if x.ndim == 2 and x.shape[1] <= SHORT:
+    if x.ndim == 2 and x.shape[1] <= SHORT_VECTOR:
         return pairs_drawing({"x": x}, component_names(names, x.shape[1]), key, symbol)
     order = np.arange(len(x)) if key is None else np.argsort(key, kind="stable")
     many = CURVES if x.ndim == 2 else SHOWN
@@ -64,8 +65,7 @@ def data_drawing(
         panels = panels_of(x[rows], 1 + channels)
         size = (8.4, 0.5 + 1.1 * panels.shape[1])
         return grid(_panels, panels, titles, channels, size=size)
-    pictures = x[rows].reshape(len(rows), x.shape[1], -1, x.shape[-1]).sum(2)
-    return grid(_pictures, pictures, titles, size=(8.4, 4.4))
+    return grid(_pictures, _summed(x[rows]), titles, size=(8.4, 4.4))
 
 
 def observation_drawing(
@@ -86,7 +86,7 @@ def observation_drawing(
     """
     told = prediction or {}
     if x.ndim == 2:
-        if x.shape[1] <= SHORT or law.get("column_supports"):
+        if x.shape[1] <= SHORT_VECTOR or law.get("column_supports"):
             return None
         band = {**((told.get("bands") or {}).get("x") or {}), "observed": x[:CURVES].tolist()}
         return plot(predictive_band, {**band, "title": name, "latex": "x_i"}, size=size)
@@ -98,8 +98,15 @@ def observation_drawing(
         channels = "channel" in law.get("axes", ())
         panels = panels_of(np.array(shown, float), 1 + channels)[:, :1][:, 0]
     else:
-        panels = np.array(shown, float).reshape(len(shown), x.shape[1], -1, x.shape[-1]).sum(2)
+        panels = _summed(np.array(shown, float))
     return grid(_side_by_side, panels, titles, law.get("support") == "nonnegative", size=size)
+
+
+def _summed(x: Array) -> Array:
+    """Fields (n, *x_shape) as pictures (n, h, w): few channels below one another, else sums."""
+    if x.ndim == 4 and x.shape[1] <= SLICES:
+        return x.reshape(len(x), -1, x.shape[-1])
+    return x.reshape(len(x), x.shape[1], -1, x.shape[-1]).sum(2)
 
 
 def _side_by_side(figure: Figure, x: Array, titles: Sequence[str], log: bool) -> None:

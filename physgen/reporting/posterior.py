@@ -15,14 +15,14 @@ from physgen.reporting.corner import (
     corner_size,
     intervals,
 )
-from physgen.reporting.data import SHORT, observation_drawing
+from physgen.reporting.data import observation_drawing
 from physgen.reporting.page import letter
 from physgen.reporting.sheet import Drawing, Sheet, plot
-from physgen.reporting.view import OBSERVATIONS
+from physgen.reporting.view import CURVES, OBSERVATIONS, SHORT_VECTOR
 from simulators.base import Array
 from simulators.prior import Prior
 
-__all__ = ["posterior_sheet"]
+__all__ = ["posterior_sheet", "posteriors_sheet"]
 
 ROWS = 50
 LEVELS = (0.05, 0.16, 0.84, 0.95)
@@ -57,6 +57,7 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "rows": rows,
         "in_corner": min(len(pick), MOST),
         "components": _components(metrics),
+        "on_grid": _density(metrics) is not None,
     }
     symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in shown[:MOST]]
     drawings = [
@@ -64,7 +65,7 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
     ]
     tall = 1.0 + 0.16 * max(8, len(rows))
     several = [
-        plot(intervals, rows, d, metrics.get("first_row", 0), symbol, size=(4.2, tall))
+        plot(intervals, {"": rows}, d, metrics.get("first_row", 0), symbol, size=(4.2, tall))
         for d, symbol in enumerate(symbols if len(rows) > 1 else ())
     ]
     size = corner_size(len(symbols)) if len(symbols) < CROWDED else WIDE
@@ -79,8 +80,65 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
     return Sheet("posterior.html", values, plots)
 
 
+def posteriors_sheet(metrics: Mapping[str, Any]) -> Sheet:
+    """The page of several posteriors of the same parameters, one over the other.
+
+    Args:
+        metrics: "posteriors", each as of a page of its own, of as many observations, and its
+            "name"; "rows", whether these are numbers of rows; and "interest", parameters that are
+            shown.
+    """
+    every, interest = metrics["posteriors"], metrics["interest"]
+    priors = [Prior.from_json(found["law"]["prior"]) for found in every]
+    picks = [[prior.names.index(name) for name in interest] for prior in priors]
+    shown = [priors[0].parameters[d] for d in picks[0]]
+    tables = {
+        found["name"]: _rows(found["arrays"], _density(found), pick)
+        for found, pick in zip(every, picks, strict=True)
+    }
+    symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in shown[:MOST]]
+    corners = _overlaid(every, priors, [pick[:MOST] for pick in picks])
+    first, lines = int(every[0].get("first_row", 0)), len(every) * len(tables[every[0]["name"]])
+    plots = {
+        "corners": [corner_drawing(some, symbols, list(tables)) for some in corners],
+        "intervals": [
+            plot(intervals, tables, d, first, symbol, size=(4.2, 1.0 + 0.16 * max(8, lines)))
+            for d, symbol in enumerate(symbols if lines > len(every) else ())
+        ],
+    }
+    values = {
+        "m": metrics,
+        "law": every[0]["law"],
+        "names": [letter(p.name, p.latex) for p in shown],
+        "units": [p.unit for p in shown],
+        "letters": {p.name: letter(p.name, p.latex) for prior in priors for p in prior.every},
+        "tables": tables,
+        "notes": {
+            text: [found["name"] for found in every if text in (found.get("warnings") or [])]
+            for text in dict.fromkeys(w for found in every for w in found.get("warnings") or [])
+        },
+        "first_row": first,
+    }
+    return Sheet("posteriors.html", values, plots)
+
+
+def _overlaid(
+    every: Sequence[Mapping[str, Any]], priors: Sequence[Prior], picks: Sequence[Sequence[int]]
+) -> list[tuple[dict[str, Any], ...]]:
+    """Of each observation the corners of all posteriors, their parameters on the same scales."""
+
+    def corners(linear: bool) -> list[tuple[dict[str, Any], ...]]:
+        each = [_corners(*one, linear) for one in zip(every, priors, picks, strict=True)]
+        return list(zip(*each, strict=True))
+
+    found = corners(linear=False)
+    if any(len({tuple(corner["log"]) for corner in some}) > 1 for some in found):
+        found = corners(linear=True)
+    return found
+
+
 def _corners(
-    metrics: Mapping[str, Any], prior: Prior, pick: Sequence[int]
+    metrics: Mapping[str, Any], prior: Prior, pick: Sequence[int], linear: bool = False
 ) -> Iterator[dict[str, Any]]:
     """The corners of the first observations: fewer, the more parameters there are."""
     arrays, grids, planes = metrics["arrays"], _density(metrics), len(pick) * (len(pick) - 1) // 2
@@ -88,10 +146,12 @@ def _corners(
     count = max(1, min(OBSERVATIONS, PLANES // max(planes, 1)))
     for i, theta in enumerate(arrays["theta"][:count]):
         grid = None if grids is None else grids[i : i + 1]
-        found = corner_of(theta, prior, None if true is None else true[i], pick, grid)
-        found["row"] = _row(metrics, i)
+        at = None if true is None else true[i]
+        found = corner_of(theta, prior, at, pick, grid, linear=linear)
+        if not metrics.get("iid"):
+            found["row"] = _row(metrics, i)
         if "along" in arrays and len(arrays["along"]) > i:
-            found["curves"] = {key: arrays[key][i] for key in ("along", "profile", "slice")}
+            found["curves"] = {key: arrays[key][i] for key in CURVES}
         yield found
 
 
@@ -119,7 +179,7 @@ def _row(metrics: Mapping[str, Any], i: int) -> int:
 def _components(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """Observations of few numbers as a table; None of others."""
     seen = metrics.get("seen")
-    if seen is None or seen.ndim != 2 or seen.shape[1] > SHORT:
+    if seen is None or seen.ndim != 2 or seen.shape[1] > SHORT_VECTOR:
         return None
     names = (metrics.get("observed") or {}).get("columns") or []
     return {"names": names or [f"x{i + 1}" for i in range(seen.shape[1])],

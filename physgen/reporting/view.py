@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "CONTROLS",
+    "CURVES",
     "OBSERVATIONS",
+    "SHORT_VECTOR",
     "Column",
     "Labels",
     "PagePart",
@@ -22,12 +24,14 @@ __all__ = [
     "Tile",
     "Value",
     "Words",
-    "one_observation",
+    "some_observations",
 ]
 
 
-OBSERVATIONS = 6
-"""Posteriors that are shown one by one, at most."""
+CURVES = ("along", "profile", "slice")
+"""Arrays of a posterior that are of the parameters of interest alone."""
+OBSERVATIONS, SHORT_VECTOR = 6, 8
+"""Posteriors that are shown one by one, and components of a vector that is no curve, at most."""
 CONTROLS = {
     "narrow": "30 % too narrow",
     "shifted": "shifted by 0.3 widths",
@@ -131,14 +135,13 @@ class PagePart:
     tiles: tuple[Tile, ...] = ()
 
 
-def one_observation(found: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """One of the observations of a posterior, as a page shows it.
+def some_observations(found: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """Some of the observations of a posterior, as a page shows it.
 
     Args:
         found: metadata of a posterior file, its arrays, and its density on a grid or None.
-        i: which of them, from 0 on.
+        rows: which of them, from 0 on.
     """
-    some, grid = slice(i, i + 1), found.get("density")
-    arrays = {name: values[some] for name, values in found["arrays"].items()}
-    first = found.get("first_row", 0) + i
-    return {**found, "arrays": arrays, "density": grid and grid[some], "first_row": first}
+    grid, first = found.get("density"), found.get("first_row", 0) + rows.start
+    arrays = {name: values[rows] for name, values in found["arrays"].items()}
+    return {**found, "arrays": arrays, "density": grid and grid[rows], "first_row": first}

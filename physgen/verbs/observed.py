@@ -37,7 +37,7 @@ from physgen.verbs.places import (
 )
 from simulators.base import Array
 
-__all__ = ["ObservedTable", "open_observed", "validated_rows", "with_valid_x"]
+__all__ = ["ObservedTable", "file_and_name", "open_observed", "validated_rows", "with_valid_x"]
 
 
 def open_observed(

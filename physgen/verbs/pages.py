@@ -37,7 +37,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         from physgen.reporting.latents import latents_sheet
         from physgen.reporting.models import models_sheet
         from physgen.reporting.page import surrogate_sheet
-        from physgen.reporting.posterior import posterior_sheet
+        from physgen.reporting.posterior import posterior_sheet, posteriors_sheet
         from physgen.reporting.responses import responses_sheet
         from physgen.reporting.restoration import restoration_sheet
         from physgen.reporting.training import training_sheet
@@ -52,6 +52,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         "physgen/training/1": training_sheet,
         "physgen/latents/1": latents_sheet,
         "physgen/models/1": models_sheet,
+        "physgen/posteriors/1": posteriors_sheet,
         "physgen/responses/1": responses_sheet,
     }
     return others.get(schema, surrogate_sheet)(metrics)

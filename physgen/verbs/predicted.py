@@ -14,7 +14,7 @@ from physgen.checks.two_sample.features import physics_of
 from physgen.dataset import Dataset
 from physgen.errors import DataError, PhysgenError, UsageError
 from physgen.law import Law
-from physgen.reporting.view import OBSERVATIONS, one_observation
+from physgen.reporting.view import OBSERVATIONS, some_observations
 from physgen.runtime.progress import bar
 from physgen.verbs.arguments import (
     DataLike,
@@ -24,7 +24,7 @@ from physgen.verbs.arguments import (
     SurrogateLike,
 )
 from physgen.verbs.draws import PosteriorDraws, open_draws
-from physgen.verbs.observed import open_observed
+from physgen.verbs.observed import file_and_name, open_observed
 from physgen.verbs.opening import name_of_simulator, open_surrogate
 from simulators.base import Array
 
@@ -77,9 +77,8 @@ def with_data(
     else:
         data = Dataset(cast("DataLike", predictive))
         row = row_of(data, draws.origin)
-        shown = (
-            found if found.get("iid") else one_observation(found, row - found.get("first_row", 0))
-        )
+        i = row - found.get("first_row", 0)
+        shown = found if found.get("iid") else some_observations(found, slice(i, i + 1))
         found = with_observations({**shown, "first_row": row}, observed)
         by = (data.meta.source if data.meta else {}).get("name", "someone")
         x = data.read(slice(0, MOST)).x
@@ -109,6 +108,8 @@ def observed_rows(found: Mapping[str, Any], observed: ObservedLike | None) -> Ar
         if not known.get("path"):
             raise UsageError("the posterior does not know its file; give it with --observed")
         observed = Path(known["path"])
+        if not file_and_name(observed)[0].is_file():
+            raise UsageError(f"{observed}: no such file; give it with --observed")
     data = open_observed(observed, law, known)
     if known.get("sha256") not in (None, data.digest):
         raise DataError(f"{data.name}: is not what the posterior was inferred from")
@@ -166,7 +167,12 @@ def drawer_of(
         return law.simulator, lambda theta, i: built.sample(theta, np.random.default_rng(i))
     if hasattr(predictive, "likelihood") or (path and dataset.container(path) != "HDF5"):
         model = open_surrogate(cast("SurrogateLike", predictive))
-        draws.proposal(model.law.prior)
+        ours, theirs = draws.law.prior.names, model.law.prior.names
+        if ours != theirs:
+            raise UsageError(
+                f"predictive: expected a surrogate given {', '.join(ours)}, got one given "
+                f"{', '.join(theirs)}"
+            )
         return model.name, lambda theta, i: drawn_by(model, theta, i)
     return None
 

@@ -12,6 +12,7 @@ from physgen.errors import DataError, UsageError, as_written
 from physgen.posterior.density import kept_density
 from physgen.priors import parameters_in
 from physgen.reporting.quantities import free
+from physgen.reporting.view import CURVES
 from physgen.verbs.arguments import (
     DataLike,
     ObservedLike,
@@ -27,16 +28,14 @@ from physgen.verbs.predicted import with_data
 from physgen.verbs.products import Page
 from physgen.verbs.responses import responses_of
 from physgen.verbs.running import headed, on_files, path_of
-from physgen.verbs.side_by_side import models_of
+from physgen.verbs.side_by_side import models_of, overlaid_posteriors
 
 if TYPE_CHECKING:
     from physgen.surrogates.base import Surrogate
 
 __all__ = ["report"]
 
-POSTERIOR = "physgen/posterior/1"
-CURVES = ("along", "profile", "slice")
-"""What of a posterior is of the parameters of interest alone."""
+POSTERIOR, POSTERIORS = "physgen/posterior/1", "physgen/posteriors/1"
 UNSEEN = ("log_prob",)
 """What of a posterior no page shows."""
 
@@ -61,12 +60,12 @@ def report(
     Binder's cumulant against temperature), beside the exact ones.
 
     A posterior stands beside what it was inferred from; with x at its draws, bands of what it
-    predicts lie over that.
+    predicts lie over that. Several posteriors of the same parameters are drawn over each other.
 
     Args:
         metrics: metrics.json, as validate, calibrate or compare wrote it, or several of these;
-            posterior of infer; draws of restore; latents; checkpoint of fit, for the course of
-            its training; or one or several datasets.
+            posterior of infer, or up to five of these; draws of restore; latents; checkpoint of
+            fit, for the course of its training; or one or several datasets.
         out: HTML file to write.
         predictive: what predicts x from the posterior's draws: checkpoint of a surrogate, or the
             word simulator; or dataset of x at the draws given one row, as sample or simulate made
@@ -97,13 +96,16 @@ def report(
         found = responses_of([Dataset(one) for one in several], name_of_simulator(simulator))
     else:
         every = [reported(one) for one in several]
-        found = every[0] if len(every) == 1 else models_of(list(zip(names, every, strict=True)))
+        found = every[0] if len(every) == 1 else on_one_page(list(zip(names, every, strict=True)))
     if found["schema"] != POSTERIOR:
-        refuse_idle(" of a posterior", predictive=predictive, observed=observed, interest=interest)
+        refuse_idle(" of a single posterior", predictive=predictive, observed=observed)
+    if found["schema"] not in (POSTERIOR, POSTERIORS):
+        refuse_idle(" of a posterior", interest=interest)
     if interest:
         free_names = [p["name"] for p in free(found["law"]["prior"])]
         found = {**found, "interest": parameters_in(interest, free_names)}
-        found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
+        if "arrays" in found:
+            found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
     if predictive is None:
         refuse_idle(simulator=None if figures else simulator)
     if found["schema"] == POSTERIOR:
@@ -116,6 +118,12 @@ def report(
     if path:
         dataset.write_bytes(path, text, sidecar=False)
     return Page(page, headed(path, f"report of {name}"), path)
+
+
+def on_one_page(several: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Several scores side by side, or several posteriors over each other."""
+    how = overlaid_posteriors if several[0][1].get("schema") == POSTERIOR else models_of
+    return how(several)
 
 
 def is_dataset(given: object) -> bool:

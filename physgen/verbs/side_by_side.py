@@ -1,4 +1,4 @@
-"""Scores of several models: which files speak of one model, and which fit together."""
+"""Several files on one page: which scores are of one model, and what fits together."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from typing import Any
 from physgen.dataset.joined import in_common
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.reporting.quantities import free
+from physgen.reporting.view import CURVES, some_observations
 
-__all__ = ["models_of"]
+__all__ = ["models_of", "overlaid_posteriors"]
+
+MOST = 5
+"""Posteriors that are drawn over each other, at most."""
 
 KINDS = {
     "physgen/metrics/1": "metrics",
@@ -124,3 +129,54 @@ def judged_on(several: Iterable[Mapping[str, Any]]) -> set[tuple[Any, Any]]:
     """The rows that some scores are of."""
     data = [found.get("data") or found.get("reference") or {} for found in several]
     return {(d.get("sha256"), d.get("rows")) for d in data}
+
+
+def overlaid_posteriors(several: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Several posteriors of the same parameters, of the rows that all of them have.
+
+    Where they are of different observations, the first ones go together.
+
+    Args:
+        several: name of a file, and what is in it.
+
+    Raises:
+        UsageError: something that is no posterior, one of other parameters or of other rows, one
+            that is there twice, or too many.
+    """
+    names, first = [name for name, _ in several], several[0][1]
+    if len(several) > MOST:
+        raise UsageError(f"report: expected at most {MOST} posteriors, got {len(several)}")
+    if twice := [name for name in names if name != "memory" and names.count(name) > 1]:
+        raise UsageError(f"{twice[0]}: is there twice; leave it out")
+    ours = sorted(p["name"] for p in free(first["law"]["prior"]))
+    for name, found in several:
+        if found.get("schema") != first["schema"]:
+            raise UsageError(
+                f"{name}: expected a posterior beside others, got {found.get('schema')!r}; give "
+                "it a page of its own"
+            )
+        if (theirs := sorted(p["name"] for p in free(found["law"]["prior"]))) != ours:
+            raise UsageError(
+                f"{name}: is of {', '.join(theirs)}, {names[0]} of {', '.join(ours)}: only "
+                "posteriors of the same parameters are drawn over each other"
+            )
+    every = [found for _, found in several]
+    seen = {(found.get("observed") or {}).get("sha256") for found in every}
+    rows = len(seen) == 1 and seen != {None}
+    begins = [found.get("first_row", 0) if rows else 0 for found in every]
+    ends = [b + len(f["arrays"]["theta"]) for b, f in zip(begins, every, strict=True)]
+    start, stop = max(begins), min(ends)
+    if start >= stop:
+        raise UsageError(f"{names[-1]}: has no row in common with {names[0]}")
+    stems = [Path(name).stem for name in names]
+    called = stems
+    if len(set(stems)) < len(stems):
+        called = [f"{k}: {stem}" for k, stem in enumerate(stems, 1)]
+    posteriors = []
+    for name, found, begin in zip(called, every, begins, strict=True):
+        one = some_observations(found, slice(start - begin, stop - begin))
+        one["arrays"] = {k: v for k, v in one["arrays"].items() if k not in CURVES}
+        posteriors.append({**one, "name": name})
+    return {"schema": "physgen/posteriors/1", "posteriors": posteriors, "rows": rows,
+            "interest": first.get("interest") or [p["name"] for p in free(first["law"]["prior"])],
+            "law": first["law"]}  # fmt: skip
