@@ -57,6 +57,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/shower.py
 	$(BIN)/python benchmarks/fields.py
 	$(BIN)/python -m benchmarks.field_surrogates
+	$(BIN)/python -m benchmarks.phi4_surrogates
 	$(BIN)/python -m benchmarks.families
 	$(BIN)/python benchmarks/rbm.py speed
 	$(BIN)/python benchmarks/rbm.py designs

@@ -30,7 +30,7 @@ import physgen
 import physgen.checks.calibration.lc2st as lc2st
 import physgen.checks.two_sample.c2st as c2st
 import physgen.checks.two_sample.frechet as frechet
-import physgen.cli  # what forked processes need is imported once
+import physgen.cli.commands
 from physgen.__main__ import start
 from physgen.nn.tensors import digest, load_tensors
 from physgen.runtime.interrupt import end

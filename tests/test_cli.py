@@ -7,13 +7,15 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass, make_dataclass
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
 import physgen
-from physgen.cli import adapted, command, main
+from physgen.cli import main, short_help
+from physgen.cli.commands import adapted, command
 from physgen.formats import arrays
 from physgen.registry import find, targets
 from physgen.runtime.options import REQUIRED, options
@@ -74,6 +76,8 @@ def leaf(name):
 
 def test_the_verbs_are_the_commands():
     assert set(main.commands) == {*VERBS, "completion"}
+    for name in VERBS:
+        assert short_help(name) == main.commands[name].short_help, name
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -158,20 +162,27 @@ def test_the_package_exports(name):
     assert getattr(physgen, name) is not None
 
 
+OLD = Path(__file__).parents[1] / "data" / "v0.1"
+HEAVY = ("torch", "sbi", "matplotlib", "jinja2")
 LIGHT = {
-    "--help": ["--help"],
-    "simulate": ["simulate", "ising", "--size", "2", "-n", "3", "-o", "light.h5", "-q"],
-    "inspect": ["inspect"],
+    "--help": (["--help"], (*HEAVY, "numpy", "h5py", "physgen.verbs.fit")),
+    "simulate": (["simulate", "ising", "--size", "2", "-n", "3", "-o", "light.h5", "-q"], HEAVY),
+    "inspect": (["inspect"], HEAVY),
+    "infer": (
+        ["infer", str(OLD / "cvae.pt"), str(OLD / "ising.h5"), "--rows", "0:1", "-o", "p.h5"],
+        (*HEAVY[1:], "scipy.stats", "numba"),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_light_at_the_door(name, tmp_path):
+    words, heavy = LIGHT[name]
     code = (
         "import sys\n"
         "from physgen.cli import main\n"
-        f"main({LIGHT[name]!r}, standalone_mode=False)\n"
-        "heavy = {'torch', 'sbi', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
+        f"main({words!r}, standalone_mode=False)\n"
+        f"heavy = set({heavy!r}) & set(sys.modules)\n"
         "sys.exit(f'imports {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run(

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
-from scipy.stats import kstest, norm, truncnorm
+from scipy.stats import kstest, norm, qmc, truncnorm
 
 from benchmarks.reals.laws import TwoWidths
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.posterior.density import halton
 from physgen.posterior.grid import grid_posterior, iid_sets, of_exact, of_surrogate
 from physgen.posterior.interpolation import interpolate, on_axes, upper_bound
 from physgen.surrogates.base import Likelihood, Surrogate
@@ -529,3 +530,10 @@ def test_repeated_last_nodes_change_nothing(more):
     new[:, -1] = x[:, -1]
     wide, values = (np.pad(a, ((0, 0),) * (a.ndim - 1) + ((0, more),), "edge") for a in (x, f))
     np.testing.assert_array_equal(interpolate(wide, values, new), interpolate(x, f, new))
+
+
+def test_points_of_halton_are_scipys():
+    for d in (1, 2, 4):
+        expected = qmc.Halton(d, scramble=False).random(300)
+        assert halton(300, d) == pytest.approx(expected, abs=1e-15)
+        assert halton(300, d) != pytest.approx(expected[::-1], abs=0.1)

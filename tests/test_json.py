@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 import physgen
-from physgen.cli import in_json, main
+from physgen.cli import main
+from physgen.cli.commands import in_json
 from physgen.verbs.inspect import document
 from physgen.verbs.products import Description, Exported, Page
 

@@ -254,6 +254,7 @@ def test_one_page_shows_a_corner_and_what_it_predicts(made):
     assert page.count('alt="Posterior of one observation') == 1
     plain = physgen.report(made["posterior"]).html
     assert "What it predicts" not in plain
+    assert "Densities on the grid itself" in plain
     assert plain.count('alt="Posterior of one observation') == 2
     assert (
         "integrated over"
@@ -462,3 +463,10 @@ def test_posteriors_that_do_not_belong_together_are_refused(made, tmp_path):
     with pytest.raises(UsageError, match="predictive: is an option of a single posterior"):
         physgen.report([one, written(tmp_path / "b.h5", [0, 0], prior)], predictive="simulator")
     assert "Posteriors of b" in physgen.report([one, tmp_path / "b.h5"], interest="b").html
+    with_curves = tmp_path / "p.h5"
+    with_curves.write_bytes(made["posterior"].read_bytes())
+    page = physgen.report([made["posterior"], with_curves], interest="theta2").html
+    assert "Posteriors of theta2" in page
+    assert "at most 0 of their widths apart" in page
+    assert "<td>2: p</td>" in page
+    assert "Densities on the grid itself" not in physgen.report(one).html

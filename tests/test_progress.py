@@ -46,13 +46,13 @@ def test_words_move_where_nobody_knows_how_long(said):
 
 
 def test_a_line_every_half_minute_where_there_is_no_terminal(said, monkeypatch, caplog):
-    """Of a move each 10 s, every third is told; what is shorter says nothing."""
+    """Of a move each 10 s, every third is told; what is short, or done, says nothing."""
     caplog.set_level(logging.INFO, "physgen")
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr("physgen.runtime.progress.time.monotonic", lambda: next(clock))
-    assert said(io.StringIO(), 8, [(k, f"epoch {k}") for k in range(1, 8)]) == ""
+    assert said(io.StringIO(), 9, [(k, f"epoch {k}") for k in range(1, 10)]) == ""
     assert caplog.messages == [
-        "fit cvae: 38%, 50 s left, epoch 3", "fit cvae: 75%, 20 s left, epoch 6",
+        "fit cvae: 33%, 60 s left, epoch 3", "fit cvae: 67%, 30 s left, epoch 6",
     ]  # fmt: skip
     caplog.clear()
     said(io.StringIO(), None, [(0, f"epoch {k}") for k in range(1, 4)])

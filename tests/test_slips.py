@@ -18,7 +18,7 @@ import torch
 from scipy import stats
 
 import physgen
-from physgen.cli import command
+from physgen.cli.commands import command
 from physgen.dataset import sealed, write_arrays
 from physgen.errors import DataError, PhysgenError, StorageError, UsageError
 from physgen.law import Law

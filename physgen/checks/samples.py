@@ -21,9 +21,9 @@ from physgen.checks.two_sample.features import each_component, observables_of, p
 from physgen.checks.two_sample.mmd import mmd
 from physgen.checks.two_sample.permutations import shuffle_components
 from physgen.checks.two_sample.separation import histogram_distances
-from physgen.checks.vectors import FEW_COMPONENTS
 from physgen.dataset.missing import column_means, imputed, masked_like, seeing_imputed
 from physgen.law import Law
+from physgen.reporting.view import SHORT_VECTOR
 from physgen.surrogates.base import Surrogate
 from simulators.base import Array, Observable, Simulator, labels
 from simulators.base import observables as declared
@@ -54,7 +54,7 @@ def scalars_of_x(law: Law, x: Array, names: Sequence[str]) -> dict[str, Observab
         x: some of it.
         names: of its components, if they have any.
     """
-    if len(law.x_shape) == 1 and law.size <= FEW_COMPONENTS:
+    if len(law.x_shape) == 1 and law.size <= SHORT_VECTOR:
         return of_imputed(each_component(law.size, names), x)
     every = observables_of(physics_of(law, names=names), x[:1000], law)
     return of_imputed({k: o for k, o in every.items() if np.ndim(o(x[:1])) == 1}, x)

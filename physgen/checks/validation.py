@@ -50,7 +50,7 @@ from physgen.checks.samples import (
     two_sample_section,
 )
 from physgen.checks.timing import Sections
-from physgen.checks.vectors import FEW_COMPONENTS, fans_section, pairs_section
+from physgen.checks.vectors import fans_section, pairs_section
 from physgen.errors import UsageError
 from physgen.posterior.grid import (
     NODES,
@@ -62,6 +62,7 @@ from physgen.posterior.grid import (
     of_surrogate,
 )
 from physgen.posterior.smc import smc
+from physgen.reporting.view import SHORT_VECTOR
 from physgen.runtime.blocks import all_blocks
 from physgen.runtime.engine import Engine
 from physgen.surrogates.base import Likelihood, Surrogate
@@ -428,6 +429,6 @@ def _examples(comparison: _Comparison, theta: Array, x: Array) -> list[dict[str,
                 k: np.interp(grid, m[0][i], m[1][i] * width) / width if m else None
                 for k, m in marginals.items()
             }
-            | {"x": x[i] if x[i].ndim < 3 and x[i].size > FEW_COMPONENTS else None}
+            | {"x": x[i] if x[i].ndim < 3 and x[i].size > SHORT_VECTOR else None}
         )
     return examples

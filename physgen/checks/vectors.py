@@ -13,12 +13,11 @@ import numpy as np
 from physgen.checks.estimate import evenly_ranked
 from physgen.dataset.missing import column_means, imputed
 from physgen.law import Law
+from physgen.reporting.view import SHORT_VECTOR
 from simulators.base import Array
 
-__all__ = ["FEW_COMPONENTS", "fans_section", "pairs_section"]
+__all__ = ["fans_section", "pairs_section"]
 
-FEW_COMPONENTS = 8
-"""Components of a vector that is no curve, at most."""
 CHANNELS, PARAMETERS, COMPONENTS, LINES, PAIRS = 4, 4, 200, 20, 400
 """What is shown at most: channels, parameters, components of a curve (at equal distances), curves
 one by one, and rows of pairs."""
@@ -38,7 +37,7 @@ def fans_section(law: Law, theta: Array, x: Array, fake: Array) -> list[dict[str
         fake: drawn at the same θ, (n, *x_shape).
     """
     series = law.axes[:1] == ("channel",) and len(law.x_shape) == 2
-    curves = len(law.x_shape) == 1 and law.x_shape[-1] > FEW_COMPONENTS
+    curves = len(law.x_shape) == 1 and law.x_shape[-1] > SHORT_VECTOR
     if law.support in ("spins", "levels", "mixed") or not (series or curves):
         return []
     means = column_means(x)
@@ -99,7 +98,7 @@ def pairs_section(
         fake: drawn at the same θ, (n, d).
         names: of the components, if they have any.
     """
-    if len(law.x_shape) != 1 or not 1 < law.size <= FEW_COMPONENTS:
+    if len(law.x_shape) != 1 or not 1 < law.size <= SHORT_VECTOR:
         return None
     rows, means = evenly_ranked(theta[:, 0], PAIRS), column_means(x)
     true, drawn = (_rounded(imputed(v, means).astype(float)[rows]) for v in (x, fake))

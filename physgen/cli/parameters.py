@@ -13,7 +13,6 @@ import click
 
 from physgen.runtime.kinds import has_text, members, parsed, spelt, worded
 from physgen.runtime.options import REQUIRED, Option
-from simulators.parameter import law_of
 
 __all__ = ["parameter", "shared_options", "type_in_words", "unspeakable"]
 
@@ -46,6 +45,8 @@ def free_law(text: str) -> Any:
     Raises:
         ValueError: none, or a number.
     """
+    from simulators.parameter import law_of
+
     found = law_of(text)
     if isinstance(found, float):
         raise ValueError("one value is not LOW:HIGH; see --fix")

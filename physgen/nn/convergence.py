@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from simulators.base import Array
 
@@ -26,6 +25,8 @@ TINY = np.finfo(float).tiny
 
 def scores(chains: Array) -> Array:
     """Normal scores of half chains, (…, D, 2C, m // 2); a constant one stays constant."""
+    from scipy.stats import rankdata  # half a second, for what few need
+
     half = chains.shape[-2] // 2
     x = np.moveaxis(chains[..., : 2 * half, :], -1, -3)
     x = x.reshape(*x.shape[:-2], -1, half)

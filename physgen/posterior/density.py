@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats.qmc import Halton
 
 from physgen.law import Law
 from physgen.posterior.interpolation import cell_counts, integral, on_axes
@@ -248,7 +247,7 @@ class GridPosterior:
         axes, density = [a[0] for a in self.axes], self.density[0]
         best = np.unravel_index(density.argmax(), density.shape)
         top = np.array([a[i] for a, i in zip(axes, best, strict=True)])
-        u = Halton(len(axes) + 1, scramble=False).random(k)[1:, ::-1]
+        u = halton(k, len(axes) + 1)[1:, ::-1]
         return np.concatenate([top[None], _draw(axes, density, u)])
 
     def at(self, c: Array) -> Array:
@@ -272,6 +271,21 @@ class GridPosterior:
             simpson = g[:, 1:] + g[:, :-1] + 2 * middle * (p[:, 1:] + p[:, :-1])
             moments.append((np.diff(x) * simpson).sum(-1) / 6)
         return np.stack(moments, -1)
+
+
+def halton(k: int, d: int) -> Array:
+    """The first k points of Halton's sequence (1960, Numer. Math. 2, 84) in up to four dimensions.
+
+    Of scipy's, whose module takes half a second to import, they are the unscrambled ones, (k, d).
+    """
+    base = np.array([2, 3, 5, 7][:d])
+    rest, scale = np.repeat(np.arange(k)[:, None], d, axis=1), 1 / base
+    points = np.zeros((k, d))
+    while rest.any():
+        rest, digit = np.divmod(rest, base)
+        points += digit * scale
+        scale = scale / base
+    return points
 
 
 def kept_density(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> GridPosterior | None:

@@ -30,7 +30,6 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
 
 from physgen.errors import DataError
@@ -242,6 +241,7 @@ def _start(prior: Prior, rng: np.random.Generator) -> Asking[tuple[Array, Array,
 
 def _step(log_l: Array, level: Array, most: float) -> float:
     """By how much β may grow, `most` at most, until so many of the points (N,) are left."""
+    from scipy.optimize import brentq  # slow to import, and grids need none of it
 
     def left(log_step: float) -> float:
         log_w = math.exp(log_step) * log_l - level

@@ -16,15 +16,16 @@ from physgen.reporting.figures import HUES, LATTICE, axis_label, predictive_band
 from physgen.reporting.quantities import free
 from physgen.reporting.sheet import Drawing, grid, plot
 from physgen.reporting.vectors import component_names, fan_drawing, pairs_drawing
+from physgen.reporting.view import SHORT_VECTOR
 from simulators.base import Array
 
-__all__ = ["SHORT", "data_drawing", "observation_drawing"]
+__all__ = ["data_drawing", "observation_drawing"]
 
 MOST_COLUMNS, ACROSS, WIDEST = 12, 4, 60
 """Columns of different kinds that have a panel, panels side by side, and bars in one."""
-SHOWN, FEW, SHORT, SLICES, CURVES = 8, 3, 8, 4, 30
-"""Rows that are shown one by one; components of x that are points, and that are pairs, and no
-line; slices or channels of a field, and curves, that are shown, at most."""
+SHOWN, FEW, SLICES, CURVES = 8, 3, 4, 30
+"""Rows that are shown one by one; components of x that are points against θ; slices or channels
+of a field, and curves, that are shown, at most."""
 
 
 def data_drawing(
@@ -47,7 +48,7 @@ def data_drawing(
     key = None if theta is None else theta[:, 0]
     if x[0].size <= FEW:
         return grid(_points, x.reshape(len(x), -1), key, symbol)
-    if x.ndim == 2 and x.shape[1] <= SHORT:
+    if x.ndim == 2 and x.shape[1] <= SHORT_VECTOR:
         return pairs_drawing({"x": x}, component_names(names, x.shape[1]), key, symbol)
     order = np.arange(len(x)) if key is None else np.argsort(key, kind="stable")
     many = CURVES if x.ndim == 2 else SHOWN
@@ -85,7 +86,7 @@ def observation_drawing(
     """
     told = prediction or {}
     if x.ndim == 2:
-        if x.shape[1] <= SHORT or law.get("column_supports"):
+        if x.shape[1] <= SHORT_VECTOR or law.get("column_supports"):
             return None
         band = {**((told.get("bands") or {}).get("x") or {}), "observed": x[:CURVES].tolist()}
         return plot(predictive_band, {**band, "title": name, "latex": "x_i"}, size=size)

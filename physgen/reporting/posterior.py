@@ -15,10 +15,10 @@ from physgen.reporting.corner import (
     corner_size,
     intervals,
 )
-from physgen.reporting.data import SHORT, observation_drawing
+from physgen.reporting.data import observation_drawing
 from physgen.reporting.page import letter
 from physgen.reporting.sheet import Drawing, Sheet, plot
-from physgen.reporting.view import OBSERVATIONS
+from physgen.reporting.view import CURVES, OBSERVATIONS, SHORT_VECTOR
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -57,6 +57,7 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "rows": rows,
         "in_corner": min(len(pick), MOST),
         "components": _components(metrics),
+        "on_grid": _density(metrics) is not None,
     }
     symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in shown[:MOST]]
     drawings = [
@@ -149,8 +150,8 @@ def _corners(
         found = corner_of(theta, prior, at, pick, grid, linear=linear)
         if not metrics.get("iid"):
             found["row"] = _row(metrics, i)
-        if not linear and "along" in arrays and len(arrays["along"]) > i:
-            found["curves"] = {key: arrays[key][i] for key in ("along", "profile", "slice")}
+        if "along" in arrays and len(arrays["along"]) > i:
+            found["curves"] = {key: arrays[key][i] for key in CURVES}
         yield found
 
 
@@ -178,7 +179,7 @@ def _row(metrics: Mapping[str, Any], i: int) -> int:
 def _components(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     """Observations of few numbers as a table; None of others."""
     seen = metrics.get("seen")
-    if seen is None or seen.ndim != 2 or seen.shape[1] > SHORT:
+    if seen is None or seen.ndim != 2 or seen.shape[1] > SHORT_VECTOR:
         return None
     names = (metrics.get("observed") or {}).get("columns") or []
     return {"names": names or [f"x{i + 1}" for i in range(seen.shape[1])],

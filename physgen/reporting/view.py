@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "CONTROLS",
+    "CURVES",
     "OBSERVATIONS",
+    "SHORT_VECTOR",
     "Column",
     "Labels",
     "PagePart",
@@ -26,8 +28,10 @@ __all__ = [
 ]
 
 
-OBSERVATIONS = 6
-"""Posteriors that are shown one by one, at most."""
+CURVES = ("along", "profile", "slice")
+"""Arrays of a posterior that are of the parameters of interest alone."""
+OBSERVATIONS, SHORT_VECTOR = 6, 8
+"""Posteriors that are shown one by one, and components of a vector that is no curve, at most."""
 CONTROLS = {
     "narrow": "30 % too narrow",
     "shifted": "shifted by 0.3 widths",

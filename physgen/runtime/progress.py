@@ -96,7 +96,7 @@ def line_by_line(length: float | None, label: str) -> Callable[..., None]:
     def move(done: float, text: str = "") -> None:
         nonlocal told
         now = time.monotonic()
-        if now - told < EVERY:
+        if now - told < EVERY or done == length:
             return
         told, part = now, done / length if length else 0
         words = [f"{part:.0%}, {(now - begun) * (1 / part - 1):.0f} s left"] if part else []

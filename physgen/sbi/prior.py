@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import ndtri
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
@@ -68,7 +68,7 @@ class TorchPrior(Distribution):
     def _quantiles(self) -> Any:
         """Quantiles of each parameter, evenly spaced in probability, (Q, D)."""
         u = (np.arange(QUANTILES)[:, None] + 0.5) / QUANTILES
-        return self.prior.from_coordinates(np.where(self.prior.flat, 2 * u - 1, stats.norm.ppf(u)))
+        return self.prior.from_coordinates(np.where(self.prior.flat, 2 * u - 1, ndtri(u)))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws by torch's global random numbers, (*sample_shape, D) float32."""
@@ -109,6 +109,8 @@ def coordinate_prior(prior: Prior, device: torch.device | str = "cpu") -> Any:
         prior: over θ.
         device: where c is to be.
     """
+    from scipy import stats  # half a second, for what few need
+
     laws = [(-1.0, 1.0) if flat else stats.norm() for flat in prior.flat]
     named = dict(zip(prior.names, laws, strict=True))
     return as_torch(Prior(prior.correlation, **named), device)

@@ -20,8 +20,9 @@ __all__ = ["is_zero", "pruned"]
 
 Part = Sequence[nn.Module]
 """The layers of a part that are 0 where it adds nothing."""
-DRAWS, ROWS, FEWEST = 8, 2000, 30
-"""Draws of log p, held-out rows at most, and at least: of fewer nothing is told."""
+DRAWS, ROWS, NUMBERS, FEWEST = 8, 2000, 2**19, 30
+"""Draws of log p; held-out rows at most, and numbers of x in them, about; rows at least: of fewer
+nothing is told."""
 SIGNIFICANT = 2.0
 """Standard errors that the gain of a part has to be above 0."""
 
@@ -41,7 +42,8 @@ def pruned(
     """
     if len(x) < FEWEST:
         return
-    theta, x, was_training = theta[:ROWS], x[:ROWS], surrogate.training
+    rows = max(FEWEST, min(ROWS, NUMBERS // surrogate.law.size))
+    theta, x, was_training = theta[:rows], x[:rows], surrogate.training
     surrogate.eval()
     for name, part in parts.items():
         if is_zero(part):
@@ -51,6 +53,7 @@ def pruned(
         kept = [w.clone() for w in weights]
         torch._foreach_zero_(weights)
         gain = with_it - surrogate.log_prob(theta, x, draws=DRAWS, seed=seed)
+        gain = gain[~gain.isnan()]  # not of rows that are impossible either way
         if gain.mean() > SIGNIFICANT * gain.std() / len(gain) ** 0.5:
             torch._foreach_copy_(weights, kept)
         else:

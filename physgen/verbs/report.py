@@ -12,6 +12,7 @@ from physgen.errors import DataError, UsageError, as_written
 from physgen.posterior.density import kept_density
 from physgen.priors import parameters_in
 from physgen.reporting.quantities import free
+from physgen.reporting.view import CURVES
 from physgen.verbs.arguments import (
     DataLike,
     ObservedLike,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 POSTERIOR, POSTERIORS = "physgen/posterior/1", "physgen/posteriors/1"
-CURVES = ("along", "profile", "slice")
-"""What of a posterior is of the parameters of interest alone."""
 UNSEEN = ("log_prob",)
 """What of a posterior no page shows."""
 

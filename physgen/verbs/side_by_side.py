@@ -10,7 +10,7 @@ from physgen.dataset.joined import in_common
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.reporting.quantities import free
-from physgen.reporting.view import some_observations
+from physgen.reporting.view import CURVES, some_observations
 
 __all__ = ["models_of", "overlaid_posteriors"]
 
@@ -169,12 +169,14 @@ def overlaid_posteriors(several: Sequence[tuple[str, Mapping[str, Any]]]) -> dic
     if start >= stop:
         raise UsageError(f"{names[-1]}: has no row in common with {names[0]}")
     stems = [Path(name).stem for name in names]
-    called = stems if len(set(stems)) == len(stems) else [f"{k}: {n}" for k, n in
-                                                          enumerate(names, 1)]  # fmt: skip
-    posteriors = [
-        {**some_observations(found, slice(start - begin, stop - begin)), "name": name}
-        for name, found, begin in zip(called, every, begins, strict=True)
-    ]
+    called = stems
+    if len(set(stems)) < len(stems):
+        called = [f"{k}: {stem}" for k, stem in enumerate(stems, 1)]
+    posteriors = []
+    for name, found, begin in zip(called, every, begins, strict=True):
+        one = some_observations(found, slice(start - begin, stop - begin))
+        one["arrays"] = {k: v for k, v in one["arrays"].items() if k not in CURVES}
+        posteriors.append({**one, "name": name})
     return {"schema": "physgen/posteriors/1", "posteriors": posteriors, "rows": rows,
             "interest": first.get("interest") or [p["name"] for p in free(first["law"]["prior"])],
             "law": first["law"]}  # fmt: skip
