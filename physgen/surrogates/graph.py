@@ -35,6 +35,7 @@ from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from simulators.base import Array
 
 __all__ = [
+    "NOTHING",
     "WORDS",
     "GraphAgreement",
     "checked",

@@ -170,7 +170,8 @@ def live_graphs(
         model = graph.onnx_model(surrogate, columns)
         graph.checked(model.SerializeToString(), surrogate, columns)
     except UsageError as error:
-        notes.append(f"x is not drawn live: {error}")
+        said = str(error).removesuffix(f"; {graph.NOTHING}")
+        notes.append(f"x is not drawn live: {said}")
         return {}
     operations, nodes = graph.operations(surrogate, columns), len(model.graph.node)
     size = model.ByteSize()
