@@ -148,7 +148,8 @@ def _pairs(
                         **({"alpha": 0.5} if filled else {"histtype": "step"}))  # fmt: skip
             else:
                 color: Any = dot if values is None else _floats(values)
-                dots = ax.scatter(rows[:, j], rows[:, i], 5, color, linewidths=0, alpha=0.5)
+                dots = ax.scatter(rows[:, j], rows[:, i], 5, color, linewidths=0, alpha=0.5,
+                                  rasterized=True)  # fmt: skip
                 ax.set_ylim(*_ends(whole[:, i]))
         ax.set_xlim(*_ends(whole[:, j]))
         _labelled(ax, i, j, names)
