@@ -37,6 +37,11 @@ def ink() -> Iterator[None]:
 
 
 def framed(page: str, height: int = 640) -> str:
-    """A whole page inside another one, such as a notebook: neither touches the other's style."""
+    """A whole page inside another one, such as a notebook: neither touches the other's style.
+
+    Its scripts run, as its policy allows, but see nothing of the other.
+    """
     style = f"width: 100%; height: {height}px; border: 0"
-    return f'<iframe srcdoc="{html.escape(page)}" style="{style}" sandbox></iframe>'
+    return (
+        f'<iframe srcdoc="{html.escape(page)}" style="{style}" sandbox="allow-scripts"></iframe>'
+    )
