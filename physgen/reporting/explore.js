@@ -155,9 +155,9 @@ const TALL = 420; // of all pictures, about, in pixels
 
 function showPictures() {
   const canvas = find("samples"), across = canvas.clientWidth, many = state.x.length, gap = 4;
-  const wanted = Math.sqrt((many * across * height) / (width * TALL)), off = (n) => Math.abs(Math.log(n / wanted));
-  const whole = Array.from({ length: many }, (_, i) => i + 1).filter((n) => many % n === 0);
-  const columns = whole.reduce((best, n) => (off(n) < off(best) ? n : best), 1);
+  const wanted = Math.sqrt((many * across * height) / (width * TALL));
+  const off = (n) => Math.abs(Math.log(n / wanted)) + (many % n ? 0.5 : 0); // a last row that is not full
+  const columns = state.x.reduce((best, _, i) => (off(i + 1) < off(best) ? i + 1 : best), 1);
   const cell = (across - gap * (columns - 1)) / columns, tall = (cell * height) / width;
   const chart = new Chart(canvas, Math.ceil(many / columns) * (tall + gap));
   chart.ink.imageSmoothingEnabled = false;
