@@ -14,26 +14,34 @@ autocorrelation time of its free energy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from physgen.surrogates.rbm.energy import Coefficients, Weights, free_energy, gibbs
+from physgen.surrogates.rbm import compiled
+from physgen.surrogates.rbm.energy import Coefficients, Matrix, Weights, free_energy, gibbs
+from simulators.base import Array
 
 __all__ = [
     "LEVELS",
+    "Arrays",
     "autocorrelation_time",
     "burnt_in",
     "exchange_pairs",
     "exchanged",
     "ladders",
     "nearest_chains",
+    "noise_of",
     "run_sweeps",
     "rungs",
+    "written_out",
 ]
 
 LEAST, MOST, BURN_IN = 64, 16384, 24
 """Sweeps of a burn-in at least and at most, and in autocorrelation times as measured."""
+NONE = np.empty((0, 0), np.float32)
 LEVELS = 8
 """Values of θ that a tempered sample is drawn at, itself included."""
 
@@ -46,9 +54,42 @@ def run_sweeps(
     generator: torch.Generator,
 ) -> Tensor:
     """v (B, N) after some sweeps."""
+    if sweeps and isinstance(weights, Matrix) and v.device.type == "cpu":
+        written = written_out(weights, coefficients)
+        noise = noise_of(sweeps, written, generator)
+        return torch.from_numpy(compiled.swept(v.contiguous().numpy(), *written, noise)[0])
     for _ in range(sweeps):
         v = gibbs(weights, coefficients, weights.up(v), generator)
     return v
+
+
+class Arrays(NamedTuple):
+    """W and coefficients as `compiled` takes them: (H, N), (B, H), (B, H) and (B, N)."""
+
+    w: Array
+    g: Array
+    d: Array
+    b: Array
+
+
+def written_out(weights: Matrix, coefficients: Coefficients) -> Arrays:
+    """W and coefficients of B rows as arrays, on a CPU."""
+    g, d, b = coefficients
+    units, sites, spins = weights.w.shape
+    shape, none = (len(g), units, sites), NONE
+    return Arrays(
+        weights.w.detach().view(-1, spins).numpy(),
+        g.detach().expand(shape).flatten(1).numpy(),
+        none if d is None else d.detach().expand(shape).flatten(1).numpy(),
+        none if b is None else b.detach().expand(len(g), spins).contiguous().numpy(),
+    )
+
+
+def noise_of(sweeps: int, written: Arrays, generator: torch.Generator) -> Array:
+    """Random bits of some sweeps, (sweeps, n) int32; n = B · (H + N), or one more."""
+    count = len(written.g) * sum(written.w.shape)
+    bits = torch.empty(sweeps, (count + 1) // 2, dtype=torch.int64)
+    return bits.random_(-(2**63), None, generator=generator).view(torch.int32).numpy()
 
 
 def burnt_in(
