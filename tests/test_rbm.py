@@ -290,6 +290,10 @@ def test_compiled_sweeps_are_those_of_torch_with_the_same_noise(layout, theta):
             h = torch.where(coefficients.hidden(u).tanh() > first.view_as(u), 1.0, -1.0)
             a = coefficients.visible(weights.down(coefficients.g * h))
             v = torch.where(a.tanh() > last.view_as(v), 1.0, -1.0)
+        rng = generator()
+        again, watched = chains.watched_sweeps(weights, coefficients, states(12)[:300], 2, rng)
+    assert torch.equal(again, found)
+    assert torch.equal(watched, series)
     assert (found == v).double().mean() > 0.999  # but for ties
     assert (found == v.roll(1, 0)).double().mean() < 0.9
 
@@ -622,7 +626,7 @@ def test_a_burn_in_is_as_long_as_its_autocorrelation_asks_for():
             seen.append(v)
             return rho * v + (1 - rho**2) ** 0.5 * torch.randn(v.shape, generator=rng)
 
-        _, tau = chains.burnt_in(sweep, lambda v: v, torch.zeros(64))
+        _, tau = chains.burnt_in(chains.watching(sweep, lambda v: v), torch.zeros(64))
         assert len(seen) >= chains.BURN_IN * tau
         assert len(seen) > 6 * (1 + rho) / (1 - rho)  # of the true one: 12 times its decay
         lengths.append(len(seen))

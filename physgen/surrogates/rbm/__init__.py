@@ -269,19 +269,20 @@ class RBM(Surrogate):
 
         def sweep(v: Tensor) -> Tensor:
             v = gibbs.run_sweeps(weights, coefficients, v, 1, generator)
-            if tempered:
-                order = gibbs.rungs(len(v), generator)
-                v = gibbs.exchanged(weights, coefficients, order, v, generator)
-            return v
+            order = gibbs.rungs(len(v), generator)
+            return gibbs.exchanged(weights, coefficients, order, v, generator)
 
         def observe(v: Tensor) -> Tensor:
             return free_energy(coefficients, v, weights.up(v))[levels - 1 :: levels]
 
+        def plain(v: Tensor, sweeps: int) -> tuple[Tensor, Tensor]:
+            return gibbs.watched_sweeps(weights, coefficients, v, sweeps, generator)
+
+        run = gibbs.watching(sweep, observe) if tempered else plain
         if self.config.steps:
-            for _ in range(self.config.steps):
-                v = sweep(v)
+            v, _ = run(v, self.config.steps)
         elif len(v):
-            v, _ = gibbs.burnt_in(sweep, observe, v)
+            v, _ = gibbs.burnt_in(run, v)
         return v[levels - 1 :: levels].view(-1, *self.law.x_shape)
 
     def _restore(
@@ -299,7 +300,6 @@ class RBM(Surrogate):
         coefficients = self.energy.coefficients(c, weights)
         b = coefficients.b if coefficients.b is not None else torch.zeros_like(seen.field)
         coefficients = coefficients._replace(b=b + seen.field)
-        series: list[Tensor] = []
 
         def sweep(v: Tensor) -> Tensor:
             return seen.held(gibbs.run_sweeps(weights, coefficients, v, 1, generator))
@@ -309,14 +309,14 @@ class RBM(Surrogate):
 
         v = seen.held(spins(torch.zeros(len(c), self.law.size, device=c.device), generator))
         sweeps = int(options.get("sweeps", 0))
+        run = gibbs.watching(sweep, observe)
         if not sweeps:
-            v, tau = gibbs.burnt_in(sweep, observe, v)
+            v, tau = gibbs.burnt_in(run, v)
             sweeps = int(WATCHED * tau) + 1
-        for _ in range(sweeps):
-            v = sweep(v)
-            series.append(observe(v))
-        watched = torch.stack(series[len(series) // 5 :])
-        r_hat = r_hat_of_rows(watched, torch.cat([c.double(), y.double().flatten(1)], 1))
+        v, series = run(v, sweeps)
+        r_hat = r_hat_of_rows(
+            series[len(series) // 5 :], torch.cat([c.double(), y.double().flatten(1)], 1)
+        )
         return Restored(v.view(-1, *self.law.x_shape), {"r_hat": r_hat})
 
     # --- log p --------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from physgen.nn.given_noise import noise_is_given
 from physgen.surrogates.rbm import compiled
 from physgen.surrogates.rbm.energy import Coefficients, Matrix, Weights, free_energy, gibbs
 from simulators.base import Array
@@ -36,6 +37,8 @@ __all__ = [
     "noise_of",
     "run_sweeps",
     "rungs",
+    "watched_sweeps",
+    "watching",
     "written_out",
 ]
 
@@ -44,6 +47,10 @@ LEAST, MOST, BURN_IN = 64, 16384, 24
 NONE = np.empty((0, 0), np.float32)
 LEVELS = 8
 """Values of θ that a tempered sample is drawn at, itself included."""
+NUMBERS = 1 << 18
+"""Random numbers of compiled sweeps that are made at once."""
+Run = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""Spins (B, N) and a number of sweeps → spins, and what is watched in these, (sweeps, B)."""
 
 
 def run_sweeps(
@@ -54,13 +61,47 @@ def run_sweeps(
     generator: torch.Generator,
 ) -> Tensor:
     """v (B, N) after some sweeps."""
-    if sweeps and isinstance(weights, Matrix) and v.device.type == "cpu":
-        written = written_out(weights, coefficients)
-        noise = noise_of(sweeps, written, generator)
-        return torch.from_numpy(compiled.swept(v.contiguous().numpy(), *written, noise)[0])
+    if isinstance(weights, Matrix) and v.device.type == "cpu" and not noise_is_given():
+        return compiled_sweeps(weights, coefficients, v, sweeps, generator)[0]
     for _ in range(sweeps):
         v = gibbs(weights, coefficients, weights.up(v), generator)
     return v
+
+
+def watched_sweeps(
+    weights: Weights,
+    coefficients: Coefficients,
+    v: Tensor,
+    sweeps: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """v (B, N) after some sweeps, and its free energy before each, (sweeps, B)."""
+    if isinstance(weights, Matrix) and v.device.type == "cpu" and not noise_is_given():
+        return compiled_sweeps(weights, coefficients, v, sweeps, generator)
+    series = [v.new_empty(0, len(v))]
+    for _ in range(sweeps):
+        u = weights.up(v)
+        series.append(free_energy(coefficients, v, u)[None])
+        v = gibbs(weights, coefficients, u, generator)
+    return v, torch.cat(series)
+
+
+def compiled_sweeps(
+    weights: Matrix,
+    coefficients: Coefficients,
+    v: Tensor,
+    sweeps: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """The same by numba, on a CPU: v (B, N) and (sweeps, B)."""
+    written, spins = written_out(weights, coefficients), v.contiguous().numpy()
+    at_once = max(1, NUMBERS // (1 + len(v) * sum(written.w.shape)))
+    parts = [np.empty((0, len(v)), np.float32)]
+    for first in range(0, sweeps, at_once):
+        noise = noise_of(min(at_once, sweeps - first), written, generator)
+        spins, energies = compiled.swept(spins, *written, noise)
+        parts.append(energies)
+    return torch.from_numpy(spins), torch.from_numpy(np.concatenate(parts))
 
 
 class Arrays(NamedTuple):
@@ -92,26 +133,34 @@ def noise_of(sweeps: int, written: Arrays, generator: torch.Generator) -> Array:
     return bits.random_(-(2**63), None, generator=generator).view(torch.int32).numpy()
 
 
-def burnt_in(
-    sweep: Callable[[Tensor], Tensor], observe: Callable[[Tensor], Tensor], v: Tensor
-) -> tuple[Tensor, float]:
+def watching(sweep: Callable[[Tensor], Tensor], observe: Callable[[Tensor], Tensor]) -> Run:
+    """Sweeps one by one, v → v (B, N), with something of v, (B,), after each."""
+
+    def run(v: Tensor, sweeps: int) -> tuple[Tensor, Tensor]:
+        series = []
+        for _ in range(sweeps):
+            v = sweep(v)
+            series.append(observe(v))
+        return v, torch.stack(series)
+
+    return run
+
+
+def burnt_in(run: Run, v: Tensor) -> tuple[Tensor, float]:
     """v after as many sweeps as its own autocorrelation asks for, and that autocorrelation time.
 
     Args:
-        sweep: one sweep.
-        observe: v → what is watched, (B,).
-        v: where to start.
+        run: some sweeps.
+        v: where to start, (B, N).
     """
-    series: list[Tensor] = []
-    wanted = LEAST
+    v, series = run(v, LEAST)
     while True:
-        while len(series) < wanted:
-            v = sweep(v)
-            series.append(observe(v))
-        tau = autocorrelation_time(torch.stack(series[len(series) // 2 :]))
+        tau = autocorrelation_time(series[len(series) // 2 :])
         if len(series) >= min(MOST, BURN_IN * tau):
             return v, tau
         wanted = min(MOST, max(3 * len(series) // 2, int(BURN_IN * tau) + 1))
+        v, more = run(v, wanted - len(series))
+        series = torch.cat([series, more])
 
 
 def autocorrelation_time(series: Tensor, window: float = 5.0) -> float:
