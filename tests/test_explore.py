@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from physgen.law import Law
 from physgen.nn.onnx_data import graph_data
 from physgen.nn.recorded_numpy import torch_of_numpy
 from physgen.registry import find
-from physgen.verbs.explored import exact_of
+from physgen.verbs.explored import GRID_OPERATIONS, exact_of, explored_page
 from simulators import base
 from tests.chromium import Chromium, chromium_or_skip
 from tests.test_onnx import CASES, by_torch, content_of, given, graph, session_of, surrogate_of
@@ -273,8 +274,8 @@ def test_a_grid_shows_what_was_drawn_at_its_nodes(browser, explored):
 
 
 def test_what_cannot_be_drawn_live_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("physgen.verbs.explored.GRID_NODES", 3)
-    monkeypatch.setattr("physgen.verbs.explored.SCALE_ROWS", 16)
+    monkeypatch.setattr("physgen.verbs.explored.GRID_NODES", (3, 3))
+    monkeypatch.setattr("physgen.verbs.explored.SCALE_ROWS", (16, 16))
     rbm = surrogate_of("rbm", "lattice", {"chains": 16})
     page = physgen.explore(rbm, rows=4)
     assert "drawn on a grid of theta" in page.summary
@@ -290,6 +291,30 @@ def test_what_cannot_be_drawn_live_is_said(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="expected a surrogate"):
         physgen.explore(physgen.simulate("ising", size=4, n=2), out=tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_what_takes_long_is_drawn_at_fewer_nodes(monkeypatch):
+    model, found = lattice(), []
+    for most in (GRID_OPERATIONS, 0):
+        monkeypatch.setattr("physgen.verbs.explored.GRID_OPERATIONS", most)
+        grid = explored_page(model, {}, 2, 0, True, None, lambda *_: None)["grid"]
+        found.append((len(grid["places"]), grid["rows"]))
+    assert found == [(81, 16), (25, 4)]
+
+
+@pytest.mark.parametrize("stopped", ["operations", "noise_columns"])
+def test_ctrl_c_ends_it_at_once_and_leaves_nothing(tmp_path, monkeypatch, stopped):
+    said = []
+
+    def slow(*_):
+        signal.raise_signal(signal.SIGINT)
+        said.append("went on")
+
+    monkeypatch.setattr(graph, stopped, slow)
+    with pytest.raises(KeyboardInterrupt):
+        physgen.explore(lattice(), out=tmp_path / "page.html", rows=4)
+    assert not said
+    assert not list(tmp_path.iterdir())
 
 
 def test_exact_curves_are_on_the_stops_of_the_sliders():

@@ -116,13 +116,11 @@ def noise_columns(surrogate: Surrogate) -> dict[NoiseLaw, int]:
     return {law: count for law, count in noise.taken.items() if count}
 
 
-@torch.no_grad()
-def operations(surrogate: Surrogate, columns: Mapping[NoiseLaw, int]) -> int:
-    """How many floating-point operations products of matrices take for a row."""
-    given = inputs_of(surrogate, columns, 1)
+def operations(surrogate: Surrogate) -> int:
+    """How many floating-point operations products of matrices take for a row that is drawn."""
     still = copy.deepcopy(surrogate).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
-        draw_with(still, given["theta"], {law: given[law] for law in columns})
+        still.sample(still.law.prior.median[None], 0)
     return int(counter.get_total_flops())
 
 

@@ -26,12 +26,12 @@ from physgen.verbs.opening import name_of_simulator, open_surrogate, origin_of
 from physgen.verbs.products import Page
 from physgen.verbs.running import (
     headed,
-    judging,
     on_files,
     path_of,
     plural,
     require,
     require_seed,
+    sections,
     threaded,
 )
 from simulators.base import exact_log_prob
@@ -101,7 +101,7 @@ def explore(
 
     path, trusted = path_of(out), name_of_simulator(simulator)
     model = on_cpu(open_surrogate(surrogate, "cpu", family=family, **use))
-    with judging("page", f"explore {model.name}", EXPLORE_SECTIONS, path) as progress:
+    with sections(f"explore {model.name}", EXPLORE_SECTIONS) as progress:
         observed: Any = None
         if observation is not None:
             progress("posteriors")

@@ -32,8 +32,10 @@ STOPS = 241
 """Places of a slider, equally far apart in the prior's own coordinate."""
 EVERY = {1: 2, 2: 8, 3: 20}
 """Of D parameters: so many stops lie between nodes of exact curves, which of more are graphs."""
-GRID_NODES, GRID_LEAST, GRID_ROWS = 81, 3, 16
-"""Of a precomputed grid: nodes in all, about, of a parameter at least, and rows at each."""
+GRID_NODES, GRID_LEAST, GRID_ROWS = (25, 81), 3, (4, 16)
+"""Of a precomputed grid: nodes in all, about, of a parameter at least, and rows at each; fewer
+nodes and rows where all of them would take more than so many floating-point operations:"""
+GRID_OPERATIONS = 3e11
 MOST_PARAMETERS = 6
 """Of a precomputed grid: with more, three nodes each are too many."""
 MOST_OPERATIONS, MOST_NODES, MOST_BYTES = 5e7, 20_000, 12e6
@@ -44,8 +46,8 @@ MOST_EXACT = 2
 LEVELS, GRID_BYTES = 255, 4e6
 FINE_BINS, COARSE_BINS = 2, 8
 """Stops from one bin's edge of a posterior to the next: known on a grid, and by draws."""
-SCALE_ROWS = 256
-"""Rows of the prior that tell over what ranges x and its observables are shown."""
+SCALE_ROWS = (64, 256)
+"""Rows of the prior that tell over what ranges x and its observables are shown, likewise."""
 
 
 def explored_page(
@@ -75,7 +77,9 @@ def explored_page(
     rng = np.random.default_rng(seed)
     stops = np.linspace(-1, 1, STOPS)[:, None] * abs(prior.to_coordinates(prior.bulk))[1]
     progress("scales")
-    theta = prior.sample(SCALE_ROWS, rng)
+    operations = graph.operations(surrogate)
+    affordable = GRID_OPERATIONS / max(operations, 1)
+    theta = prior.sample(int(np.clip(affordable, *SCALE_ROWS)), rng)
     x = surrogate.sample(theta, seed).numpy()
     measured = {name: np.asarray(o(x), float) for name, o in observables.items()}
     found: dict[str, Any] = {
@@ -92,9 +96,11 @@ def explored_page(
         "notes": [],
     }
     progress("graphs")
-    graphs = {} if grid else live_graphs(surrogate, observables, x, found["notes"])
+    notes = found["notes"]
+    graphs = {} if grid else live_graphs(surrogate, observables, x, operations, notes)
     if "x" not in graphs:
-        found["grid"] = grid_of(surrogate, observables, stops, found["x"]["log"], seed, progress)
+        log = found["x"]["log"]
+        found["grid"] = grid_of(surrogate, observables, stops, log, seed, affordable, progress)
     progress("exact curves")
     many = len(prior) not in EVERY
     found["graphs"] = graphs | (exact_graphs(observables, theta) if many else {})
@@ -162,24 +168,25 @@ def six_digits(values: Array) -> list[float]:
 
 
 def live_graphs(
-    surrogate: Surrogate, observables: Mapping[str, Observable], x: Array, notes: list[str]
+    surrogate: Surrogate,
+    observables: Mapping[str, Observable],
+    x: Array,
+    operations: int,
+    notes: list[str],
 ) -> dict[str, Any]:
     """Graphs of x (n, *x_shape), of its observables and of log p; why there is none, in notes."""
     try:
         columns = graph.noise_columns(surrogate)
+        require_live(surrogate, f"{operations / 1e6:,.0f} million operations a row",
+                     operations > MOST_OPERATIONS)  # fmt: skip
         model = graph.onnx_model(surrogate, columns)
+        nodes, size = len(model.graph.node), model.ByteSize()
+        require_live(surrogate, f"{nodes:,} operators, {size / 1e6:.2g} MB",
+                     nodes > MOST_NODES or size > MOST_BYTES)  # fmt: skip
         graph.checked(model.SerializeToString(), surrogate, columns)
     except UsageError as error:
         said = str(error).removesuffix(f"; {graph.NOTHING}")
         notes.append(f"x is not drawn live: {said}")
-        return {}
-    operations, nodes = graph.operations(surrogate, columns), len(model.graph.node)
-    size = model.ByteSize()
-    if operations > MOST_OPERATIONS or nodes > MOST_NODES or size > MOST_BYTES:
-        notes.append(
-            f"x is not drawn live: its graph is too long for a browser ({nodes:,} operators, "
-            f"{operations / 1e6:.2g} million operations a row, {size / 1e6:.2g} MB)"
-        )
         return {}
     found = {"x": graph_data(model) | {"noise": columns}}
     for name, observable in observables.items():
@@ -192,6 +199,17 @@ def live_graphs(
     except UsageError as error:
         notes.append(f"p(θ|x) is not computed live: {error}")
     return found
+
+
+def require_live(surrogate: Surrogate, length: str, long: bool) -> None:
+    """Refuse the graph of a surrogate that a browser cannot run while a slider moves.
+
+    Raises:
+        UsageError: it is too long.
+    """
+    if long:
+        hint = "; --steps makes it shorter" if "steps" in surrogate.inference_options else ""
+        raise UsageError(f"its graph is too long for a browser ({length}){hint}")
 
 
 def exact_graphs(observables: Mapping[str, Observable], theta: Array) -> dict[str, Any]:
@@ -225,11 +243,13 @@ def grid_of(
     stops: Array,
     log: float,
     seed: int,
+    affordable: float,
     progress: Callable[..., None],
 ) -> dict[str, Any]:
     """x and its observables at some of the stops (STOPS, D), drawn from the same seed at each.
 
-    x is told in 256 steps, of its logarithm where it is shown so (log > 0).
+    x is told in 256 steps, of its logarithm where it is shown so (log > 0). There are as many as
+    are affordable, within bounds.
 
     Raises:
         UsageError: too many parameters.
@@ -240,10 +260,12 @@ def grid_of(
             f"explore: x of {surrogate.name} cannot be drawn live, and a grid of {many} "
             f"parameters is too large; expected at most {MOST_PARAMETERS}"
         )
-    each = max(GRID_LEAST, int(GRID_NODES ** (1 / many) + 1e-9))
+    most = np.clip(affordable / GRID_ROWS[1], *GRID_NODES)
+    each = max(GRID_LEAST, int(most ** (1 / many) + 1e-9))
     places = np.rint(np.linspace(0, STOPS - 1, each)).astype(int)
     nodes = prior.from_coordinates(stops[places])
-    rows = int(np.clip(GRID_BYTES // (each**many * surrogate.law.size), 1, GRID_ROWS))
+    rows = np.clip(affordable // each**many, *GRID_ROWS)
+    rows = int(np.clip(GRID_BYTES // (each**many * surrogate.law.size), 1, rows))
     drawn = []
     for i, theta in enumerate(product(*nodes.T)):
         progress("grid of theta", i / each**many)
