@@ -70,6 +70,7 @@ def conclusion_of(metrics: Mapping[str, Any]) -> Conclusion:
         "training": training_conclusion,
         "models": models_conclusion,
         "responses": responses_conclusion,
+        "data": data_conclusion,
     }[kind](metrics)
 
 
@@ -416,6 +417,17 @@ def responses_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
         return Conclusion("unknown", "Cannot tell.", weak + text)
     told = f"A {symbol} that is {number(100 * max(shifts))} % off would have been told."
     return Conclusion("good", "Nothing tells these figures from the exact ones.", told + text)
+
+
+def data_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
+    """Of rows that are shown as they are: how many, of what, and what could judge them."""
+    law = metrics["law"]
+    names = ", ".join(Prior.from_json(law["prior"]).names)
+    text = (
+        f"{metrics['rows']:,} rows, θ = ({names}), x of {law['support']}. Nothing is judged here: "
+        "physgen compare judges two files, physgen validate a surrogate."
+    )
+    return Conclusion("unknown", "", text)
 
 
 def _float(value: object) -> float:
