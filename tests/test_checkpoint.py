@@ -128,6 +128,12 @@ def test_truncated_files_are_refused(saved, part):
         load_surrogate(path, CPU)
 
 
+def test_arrays_are_told_for_what_they_are(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros(3))
+    with pytest.raises(DataError, match="that fit wrote, got arrays of NumPy; physgen import"):
+        load_surrogate(tmp_path / "x.npz", CPU)
+
+
 def test_no_file_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError):
         load_surrogate(tmp_path / "none.pt", CPU)

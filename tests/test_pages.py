@@ -16,7 +16,7 @@ pytest.importorskip("jinja2")
 pytestmark = pytest.mark.docs
 FOLDER = Path(__file__).parents[1] / "data" / "v0.1"
 NAMES = ("surrogate", "models", "calibration", "comparison", "posterior", "training", "latents",
-         "restoration", "responses", "posteriors")  # fmt: skip
+         "restoration", "responses", "posteriors", "data")  # fmt: skip
 OVERFLOW = """[document.documentElement.scrollWidth - document.documentElement.clientWidth,
   ...[...document.querySelectorAll("main *")].filter(
     e => !e.closest(".wide, .full") && e.getBoundingClientRect().right > innerWidth + 1
@@ -50,6 +50,7 @@ def make_pages(folder):
     again = physgen.infer(FOLDER / "cvae.pt", FOLDER / "ising.h5", rows=slice(0, 2))
     products["posteriors"] = [FOLDER / "posterior.h5", again]
     products["responses"] = [physgen.simulate("ising", size=s, n=800, seed=s) for s in (2, 4)]
+    products["data"] = physgen.simulate("gaussian", n=50, seed=1)
     for name, product in products.items():
         physgen.report(product, out=folder / f"{name}.html")
 

@@ -640,13 +640,6 @@ def test_the_page_of_a_posterior(parameters, known, tmp_path):
     assert len(svgs(html)) == 6 + parameters
 
 
-def test_data_without_figures_of_many_x_cannot_be_drawn(tmp_path):
-    physgen.simulate("gaussian", out=tmp_path / "d.h5", n=3)
-    with pytest.raises(UsageError, match=r"d\.h5: is a dataset; .* declares none"):
-        physgen.report(tmp_path / "d.h5", out=tmp_path / "d.html")
-    assert not (tmp_path / "d.html").exists()
-
-
 def test_corners_are_densities_that_keep_to_the_prior():
     """Of an exponential at a bound: normalised, highest at the bound, its mean as of the draws."""
     rng = np.random.default_rng(0)

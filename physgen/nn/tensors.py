@@ -115,12 +115,13 @@ def content_of_zip(path: Path, data: bytes) -> tuple[Any, str, str]:
     Raises:
         DataError: something else, or more than there is room for.
     """
-    if not zipfile.is_zipfile(io.BytesIO(data)):
+    known = zipfile.is_zipfile(io.BytesIO(data))
+    entries = zipfile.ZipFile(io.BytesIO(data)).infolist() if known else []
+    if not any(e.filename.endswith("/data.pkl") for e in entries):
         raise DataError(
             f"{path}: not a physgen checkpoint; expected a file that fit wrote, got "
             f"{what_is(path)}"
         )
-    entries = zipfile.ZipFile(io.BytesIO(data)).infolist()
     if any(e.compress_type for e in entries) or sum(e.file_size for e in entries) > len(data):
         raise DataError(f"{path}: claims more bytes than it holds; expected plain entries")
     content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

@@ -12,40 +12,66 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from physgen.reporting.figures import HUES, LATTICE, axis_label, predictive_band
+from physgen.reporting.figures import HUES, LATTICE, PANEL, axis_label, predictive_band
 from physgen.reporting.quantities import free
-from physgen.reporting.sheet import Drawing, grid, plot
+from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from physgen.reporting.vectors import component_names, fan_drawing, pairs_drawing
 from physgen.reporting.view import SHORT_VECTOR
 from simulators.base import Array
 
-__all__ = ["data_drawing", "observation_drawing"]
+__all__ = ["data_drawing", "data_sheet", "observation_drawing"]
 
 MOST_COLUMNS, ACROSS, WIDEST = 12, 4, 60
 """Columns of different kinds that have a panel, panels side by side, and bars in one."""
+MOST_PARAMETERS = 6
+"""By which x are shown one after another."""
 SHOWN, FEW, SLICES, CURVES = 8, 3, 4, 30
 """Rows that are shown one by one; components of x that are points against θ; slices or channels
 of a field, and curves, that are shown, at most."""
 
 
+def data_sheet(found: Mapping[str, Any]) -> Sheet:
+    """The page of a dataset whose rows are shown as they are: x by each parameter, and θ."""
+    law, (theta, x) = found["law"], (found["arrays"][name] for name in ("theta", "x"))
+    names = [p["name"] for p in free(law["prior"])]
+    several = 1 < len(names) <= MOST_PARAMETERS
+    by_each = range(
+        len(names) if several and x.ndim == 2 and not law.get("column_supports") else 1
+    )
+    drawings = {
+        "x": [data_drawing(x, theta, law, found["names"], d) for d in by_each],
+        "theta": [pairs_drawing({"θ": theta}, component_names(names, 0))] if several else [],
+    }
+    kinds = {
+        name: "full" if any(d.size[0] > PANEL[0] for d in some) else "ink"
+        for name, some in drawings.items()
+    }
+    return Sheet("data.html", {"m": found, "law": law, "kinds": kinds}, drawings)
+
+
 def data_drawing(
-    x: Array, theta: Array | None, law: Mapping[str, Any], names: Sequence[str] = ()
+    x: Array,
+    theta: Array | None,
+    law: Mapping[str, Any],
+    names: Sequence[str] = (),
+    by: int = 0,
 ) -> Drawing:
-    """A figure of some x, spread over the range of the first parameter.
+    """A figure of some x, spread over the range of a parameter.
 
     Args:
         x: (n, *x_shape).
         theta: (n, D); None where it is not known.
         law: as JSON data, for names and units; empty where it is not known.
         names: of the columns of x, if they have any.
+        by: number of the parameter.
     """
     if kinds := law.get("column_supports"):
         called = names or [f"x[{j}]" for j in range(len(kinds))]
         size = (8.4, 2.2 * -(-min(len(kinds), MOST_COLUMNS) // ACROSS))
         return grid(_columns, x.reshape(len(x), -1), kinds, called, size=size)
-    first = next(iter(free(law.get("prior"))), {"name": "theta"})
+    first = (free(law.get("prior")) or [{"name": "theta"}])[by]
     symbol = axis_label(first.get("latex", ""), first.get("unit", ""), first["name"])
-    key = None if theta is None else theta[:, 0]
+    key = None if theta is None else theta[:, by]
     if x[0].size <= FEW:
         return grid(_points, x.reshape(len(x), -1), key, symbol)
     if x.ndim == 2 and x.shape[1] <= SHORT_VECTOR:
@@ -153,7 +179,7 @@ def _points(figure: Figure, x: Array, key: Array | None, symbol: str) -> None:
         else:
             ax.plot(key, values, ".", color=color, markersize=3, label=name)
     ax.set(xlabel="x" if key is None else symbol, ylabel="rows" if key is None else "x")
-    ax.legend()
+    figure.legend(loc="outside upper right", ncols=FEW)
 
 
 def panels_of(x: Array, channels: int = 1) -> Array:
@@ -189,19 +215,20 @@ def _panels(figure: Figure, x: Array, titles: list[str], channels: bool) -> None
     axes = figure.subplots(x.shape[1], len(x), squeeze=False)
     for k, row in enumerate(axes):
         part = x[:, k] if channels else x
-        low, high = float(part.min()), float(part.max())
+        low, high = float(np.nanmin(part)), float(np.nanmax(part))
         for i, ax in enumerate(row):
             ax.imshow(x[i, k], cmap=LATTICE, vmin=low, vmax=high, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
             if k == 0:
                 ax.set_title(titles[i], fontsize=7)
-        row[0].set_ylabel(f"{'channel' if channels else 'slice'} {k + 1}", fontsize=7)
+        if len(axes) > 1:
+            row[0].set_ylabel(f"{'channel' if channels else 'slice'} {k + 1}", fontsize=7)
 
 
 def _pictures(figure: Figure, x: Array, titles: list[str]) -> None:
     """Fields (n, rows, columns) side by side, on one scale; of more axes, sums over the middle."""
     axes = figure.subplots(2, -(-len(x) // 2), squeeze=False)
-    low, high = float(x.min()), float(x.max())
+    low, high = float(np.nanmin(x)), float(np.nanmax(x))
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, values, title in zip(axes.flat, x, titles, strict=False):

@@ -34,6 +34,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         from physgen.checks.calibration.verdicts import page_parts
         from physgen.reporting.calibration import calibration_sheet
         from physgen.reporting.comparison import comparison_sheet
+        from physgen.reporting.data import data_sheet
         from physgen.reporting.latents import latents_sheet
         from physgen.reporting.models import models_sheet
         from physgen.reporting.page import surrogate_sheet
@@ -54,6 +55,7 @@ def sheet_of(metrics: Mapping[str, Any]) -> Sheet:
         "physgen/models/1": models_sheet,
         "physgen/posteriors/1": posteriors_sheet,
         "physgen/responses/1": responses_sheet,
+        "physgen/data/1": data_sheet,
     }
     return others.get(schema, surrogate_sheet)(metrics)
 

@@ -26,7 +26,7 @@ from physgen.verbs.opening import name_of_simulator, origin_of
 from physgen.verbs.pages import SCHEMAS, render, scores_in
 from physgen.verbs.predicted import with_data
 from physgen.verbs.products import Page
-from physgen.verbs.responses import responses_of
+from physgen.verbs.responses import datasets_of
 from physgen.verbs.running import headed, on_files, path_of
 from physgen.verbs.side_by_side import models_of, overlaid_posteriors
 
@@ -57,7 +57,8 @@ def report(
     figures that have all of them. Scores of validate, calibrate and compare of one model share its
     column. Datasets of one simulator at several sizes, drawn by it or by surrogates, are shown by
     the figures of many x that it declares (ising: magnetisation, susceptibility, specific heat and
-    Binder's cumulant against temperature), beside the exact ones.
+    Binder's cumulant against temperature), beside the exact ones. A dataset of another simulator,
+    or of one's own, is shown by some of its rows.
 
     A posterior stands beside what it was inferred from; with x at its draws, bands of what it
     predicts lie over that. Several posteriors of the same parameters are drawn over each other.
@@ -93,7 +94,7 @@ def report(
     name, figures = " + ".join(names), all(is_dataset(one) for one in several)
     found: Mapping[str, Any]
     if figures:
-        found = responses_of([Dataset(one) for one in several], name_of_simulator(simulator))
+        found = datasets_of([Dataset(one) for one in several], name_of_simulator(simulator))
     else:
         every = [reported(one) for one in several]
         found = every[0] if len(every) == 1 else on_one_page(list(zip(names, every, strict=True)))

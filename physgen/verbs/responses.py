@@ -1,4 +1,4 @@
-"""Datasets of one simulator at several sizes: figures of many x at one θ, for a page."""
+"""Datasets on a page: figures of many x at one θ, of one or several sizes, or one's rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,50 @@ from physgen.checks.two_sample.features import physics_of
 from physgen.dataset import Dataset
 from physgen.errors import UsageError
 from physgen.law import Law
+from physgen.reporting.quantities import free
 from physgen.runtime.options import command_line
 from simulators.base import Array, Responses, labels, responses
 
-__all__ = ["responses_of"]
+__all__ = ["datasets_of", "responses_of"]
 
 BLOCK, DENSE = 4096, 300
 """Rows whose quantities are computed at once, and points of an exact curve."""
+SHOWN = 1000
+"""Rows, the first, of which some are shown as they are."""
+
+
+def datasets_of(several: Sequence[Dataset], trusted: str | None = None) -> dict[str, Any]:
+    """The figures of datasets, or the rows of a single one whose simulator declares none.
+
+    Raises:
+        UsageError: as for `responses_of`.
+    """
+    first = several[0]
+    if len(several) == 1 and responses(physics_of(first.law, trusted, first.columns)) is None:
+        return shown_rows(first)
+    return responses_of(several, trusted)
+
+
+def shown_rows(data: Dataset) -> dict[str, Any]:
+    """Some rows of a dataset, and what is known of it."""
+    rows = data.read(slice(0, SHOWN))
+    theta, law = rows.labels(data.where), data.law.to_json()
+    ends = zip(theta.min(0), theta.max(0), strict=True)
+    parameters = [
+        {**p, "least": low, "largest": high}
+        for p, (low, high) in zip(free(law["prior"]), ends, strict=True)
+    ]
+    return {
+        "schema": "physgen/data/1",
+        "law": law,
+        "rows": len(data),
+        "shown": len(rows),
+        "names": data.columns,
+        "parameters": parameters,
+        "arrays": {"theta": theta, "x": rows.x},
+        "data": data.origin() | {"source": dict(data.meta.source) if data.meta else {}},
+        "provenance": {"command": command_line("report", data.name)},
+    }
 
 
 def responses_of(several: Sequence[Dataset], trusted: str | None = None) -> dict[str, Any]:
@@ -45,6 +82,9 @@ def responses_of(several: Sequence[Dataset], trusted: str | None = None) -> dict
                 "give each a page of its own"
             )
     sizes = [one_size(data, r) for data, r in zip(several, declared, strict=True)]
+    tests = sum(a is not None for one in sizes for a in one["agreement"].values())
+    for one, r in zip(sizes, declared, strict=True):
+        one["least_shift"] = least_shift(one, r, tests)
     first = declared[0]
     order = sorted(range(len(sizes)), key=lambda i: (sizes[i]["size"], sizes[i]["kind"] != "true"))
     found = {
@@ -71,9 +111,9 @@ def declared_responses(data: Dataset, law: Law, trusted: str | None) -> Response
     physics = physics_of(law, trusted, data.columns)
     if (found := responses(physics)) is None:
         raise UsageError(
-            f"{data.name}: is a dataset; its page shows figures of many x at one θ, and "
-            f"{law.simulator} with θ {', '.join(law.prior.names)} declares none (ising of beta "
-            "or temperature does); physgen compare and validate judge datasets"
+            f"{data.name}: is one of several datasets, whose page shows figures of many x at one "
+            f"θ; {law.simulator} with θ {', '.join(law.prior.names)} declares none (ising of beta "
+            "or temperature does); give each a page of its own, or judge two by physgen compare"
         )
     return found
 
@@ -95,7 +135,6 @@ def one_size(data: Dataset, declared: Responses) -> dict[str, Any]:
         "kind": "surrogate" if drawn else "true",
         "by": source.get("name") or "the simulator",
         **found,
-        "least_shift": least_shift(found, declared),
         "data": data.origin() | {"source": dict(source)},
     }
 
