@@ -1,11 +1,11 @@
 """Simulation-based inference for physics simulators, scored against the exact answer.
 
 The verbs simulate, inspect, fit, sample, infer, restore, validate, calibrate, compare, latents,
-report, import, export, merge and demo take objects or files, and return what the next one takes;
-with ``out=`` they write it, too. `dataset_of` makes a dataset of arrays that there are. `read` and
-`load` bring a dataset's rows and a surrogate into memory, `as_simulator` makes of one a simulator
-for other packages, `as_prior` of its prior a distribution. Nothing heavy is imported before it is
-used.
+report, explore, import, export, merge and demo take objects or files, and return what the next one
+takes; with ``out=`` they write it, too. `dataset_of` makes a dataset of arrays that there are.
+`read` and `load` bring a dataset's rows and a surrogate into memory, `as_simulator` makes of one a
+simulator for other packages, `as_prior` of its prior a distribution. Nothing heavy is imported
+before it is used.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from physgen.verbs.compare import compare
     from physgen.verbs.dataset_of import dataset_of
     from physgen.verbs.demo import demo
+    from physgen.verbs.explore import explore
     from physgen.verbs.export import export
     from physgen.verbs.fit import fit
     from physgen.verbs.import_ import import_
@@ -43,7 +44,7 @@ __version__ = "0.1.0"
 
 VERBS = (
     "simulate", "fit", "sample", "infer", "restore", "validate", "calibrate", "compare",
-    "latents", "report", "inspect", "import_", "export", "merge", "demo",
+    "latents", "report", "explore", "inspect", "import_", "export", "merge", "demo",
 )  # fmt: skip
 HOMES = {verb: f"physgen.verbs.{verb}" for verb in VERBS} | {
     "Dataset": "physgen.dataset",
@@ -78,6 +79,7 @@ __all__ = [
     "compare",
     "dataset_of",
     "demo",
+    "explore",
     "export",
     "fit",
     "import_",

@@ -104,10 +104,16 @@ class Chromium:
             self.events.append(self._next())
 
     def value(self, expression):
-        """What an expression of JavaScript is on the page."""
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """What an expression of JavaScript is on the page, a promise waited for."""
+        how = {"returnByValue": True, "awaitPromise": True}
+        found = self.call("Runtime.evaluate", expression=expression, **how)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
+
+    def press(self, key):
+        """Press a key and let it go."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key)
 
     @property
     def complaints(self):

@@ -35,6 +35,7 @@ VERBS = {
     "calibrate": physgen.calibrate,
     "compare": physgen.compare,
     "latents": physgen.latents,
+    "explore": physgen.explore,
     "report": physgen.report,
     "import": physgen.import_,
     "export": physgen.export,

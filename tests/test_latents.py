@@ -275,7 +275,8 @@ def test_bad_input_of_the_verb_gets_one_line(files, tmp_path):
         assert not out.exists()
     out.write_text("precious")
     assert "exists" in run("latents", model, data, "-o", out).output
-    assert run("infer", model, files / "latents.h5", "-o", tmp_path / "p.h5").exit_code == 3
+    physgen.latents(model, data, out=tmp_path / "latents.h5")
+    assert run("infer", model, tmp_path / "latents.h5", "-o", tmp_path / "p.h5").exit_code == 3
 
 
 @pytest.mark.slow

@@ -84,6 +84,7 @@ CASES = {
     "rbm, tied": ("rbm", "lattice", {"steps": 4, "chains": 64}),
     "rbm, dense": ("rbm", "odd lattice", {"steps": 4, "chains": 64, "layout": "dense"}),
     "tree": ("tree", "shower", {}),
+    "tree, layers alone": ("tree", "hurdle", {}),
 }
 
 

@@ -5,8 +5,8 @@ many rows, and in each the quantities are regressed on θ by a quadratic, whose 
 is the mean there: what θ does within a bin does not count as fluctuation (local polynomial
 regression, Cleveland 1979). Errors follow from residuals by the delta method.
 
-Beside exact means and covariances the errors are the exact ones: what is rare is not seen in few
-rows, and residuals would tell too small an error.
+Beside exact means and covariances errors are at least the exact ones: what is rare is not seen in
+few rows, and residuals would tell too small an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FEW, MANY = 120, 40
 """Rows of a bin at least, and bins at most."""
 SHARED = 20
 """Rows a θ from which they count as rows of one θ."""
-CLEAR = 0.5
+CLEAR = 0.3
 """Exact error over the figure beyond which a bin tells nothing of it."""
 ALPHA = 1e-3
 """p below which figures differ from the exact ones."""
@@ -139,11 +139,16 @@ def _propagated(
 
 
 def _agreement(figure: Mapping[str, Array]) -> dict[str, Any] | None:
-    """χ² of a figure beside the exact one, over bins that tell of it; None if there are none."""
+    """χ² of a figure beside the exact one, over bins that tell of it; None if there are none.
+
+    What is rare is seen too seldom or too often: the larger error of the exact one and of that
+    which residuals tell holds for both.
+    """
     some = informative(figure)
     if not some.any():
         return None
-    pulls = (figure["value"] - figure["exact"])[some] / figure["error"][some]
+    error = np.maximum(figure["error"], figure["se"])[some]
+    pulls = (figure["value"] - figure["exact"])[some] / error
     total, n = float((pulls**2).sum()), int(some.sum())
     worst = np.flatnonzero(some)[np.argmax(np.abs(pulls))]
     return {"chi2": total, "bins": n, "p_value": float(chi2.sf(total, n)), "worst": int(worst),

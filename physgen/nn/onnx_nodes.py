@@ -116,6 +116,8 @@ class Nodes:
 
     def reshaped(self, name: str, shape: Sequence[Size]) -> str:
         """A tensor in another shape; one size that is the batch's follows from the rest."""
+        if 0 in shape:
+            return self.node("Reshape", name, self.sizes(shape), allowzero=1)
         if sum(isinstance(n, BatchSize) for n in shape) > 1:
             return self.node("Reshape", name, self.sizes(shape))
         known = [-1 if isinstance(n, BatchSize) else n for n in shape]

@@ -103,6 +103,7 @@ ERFC = (
     0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
     0.37409196, 1.00002368, -1.26551223,
 )  # fmt: skip
+STIRLING = 1 / 1260, -1 / 360, 1 / 12
 BINARY = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
     "bitwise_and": "And", "bitwise_or": "Or", "logical_and": "And", "logical_or": "Or",
@@ -200,6 +201,44 @@ def log_sigmoid_nodes(g: Nodes, call: Call, a: Operand) -> list[str]:
     return [name, name]
 
 
+@operator_of("log1p.default")
+def log_of_one_more_node(g: Nodes, call: Call, a: Operand) -> str:
+    """log(1 + a); of a small a 2 artanh(a/(a + 2)), which loses no digits."""
+    x, half = g.name(a), g.scalar(0.5, a.dtype)
+    near = g.node("Atanh", g.node("Div", x, g.node("Add", x, g.scalar(2.0, a.dtype))))
+    far = g.node("Log", g.node("Add", x, g.scalar(1.0, a.dtype)))
+    return g.node("Where", g.node("Less", g.node("Abs", x), half), g.node("Add", near, near), far)
+
+
+@operator_of("expm1.default")
+def exponential_less_one_node(g: Nodes, call: Call, a: Operand) -> str:
+    """e^a − 1; of a small a 2 t/(1 − t), t = tanh(a/2), which loses no digits."""
+    x, one = g.name(a), g.scalar(1.0, a.dtype)
+    t = g.node("Tanh", g.node("Mul", x, g.scalar(0.5, a.dtype)))
+    near = g.node("Div", g.node("Add", t, t), g.node("Sub", one, t))
+    far = g.node("Sub", g.node("Exp", x), one)
+    return g.node("Where", g.node("Less", g.node("Abs", x), one), near, far)
+
+
+@operator_of("lgamma.default")
+def log_gamma_node(g: Nodes, call: Call, a: Operand) -> str:
+    """log Γ(a) of a > 0: Stirling's series at y = a + 7, less the logarithms of a … a + 6."""
+    dtype = result(call).dtype
+    x = g.name(a, dtype)
+    y = g.node("Add", x, g.name(7.0, dtype))
+    inverse = g.node("Reciprocal", y)
+    square = g.node("Mul", inverse, inverse)
+    series = g.name(STIRLING[0], dtype)
+    for coefficient in STIRLING[1:]:
+        series = g.node("Add", g.node("Mul", series, square), g.name(coefficient, dtype))
+    value = g.node("Mul", g.node("Sub", y, g.name(0.5, dtype)), g.node("Log", y))
+    value = g.node("Add", g.node("Sub", value, y), g.name(0.5 * math.log(2 * math.pi), dtype))
+    value = g.node("Add", value, g.node("Mul", series, inverse))
+    for k in range(7):
+        value = g.node("Sub", value, g.node("Log", g.node("Add", x, g.name(float(k), dtype))))
+    return value
+
+
 @operator_of("sinh.default")
 def hyperbolic_sine_node(g: Nodes, call: Call, a: Operand) -> str:
     """(e^a − e^−a)/2, which runtimes have in float64."""
@@ -225,7 +264,7 @@ def with_sign_node(g: Nodes, call: Call, a: Operand, b: Operand) -> str:
     return g.node("Where", negative, g.node("Neg", size), size)
 
 
-@operator_of("clamp.default", "clamp_min.default", "clamp_max.default")
+@operator_of("clamp.default", "clamp.Tensor", "clamp_min.default", "clamp_max.default")
 def clamped_node(g: Nodes, call: Call, a: Operand, *bounds: Any, **named: Any) -> str:
     """a within bounds."""
     if call.name == "aten.clamp_max.default":
@@ -236,8 +275,8 @@ def clamped_node(g: Nodes, call: Call, a: Operand, *bounds: Any, **named: Any) -
     dtype = result(call).dtype
     name = g.name(a, dtype)
     if low is not None:
-        name = g.node("Max", name, g.scalar(low, dtype))
-    return name if high is None else g.node("Min", name, g.scalar(high, dtype))
+        name = g.node("Max", name, g.name(low, dtype))
+    return name if high is None else g.node("Min", name, g.name(high, dtype))
 
 
 @operator_of("where.self")
@@ -346,6 +385,19 @@ def flipped_node(g: Nodes, call: Call, a: Operand, dims: Sequence[int]) -> str:
     name = g.name(a)
     for axis in axes_from_zero(call, dims, len(a.shape)):
         name = part(g, name, axis, -1, -FAR, -1)
+    return name
+
+
+@operator_of("roll.default")
+def rolled_node(
+    g: Nodes, call: Call, a: Operand, shifts: Sequence[int], dims: Sequence[int]
+) -> str:
+    """Axes shifted, their ends joined."""
+    name = g.name(a)
+    for shift, axis in zip(shifts, axes_from_zero(call, dims, len(a.shape)), strict=True):
+        cut = -shift % a.size(axis)
+        halves = part(g, name, axis, cut, FAR), part(g, name, axis, 0, cut)
+        name = g.node("Concat", *halves, axis=axis)
     return name
 
 
@@ -504,6 +556,42 @@ OPERATORS |= {
 }
 
 
+@operator_of("max.dim", "min.dim")
+def extreme_node(g: Nodes, call: Call, a: Operand, dim: int, keepdim: bool = False) -> list[str]:
+    """The greatest or the least along an axis, and where it is."""
+    kind, axis = ("Max" if "max" in call.name else "Min"), dim % len(a.shape)
+    value = g.node(f"Reduce{kind}", g.name(a), g.constant([axis]), keepdims=int(keepdim))
+    return [value, g.node(f"Arg{kind}", g.name(a), axis=axis, keepdims=int(keepdim))]
+
+
+@operator_of("linalg_vector_norm.default")
+def norm_node(
+    g: Nodes, call: Call, a: Operand, order: float = 2, dims: Any = None, keepdim: bool = False,
+    **_: Any,
+) -> str:  # fmt: skip
+    """The root of the sum of squares along some axes."""
+    if order != 2:
+        raise UsageError(f"takes norms of order {order}")
+    name = g.name(a, result(call).dtype)
+    axes = g.constant(axes_from_zero(call, dims, len(a.shape)))
+    total = g.node("ReduceSum", g.node("Mul", name, name), axes, keepdims=int(keepdim))
+    return g.node("Sqrt", total)
+
+
+@operator_of("std.correction", "var.correction")
+def spread_node(
+    g: Nodes, call: Call, a: Operand, dims: Any = None, correction: float = 1,
+    keepdim: bool = False,
+) -> str:  # fmt: skip
+    """The standard deviation along some axes, or its square, of n − correction."""
+    name, some = g.name(a), axes_from_zero(call, dims, len(a.shape))
+    n, axes = math.prod(a.size(d) for d in some), g.constant(some)
+    off = g.node("Sub", name, g.node("ReduceMean", name, axes, keepdims=1))
+    total = g.node("ReduceSum", g.node("Mul", off, off), axes, keepdims=int(keepdim))
+    square = g.node("Div", total, g.scalar(n - correction, a.dtype))
+    return g.node("Sqrt", square) if "std" in call.name else square
+
+
 @operator_of("argmin.default", "argmax.default")
 def place_of_extreme_node(
     g: Nodes, call: Call, a: Operand, dim: int | None = None, keepdim: bool = False
@@ -558,6 +646,13 @@ def softmax_node(g: Nodes, call: Call, a: Operand, dim: int, _: bool) -> str:
 def product_node(g: Nodes, call: Call, a: Operand, b: Operand) -> str:
     """A product of matrices."""
     return g.node("MatMul", g.name(a), g.name(b))
+
+
+@operator_of("mv.default")
+def matrix_times_vector_node(g: Nodes, call: Call, a: Operand, v: Operand) -> str:
+    """A product of a matrix and a vector."""
+    column = g.node("MatMul", g.name(a), g.reshaped(g.name(v), [v.size(0), 1]))
+    return g.reshaped(column, result(call).shape)
 
 
 @operator_of("baddbmm.default")

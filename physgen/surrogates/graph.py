@@ -22,6 +22,7 @@ import onnxruntime
 import torch
 from onnx import ModelProto
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import physgen
 from physgen.errors import UsageError
@@ -30,17 +31,21 @@ from physgen.nn.given_noise import GivenNoise, NoiseLaw
 from physgen.nn.onnx_graph import graph_of
 from physgen.nn.recorded import BatchSize, Value, recorded
 from physgen.nn.tensors import digest
-from physgen.surrogates.base import Surrogate
+from physgen.surrogates.base import Likelihood, Noise, Surrogate
 from simulators.base import Array
 
 __all__ = [
+    "NOTHING",
     "WORDS",
     "GraphAgreement",
     "checked",
     "draw_with",
+    "log_prob_model",
+    "model_of",
     "noise_columns",
     "on_cpu",
     "onnx_model",
+    "operations",
 ]
 
 Given = Mapping[NoiseLaw, Tensor]
@@ -111,6 +116,14 @@ def noise_columns(surrogate: Surrogate) -> dict[NoiseLaw, int]:
     return {law: count for law, count in noise.taken.items() if count}
 
 
+def operations(surrogate: Surrogate) -> int:
+    """How many floating-point operations products of matrices take for a row that is drawn."""
+    still = copy.deepcopy(surrogate).requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        still.sample(still.law.prior.median[None], 0)
+    return int(counter.get_total_flops())
+
+
 @contextmanager
 def said_of_graph(surrogate: Surrogate) -> Iterator[None]:
     """Say of what there is no graph, and what to try."""
@@ -136,29 +149,84 @@ def onnx_model(surrogate: Surrogate, columns: Mapping[NoiseLaw, int]) -> ModelPr
     Raises:
         UsageError: a surrogate that no graph of fixed length can draw from.
     """
-    prior = surrogate.rescale.prior
-    with said_of_graph(surrogate):
-        coordinates = None if prior.uniform else tabulated(prior)
-
-    def inputs(rows: int) -> list[Tensor]:
-        return list(inputs_of(surrogate, columns, rows).values())
+    coordinates = mapped_in_torch(surrogate)
 
     def draw(theta: Tensor, *noise: Tensor) -> Tensor:
         return draw_with(surrogate, theta, dict(zip(columns, noise, strict=True)), coordinates)
 
-    n = BatchSize(1)
-    named = {"theta": Value(torch.float64, (n, len(prior)), 0)}
-    for number, (law, many) in enumerate(columns.items(), 1):
-        named[law] = Value(torch.float32, (n, many), number)
     with said_of_graph(surrogate):
-        calls, end = recorded(draw, inputs)
-        model = graph_of(calls, end, named, "x", said_of_inputs(surrogate))
+        model = model_of(
+            draw, lambda n: inputs_of(surrogate, columns, n), "x", said_of_inputs(surrogate)
+        )
     model.doc_string = f"x of {surrogate.law.simulator} given theta, drawn by {surrogate.name}"
     for name, value in facts_of(surrogate, columns).items():
         model.metadata_props.add(
             key=name, value=value if isinstance(value, str) else json.dumps(value)
         )
     return model
+
+
+def model_of(
+    function: Callable[..., Tensor],
+    inputs: Callable[[int], Mapping[str, Tensor]],
+    output: str,
+    about: Mapping[str, str],
+) -> ModelProto:
+    """The graph of a function of tensors (n, …), the same for each number of rows.
+
+    Args:
+        function: of the inputs in their order.
+        inputs: n → its inputs by their names, of other numbers for each n.
+        output: name of the result.
+        about: name → what is to be said of it.
+
+    Raises:
+        UsageError: a function that cannot be written down.
+    """
+    n = BatchSize(1)
+    named = {
+        name: Value(tensor.dtype, (n, *tensor.shape[1:]), number)
+        for number, (name, tensor) in enumerate(inputs(1).items())
+    }
+    calls, end = recorded(function, lambda rows: list(inputs(rows).values()))
+    return graph_of(calls, end, named, output, about)
+
+
+def mapped_in_torch(surrogate: Surrogate) -> Callable[[Tensor], Tensor] | None:
+    """The map of θ (n, D) without scipy, (n, D); None where the surrogate's own is."""
+    prior = surrogate.rescale.prior
+    with said_of_graph(surrogate):
+        return None if prior.uniform else tabulated(prior)
+
+
+def log_prob_model(surrogate: Surrogate, columns: Mapping[NoiseLaw, int]) -> ModelProto:
+    """The graph of an exact log p(x|θ) of given θ and x, in nats, (n,).
+
+    Args:
+        surrogate: on the CPU.
+        columns: its `noise_columns`.
+
+    Raises:
+        UsageError: a surrogate without one, or one that takes random numbers.
+    """
+    if surrogate.likelihood is not Likelihood.EXACT or surrogate.symmetrise:
+        raise UsageError(f"log p(x|theta) of {surrogate.name} is no single exact evaluation")
+    if surrogate.law.prior.correlation:
+        raise UsageError("the parameters of the prior are correlated")
+    scale = mapped_in_torch(surrogate) or surrogate.rescale
+
+    def score(theta: Tensor, x: Tensor) -> Tensor:
+        noise = Noise(torch.zeros(len(x), dtype=torch.int64))
+        value = surrogate._log_prob(scale(theta), surrogate.transform(x), noise, 1)[0]
+        return value.double() + surrogate.transform.log_det(x)
+
+    def inputs(rows: int) -> dict[str, Tensor]:
+        given = inputs_of(surrogate, columns, rows)
+        noise = {law: given[law] for law in columns}
+        return {"theta": given["theta"], "x": draw_with(surrogate, given["theta"], noise)}
+
+    with said_of_graph(surrogate):
+        return model_of(score, inputs, "log_prob", {})
 
 
 def inputs_of(

@@ -35,8 +35,9 @@ CONTROL, REFERENCE, THETA = 2**31, 2**31 + 1, 2**31 + 2
 """In the place of a block's number: x without y, exact draws, and θ of a row."""
 SETS = 20
 """Sets of exact draws, which tell what chance does."""
-PROPOSED = 4
-"""Proposals of θ for each draw of it, where their weights come from the method's evidence."""
+PROPOSED, LEAST = 4, 240
+"""Proposals of θ for each draw of it, where their weights come from the method's evidence, and at
+least."""
 
 
 class RestoreBlock(NamedTuple):
@@ -198,7 +199,7 @@ class AskedRow:
         """What is to be drawn next; of θ that are known in one round, else in several."""
         theta = self.theta
         if self.proposals:
-            theta = self.proposals.more(-(-PROPOSED * self.n // ROUNDS))
+            theta = self.proposals.more(-(-max(LEAST, PROPOSED * self.n) // ROUNDS))
             self.theta = np.concatenate([self.theta, theta])
         return [
             RestoreBlock(self.number, len(self.made) + b, theta[start : start + BLOCK], self.row)
@@ -290,6 +291,9 @@ def beside_exact(
         raise UsageError("θ is not known, and neither is the exact p(y|θ)")
     rng = np.random.default_rng([task.seed, number, REFERENCE])
     sets, mean, sd, error = exact_draws(exact, theta, row, SETS, rng)
+    if asked.proposals:  # draws of one θ are copies of one x
+        _, kept, which = np.unique(theta, axis=0, return_index=True, return_inverse=True)
+        sets = sets[:, kept[which.ravel()]]
     if not sd.any():
         raise UsageError("y tells all of x, and nothing is left to compare")
     without = None

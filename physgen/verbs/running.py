@@ -36,6 +36,7 @@ __all__ = [
     "record",
     "require",
     "require_seed",
+    "sections",
     "threaded",
     "warn_of_failed",
 ]
@@ -226,10 +227,33 @@ def threaded(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
+def sections(label: str, weights: Mapping[str, float]) -> Iterator[Callable[..., None]]:
+    """A bar over the sections of some work.
+
+    Args:
+        label: a few words before the bar.
+        weights: section → part of the time that it takes, about.
+
+    Yields:
+        ``progress(section, part=0)``, to be called as sections begin and go on.
+    """
+    begun: list[str] = []
+    with bar(1, label) as move:
+
+        def progress(section: str, part: float = 0.0) -> None:
+            if section not in begun:
+                begun.append(section)
+            done = sum(weights[name] for name in begun[: begun.index(section)])
+            move((done + part * weights[section]) / sum(weights.values()), section)
+
+        yield progress
+
+
+@contextmanager
 def judging(
     what: str, label: str, weights: Mapping[str, float], out: Path | None
 ) -> Iterator[Callable[..., None]]:
-    """A bar over the sections of a judgement, which a signal ends before anything is written.
+    """The bar of a judgement, which a signal ends between its steps, before anything is written.
 
     Args:
         what: what is done.
@@ -240,16 +264,12 @@ def judging(
     Yields:
         ``progress(section, part=0)``, to be called as sections begin and go on.
     """
-    begun: list[str] = []
     where = f"{out}: {what}" if out else what
-    with interruptible(where, "nothing was written") as stop, bar(1, label) as move:
+    with interruptible(where, "nothing was written") as stop, sections(label, weights) as move:
 
         def progress(section: str, part: float = 0.0) -> None:
             stop.check()
-            if section not in begun:
-                begun.append(section)
-            done = sum(weights[name] for name in begun[: begun.index(section)])
-            move((done + part * weights[section]) / sum(weights.values()), section)
+            move(section, part)
 
         yield progress
 

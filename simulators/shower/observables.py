@@ -182,4 +182,5 @@ def longitudinal(
 
 def ratio(a: Array, b: Array) -> Array:
     """a/b of equal shapes (…), 0 where b is 0."""
-    return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
+    some = b > 0
+    return np.where(some, a / np.where(some, b, 1), 0)

@@ -1,0 +1,138 @@
+"""A surrogate under the fingers: one page that draws x as sliders of theta move."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from physgen import dataset
+from physgen.errors import UsageError
+from physgen.reporting import ink
+from physgen.verbs.arguments import (
+    FamilyLike,
+    ObservedLike,
+    SamplerOptions,
+    SimulatorLike,
+    SurrogateLike,
+    called,
+)
+from physgen.verbs.infer import infer
+from physgen.verbs.links import digests_of, links_beside
+from physgen.verbs.observed import open_observed, validated_rows
+from physgen.verbs.opening import name_of_simulator, open_surrogate, origin_of
+from physgen.verbs.products import Page
+from physgen.verbs.running import (
+    headed,
+    on_files,
+    path_of,
+    plural,
+    require,
+    require_seed,
+    sections,
+    threaded,
+)
+from simulators.base import exact_log_prob
+
+__all__ = ["explore"]
+
+EXPLORE_SECTIONS = {
+    "posteriors": 3, "scales": 1, "graphs": 4, "grid of theta": 8, "exact curves": 2,
+}  # fmt: skip
+"""Sections, with the part of the time that each takes, about."""
+MOST_OBSERVED = 24
+"""Observations whose posteriors a page holds, at most."""
+
+
+@on_files("out")
+@threaded
+def explore(
+    surrogate: SurrogateLike,
+    *,
+    out: Path | str | None = None,
+    observation: ObservedLike | None = None,
+    rows: int = 64,
+    grid: bool = False,
+    simulator: SimulatorLike | None = None,
+    family: FamilyLike | None = None,
+    seed: int = 0,
+    force: bool = False,
+    **use: Unpack[SamplerOptions],
+) -> Page:
+    """Explore a surrogate in a browser: sliders of theta, x drawn live with held noise.
+
+    One HTML file that needs neither a server nor a network. Observables are shown beside their
+    exact expectations, where the simulator knows these; with an exact log p(x|theta) of a single
+    evaluation, p(theta|x) of an x that can be changed by hand. What a browser cannot draw
+    is drawn beforehand on a grid of theta, and the page says so.
+
+    Args:
+        surrogate: checkpoint of the surrogate.
+        out: HTML file to write.
+        observation: file with x, each row an observation, whose posteriors the page shows.
+        rows: how many x are drawn live.
+        grid: draw on a grid of theta beforehand, though x could be drawn live.
+        simulator: package.module:Class of a simulator outside the registry, for its observables;
+            files do not import code by themselves.
+        family: package.module:Class of a family outside the registry; a checkpoint does not import
+            code by itself.
+        seed: seed of what is drawn beforehand.
+        force: overwrite the file if it exists.
+
+    Returns:
+        The page, which a notebook shows.
+
+    Example:
+        physgen explore model.pt -o explore.html
+    """
+    require_seed(seed)
+    require(rows=(rows, 1))
+    for package in ("onnx", "onnxruntime"):
+        if not find_spec(package):
+            raise UsageError(f"explore: needs {package}; pip install 'physgen[onnx,report]'")
+    with ink():
+        from physgen.reporting.explore import conclusion_of_explored, explore_sheet
+    from physgen.checks.two_sample.features import observables_of, physics_of
+    from physgen.surrogates.base import Likelihood
+    from physgen.surrogates.graph import on_cpu
+    from physgen.verbs.explored import explored_page
+
+    path, trusted = path_of(out), name_of_simulator(simulator)
+    model = on_cpu(open_surrogate(surrogate, "cpu", family=family, **use))
+    with sections(f"explore {model.name}", EXPLORE_SECTIONS) as progress:
+        observed: Any = None
+        if observation is not None:
+            progress("posteriors")
+            data = open_observed(observation, model.law, model.info.get("data", {}))
+            found = data.read(slice(0, min(len(data), MOST_OBSERVED)), whole=True)
+            x = validated_rows(found, data, model.law, None, drops=False).x
+            if not np.isfinite(x).all():
+                raise UsageError(
+                    f"{data.name}: expected whole x, got some with missing components"
+                )
+            known = model.likelihood is not Likelihood.NONE
+            truth = model.law.build_if_known(trusted)
+            exact = None if truth is None else exact_log_prob(truth)
+            observed = x, infer(model, x, seed=seed) if known else None, exact
+        physics = physics_of(model.law, trusted)
+        sample = model.sample(np.tile(model.law.prior.median, (2, 1)), seed).numpy()
+        every = observables_of(physics, sample, model.law)
+        page = explored_page(model, every, rows, seed, grid, observed, progress)
+    command = called(
+        "explore", surrogate, out=out, observation=observation, rows=rows, grid=grid,
+        simulator=trusted, seed=seed, **use,
+    )  # fmt: skip
+    about = {"provenance": dataset.provenance(command), "surrogate": origin_of(model)}
+    digests = digests_of(about)
+    links = links_beside(path, digests)
+    text = explore_sheet(page, about).html(
+        conclusion=conclusion_of_explored(page, model.name), digests=digests, links=links
+    )
+    if path:
+        dataset.write_bytes(path, text.encode(), sidecar=False)
+    how = "drawn on a grid of theta" if "grid" in page else "drawn live"
+    many, size = plural(len(page["observables"]), "observable"), len(text) / 1e6
+    line = f"{model.name}, x {how}, {many}, {size:.2g} MB"
+    return Page(text, "\n".join([headed(path, line), *page["notes"]]), path)

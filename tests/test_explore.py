@@ -1,0 +1,342 @@
+"""A surrogate in a browser: it draws what torch draws, and shows what is exact beside it."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+
+import physgen
+from physgen.errors import UsageError
+from physgen.law import Law
+from physgen.nn.onnx_data import graph_data
+from physgen.nn.recorded_numpy import torch_of_numpy
+from physgen.registry import find
+from physgen.verbs.explored import GRID_OPERATIONS, exact_of, explored_page
+from simulators import base
+from tests.chromium import Chromium, chromium_or_skip
+from tests.test_onnx import CASES, by_torch, content_of, given, graph, session_of, surrogate_of
+
+onnx = pytest.importorskip("onnx")
+RUN = """((graph, inputs) => {
+  const found = new Graph(graph).run(Object.fromEntries(inputs.map(
+    ([name, kind, shape, values]) => [name, tensor(kind, shape, ARRAYS[kind].from(values))])));
+  return [found.kind, found.shape, Array.from(found.data, String)];
+})"""
+READY = """new Promise((done) => {
+  const look = () => (document.body.dataset.ready ? done(true) : setTimeout(look, 20));
+  look();
+})"""
+FEW = ("autoregressive, lattice", "flow", "cvae, torus", "diffusion, cells", "tree")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    chromium_or_skip()
+    folder = tmp_path_factory.mktemp("profile")
+    with Chromium(folder) as found:
+        yield found
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def interpreter(browser, tmp_path_factory):
+    """Model, inputs → what graph.js makes of them."""
+    script = Path(physgen.__file__).parent / "reporting" / "graph.js"
+    page = tmp_path_factory.mktemp("page") / "bare.html"
+    page.write_text(f"<script>{script.read_text()}</script>")
+    browser.open(page)
+
+    def run(content, feed):
+        told = [[k, str(v.dtype), v.shape, v.ravel().tolist()] for k, v in feed.items()]
+        model = graph_data(onnx.load_from_string(content))
+        kind, shape, values = browser.value(f"{RUN}({json.dumps(model)}, {json.dumps(told)})")
+        return np.array(values, dtype=float).astype(kind).reshape(shape)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "case", [c if c in FEW else pytest.param(c, marks=pytest.mark.slow) for c in CASES]
+)
+def test_a_browser_draws_what_torch_draws(interpreter, case):
+    surrogate = surrogate_of(*CASES[case])
+    content, feed = content_of(surrogate), given(surrogate, 16, seed=1)
+    ours, theirs = by_torch(surrogate, feed), interpreter(content, feed)
+    found = graph.compared(ours, theirs)
+    assert found.others == 0
+    assert found.largest < 1e-4
+    other = feed | {k: v[::-1].copy() for k, v in feed.items() if k != "theta"}  # the control
+    assert graph.compared(ours, interpreter(content, other)).others > 3
+
+
+@pytest.mark.parametrize("case", ["autoregressive, lattice", "autoregressive, hurdle", "flow"])
+def test_the_graph_of_log_p_is_log_p(interpreter, case):
+    surrogate = surrogate_of(*CASES[case])
+    columns = graph.noise_columns(surrogate)
+    content = graph.log_prob_model(surrogate, columns).SerializeToString()
+    theta = surrogate.law.prior.sample(9, np.random.default_rng(0))
+    x = surrogate.sample(theta, 0).numpy()
+    found = interpreter(content, {"theta": theta, "x": x})
+    assert found == pytest.approx(surrogate.log_prob(theta, x).numpy(), rel=1e-5, abs=1e-5)
+    turned = interpreter(content, {"theta": theta[::-1].copy(), "x": x})
+    assert abs(turned - found).max() > 1e-3  # the control
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [("cvae, vector", "log p.* of cvae is no single"), ("gan, vector", "of gan is no single")],
+)
+def test_a_bound_has_no_graph_of_log_p(case, said):
+    surrogate = surrogate_of(*CASES[case])
+    with pytest.raises(UsageError, match=said):
+        graph.log_prob_model(surrogate, graph.noise_columns(surrogate))
+
+
+def model_of_numpy(function, x):
+    """The graph of a function of numpy of x (n, …), as a session of onnxruntime."""
+
+    def inputs(rows):
+        return {"x": torch.from_numpy(x[rows : 2 * rows])}
+
+    traced = torch_of_numpy(function, lambda rows: tuple(inputs(rows).values()))
+    return session_of(graph.model_of(traced, inputs, "value", {}).SerializeToString())
+
+
+@pytest.mark.parametrize("name", ["ising", "oscillator", "gaussian", "shower-energy"])
+def test_the_graphs_of_observables_are_those_of_numpy(name):
+    law = Law.of(name, {"size": 8} if name in ("ising", "oscillator") else {})
+    simulator, rng = law.build(), np.random.default_rng(0)
+    x = simulator.sample(law.prior.sample(8, rng), rng)
+    x = x if law.discrete else x.astype(np.float32)
+    for what, observable in base.observables(simulator).items():
+        found = model_of_numpy(observable.function, x).run(["value"], {"x": x[:7]})[0]
+        assert found == pytest.approx(observable(x[:7]), rel=1e-5, abs=1e-6), what
+        assert not np.allclose(found[::-1], observable(x[:7])), what  # the control
+
+
+def test_a_fourier_transform_of_scipy_has_no_graph():
+    maps = np.random.default_rng(0).standard_normal((8, 4, 4)).astype(np.float32)
+    field = Law.of("gaussian-field", {"size": 4}).build()
+    spectrum = base.observables(field)["power_spectrum"]
+    with pytest.raises(UsageError, match="computes in numpy what torch does not know"):
+        model_of_numpy(spectrum.function, maps)
+
+
+@pytest.mark.parametrize(
+    ("function", "reference", "values"),
+    [
+        (torch.lgamma, special.gammaln, [0.03, 1.0, 2.5, 40.0, 3e5]),
+        (torch.log1p, np.log1p, [-0.9, -0.5, -1e-9, 1e-9, 0.49, 7.0]),
+        (torch.expm1, np.expm1, [-40.0, -1.0, -1e-9, 1e-9, 0.99, 7.0]),
+    ],
+)
+def test_functions_that_onnx_lacks_keep_their_digits(interpreter, function, reference, values):
+    def inputs(rows):
+        return {"a": torch.linspace(0.1, 0.2, rows, dtype=torch.float64)[:, None]}
+
+    content = graph.model_of(function, inputs, "b", {}).SerializeToString()
+    a = np.array(values)[:, None]
+    found = interpreter(content, {"a": a})
+    assert found == pytest.approx(reference(a), rel=1e-9, abs=1e-15 if a.min() < 0 else 1e-9)
+    assert found != pytest.approx(reference(a * 1.001), rel=1e-9, abs=1e-15)  # the control
+
+
+def lattice():
+    """An Ising surrogate whose law depends on β much."""
+    cls = find("surrogates", "autoregressive")
+    made = cls.create(Law.of("ising", {"size": 4}), cls.Config(hidden=8), seed=1)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight += 0.4 * torch.randn(weight.shape, generator=generator)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory):
+    """A surrogate, observed x, and its page, live and on a grid."""
+    folder, model = tmp_path_factory.mktemp("explored"), lattice()
+    x = physgen.simulate("ising", size=4, n=5, seed=2).x
+    for name, grid in (("live", False), ("grid", True)):
+        made = physgen.explore(
+            model, out=folder / f"{name}.html", observation=x, rows=12, grid=grid, seed=3
+        )
+        assert (f"drawn {'on a grid of theta' if grid else 'live'}") in made.summary
+    return model, x, folder
+
+
+MOVE = """(async (d, to) => {
+  const slider = document.getElementById(`slider-${d}`);
+  slider.value = to;
+  slider.dispatchEvent(new Event("input"));
+  for (let n = -1; n !== state.trail.length || state.trail.length === 0;) {
+    n = state.trail.length;
+    await new Promise((done) => setTimeout(done, 150));
+  }
+  return state.x.map((x) => Array.from(x));
+})"""
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("kind", ["live", "grid"])
+def test_a_page_works_offline_without_a_complaint(browser, explored, kind, width):
+    path = explored[2] / f"{kind}.html"
+    browser.open(path, width=width, dark=width == 390)
+    browser.value(READY)
+    assert browser.complaints == []
+    assert browser.requests == []
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    first = browser.value("[theta()[0], state.x.length]")
+    browser.value('document.getElementById("slider-0").focus()')
+    browser.press("ArrowRight")
+    assert browser.value("theta()[0]") > first[0]
+    assert browser.value('document.getElementById("value-0").textContent').endswith("1/J")
+    browser.value("console.error('heard')")  # the control
+    assert "heard" in browser.complaints[-1]
+
+
+def test_held_noise_moves_x_with_theta_alone(browser, explored):
+    browser.open(explored[2] / "live.html")
+    browser.value(READY)
+    here, there, back = (browser.value(f"{MOVE}(0, {to})") for to in (60, 220, 60))
+    assert here == back != there
+    theta = browser.value("theta()")
+    noise = np.array(browser.value("state.noise.map((row) => Array.from(row.uniform))"))
+    given = {"uniform": torch.from_numpy(noise.astype(np.float32))}
+    at = torch.tensor([theta] * len(noise), dtype=torch.float64)
+    ours = graph.draw_with(explored[0], at, given).flatten(1).tolist()
+    assert ours == back
+    assert stats.kstest(noise.ravel(), "uniform").pvalue > 1e-3
+    browser.value('document.getElementById("noise").click()')
+    assert browser.value(f"{MOVE}(0, 60)") != here
+    observables = base.observables(explored[0].law.build())
+    shown = browser.value("state.values.energy.map((v) => v[0])")
+    x = np.array(browser.value("state.x.map((x) => Array.from(x))"), np.int8).reshape(-1, 4, 4)
+    assert shown == pytest.approx(observables["energy"](x), abs=1e-6)
+    exact = browser.value("exactAt(page.observables[0], [[61]])[0][0]")
+    value = browser.value("parameters[0].values[61]")
+    assert exact == pytest.approx(observables["energy"].exact(np.array([[value]]))[0], abs=1e-3)
+
+
+def test_the_posterior_of_a_page_is_that_of_infer(browser, explored):
+    model, x, folder = explored
+    browser.open(folder / "live.html")
+    browser.value(READY)
+    nodes, density = browser.value("densities(state.edit.x, [0])[0]")
+    stops = browser.value("parameters[0].values")
+    at = np.interp(nodes, np.arange(len(stops)), stops)
+    posterior = physgen.infer(model, x[:1]).posterior
+    masses = np.diff(posterior.cdf(at[None, :, None])[0, :, 0])
+    found = (np.array(density[1:]) + density[:-1]) / 2 * np.diff(nodes)
+    assert found == pytest.approx(masses, abs=2e-3)
+    browser.value('document.getElementById("edit").focus()')
+    browser.press(" ")
+    assert browser.value("state.edit.changed")
+    turned = browser.value("densities(state.edit.x, [0])[0]")[1]
+    assert abs(np.array(turned) - density).max() > 1e-4  # the control
+
+
+def test_a_page_holds_the_exact_posteriors_of_what_was_observed(explored):
+    """By another route: log p of the simulator at many θ, summed."""
+    _, x, folder = explored
+    text = (folder / "live.html").read_text()
+    data = json.loads(text.partition('id="page">')[2].partition("</script>")[0])
+    values, law = data["parameters"][0]["values"], Law.of("ising", {"size": 4})
+    theta = np.linspace(values[0], values[-1], 40 * 120 + 1)[:, None]
+    order = [
+        int(label.partition(",")[0].removeprefix("row ")) for label in data["observed"]["labels"]
+    ]
+    assert sorted(order) == list(range(len(x)))
+    for row, exact, ours in zip(
+        order, data["observed"]["exact"], data["observed"]["masses"], strict=True
+    ):
+        logs = law.build().log_prob(theta, np.repeat(x[row][None], len(theta), 0))
+        density = np.exp(logs - logs.max())
+        bins = (density[1:] + density[:-1]).reshape(-1, 40).sum(1)
+        assert exact[0] == pytest.approx(bins / bins.sum(), abs=1e-4)
+        assert ours[0] != pytest.approx(bins / bins.sum(), abs=1e-3)  # the control
+
+
+def test_a_grid_shows_what_was_drawn_at_its_nodes(browser, explored):
+    model, _, folder = explored
+    browser.open(folder / "grid.html")
+    browser.value(READY)
+    shown = browser.value(f"{MOVE}(0, 240)")
+    theta = browser.value("theta()")
+    x = model.sample(np.tile(theta, (len(shown), 1)), 3).flatten(1).tolist()
+    assert shown == x
+    assert shown != browser.value(f"{MOVE}(0, 0)")  # the control
+
+
+def test_what_cannot_be_drawn_live_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("physgen.verbs.explored.GRID_NODES", (3, 3))
+    monkeypatch.setattr("physgen.verbs.explored.SCALE_ROWS", (16, 16))
+    rbm = surrogate_of("rbm", "lattice", {"chains": 16})
+    page = physgen.explore(rbm, rows=4)
+    assert "drawn on a grid of theta" in page.summary
+    assert "x is not drawn live: onnx: rbm: " in page.summary
+    assert "give --steps" in page.html
+    flow = surrogate_of("flow", "vector", {"layers": 1, "hidden": 4})
+    assert "drawn live" in physgen.explore(flow, rows=4).summary
+    monkeypatch.setattr("physgen.verbs.explored.MOST_NODES", 10)
+    assert "its graph is too long for a browser" in physgen.explore(flow, rows=4).summary
+    monkeypatch.setattr("physgen.verbs.explored.MOST_PARAMETERS", 2)
+    with pytest.raises(UsageError, match="a grid of 3 parameters is too large"):
+        physgen.explore(flow, out=tmp_path / "page.html")
+    with pytest.raises(UsageError, match="expected a surrogate"):
+        physgen.explore(physgen.simulate("ising", size=4, n=2), out=tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_what_takes_long_is_drawn_at_fewer_nodes(monkeypatch):
+    model, found = lattice(), []
+    for most in (GRID_OPERATIONS, 0):
+        monkeypatch.setattr("physgen.verbs.explored.GRID_OPERATIONS", most)
+        grid = explored_page(model, {}, 2, 0, True, None, lambda *_: None)["grid"]
+        found.append((len(grid["places"]), grid["rows"]))
+    assert found == [(81, 16), (25, 4)]
+
+
+@pytest.mark.parametrize("stopped", ["operations", "noise_columns"])
+def test_ctrl_c_ends_it_at_once_and_leaves_nothing(tmp_path, monkeypatch, stopped):
+    said = []
+
+    def slow(*_):
+        signal.raise_signal(signal.SIGINT)
+        said.append("went on")
+
+    monkeypatch.setattr(graph, stopped, slow)
+    with pytest.raises(KeyboardInterrupt):
+        physgen.explore(lattice(), out=tmp_path / "page.html", rows=4)
+    assert not said
+    assert not list(tmp_path.iterdir())
+
+
+def test_exact_curves_are_on_the_stops_of_the_sliders():
+    law = Law.of("gaussian", {"parameters": 2})
+    mean = base.observables(law.build())["mean"]
+    stops = np.linspace(-1, 1, 241)[:, None] * np.ones(2)
+    found = exact_of(mean, law.prior, stops)
+    theta = law.prior.from_coordinates(stops[[3 * found["step"], 5 * found["step"]]])
+    at = np.array([[theta[0, 0], theta[1, 1]]])
+    assert found["values"][3 * found["nodes"] + 5] == pytest.approx(mean.exact(at)[0], rel=1e-5)
+    assert exact_of(base.observables(law.build())["norm"], law.prior, stops) is None
+
+
+def test_exact_curves_of_many_parameters_are_graphs(browser, tmp_path):
+    cls, law = find("surrogates", "flow"), Law.of("gaussian", {"size": 3, "parameters": 4})
+    model = cls.create(law, cls.Config(layers=1, hidden=4), seed=0).eval()
+    physgen.explore(model, out=tmp_path / "page.html", rows=4)
+    browser.open(tmp_path / "page.html")
+    browser.value(READY)
+    found = browser.value(
+        "[exactAt(page.observables[0], [[3, 50, 120, 240]])[0][0], theta([3, 50, 120, 240])]"
+    )
+    mean = base.observables(law.build())["mean"]
+    assert found[0] == pytest.approx(mean.exact(np.array([found[1]]))[0], abs=1e-6)
+    assert browser.complaints == []
