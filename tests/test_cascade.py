@@ -224,6 +224,7 @@ def maximum(profile):
     return (alpha - 1) / beta
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("particle", PARTICLES)
 @pytest.mark.parametrize("energy", NUMBER)
 def test_the_shower_maximum(particle, energy):

@@ -229,6 +229,7 @@ def test_stderr_is_the_spread_over_seeds():
     assert surrogate.log_prob_with_error(theta, x, draws=1).stderr.isnan().all()
 
 
+@pytest.mark.slow
 def test_samples_follow_log_prob_over_all_states():
     surrogate, n = trained(4), 5000
     x = states(surrogate.law)

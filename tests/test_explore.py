@@ -170,6 +170,14 @@ def explored(tmp_path_factory):
     return model, x, folder
 
 
+def test_of_many_observations_the_first_are_shown_and_the_page_says_so(explored):
+    model, x, folder = explored
+    made = physgen.explore(model, observation=np.tile(x, (5, 1, 1)), rows=2, grid=True)
+    assert "of 25 rows the first 24 are here" in made.summary
+    assert "of 25 rows the first 24 are here" in made.html
+    assert "the first 24" not in (folder / "grid.html").read_text()
+
+
 MOVE = """(async (d, to) => {
   const slider = document.getElementById(`slider-${d}`);
   slider.value = to;

@@ -47,6 +47,7 @@ def flow(size, scale=0.3, seed=1, **options):
     return made.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_its_density_integrates_to_one(options):
     model = flow(2, scale=0.15, **options)

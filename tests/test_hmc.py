@@ -113,6 +113,7 @@ def test_chains_that_do_not_move_are_warned_of(model, seen):
         assert not found.scores[0]["off"]["passed"]
 
 
+@pytest.mark.slow
 def test_a_flow_that_is_a_normal_law_has_that_law_given_y():
     toy, theta = LinearGaussian(size=4, noise=0.5), np.array([[0.5, -0.3]])
     rng = np.random.default_rng(0)
@@ -136,6 +137,7 @@ def test_a_flow_that_is_a_normal_law_has_that_law_given_y():
     assert found.diagnostics["r_hat"].max() < 1.1
 
 
+@pytest.mark.slow
 def test_x_of_a_curved_map_is_that_of_weighted_draws():
     law = Law.of("gaussian", {"size": 2})
     flow = Flow.create(law, FlowConfig(tails="gaussian"))

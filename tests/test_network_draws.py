@@ -71,6 +71,7 @@ def test_a_rows_draws_do_not_depend_on_the_others_nor_on_how_many_there_are(netw
     assert abs(network.draw(x, 50, seed=4)[0] - every).max() > 0.1
 
 
+@pytest.mark.slow
 def test_log_density_of_draws_is_normalised(networks):
     box, x = networks["npe"].law.prior, np.array([[-0.9], [0.2]], np.float32)
     theta = np.broadcast_to(np.linspace(-1, 1, 401)[:, None], (2, 401, 1))

@@ -19,7 +19,7 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.surrogates.base import Likelihood
 from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
-from physgen.surrogates.rbm import RBM, RBMConfig, interpolated
+from physgen.surrogates.rbm import RBM, RBMConfig, compiled, interpolated
 from physgen.surrogates.rbm import gibbs as chains
 from physgen.surrogates.rbm import log_z as partition
 from physgen.surrogates.rbm.energy import (
@@ -29,6 +29,7 @@ from physgen.surrogates.rbm.energy import (
     Filters,
     Matrix,
     filter_sites,
+    free_energy,
     sum_log_2cosh,
 )
 from physgen.training import InMemory, Trainer, Training
@@ -238,6 +239,63 @@ def test_the_expected_gradient_of_the_loss_is_that_of_log_p(layout, theta, monke
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
     off = [(a - b).abs().max() for a, b in zip(other, expected, strict=True)]
     assert min(off) > 1e-3  # the control: spins that are not the model's
+
+
+@pytest.mark.parametrize("options", [{}, {"sweeps": 3}, {"divergence": "pcd"}])
+@pytest.mark.parametrize("layout", ["tied", "dense"])
+def test_the_gradient_in_closed_form_is_that_of_autograd(layout, options, monkeypatch):
+    model = random_rbm(ising(3, 4), layout=layout, hidden=3, chains=16, **options).train()
+    (objective,) = model.objectives()
+    assert objective.gradient
+    theta, x = rows(model.law, 16)
+    if "divergence" in options:
+        monkeypatch.setattr(model, "_negative", lambda *given: states(12)[::256])
+    value = objective.gradient(theta, x, generator(), 1.0, 0.5)
+    found = [w.grad.clone() for w in model.parameters()]
+    chains = states(12)[::256] if "divergence" in options else model.chain_v.float()
+
+    def autograd(chains):
+        monkeypatch.setattr(model, "_negative", lambda *given: chains)
+        loss = model.loss(theta, x, generator()).mean()
+        return loss.detach(), torch.autograd.grad(loss / 2, list(model.parameters()))
+
+    loss, expected = autograd(chains)
+    torch.testing.assert_close(value, loss, atol=1e-4, rtol=1e-4)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    _, other = autograd(chains.roll(1, 0))  # the control: the chains of other rows
+    assert max((a - b).abs().max() for a, b in zip(found, other, strict=True)) > 1e-3
+
+
+def test_closed_form_is_for_gains_alone():
+    for other in (random_rbm(ising(3, 4, "beta-h")), random_rbm(ising(11))):
+        assert not next(iter(other.objectives())).gradient
+
+
+@pytest.mark.parametrize("theta", ["beta", "beta-h"])
+@pytest.mark.parametrize("layout", ["tied", "dense"])
+def test_compiled_sweeps_are_those_of_torch_with_the_same_noise(layout, theta):
+    model = random_rbm(ising(4, 3, theta), layout=layout, hidden=5)
+    c, v = points(model.law, 300), states(12)[:300]
+    with torch.no_grad():
+        weights = model.energy.weights()
+        coefficients = model.energy.coefficients(c, weights)
+        arrays = chains.written_out(weights, coefficients)
+        noise = chains.noise_of(2, arrays, generator())
+        found, series = map(torch.from_numpy, compiled.swept(v.numpy(), *arrays, noise))
+        for bits, energies in zip(torch.from_numpy(noise), series, strict=True):
+            u = weights.up(v)
+            torch.testing.assert_close(energies, free_energy(coefficients, v, u))
+            first, last = (bits.double() / 2**31).split([u.numel(), v.numel()])
+            h = torch.where(coefficients.hidden(u).tanh() > first.view_as(u), 1.0, -1.0)
+            a = coefficients.visible(weights.down(coefficients.g * h))
+            v = torch.where(a.tanh() > last.view_as(v), 1.0, -1.0)
+        rng = generator()
+        again, watched = chains.watched_sweeps(weights, coefficients, states(12)[:300], 2, rng)
+    assert torch.equal(again, found)
+    assert torch.equal(watched, series)
+    assert (found == v).double().mean() > 0.999  # but for ties
+    assert (found == v.roll(1, 0)).double().mean() < 0.9
 
 
 def test_a_field_moves_biases_and_does_not_impose_the_flip():
@@ -568,7 +626,7 @@ def test_a_burn_in_is_as_long_as_its_autocorrelation_asks_for():
             seen.append(v)
             return rho * v + (1 - rho**2) ** 0.5 * torch.randn(v.shape, generator=rng)
 
-        _, tau = chains.burnt_in(sweep, lambda v: v, torch.zeros(64))
+        _, tau = chains.burnt_in(chains.watching(sweep, lambda v: v), torch.zeros(64))
         assert len(seen) >= chains.BURN_IN * tau
         assert len(seen) > 6 * (1 + rho) / (1 - rho)  # of the true one: 12 times its decay
         lengths.append(len(seen))

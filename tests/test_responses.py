@@ -144,6 +144,7 @@ def test_what_theta_does_within_a_bin_is_no_fluctuation():
     assert rows[:, 1].mean() - rows[:, 0].mean() ** 2 > 1e-5
 
 
+@pytest.mark.slow
 def test_curves_cross_where_the_exact_ones_do_and_parallel_ones_nowhere():
     theta = np.linspace(0.25, 0.6, 60)[:, None]
     declared = [responses(Ising(size=size)) for size in (4, 8)]

@@ -146,7 +146,7 @@ def test_a_page_links_those_beside_it_of_the_same_model_or_data(first, tmp_path)
     assert "Of the same model:" in page
     assert "Of the same data:" in page
     assert "<a" not in physgen.report(calibration(first)).html
-    several = digests_of({"posteriors": [first, stranger]})
+    several = digests_of({"schema": "physgen/posteriors/1", "posteriors": [first, stranger]})
     assert several["model"] == sorted([first["surrogate"]["sha256"], "99" * 32])
     found = links_beside(tmp_path / "new.html", digests_of(stranger))
     assert [(link.href, link.title) for link in found] == [

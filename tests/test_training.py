@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.adamw import adamw
 
 from physgen.dataset import Dataset, Meta, Rows, write
 from physgen.errors import DataError, TrainingDiverged
@@ -17,6 +18,7 @@ from physgen.surrogates.base import Likelihood, Objective, Surrogate
 from physgen.surrogates.cvae import CVAE, CVAEConfig
 from physgen.training import Epoch, Fresh, InMemory, Streamed, Trainer, Training, split
 from physgen.training import trainer as training_loop
+from physgen.training.trainer import descend
 
 LAW = Law.of("gaussian", {"size": 3})
 CPU = torch.device("cpu")
@@ -254,34 +256,56 @@ def test_the_constant_schedule_stays():
     assert rates == pytest.approx([0.075, 0.15, 0.3, 0.3, 0.3])
 
 
+@pytest.mark.parametrize("clip", [1.0, 100.0])
+def test_a_step_is_that_of_torch_down_the_clipped_gradient(clip):
+    rng = torch.Generator().manual_seed(0)
+    w = [torch.randn(shape, generator=rng) for shape in ((3, 4), (5,), ())]
+    ours, theirs = ([nn.Parameter(a.clone()) for a in w] for _ in range(2))
+    idle = nn.Parameter(torch.ones(2))
+    optimisers = [
+        torch.optim.AdamW([*part, idle], lr=0.0, weight_decay=0.1, fused=True)
+        for part in (ours, theirs)
+    ]
+    for rate in (0.1, 0.2, 0.3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape, generator=rng)
+            b.grad = a.grad.clone()
+        descend([*ours, idle], optimisers[0], rate, clip)
+        nn.utils.clip_grad_norm_(theirs, clip)
+        optimisers[1].param_groups[0]["lr"] = rate
+        optimisers[1].step()
+    for a, b, before in zip(ours, theirs, w, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+        assert (a - before).abs().min() > 1e-3
+    assert idle.tolist() == [1, 1]
+    states = [optimiser.state_dict() for optimiser in optimisers]
+    torch.testing.assert_close(*states, atol=1e-6, rtol=1e-5)
+
+
 def test_gradients_are_clipped_before_the_step(monkeypatch):
     norms = []
-    run = trainer(clip=0.01, epochs=1)
-    step = run.optimisers[0].step
-    monkeypatch.setattr(
-        run.optimisers[0], "step", lambda: norms.append(float(run.live.w.grad.norm())) or step()
-    )
-    list(run)
+
+    def recorded(weights, gradients, *rest, grad_scale, **given):
+        norms.append(float(gradients[0].norm() / grad_scale))
+        adamw(weights, gradients, *rest, grad_scale=grad_scale, **given)
+
+    monkeypatch.setattr(training_loop, "adamw", recorded)
+    list(trainer(clip=0.01, epochs=1))
     assert norms == pytest.approx([0.01] * 6, rel=1e-3)
 
 
-def test_objectives_move_their_own_parameters_by_their_own_gradient():
+def test_objectives_move_their_own_parameters_by_their_own_gradient(monkeypatch):
     run = trainer(Opposed.create(LAW, NoConfig()), epochs=1, clip=1e9, schedule="constant")
     gradients = []
-    for objective, optimiser in zip(run.parts, run.optimisers, strict=True):
-        (w,) = objective[0].parameters
-        step = optimiser.step
 
-        def recorded(w=w, step=step):
-            before = [p.detach().clone() for p in run.live.parameters()]
-            gradients.append(w.grad.clone())
-            step()
-            moved = [
-                not torch.equal(a, b) for a, b in zip(before, run.live.parameters(), strict=True)
-            ]
-            assert moved == [w is run.live.a, w is run.live.b]
+    def recorded(weights, found, *rest, **given):
+        before = [p.detach().clone() for p in run.live.parameters()]
+        gradients.append(found[0].clone())
+        adamw(weights, found, *rest, **given)
+        moved = [not torch.equal(a, b) for a, b in zip(before, run.live.parameters(), strict=True)]
+        assert moved == [weights[0] is run.live.a, weights[0] is run.live.b]
 
-        optimiser.step = recorded
+    monkeypatch.setattr(training_loop, "adamw", recorded)
     list(run)
     assert len(gradients) == 2 * 6
     for a, b in zip(gradients[::2], gradients[1::2], strict=True):

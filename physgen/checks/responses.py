@@ -147,7 +147,7 @@ def _agreement(figure: Mapping[str, Array]) -> dict[str, Any] | None:
     some = informative(figure)
     if not some.any():
         return None
-    error = np.maximum(figure["error"], figure["se"])[some]
+    error = larger_error(figure)[some]
     pulls = (figure["value"] - figure["exact"])[some] / error
     total, n = float((pulls**2).sum()), int(some.sum())
     worst = np.flatnonzero(some)[np.argmax(np.abs(pulls))]
@@ -155,15 +155,25 @@ def _agreement(figure: Mapping[str, Array]) -> dict[str, Any] | None:
             "pull": float(pulls[np.argmax(np.abs(pulls))])}  # fmt: skip
 
 
+def larger_error(figure: Mapping[str, Array]) -> Array:
+    """The exact error of a figure or that which residuals tell, (b,)."""
+    return np.maximum(figure["error"], figure["se"])
+
+
 def informative(figure: Mapping[str, Array]) -> Array:
     """Bins (b,) in which a figure is known well enough to tell anything."""
     return (figure["error"] > 0) & (figure["error"] < CLEAR * np.abs(figure["exact"]))
 
 
-def least_shift(curves: Mapping[str, Any], responses: Responses) -> float | None:
+def least_shift(curves: Mapping[str, Any], responses: Responses, tests: int = 1) -> float | None:
     """The control: the least relative shift of the coordinate that these rows would tell.
 
     Figures of as many rows at θ that are off by it would have a χ² beyond the level, in the mean.
+
+    Args:
+        curves: what `response_curves` has of them.
+        responses: what the simulator declares.
+        tests: how many figures are judged together, among which the level is shared out.
 
     Returns:
         The shift; None where no shift would be told.
@@ -175,8 +185,8 @@ def least_shift(curves: Mapping[str, Any], responses: Responses) -> float | None
         for figure in figures.values():
             some = informative(figure)
             moved = np.interp(at * (1 + shift), at[order], figure["exact"][order])
-            pulls = ((moved - figure["exact"]) / np.where(some, figure["error"], 1))[some]
-            if some.any() and (pulls**2).sum() + some.sum() > chi2.isf(ALPHA, some.sum()):
+            pulls = ((moved - figure["exact"]) / np.where(some, larger_error(figure), 1))[some]
+            if some.any() and (pulls**2).sum() + some.sum() > chi2.isf(ALPHA / tests, some.sum()):
                 return float(shift)
     return None
 

@@ -96,9 +96,9 @@ def trajectory(
     momentum = torch.randn(u.shape, generator=generator, device=u.device, dtype=u.dtype)
     energy = log_p - 0.5 * momentum.square().sum(1)
     low, high = TIMES
-    leaps = math.ceil((low + (high - low) * float(uniform(1))) / float(step.median()))
+    leaps = (low + (high - low) * uniform(1)) / step.median()
     there, value, pull, step = u, log_p, slope, step[:, None]
-    for _ in range(min(MOST_LEAPS, leaps)):
+    for _ in range(math.ceil(min(MOST_LEAPS, float(leaps)))):
         half = momentum + 0.5 * step * pull
         there = there + step * half
         value, pull = log_density(there)

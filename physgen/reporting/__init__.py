@@ -1,10 +1,12 @@
 """Ink: the metrics of a surrogate or of two datasets, or a posterior, as one HTML file.
 
-``figures`` and ``uniform`` draw, one function a figure; ``page`` sets the figures, the tables and
-the words of a surrogate, ``models`` those of several, ``comparison`` those of two datasets,
-``calibration`` those of posteriors that were put to the test, ``posterior`` those of a posterior
-file, ``training`` those of a checkpoint; ``conclusions`` has what each says first, and ``view`` is
-how a check says what it has to show. Nothing here computes a quality: a number that is not in
+``figures``, ``uniform``, ``corner`` and ``vectors`` draw, one function a figure; ``page`` sets the
+figures, the tables and the words of a surrogate, ``models`` those of several, ``comparison`` those
+of two datasets, ``responses`` those of datasets of several sizes, ``calibration`` those of
+posteriors that were put to the test, ``posterior`` those of a posterior file or of several,
+``restoration`` those of x given y, ``latents`` those of latents, ``explore`` the page with
+sliders, ``training`` those of a checkpoint; ``conclusions`` has what each says first, and ``view``
+is how a check says what it has to show. Nothing here computes a quality: a number that is not in
 ``metrics.json`` or in the checkpoint is not in the report.
 """
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from physgen.reporting.figures import DOTS, HUES, INK, OPEN, PANEL, SQUARE
+from physgen.reporting.figures import DOTS, HUES, INK, OPEN, PANEL, SQUARE, floats
 from physgen.reporting.kernels import kernel_density, narrowing
 from physgen.reporting.sheet import Drawing, grid
 from simulators.base import Array
@@ -161,7 +161,7 @@ def corner(
     for data, color in zip(corners, HUES, strict=False):
         _densities(axes, data, color, len(corners) == 1)
     for (e, d), ax in axes.items():
-        _framed(ax, [[_floats(data["axes"][i]) for data in corners] for i in (d, e)], e == d)
+        _framed(ax, [[floats(data["axes"][i]) for data in corners] for i in (d, e)], e == d)
         if theta is not None and e == d:
             ax.axvline(theta[d], color=INK, linestyle=(0, (2, 2)), linewidth=0.9)
         elif theta is not None:
@@ -206,8 +206,8 @@ def intervals(
     count = len(several)
     for k, (rows, color) in enumerate(zip(several.values(), HUES, strict=False)):
         y = first + np.arange(len(rows)) + 0.5 * (k - (count - 1) / 2) / count
-        inner = _floats([_floats(r["inner"])[:, d] for r in rows]).T
-        low, high = (_floats([r[end][d] for r in rows]) for end in ("low", "high"))
+        inner = floats([floats(r["inner"])[:, d] for r in rows]).T
+        low, high = (floats([r[end][d] for r in rows]) for end in ("low", "high"))
         ax.hlines(y, low, high, color=color, linewidth=0.9)
         ax.hlines(y, inner[0], inner[1], color=color, linewidth=3, alpha=0.6)
         ax.errorbar([r["mean"][d] for r in rows], y, **DOTS | {"marker": "o", "color": color})
@@ -222,16 +222,16 @@ def _densities(
     axes: Mapping[tuple[int, int], Axes], data: Mapping[str, Any], color: str, alone: bool
 ) -> None:
     """One posterior on the axes of a corner."""
-    points, logs = [_floats(a) for a in data["axes"]], data.get("log") or []
+    points, logs = [floats(a) for a in data["axes"]], data.get("log") or []
     steps = [np.gradient(np.log(x) if d in logs else x) for d, x in enumerate(points)]
     for d, density in enumerate(data["marginals"]):
-        _marginal(axes[d, d], points[d], _floats(density), steps[d], color, alone)
+        _marginal(axes[d, d], points[d], floats(density), steps[d], color, alone)
         if "curves" in data:
             _curves(axes[d, d], data["curves"], d, float(np.max(density)))
     for plane in data["planes"]:
         d, e = plane["pair"]
         area = np.outer(steps[d], steps[e])
-        _plane(axes[e, d], points[d], points[e], _floats(plane["density"]), area, color, alone)
+        _plane(axes[e, d], points[d], points[e], floats(plane["density"]), area, color, alone)
 
 
 def _framed(ax: Axes, points: Sequence[Sequence[NDArray[Any]]], diagonal: bool) -> None:
@@ -265,9 +265,9 @@ def _marginal(
 
 def _curves(ax: Axes, curves: Mapping[str, Any], d: int, top: float) -> None:
     """Profile and slice of the likelihood of one parameter, as high as the marginal."""
-    x = _floats(curves["along"])[d]
+    x = floats(curves["along"])[d]
     for key, hue, style in (("profile", HUES[1], "--"), ("slice", HUES[2], ":")):
-        ax.plot(x, top * np.exp(_floats(curves[key])[d]), color=hue, linestyle=style, linewidth=1)
+        ax.plot(x, top * np.exp(floats(curves[key])[d]), color=hue, linestyle=style, linewidth=1)
 
 
 def _plane(
@@ -332,7 +332,3 @@ def level_of(density: Array, cells: Array, mass: float) -> float:
     heights, masses = density.ravel()[order], (density * cells).ravel()[order]
     within = masses.cumsum() - masses / 2
     return float(np.interp(mass * masses.sum(), within, heights))
-
-
-def _floats(values: Any) -> NDArray[Any]:
-    return np.asarray(values, dtype=float)

@@ -39,6 +39,7 @@ __all__ = [
     "events",
     "figure_of",
     "filters",
+    "floats",
     "gallery",
     "gap",
     "histogram",
@@ -216,15 +217,15 @@ def curve(
     The reference is the exact expectation, or the mean of the true samples where there is none.
     """
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.15))
-    theta, exact = _floats(data["theta"]), data.get("exact")
-    reference = _floats(data["true"]["mean"] if exact is None else exact)
+    theta, exact = floats(data["theta"]), data.get("exact")
+    reference = floats(data["true"]["mean"] if exact is None else exact)
     if exact is not None:
         top.plot(theta, reference, color=INK, linewidth=1.1, label="exact")
     below.axhline(0, color=INK, linewidth=0.8)
     step = np.diff(theta).mean() if len(theta) > 1 else 0.0
     drawn = [(key, one["surrogate"], *how) for key, one, *how in _each(data, models)]
     for key, moments, style, offset in [("true", data["true"], OPEN, 0.0), *drawn]:
-        at, mean, se = theta + offset * step, _floats(moments["mean"]), _floats(moments["se"])
+        at, mean, se = theta + offset * step, floats(moments["mean"]), floats(moments["se"])
         top.errorbar(at, mean, se, label=key, **style)
         below.errorbar(at, mean - reference, se, **style)
     top.set_title(_plain(data.get("title") or name))
@@ -237,14 +238,14 @@ def curve(
 def partition(figure: Figure, data: Mapping[str, Any], symbol: str, component: str) -> None:
     """log Z against θ, exact and the surrogate's, and below it the difference with its bounds."""
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.6))
-    theta, exact = _floats(data["theta"]), _floats(data["exact"])
-    mean, se = (_floats(data["surrogate"][k]) for k in ("mean", "se"))
+    theta, exact = floats(data["theta"]), floats(data["exact"])
+    mean, se = (floats(data["surrogate"][k]) for k in ("mean", "se"))
     top.plot(theta, exact, color=INK, linewidth=1.1, label="exact")
     top.errorbar(theta, mean, se, label="surrogate", **FULL)
     top.set_ylabel(f"log Z [nats / {component}]")
     legend_above(top)
     below.axhline(0, color=INK, linewidth=0.8)
-    bounds = [_floats(data[key]) - exact for key in ("forward", "backward")]
+    bounds = [floats(data[key]) - exact for key in ("forward", "backward")]
     below.fill_between(theta, *bounds, color=HUES[1], alpha=0.25, linewidth=0, label="both walks")
     below.errorbar(theta, mean - exact, se, **FULL)
     below.set(xlabel=symbol, ylabel="− exact")
@@ -261,11 +262,11 @@ def score_error(figure: Figure, data: Mapping[str, Any], component: str) -> None
         component: what a component of x is called.
     """
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.6))
-    log_snr = _floats(data["log_snr"])
+    log_snr = floats(data["log_snr"])
     for key, style in (("control", {"color": GREY, "marker": ""}), ("surrogate", FULL)):
-        mean, se = (_floats(data[key][k]) / data["dims"] for k in ("mean", "se"))
+        mean, se = (floats(data[key][k]) / data["dims"] for k in ("mean", "se"))
         top.errorbar(log_snr, mean, se, label=key, **style)
-    below.plot(log_snr, 100 * _floats(data["relative"]), "o", color=SURROGATE, markersize=3.6)
+    below.plot(log_snr, 100 * floats(data["relative"]), "o", color=SURROGATE, markersize=3.6)
     for ax in (top, below):
         ax.set_yscale("log")
     top.set_ylabel(f"nats / {component} lost\nper unit of λ")
@@ -305,10 +306,10 @@ def gap(
                     textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
     for name, one, style, offset in _each(nll, models):
         low, high, value = (
-            _floats([b[key] for b in one["by_theta"]])
+            floats([b[key] for b in one["by_theta"]])
             for key in ("low", "high", "gap_per_dim" if known else "per_dim")
         )
-        error = _floats([b["gap_se"] for b in one["by_theta"]]) if known else None
+        error = floats([b["gap_se"] for b in one["by_theta"]]) if known else None
         at, half = (low + high) / 2 + offset * (high - low), (high - low) / 2
         ax.errorbar(at, value, error, None if models else half, label=name, **style)
     quantity = "NLL − floor" if known else "NLL"
@@ -324,12 +325,12 @@ def posterior(
     """Density of θ given one x, exact and by the surrogate; the x in the corner."""
     densities, truth = [], float(example["theta"][0])
     if example.get("exact") is not None:
-        grid, exact = _floats(example["grid"]), _floats(example["exact"])
+        grid, exact = floats(example["grid"]), floats(example["exact"])
         densities.append((grid, exact))
         ax.fill_between(grid, exact, color=GREY, alpha=0.35, linewidth=0)
         ax.plot(grid, exact, color=INK, linewidth=1.1, label="exact")
     for (name, one, style, _), dashes in zip(_each(example, models), cycle(LINES), strict=False):
-        densities.append((_floats(one["grid"]), _floats(one["surrogate"])))
+        densities.append((floats(one["grid"]), floats(one["surrogate"])))
         ax.plot(*densities[-1], color=style["color"], linestyle=dashes, label=name)
     ax.axvline(truth, color=INK, linestyle=(0, (2, 2)), linewidth=0.9, label="true value")
     low, high = zip(*(_support(*density, truth) for density in densities), strict=True)
@@ -343,7 +344,7 @@ def posterior(
         if np.ndim(example["x"]) == 2:
             _lattices(np.array([[inset]]), [[example["x"]]])
         else:
-            inset.plot(_floats(example["x"]), color=INK, linewidth=0.7)
+            inset.plot(floats(example["x"]), color=INK, linewidth=0.7)
             inset.set(xticks=[], yticks=[])
     else:
         legend_above(ax)
@@ -357,12 +358,12 @@ def histogram(
     models: Several | None = None,
 ) -> None:
     """Density of an observable: true (or the first of a pair) as an area, surrogate as a line."""
-    edges = _floats(data["histogram"]["edges"])
+    edges = floats(data["histogram"]["edges"])
     true = _density(data["histogram"][pair[0]], edges)
     ax.stairs(true, edges, fill=True, color=GREY, alpha=0.5, label=pair[0])
     each = _each(data, models or {pair[1]: data})
     for (key, one, style, _), dashes in zip(each, cycle(LINES), strict=False):
-        theirs = _floats(one["histogram"]["edges"])
+        theirs = floats(one["histogram"]["edges"])
         drawn, hue = _density(one["histogram"][pair[1]], theirs), style["color"]
         ax.stairs(drawn, theirs, color=hue, linewidth=1.2, linestyle=dashes, label=key)
     ax.set_title(_plain(data.get("title") or name))
@@ -376,9 +377,9 @@ def profile(figure: Figure, data: Mapping[str, Any], name: str = "") -> None:
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.15))
     i = np.arange(1, len(data["difference"]["mean"]) + 1)
     for key, style in zip(PAIR, (OPEN, FULL), strict=True):
-        top.errorbar(i, _floats(data[key]["mean"]), _floats(data[key]["se"]), label=key, **style)
+        top.errorbar(i, floats(data[key]["mean"]), floats(data[key]["se"]), label=key, **style)
     below.axhline(0, color=INK, linewidth=0.8)
-    below.errorbar(i, *(_floats(data["difference"][key]) for key in ("mean", "se")), **FULL)
+    below.errorbar(i, *(floats(data["difference"][key]) for key in ("mean", "se")), **FULL)
     top.set_title(_plain(data.get("title") or name))
     top.set_ylabel(axis_label(data.get("latex", ""), data.get("unit", ""), name))
     legend_above(top)
@@ -389,7 +390,7 @@ def profile(figure: Figure, data: Mapping[str, Any], name: str = "") -> None:
 
 def predictive_band(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
     """What was observed, and bands of 50 % and 90 % of x drawn at draws of a posterior, if any."""
-    observed, quantiles = (_floats(data.get(key) or []) for key in ("observed", "quantiles"))
+    observed, quantiles = (floats(data.get(key) or []) for key in ("observed", "quantiles"))
     i = np.arange(1, [*observed, *quantiles][0].size + 1)
     if len(quantiles):
         low, lower, middle, upper, high = quantiles
@@ -409,7 +410,7 @@ def predictive_band(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
 
 def predictive_number(ax: Axes, data: Mapping[str, Any], name: str = "") -> None:
     """Density of a number of x drawn at draws of a posterior, and what was observed."""
-    edges = _floats(data["histogram"]["edges"])
+    edges = floats(data["histogram"]["edges"])
     density = _density(data["histogram"]["predicted"], edges)
     ax.stairs(density, edges, fill=True, color=SURROGATE, alpha=0.35, label="predicted")
     for k, value in enumerate(data.get("observed") or []):
@@ -427,7 +428,7 @@ def separations(ax: Axes, tests: Sequence[Mapping[str, Any]], title: str) -> Non
     The scale is logarithmic where the null would else be lost at the bottom.
     """
     i = np.arange(1, len(tests) + 1)
-    value, null = (_floats([t[key] for t in tests]) for key in ("value", "null_95"))
+    value, null = (floats([t[key] for t in tests]) for key in ("value", "null_95"))
     ax.fill_between(i, null, step="mid", color=GREY, alpha=0.35, linewidth=0, label="null, 95 %")
     ax.plot(i, value, "o", color=SURROGATE, markersize=3.6, label=PAIR[1])
     if np.nanmax(value) > 10 * np.nanmax(null):
@@ -442,7 +443,7 @@ def separations(ax: Axes, tests: Sequence[Mapping[str, Any]], title: str) -> Non
 
 def average(figure: Figure, data: Mapping[str, Any]) -> None:
     """The mean x of a pair of datasets: two maps on one scale, or two lines."""
-    means = [_floats(data[key]) for key in PAIR]
+    means = [floats(data[key]) for key in PAIR]
     if means[0].ndim == 1:
         ax = figure.add_subplot()
         edges = np.arange(len(means[0]) + 1) + 0.5
@@ -461,7 +462,7 @@ def average(figure: Figure, data: Mapping[str, Any]) -> None:
 
 def events(figure: Figure, data: Mapping[str, Any], symbol: str) -> None:
     """Some x of a pair of datasets, a row each: bars of a vector, maps of all else."""
-    rows = [_floats(data[key]["x"]) for key in PAIR]
+    rows = [floats(data[key]["x"]) for key in PAIR]
     bars = rows[0].ndim == 2
     share: Any = "col" if bars else True
     axes = figure.subplots(2, len(rows[0]), squeeze=False, sharex=True, sharey=share)
@@ -503,7 +504,7 @@ def _maps(axes: NDArray[Any], maps: ArrayLike, names: Sequence[str] | None = Non
 
 def coloured_map(ax: Axes, points: ArrayLike, values: ArrayLike, symbol: str) -> None:
     """Rows as points (n, 2) of a map, coloured by a value of each (n,)."""
-    (x, y), c = _floats(points).T, _floats(values)
+    (x, y), c = floats(points).T, floats(values)
     low, high = np.nanquantile(c, [0.01, 0.99])  # a few that are far off would take all colours
     ink: Any = {"cmap": "viridis", "vmin": low, "vmax": high, "linewidths": 0}
     dots = ax.scatter(x, y, 5, c, rasterized=True, **ink)
@@ -514,7 +515,7 @@ def coloured_map(ax: Axes, points: ArrayLike, values: ArrayLike, symbol: str) ->
 def moved_along(ax: Axes, data: Mapping[str, Any], symbol: str) -> None:
     """An observable of rows that are moved along its direction, and along a random one."""
     for key, style, name in (("random", OPEN, "random direction"), ("chosen", FULL, "its own")):
-        mean, se = _floats(data[key]).T
+        mean, se = floats(data[key]).T
         ax.errorbar(data["steps"], mean, se, label=name, **style | {"linestyle": "-"})
     ax.set(xlabel="step [standard deviations of the latents]", ylabel=symbol)
     legend_above(ax)
@@ -526,18 +527,18 @@ def edit(figure: Figure, data: Mapping[str, Any], name: str, symbol: str) -> Non
     Below, if that is known, its distance in exact widths, and what it were had it not moved.
     """
     other = data["others"][name]
-    heights, at = (3, 2)[: 1 + ("error" in other)], _floats(data["chosen"])[:, 0]
+    heights, at = (3, 2)[: 1 + ("error" in other)], floats(data["chosen"])[:, 0]
     panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
     top, bottom = panels[0, 0], panels[-1, 0]
     if "exact" in other:
-        top.plot(at, _floats(other["exact"])[:, 0], color=INK, linewidth=1.1, label="exact")
+        top.plot(at, floats(other["exact"])[:, 0], color=INK, linewidth=1.1, label="exact")
     if "error" in other:
         bottom.axhline(0, color=INK, linewidth=0.8)
         for key, style, word in (("unmoved", OPEN, "had it stayed"), ("error", FULL, "decoded")):
-            bottom.errorbar(at, *_floats(other[key]).T, label=word, **style)
+            bottom.errorbar(at, *floats(other[key]).T, label=word, **style)
         bottom.set_ylabel("off [exact widths]")
         legend_above(bottom)
-    top.errorbar(at, *_floats(other["mean"]).T, label="decoded", **FULL)
+    top.errorbar(at, *floats(other["mean"]).T, label="decoded", **FULL)
     top.set_title(_plain(other.get("title") or name))
     top.set_ylabel(axis_label(other.get("latex", ""), other.get("unit", ""), name))
     legend_above(top)
@@ -559,10 +560,10 @@ def sweep(ax: Axes, ways: Sequence[Mapping[str, Any]], key: str) -> None:
     names = list(dict.fromkeys(way["sampler"] for way in ways))
     for name, color, marker in zip(names, cycle(HUES), cycle("osD^v"), strict=False):
         chosen = [way for way in ways if way["sampler"] == name]
-        evaluations = _floats([way["evaluations"] for way in chosen])
-        distance = _floats([way["observables"][key]["js"] for way in chosen])
+        evaluations = floats([way["evaluations"] for way in chosen])
+        distance = floats([way["observables"][key]["js"] for way in chosen])
         ax.plot(evaluations, distance, marker=marker, markersize=4, color=color, label=name)
-    null = float(np.mean(_floats([way["observables"][key]["js_null"] for way in ways])))
+    null = float(np.mean(floats([way["observables"][key]["js_null"] for way in ways])))
     ax.axhline(null, color=INK, linewidth=1.1)
     ax.annotate("same-N null", (1, null), (-2, 3), xycoords=("axes fraction", "data"),
                 textcoords="offset points", ha="right", fontsize=8.5)  # fmt: skip
@@ -581,12 +582,12 @@ def learning(
 
     Where that was looked at it is the loss of the same weights on rows of the training.
     """
-    epoch = _floats([e["epoch"] for e in history])
+    epoch = floats([e["epoch"] for e in history])
     ours = "train" if any(e.get("seen") is None for e in history) else "seen"
     for key, color, style in ((ours, GREY, "-"), ("val", SURROGATE, "-"))[apart:]:
         ax.plot(
             epoch,
-            _floats([e.get(key) for e in history]),
+            floats([e.get(key) for e in history]),
             style,
             color=color,
             label=key,
@@ -597,7 +598,7 @@ def learning(
         ax.xaxis.set_major_formatter("{x:.0f}")
     if kept := [e for e in history if e.get("best")] if not apart else []:
         ax.plot(kept[-1]["epoch"], kept[-1]["val"], "o", color=SURROGATE, fillstyle="none")
-    values = _floats([e.get(key) for e in history for key in (ours, "val")[apart:]])
+    values = floats([e.get(key) for e in history for key in (ours, "val")[apart:]])
     if len(history) > MANY_EPOCHS:  # where it began is far above all that is of interest
         low, high = np.nanmin(values), np.nanmax(values[len(values) // 10 :])
         ax.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
@@ -639,12 +640,12 @@ def _support(grid: NDArray[Any], density: NDArray[Any], truth: float) -> tuple[f
 
 def _density(counts: ArrayLike, edges: NDArray[Any]) -> NDArray[Any]:
     """Counts in bins as a density."""
-    mass = _floats(counts)
+    mass = floats(counts)
     return mass / (mass.sum() or math.inf) / np.diff(edges)
 
 
-def _floats(values: Any) -> NDArray[Any]:
-    """Null becomes NaN, which is not drawn."""
+def floats(values: Any) -> NDArray[Any]:
+    """Numbers as an array of their shape (…); null becomes NaN, which is not drawn."""
     return np.asarray(values, dtype=float)
 
 

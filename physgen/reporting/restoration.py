@@ -54,7 +54,6 @@ def restoration_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "n": n,
         "tables": [lines_of(score) for score in scores],
         "thetas": [score["theta"] for score in scores if "theta" in score],
-        "differs": differs(scores),
         "control": [s["off"]["control"] for s in scores if s["off"]["control"] is not None],
         "control_fails": all(s["control_fails"] for s in scores),
         "theta": [[theta[i].mean(0).tolist(), theta[i].std(0).tolist()] for i in range(rows)],

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from physgen.reporting.figures import GREY, HUES, INK, SURROGATE, legend_above
+from physgen.reporting.figures import GREY, HUES, INK, SURROGATE, floats, legend_above
 from physgen.reporting.view import CONTROLS
 
 __all__ = [
@@ -54,12 +54,12 @@ def rank_histogram(ax: Axes, test: Mapping[str, Any], band: Sequence[float], wha
 
 def _counts(ax: Axes, test: Mapping[str, Any], band: Sequence[float]) -> None:
     """Draw what a histogram of ranks has."""
-    data = _floats(test["data"]["counts"])
+    data = floats(test["data"]["counts"])
     edges = np.linspace(0, 1, len(data) + 1)
     ax.axhspan(*band, color=GREY, alpha=0.35, linewidth=0, label="95 % of each bin")
     ax.axhline(data.mean(), color=INK, linewidth=0.8)
     for name, control in test["controls"].items():
-        counts = _floats(control["counts"])
+        counts = floats(control["counts"])
         counts *= data.sum() / counts.sum() * len(counts) / len(data)
         ax.stairs(counts, np.linspace(0, 1, len(counts) + 1), linewidth=1, **_style(name))
     ax.stairs(data, edges, color=SURROGATE, linewidth=1.8, label="measured")
@@ -77,7 +77,7 @@ def ecdf_difference(
 
 def _differences(ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any) -> None:
     """Draw what a difference of distribution functions has."""
-    x, (low, high) = _floats(levels), _floats(band)
+    x, (low, high) = floats(levels), floats(band)
     ax.fill_between(x, low - x, high - x, color=GREY, alpha=0.35, linewidth=0, label="95 % of all")
     ax.axhline(0, color=INK, linewidth=0.8)
     for y, style in _lines(test):
@@ -130,7 +130,7 @@ def coverage_curve(
     ax: Axes, test: Mapping[str, Any], levels: Sequence[float], band: Any, title: str
 ) -> None:
     """Part of the rows whose θ is in the region of a mass, against that mass."""
-    x, (low, high) = _floats(levels), _floats(band)
+    x, (low, high) = floats(levels), floats(band)
     ax.fill_between(x, low, high, color=GREY, alpha=0.35, linewidth=0, label="95 % of all")
     ax.plot(x, x, color=INK, linewidth=0.8)
     for y, style in _lines(test):
@@ -144,11 +144,11 @@ def coverage_curve(
 def _lines(test: Mapping[str, Any]) -> list[tuple[NDArray[Any], dict[str, Any]]]:
     """Distribution functions of the controls and, on top, of the data, and how to draw them."""
     found = [
-        (_floats(control["ecdf"]), {"linewidth": 1, **_style(name)})
+        (floats(control["ecdf"]), {"linewidth": 1, **_style(name)})
         for name, control in test["controls"].items()
     ]
     measured = {"color": SURROGATE, "linewidth": 1.8, "label": "measured"}
-    return [*found, (_floats(test["data"]["ecdf"]), measured)]
+    return [*found, (floats(test["data"]["ecdf"]), measured)]
 
 
 def _style(control: str) -> dict[str, Any]:
@@ -180,12 +180,8 @@ def p_value_histogram(ax: Axes, data: Mapping[str, Any]) -> None:
 
 def _density(counts: Sequence[float]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Counts of equal bins of [0, 1] as a density, and the edges."""
-    mass = _floats(counts)
+    mass = floats(counts)
     return mass * len(mass) / (mass.sum() or 1), np.linspace(0, 1, len(mass) + 1)
-
-
-def _floats(values: Any) -> NDArray[Any]:
-    return np.asarray(values, dtype=float)
 
 
 FIGURES: dict[str, Callable[..., None]] = {

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from physgen.reporting.figures import GREY, INK, PANEL, SQUARE, SURROGATE
+from physgen.reporting.figures import GREY, INK, PANEL, SQUARE, SURROGATE, floats
 from physgen.reporting.quantities import number
 from physgen.reporting.sheet import Drawing, grid
 from simulators.base import Array
@@ -60,14 +60,14 @@ def _fan(
     """What `fan_drawing` shows."""
     axes = figure.subplots(len(curves), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     colors = matplotlib.colormaps["viridis"]
-    theta = None if values is None else _floats(values)
+    theta = None if values is None else floats(values)
     norm = Normalize(*((0, 1) if theta is None else (theta.min(), theta.max())))
     for ax, (name, rows) in zip(axes, curves.items(), strict=True):
-        for i, row in enumerate(_floats(rows)):
+        for i, row in enumerate(floats(rows)):
             ink = SURROGATE if theta is None else colors(norm(theta[i]))
-            ax.plot(_floats(at), row, color=ink, linewidth=0.8, alpha=0.8)
+            ax.plot(floats(at), row, color=ink, linewidth=0.8, alpha=0.8)
         ax.set(ylabel=f"x, {name}" if name else "x")
-    _places(axes[-1], _floats(at))
+    _places(axes[-1], floats(at))
     if theta is not None:
         figure.colorbar(ScalarMappable(norm, colors), ax=list(axes), label=symbol)
 
@@ -89,9 +89,9 @@ def _bands(
 ) -> None:
     """What `bands_drawing` shows."""
     axes = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
-    x = _floats(at)
+    x = floats(at)
     for ax, group in zip(axes, groups, strict=True):
-        true, drawn = ({k: _floats(group[kind][k]) for k in ("mean", "low", "high")}
+        true, drawn = ({k: floats(group[kind][k]) for k in ("mean", "low", "high")}
                        for kind in ("true", "surrogate"))  # fmt: skip
         ax.fill_between(x, true["low"], true["high"], color=GREY, alpha=0.4, linewidth=0,
                         label="true")  # fmt: skip
@@ -132,7 +132,7 @@ def _pairs(
     symbol: str,
 ) -> None:
     """What `pairs_drawing` shows."""
-    every, d = {name: _floats(rows) for name, rows in points.items()}, len(names)
+    every, d = {name: floats(rows) for name, rows in points.items()}, len(names)
     whole = np.concatenate(list(every.values()))
     edges = [np.linspace(*_ends(whole[:, j]), BINS + 1) for j in range(d)]
     axes = figure.subplots(d, d, squeeze=False, sharex="col")
@@ -147,7 +147,7 @@ def _pairs(
                 ax.hist(rows[:, i], edges[i], density=True, color=ink, label=name,
                         **({"alpha": 0.5} if filled else {"histtype": "step"}))  # fmt: skip
             else:
-                color: Any = dot if values is None else _floats(values)
+                color: Any = dot if values is None else floats(values)
                 dots = ax.scatter(rows[:, j], rows[:, i], 5, color, linewidths=0, alpha=0.5,
                                   rasterized=True)  # fmt: skip
                 ax.set_ylim(*_ends(whole[:, i]))
@@ -185,7 +185,3 @@ def _places(ax: Axes, at: NDArray[Any]) -> None:
     """Numbers of components below the last panel."""
     ax.set(xlabel="component", xlim=(at[0] - 0.5, at[-1] + 0.5))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _floats(values: Any) -> NDArray[Any]:
-    return np.asarray(values, dtype=float)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from physgen.sbi.estimator import SurrogateEstimator
 
 __all__ = [
+    "GradientFunction",
     "Likelihood",
     "LogProb",
     "LossFunction",
@@ -105,12 +106,14 @@ class Restored(NamedTuple):
 class Objective(NamedTuple):
     """One thing to minimise: a name, the parameters that it moves, and its loss.
 
-    Most families have one; a GAN has two.
+    Most families have one; a GAN has two. A gradient that is known in closed form goes without
+    autograd.
     """
 
     name: str
     parameters: list[nn.Parameter]
     loss: LossFunction
+    gradient: GradientFunction | None = None
 
 
 class LossFunction(Protocol):
@@ -120,6 +123,24 @@ class LossFunction(Protocol):
         self, theta: Tensor, x: Tensor, generator: torch.Generator, progress: float = 1.0
     ) -> Tensor:
         """θ (B, D), x (B, *x_shape) → (B,); progress in [0, 1] is the part of training done."""
+        ...
+
+
+class GradientFunction(Protocol):
+    """The gradient of a mean loss, in closed form."""
+
+    def __call__(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        generator: torch.Generator,
+        progress: float,
+        part: float,
+    ) -> Tensor:
+        """θ (B, D), x (B, *x_shape) → the mean loss, ().
+
+        So much of its gradient as `part` says is the ``grad`` of the parameters afterwards.
+        """
         ...
 
 

@@ -16,6 +16,8 @@ from simulators.base import Array
 __all__ = ["Data", "EpochRows", "Fresh", "InMemory", "Streamed", "split"]
 
 STANDARDISE_BY = 100_000  # rows
+GATHERED = 32
+"""Batches that are gathered at once."""
 KEPT, LEAST, FEWEST = 1 / 64, 2**26, 100
 """What is held of a streamed file: a part of the memory that it may take, but so many bytes and
 rows at least; each for the rows that are held out, and for those that tell scales, in float64."""
@@ -63,8 +65,8 @@ class InMemory:
     def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Every row once, in random order: θ (size, D), x (size, *x_shape)."""
         order = torch.from_numpy(rng.permutation(len(self))).to(self.x.device)
-        for rows in order.split(size):
-            yield self.theta[rows], self.x[rows]
+        for rows in order.split(GATHERED * size):
+            yield from zip(self.theta[rows].split(size), self.x[rows].split(size), strict=True)
 
 
 class Streamed:

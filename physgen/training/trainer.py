@@ -27,11 +27,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from physgen.errors import TrainingDiverged
 from physgen.nn.transforms import Symmetries
 from physgen.runtime.ranks import ALONE, Ranks
-from physgen.surrogates.base import Objective, Surrogate
+from physgen.surrogates.base import Surrogate
 from physgen.training.data import Data, Fresh, InMemory, Streamed
 from physgen.training.options import Epoch, Training
 
@@ -272,22 +273,20 @@ class Trainer:
         theta, x = self.ranks.share(theta), self.ranks.share(x)
         x = self.symmetries(x, generator) if self.config.augment else x
         for objective, loss, optimiser in self.parts:
-            optimiser.zero_grad(set_to_none=True)
+            for parameter in objective.parameters:
+                parameter.grad = None
             if len(x):
-                value = self._autocast(loss, theta, x, generator, self.progress).mean()
-                (value * (len(x) / n)).backward()
+                given, part = (theta, x, generator, self.progress), len(x) / n
+                if objective.gradient:
+                    value = objective.gradient(*given, part)
+                else:
+                    value = self._autocast(loss, *given).mean()
+                    (value * part).backward()
                 total += len(x) * value.detach()
             self.ranks.add_up(objective.parameters)
-            self._descend(objective, optimiser)
+            descend(objective.parameters, optimiser, self.rate, self.config.clip)
         self.step, self._in_epoch = self.step + 1, self._in_epoch + 1
         self._update_average()
-
-    def _descend(self, objective: Objective, optimiser: torch.optim.Optimizer) -> None:
-        """One step of one objective down its gradient."""
-        for group in optimiser.param_groups:
-            group["lr"] = self.rate
-        nn.utils.clip_grad_norm_(objective.parameters, self.config.clip)
-        optimiser.step()
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -295,7 +294,6 @@ class Trainer:
         decay = min(self.config.ema, self.step / (self.step + 10))
         kept, weights = self.pairs[0]
         torch._foreach_lerp_(kept, weights, 1 - decay)
-        torch._foreach_copy_(*self.pairs[1])
 
     @torch.no_grad()
     def _validate(self, rows: InMemory) -> float:
@@ -364,3 +362,49 @@ class Trainer:
 def falling(part: float) -> float:
     """Half a cosine, from 1 to 0, as a part goes from 0 to 1."""
     return 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
+
+
+@torch.no_grad()
+def descend(
+    parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, rate: float, clip: float
+) -> None:
+    """A step of AdamW down a clipped gradient; a weight without a gradient stays.
+
+    As ``clip_grad_norm_`` and ``optimiser.step`` would, at half the cost for small weights.
+
+    Args:
+        parameters: (...) each, with their gradients.
+        optimiser: of one group, which keeps the moments.
+        rate: the learning rate.
+        clip: largest norm of the gradient.
+    """
+    group = optimiser.param_groups[0]
+    group["lr"] = rate  # which is kept with its state
+    moved = [p for p in parameters if p.grad is not None]
+    if not moved:
+        return
+    gradients = [p.grad for p in moved if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    states = [optimiser.state[p] for p in moved]
+    for parameter, state in zip(moved, states, strict=True):
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros(2, *parameter.shape).to(parameter)
+    beta1, beta2 = group["betas"]
+    adamw(
+        list(moved),
+        gradients,
+        [s["exp_avg"] for s in states],
+        [s["exp_avg_sq"] for s in states],
+        [],
+        [s["step"] for s in states],
+        fused=True,
+        grad_scale=(norm / clip).clamp_(min=1.0),
+        amsgrad=False,
+        beta1=beta1,
+        beta2=beta2,
+        lr=rate,
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        maximize=False,
+    )

@@ -71,7 +71,8 @@ def explore(
     Args:
         surrogate: checkpoint of the surrogate.
         out: HTML file to write.
-        observation: file with x, each row an observation, whose posteriors the page shows.
+        observation: file with x, each row an observation, whose posteriors the page shows: of the
+            first 24.
         rows: how many x are drawn live.
         grid: draw on a grid of theta beforehand, though x could be drawn live.
         simulator: package.module:Class of a simulator outside the registry, for its observables;
@@ -103,10 +104,14 @@ def explore(
     model = on_cpu(open_surrogate(surrogate, "cpu", family=family, **use))
     with sections(f"explore {model.name}", EXPLORE_SECTIONS) as progress:
         observed: Any = None
+        left_out: list[str] = []
         if observation is not None:
             progress("posteriors")
             data = open_observed(observation, model.law, model.info.get("data", {}))
             found = data.read(slice(0, min(len(data), MOST_OBSERVED)), whole=True)
+            if len(data) > MOST_OBSERVED:
+                of = f"of {len(data):,} rows the first {MOST_OBSERVED} are here"
+                left_out = [f"{data.name}: {of}"]
             x = validated_rows(found, data, model.law, None, drops=False).x
             if not np.isfinite(x).all():
                 raise UsageError(
@@ -120,6 +125,7 @@ def explore(
         sample = model.sample(np.tile(model.law.prior.median, (2, 1)), seed).numpy()
         every = observables_of(physics, sample, model.law)
         page = explored_page(model, every, rows, seed, grid, observed, progress)
+        page["notes"] += left_out
     command = called(
         "explore", surrogate, out=out, observation=observation, rows=rows, grid=grid,
         simulator=trusted, seed=seed, **use,

@@ -216,10 +216,10 @@ def scores_described(path: Path) -> dict[str, Any]:
 
 
 def in_lines(value: Any, indent: str = "") -> Iterator[str]:
-    """JSON data as indented lines, ``key: value``; of many mappings in a list the last alone."""
+    """JSON data as indented lines, ``key: value``; of a history the last epoch alone."""
     entries = value if isinstance(value, Mapping) else dict(enumerate(value, 1))
     for key, item in entries.items():
-        if isinstance(item, list) and len(item) > FIRST and isinstance(item[-1], Mapping):
+        if key == "history" and item:
             key, item = f"{key} ({len(item):,}, the last)", item[-1]
         key, flat = in_line(key), in_line(item)
         if len(indent) + len(key) + len(flat) < WIDE or not isinstance(

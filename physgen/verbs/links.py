@@ -35,7 +35,9 @@ class Link(NamedTuple):
 
 def digests_of(metrics: Mapping[str, Any]) -> dict[str, list[str]]:
     """SHA-256 of the models and of the data that some metrics speak of: "model", "data"."""
-    every = [metrics, *metrics.get("sizes", ()), *metrics.get("posteriors", ())]
+    every = [metrics, *metrics.get("sizes", ())]
+    if metrics.get("schema") == "physgen/posteriors/1":
+        every += metrics["posteriors"]
     for model in metrics.get("models") or ():
         every += [model[k] for k in ("metrics", "calibration", "comparison") if k in model]
     parts = [part for found in every for part in _parts(found)]

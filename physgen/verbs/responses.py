@@ -82,6 +82,9 @@ def responses_of(several: Sequence[Dataset], trusted: str | None = None) -> dict
                 "give each a page of its own"
             )
     sizes = [one_size(data, r) for data, r in zip(several, declared, strict=True)]
+    tests = sum(a is not None for one in sizes for a in one["agreement"].values())
+    for one, r in zip(sizes, declared, strict=True):
+        one["least_shift"] = least_shift(one, r, tests)
     first = declared[0]
     order = sorted(range(len(sizes)), key=lambda i: (sizes[i]["size"], sizes[i]["kind"] != "true"))
     found = {
@@ -132,7 +135,6 @@ def one_size(data: Dataset, declared: Responses) -> dict[str, Any]:
         "kind": "surrogate" if drawn else "true",
         "by": source.get("name") or "the simulator",
         **found,
-        "least_shift": least_shift(found, declared),
         "data": data.origin() | {"source": dict(source)},
     }
 

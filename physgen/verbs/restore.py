@@ -14,7 +14,7 @@ from physgen import dataset
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.runtime.engine import engine
-from physgen.runtime.interrupt import interruptible
+from physgen.runtime.interrupt import Stop, interruptible
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import (
     EngineOptions,
@@ -138,17 +138,8 @@ def restore(
     first, *_ = (rows or slice(None)).indices(len(data))
     task = RestoreTask(surrogate, exact, law, way, dict(tune or {}), seed)
     start = time.monotonic()
-    with (
-        interruptible(headed(out, "restoration"), "nothing was written") as stop,
-        bar(len(found) * n, f"restore by {way}") as move,
-        engine(**where) as there,
-    ):
-
-        def tick(part: float) -> None:
-            stop.check()
-            move(part * len(found) * n, plural(len(found), "row"))
-
-        drawn = drawn_rows(task, found, n, first, there, tick)
+    with interruptible(headed(out, "restoration"), "nothing was written") as stop:
+        drawn = drawn_in_sight(task, found, n, first, where, stop)
     lacking = [row.absent for row in drawn if not row.scores]
     scores = [] if lacking else [row.scores for row in drawn]
     arrays = rows_together(found, drawn)
@@ -187,6 +178,24 @@ def restore(
     text += f" in {seconds:.1f} s{scores_in_short(scores)}"
     restored = RestoredRows(arrays, about, summary=headed(out, text))
     return restored.save(out, force=force) if out else restored
+
+
+def drawn_in_sight(
+    task: RestoreTask,
+    rows: Sequence[MeasuredRow],
+    n: int,
+    first: int,
+    where: Mapping[str, Any],
+    stop: Stop,
+) -> list[DrawnRow]:
+    """The draws of all rows, n of each, while a bar moves; `first` is the number of the first."""
+    with bar(len(rows) * n, f"restore by {task.method}") as move, engine(**where) as there:
+
+        def tick(part: float) -> None:
+            stop.check()
+            move(part * len(rows) * n, plural(len(rows), "row"))
+
+        return drawn_rows(task, rows, n, first, there, tick)
 
 
 def method_of(

@@ -40,21 +40,20 @@ class Proposals:
         self.prior, self.rng = prior, rng
         self.z: Array = np.empty((0, len(prior)))
         self.log_p: Array = np.empty(0)
-        self.laws: list[tuple[int, Any]] = []
+        self.of_prior, self.laws = 0, list[tuple[int, Any]]()
 
     def more(self, k: int) -> Array:
         """θ of the next round, (k, D)."""
         from physgen.posterior.student import fitted_mixture
         from physgen.posterior.unbounded import from_scores, to_scores
 
-        theta = self.prior.sample(k, self.rng)
-        law = None
+        theta, few = self.prior.sample(k, self.rng), k
         if len(self.log_p):
-            log_w = tempered_weights(self.log_weights, LEAST)
+            log_w, few = tempered_weights(self.log_weights, LEAST), round(PRIOR_PART * k)
             law = fitted_mixture(self.z, np.exp(log_w - log_w.max()), log_w, self.rng)
-            some = slice(round(PRIOR_PART * k), None)
-            theta[some] = from_scores(self.prior, law.sample(len(theta[some]), self.rng))
-        self.laws.append((k, law))
+            theta[few:] = from_scores(self.prior, law.sample(k - few, self.rng))
+            self.laws.append((k - few, law))
+        self.of_prior += few
         self.z = np.concatenate([self.z, to_scores(self.prior, theta)])
         return theta
 
@@ -68,12 +67,9 @@ class Proposals:
         from physgen.posterior.unbounded import scores_density
 
         prior = scores_density(self.prior, self.z)
-        ratios = [  # of what a round proposed to the prior
-            np.log(k) + (np.zeros_like(prior) if law is None else np.logaddexp(
-                np.log(PRIOR_PART), np.log1p(-PRIOR_PART) + law.log_density(self.z) - prior))
-            for k, law in self.laws
-        ]  # fmt: skip
-        return self.log_p - np.logaddexp.reduce(ratios, axis=0)
+        proposed = [np.log(self.of_prior) + prior]
+        proposed += [np.log(k) + law.log_density(self.z) for k, law in self.laws]
+        return self.log_p + prior - np.logaddexp.reduce(proposed, axis=0)
 
     def posterior(self, arrays: Mapping[str, Array], n: int) -> dict[str, Array]:
         """n draws of equal weight of arrays (N, …), and how many draws they are worth."""
@@ -90,7 +86,7 @@ def tempered_weights(log_w: Array, least: float) -> Array:
     from physgen.posterior.importance import effective_sample
 
     power = 1.0
-    while effective_sample(power * log_w) < min(least, 0.5 * len(log_w)):
+    while effective_sample(power * log_w) < min(least, 0.5 * np.isfinite(log_w).sum()):
         power *= 0.8
     return power * log_w
 

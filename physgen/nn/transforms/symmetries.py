@@ -53,8 +53,9 @@ class Symmetries:
         if not highs:
             return [], [], self.axes
         device = generator.device
-        drawn = [torch.randint(n, (), generator=generator, device=device) for n in highs]
-        found, k = torch.stack(drawn).tolist(), len(self.shifts)
+        drawn = torch.randint(2**62, (len(highs),), generator=generator, device=device)
+        found = [i % n for i, n in zip(drawn.tolist(), highs, strict=True)]
+        k = len(self.shifts)
         mirrored = list(itertools.compress(self.axes, found[k : k + mirrors]))
         return found[:k], mirrored, self.orders[found[-1]] if orders else self.axes
 

@@ -19,7 +19,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -33,10 +33,24 @@ from physgen.law import Law
 from physgen.nn.measurement import Measurement
 from physgen.nn.seen_spins import SeenSpins, r_hat_of_rows
 from physgen.nn.transforms import KNOWN
-from physgen.surrogates.base import Likelihood, Noise, Restored, Surrogate, refuse_unknown_options
-from physgen.surrogates.rbm import gibbs
+from physgen.surrogates.base import (
+    Likelihood,
+    Noise,
+    Objective,
+    Restored,
+    Surrogate,
+    refuse_unknown_options,
+)
+from physgen.surrogates.rbm import compiled, gibbs
 from physgen.surrogates.rbm import log_z as ais
-from physgen.surrogates.rbm.energy import Coefficients, Energy, Weights, free_energy, spins
+from physgen.surrogates.rbm.energy import (
+    Coefficients,
+    Energy,
+    Matrix,
+    Weights,
+    free_energy,
+    spins,
+)
 from physgen.surrogates.rbm.log_z import LogZ
 from simulators.base import Support
 
@@ -164,6 +178,41 @@ class RBM(Surrogate):
             data, chain = free_energy(twice, both, weights.up(both)).chunk(2)
             return data - chain
 
+    def objectives(self) -> list[Objective]:
+        """The gradient is in closed form on a CPU, of W written out and of gains alone."""
+        known = self.device.type == "cpu" and self.energy.written and not self.energy.biased
+        gradient = self._gradient if known else None
+        return [Objective("loss", list(self.parameters()), self.loss, gradient)]
+
+    @torch.no_grad()
+    def _gradient(
+        self, theta: Tensor, x: Tensor, generator: Rng, progress: float, part: float
+    ) -> Tensor:
+        """The mean of `_loss` and its gradient, by contrastive statistics in closed form."""
+        c, v = self.rescale(theta), self.transform(x).flatten(1).contiguous()
+        gains = self.energy.net.kept(c)
+        weights, coefficients = self.energy.weights(), Coefficients(gains.g[..., None], None, None)
+        written = gibbs.written_out(cast(Matrix, weights), coefficients)
+        if cd := self.config.divergence == "cd":
+            chains, noise = gibbs.NONE, gibbs.noise_of(self.config.sweeps, written, generator)
+        else:
+            chains = self._negative(c, v, weights, coefficients, generator).contiguous().numpy()
+            noise = gibbs.NONE
+        found = compiled.contrast(v.numpy(), chains, written.w, written.g, noise)
+        model, loss, dg, dw = map(torch.from_numpy, found)
+        if cd and self.training:
+            self._keep(c, model, generator)
+        scale = part / len(v)
+        self.energy.net.pull(gains, scale * dg.view(*gains.g.shape, -1).sum(2))
+        self.energy.w.grad = self.energy.gathered(scale * dw)
+        return loss.mean()
+
+    def _keep(self, c: Tensor, model: Tensor, rng: Rng) -> None:
+        """Chains (B, N) of a step at c (B, D), where samples will start."""
+        n = min(len(c), len(self.chain_c))
+        at = int(torch.randint(len(self.chain_c) - n + 1, (), generator=rng, device=c.device))
+        self.chain_v[at : at + n], self.chain_c[at : at + n] = model[:n].to(torch.int8), c[:n]
+
     def _negative(
         self, c: Tensor, v: Tensor, weights: Weights, coefficients: Coefficients, rng: Rng
     ) -> Tensor:
@@ -171,14 +220,7 @@ class RBM(Surrogate):
         if self.config.divergence == "cd":
             model = gibbs.run_sweeps(weights, coefficients, v, self.config.sweeps, rng)
             if self.training:  # where samples will start
-                n = min(len(c), len(self.chain_c))
-                at = int(
-                    torch.randint(len(self.chain_c) - n + 1, (), generator=rng, device=c.device)
-                )
-                self.chain_v[at : at + n], self.chain_c[at : at + n] = (
-                    model[:n].to(torch.int8),
-                    c[:n],
-                )
+                self._keep(c, model, rng)
             return model
         which = gibbs.nearest_chains(c, self.chain_c)
         start = self.chain_v[which].to(v.dtype)
@@ -227,19 +269,20 @@ class RBM(Surrogate):
 
         def sweep(v: Tensor) -> Tensor:
             v = gibbs.run_sweeps(weights, coefficients, v, 1, generator)
-            if tempered:
-                order = gibbs.rungs(len(v), generator)
-                v = gibbs.exchanged(weights, coefficients, order, v, generator)
-            return v
+            order = gibbs.rungs(len(v), generator)
+            return gibbs.exchanged(weights, coefficients, order, v, generator)
 
         def observe(v: Tensor) -> Tensor:
             return free_energy(coefficients, v, weights.up(v))[levels - 1 :: levels]
 
+        def plain(v: Tensor, sweeps: int) -> tuple[Tensor, Tensor]:
+            return gibbs.watched_sweeps(weights, coefficients, v, sweeps, generator)
+
+        run = gibbs.watching(sweep, observe) if tempered else plain
         if self.config.steps:
-            for _ in range(self.config.steps):
-                v = sweep(v)
+            v, _ = run(v, self.config.steps)
         elif len(v):
-            v, _ = gibbs.burnt_in(sweep, observe, v)
+            v, _ = gibbs.burnt_in(run, v)
         return v[levels - 1 :: levels].view(-1, *self.law.x_shape)
 
     def _restore(
@@ -257,7 +300,6 @@ class RBM(Surrogate):
         coefficients = self.energy.coefficients(c, weights)
         b = coefficients.b if coefficients.b is not None else torch.zeros_like(seen.field)
         coefficients = coefficients._replace(b=b + seen.field)
-        series: list[Tensor] = []
 
         def sweep(v: Tensor) -> Tensor:
             return seen.held(gibbs.run_sweeps(weights, coefficients, v, 1, generator))
@@ -267,14 +309,14 @@ class RBM(Surrogate):
 
         v = seen.held(spins(torch.zeros(len(c), self.law.size, device=c.device), generator))
         sweeps = int(options.get("sweeps", 0))
+        run = gibbs.watching(sweep, observe)
         if not sweeps:
-            v, tau = gibbs.burnt_in(sweep, observe, v)
+            v, tau = gibbs.burnt_in(run, v)
             sweeps = int(WATCHED * tau) + 1
-        for _ in range(sweeps):
-            v = sweep(v)
-            series.append(observe(v))
-        watched = torch.stack(series[len(series) // 5 :])
-        r_hat = r_hat_of_rows(watched, torch.cat([c.double(), y.double().flatten(1)], 1))
+        v, series = run(v, sweeps)
+        r_hat = r_hat_of_rows(
+            series[len(series) // 5 :], torch.cat([c.double(), y.double().flatten(1)], 1)
+        )
         return Restored(v.view(-1, *self.law.x_shape), {"r_hat": r_hat})
 
     # --- log p --------------------------------------------------------------------------------

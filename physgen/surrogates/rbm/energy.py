@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,46 @@ class Coefficients(NamedTuple):
         return u if self.b is None else u + self.b
 
 
+class Gains(NamedTuple):
+    """Gains g (B, C) at c (B, D), and what their gradient needs: h (B, 16) and s = silu h."""
+
+    c: Tensor
+    h: Tensor
+    s: Tensor
+    g: Tensor
+
+
+class GainNetwork(nn.Sequential):
+    """Two layers that make log gains and biases of c; they begin at 0.
+
+    Args:
+        parameters: D.
+        outputs: how many numbers it makes.
+    """
+
+    def __init__(self, parameters: int, outputs: int) -> None:
+        last = nn.Linear(16, outputs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(nn.Linear(parameters, 16), nn.SiLU(), last)
+
+    def kept(self, c: Tensor) -> Gains:
+        """Gains at c (B, D), of a network that makes nothing else."""
+        first, last = cast(nn.Linear, self[0]), cast(nn.Linear, self[2])
+        h = F.linear(c, first.weight, first.bias)
+        s = F.silu(h)
+        return Gains(c, h, s, F.linear(s, last.weight, last.bias).exp_())
+
+    def pull(self, gains: Gains, slope: Tensor) -> None:
+        """Write the gradient that derivatives by g (B, C) make, in closed form."""
+        first, last = cast(nn.Linear, self[0]), cast(nn.Linear, self[2])
+        slope = slope * gains.g
+        last.weight.grad, last.bias.grad = slope.T @ gains.s, slope.sum(0)
+        sigma = gains.h.sigmoid()
+        slope = (slope @ last.weight) * (sigma + gains.s * (1 - sigma))
+        first.weight.grad, first.bias.grad = slope.T @ gains.c, slope.sum(0)
+
+
 class Energy(nn.Module):
     """Weights, and a small network that makes gains and biases of c.
 
@@ -142,10 +182,13 @@ class Energy(nn.Module):
         biased = "flip" not in law.symmetries
         uniform = len(law.shifted) == len(law.x_shape)
         self.sizes = (hidden, hidden, 1 if uniform else self.sites) if biased else (hidden,)
-        last = nn.Linear(16, sum(self.sizes))
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.net = nn.Sequential(nn.Linear(len(law.prior), 16), nn.SiLU(), last)
+        self.biased = biased
+        self.net = GainNetwork(len(law.prior), sum(self.sizes))
+
+    @property
+    def written(self) -> bool:
+        """Whether W is written out for products with one matrix."""
+        return not self.tied or self.places is not None
 
     @property
     def hidden_units(self) -> int:
@@ -160,6 +203,13 @@ class Energy(nn.Module):
             return Filters(self.w[:, None], self.shape)
         whole = self.w.flatten(1) @ self.places.to(self.w.dtype)
         return Matrix(whole.view(self.units, self.sites, self.sites))
+
+    def gathered(self, slope: Tensor) -> Tensor:
+        """Derivatives by w of those by W written out, (H, N)."""
+        if not self.tied:
+            return slope
+        places = cast(Tensor, self.places).to(slope.dtype)
+        return (slope.view(self.units, -1) @ places.T).view_as(self.w)
 
     def coefficients(self, c: Tensor, weights: Weights) -> Coefficients:
         """Gains and biases at c (B, D)."""

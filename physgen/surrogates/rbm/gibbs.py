@@ -14,28 +14,43 @@ autocorrelation time of its free energy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from physgen.surrogates.rbm.energy import Coefficients, Weights, free_energy, gibbs
+from physgen.nn.given_noise import noise_is_given
+from physgen.surrogates.rbm import compiled
+from physgen.surrogates.rbm.energy import Coefficients, Matrix, Weights, free_energy, gibbs
+from simulators.base import Array
 
 __all__ = [
     "LEVELS",
+    "Arrays",
     "autocorrelation_time",
     "burnt_in",
     "exchange_pairs",
     "exchanged",
     "ladders",
     "nearest_chains",
+    "noise_of",
     "run_sweeps",
     "rungs",
+    "watched_sweeps",
+    "watching",
+    "written_out",
 ]
 
 LEAST, MOST, BURN_IN = 64, 16384, 24
 """Sweeps of a burn-in at least and at most, and in autocorrelation times as measured."""
+NONE = np.empty((0, 0), np.float32)
 LEVELS = 8
 """Values of θ that a tempered sample is drawn at, itself included."""
+NUMBERS = 1 << 18
+"""Random numbers of compiled sweeps that are made at once."""
+Run = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""Spins (B, N) and a number of sweeps → spins, and what is watched in these, (sweeps, B)."""
 
 
 def run_sweeps(
@@ -46,31 +61,106 @@ def run_sweeps(
     generator: torch.Generator,
 ) -> Tensor:
     """v (B, N) after some sweeps."""
+    if isinstance(weights, Matrix) and v.device.type == "cpu" and not noise_is_given():
+        return compiled_sweeps(weights, coefficients, v, sweeps, generator)[0]
     for _ in range(sweeps):
         v = gibbs(weights, coefficients, weights.up(v), generator)
     return v
 
 
-def burnt_in(
-    sweep: Callable[[Tensor], Tensor], observe: Callable[[Tensor], Tensor], v: Tensor
-) -> tuple[Tensor, float]:
+def watched_sweeps(
+    weights: Weights,
+    coefficients: Coefficients,
+    v: Tensor,
+    sweeps: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """v (B, N) after some sweeps, and its free energy before each, (sweeps, B)."""
+    if isinstance(weights, Matrix) and v.device.type == "cpu" and not noise_is_given():
+        return compiled_sweeps(weights, coefficients, v, sweeps, generator)
+    series = [v.new_empty(0, len(v))]
+    for _ in range(sweeps):
+        u = weights.up(v)
+        series.append(free_energy(coefficients, v, u)[None])
+        v = gibbs(weights, coefficients, u, generator)
+    return v, torch.cat(series)
+
+
+def compiled_sweeps(
+    weights: Matrix,
+    coefficients: Coefficients,
+    v: Tensor,
+    sweeps: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """The same by numba, on a CPU: v (B, N) and (sweeps, B)."""
+    written, spins = written_out(weights, coefficients), v.contiguous().numpy()
+    at_once = max(1, NUMBERS // (1 + len(v) * sum(written.w.shape)))
+    parts = [np.empty((0, len(v)), np.float32)]
+    for first in range(0, sweeps, at_once):
+        noise = noise_of(min(at_once, sweeps - first), written, generator)
+        spins, energies = compiled.swept(spins, *written, noise)
+        parts.append(energies)
+    return torch.from_numpy(spins), torch.from_numpy(np.concatenate(parts))
+
+
+class Arrays(NamedTuple):
+    """W and coefficients as `compiled` takes them: (H, N), (B, H), (B, H) and (B, N)."""
+
+    w: Array
+    g: Array
+    d: Array
+    b: Array
+
+
+def written_out(weights: Matrix, coefficients: Coefficients) -> Arrays:
+    """W and coefficients of B rows as arrays, on a CPU."""
+    g, d, b = coefficients
+    units, sites, spins = weights.w.shape
+    shape, none = (len(g), units, sites), NONE
+    return Arrays(
+        weights.w.detach().view(-1, spins).numpy(),
+        g.detach().expand(shape).flatten(1).numpy(),
+        none if d is None else d.detach().expand(shape).flatten(1).numpy(),
+        none if b is None else b.detach().expand(len(g), spins).contiguous().numpy(),
+    )
+
+
+def noise_of(sweeps: int, written: Arrays, generator: torch.Generator) -> Array:
+    """Random bits of some sweeps, (sweeps, n) int32; n = B · (H + N), or one more."""
+    count = len(written.g) * sum(written.w.shape)
+    bits = torch.empty(sweeps, (count + 1) // 2, dtype=torch.int64)
+    return bits.random_(-(2**63), None, generator=generator).view(torch.int32).numpy()
+
+
+def watching(sweep: Callable[[Tensor], Tensor], observe: Callable[[Tensor], Tensor]) -> Run:
+    """Sweeps one by one, v → v (B, N), with something of v, (B,), after each."""
+
+    def run(v: Tensor, sweeps: int) -> tuple[Tensor, Tensor]:
+        series = []
+        for _ in range(sweeps):
+            v = sweep(v)
+            series.append(observe(v))
+        return v, torch.stack(series)
+
+    return run
+
+
+def burnt_in(run: Run, v: Tensor) -> tuple[Tensor, float]:
     """v after as many sweeps as its own autocorrelation asks for, and that autocorrelation time.
 
     Args:
-        sweep: one sweep.
-        observe: v → what is watched, (B,).
-        v: where to start.
+        run: some sweeps.
+        v: where to start, (B, N).
     """
-    series: list[Tensor] = []
-    wanted = LEAST
+    v, series = run(v, LEAST)
     while True:
-        while len(series) < wanted:
-            v = sweep(v)
-            series.append(observe(v))
-        tau = autocorrelation_time(torch.stack(series[len(series) // 2 :]))
+        tau = autocorrelation_time(series[len(series) // 2 :])
         if len(series) >= min(MOST, BURN_IN * tau):
             return v, tau
         wanted = min(MOST, max(3 * len(series) // 2, int(BURN_IN * tau) + 1))
+        v, more = run(v, wanted - len(series))
+        series = torch.cat([series, more])
 
 
 def autocorrelation_time(series: Tensor, window: float = 5.0) -> float:
