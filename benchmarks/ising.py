@@ -147,7 +147,7 @@ def main() -> None:
 
     print("\nms an independent lattice: wall (CPU)\n")
     print("| sampler | T = 1.5 | T = 2.27 | T = 3.5 | T ~ U(1, 4) |\n|---|---|---|---|---|")
-    for size, n in ((16, 1000), (32, 200), (64, 40)):
+    for size, n in ((16, 1000), (32, 200), (64, 40), (128, 12)):
         for name, cells in lattice_rows(size, n // 4 if quick else n, repeats):
             text = " | ".join(f"{wall:.3g} ({cpu:.3g})" for wall, cpu in cells)
             print(f"| L = {size}, {name} | {text} |")

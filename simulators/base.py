@@ -42,7 +42,7 @@ attribute          meaning                                       absent means
                    ``(theta, y, linear, noise)``, one θ (D,)
                    and one y, → :class:`Restoration`;
                    ValueError where that is not known
-``score``          exact ∇ log p(y|θ) of y = x + τε:            no exact score
+``score``          exact ∇ log p(y|θ) of y = x + τε:             no exact score
                    ``(theta, y, noise)``, τ a number or one for
                    each component, → (n, *x_shape); ValueError
                    where that is not known

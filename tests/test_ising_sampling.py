@@ -9,10 +9,13 @@ import numba
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 import simulators.ising as package
 from simulators import base, random
 from simulators.ising import Ising, binder_cumulant, specific_heat, susceptibility
+from simulators.ising import sampling as kernels
 from simulators.ising.exact import CRITICAL_BETA, thermal
 from simulators.ising.observables import correlation, energy, magnetisation
 
@@ -113,6 +116,80 @@ def test_sample_takes_the_same_from_rng_whatever_n():
     ising.sample(np.full((30, 1), 0.3), second)
     assert first.random() == second.random()
     assert ising.sample(np.empty((0, 1)), first).shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize("h", [0, 0.1])
+def test_bonds_from_the_past_do_not_depend_on_the_window(h):
+    """Nor on marks that earlier searches left; the control is another key."""
+
+    def bonds(window, key=2, mark=0):
+        n, p = 30, -np.expm1(-2 * np.array([0.4, 0.5, h]))
+        limits = np.rint(np.stack([p / (2 - p), p], 1) * 2**32).astype(np.uint64).ravel()
+        low, top, queue = np.zeros(n, np.uint8), np.zeros(n, np.uint8), np.zeros(2 * n, np.uint32)
+        seen = np.full(n, mark + 4 if mark else 0, np.int32)
+        kernels._couple(
+            low, top, np.uint64(1), np.uint64(key), limits, window, kernels._steps(6, 5), seen,
+            queue, np.array([mark]),
+        )  # fmt: skip
+        return low.tolist()
+
+    expected = bonds(1)
+    assert bonds(5) == bonds(40) == bonds(1, mark=kernels.MARKS + 1) == expected
+    assert bonds(1, key=3) != expected
+
+
+def clusters(left, up, ghost):
+    """Cluster of each site and of the ghost, (N + 1,), of bonds (rows, columns)."""
+    sites = np.arange(left.size).reshape(left.shape)
+    ends = [
+        np.stack([sites[left], np.roll(sites, 1, 1)[left]]),
+        np.stack([sites[up], np.roll(sites, 1, 0)[up]]),
+        np.stack([sites[ghost], np.full(ghost.sum(), left.size)]),
+    ]
+    i, j = np.concatenate(ends, 1)
+    return connected_components(coo_array((np.ones(len(i)), (i, j)), 2 * [left.size + 1]))[1]
+
+
+def site_bits(left, up, ghost):
+    """The open bonds of each site as the kernels have them, (N,)."""
+    right, down = np.roll(left, -1, 1), np.roll(up, -1, 0)
+    return np.stack([right, left, down, up, ghost]).reshape(5, -1).T @ 2 ** np.arange(5)
+
+
+@pytest.mark.parametrize("chance", [0, 0.1])
+def test_searches_find_what_scipy_finds(chance):
+    """In a lower state, and in an upper one where the lower search already tells."""
+    rng, shape, n = np.random.default_rng(1), (5, 4), 20
+    queue, step, told = np.zeros(2 * n, np.uint32), kernels._steps(*shape), []
+    for _ in range(200):
+        opens = [rng.random(shape) < p for p in (0.4, 0.4, chance)]
+        more = [bonds | (rng.random(shape) < 0.03) for bonds in opens[:2]] + opens[2:]
+        low, top = (site_bits(*each).astype(np.uint8) for each in (opens, more))
+        for b in (*range(1, 4), -1):
+            linked = [c[0] == c[b] for c in (clusters(*opens), clusters(*more))]
+            found, alike = kernels._linked(low, top, 0, b, step, np.zeros(n, np.int32), queue, 4)
+            assert found == linked[0]
+            assert not alike or linked[0] == linked[1]
+            told.append((found, alike, linked[1]))
+    assert {(True, True, True), (False, True, False), (False, False, True)} <= set(told)
+
+
+def test_labels_are_the_clusters_of_open_bonds():
+    rng, label, parent = (
+        np.random.default_rng(2),
+        np.zeros((6, 5), np.int32),
+        np.zeros(30, np.int32),
+    )
+    for _ in range(100):
+        left, up = rng.random((2, 6, 5)) < 0.45
+        bonds = (kernels.LEFT * left + kernels.UP * up).astype(np.uint8)
+        births = kernels._label(bonds, label, parent)
+        roots = [kernels._find(parent, k) for k in label.ravel()]
+        both = set(zip(roots, clusters(left, up, left & False)[:-1], strict=True))
+        assert len(both) == len(set(roots)) == len({c for _, c in both})
+        inside = left.copy(), up.copy()
+        inside[0][:, 0], inside[1][0] = False, False
+        assert births == (~inside[0] & ~inside[1]).sum()
 
 
 def test_random_bits_are_fair_and_independent():

@@ -188,6 +188,8 @@ def test_what_has_no_such_figures_is_refused_in_a_line(tmp_path):
     hot = physgen.simulate("ising", size=2, theta="temperature", n=50, seed=1)
     with pytest.raises(UsageError, match="give each a page of its own"):
         physgen.report([ising, hot])
+    with pytest.raises(UsageError, match=r"g\.h5: is a dataset, and stands beside other datasets"):
+        physgen.report([{"schema": "physgen/metrics/1"}, tmp_path / "g.h5"])
 
 
 def test_a_dataset_without_such_figures_is_shown_as_it_is():

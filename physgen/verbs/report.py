@@ -91,7 +91,13 @@ def report(
         raise UsageError("report: expected at least one file or object, got none")
     files = [one if isinstance(one, Path) else getattr(one, "path", None) for one in several]
     names = [str(file or "memory") for file in files]
-    name, figures = " + ".join(names), all(is_dataset(one) for one in several)
+    datasets = [is_dataset(one) for one in several]
+    name, figures = " + ".join(names), all(datasets)
+    if any(datasets) and not figures:
+        raise UsageError(
+            f"{names[datasets.index(True)]}: is a dataset, and stands beside other datasets only; "
+            "give it a page of its own"
+        )
     found: Mapping[str, Any]
     if figures:
         found = datasets_of([Dataset(one) for one in several], name_of_simulator(simulator))
