@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 
@@ -110,6 +111,22 @@ def test_a_lattice_depends_on_its_index_and_theta_alone(sampler, kind, monkeypat
     assert set(np.unique(drawn[1])) == {-1, 1}
 
 
+@pytest.mark.parametrize(
+    ("sampler", "expected"),
+    [
+        ("perfect", "434544f6b7c9e2ac"),
+        ("swendsen-wang", "4de9c3acfdca4a25"),
+        ("heat-bath", "88d76ee2232b80b0"),
+        ("checkerboard", "708e72a80558efff"),
+    ],
+)
+def test_a_seed_gives_the_lattices_that_it_gave_in_version_0_1(sampler, expected):
+    k = np.linspace(0, 0.7, 70)
+    couplings = np.stack([k, k[::-1], np.where(k < 0.3, 0, k - 0.5)], 1)
+    x = kernels.draw(sampler, couplings, (4, 6), 5, np.array([3, 5], np.uint64))
+    assert hashlib.sha256(x.tobytes()).hexdigest()[:16] == expected
+
+
 def test_sample_takes_the_same_from_rng_whatever_n():
     ising, first, second = Ising(4), np.random.default_rng(5), np.random.default_rng(5)
     ising.sample(np.full((3, 1), 0.3), first)
@@ -120,22 +137,32 @@ def test_sample_takes_the_same_from_rng_whatever_n():
 
 @pytest.mark.parametrize("h", [0, 0.1])
 def test_bonds_from_the_past_do_not_depend_on_the_window(h):
-    """Nor on marks that earlier searches left; the control is another key."""
+    """The control is another key."""
 
-    def bonds(window, key=2, mark=0):
+    def bonds(window, key=2):
         n, p = 30, -np.expm1(-2 * np.array([0.4, 0.5, h]))
         limits = np.rint(np.stack([p / (2 - p), p], 1) * 2**32).astype(np.uint64).ravel()
         low, top, queue = np.zeros(n, np.uint8), np.zeros(n, np.uint8), np.zeros(2 * n, np.uint32)
-        seen = np.full(n, mark + 4 if mark else 0, np.int32)
         kernels._couple(
-            low, top, np.uint64(1), np.uint64(key), limits, window, kernels._steps(6, 5), seen,
-            queue, np.array([mark]),
+            low, top, np.uint64(1), np.uint64(key), limits, window, kernels._steps(6, 5),
+            np.zeros(n, np.int32), queue, np.zeros(1, np.int64),
         )  # fmt: skip
         return low.tolist()
 
     expected = bonds(1)
-    assert bonds(5) == bonds(40) == bonds(1, mark=kernels.MARKS + 1) == expected
+    assert bonds(5) == bonds(40) == expected
     assert bonds(1, key=3) != expected
+
+
+def test_marks_of_searches_begin_again_before_they_overflow():
+    none, seen = np.zeros(4, np.uint8), np.full(4, 9, np.int32)
+    mark, one = np.array([kernels.MARKS + 1]), np.uint64(1)
+    kernels._scan(
+        none, none, one, one, 1, np.zeros(6, np.uint64), 0, kernels._steps(2, 2), seen,
+        np.zeros(8, np.uint32), mark,
+    )  # fmt: skip
+    assert mark[0] == 0
+    assert not seen.any()
 
 
 def clusters(left, up, ghost):
