@@ -6,6 +6,7 @@ Protocol: https://chromedevtools.github.io/devtools-protocol, messages that end 
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from fcntl import F_DUPFD, fcntl
@@ -23,6 +24,8 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
 )
+PATIENCE = 300
+"""Seconds without a word after which it hangs."""
 EVENTS = ("Page", "Runtime", "Log", "Network")
 
 
@@ -86,6 +89,7 @@ class Chromium:
 
     def _next(self):
         while b"\0" not in self._rest:
+            assert select.select([self._from], [], [], PATIENCE)[0], "the browser says nothing"
             more = os.read(self._from, 1 << 16)
             assert more, "the browser ended"
             self._rest += more

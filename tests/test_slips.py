@@ -263,7 +263,6 @@ TOLD = {
     "load returns a pair, take its first": lambda: physgen.infer(physgen.load("q.pt"), "q.h5"),
     "it is of oscillator, and the model of gaussian": lambda: physgen.infer("q.pt", "osc.h5"),
     "interest: is an option of a posterior": lambda: physgen.report("q.pt", interest="a"),
-    "q.h5: is a dataset; .*declares none": lambda: physgen.report("q.h5"),
     "p.h5: is a .*physgen.load opens it": lambda: physgen.read("p.h5"),
 }
 

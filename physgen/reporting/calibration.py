@@ -22,7 +22,7 @@ from simulators.prior import Prior
 
 __all__ = ["calibration_sheet"]
 
-FEW, FULL, WIDTH = 3, (8.6, 8.6), 7.0
+FEW, FULL = 3, (8.6, 8.6)
 """Parameters of posteriors on a grid, at most; the size of what is as wide as the page; the width
 of many panels, which is that of a sheet of paper."""
 
@@ -81,7 +81,7 @@ def _drawn(picture: Picture) -> Drawing:
     draw = uniform.FIGURES[picture.figure]
     if picture.panels:
         rows = -(-picture.panels // uniform.PANELS)
-        return grid(draw, *picture.data, size=(WIDTH, 0.8 + 1.9 * rows))
+        return grid(draw, *picture.data, size=(figures.WIDTH, 0.8 + 1.9 * rows))
     size = figures.SQUARE if picture.square else figures.PANEL
     return grid(lambda figure: draw(figure.add_subplot(), *picture.data), size=size)
 

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from physgen.reporting.figures import HUES, LATTICE, PANEL, axis_label, predictive_band
+from physgen.reporting.figures import HUES, LATTICE, PANEL, WIDTH, axis_label, predictive_band
 from physgen.reporting.quantities import free
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from physgen.reporting.vectors import component_names, fan_drawing, pairs_drawing
@@ -67,7 +67,7 @@ def data_drawing(
     """
     if kinds := law.get("column_supports"):
         called = names or [f"x[{j}]" for j in range(len(kinds))]
-        size = (8.4, 2.2 * -(-min(len(kinds), MOST_COLUMNS) // ACROSS))
+        size = (WIDTH, 2.2 * -(-min(len(kinds), MOST_COLUMNS) // ACROSS))
         return grid(_columns, x.reshape(len(x), -1), kinds, called, size=size)
     first = (free(law.get("prior")) or [{"name": "theta"}])[by]
     symbol = axis_label(first.get("latex", ""), first.get("unit", ""), first["name"])
@@ -89,9 +89,9 @@ def data_drawing(
         return grid(_channels, x[rows], titles, size=(4.2, 1.1 + 1.5 * min(SLICES, x.shape[1])))
     if law.get("axes") or "shift" in law.get("symmetries", ()):
         panels = panels_of(x[rows], 1 + channels)
-        size = (8.4, 0.5 + 1.1 * panels.shape[1])
+        size = (WIDTH, 0.5 + 1.1 * panels.shape[1])
         return grid(_panels, panels, titles, channels, size=size)
-    return grid(_pictures, _summed(x[rows]), titles, size=(8.4, 4.4))
+    return grid(_pictures, _summed(x[rows]), titles, size=(WIDTH, 3.7))
 
 
 def observation_drawing(
@@ -207,7 +207,7 @@ def _channels(figure: Figure, x: Array, titles: list[str]) -> None:
             ax.plot(np.arange(1, len(values) + 1), values, color=HUES[0], alpha=shade, label=label)
         ax.set_ylabel(f"channel {k + 1}")
     ax.set_xlabel("place")
-    figure.legend(loc="outside right upper", fontsize=7)
+    figure.legend(loc="outside right upper", fontsize=9)
 
 
 def _panels(figure: Figure, x: Array, titles: list[str], channels: bool) -> None:
@@ -220,9 +220,9 @@ def _panels(figure: Figure, x: Array, titles: list[str], channels: bool) -> None
             ax.imshow(x[i, k], cmap=LATTICE, vmin=low, vmax=high, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
             if k == 0:
-                ax.set_title(titles[i], fontsize=7)
+                ax.set_title(titles[i], fontsize=9)
         if len(axes) > 1:
-            row[0].set_ylabel(f"{'channel' if channels else 'slice'} {k + 1}", fontsize=7)
+            row[0].set_ylabel(f"{'channel' if channels else 'slice'} {k + 1}", fontsize=9)
 
 
 def _pictures(figure: Figure, x: Array, titles: list[str]) -> None:

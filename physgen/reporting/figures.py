@@ -63,7 +63,7 @@ HUES = (SURROGATE, "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 LINES = ("-", "--", "-.", ":")
 LATTICE = LinearSegmentedColormap.from_list("lattice", ["#f4efe4", "#24364b"])
 PAIR = ("reference", "generated")
-PANEL, SQUARE = (4.2, 2.9), (4.2, 3.9)
+PANEL, SQUARE, WIDTH = (4.2, 2.9), (4.2, 3.9), 7.0
 LEGEND_ROW = 0.2
 """Height of a row of a legend, inches."""
 MARKED, MANY_EPOCHS = 60, 10

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from physgen.reporting.figures import GREY, INK, PANEL, SQUARE, SURROGATE, floats
+from physgen.reporting.figures import GREY, INK, PANEL, SQUARE, SURROGATE, WIDTH, floats
 from physgen.reporting.quantities import number
 from physgen.reporting.sheet import Drawing, grid
 from simulators.base import Array
@@ -26,7 +26,7 @@ __all__ = ["bands_drawing", "component_names", "fan_drawing", "pairs_drawing"]
 
 BINS, MOST = 25, 4
 """Bins of a histogram; components of a figure that is a panel, at most."""
-WHOLE = (8.6, 8.2)
+WHOLE = (WIDTH, 6.8)
 """Size of what is as wide as the page, inches."""
 
 
@@ -163,8 +163,8 @@ def _labelled(ax: Axes, i: int, j: int, names: Sequence[str]) -> None:
     """Names and a few numbers at the left and the lower edge of a triangle of axes."""
     last = i == len(names) - 1
     for axis, outer in ((ax.xaxis, last), (ax.yaxis, j == 0 and i > 0)):
-        axis.set_major_locator(MaxNLocator(3))
-        axis.set_tick_params(labelsize=7.5, labelleft=outer, labelbottom=outer)
+        axis.set_major_locator(MaxNLocator(3 if len(names) < MOST else 2))
+        axis.set_tick_params(labelsize=9, labelleft=outer, labelbottom=outer)
     if last:
         ax.set_xlabel(names[j])
     if j == 0 and i > 0:
