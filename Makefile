@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@echo "make demo   install, and run the main job on Ising (about 5 minutes); writes demo/report.html"
-	@echo "make test   install, and run the tests (8 minutes on two cores)"
+	@echo "make test   install, and run the tests (5 minutes on two cores)"
 	@echo "make lint   style, types and import contracts"
 	@echo "make site   build docs/ into site/, tutorials run; PART=k/n runs the k-th of n parts of them"
 	@echo "make docs   the site, and each block of the README and the how-tos, each example, a typed script, and pages in a browser"
