@@ -175,8 +175,8 @@ def _labelled(ax: Axes, i: int, j: int, names: Sequence[str]) -> None:
 
 
 def _ends(values: Array) -> tuple[float, float]:
-    """Where values (n,) begin and end, a few that are far off left out, with a margin."""
-    low, high = np.quantile(values, [0.002, 0.998])
+    """Where values (n,) begin and end, a few far off and NaN left out, with a margin."""
+    low, high = np.nanquantile(values, [0.002, 0.998])
     more = 0.05 * (high - low) or 1.0
     return float(low - more), float(high + more)
 
