@@ -479,10 +479,8 @@ class Surrogate(nn.Module, abc.ABC):
             law, build(self.Config, self.name, asdict(self.config) | options)
         )
         try:
-            moved = {k: v for k, v in self.state_dict().items() if k not in self.law_buffers}
-            moved |= {f"transform.{k}": v for k, v in self.transform.state_at(law).items()}
             own = {k: v for k, v in other.state_dict().items() if k in self.law_buffers}
-            other.load_state_dict(own | moved)
+            other.load_state_dict(own | self._state_for(other))
         except RuntimeError as error:
             raise UsageError(
                 f"{self.name}: was trained on x of shape {self.law.x_shape}, and its weights do "
@@ -491,6 +489,12 @@ class Surrogate(nn.Module, abc.ABC):
         other.symmetrise = self.symmetrise
         other.path, other.summary, other.info = self.path, self.summary, dict(self.info)
         return other.to(self.device).train(self.training)
+
+    def _state_for(self, other: Self) -> dict[str, Tensor]:
+        """Its weights, and its buffers that belong to no law, as one of another law holds them."""
+        state = {k: v for k, v in self.state_dict().items() if k not in self.law_buffers}
+        moved = self.transform.state_at(other.law)
+        return state | {f"transform.{k}": v for k, v in moved.items()}
 
     def samplers(self) -> Iterator[tuple[str, int, Self]]:
         """Samplers to compare: name, evaluations of the network, and the surrogate that has it."""
