@@ -55,6 +55,7 @@ __all__ = [
     "separations",
     "svg",
     "sweep",
+    "theta_titles",
     "traversal",
 ]
 
@@ -175,23 +176,31 @@ def legend_above(ax: Axes, ncols: int = 2, **how: Any) -> None:
     ax.legend(loc="upper left", ncols=ncols, borderaxespad=0.1, **how)
 
 
-def gallery(
-    figure: Figure, theta: Sequence[float], true: ArrayLike, surrogate: ArrayLike, symbol: str
-) -> None:
+def theta_titles(symbols: Sequence[str], theta: ArrayLike) -> list[str]:
+    """Titles of x at parameters (n, d), one line a symbol."""
+    return [
+        "\n".join(
+            f"{symbol} = {value:.3g}".replace("= -", "= −")
+            for symbol, value in zip(symbols, row, strict=True)
+        )
+        for row in floats(theta)
+    ]
+
+
+def gallery(figure: Figure, titles: Sequence[str], true: ArrayLike, surrogate: ArrayLike) -> None:
     """True x above surrogate x, one column for each θ, on one scale of grey.
 
     Args:
         figure: empty.
-        theta: a value for each column, (k,).
+        titles: of the k columns.
         true: lattices, (k, h, w).
         surrogate: lattices, (k, h, w).
-        symbol: of θ.
     """
     rows = np.asarray([true, surrogate], dtype=float)
-    axes = figure.subplots(2, len(theta), squeeze=False)
+    axes = figure.subplots(2, len(titles), squeeze=False)
     _lattices(axes, rows)
-    for column, value in zip(axes[0], theta, strict=True):
-        column.set_title(f"{symbol} = {value:.3g}", loc="center", fontsize=9)
+    for column, title in zip(axes[0], titles, strict=True):
+        column.set_title(title, loc="center", fontsize=9)
     for row, name in zip(axes, ("true", "surrogate"), strict=True):
         row[0].set_ylabel(name)
 

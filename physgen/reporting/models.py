@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from physgen.reporting import figures
 from physgen.reporting.page import letter
-from physgen.reporting.quantities import measured, number
+from physgen.reporting.quantities import flat, measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 
 __all__ = ["models_sheet"]
@@ -44,8 +44,20 @@ def models_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "names": names,
         "lines": [(line.title, line.small, cells) for line, cells in told if any(cells)],
         "component": component,
+        "files": [(model["name"], [*_origins(model)]) for model in models],
     }
     return Sheet("models.html", values, _plots(models, law, component))
+
+
+def _origins(model: Model) -> Iterator[tuple[str, str]]:
+    """The commands that scored a model, and the file that it is of, as rows."""
+    for kind in ("metrics", "calibration", "comparison"):
+        if model.get(kind):
+            yield kind, model[kind]["provenance"]["command"]
+    scores = model.get("metrics") or model.get("calibration") or {}
+    for path, value in flat(scores.get("surrogate") or {}):
+        if path in ("path", "sha256") or path.startswith("options"):
+            yield path, value
 
 
 def _lines(component: str) -> Iterator[TableLine]:

@@ -17,6 +17,7 @@ from physgen.reporting.corner import (
 )
 from physgen.reporting.data import observation_drawing
 from physgen.reporting.page import letter
+from physgen.reporting.quantities import facts
 from physgen.reporting.sheet import Drawing, Sheet, plot
 from physgen.reporting.view import CURVES, OBSERVATIONS, SHORT_VECTOR
 from simulators.base import Array
@@ -118,8 +119,15 @@ def posteriors_sheet(metrics: Mapping[str, Any]) -> Sheet:
             for text in dict.fromkeys(w for found in every for w in found.get("warnings") or [])
         },
         "first_row": first,
+        "files": [(found["name"], [*_origins(found)]) for found in every],
     }
     return Sheet("posteriors.html", values, plots)
+
+
+def _origins(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where a posterior comes from, as rows."""
+    for group, rows in facts(metrics, ("provenance", "surrogate", "network", "observed")):
+        yield from ((f"{group}.{path}", value) for path, value in rows)
 
 
 def _overlaid(
