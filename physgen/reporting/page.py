@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from physgen.reporting import figures
+from physgen.reporting import figures, style
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from physgen.reporting.vectors import bands_drawing, component_names, fan_drawing, pairs_drawing
 
@@ -44,7 +44,7 @@ def _plots(
     def axis(data: Mapping[str, Any], unit: bool = True) -> str:
         name = data.get("parameter") or "theta"
         latex, units = prior.get(name, ("", ""))
-        return figures.axis_label(latex, units if unit else "", name)
+        return style.axis_label(latex, units if unit else "", name)
 
     def section(name: str) -> Mapping[str, Any]:
         return metrics.get(name) or {}
