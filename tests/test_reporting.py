@@ -669,9 +669,8 @@ def test_corners_keep_narrow_ridges_narrow():
 
 @pytest.mark.parametrize("extra", ["matplotlib", "jinja2"])
 def test_a_missing_extra_is_a_usage_error(monkeypatch, metrics, extra):
-    for name in ("page", "sheet", "figures", "style"):
-        monkeypatch.delitem(sys.modules, f"physgen.reporting.{name}")
-        monkeypatch.delattr(physgen.reporting, name)
+    for module in [name for name in sys.modules if name.startswith("physgen.reporting.")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, extra, None)
     with pytest.raises(UsageError, match=r"pip install 'physgen\[report\]'"):
         render(metrics)
