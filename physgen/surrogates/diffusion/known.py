@@ -140,7 +140,7 @@ class KnownDenoiser(nn.Module, abc.ABC):
 class KnownKernel(GaussianKernel):
     """The Gaussian kernel with such a denoiser; x is flat in all that it does."""
 
-    denoiser: KnownDenoiser  # type: ignore[assignment]
+    denoiser: KnownDenoiser
 
     @property
     def parts(self) -> dict[str, list[nn.Module]]:
