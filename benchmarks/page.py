@@ -10,7 +10,7 @@ from jinja2 import Template
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.figures import Part, Run, figures, parts, runs
 from physgen import reporting
@@ -132,9 +132,9 @@ def panel(
             ax.axhline(goal, color=style[row]["color"], linestyle=":", linewidth=1)
     if min(values) > 0 and max(values) > 3 * min(values):
         ax.set_yscale("log")
-    narrow = max(values) < 10 * min(values)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}".replace("-", "−"))
-    ax.yaxis.set_minor_formatter(ax.yaxis.get_major_formatter() if narrow else NullFormatter())
     ax.set_title(column.replace("`", ""), wrap=True)
     step = -(-len(commits) // TICKS)
     ticks = range(len(commits) - 1, -1, -step)
