@@ -39,7 +39,6 @@ from physgen.posterior.grid import (
 )
 from physgen.posterior.iid import MANY, iid_posterior
 from physgen.posterior.mcmc import checked_log_density, mcmc
-from physgen.posterior.smc import smc
 from physgen.runtime.blocks import nothing
 from physgen.runtime.kinds import did_you_mean
 from physgen.runtime.progress import log
@@ -347,6 +346,8 @@ def by_likelihood(
     if options.method == "grid":
         return grid_posterior(likelihood(), options.prior, n, first=first)
     if options.method in ("smc", "mcmc"):
+        from physgen.posterior.smc import smc
+
         together = {"smc": smc, "mcmc": mcmc}[options.method]
         return together(likelihood(), options.prior, n, k, seed=seed, first=first)
     from physgen.posterior import samplers
@@ -388,6 +389,8 @@ def by_density(
     if len(options.prior) in GRID:
         how = GRID[len(options.prior)]
         return grid_posterior(log_density, options.prior, n, first=first, **how)
+    from physgen.posterior.smc import smc  # scipy's part of it is slow to import
+
     k, seed = options.samples, options.seed
     return smc(log_density, options.prior, n, k, seed=seed, first=first)
 
