@@ -47,6 +47,7 @@ from physgen.runtime.options import build
 from simulators.base import Array, Support
 
 if TYPE_CHECKING:
+    from physgen.nn.descent import Descent
     from physgen.sbi.estimator import SurrogateEstimator
 
 __all__ = [
@@ -107,13 +108,14 @@ class Objective(NamedTuple):
     """One thing to minimise: a name, the parameters that it moves, and its loss.
 
     Most families have one; a GAN has two. A gradient that is known in closed form goes without
-    autograd.
+    autograd; where one process trains one objective, steps may be taken without the loop.
     """
 
     name: str
     parameters: list[nn.Parameter]
     loss: LossFunction
     gradient: GradientFunction | None = None
+    steps: StepsFunction | None = None
 
 
 class LossFunction(Protocol):
@@ -140,6 +142,26 @@ class GradientFunction(Protocol):
         """θ (B, D), x (B, *x_shape) → the mean loss, ().
 
         So much of its gradient as `part` says is the ``grad`` of the parameters afterwards.
+        """
+        ...
+
+
+class StepsFunction(Protocol):
+    """Several steps of the training loop at once."""
+
+    def __call__(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        places: Tensor,
+        batch: int,
+        generator: torch.Generator,
+        descent: Descent,
+    ) -> float:
+        """θ (n, D), x (n, *x_shape) → the sum of the losses of all rows.
+
+        The rows of K batches follow each other, `batch` each but for the last; of batch k site i
+        takes the value of site `places` (K, N) [k, i]. Step k moves `descent` by its k-th rate.
         """
         ...
 

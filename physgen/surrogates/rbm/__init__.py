@@ -19,7 +19,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
+from physgen.nn.descent import Descent
 from physgen.nn.measurement import Measurement
 from physgen.nn.recorded import is_recorded
 from physgen.nn.seen_spins import SeenSpins, r_hat_of_rows
@@ -43,9 +44,9 @@ from physgen.surrogates.base import (
 from physgen.surrogates.rbm import compiled, gibbs
 from physgen.surrogates.rbm import log_z as ais
 from physgen.surrogates.rbm.energy import (
+    HIDDEN,
     Coefficients,
     Energy,
-    Matrix,
     Weights,
     free_energy,
     spins,
@@ -178,33 +179,58 @@ class RBM(Surrogate):
             return data - chain
 
     def objectives(self) -> list[Objective]:
-        """The gradient is in closed form on a CPU, of W written out and of gains alone."""
-        known = self.device.type == "cpu" and self.energy.written and not self.energy.biased
-        gradient = self._gradient if known else None
-        return [Objective("loss", list(self.parameters()), self.loss, gradient)]
+        """On a CPU the gradient is in closed form; of gains alone and CD whole steps are."""
+        on_cpu, cd = self.device.type == "cpu", self.config.divergence == "cd"
+        gradient = self._gradient if on_cpu else None
+        steps = self._steps if on_cpu and cd and not self.energy.biased else None
+        return [Objective("loss", list(self.parameters()), self.loss, gradient, steps)]
 
-    @torch.no_grad()
     def _gradient(
         self, theta: Tensor, x: Tensor, generator: Rng, progress: float, part: float
     ) -> Tensor:
-        """The mean of `_loss` and its gradient, by contrastive statistics in closed form."""
-        c, v = self.rescale(theta), self.transform(x).flatten(1).contiguous()
-        gains = self.energy.net.kept(c)
-        weights, coefficients = self.energy.weights(), Coefficients(gains.g[..., None], None, None)
-        written = gibbs.written_out(cast(Matrix, weights), coefficients)
-        if cd := self.config.divergence == "cd":
-            chains, noise = gibbs.NONE, gibbs.noise_of(self.config.sweeps, written, generator)
-        else:
-            chains = self._negative(c, v, weights, coefficients, generator).contiguous().numpy()
-            noise = gibbs.NONE
-        found = compiled.contrast(v.numpy(), chains, written.w, written.g, noise)
-        model, loss, dg, dw = map(torch.from_numpy, found)
+        """The mean of `_loss` and its gradient: by g, d, b and W, and autograd's from there on."""
+        c, v = self.rescale(theta), self.transform(x).flatten(1)
+        weights = self.energy.weights()
+        coefficients = self.energy.coefficients(c, weights)
+        cd, chains = self.config.divergence == "cd", gibbs.NONE
+        with torch.no_grad():
+            if not cd:
+                chains = gibbs.rows_last(self._negative(c, v, weights, coefficients, generator))
+        found = compiled.contrast(
+            gibbs.rows_last(v), chains, *gibbs.written_out(weights, coefficients),
+            self.config.sweeps, gibbs.counter(generator),
+        )  # fmt: skip
+        model, loss, dg, dd, dw = map(torch.from_numpy, found)
         if cd and self.training:
-            self._keep(c, model, generator)
-        scale = part / len(v)
-        self.energy.net.pull(gains, scale * dg.view(*gains.g.shape, -1).sum(2))
-        self.energy.w.grad = self.energy.gathered(scale * dw)
-        return loss.mean()
+            self._keep(c, model.T, generator)
+        if coefficients.b is not None:
+            loss = loss + (coefficients.b.detach() * (model.T - v)).sum(1)
+        slopes = dg.T[..., None], dd.T.unflatten(1, (self.energy.units, -1)), model.T - v
+        scale, w = part / len(v), self.energy.w
+        made = [(a, s) for a, s in zip(coefficients, slopes, strict=True) if a is not None]
+        along = [scale * s.sum_to_size(a.shape) for a, s in made]
+        torch.autograd.backward([w, *(a for a, _ in made)], [scale * dw.view_as(w), *along])
+        return loss.mean().float()
+
+    def _steps(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        places: Tensor,
+        batch: int,
+        generator: Rng,
+        descent: Descent,
+    ) -> float:
+        """Steps down `_gradient`, all in numba."""
+        c, chains = self.rescale(theta), len(self.chain_c)
+        _, near = self.energy.weights().compiled()
+        shapes = (len(self.energy.w), self.energy.w[0].numel(), HIDDEN)
+        loss, model = compiled.steps(
+            gibbs.rows_last(x.to(torch.int8)), places.numpy(), gibbs.rows_last(c), near, shapes,
+            batch, self.config.sweeps, gibbs.counter(generator), descent,
+        )  # fmt: skip
+        self._keep(c[-chains:], torch.from_numpy(model[:, -chains:].T), generator)
+        return loss
 
     def _keep(self, c: Tensor, model: Tensor, rng: Rng) -> None:
         """Chains (B, N) of a step at c (B, D), where samples will start."""
