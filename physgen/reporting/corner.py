@@ -175,7 +175,7 @@ def corner(
             _ticked(ax, "y", symbols[e] if d == 0 else None, dims, e in logs)
         if dims >= CROWDED:
             page = figure.transFigure
-            ax.yaxis.set_label_coords(0.035, 0.5, blended_transform_factory(page, ax.transAxes))
+            ax.yaxis.set_label_coords(0.055, 0.5, blended_transform_factory(page, ax.transAxes))
             ax.xaxis.set_label_coords(0.5, 0.06, blended_transform_factory(ax.transAxes, page))
     if dims < CROWDED:
         figure.align_labels()
