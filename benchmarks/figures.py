@@ -209,18 +209,20 @@ def written(known: Mapping[str, Part], run: Run | None = None, folder: Path = HE
 
 
 def figures(run: Run, part: Part) -> Iterator[tuple[str, str, str, float]]:
-    """Caption, column, row and value of each figure, divided by the peer's where there is one."""
+    """Caption, column, row and value of each figure; "column ÷ peer" where it was divided."""
     for caption, head, rows in run.tables:
-        found = {}
+        found: dict[tuple[str, str], float] = {}
         for row in rows:
             name = ", ".join(row[: part.names])
             for title, cell in zip(head[part.names :], row[part.names :], strict=False):
                 for column, value in numbers(title, cell):
                     found.setdefault((column, name), value)
         for (column, name), value in found.items():
-            peer = found.get((column, part.over), found.get((part.over, name), 1.0))
-            if part.over not in (column, name):
-                yield caption, column, name, value / peer
+            peer = found.get((column, part.over), found.get((part.over, name)))
+            if peer is None:
+                yield caption, column, name, value
+            elif part.over not in (column, name):
+                yield caption, f"{column} ÷ {part.over}", name, value / peer
 
 
 def numbers(title: str, cell: str) -> Iterator[tuple[str, float]]:

@@ -10,13 +10,13 @@ from jinja2 import Template
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.figures import Part, Run, figures, parts, runs
 from physgen import reporting
 from physgen.dataset.files import write_bytes
-from physgen.reporting.figures import HUES, LINES
 from physgen.reporting.sheet import Drawing, grid, plot
+from physgen.reporting.style import HUES, LINES
 
 __all__ = ["drawn"]
 
@@ -113,7 +113,7 @@ def styles():
 def key(figure: Figure, style: dict[str, dict[str, str]]) -> None:
     """What the lines are."""
     lines = [Line2D([], [], markersize=4, **how) for how in style.values()]
-    figure.legend(lines, style, loc="center left", borderaxespad=0)
+    figure.legend(lines, [name.strip("`") for name in style], loc="center left", borderaxespad=0)
 
 
 def panel(
@@ -132,10 +132,10 @@ def panel(
             ax.axhline(goal, color=style[row]["color"], linestyle=":", linewidth=1)
     if min(values) > 0 and max(values) > 3 * min(values):
         ax.set_yscale("log")
-        for ticks in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-            ticks(LogFormatter(labelOnlyBase=False))
-    over = f", ÷ {part.over.strip('`')}" if part.over else ""
-    ax.set_title(f"{column}{over}", wrap=True)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}".replace("-", "−"))
+    ax.set_title(column.replace("`", ""), wrap=True)
     step = -(-len(commits) // TICKS)
     ticks = range(len(commits) - 1, -1, -step)
     ax.set_xticks(ticks, [commits[i] for i in ticks], rotation=30, ha="right")

@@ -18,7 +18,7 @@ PRINTED = """CPU ms a draw
 |---|---|---|
 | ours | 1,200.5 (3) | 0.10 ± 0.02 / −1e-3 |
 a word between
-| peer | 2401 (7) | – / 2 |
+| peer | 2,401 (7) | – / 2 |
 
 | | rate |
 |---|---|
@@ -34,7 +34,7 @@ def run_of(commit="abc", day="2026-01-01", text=PRINTED, part="toy"):
 def test_what_is_printed_is_read_as_tables_and_figures():
     first, second = tables(PRINTED)
     assert first.caption == "CPU ms a draw"
-    assert first.rows[1] == ["peer", "2401 (7)", "– / 2"]
+    assert first.rows[1] == ["peer", "2,401 (7)", "– / 2"]
     assert second == Table("", ["", "rate"], [["8", "3 of 4"]])
     plain = list(figures(run_of(), Part("toy", "")))
     assert plain == [
@@ -45,9 +45,13 @@ def test_what_is_printed_is_read_as_tables_and_figures():
         ("CPU ms a draw", "width", "peer", 2),
     ]  # neither a dash nor "3 of 4" is a figure
     ratios = list(figures(run_of(), TOY))
-    assert ratios[0][-1] == pytest.approx(0.5)
-    assert ratios[1][-1] == 0.1  # the peer has none
-    assert [name for _, _, name, _ in ratios] == ["ours"] * 3
+    assert [row[1:] for row in ratios] == [
+        ("time, ms (wall) ÷ peer", "ours", 0.5),
+        ("error", "ours", 0.1),  # the peer has none
+        ("width ÷ peer", "ours", -0.0005),
+    ]
+    across = list(figures(run_of(text="| n | a | peer |\n|---|---|---|\n| 8 | 6 | 3 |"), TOY))
+    assert across == [("", "a ÷ peer", "8", 2)]
 
 
 def test_a_run_is_the_same_after_it_was_written():

@@ -25,7 +25,7 @@ pytest.importorskip("jinja2")
 import matplotlib
 from matplotlib.figure import Figure
 
-from physgen.reporting import figures
+from physgen.reporting import figures, style
 from physgen.reporting.corner import corner_of
 from physgen.reporting.page import letter, steepest
 from physgen.reporting.quantities import flat, measured, number, to_width
@@ -438,13 +438,13 @@ def test_broken_latex_and_dollars_are_drawn_as_text(metrics):
     metrics["surrogate"]["law"]["prior"][0]["latex"] = r"\nosuch{"
     metrics["observables"]["energy"].update(latex=r"\frac{", title="cost in $ and $")
     Tags(render(metrics))
-    assert figures.axis_label(r"\nosuch{", "1/J", "beta") == "beta [1/J]"
-    assert figures.axis_label(r"\beta", "1/J", "beta") == r"$\beta$ [1/J]"
-    assert figures.axis_label("", "$", "a$b$") == r"a\$b\$ [\$]"
+    assert style.axis_label(r"\nosuch{", "1/J", "beta") == "beta [1/J]"
+    assert style.axis_label(r"\beta", "1/J", "beta") == r"$\beta$ [1/J]"
+    assert style.axis_label("", "$", "a$b$") == r"a\$b\$ [\$]"
 
 
 def test_all_digits_of_an_index_are_in_it():
-    found = [figures.axis_label(latex) for latex in (r"\theta_10", "x_1", "x_{10}", "a_1b")]
+    found = [style.axis_label(latex) for latex in (r"\theta_10", "x_1", "x_{10}", "a_1b")]
     assert found == [r"$\theta_{10}$", "$x_1$", "$x_{10}$", "$a_1b$"]
 
 
@@ -711,9 +711,8 @@ def test_corners_keep_narrow_ridges_narrow():
 
 @pytest.mark.parametrize("extra", ["matplotlib", "jinja2"])
 def test_a_missing_extra_is_a_usage_error(monkeypatch, metrics, extra):
-    for name in ("page", "sheet", "figures"):
-        monkeypatch.delitem(sys.modules, f"physgen.reporting.{name}")
-        monkeypatch.delattr(physgen.reporting, name)
+    for module in [name for name in sys.modules if name.startswith("physgen.reporting.")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, extra, None)
     with pytest.raises(UsageError, match=r"pip install 'physgen\[report\]'"):
         render(metrics)

@@ -12,17 +12,10 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from physgen.reporting.figures import (
-    HUES,
-    LATTICE,
-    PANEL,
-    WIDTH,
-    axis_label,
-    predictive_band,
-    theta_titles,
-)
+from physgen.reporting.predictive import predictive_band
 from physgen.reporting.quantities import free
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
+from physgen.reporting.style import HUES, LATTICE, PANEL, WIDTH, axis_label, theta_titles
 from physgen.reporting.vectors import component_names, fan_drawing, pairs_drawing
 from physgen.reporting.view import SHORT_VECTOR
 from simulators.base import Array

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from physgen.reporting import figures
+from physgen.reporting import figures, style
 from physgen.reporting.page import letter
 from physgen.reporting.quantities import flat, measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
@@ -150,7 +150,7 @@ def _plots(
 
     def axis(data: Mapping[str, Any]) -> str:
         name = data.get("parameter") or "theta"
-        return figures.axis_label(*prior.get(name, ("", "")), name)
+        return style.axis_label(*prior.get(name, ("", "")), name)
 
     def having(*path: str) -> dict[str, Any]:
         """Name → what is at a path, of the models that have it; empty if they are one."""
@@ -178,7 +178,7 @@ def _plots(
         for kind in ("metrics", "comparison")
         for name in first(having(kind, "observables") or {"": {}})
     }
-    pairs = {"metrics": ("true", "surrogate"), "comparison": figures.PAIR}
+    pairs = {"metrics": ("true", "surrogate"), "comparison": style.PAIR}
     return {
         "nll": [plot(figures.gap, first(nll), axis(first(nll)), component, nll)]
         if len(nll) > 1

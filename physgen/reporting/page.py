@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from physgen.reporting import figures
+from physgen.reporting import figures, style
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from physgen.reporting.vectors import bands_drawing, component_names, fan_drawing, pairs_drawing
 
@@ -45,7 +45,7 @@ def _plots(
     def axis(data: Mapping[str, Any], unit: bool = True) -> str:
         name = data.get("parameter") or "theta"
         latex, units = prior.get(name, ("", ""))
-        return figures.axis_label(latex, units if unit else "", name)
+        return style.axis_label(latex, units if unit else "", name)
 
     def section(name: str) -> Mapping[str, Any]:
         return metrics.get(name) or {}
@@ -162,7 +162,7 @@ def _parts(
     """The gallery in panels of a few columns, as equal as can be."""
     theta = {gallery.get("parameter") or "theta": gallery.get("theta", [])}
     theta |= gallery.get("other") or {}
-    titles = figures.theta_titles([*map(symbol, theta)], np.transpose([*theta.values()]))
+    titles = style.theta_titles([*map(symbol, theta)], np.transpose([*theta.values()]))
     n = len(titles)
     panels = -(-n // COLUMNS)
     for i in range(panels):

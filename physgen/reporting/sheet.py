@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-from physgen.reporting.figures import PANEL, figure_of, svg
 from physgen.reporting.quantities import facts, law_words, measured, number, to_width
+from physgen.reporting.style import PANEL, figure_of, svg
 from physgen.runtime.terminal import printable
 
 __all__ = ["Drawing", "Sheet", "grid", "plot"]

@@ -47,6 +47,7 @@ from physgen.runtime.options import build
 from simulators.base import Array, Support
 
 if TYPE_CHECKING:
+    from physgen.nn.descent import Descent
     from physgen.sbi.estimator import SurrogateEstimator
 
 __all__ = [
@@ -107,13 +108,14 @@ class Objective(NamedTuple):
     """One thing to minimise: a name, the parameters that it moves, and its loss.
 
     Most families have one; a GAN has two. A gradient that is known in closed form goes without
-    autograd.
+    autograd; where one process trains one objective, steps may be taken without the loop.
     """
 
     name: str
     parameters: list[nn.Parameter]
     loss: LossFunction
     gradient: GradientFunction | None = None
+    steps: StepsFunction | None = None
 
 
 class LossFunction(Protocol):
@@ -140,6 +142,26 @@ class GradientFunction(Protocol):
         """θ (B, D), x (B, *x_shape) → the mean loss, ().
 
         So much of its gradient as `part` says is the ``grad`` of the parameters afterwards.
+        """
+        ...
+
+
+class StepsFunction(Protocol):
+    """Several steps of the training loop at once."""
+
+    def __call__(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        places: Tensor,
+        batch: int,
+        generator: torch.Generator,
+        descent: Descent,
+    ) -> float:
+        """θ (n, D), x (n, *x_shape) → the sum of the losses of all rows.
+
+        The rows of K batches follow each other, `batch` each but for the last; of batch k site i
+        takes the value of site `places` (K, N) [k, i]. Step k moves `descent` by its k-th rate.
         """
         ...
 
@@ -479,10 +501,8 @@ class Surrogate(nn.Module, abc.ABC):
             law, build(self.Config, self.name, asdict(self.config) | options)
         )
         try:
-            moved = {k: v for k, v in self.state_dict().items() if k not in self.law_buffers}
-            moved |= {f"transform.{k}": v for k, v in self.transform.state_at(law).items()}
             own = {k: v for k, v in other.state_dict().items() if k in self.law_buffers}
-            other.load_state_dict(own | moved)
+            other.load_state_dict(own | self._state_for(other))
         except RuntimeError as error:
             raise UsageError(
                 f"{self.name}: was trained on x of shape {self.law.x_shape}, and its weights do "
@@ -491,6 +511,12 @@ class Surrogate(nn.Module, abc.ABC):
         other.symmetrise = self.symmetrise
         other.path, other.summary, other.info = self.path, self.summary, dict(self.info)
         return other.to(self.device).train(self.training)
+
+    def _state_for(self, other: Self) -> dict[str, Tensor]:
+        """Its weights, and its buffers that belong to no law, as one of another law holds them."""
+        state = {k: v for k, v in self.state_dict().items() if k not in self.law_buffers}
+        moved = self.transform.state_at(other.law)
+        return state | {f"transform.{k}": v for k, v in moved.items()}
 
     def samplers(self) -> Iterator[tuple[str, int, Self]]:
         """Samplers to compare: name, evaluations of the network, and the surrogate that has it."""
@@ -846,11 +872,15 @@ class Surrogate(nn.Module, abc.ABC):
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Rows of θ, x and the index that are evaluated at once."""
         index = torch.arange(len(x)) if index is None else torch.as_tensor(index)
+        rows = self.rows_at_once(draws)
+        return zip(theta.split(rows), x.split(rows), index.split(rows), strict=True)
+
+    def rows_at_once(self, draws: int) -> int:
+        """How many rows `log_prob` evaluates at once, of so many draws each."""
         at_once = self._at_once
         if self.device.type == "cpu":
             at_once = min(at_once, max(FEWEST_ROWS, CACHED // self.law.size))
-        rows = max(1, at_once // draws)
-        return zip(theta.split(rows), x.split(rows), index.split(rows), strict=True)
+        return max(1, at_once // draws)
 
     def _scored(
         self, theta: Tensor, x: Tensor, index: Tensor, draws: int, seed: int
@@ -878,15 +908,19 @@ class Surrogate(nn.Module, abc.ABC):
         self, theta: Tensor, x: Tensor, index: Tensor, draws: int, seed: int
     ) -> tuple[Tensor, Tensor]:
         """The same of x alone."""
-        x = x.to(self.device)
-        c, z = self.rescale(theta.to(self.device)), self.transform(x)
+        x, noise = x.to(self.device), Noise(index, seed, self.device)
         with full_precision(self.device):
-            value, error = self._log_prob(c, z, Noise(index, seed, self.device), draws)
+            value, error = self._scored_at(self.rescale(theta.to(self.device)), x, noise, draws)
+        return value.cpu(), error.double().cpu()
+
+    def _scored_at(self, c: Tensor, x: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
+        """The same at c (B, D), where x is."""
+        value, error = self._log_prob(c, self.transform(x), noise, draws)
         value = value.double() + self.transform.log_det(x)
         if self.law.missing:  # nothing seen is certain
             bare = x.isnan().flatten(1).all(1)
             value, error = torch.where(bare, 0.0, value), torch.where(bare, 0.0, error)
-        return value.cpu(), error.double().cpu()
+        return value, error
 
     def _generator(self, given: torch.Generator | int | None) -> torch.Generator:
         """The generator that was given, one of a seed, or one that no seed tells."""
