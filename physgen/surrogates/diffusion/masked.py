@@ -15,6 +15,12 @@ before any of the other, and filled in last, at once: given their neighbours tho
 independent, for nearest-neighbour couplings, so that half of the entropy is modelled exactly and
 a chain takes N/2 + 1 evaluations. ``random`` makes no such assumption.
 
+Sites that are filled in at once miss what ties them together, the less the farther they are apart
+and the more are known. So a chain of fewer steps goes from coarse to fine, from a site drawn at
+random on, with ever more sites a step. For posteriors 2.5 √(sites of the first colour) steps are
+enough: there the bound is no looser, and log p differs between orders no more, than with one site
+a step in random orders.
+
 Spins that were seen are unmasked from the start, and the chain goes on from there: p(hidden|seen)
 is what the network was trained for, in the order ``random`` for every mask. In the order
 ``checkerboard`` that holds for seen spins of the first colour; one of the other, y_l, tells
@@ -28,6 +34,8 @@ taken in the same way.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
@@ -49,6 +57,10 @@ if TYPE_CHECKING:
 __all__ = ["MaskedKernel"]
 
 
+FEW = 2.5
+"""Evaluations of a chain for the root of the sites of the first colour, for posteriors."""
+
+
 class MaskedKernel(nn.Module):
     """The masked kernel.
 
@@ -68,6 +80,7 @@ class MaskedKernel(nn.Module):
     samplers: ClassVar[tuple[str, ...]] = ("ancestral",)
     transform: ClassVar[None] = None
     stage: Tensor
+    finer: Tensor
 
     def __init__(
         self, law: Law, config: DiffusionConfig, *, dense: bool = False, given: int = 0
@@ -79,6 +92,8 @@ class MaskedKernel(nn.Module):
         split = config.order == "checkerboard" or (config.order == "auto" and even)
         stage = stages_of(tuple(grid), 1 + split).repeat(channels)
         self.register_buffer("stage", stage, persistent=False)
+        self.register_buffer("finer", stages_of(tuple(grid), 0), persistent=False)
+        self.grid, self.split = tuple(grid), split
         self.sites = law.size
         self.early = int((self.stage == 0).sum()) if split else self.sites
         shape = replace(law, support="reals") if dense else law
@@ -98,6 +113,21 @@ class MaskedKernel(nn.Module):
         order = (numbers + self.stage).argsort(-1)
         places = torch.arange(self.sites, device=order.device).expand_as(order)
         return torch.empty_like(order).scatter_(-1, order, places)
+
+    def coarse_ranks(self, numbers: Tensor) -> Tensor:
+        """As `ranks` of numbers (..., N), coarse to fine where one colour comes last."""
+        if not self.split:
+            return self.ranks(numbers)
+        first = (numbers + self.stage).argmin(-1, keepdim=True)
+        places, relative = torch.arange(self.sites, device=first.device), torch.zeros_like(first)
+        for n, step in zip(self.grid, strides_of(self.grid), strict=True):
+            relative = relative * n + (places // step - first // step) % n
+        coarse = numbers + self.finer[relative]
+        return self.ranks(coarse / (self.finer.max() + 1))
+
+    def order(self, config: DiffusionConfig) -> Callable[[Tensor], Tensor]:
+        """The order of a chain, as ranks of random numbers (..., N) in [0, 1)."""
+        return self.coarse_ranks if config.steps else self.ranks
 
     def hidden_nats(self, x: Tensor, ranks: Tensor, count: Tensor, c: Tensor) -> Tensor:
         """Mean of −log p(x_i|visible) over hidden sites of the stage to come, (B,).
@@ -146,7 +176,7 @@ class MaskedKernel(nn.Module):
         the log of the mean.
         """
         x, given = z.flatten(1).repeat_interleave(draws, 0), c.repeat_interleave(draws, 0)
-        ranks = self.ranks(noise.uniform(draws, self.sites)).flatten(0, 1)
+        ranks = self.order(config)(noise.uniform(draws, self.sites)).flatten(0, 1)
         log_p = self._chain(given, x, ranks, self.cuts(config.steps)).view(-1, draws)
         if config.estimator == "path":
             return log_mean(log_p)
@@ -164,8 +194,15 @@ class MaskedKernel(nn.Module):
         """Visible sites before each evaluation of a chain, and N at its end; 0 steps for all."""
         late = self.early < self.sites
         most = self.early if not steps else min(self.early, max(1, steps - late))
-        cuts = [round(i * self.early / most) for i in range(most)]
+        cuts = [0]
+        for i in range(1, most):
+            cuts.append(max(cuts[-1] + 1, round(self.early * (i / most) ** 2)))
         return [*cuts, *([self.early] if late else []), self.sites]
+
+    @property
+    def few_steps(self) -> int:
+        """Evaluations of a chain that are enough for posteriors."""
+        return min(self.early, round(FEW * math.sqrt(self.early))) + (self.early < self.sites)
 
     def restore(
         self, c: Tensor, seen: SeenSpins, generator: torch.Generator, sweeps: int
@@ -228,13 +265,19 @@ class MaskedKernel(nn.Module):
 
     def sample(self, c: Tensor, generator: torch.Generator, config: DiffusionConfig) -> Tensor:
         """One x for each row of c: the chain, drawn, (B, N)."""
-        ranks = self.ranks(torch.rand(len(c), self.sites, generator=generator, device=c.device))
+        numbers = torch.rand(len(c), self.sites, generator=generator, device=c.device)
+        ranks = self.order(config)(numbers)
         x = torch.zeros(ranks.shape, device=c.device)
         for low, high in pairwise(self.cuts(config.steps)):
             p = self.logits(x, (ranks < low).to(x.dtype), c).sigmoid()
             drawn = 2 * torch.bernoulli(p, generator=generator) - 1
             x = torch.where((ranks >= low) & (ranks < high), drawn, x)
         return x
+
+
+def strides_of(grid: tuple[int, ...]) -> list[int]:
+    """By how much the number of a site grows along each axis of a grid."""
+    return [math.prod(grid[1 + axis :]) for axis in range(len(grid))]
 
 
 def drawn_spins(log_odds: Tensor, generator: torch.Generator) -> Tensor:
