@@ -476,6 +476,10 @@ class Surrogate(nn.Module, abc.ABC):
         other.symmetrise = self.symmetrise if symmetrise is None else symmetrise
         return other
 
+    def for_posteriors(self) -> Self:
+        """The same weights, scoring as is enough for differences of log p by θ."""
+        return self
+
     def at(self, law: Law, **options: Any) -> Self:
         """The same weights for another law: another prior, or x of another shape.
 
