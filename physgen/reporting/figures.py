@@ -47,23 +47,20 @@ MANY_EPOCHS = 10
 """Of which the first tenth does not tell the scale of losses."""
 
 
-def gallery(
-    figure: Figure, theta: Sequence[float], true: ArrayLike, surrogate: ArrayLike, symbol: str
-) -> None:
+def gallery(figure: Figure, titles: Sequence[str], true: ArrayLike, surrogate: ArrayLike) -> None:
     """True x above surrogate x, one column for each θ, on one scale of grey.
 
     Args:
         figure: empty.
-        theta: a value for each column, (k,).
+        titles: of the k columns.
         true: lattices, (k, h, w).
         surrogate: lattices, (k, h, w).
-        symbol: of θ.
     """
     rows = np.asarray([true, surrogate], dtype=float)
-    axes = figure.subplots(2, len(theta), squeeze=False)
+    axes = figure.subplots(2, len(titles), squeeze=False)
     lattices(axes, rows)
-    for column, value in zip(axes[0], theta, strict=True):
-        column.set_title(f"{symbol} = {value:.3g}", loc="center", fontsize=9)
+    for column, title in zip(axes[0], titles, strict=True):
+        column.set_title(title, loc="center", fontsize=9)
     for row, name in zip(axes, ("true", "surrogate"), strict=True):
         row[0].set_ylabel(name)
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
@@ -25,6 +26,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from numpy.typing import ArrayLike, NDArray
+
+from physgen.reporting.quantities import number
 
 __all__ = [
     "DOTS",
@@ -50,6 +53,7 @@ __all__ = [
     "legend_above",
     "plain",
     "svg",
+    "theta_titles",
 ]
 
 INK, GREY, SURROGATE = "#222222", "#9a9a9a", "#d55e00"
@@ -140,15 +144,27 @@ def svg(draw: Callable[[Figure], None], size: tuple[float, float] = PANEL) -> by
 
 
 def axis_label(latex: str, unit: str = "", name: str = "") -> str:
-    """A symbol and its unit as an axis label; the plain name where the LaTeX does not parse."""
+    r"""A symbol and its unit as an axis label; the plain name where the LaTeX does not parse.
+
+    All digits of an index are in it, as in ``\theta_10``.
+    """
     symbol = plain(name or latex)
     if latex:
+        told = "$" + re.sub(r"_(\d\d+)", r"_{\1}", latex) + "$"
         try:
-            MathTextParser("path").parse(f"${latex}$")
-            symbol = f"${latex}$"
+            MathTextParser("path").parse(told)
+            symbol = told
         except ValueError:
             pass
     return symbol + (f" [{plain(unit)}]" if unit else "")
+
+
+def theta_titles(symbols: Sequence[str], theta: ArrayLike) -> list[str]:
+    """Titles of x at parameters (n, d), one line a symbol."""
+    return [
+        "\n".join(f"{name} = {number(v)}" for name, v in zip(symbols, row, strict=True))
+        for row in floats(theta)
+    ]
 
 
 def legend_above(ax: Axes, ncols: int = 2, **how: Any) -> None:
