@@ -19,9 +19,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 from matplotlib.transforms import blended_transform_factory
 from numpy.typing import NDArray
 
-from physgen.reporting.figures import DOTS, HUES, INK, OPEN, PANEL, SQUARE, floats
 from physgen.reporting.kernels import kernel_density, narrowing
 from physgen.reporting.sheet import Drawing, grid
+from physgen.reporting.style import DOTS, HUES, INK, OPEN, PANEL, SQUARE, floats
 from simulators.base import Array
 from simulators.prior import Prior
 

@@ -467,7 +467,7 @@ def descend(
 def moments(
     optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor]
 ) -> list[dict[str, Tensor]]:
-    """What an optimiser keeps of parameters (...): moments (...) and steps (), 0 at first."""
+    """What an optimiser keeps of each parameter: moments of its shape, steps (); at first 0."""
     states = [optimiser.state[p] for p in parameters]
     for parameter, state in zip(parameters, states, strict=True):
         if not state:

@@ -73,10 +73,10 @@ def render(metrics: Mapping[str, Any], out: Path | None = None) -> str:
     Raises:
         UsageError: matplotlib or jinja2 is not installed.
     """
-    from physgen.reporting.conclusions import conclusion_of
-
     sheet, digests = sheet_of(metrics), digests_of(metrics)
     links = links_beside(out, digests)
+    from physgen.reporting.conclusions import conclusion_of
+
     return sheet.html(conclusion=conclusion_of(metrics), digests=digests, links=links)
 
 

@@ -51,6 +51,10 @@ class TextTable(Table):
             raise DataError("no line of numbers")
         self.layout = Layout.of(head.lines[-1])
         self.width = self.layout.count(head.lines[-1])
+        if self.layout.count(head.lines[0]) != self.width and not all(
+            self.layout.numbers(head.lines[-1])
+        ):
+            raise DataError("is text, but no table of numbers; expected CSV or the like")
         names, self.headed = head.names(self.layout)
         self.depth, self.rows = max(1, BAND_BYTES // len(head.lines[-1])), 0
         self.begins: list[int] = []

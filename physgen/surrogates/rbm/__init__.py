@@ -17,21 +17,20 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from scipy.interpolate import RegularGridInterpolator
-from scipy.sparse.linalg import spsolve
+from scipy.interpolate import CubicSpline
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.descent import Descent
 from physgen.nn.measurement import Measurement
+from physgen.nn.recorded import is_recorded
 from physgen.nn.seen_spins import SeenSpins, r_hat_of_rows
 from physgen.nn.transforms import KNOWN
 from physgen.surrogates.base import (
@@ -433,45 +432,34 @@ class RBM(Surrogate):
         return ais.nodes(*self._box(), count or ais.count(len(self.law.prior), exact))
 
 
-class Spline(torch.autograd.Function):
-    """Cubic splines on a grid at c (B, D), (B,) float64, with their own derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, c: Tensor, spline: RegularGridInterpolator) -> Tensor:
-        """The values, (B,)."""
-        ctx.save_for_backward(c)
-        ctx.spline = spline
-        return torch.from_numpy(spline(c.detach().double().cpu().numpy())).to(c.device)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """∂/∂c_d, one order of derivative in each direction in turn, (B, D)."""
-        (c,) = ctx.saved_tensors
-        points = c.double().cpu().numpy()
-        slopes = [ctx.spline(points, nu=order) for order in np.eye(c.shape[1], dtype=int)]
-        slope = torch.from_numpy(np.stack(slopes, -1)).to(c.device)
-        return (gradient[:, None] * slope).to(c.dtype), None
-
-
-on_spline: Callable[[Tensor, RegularGridInterpolator], Tensor] = Spline.apply
-
-
 def interpolated(axes: list[Tensor], table: Tensor, c: Tensor) -> Tensor:
     """A table on the nodes of a grid, by cubic splines at c (B, D), (B,) float64; differentiable.
 
     Args:
-        axes: (m_d,) nodes of each of the D axes.
+        axes: (m_d,) nodes of each of the D axes, in equal steps.
         table: (m_1, …, m_D).
         c: (B, D).
 
     Raises:
         DataError: c outside the grid.
     """
-    grid = [a.numpy() for a in axes]
-    # the solver of its own stops at 1e-5 of log Z
-    spline = RegularGridInterpolator(grid, table.cpu().numpy(), method="cubic", solver=spsolve)
-    try:
-        return on_spline(c, spline)
-    except ValueError as error:
-        raise DataError("theta: expected values within the prior; log Z is known there") from error
+    c, values = c.double(), table.cpu().numpy()
+    first, last = (torch.stack([a[i] for a in axes]).to(c.device) for i in (0, -1))
+    if not is_recorded() and ((c < first) | (c > last)).any():
+        raise DataError("theta: expected values within the prior; log Z is known there")
+    for axis in axes:  # which goes, and its cells and the four powers in each come last
+        values = np.moveaxis(CubicSpline(axis.numpy(), values).c, (0, 1), (-1, -2))
+    cells, dims = values.shape[::2], range(len(axes))
+    order = [2 * d for d in dims] + [2 * d + 1 for d in dims]
+    pieces = torch.from_numpy(values.transpose(order).reshape(-1, 4 ** len(axes))).to(c.device)
+    place, powers = torch.zeros_like(c[:, 0]).long(), []
+    for d, count in enumerate(cells):
+        step = (last[d] - first[d]) / count
+        k = ((c[:, d] - first[d]) / step).floor().clamp(0, count - 1)
+        t = c[:, d] - (first[d] + step * k)
+        place = place * count + k.long()
+        powers.append(torch.stack([t**3, t**2, t, torch.ones_like(t)], 1))
+    found = pieces[place]
+    for power in powers:
+        found = (power[..., None] * found.unflatten(1, (4, -1))).sum(1)
+    return found[:, 0]

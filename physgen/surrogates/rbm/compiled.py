@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from physgen.nn.descent import Descent, descended
 
-__all__ = ["annealed", "contrast", "fast_exp", "fast_tanh", "random_bits", "steps", "swept"]
+__all__ = ["climbed", "contrast", "fast_exp", "fast_tanh", "random_bits", "steps", "swept"]
 
 Numbers = NDArray[Any]
 F32 = np.float32
@@ -207,7 +207,7 @@ def rows_at_once(units: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def spread(a: Numbers, each: int, first: int, last: int) -> Numbers:
+def dealt_out(a: Numbers, each: int, first: int, last: int) -> Numbers:
     """Columns `first` to `last` of a (n, K) each of whose columns is repeated `each` times."""
     out = np.empty((len(a), last - first), np.float32)
     for j in range(len(a)):
@@ -217,7 +217,7 @@ def spread(a: Numbers, each: int, first: int, last: int) -> Numbers:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def annealed(
+def climbed(
     v: Numbers, w: Numbers, near: Numbers, g: Numbers, d: Numbers, b: Numbers, counter: int
 ) -> tuple[Numbers, Numbers]:
     """Chains that follow a path of coefficients, a sweep at each of its points but the first.
@@ -239,14 +239,14 @@ def annealed(
     at_once = rows_at_once(units)
     for first in range(0, v.shape[1], at_once):
         last = min(first + at_once, v.shape[1])
-        s, gains = v[:, first:last].copy(), spread(g[0], each, first, last)
-        shifts, pulls = spread(d[0], each, first, last), spread(b[0], each, first, last)
+        s, gains = v[:, first:last].copy(), dealt_out(g[0], each, first, last)
+        shifts, pulls = dealt_out(d[0], each, first, last), dealt_out(b[0], each, first, last)
         for k in range(1, len(g)):
             u = up(s, w, near)
             _, before = means(u, gains, shifts)
-            gains = spread(g[k], each, first, last)
-            shifts, past = spread(d[k], each, first, last), pulls
-            pulls = spread(b[k], each, first, last)
+            gains = dealt_out(g[k], each, first, last)
+            shifts, past = dealt_out(d[k], each, first, last), pulls
+            pulls = dealt_out(b[k], each, first, last)
             t, after = means(u, gains, shifts)
             for row in range(last - first):
                 gained[first + row] += after[row] - before[row]

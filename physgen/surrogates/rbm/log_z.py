@@ -328,7 +328,7 @@ def _along(
         written = [written_out(weights, point) for point in path]
         g, d, b = (np.stack(a) for a in list(zip(*written, strict=True))[2:])
         w, near = weights.compiled()
-        found = compiled.annealed(rows_last(v), w, near, g, d, b, counter(generator))
+        found = compiled.climbed(rows_last(v), w, near, g, d, b, counter(generator))
         return torch.from_numpy(found[0].T), torch.from_numpy(found[1])
     gained = torch.zeros(len(v), device=v.device, dtype=torch.float64)
     rows = (_repeated(p, len(v) // len(p.g)) for p in path)
