@@ -43,7 +43,8 @@ def timed(words: list[object], checkout: Path, folder: str) -> tuple[float, floa
 
 def main(checkouts: list[Path]) -> None:
     """Print the table."""
-    print("| command |", " | ".join(str(path) for path in checkouts), "|")
+    others = " | ".join(str(path) for path in checkouts[1:])
+    print("| command | CPU s (wall) |", f"{others} |" if others else "")
     print("|---|" + "---|" * len(checkouts))
     with tempfile.TemporaryDirectory() as folder:
         for name, words in COMMANDS.items():

@@ -260,7 +260,7 @@ def test_the_page_of_six_parameters(six, right, monkeypatch):
     pytest.importorskip("jinja2")
     from physgen.verbs.pages import render
 
-    monkeypatch.setattr("physgen.reporting.figures.svg", lambda draw, size: b"<svg/>")
+    monkeypatch.setattr("physgen.reporting.style.svg", lambda draw, size: b"<svg/>")
     monkeypatch.setattr("physgen.reporting.sheet.svg", lambda draw, size: b"<svg/>")
     about = {"schema": "physgen/calibration/1", "network": {"family": "npe", "law": six.to_json()}}
     page = render(json.loads(json.dumps(right | about)))

@@ -34,12 +34,12 @@ from physgen.posterior.grid import (
     GRID,
     LogLikelihood,
     grid_posterior,
+    network_grid,
     of_network,
     of_surrogate,
 )
 from physgen.posterior.iid import MANY, iid_posterior
 from physgen.posterior.mcmc import checked_log_density, mcmc
-from physgen.posterior.smc import smc
 from physgen.runtime.blocks import nothing
 from physgen.runtime.kinds import did_you_mean
 from physgen.runtime.progress import log
@@ -302,6 +302,7 @@ def likelihood_of(
     *,
     iid: bool | None = None,
     seed: int | None = None,
+    tell: Tell = nothing,
 ) -> LogLikelihood:
     """log p(x|θ) of a surrogate, of what the prior leaves free, as the method asks for it.
 
@@ -314,11 +315,14 @@ def likelihood_of(
         first: which of all observations the first is.
         iid: whether all rows are one observation; as the options say if None.
         seed: of the random draws; that of the options if None.
+        tell: is told often how far it is, and may raise.
     """
     iid, seed = options.iid if iid is None else iid, options.seed if seed is None else seed
     alone = options.method in ROW_BY_ROW and not iid
     index = np.zeros(len(x), int) if alone else first + np.arange(len(x))
-    found = of_surrogate(surrogate, x, draws=options.draws, seed=seed, iid=iid, index=index)
+    found = of_surrogate(
+        surrogate, x, draws=options.draws, seed=seed, iid=iid, index=index, tell=tell
+    )
     return given(found, options.prior, surrogate.law)
 
 
@@ -328,7 +332,7 @@ def by_likelihood(
     """Posteriors of x (n, *x_shape), from row `first` on, from a surrogate's log p(x|θ)."""
 
     def likelihood(x: Array = x, **given: Any) -> LogLikelihood:
-        return watched(likelihood_of(surrogate, x, options, first, **given), tell)
+        return likelihood_of(surrogate, x, options, first, tell=tell, **given)
 
     n, k, seed = 1 if options.iid else len(x), options.samples, options.seed
     if options.refine:
@@ -343,6 +347,8 @@ def by_likelihood(
     if options.method == "grid":
         return grid_posterior(likelihood(), options.prior, n, first=first)
     if options.method in ("smc", "mcmc"):
+        from physgen.posterior.smc import smc
+
         together = {"smc": smc, "mcmc": mcmc}[options.method]
         return together(likelihood(), options.prior, n, k, seed=seed, first=first)
     from physgen.posterior import samplers
@@ -366,24 +372,35 @@ def network_density(inference: Inference, x: Array, iid: bool, tell: Tell) -> Lo
 def by_network(inference: Inference, x: Array, first: int, tell: Tell) -> Posterior:
     """Posteriors of x (n, *x_shape), from row `first` on, by a network: its draws or density."""
     options, network = inference.options, inference.network
-    if network and inference.drawn and (len(x) == 1 or not options.iid):
+    if network is None:
+        raise TypeError("no network")
+    if inference.drawn and (len(x) == 1 or not options.iid):
         return network_draws(
             network, x, options.prior, options.samples, seed=options.seed, first=first, tell=tell
         )
-    many = options.iid and len(x) >= MANY and len(options.prior) in GRID
+    how = network_grid(network, inference.dims)
+    many = bool(how) and options.iid and len(x) >= MANY
     found = network_density(inference, x, options.iid and not many, tell)
     if many:
-        return iid_posterior(found, options.prior, len(x), **GRID[len(options.prior)])
-    return by_density(found, 1 if options.iid else len(x), options, first)
+        return iid_posterior(found, options.prior, len(x), **how)
+    return by_density(found, 1 if options.iid else len(x), options, how, first)
 
 
 def by_density(
-    log_density: LogLikelihood, n: int, options: InferenceOptions, first: int = 0
+    log_density: LogLikelihood,
+    n: int,
+    options: InferenceOptions,
+    grid: Mapping[str, Any],
+    first: int = 0,
 ) -> Posterior:
-    """Posteriors from a log density of θ given x, up to a function of x."""
-    if len(options.prior) in GRID:
-        how = GRID[len(options.prior)]
-        return grid_posterior(log_density, options.prior, n, first=first, **how)
+    """Posteriors from a log density of θ given x, up to a function of x.
+
+    They are on a grid of these options, or of a population if there are none.
+    """
+    if grid:
+        return grid_posterior(log_density, options.prior, n, first=first, **grid)
+    from physgen.posterior.smc import smc  # scipy's part of it is slow to import
+
     k, seed = options.samples, options.seed
     return smc(log_density, options.prior, n, k, seed=seed, first=first)
 

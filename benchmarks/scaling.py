@@ -1,0 +1,378 @@
+"""Ising from L = 8 to 64: what size transfer and a short tuning reach, and how cost grows with N.
+
+    python -m benchmarks.scaling --family autoregressive --size 8
+    python -m benchmarks.scaling --family autoregressive --size 16
+    python -m benchmarks.scaling --family autoregressive --theta beta-h
+    python -m benchmarks.scaling --table
+
+β ~ U(0.1, 0.7), perfect lattices for training and for judging. L = 8 is trained anew; each larger
+size starts from the tuned model of half the size, so they are run in order. A training sees as
+many spins at every size. Beside the tuned model stand, on the same lattices, the one of half the
+size as it is (*untuned*), one of random weights with the same rows, epochs and steps (*anew*), and
+as a control the exact posterior of lattices that were taken for those of another β, half a
+posterior's width off. `--theta` trains at L = 8 with two parameters, (β, h) or (βJ_x, βJ_y).
+
+The gap E[log p − log q] is in nats of the whole lattice. A part takes less than ten CPU minutes,
+and leaves its model and its figures in the folder `--into`; `--table` prints all that are there
+and draws `scaling.png`. The masked diffusion evaluates its network N/2 + 1 times for a log p; in
+*64 steps* it does so 64 times, and fills in many sites at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+import physgen
+from physgen.checks.estimate import estimate
+from physgen.checks.exact.agreement import agreement
+from physgen.checks.exact.gap import log_mass, paired
+from physgen.dataset import Dataset
+from physgen.posterior.grid import grid_posterior, of_exact, of_surrogate
+from physgen.runtime.device import threads
+from physgen.surrogates.base import Surrogate
+from simulators.base import Array
+from simulators.ising import Ising
+
+SIZES = (8, 16, 32, 64)
+SHIFT = 0.5
+"""Of the control, in widths of the exact posterior."""
+STEPS = 64
+HEAD = (
+    "family", "L", "model", "CPU s: training, log Z", "gap, nats", "log E[q/p]",
+    "posterior: error / width ratio", "control", "ms: log p, posterior, draw",
+)  # fmt: skip
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a family is trained and judged.
+
+    Attributes:
+        rows: lattices of L = 8 to train on; of larger ones as many as have as many spins.
+        epochs: at L = 8, and of a tuning.
+        judged: lattices of each size whose log p is compared.
+        observed: the same of posteriors.
+        drawn: lattices that are drawn.
+        options: of the family, by the size.
+        training: of the training.
+    """
+
+    rows: int
+    epochs: tuple[int, int]
+    judged: dict[int, int]
+    observed: dict[int, int]
+    drawn: dict[int, int]
+    options: Callable[[int], Figures] = lambda size: {}
+    training: Figures = field(default_factory=dict)
+
+
+MANY = {8: 500, 16: 500, 32: 300, 64: 200}
+SOME = {8: 50, 16: 50, 32: 30, 64: 20}
+LADDERS = {8: (512, 1000), 16: (128, 2000), 32: (64, 4000), 64: (32, 2000)}
+"""Chains and sweeps of the RBM's log Z."""
+FAMILIES = {
+    "autoregressive": Work(
+        20_000, (20, 20), MANY, SOME, SOME, lambda size: {"sites": size**2 // 4}
+    ),
+    "diffusion": Work(
+        20_000,
+        (6, 3),
+        {8: 300, 16: 100, 32: 16, 64: 2},
+        {8: 30, 16: 6, 32: 3, 64: 0},
+        {8: 64, 16: 16, 32: 4, 64: 1},
+    ),
+    "rbm": Work(
+        80_000,
+        (5, 5),
+        MANY,
+        SOME,
+        SOME,
+        lambda size: dict(zip(("chains", "ladder"), LADDERS[size], strict=True)),
+        {"learning_rate": 0.01},
+    ),
+}
+FEWER = Work(0, (0, 0), {32: 16, 64: 16}, {32: 3, 64: 2}, {32: 4, 64: 4})
+"""How the diffusion is judged in 64 steps."""
+
+
+def data(size: int, n: int, seed: int, theta: str) -> Dataset:
+    """Perfect lattices."""
+    return physgen.simulate("ising", n=n, size=size, theta=theta, sampler="perfect", seed=seed)
+
+
+class Trained(NamedTuple):
+    """A model and the CPU seconds of its training, and of what came after it."""
+
+    model: Surrogate
+    seconds: tuple[float, float]
+    passes: int
+
+
+def trained(
+    family: str, size: int, theta: str, out: Path, half: Surrogate | None, epochs: int
+) -> Trained:
+    """A model, from random weights or from those of half the size."""
+    work = FAMILIES[family]
+    rows = data(size, work.rows * 64 // size**2, 1, theta)
+    start = time.process_time()
+    options = work.options(size) | work.training
+    if half is not None:
+        options |= {"learning_rate": work.training.get("learning_rate", 1e-3), "from_": half}
+    model = physgen.fit(
+        family, rows, out=out, epochs=epochs, seed=1, batch_size=1024 // size,
+        warm_up_steps=20, force=True, **options,
+    )  # fmt: skip
+    told = model.info["history"]
+    seconds, passes = told[-1]["cpu_seconds"], len(told) * len(rows)
+    return Trained(model.eval(), (seconds, time.process_time() - start - seconds), passes)
+
+
+def models(
+    family: str, size: int, theta: str, folder: Path
+) -> Iterator[tuple[str, Trained, Work]]:
+    """Those of one size by name, each with how it is judged."""
+    work = FAMILIES[family]
+    here = folder / f"{family}-{size}-{theta}"
+    if size == SIZES[0]:
+        yield (
+            "anew",
+            trained(family, size, theta, here.with_suffix(".pt"), None, work.epochs[0]),
+            work,
+        )
+        return
+    parent = folder / f"{family}-{size // 2}-{theta}.pt"
+    if not parent.exists():
+        raise SystemExit(
+            f"{parent}: expected the model of L = {size // 2}; run --size {size // 2}"
+        )
+    half = physgen.load(parent, device="cpu")[0]
+    law = half.law.changed({"size": size})
+    start = time.process_time()
+    untuned = half.at(law, **work.options(size)).eval()
+    if family == "rbm":
+        untuned.log_z()
+    moved = Trained(untuned, (0.0, time.process_time() - start), 0)
+    tuned = trained(family, size, theta, here.with_suffix(".pt"), half, work.epochs[1])
+    anew = trained(family, size, theta, here.with_suffix(".anew.pt"), None, work.epochs[1])
+    for name, found in (("tuned", tuned), ("untuned", moved), ("anew", anew)):
+        dear = family == "diffusion" and size >= 32
+        if not dear or name == "tuned" or size == 32:
+            yield name, found, work
+        if dear and (name == "tuned" or size == 64):
+            yield (
+                f"{name}, {STEPS} steps",
+                found._replace(model=found.model.using(steps=STEPS)),
+                FEWER,
+            )
+
+
+def judged(found: Trained, work: Work, size: int, theta: str) -> Figures:
+    """Gap, posteriors and costs of a model, and of the control."""
+    model, (training, after), passes = found
+    observed, n = work.observed[size], work.judged[size]
+    rows = data(size, max(n, observed), 2, theta).read()
+    simulator = Ising(size, theta=theta)
+    t, x = rows.theta[:n], rows.x[:n]
+    start = time.process_time()
+    own = scored(model, t, x)
+    per_row = (time.process_time() - start) / n
+    exact = simulator.log_prob(t, x)
+    others = np.array([scored(one, t, x) for one in model.log_z_bootstrap()] or [own])
+    start = time.process_time()
+    model.sample(torch.from_numpy(rows.theta[: work.drawn[size]]), 0)
+    per_draw = (time.process_time() - start) / work.drawn[size]
+    told = {
+        "training": training, "after": after, "ms a lattice": 1e3 * training / max(passes, 1),
+        "ms a log p": 1e3 * per_row, "ms a draw": 1e3 * per_draw, "judged": n,
+        "gap": paired(exact, own, others), "log mass": log_mass(exact, own, others),
+    }  # fmt: skip
+    return told | (posteriors(model, simulator, rows.x[:observed]) if observed else {})
+
+
+def scored(model: Surrogate, theta: Array, x: Array) -> Array:
+    """Log p of rows, from one draw each, (n,)."""
+    return model.log_prob(theta, x, draws=1, seed=1).numpy()
+
+
+def posteriors(model: Surrogate, simulator: Ising, x: Array) -> Figures:
+    """Of single lattices, beside the exact ones and the control."""
+    prior, n = model.law.prior, len(x)
+    exact = grid_posterior(of_exact(simulator.log_prob, x), prior, n)
+    start = time.process_time()
+    own = grid_posterior(of_surrogate(model, x, draws=1, seed=1), prior, n)
+    seconds = time.process_time() - start
+    step = SHIFT * np.median(exact.sd, 0)
+    off = grid_posterior(of_exact(lambda t, y: simulator.log_prob(t + step, y), x), prior, n)
+    found, control = agreement(exact, own), agreement(exact, off)
+    return {
+        "ms a posterior": 1e3 * seconds / n,
+        "evaluations": float(own.evaluations.mean()),
+        "observed": n,
+        "width": exact.sd.mean(0).tolist(),
+        "error": estimate(abs(found.shift).mean(1)),
+        "shift": [estimate(s) for s in found.shift.T],
+        "ratio": [estimate(r) for r in found.ratio.T],
+        "c2st": float(found.c2st.mean()),
+        "control": {
+            "error": estimate(abs(control.shift).mean(1)),
+            "c2st": float(control.c2st.mean()),
+        },
+    }
+
+
+# --- what is shown ------------------------------------------------------------------------------
+
+
+def row(family: str, size: int, name: str, told: Figures) -> str:
+    """One model as a row of the table."""
+    gap, mass = told["gap"], told["log mass"]
+    posterior = control = "–"
+    if "error" in told:
+        ratio = ", ".join(f"{r:.3f} ± {se:.3f}" for r, se in told["ratio"])
+        posterior = f"{told['error'][0]:.3f} ± {told['error'][1]:.3f} / {ratio}"
+        control = f"{told['control']['error'][0]:.2f}"
+    cells = (
+        family, str(size), name, f"{told['training']:.0f}, {told['after']:.0f}",
+        f"{gap[0]:.3f} ± {gap[1]:.3f}",
+        "–" if np.isnan(mass[0]) else f"{mass[0]:+.3f} ± {mass[1]:.3f}", posterior, control,
+        ", ".join(f"{told.get(f'ms a {k}', np.nan):.3g}" for k in ("log p", "posterior", "draw")),
+    )  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def found_in(folder: Path) -> list[tuple[str, int, str, Figures]]:
+    """Family, size, θ and figures of all parts that have run, by family and size."""
+    names = [path.stem.split("-", 2) for path in folder.glob("*.json")]
+    order = list(FAMILIES)
+    names.sort(key=lambda name: (len(name[2]), order.index(name[0]), int(name[1]), name[2]))
+    return [
+        (
+            family,
+            int(size),
+            theta,
+            json.loads((folder / f"{family}-{size}-{theta}.json").read_text()),
+        )
+        for family, size, theta in names
+    ]
+
+
+def exponent(sites: Array, cost: Array) -> float:
+    """a of cost ∝ Nᵃ by least squares of logarithms."""
+    return float(np.polyfit(np.log(sites), np.log(cost), 1)[0])
+
+
+def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
+    """Gap and posteriors by L above, costs by N below."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    above, below = figure.subplots(2, 3)
+    styles = {"tuned": "-o", "untuned": ":x", "anew": "--s"}
+    for i, family in enumerate(FAMILIES):
+        sizes = {size: told for f, size, theta, told in parts if (f, theta) == (family, "beta")}
+        for name, style in styles.items():
+            curve = {
+                size: found
+                for size, told in sizes.items()
+                if (found := told.get("anew" if size == SIZES[0] else name)
+                    or told.get(f"{name}, {STEPS} steps"))
+            }  # fmt: skip
+            label = f"{family}, {name}"
+            gap = [told["gap"] for told in curve.values()]
+            above[0].errorbar(
+                list(curve), *zip(*gap, strict=True), fmt=style, color=f"C{i}", label=label, ms=4
+            )
+            with_posterior = {s: t for s, t in curve.items() if "error" in t}
+            for panel, part in (
+                (above[1], lambda t: t["error"]),
+                (above[2], lambda t: t["ratio"][0]),
+            ):
+                values = [part(told) for told in with_posterior.values()]
+                panel.errorbar(
+                    list(with_posterior),
+                    *zip(*values, strict=True),
+                    fmt=style,
+                    color=f"C{i}",
+                    ms=4,
+                )
+        costs(below, sizes, family, f"C{i}")
+    above[0].set(ylabel="gap, nats a lattice", yscale="symlog")
+    above[0].set_yscale("symlog", linthresh=0.1)
+    above[1].set(ylabel="posterior mean off, exact widths", yscale="log")
+    above[1].axhline(SHIFT, color="grey", lw=0.8)
+    above[1].text(SIZES[0], SHIFT, "control", color="grey", va="bottom")
+    above[2].set(ylabel="width ÷ exact width")
+    above[2].axhline(1, color="grey", lw=0.8)
+    for panel in above:
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(SIZES, map(str, SIZES))
+        panel.set_xlabel("L")
+    above[0].legend(frameon=False, fontsize=8)
+    figure.savefig(out, dpi=120)
+
+
+def costs(panels: Array, sizes: dict[int, Figures], family: str, colour: str) -> None:
+    """CPU ms of a family by N, with the exponents."""
+    for panel, part in zip(panels, ("lattice", "posterior", "draw"), strict=True):
+        key = f"ms a {part}"
+        curve = {
+            size**2: told[name][key]
+            for size, told in sizes.items()
+            if key in told.get(name := "anew" if size == SIZES[0] else "tuned", {})
+        }
+        if len(curve) > 1:
+            n, ms = np.array(list(curve)), np.array(list(curve.values()))
+            panel.loglog(
+                n, ms, "-o", color=colour, ms=4, label=f"{family}: N^{exponent(n, ms):.2f}"
+            )
+        panel.set(
+            xlabel="N = L²",
+            ylabel={"lattice": "training: CPU ms a lattice"}.get(part, f"CPU {key}"),
+        )
+        panel.legend(frameon=False, fontsize=8)
+
+
+def main() -> None:
+    """Run one part, or show all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--family", choices=FAMILIES)
+    parser.add_argument("--size", type=int, choices=SIZES, default=SIZES[0])
+    parser.add_argument("--theta", choices=("beta", "beta-h", "beta-xy"), default="beta")
+    parser.add_argument("--into", type=Path, default=Path("scaling"), help="folder of all parts")
+    parser.add_argument("--table", action="store_true", help="print and draw what has run")
+    given = parser.parse_args()
+    given.into.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    if given.table:
+        parts = found_in(given.into)
+        print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
+        for family, size, theta, told in parts:
+            label = family if theta == "beta" else f"{family}, {theta}"
+            for name, figures in told.items():
+                print(row(label, size, name, figures))
+        drawing(parts, given.into / "scaling.png")
+        return
+    if given.family is None or (given.theta != "beta" and given.size != SIZES[0]):
+        parser.error("expected --family and a size, or --theta at L = 8; or --table")
+    told = {}
+    with threads(1):
+        for name, found, work in models(given.family, given.size, given.theta, given.into):
+            told[name] = judged(found, work, given.size, given.theta)
+            print(row(given.family, given.size, name, told[name]), flush=True)
+    (given.into / f"{given.family}-{given.size}-{given.theta}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
