@@ -13,14 +13,14 @@ help:
 	@echo "make site   build docs/ into site/, tutorials run; PART=k/n runs the k-th of n parts of them"
 	@echo "make docs   the site, and each block of the README and the how-tos, each example, a typed script, and pages in a browser"
 	@echo "make slow   the tests that take minutes; PART=k/n runs the k-th of n parts of them"
-	@echo "make bench  timings and surrogates beside other packages and exact answers (hours)"
+	@echo "make bench  figures of RESULTS.md, in parts of minutes (hours in all); PART=ising runs one: python -m benchmarks list"
 	@echo "make clean  remove the environment and the demo"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.user: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat --editable '.[report]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --config-settings editable_mode=compat --editable '.[report,onnx]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.user
@@ -53,28 +53,7 @@ slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow $(if $(PART),--part $(PART))
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/ising.py
-	$(BIN)/python benchmarks/shower.py
-	$(BIN)/python benchmarks/fields.py
-	$(BIN)/python -m benchmarks.field_surrogates
-	$(BIN)/python -m benchmarks.phi4_surrogates
-	$(BIN)/python -m benchmarks.families
-	$(BIN)/python benchmarks/rbm.py speed
-	$(BIN)/python benchmarks/rbm.py designs
-	$(BIN)/python benchmarks/diffusion.py
-	$(BIN)/python benchmarks/onnx_speed.py
-	$(BIN)/python -m benchmarks.posterior_ising
-	$(BIN)/python -m benchmarks.rounds
-	$(BIN)/python benchmarks/ranks.py
-	$(BIN)/python -m benchmarks.calibration
-	$(BIN)/python -m benchmarks.formats --megabytes 100
-	$(BIN)/python -m benchmarks.posterior_shower
-	$(BIN)/python -m benchmarks.shower_surrogates
-	$(BIN)/python -m benchmarks.hard_showers
-	$(BIN)/python -m benchmarks.latency
-	$(BIN)/python -m benchmarks.restoration
-	$(BIN)/python -m benchmarks.scores
-	$(BIN)/python -m benchmarks.bounds
+	$(BIN)/python -m benchmarks run $(PART)
 
 clean:
 	rm -rf $(VENV) demo site jupyter_execute .jupyter_cache

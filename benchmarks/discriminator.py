@@ -237,7 +237,7 @@ def draw(found: dict[float, Counted], path: Path) -> None:
     """D of each kind against D*, above p and q, a column for each θ."""
     from matplotlib.figure import Figure
 
-    from physgen.reporting.figures import GREY, HUES, INK, figure_of
+    from physgen.reporting.style import GREY, HUES, INK, figure_of
 
     def panels(figure: Figure) -> None:
         axes = figure.subplots(2, len(found), sharex=True, sharey="row", height_ratios=(2, 1))

@@ -62,12 +62,13 @@ def chains(size: int) -> None:
         cost = 1e3 * (time.process_time() - start) / n
         m, square = abs(x.mean((1, 2))), (x**2).mean((1, 2))
         errors = [v.std() / np.sqrt(n) for v in (m, square)]
-        cells.append(
-            f"{length}: {m.mean():.3f} ± {errors[0]:.3f}, {square.mean():.3f} ± {errors[1]:.3f}"
-        )
+        cells.append(f"{m.mean():.3f} ± {errors[0]:.3f}, {square.mean():.3f} ± {errors[1]:.3f}")
         if part == 1:
             accepted, ms = field.evolve(x, theta, rng, 5), cost
-    print(f"| {size} | {ms:.1f} | {accepted:.2f} | " + " | ".join(cells) + " |", flush=True)
+    print(
+        f"| φ⁴ | {size} | {whole} | {ms:.1f} | {accepted:.2f} | " + " | ".join(cells) + " |",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -77,8 +78,9 @@ def main() -> None:
     sizes = parser.parse_args().sizes
     exact_fields(sizes)
     Phi4(4).sample(np.array([CRITICAL]), np.random.default_rng(0))  # compile
-    print("\n| φ⁴, L | ms a map | accepted |" + " mean abs M/N, φ² |" * len(PARTS))
-    print("|---" * (3 + len(PARTS)) + "|")
+    after = " | ".join(f"mean abs M/N, φ² after {part:g} of these" for part in PARTS)
+    print(f"\n| field | L | trajectories | CPU ms a map | accepted | {after} |")
+    print("|---" * (5 + len(PARTS)) + "|")
     for size in (8, *sizes):
         chains(size)
 

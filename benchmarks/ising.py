@@ -138,18 +138,18 @@ def main() -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"  # read when peapods is first used
     repeats, sweeps = (3, 20) if quick else (7, 60)
 
-    print("ns a site and sweep at T_c: wall (CPU)\n")
+    print("ns a site and sweep at T_c: CPU (wall)\n")
     table = {size: dict(sweep_rows(size, sweeps, repeats)) for size in (16, 32, 64)}
     print("| sampler | L = 16 | L = 32 | L = 64 |\n|---|---|---|---|")
     for name in table[16]:
-        cells = [f"{wall:.1f} ({cpu:.1f})" for wall, cpu in (table[s][name] for s in table)]
+        cells = [f"{cpu:.1f} ({wall:.1f})" for wall, cpu in (table[s][name] for s in table)]
         print(f"| {name} | {' | '.join(cells)} |")
 
-    print("\nms an independent lattice: wall (CPU)\n")
+    print("\nms an independent lattice: CPU (wall)\n")
     print("| sampler | T = 1.5 | T = 2.27 | T = 3.5 | T ~ U(1, 4) |\n|---|---|---|---|---|")
     for size, n in ((16, 1000), (32, 200), (64, 40), (128, 12)):
         for name, cells in lattice_rows(size, n // 4 if quick else n, repeats):
-            text = " | ".join(f"{wall:.3g} ({cpu:.3g})" for wall, cpu in cells)
+            text = " | ".join(f"{cpu:.3g} ({wall:.3g})" for wall, cpu in cells)
             print(f"| L = {size}, {name} | {text} |")
 
 

@@ -43,7 +43,7 @@ def timed(words: list[object], checkout: Path, folder: str) -> tuple[float, floa
 
 def main(checkouts: list[Path]) -> None:
     """Print the table."""
-    print("| command |", " | ".join(str(path) for path in checkouts), "|")
+    print("| command |", " | ".join(["CPU s (wall)", *map(str, checkouts[1:])]), "|")
     print("|---|" + "---|" * len(checkouts))
     with tempfile.TemporaryDirectory() as folder:
         for name, words in COMMANDS.items():

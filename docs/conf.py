@@ -2,9 +2,13 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import physgen
+
+sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks.page import drawn
 
 project = "physgen"
 author = "The physgen authors"
@@ -60,6 +64,12 @@ def plain(app, what, name, obj, options, lines) -> None:
         )
 
 
+def figures(app, exception) -> None:
+    """The page of the benchmarks' figures, beside the others."""
+    drawn(Path(app.outdir) / "figures.html")
+
+
 def setup(app) -> None:
     """Register what this file adds."""
+    app.connect("build-finished", figures)
     app.connect("autodoc-process-docstring", plain, priority=100)

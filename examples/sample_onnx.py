@@ -1,7 +1,8 @@
 """A surrogate in another program: physgen makes an ONNX model, and onnxruntime draws from it.
 
 What draws imports neither torch nor physgen; it could be of another language. Run it as
-``python examples/sample_onnx.py``: less than half a minute. Needs ``pip install 'physgen[onnx]'``.
+``python examples/sample_onnx.py [FOLDER]``, which writes into the folder, here if not given: less
+than half a minute. Needs ``pip install 'physgen[onnx]'``.
 """
 
 import json
@@ -13,6 +14,8 @@ import numpy as np
 import onnxruntime
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+if not folder.is_dir():
+    sys.exit(f"{folder}: expected a folder, where the example trains a model of its own")
 for line in (
     "simulate ising --size 6 -n 2000 --seed 1 -o ising.h5 --force",
     "fit autoregressive ising.h5 --epochs 5 -o ising.pt --force",

@@ -1,5 +1,7 @@
 """``python -m physgen``, and the command ``physgen``: signals are answered from the very start."""
 
+import atexit
+import gc
 import signal
 
 from physgen.runtime.interrupt import SIGNALS, end
@@ -10,6 +12,7 @@ def start() -> None:
     for signum in SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, end)
+    atexit.register(gc.freeze)  # else Python's last collection walks all of torch: 0.4 CPU s
     from physgen.cli import main as command
 
     command(prog_name="physgen")

@@ -1,6 +1,7 @@
 """Autoregression by second routes: sums over states, chains site by site, chi-squares."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -422,6 +423,63 @@ def test_options_out_of_range_are_refused(wrong):
         AutoregressiveConfig(**wrong)
 
 
-def test_another_size_is_refused():
+# --- other sizes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("options", "size"), [({"context": "all"}, 6), ({}, 5)])
+def test_chains_of_another_kind_are_refused_at_another_size(options, size):
     with pytest.raises(UsageError, match="do not fit x of shape"):
-        model(ising(4, 4)).at(ising(6, 6))
+        model(ising(4, 4), **options).at(ising(size, size))
+
+
+@pytest.mark.parametrize("law", [ising(8, 6), potts(5, 3)])
+def test_a_larger_torus_keeps_all_that_a_smaller_one_knew(law):
+    small = model(law)
+    rows, columns = law.x_shape
+    back = small.at(replace(law, x_shape=(2 * rows + 2, columns + 4))).at(law)
+    x = small.sample(torch.full((9, 1), 0.4), 1)
+    theta = torch.full((9, 1), 0.3, dtype=torch.float64)
+    torch.testing.assert_close(back.log_prob(theta, x), small.log_prob(theta, x))
+
+
+def test_a_site_of_a_larger_torus_is_drawn_as_one_with_the_same_neighbours():
+    """From two columns on either side; controls are other sites, and a column further."""
+    field = {"theta": "beta-h"}
+    small = model(ising(8, 4, **field)).at(ising(8, 8, **field))
+    assert not small.stages[0].net.enter.weight.view(16, 2, 8)[..., 3:6].any()
+    large = small.at(ising(16, 16, **field))
+    generator = torch.Generator().manual_seed(4)
+    x = 2.0 * torch.randint(2, (7, 8, 8), generator=generator) - 1
+
+    def odds(one, x):
+        found = torch.zeros(len(x), one.law.size)
+        stage = one.stages[0]
+        of_chain = conditionals(one, x.flatten(1), torch.zeros(len(x), 2))[:, : len(stage.sites)]
+        found[:, stage.sites] = of_chain[..., 0]
+        return found.view(x.shape)
+
+    here, there = [2, 3, 4, 5, 6, 7], [2, 3, 12, 13, 14, 15]
+    expected = odds(small, x)[:, here][..., here[:4]]
+    found = odds(large, x.repeat(1, 2, 2))
+    torch.testing.assert_close(found[:, there][..., there[:4]], expected)
+    assert (found[:, there][..., 1:5] - expected).abs().max() > 0.1
+    further = odds(small.at(ising(16, 16, **field)), x.repeat(1, 2, 2).roll(1, 2))
+    assert (further[:, there][..., there[:4]] - expected).abs().max() > 0.1
+
+
+@pytest.mark.slow
+def test_a_tuning_at_twice_the_size_is_worth_more_than_a_beginning():
+    """Total nats of 300 lattices, over models of as many epochs on the same rows."""
+    data = [
+        physgen.simulate("ising", n=n, size=size, seed=1) for size, n in ((8, 2000), (16, 500))
+    ]
+    small = physgen.fit("autoregressive", data[0], epochs=10, seed=1)
+    given = {"epochs": 10, "batch_size": 64, "seed": 1}
+    tuned = physgen.fit("autoregressive", data[1], from_=small, learning_rate=1e-3, **given)
+    anew = physgen.fit("autoregressive", data[1], **given)
+    test = physgen.simulate("ising", n=300, size=16, seed=2).read()
+    exact = exact_log_prob(test.meta.law.build())(test.theta, test.x)
+    gap, other = (exact - one.log_prob(test.theta, test.x).numpy() for one in (tuned, anew))
+    better = other - gap
+    assert better.mean() > 5 * better.std() / 300**0.5
+    assert gap.mean() < 1

@@ -324,16 +324,25 @@ def test_memory_does_not_grow_by_a_fine_grid_an_observation(tmp_path):
     assert float(found.stdout) < 60
 
 
-def test_what_is_on_a_gpu_goes_to_the_worker_s_own(monkeypatch):
-    asked = []
+@pytest.mark.parametrize(
+    ("location", "device", "asked"),
+    [
+        ("cpu", "", "cpu"),
+        ("cuda:1", "", "cuda"),
+        ("cpu", "cuda", "cuda"),
+        ("cuda:0", "cpu", "cpu"),
+    ],
+)
+def test_tensors_go_to_the_worker_s_own_device(monkeypatch, location, device, asked):
+    names = []
 
-    def device(name, number):
-        asked.append((name, number))
+    def device_of(name, number):
+        names.append((name, number))
         return torch.device("cpu")
 
-    monkeypatch.setattr(tasks, "device_of_worker", device)
-    numbers = torch.ones(3).untyped_storage()
-    assert tasks.on_own_device(numbers, "cpu") is numbers
-    assert not asked
-    assert list(tasks.on_own_device(numbers, "cuda:1")) == list(numbers)
-    assert asked == [("cuda", tasks.worker_number())]
+    monkeypatch.setattr(tasks, "device_of_worker", device_of)
+    monkeypatch.setattr("torch.serialization.location_tag", lambda storage: location)
+    make, arguments = tasks.sent_with(lambda *made: made, torch.ones(3), 7, device=device)
+    numbers, seven = make(*arguments)
+    assert (numbers.tolist(), seven) == ([1, 1, 1], 7)
+    assert names == [(asked, tasks.worker_number())]

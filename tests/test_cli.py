@@ -170,7 +170,7 @@ LIGHT = {
     "inspect": (["inspect"], HEAVY),
     "infer": (
         ["infer", str(OLD / "cvae.pt"), str(OLD / "ising.h5"), "--rows", "0:1", "-o", "p.h5"],
-        (*HEAVY[1:], "scipy.stats", "numba"),
+        (*HEAVY[1:], "scipy.stats", "scipy.special", "scipy.linalg", "numba"),
     ),
 }
 

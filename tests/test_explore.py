@@ -8,22 +8,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import special, stats
+from scipy import fft, special, stats
 
 import physgen
-from physgen.errors import UsageError
+from physgen.errors import DataError, Interrupted, UsageError
 from physgen.law import Law
-from physgen.nn.onnx_data import graph_data
+from physgen.nn.onnx_data import Constants, graph_data
 from physgen.nn.recorded_numpy import torch_of_numpy
 from physgen.registry import find
 from physgen.verbs.explored import GRID_OPERATIONS, exact_of, explored_page
 from simulators import base
+from simulators.prior import Prior
 from tests.chromium import Chromium, chromium_or_skip
-from tests.test_onnx import CASES, by_torch, content_of, given, graph, session_of, surrogate_of
+from tests.test_onnx import (
+    CASES,
+    LAWS,
+    by_torch,
+    content_of,
+    given,
+    graph,
+    session_of,
+    surrogate_of,
+)
 
 onnx = pytest.importorskip("onnx")
-RUN = """((graph, inputs) => {
-  const found = new Graph(graph).run(Object.fromEntries(inputs.map(
+RUN = """(async (graph, constants, inputs) => {
+  const found = new Graph(graph, await constantsOf(constants)).run(Object.fromEntries(inputs.map(
     ([name, kind, shape, values]) => [name, tensor(kind, shape, ARRAYS[kind].from(values))])));
   return [found.kind, found.shape, Array.from(found.data, String)];
 })"""
@@ -51,10 +61,12 @@ def interpreter(browser, tmp_path_factory):
     page.write_text(f"<script>{script.read_text()}</script>")
     browser.open(page)
 
-    def run(content, feed):
+    def run(content, feed, rounds=False):
         told = [[k, str(v.dtype), v.shape, v.ravel().tolist()] for k, v in feed.items()]
-        model = graph_data(onnx.load_from_string(content))
-        kind, shape, values = browser.value(f"{RUN}({json.dumps(model)}, {json.dumps(told)})")
+        constants = Constants(rounds)
+        model = graph_data(onnx.load_from_string(content), constants)
+        given = ", ".join(map(json.dumps, (model, constants.to_json(), told)))
+        kind, shape, values = browser.value(f"{RUN}({given})")
         return np.array(values, dtype=float).astype(kind).reshape(shape)
 
     return run
@@ -74,27 +86,83 @@ def test_a_browser_draws_what_torch_draws(interpreter, case):
     assert graph.compared(ours, interpreter(content, other)).others > 3
 
 
-@pytest.mark.parametrize("case", ["autoregressive, lattice", "autoregressive, hurdle", "flow"])
+SCORED = {
+    "autoregressive, lattice", "flow", "tree", "rbm, dense", "cvae, compound Poisson",
+}  # fmt: skip
+SLOW = {
+    "autoregressive, hurdle", "rbm, tied", "cvae, any prior", "cvae, vector", "cvae, mixture",
+    "cvae, lattice", "diffusion, masked", "diffusion, heun", "diffusion, hurdle",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "case", [*sorted(SCORED), *(pytest.param(c, marks=pytest.mark.slow) for c in sorted(SLOW))]
+)
 def test_the_graph_of_log_p_is_log_p(interpreter, case):
+    """Also of what takes random draws: these are held, as for one x under many θ."""
     surrogate = surrogate_of(*CASES[case])
-    columns = graph.noise_columns(surrogate)
-    content = graph.log_prob_model(surrogate, columns).SerializeToString()
+    content = graph.log_prob_model(surrogate).SerializeToString()
     theta = surrogate.law.prior.sample(9, np.random.default_rng(0))
-    x = surrogate.sample(theta, 0).numpy()
+    x, how = surrogate.sample(theta, 0).numpy(), {"draws": surrogate.posterior_draws}
     found = interpreter(content, {"theta": theta, "x": x})
-    assert found == pytest.approx(surrogate.log_prob(theta, x).numpy(), rel=1e-5, abs=1e-5)
+    here = surrogate.log_prob(theta, x, index=torch.zeros(9, dtype=torch.int64), **how).numpy()
+    assert found == pytest.approx(here, rel=1e-5, abs=3e-5)
     turned = interpreter(content, {"theta": theta[::-1].copy(), "x": x})
     assert abs(turned - found).max() > 1e-3  # the control
 
 
-@pytest.mark.parametrize(
-    ("case", "said"),
-    [("cvae, vector", "log p.* of cvae is no single"), ("gan, vector", "of gan is no single")],
-)
-def test_a_bound_has_no_graph_of_log_p(case, said):
-    surrogate = surrogate_of(*CASES[case])
-    with pytest.raises(UsageError, match=said):
-        graph.log_prob_model(surrogate, graph.noise_columns(surrogate))
+def test_large_matrices_are_told_in_16_bits_and_parts_of_others_once(interpreter):
+    rng = np.random.default_rng(0)
+    w, far = rng.standard_normal((2, 40, 40)).astype(np.float32)
+    far[0, 0] = 1e6  # of which steps would be too coarse
+    constants = Constants(rounds=True)
+    places = [constants.place(a)[2] for a in (w, far, w[7:20], w[:1], np.float32([]), w.T)]
+    assert places[2:5] == [7 * 40, 3200, 3240]  # too few numbers to be looked for
+    assert constants.chunks[0][2] == abs(w).max() / 32767
+    assert [step > 0 for _, _, step in constants.chunks] == [True, False, False, False, True]
+    x = torch.from_numpy(rng.standard_normal((8, 40)).astype(np.float32))
+    content = graph.model_of(
+        lambda x: x @ torch.from_numpy(w), lambda rows: {"x": x[rows : 2 * rows]}, "y", {}
+    ).SerializeToString()
+    exact, coarse = (interpreter(content, {"x": x.numpy()}, rounds) for rounds in (False, True))
+    assert exact == pytest.approx(x.numpy() @ w, abs=1e-5)
+    told = constants.rounded(onnx.load_from_string(content)).SerializeToString()
+    here = session_of(told).run(["y"], {"x": x.numpy()})[0]
+    assert coarse == pytest.approx(here, abs=1e-5)
+    assert 1e-5 < abs(coarse - exact).max() < 1e-3  # the control
+
+
+def test_a_page_of_many_weights_is_small_and_draws_the_same(browser, tmp_path, monkeypatch):
+    model = lattice()
+    monkeypatch.setattr("physgen.verbs.explored.MOST_WEIGHTS", 0)
+    monkeypatch.setattr("physgen.nn.onnx_data.MATRIX", 16)
+    made = physgen.explore(model, out=tmp_path / "page.html", rows=12)
+    assert (
+        "weights are told in 16 bits each, which moves the numbers of x by up to" in made.summary
+    )
+    browser.open(tmp_path / "page.html")
+    browser.value(READY)
+    noise = np.array(browser.value("state.noise.map((row) => Array.from(row.uniform))"))
+    given = {"uniform": torch.from_numpy(noise.astype(np.float32))}
+    theta = torch.tensor([browser.value("theta()")] * 12, dtype=torch.float64)
+    x = graph.draw_with(model, theta, given).flatten(1).tolist()
+    assert browser.value("state.x.map((x) => Array.from(x))") == x
+    log_p = browser.value(f"logDensity({x[0]}, [[0], [120], [240]], () => true)")
+    values = np.array(browser.value("parameters[0].values"))[[0, 120, 240], None]
+    here = model.log_prob(values, np.array([x[0]] * 3, np.int8).reshape(3, 4, 4)).numpy()
+    assert log_p == pytest.approx(here, abs=1e-2)
+    assert log_p != pytest.approx(here, abs=1e-7)  # the control: they are rounded
+    monkeypatch.setattr(graph, "checked", lambda *_: refused())
+    assert "16 bits" not in physgen.explore(model, rows=2).summary
+
+
+def refused():
+    raise UsageError("others")
+
+
+def test_what_has_no_likelihood_has_no_graph_of_log_p():
+    with pytest.raises(UsageError, match=r"gan has no log p\(x\|theta\)"):
+        graph.log_prob_model(surrogate_of(*CASES["gan, vector"]))
 
 
 def model_of_numpy(function, x):
@@ -107,9 +175,11 @@ def model_of_numpy(function, x):
     return session_of(graph.model_of(traced, inputs, "value", {}).SerializeToString())
 
 
-@pytest.mark.parametrize("name", ["ising", "oscillator", "gaussian", "shower-energy"])
+@pytest.mark.parametrize(
+    "name", ["ising", "oscillator", "gaussian", "gaussian-field", "shower-energy"]
+)
 def test_the_graphs_of_observables_are_those_of_numpy(name):
-    law = Law.of(name, {"size": 8} if name in ("ising", "oscillator") else {})
+    law = Law.of(name, {"size": 8} if name in ("ising", "oscillator", "gaussian-field") else {})
     simulator, rng = law.build(), np.random.default_rng(0)
     x = simulator.sample(law.prior.sample(8, rng), rng)
     x = x if law.discrete else x.astype(np.float32)
@@ -119,12 +189,36 @@ def test_the_graphs_of_observables_are_those_of_numpy(name):
         assert not np.allclose(found[::-1], observable(x[:7])), what  # the control
 
 
-def test_a_fourier_transform_of_scipy_has_no_graph():
+TRANSFORMS = {
+    "power": lambda x: np.abs(np.fft.fft2(x.astype(float), norm="ortho")) ** 2,
+    "parts": lambda x: np.fft.rfft(x.astype(float), norm="forward").imag,
+    "back": lambda x: np.fft.irfft2(np.abs(np.fft.rfft2(x.astype(float))), s=x.shape[-2:]),
+    "odd": lambda x: np.fft.irfft2(np.fft.rfft2(x.astype(float)), s=(4, 7)) ** 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_fourier_transforms_are_products_with_matrices(interpreter, name):
+    maps = np.random.default_rng(0).standard_normal((8, 4, 7 if name == "odd" else 6))
+    maps, function = maps.astype(np.float32), TRANSFORMS[name]
+
+    def inputs(rows):
+        return {"x": torch.from_numpy(maps[rows : 2 * rows])}
+
+    traced = torch_of_numpy(function, lambda rows: tuple(inputs(rows).values()))
+    content = graph.model_of(traced, inputs, "value", {}).SerializeToString()
+    found = interpreter(content, {"x": maps[:7]})
+    assert found == pytest.approx(function(maps[:7]), rel=1e-9, abs=1e-9)
+    assert not np.allclose(found, function(maps[1:]))  # the control
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: fft.fft2(x).real, lambda x: (np.fft.fft(x) ** 2).real]
+)
+def test_transforms_of_scipy_and_products_of_complex_numbers_have_no_graph(function):
     maps = np.random.default_rng(0).standard_normal((8, 4, 4)).astype(np.float32)
-    field = Law.of("gaussian-field", {"size": 4}).build()
-    spectrum = base.observables(field)["power_spectrum"]
-    with pytest.raises(UsageError, match="computes in numpy what torch does not know"):
-        model_of_numpy(spectrum.function, maps)
+    with pytest.raises(UsageError, match=r"torch does not know|not known here"):
+        model_of_numpy(function, maps)
 
 
 @pytest.mark.parametrize(
@@ -146,15 +240,20 @@ def test_functions_that_onnx_lacks_keep_their_digits(interpreter, function, refe
     assert found != pytest.approx(reference(a * 1.001), rel=1e-9, abs=1e-15)  # the control
 
 
-def lattice():
-    """An Ising surrogate whose law depends on β much."""
-    cls = find("surrogates", "autoregressive")
-    made = cls.create(Law.of("ising", {"size": 4}), cls.Config(hidden=8), seed=1)
+def shaken(name, law, size, **options):
+    """A surrogate whose law depends on θ much: its weights are moved by so much."""
+    cls = find("surrogates", name)
+    made = cls.create(law, cls.Config(**options), seed=1)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in made.parameters():
-            weight += 0.4 * torch.randn(weight.shape, generator=generator)
+            weight += size * torch.randn(weight.shape, generator=generator)
     return made.eval()
+
+
+def lattice():
+    """Such a surrogate of Ising lattices."""
+    return shaken("autoregressive", Law.of("ising", {"size": 4}), 0.4, hidden=8)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +334,7 @@ def test_the_posterior_of_a_page_is_that_of_infer(browser, explored):
     model, x, folder = explored
     browser.open(folder / "live.html")
     browser.value(READY)
-    nodes, density = browser.value("densities(state.edit.x, [0])[0]")
+    nodes, density = browser.value("densities(state.edit.x, [0]).then((d) => d[0])")
     stops = browser.value("parameters[0].values")
     at = np.interp(nodes, np.arange(len(stops)), stops)
     posterior = physgen.infer(model, x[:1]).posterior
@@ -245,8 +344,92 @@ def test_the_posterior_of_a_page_is_that_of_infer(browser, explored):
     browser.value('document.getElementById("edit").focus()')
     browser.press(" ")
     assert browser.value("state.edit.changed")
-    turned = browser.value("densities(state.edit.x, [0])[0]")[1]
+    turned = browser.value("densities(state.edit.x, [0]).then((d) => d[0])")[1]
     assert abs(np.array(turned) - density).max() > 1e-4  # the control
+
+
+def test_the_prior_of_a_page_is_correlated(browser, tmp_path):
+    """By another route: log p of torch and the prior's own density on a fine grid."""
+    laws = {"a": stats.norm(0, 1.0), "b": stats.norm(0, 2.0)}
+    prior = Prior(**laws, correlation={("a", "b"): 0.8})
+    model = shaken("flow", Law("bare", prior, (2,)), 0.4, layers=1, hidden=4)
+    x = np.array([[0.3, -0.2]], np.float32)
+    physgen.explore(model, out=tmp_path / "page.html", rows=4)
+    browser.open(tmp_path / "page.html")
+    browser.value(READY)
+    found = browser.value(f"densities({x[0].tolist()}, [0, 1])")
+    c = np.linspace(-2.5, 2.5, 121)  # between the ends of the sliders
+    every = np.stack(np.meshgrid(c, c, indexing="ij"), -1)
+    theta = prior.from_coordinates(every.reshape(-1, 2))
+    log_p = model.log_prob(theta, np.repeat(x, len(theta), 0)).numpy().reshape(121, 121)
+    for log_prior, same in (
+        (prior.log_density(every), True),
+        (-0.5 * (every**2).sum(-1), False),  # the control: as if they were independent
+    ):
+        p = np.exp(log_p + log_prior)
+        for d, (nodes, density) in enumerate(found):
+            known = p.sum(1 - d) / p.sum() * 120 / 240
+            off = abs(np.interp(nodes, np.linspace(0, 240, 121), known) - density)
+            assert (off.max() < 0.01 * known.max()) == same
+    assert browser.complaints == []
+
+
+def test_of_what_takes_too_much_there_are_posteriors_of_drawn_x(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr("physgen.verbs.explored.MOST_POSTERIOR", 0)
+    monkeypatch.setattr("physgen.verbs.explored.MOST_OBSERVED", 3)
+    model = lattice()
+    made = physgen.explore(model, out=tmp_path / "page.html", rows=4, seed=3)
+    assert "p(θ|x) is not computed live: its graph is too long for a browser" in made.summary
+    assert "p(θ|x) of 3 x that autoregressive drew at θ of the prior" in made.html
+    browser.open(tmp_path / "page.html")
+    browser.value(READY)
+    observed = browser.value("page.observed")
+    theta = np.interp(
+        np.array(observed["places"])[:, 0],
+        np.arange(241),
+        browser.value("parameters[0].values"),
+    )
+    rng = np.random.default_rng(3)
+    model.law.prior.sample(256, rng)
+    drawn = model.law.prior.sample(3, rng)
+    assert sorted(theta) == pytest.approx(sorted(drawn[:, 0]), abs=1e-3)
+    x = np.array(observed["x"]).reshape(-1, 4, 4).astype(np.int8)
+    masses = np.array(observed["masses"])[:, 0]
+    stops = np.array(browser.value("parameters[0].values"))[::2]
+    known = physgen.infer(model, x).posterior.cdf(np.tile(stops[:, None], (3, 1, 1)))[..., 0]
+    assert masses == pytest.approx(np.diff(known, axis=1), abs=1e-5)
+    assert masses[::-1] != pytest.approx(np.diff(known, axis=1), abs=1e-3)  # the control
+    monkeypatch.setattr("physgen.verbs.explored.GRID_OPERATIONS", 0)
+    summary = physgen.explore(model, rows=4).summary
+    assert "--observation has those of a file computed all the same" in summary
+
+
+def test_missing_components_are_left_out_and_can_be_made_missing(browser, tmp_path):
+    law = Law("rain", LAWS["hurdle"].prior, (5,), "nonnegative", missing=True)
+    model = shaken("cvae", law, 0.3, channels=4)
+    x = model.sample(law.prior.sample(2, np.random.default_rng(0)), 0).numpy()
+    x[0, 1] = np.nan
+    physgen.explore(model, out=tmp_path / "page.html", observation=x, rows=4)
+    browser.open(tmp_path / "page.html")
+    browser.value(READY)
+    theta = np.linspace(-1, 1, 5)[:, None]
+
+    def by_torch(x):
+        how = {"draws": model.posterior_draws, "index": torch.zeros(5, dtype=torch.int64)}
+        return model.log_prob(theta, np.repeat(x[None], 5, 0), **how).numpy()
+
+    browser.value("choose(page.observed.x.find((x) => x.includes(null)))")
+    at = "logDensity(state.edit.x, [0, 60, 120, 180, 240].map((i) => [i]), () => true)"
+    found = browser.value(at)
+    assert found == pytest.approx(by_torch(x[0]), rel=1e-4, abs=1e-4)
+    browser.value('document.getElementById("edit").focus()')
+    browser.press("Delete")
+    x[0, 0] = np.nan
+    fewer = browser.value(at)
+    assert fewer == pytest.approx(by_torch(x[0]), rel=1e-4, abs=1e-4)
+    assert abs(np.array(found) - fewer).max() > 1e-2  # the control
+    with pytest.raises(DataError, match="NaN"):
+        physgen.explore(surrogate_of(*CASES["autoregressive, hurdle"]), observation=x, rows=4)
 
 
 def test_a_page_holds_the_exact_posteriors_of_what_was_observed(explored):
@@ -305,7 +488,7 @@ def test_what_takes_long_is_drawn_at_fewer_nodes(monkeypatch):
     model, found = lattice(), []
     for most in (GRID_OPERATIONS, 0):
         monkeypatch.setattr("physgen.verbs.explored.GRID_OPERATIONS", most)
-        grid = explored_page(model, {}, 2, 0, True, None, lambda *_: None)["grid"]
+        grid = explored_page(model, {}, 2, 0, True, None, None, lambda *_: None)["grid"]
         found.append((len(grid["places"]), grid["rows"]))
     assert found == [(81, 16), (25, 4)]
 
@@ -322,6 +505,34 @@ def test_ctrl_c_ends_it_at_once_and_leaves_nothing(tmp_path, monkeypatch, stoppe
     with pytest.raises(KeyboardInterrupt):
         physgen.explore(lattice(), out=tmp_path / "page.html", rows=4)
     assert not said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["explore", "infer"])
+def test_ctrl_c_ends_posteriors_within_a_block_of_rows(tmp_path, monkeypatch, verb):
+    model, said = lattice(), []
+    x = physgen.simulate("ising", size=4, n=5, seed=2).x
+    score = model._log_prob
+
+    def slow(*given):
+        said.append(len(given[0]))
+        if len(said) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return score(*given)
+
+    monkeypatch.setattr("physgen.surrogates.base.CACHED", 1)
+    monkeypatch.setattr("physgen.surrogates.base.FEWEST_ROWS", 8)
+    if verb == "infer":
+        monkeypatch.setattr(model, "_log_prob", slow)
+        with pytest.raises(Interrupted, match="nothing was written"):
+            physgen.infer(model, x, out=tmp_path / "posterior.h5")
+    else:
+        monkeypatch.setattr("physgen.verbs.explored.infer", lambda *a, **k: (
+            monkeypatch.setattr(model, "_log_prob", slow), physgen.infer(*a, **k)
+        )[1])  # fmt: skip
+        with pytest.raises(Interrupted, match="nothing was written"):
+            physgen.explore(model, out=tmp_path / "page.html", observation=x, rows=4, grid=True)
+    assert said == [8, 8, 8]
     assert not list(tmp_path.iterdir())
 
 

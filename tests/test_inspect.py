@@ -1,5 +1,6 @@
 """What inspect says of every product, of a file or in memory, and of files by others."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -74,6 +75,7 @@ REFUSED = {
     "a program": b"\x7fELF" + bytes(50),
     "HTML": b"<html></html>",
     "text without arrays of numbers": b"dear diary\n",
+    "is text, but no table of numbers": b"import numpy as np\n\nk = 3\n",
     "validate, calibrate or compare, got that of schema 'other/1'": b'{"schema": "other/1"}',
     "other JSON, without a schema": b'{"a": 1}',
     "is empty": b"",
@@ -108,6 +110,22 @@ def test_a_spoilt_product_is_refused(tmp_path):
     with h5py.File(path, "r+") as file:
         del file["mean"]
     with pytest.raises(DataError, match="is not as physgen wrote it"):
+        physgen.inspect(path)
+
+
+def test_the_history_of_a_training_is_told_by_its_last_epoch(tmp_path):
+    path, epoch = tmp_path / "ar.pt.jsonl", {"train": 2.0, "lr": 0.1}
+    lines = [json.dumps({"epoch": k, "val": val, **epoch}) for k, val in ((1, 1.5), (2, 1.25))]
+    path.write_text("\n".join(lines))
+    found = physgen.inspect(path)
+    assert found["summary"] == "history of a training, 2 epochs, least validation loss 1.2500"
+    assert found.summary.endswith(
+        "history (2, the last): epoch = 2, val = 1.25, train = 2.0, lr = 0.1"
+    )
+    with pytest.raises(DataError, match="is the history of a training, which its checkpoint has"):
+        physgen.report(path)
+    path.write_text("\n".join(lines[:1]) + '\n{"other": 1}')
+    with pytest.raises(DataError, match="not the JSON of validate"):
         physgen.inspect(path)
 
 

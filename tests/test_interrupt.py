@@ -144,3 +144,21 @@ def test_an_answer_that_python_would_drop_is_given_all_the_same():
     )
     assert done.stderr == "Error: interrupted by SIGTERM; rerun the same command\n"
     assert (done.stdout, done.returncode) == ("", 143)
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_process_that_has_said_why_it_ends_says_no_more(quiet):
+    program = (
+        "import os, signal, sys\nfrom physgen.cli.commands import fail\n"
+        "from physgen.errors import UsageError\nfrom physgen.runtime.interrupt import end\n"
+        f"signal.signal(15, end)\nif not {quiet}:\n"
+        "    import physgen.cli.commands as commands\n"
+        "    commands.end_without_a_word = lambda: None\n"
+        "sys.exit = lambda code: os.kill(os.getpid(), 15)\nfail(UsageError('why'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.startswith("Error: why\n")
+    assert done.stderr.count("Error: ") == (1 if quiet else 2)
+    assert done.returncode == 143

@@ -371,6 +371,12 @@ def test_a_model_of_complete_x_refuses_nan():
     x[1, 2] = NAN
     with pytest.raises(DataError, match="x: has NaN, and this cvae was trained on x without"):
         model.log_prob(theta, x)
+    for bad in (np.inf, -np.inf):
+        with pytest.raises(DataError, match="x: expected finite numbers, got inf"):
+            model.log_prob(theta, np.where(np.isnan(x), bad, x))
+    for bad in (np.inf, NAN):
+        with pytest.raises(DataError, match="theta: expected finite numbers, got nan or inf"):
+            model.log_prob(np.where(np.arange(len(x))[:, None] == 3, bad, theta), np.nan_to_num(x))
     with pytest.raises(DataError, match=r"row 1: x is not finite .* train on a dataset whose law"):
         physgen.infer(model, x)
     with pytest.raises(UsageError, match="has no mask for any; train anew"):

@@ -12,7 +12,7 @@ from physgen.dataset import write_arrays
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.posterior.density import GridPosterior
-from physgen.reporting import corner, figures
+from physgen.reporting import corner, style
 from physgen.reporting.corner import corner_of, level_of
 from physgen.reporting.data import observation_drawing
 from physgen.reporting.kernels import kernel_density, narrowing
@@ -178,8 +178,8 @@ def test_corners_of_ten_parameters_have_readable_numbers():
         laws |= {f"a{d}": (1, 1.001, "1/J", r"\beta"), f"b{d}": (stats.norm(0, 1e-20), "eV")}
     prior = Prior(**laws)
     data = corner_of(prior.sample(500, rng), prior)
-    symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in prior.parameters]
-    figure = figures.figure_of(lambda f: corner.corner(f, [data], symbols), corner.FULL)
+    symbols = [style.axis_label(p.latex, p.unit, p.name) for p in prior.parameters]
+    figure = style.figure_of(lambda f: corner.corner(f, [data], symbols), corner.FULL)
     assert len(figure.axes) == 55
     below = [ax for ax in figure.axes if ax.get_xlabel()]
     assert [ax.get_xlabel() for ax in below[:2]] == [

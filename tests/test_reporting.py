@@ -14,9 +14,10 @@ import pytest
 import physgen
 import physgen.reporting
 from physgen import dataset
+from physgen.checks.samples import gallery_section
 from physgen.errors import UsageError
 from physgen.law import Law
-from physgen.verbs.pages import render
+from physgen.verbs.pages import figures_of, render
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -24,7 +25,7 @@ pytest.importorskip("jinja2")
 import matplotlib
 from matplotlib.figure import Figure
 
-from physgen.reporting import figures
+from physgen.reporting import figures, style
 from physgen.reporting.corner import corner_of
 from physgen.reporting.page import letter, steepest
 from physgen.reporting.quantities import flat, measured, number, to_width
@@ -437,9 +438,14 @@ def test_broken_latex_and_dollars_are_drawn_as_text(metrics):
     metrics["surrogate"]["law"]["prior"][0]["latex"] = r"\nosuch{"
     metrics["observables"]["energy"].update(latex=r"\frac{", title="cost in $ and $")
     Tags(render(metrics))
-    assert figures.axis_label(r"\nosuch{", "1/J", "beta") == "beta [1/J]"
-    assert figures.axis_label(r"\beta", "1/J", "beta") == r"$\beta$ [1/J]"
-    assert figures.axis_label("", "$", "a$b$") == r"a\$b\$ [\$]"
+    assert style.axis_label(r"\nosuch{", "1/J", "beta") == "beta [1/J]"
+    assert style.axis_label(r"\beta", "1/J", "beta") == r"$\beta$ [1/J]"
+    assert style.axis_label("", "$", "a$b$") == r"a\$b\$ [\$]"
+
+
+def test_all_digits_of_an_index_are_in_it():
+    found = [style.axis_label(latex) for latex in (r"\theta_10", "x_1", "x_{10}", "a_1b")]
+    assert found == [r"$\theta_{10}$", "$x_1$", "$x_{10}$", "$a_1b$"]
 
 
 def test_curve_draws_exact_true_surrogate_and_their_difference(whole):
@@ -521,13 +527,49 @@ def test_learning_leaves_out_what_is_null():
 @pytest.mark.slow
 def test_gallery_and_traversal_draw_each_x_on_one_scale(whole):
     figure, gallery = Figure(), whole["gallery"]
-    figures.gallery(figure, *(gallery[key] for key in ("theta", "true", "surrogate")), "β")
+    figures.gallery(figure, ["β"] * len(gallery["theta"]), gallery["true"], gallery["surrogate"])
     shown = [cells(ax) for ax in figure.axes]
     np.testing.assert_array_equal(shown, gallery["true"] + gallery["surrogate"])
     assert {ax.images[0].get_clim() for ax in figure.axes} == {(-1, 1)}
     figure, latent = Figure(), whole["latents"][0]
     figures.traversal(figure, latent)
     np.testing.assert_array_equal([cells(ax) for ax in figure.axes], latent["x"])
+
+
+def test_a_gallery_has_both_of_two_parameters_and_the_first_of_three():
+    theta, x = np.random.default_rng(0).uniform(-1, 1, (20, 3)), np.ones((20, 2, 2))
+    order = np.argsort(theta[:, 0])
+    for d, others in ((1, []), (2, ["b"]), (3, [])):
+        prior = Box(**dict.fromkeys("abc"[:d], (-1.0, 1.0)))
+        found = gallery_section(Law("toy", prior, (2, 2)), theta[:, :d], x, x)
+        assert found["parameter"] == "a"
+        assert list(found.get("other", {})) == others
+        for b in found.get("other", {}).values():
+            pairs = np.transpose([found["theta"], b]).tolist()
+            assert all(pair in theta[order, :2].tolist() for pair in pairs)
+
+
+def test_titles_of_a_gallery_say_all_that_it_has(few, whole):
+    gallery = {key: whole["gallery"][key][:2] for key in ("true", "surrogate")}
+    gallery |= {"parameter": "beta", "theta": [0.1, 0.25], "other": {"h": [-1.0, 0.3333]}}
+    (figure,) = figures_of(few | {"gallery": gallery})["gallery"]
+    titles = [ax.get_title() for ax in figure.axes[:2]]
+    assert titles == [r"$\beta$ = 0.10" "\nh = −1", r"$\beta$ = 0.25" "\nh = 0.33"]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (None, " that the simulator drew."),
+        ({"kind": "simulator", "name": "ising"}, " that the simulator drew."),
+        ({"kind": "surrogate", "name": "flow"}, " of flow."),
+        ({"kind": "import", "file": "sims.npz"}, " of sims.npz."),
+        ({"kind": "import"}, "."),
+    ],
+)
+def test_rows_are_of_those_who_drew_them(few, source, words):
+    found = few | {"data": {"rows": 400, "source": source}, "observables": None, "curves": None}
+    assert f"400 rows{words}" in Tags(render(found)).text.replace("\n", " ")
 
 
 def test_lattices_of_equal_spins_are_still_up_or_down(whole):
@@ -669,9 +711,8 @@ def test_corners_keep_narrow_ridges_narrow():
 
 @pytest.mark.parametrize("extra", ["matplotlib", "jinja2"])
 def test_a_missing_extra_is_a_usage_error(monkeypatch, metrics, extra):
-    for name in ("page", "sheet", "figures"):
-        monkeypatch.delitem(sys.modules, f"physgen.reporting.{name}")
-        monkeypatch.delattr(physgen.reporting, name)
+    for module in [name for name in sys.modules if name.startswith("physgen.reporting.")]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, extra, None)
     with pytest.raises(UsageError, match=r"pip install 'physgen\[report\]'"):
         render(metrics)

@@ -1,6 +1,7 @@
 """Maps of x and θ: autograd Jacobians, and the group that augmentation generates."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -135,6 +136,18 @@ def test_augmentation_keeps_energy_and_dtype():
         assert moved.dtype == torch.int8
         assert (bonds(moved.numpy())[:, :2].sum(1) == energy).all()
     assert (batch == PATTERN).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4), (3, 3, 3)])
+def test_places_are_those_that_a_move_takes_values_from(shape):
+    names = ("shift", "reflect", *(["transpose"] if len(set(shape)) == 1 else []))
+    symmetries = Symmetries(law(shape, names, "reals"))
+    x, g, moves = torch.arange(math.prod(shape)).view(1, *shape), generator(), generator()
+    found = symmetries.places(20, g)
+    moved = torch.stack([symmetries(x, moves).flatten() for _ in range(20)])
+    assert torch.equal(found, moved)
+    assert len(found.unique(dim=0)) > 10
+    assert symmetries.places(0, g).shape == (0, x.numel())
 
 
 def test_rows_have_signs_of_their_own():

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.reals.pictures import draw_densities, draw_learning
 from benchmarks.reals.tasks import TASKS, Task
 from benchmarks.reals.truth import COLLAPSED
-from physgen.reporting.figures import svg
+from physgen.reporting.style import svg
 
 __all__ = ["write_table"]
 

@@ -210,16 +210,19 @@ def sweep_section(
 def gallery_section(law: Law, theta: Array, x: Array, fake: Array) -> dict[str, Any]:
     """True and drawn x at the same θ, spread over the range of its first column.
 
+    Of two parameters the other one stands beside it.
+
     Args:
-        law: for the name of the first parameter, and the axes of x.
+        law: for the names of the parameters, and the axes of x.
         theta: parameters of the rows, (n, D).
         x: true, (n, *x_shape).
         fake: drawn at the same θ, (n, *x_shape).
     """
     rows = evenly_ranked(theta[:, 0], GALLERY)
     true, drawn = (pictures_of(law, values[rows]) for values in (x, fake))
-    name = law.prior.names[0]
-    return {"parameter": name, "theta": theta[rows, 0], "true": true, "surrogate": drawn}
+    name, *others = law.prior.names
+    found = {"parameter": name, "theta": theta[rows, 0], "true": true, "surrogate": drawn}
+    return found | ({"other": {others[0]: theta[rows, 1]}} if len(others) == 1 else {})
 
 
 def pictures_of(law: Law, x: Array) -> Array:

@@ -27,6 +27,7 @@ from physgen.cli.parameters import (
 )
 from physgen.errors import DataError, Interrupted, PhysgenError, StorageError, UsageError
 from physgen.registry import COMMAND, Kind, find, targets
+from physgen.runtime.interrupt import end_without_a_word
 from physgen.runtime.kinds import members
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
 from physgen.runtime.ranks import first_of_all, require_together
@@ -153,6 +154,7 @@ def fail(error: BaseException) -> NoReturn:
     if isinstance(error, OSError):
         error = StorageError(f"{error.filename or 'storage'}: {error.strerror or error}")
     if not getattr(error, "silent", False):
+        end_without_a_word()
         click.echo(printable(f"Error: {' '.join(str(error).split())}"), err=True)
     sys.exit(error.exit_code if isinstance(error, PhysgenError) else 1)
 

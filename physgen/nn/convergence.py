@@ -14,7 +14,7 @@ the sum over lags being cut where a pair ρ_{2t} + ρ_{2t+1} is no longer positi
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtri
+import scipy  # its parts are imported where they are first used
 
 from simulators.base import Array
 
@@ -31,7 +31,7 @@ def scores(chains: Array) -> Array:
     x = np.moveaxis(chains[..., : 2 * half, :], -1, -3)
     x = x.reshape(*x.shape[:-2], -1, half)
     ranks = rankdata(x.reshape(*x.shape[:-2], -1), axis=-1).reshape(x.shape)
-    return ndtri((ranks - 0.375) / (x.shape[-1] * x.shape[-2] + 0.25))
+    return scipy.special.ndtri((ranks - 0.375) / (x.shape[-1] * x.shape[-2] + 0.25))
 
 
 def split_r_hat(chains: Array, *, pooled: bool = False) -> Array:

@@ -31,6 +31,7 @@ from physgen.nn.densities import (
     student_log_density,
     student_stretch,
 )
+from physgen.nn.recorded import all_hold
 
 __all__ = ["MixtureNet", "MultivariateMixture", "components_for", "is_short", "require_short"]
 
@@ -116,7 +117,7 @@ class MultivariateMixture:
             part: (..., d) bool, the components that count; None for all.
         """
         u = x[..., None, :] - self.mean
-        if part is None or part.all():
+        if part is None or all_hold(part):
             log_p = self._log_density(u)
         else:
             log_p = self._log_marginal(u, part[..., None, :])

@@ -90,6 +90,8 @@ class Nodes:
             return self.once(
                 "Add", name, self.once("Mul", rows, self.constant(constant.step.numpy()))
             )
+        if value.ndim and len(value) > 1 and isinstance(constant.shape[0], BatchSize):
+            return self.once("Tile", name, self.sizes([BatchSize(1), *[1] * (value.ndim - 1)]))
         if any(isinstance(n, BatchSize) for n in constant.shape):
             return self.once("Expand", name, self.sizes(constant.shape))
         return name

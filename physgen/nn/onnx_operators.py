@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from onnx import helper
+from torch.nn import functional as F
 
 from physgen.errors import UsageError
-from physgen.nn.onnx_nodes import Nodes, onnx_type
-from physgen.nn.recorded import BatchSize, Call, Operand, Value
+from physgen.nn.onnx_nodes import Nodes, numpy_type, onnx_type
+from physgen.nn.recorded import BatchSize, Call, Constant, Operand, Value
 
 __all__ = ["OPERATORS"]
 
@@ -97,11 +98,18 @@ UNARY = {
     "sign": "Sign", "round": "Round", "sin": "Sin", "cos": "Cos", "reciprocal": "Reciprocal",
     "floor": "Floor", "logical_not": "Not", "bitwise_not": "Not", "sigmoid": "Sigmoid",
     "relu": "Relu", "erf": "Erf", "tan": "Tan", "atanh": "Atanh",
-    "asinh": "Asinh", "softplus": "Softplus",
+    "asinh": "Asinh",
 }  # fmt: skip
 ERFC = (
     0.17087277, -0.82215223, 1.48851587, -1.13520398, 0.27886807, -0.18628806, 0.09678418,
     0.37409196, 1.00002368, -1.26551223,
+)  # fmt: skip
+BESSEL = (
+    0.00032411, 0.00301532, 0.02658733, 0.15084934, 0.51498869, 0.87890594, 0.5,
+)  # fmt: skip
+BESSEL_FAR = (
+    -0.00420059, 0.01787654, -0.02895312, 0.02282967, -0.01031555, 0.00163801, -0.00362018,
+    -0.03988024, 0.39894228,
 )  # fmt: skip
 STIRLING = 1 / 1260, -1 / 360, 1 / 12
 BINARY = {
@@ -169,6 +177,28 @@ def power_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
     return g.node("Pow", base, g.name(b, dtype))
 
 
+def polynomial(g: Nodes, coefficients: Sequence[float], x: str, dtype: torch.dtype) -> str:
+    """A polynomial in x, the coefficient of its highest power first."""
+    value = g.name(coefficients[0], dtype)
+    for coefficient in coefficients[1:]:
+        value = g.node("Add", g.node("Mul", value, x), g.name(coefficient, dtype))
+    return value
+
+
+@operator_of("special_i1e.default")
+def bessel_node(g: Nodes, call: Call, a: Operand) -> str:
+    """e^{−a} I₁(a) of a ≥ 0, right to 6e-7 of itself (Abramowitz & Stegun 1964, 9.8.3 and 4)."""
+    dtype = result(call).dtype
+    x, edge = g.name(a, dtype), g.name(3.75, dtype)
+    t = g.node("Div", g.node("Min", x, edge), edge)
+    near = g.node("Mul", x, polynomial(g, BESSEL, g.node("Mul", t, t), dtype))
+    near = g.node("Mul", near, g.node("Exp", g.node("Neg", x)))
+    above = g.node("Max", x, edge)
+    far = polynomial(g, BESSEL_FAR, g.node("Div", edge, above), dtype)
+    far = g.node("Div", far, g.node("Sqrt", above))
+    return g.node("Where", g.node("Less", x, edge), near, far)
+
+
 @operator_of("special_erfc.default", "erfc.default")
 def erfc_node(g: Nodes, call: Call, a: Operand) -> str:
     """t exp(−a² + a polynomial in t), t = 1/(1 + |a|/2), right to 1.2e-7 of itself.
@@ -180,12 +210,18 @@ def erfc_node(g: Nodes, call: Call, a: Operand) -> str:
     x, one, two = g.name(a, dtype), g.name(1.0, dtype), g.name(2.0, dtype)
     size = g.node("Abs", x)
     t = g.node("Div", one, g.node("Add", one, g.node("Div", size, two)))
-    power = g.name(ERFC[0], dtype)
-    for coefficient in ERFC[1:]:
-        power = g.node("Add", g.node("Mul", power, t), g.name(coefficient, dtype))
-    power = g.node("Sub", power, g.node("Mul", size, size))
+    power = g.node("Sub", polynomial(g, ERFC, t, dtype), g.node("Mul", size, size))
     tail = g.node("Mul", t, g.node("Exp", power))
     return g.node("Where", g.node("Less", x, g.name(0.0, dtype)), g.node("Sub", two, tail), tail)
+
+
+@operator_of("softplus.default")
+def softplus_node(g: Nodes, call: Call, a: Operand, beta: float = 1, _: float = 20) -> str:
+    """log(1 + e^{βa})/β."""
+    if beta == 1:
+        return g.node("Softplus", g.name(a))
+    scale = g.scalar(beta, a.dtype)
+    return g.node("Div", g.node("Softplus", g.node("Mul", g.name(a), scale)), scale)
 
 
 @operator_of("silu.default")
@@ -228,9 +264,7 @@ def log_gamma_node(g: Nodes, call: Call, a: Operand) -> str:
     y = g.node("Add", x, g.name(7.0, dtype))
     inverse = g.node("Reciprocal", y)
     square = g.node("Mul", inverse, inverse)
-    series = g.name(STIRLING[0], dtype)
-    for coefficient in STIRLING[1:]:
-        series = g.node("Add", g.node("Mul", series, square), g.name(coefficient, dtype))
+    series = polynomial(g, STIRLING, square, dtype)
     value = g.node("Mul", g.node("Sub", y, g.name(0.5, dtype)), g.node("Log", y))
     value = g.node("Add", g.node("Sub", value, y), g.name(0.5 * math.log(2 * math.pi), dtype))
     value = g.node("Add", value, g.node("Mul", series, inverse))
@@ -305,6 +339,14 @@ def filled_node(g: Nodes, call: Call, a: Operand, value: float | None = None, **
     """One number everywhere."""
     value = float("ones" in call.name) if value is None else value
     return g.node("Expand", g.scalar(value, result(call).dtype), g.sizes(a.shape))
+
+
+@operator_of("new_zeros.default", "new_ones.default", "new_full.default")
+def new_filled_node(
+    g: Nodes, call: Call, a: Operand, shape: Any, value: float | None = None, **_: Any
+) -> str:
+    """One number everywhere, of another shape."""
+    return str(filled_node(g, call, result(call), value))
 
 
 # --- shapes -------------------------------------------------------------------------------------
@@ -411,6 +453,8 @@ def selected_node(g: Nodes, call: Call, a: Operand, dim: int, index: int) -> str
 def parted_node(g: Nodes, call: Call, a: Operand, *given: Any) -> list[str]:
     """Parts along an axis."""
     name, ends = g.name(a), 0
+    if len(call.results) == 1 and call.name != "aten.unbind.int":
+        return [name]
     if call.name == "aten.unbind.int":
         axis = (given[0] if given else 0) % len(a.shape)
         return [g.node("Gather", name, g.constant(i), axis=axis) for i in range(len(call.results))]
@@ -497,6 +541,22 @@ def copied_node(
 ) -> str:
     """a with other numbers at some places of an axis."""
     return scattered_along(g, a, dim % len(a.shape), places, values)
+
+
+@operator_of("index_add.default")
+def added_along_node(
+    g: Nodes, call: Call, a: Operand, dim: int, places: Operand, values: Operand
+) -> str:
+    """a and other numbers added at some places of an axis, as a product with a matrix of 0 and 1.
+
+    Raises:
+        UsageError: places that inputs decide, or along another axis than the last.
+    """
+    if not isinstance(places, Constant) or dim % len(a.shape) != len(a.shape) - 1:
+        raise UsageError("adds at places of an axis that is not the last")
+    where = F.one_hot(places.value, a.size(dim))
+    moved = g.node("MatMul", g.name(values, a.dtype), g.constant(where, numpy_type(a.dtype)))
+    return g.node("Add", g.name(a), moved)
 
 
 def scattered_along(g: Nodes, a: Operand, axis: int, places: Operand, values: Operand) -> str:

@@ -3,8 +3,8 @@
 The function is run on two batches, of 3 and of 4 rows, while each call of torch is recorded. What
 does not depend on its inputs is a constant, however it came about. The sizes in which the two
 records differ are those of the batch; so are the rows of constants that differ, which must be
-base + i · step in the row's number i. Whatever else differs cannot be written down and is refused:
-a loop whose length θ decides, or a map that leaves torch.
+base + i · step in the row's number i, or come again and again. Whatever else differs cannot be
+written down and is refused: a loop whose length θ decides, or a map that leaves torch.
 """
 
 from __future__ import annotations
@@ -15,12 +15,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+    _get_current_dispatch_mode,
+)
 from torch.utils._pytree import tree_map
 
 from physgen.errors import UsageError
 
-__all__ = ["BatchSize", "Call", "Constant", "Operand", "Value", "recorded"]
+__all__ = [
+    "BatchSize",
+    "Call",
+    "Constant",
+    "Operand",
+    "Value",
+    "all_hold",
+    "is_recorded",
+    "recorded",
+]
 
 ROWS = (3, 4)
 
@@ -71,7 +84,8 @@ class Constant(Operand):
     """What no input decides.
 
     Attributes:
-        value: the whole; its first row, (1, …), where it grows with the batch.
+        value: the whole; its first row, (1, …), where it grows with the batch; those of the first
+            row of the batch, (t, …), where it has t of them for each, which come again.
         step: by how much a row exceeds the one before it, (1, …); None where all are alike.
     """
 
@@ -193,6 +207,20 @@ class Recorder(TorchDispatchMode):
 DECIDES = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
+def is_recorded() -> bool:
+    """Whether calls are written down now, so that no number may decide which are made."""
+    return isinstance(_get_current_dispatch_mode(), Recorder)
+
+
+def all_hold(condition: Tensor) -> bool:
+    """Whether all of a condition (…) hold: where calls are written down, of the example's rows.
+
+    For what is so of all rows or may be otherwise in some, of which an example has to have one.
+    """
+    with _disable_current_modes():
+        return bool(condition.all())
+
+
 @torch.no_grad()
 def recorded(
     function: Callable[..., Tensor], inputs: Callable[[int], Sequence[Tensor]]
@@ -273,6 +301,7 @@ class Merge:
         if a.shape == b.shape and same(a, b):
             return Constant(a.dtype, shape, a)
         grows = [d for d, n in enumerate(shape) if isinstance(n, BatchSize)]
+        pairs = list(zip((a, b), ROWS, strict=True))
         row = b
         for d in grows:
             row = row.narrow(d, 0, 1)
@@ -283,6 +312,10 @@ class Merge:
             number = torch.arange(len(b)).view(-1, *[1] * (b.ndim - 1))
             if all(same(v, b[:1] + number[: len(v)] * step) for v in (a, b)):
                 return Constant(a.dtype, shape, b[:1], step)
+        if grows == [0] and len(b) > 1:
+            block = b[: len(b) // ROWS[1]]
+            if all(same(v, block.repeat(rows, *[1] * (b.ndim - 1))) for v, rows in pairs):
+                return Constant(a.dtype, shape, block)
         raise UsageError("computes something outside of torch, or by the number of rows")
 
 

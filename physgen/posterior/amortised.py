@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
+import scipy  # its parts are imported where they are first used
 
 from physgen.errors import DataError
 from physgen.posterior.base import Draws
@@ -115,7 +115,7 @@ class _Weighted(NamedTuple):
     @property
     def log_mean(self) -> float:
         """Log of the mean weight of all draws, those that lay outside included."""
-        mean = logsumexp(self.log_weights) - math.log(len(self.log_weights))
+        mean = scipy.special.logsumexp(self.log_weights) - math.log(len(self.log_weights))
         return float(mean + math.log1p(-self.leak))
 
 

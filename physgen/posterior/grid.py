@@ -60,6 +60,7 @@ from physgen.posterior.interpolation import (
     on_axes,
     upper_bound,
 )
+from physgen.runtime.blocks import nothing
 from simulators.base import Array, LogProb
 from simulators.prior import Prior
 
@@ -385,6 +386,7 @@ def of_surrogate(
     seed: int = 0,
     iid: bool = False,
     index: Array | None = None,
+    tell: Callable[[str], None] = nothing,
 ) -> LogLikelihood:
     """log p(x|θ) of a surrogate, with the same random numbers for one x under every θ.
 
@@ -396,14 +398,24 @@ def of_surrogate(
         iid: whether all rows are one observation, n = 1.
         index: which x of a larger set each row is, (n,), so that some of them at a time meet the
             same random numbers as all of them at once.
+        tell: is told before each few rows how many points were evaluated so far; may raise.
     """
     data, draws = tensor_of(x), draws or surrogate.posterior_draws
     surrogate = surrogate.for_posteriors()
     names = torch.arange(len(x)) if index is None else torch.as_tensor(index)
 
+    points = 0
+
     def rows(theta: Array, which: Array) -> Array:
-        i = torch.as_tensor(which)
-        return surrogate.log_prob(theta, data[i], draws=draws, seed=seed, index=names[i]).numpy()
+        nonlocal points
+        step, parts = surrogate.rows_at_once(draws), []
+        for some, i in zip(
+            torch.as_tensor(theta).split(step), torch.as_tensor(which).split(step), strict=True
+        ):
+            tell(f"{points:,} log densities")
+            points += len(some)
+            parts.append(surrogate.log_prob(some, data[i], draws=draws, seed=seed, index=names[i]))
+        return torch.cat(parts).numpy()
 
     return _by_rows(rows, x, iid)
 

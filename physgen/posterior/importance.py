@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import logsumexp, softmax
+import scipy  # its parts are imported where they are first used
 
 from simulators.base import Array
 
@@ -38,7 +38,9 @@ def effective_sample(log_weights: Array) -> Array:
     """
     none = np.isneginf(log_weights.max(-1))
     some = np.where(none[..., None], 0.0, log_weights)
-    found = np.exp(2 * logsumexp(some, axis=-1) - logsumexp(2 * some, axis=-1))
+    found = np.exp(
+        2 * scipy.special.logsumexp(some, axis=-1) - scipy.special.logsumexp(2 * some, axis=-1)
+    )
     return np.where(none, 0.0, found)
 
 
@@ -90,7 +92,7 @@ def resampled(c: Array, log_weights: Array, k: int, rng: np.random.Generator) ->
     Returns:
         (…, k, D); some of them alike, where weights are larger than 1/k.
     """
-    cdf = softmax(log_weights, axis=-1).cumsum(-1)
+    cdf = scipy.special.softmax(log_weights, axis=-1).cumsum(-1)
     places = (np.arange(k) + rng.random((*cdf.shape[:-1], 1))) / k * cdf[..., -1:]
     rows = np.vectorize(np.searchsorted, signature="(m),(k)->(k)")(cdf, places)
     rows = rng.permuted(rows.clip(max=cdf.shape[-1] - 1), axis=-1)
@@ -129,6 +131,6 @@ def _generalised_pareto(x: Array) -> tuple[float, float]:
     b = 1 / x[-1] + (1 - np.sqrt(len(grid) / grid)) / (3 * x[round(m / 4 + 0.5) - 1])
     k = np.log1p(-b[:, None] * x).mean(1)
     profile = m * (np.log(-b / k) - k - 1)
-    b_mean = float(softmax(profile) @ b)
+    b_mean = float(scipy.special.softmax(profile) @ b)
     shape = float(np.log1p(-b_mean * x).mean())
     return (m * shape + 5) / (m + 10), -shape / b_mean

@@ -40,7 +40,6 @@ from physgen.posterior.grid import (
 )
 from physgen.posterior.iid import MANY, iid_posterior
 from physgen.posterior.mcmc import checked_log_density, mcmc
-from physgen.posterior.smc import smc
 from physgen.runtime.blocks import nothing
 from physgen.runtime.kinds import did_you_mean
 from physgen.runtime.progress import log
@@ -303,6 +302,7 @@ def likelihood_of(
     *,
     iid: bool | None = None,
     seed: int | None = None,
+    tell: Tell = nothing,
 ) -> LogLikelihood:
     """log p(x|θ) of a surrogate, of what the prior leaves free, as the method asks for it.
 
@@ -315,11 +315,14 @@ def likelihood_of(
         first: which of all observations the first is.
         iid: whether all rows are one observation; as the options say if None.
         seed: of the random draws; that of the options if None.
+        tell: is told often how far it is, and may raise.
     """
     iid, seed = options.iid if iid is None else iid, options.seed if seed is None else seed
     alone = options.method in ROW_BY_ROW and not iid
     index = np.zeros(len(x), int) if alone else first + np.arange(len(x))
-    found = of_surrogate(surrogate, x, draws=options.draws, seed=seed, iid=iid, index=index)
+    found = of_surrogate(
+        surrogate, x, draws=options.draws, seed=seed, iid=iid, index=index, tell=tell
+    )
     return given(found, options.prior, surrogate.law)
 
 
@@ -329,7 +332,7 @@ def by_likelihood(
     """Posteriors of x (n, *x_shape), from row `first` on, from a surrogate's log p(x|θ)."""
 
     def likelihood(x: Array = x, **given: Any) -> LogLikelihood:
-        return watched(likelihood_of(surrogate, x, options, first, **given), tell)
+        return likelihood_of(surrogate, x, options, first, tell=tell, **given)
 
     n, k, seed = 1 if options.iid else len(x), options.samples, options.seed
     if options.refine:
@@ -344,6 +347,8 @@ def by_likelihood(
     if options.method == "grid":
         return grid_posterior(likelihood(), options.prior, n, first=first)
     if options.method in ("smc", "mcmc"):
+        from physgen.posterior.smc import smc
+
         together = {"smc": smc, "mcmc": mcmc}[options.method]
         return together(likelihood(), options.prior, n, k, seed=seed, first=first)
     from physgen.posterior import samplers
@@ -394,6 +399,8 @@ def by_density(
     """
     if grid:
         return grid_posterior(log_density, options.prior, n, first=first, **grid)
+    from physgen.posterior.smc import smc  # scipy's part of it is slow to import
+
     k, seed = options.samples, options.seed
     return smc(log_density, options.prior, n, k, seed=seed, first=first)
 

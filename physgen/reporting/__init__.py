@@ -1,6 +1,7 @@
 """Ink: the metrics of a surrogate or of two datasets, or a posterior, as one HTML file.
 
-``figures``, ``uniform``, ``corner`` and ``vectors`` draw, one function a figure; ``page`` sets the
+``style`` is what all figures share; ``figures``, ``predictive``, ``uniform``, ``corner`` and
+``vectors`` draw, one function a figure; ``page`` sets the
 figures, the tables and the words of a surrogate, ``models`` those of several, ``comparison`` those
 of two datasets, ``responses`` those of datasets of several sizes, ``calibration`` those of
 posteriors that were put to the test, ``posterior`` those of a posterior file or of several,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from physgen.reporting import figures, uniform
+from physgen.reporting import style, uniform
 from physgen.reporting.corner import corner_drawing, corner_of
 from physgen.reporting.page import letter
 from physgen.reporting.quantities import free, law_words, measured, number
@@ -42,10 +42,10 @@ def calibration_sheet(
     prior = law.get("prior") or []
     labels = Labels(
         {p["name"]: letter(p["name"], p.get("latex", "")) for p in prior},
-        {p["name"]: figures.axis_label(p.get("latex", ""), "", p["name"]) for p in prior},
+        {p["name"]: style.axis_label(p.get("latex", ""), "", p["name"]) for p in prior},
     )
     axes = [
-        figures.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in free(prior)
+        style.axis_label(p.get("latex", ""), p.get("unit", ""), p["name"]) for p in free(prior)
     ]
     parts = _merged(parts_of(metrics, labels))
     values = {
@@ -81,8 +81,8 @@ def _drawn(picture: Picture) -> Drawing:
     draw = uniform.FIGURES[picture.figure]
     if picture.panels:
         rows = -(-picture.panels // uniform.PANELS)
-        return grid(draw, *picture.data, size=(figures.WIDTH, 0.8 + 1.9 * rows))
-    size = figures.SQUARE if picture.square else figures.PANEL
+        return grid(draw, *picture.data, size=(style.WIDTH, 0.8 + 1.9 * rows))
+    size = style.SQUARE if picture.square else style.PANEL
     return grid(lambda figure: draw(figure.add_subplot(), *picture.data), size=size)
 
 

@@ -73,7 +73,7 @@ class Chart {
     ink.lineWidth = width;
     ink.setLineDash(dash);
     ink.beginPath();
-    xs.forEach((x, i) => ink[i ? "lineTo" : "moveTo"](this.x(x), this.y(ys[i])));
+    xs.forEach((x, i) => ink[Number.isFinite(ys[i - 1]) ? "lineTo" : "moveTo"](this.x(x), this.y(ys[i])));
     ink.stroke();
     ink.setLineDash([]);
   }

@@ -12,9 +12,10 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from physgen.reporting.figures import HUES, LATTICE, PANEL, WIDTH, axis_label, predictive_band
+from physgen.reporting.predictive import predictive_band
 from physgen.reporting.quantities import free
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
+from physgen.reporting.style import HUES, LATTICE, PANEL, WIDTH, axis_label, theta_titles
 from physgen.reporting.vectors import component_names, fan_drawing, pairs_drawing
 from physgen.reporting.view import SHORT_VECTOR
 from simulators.base import Array
@@ -69,7 +70,8 @@ def data_drawing(
         called = names or [f"x[{j}]" for j in range(len(kinds))]
         size = (WIDTH, 2.2 * -(-min(len(kinds), MOST_COLUMNS) // ACROSS))
         return grid(_columns, x.reshape(len(x), -1), kinds, called, size=size)
-    first = (free(law.get("prior")) or [{"name": "theta"}])[by]
+    every = free(law.get("prior")) or [{"name": "theta"}]
+    first = every[by]
     symbol = axis_label(first.get("latex", ""), first.get("unit", ""), first["name"])
     key = None if theta is None else theta[:, by]
     if x[0].size <= FEW:
@@ -82,8 +84,12 @@ def data_drawing(
     if x.ndim == 2:
         values = None if key is None else key[rows]
         return fan_drawing({"": x[rows]}, np.arange(1, x.shape[1] + 1), values, symbol)
-    short = axis_label(first.get("latex", ""), name=first["name"])
-    titles = [f"row {i}" if key is None else f"{short} = {key[i]:.3g}" for i in rows]
+    if theta is None:
+        titles = [f"row {i}" for i in rows]
+    else:
+        shown = [by] if len(every) > 2 else sorted(range(len(every)), key=lambda d: d != by)
+        symbols = [axis_label(every[d].get("latex", ""), name=every[d]["name"]) for d in shown]
+        titles = theta_titles(symbols, theta[np.ix_(rows, shown)])
     channels = "channel" in law.get("axes", ())
     if x.ndim == 3 and channels:
         return grid(_channels, x[rows], titles, size=(4.2, 1.1 + 1.5 * min(SLICES, x.shape[1])))

@@ -13,7 +13,7 @@ const pause = () => new Promise((done) => setTimeout(done));
 
 /* A graph by its name, made when it is first wanted; undefined where there is none. */
 function graphOf(name) {
-  if (!graphs.has(name) && page.graphs[name]) graphs.set(name, new Graph(page.graphs[name]));
+  if (!graphs.has(name) && page.graphs[name]) graphs.set(name, new Graph(page.graphs[name], page.constants));
   return graphs.get(name);
 }
 
@@ -37,7 +37,7 @@ function noiseOf(seed, row) {
   const normal = () => // Box and Muller 1958
     Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
   const draw = { uniform, normal };
-  return Object.fromEntries(Object.entries(page.graphs.x.noise).map(([law, columns]) =>
+  return Object.fromEntries(Object.entries(page.noise).map(([law, columns]) =>
     [law, Float32Array.from({ length: columns }, draw[law])]));
 }
 
@@ -55,7 +55,7 @@ function thetaRows(rows) {
 /* x (count × size) of rows from start on, at θ where the sliders stand. */
 function drawn(start, count) {
   const inputs = { theta: thetaRows(new Array(count).fill(theta())) };
-  for (const [law, columns] of Object.entries(page.graphs.x.noise)) {
+  for (const [law, columns] of Object.entries(page.noise)) {
     const data = new Float32Array(count * columns);
     for (let i = 0; i < count; i++) data.set(state.noise[start + i][law], i * columns);
     inputs[law] = tensor("float32", [count, columns], data);
@@ -260,7 +260,7 @@ function showCurve(observable, canvas) {
   const exact = isExact(observable) ? exactAt(observable, [at])[0] : [];
   const every = found.flatMap(({ mean, error }) => [mean - error, mean + error]).concat(exact);
   const [least, greatest] = [Math.min(...every), Math.max(...every)], near = greatest - least < (high - low) / 3;
-  chart.axes([1, length], near ? [least - 0.05 * (greatest - least), greatest] : [low, high], "number of the component");
+  chart.axes([1, length], near ? [least - 0.05 * (greatest - least), greatest] : [low, high], "number of the component", ticks(1, length).filter(Number.isInteger).map((k) => [k, String(k)]));
   if (exact.length) chart.line(places, exact, "--ink", 1.5);
   places.forEach((k, i) => chart.dot(k, found[i].mean, found[i].error, "--mark"));
 }
@@ -287,23 +287,39 @@ function between(values, place) {
   return values[low] + (place - low) * (values[low + 1] - values[low]);
 }
 
-/* log p(x|θ) + log p(c) of one x at some places of all sliders. */
-function logDensity(x, places) {
-  const rows = places.map((place) => place.map((i, d) => between(parameters[d].values, i)));
-  const data = new ARRAYS[page.x.kind](rows.length * size);
-  rows.forEach((_, row) => data.set(x, row * size));
-  const shown = tensor(page.x.kind, [rows.length, ...page.x.shape], data);
-  const found = graphOf("log_prob").run({ theta: thetaRows(rows), x: shown });
-  return Array.from(found.data, (v, row) =>
-    places[row].reduce((s, i, d) => s + between(parameters[d].log_prior, i), v));
+/* Where sliders stand at some places: the coordinates in which the prior is normal or flat. */
+const coordinates = (places) => places.map((i, d) => parameters[d].end * ((2 * i) / (stops - 1) - 1));
+
+/* log density of the prior over coordinates c, but for a constant: −cᵀPc/2. */
+function logPrior(places) {
+  const c = coordinates(places);
+  return -0.5 * page.precision.reduce((s, row, i) => row.reduce((t, p, j) => t + p * c[i] * c[j], s), 0);
 }
 
-/* Along some parameters, the others where they stand: nodes and log density on their product. */
-function onGrid(x, free, ends) {
+/* log p(x|θ) + log p(c) of one x at some places of all sliders, a few at a time; null as soon as
+it is no longer wanted. */
+async function logDensity(x, places, wanted) {
+  const found = [];
+  for (let batch = 16; found.length < places.length;) {
+    const some = places.slice(found.length, found.length + batch), before = performance.now();
+    const rows = some.map((place) => place.map((i, d) => between(parameters[d].values, i)));
+    const data = new ARRAYS[page.x.kind](rows.length * size);
+    rows.forEach((_, row) => data.set(x, row * size));
+    const shown = tensor(page.x.kind, [rows.length, ...page.x.shape], data);
+    const values = graphOf("log_prob").run({ theta: thetaRows(rows), x: shown }).data;
+    some.forEach((place, row) => found.push(values[row] + logPrior(place)));
+    if (performance.now() - before < 40) batch *= 2;
+    await pause();
+    if (!wanted()) return null;
+  }
+  return found;
+}
+
+/* Along some parameters, the others where they stand: nodes and places on their product. */
+function onGrid(free, ends) {
   const n = NODES[free.length - 1];
   const nodes = ends.map(([low, high]) => Array.from({ length: n }, (_, i) => low + ((high - low) * i) / (n - 1)));
-  const places = free.reduce((found, d, k) => found.flatMap((p) => nodes[k].map((i) => p.with(d, i))), [at]);
-  return [nodes, logDensity(x, places)];
+  return [nodes, free.reduce((found, d, k) => found.flatMap((p) => nodes[k].map((i) => p.with(d, i))), [at])];
 }
 
 /* The mass of a density on a grid at each node of one of its axes, by the trapezoidal rule. */
@@ -319,15 +335,19 @@ function marginal(values, n, many, axis) {
 
 /* Nodes and density along each of some parameters, the others of them integrated over: first on
 a grid over all of their sliders, then on one where the mass is. */
-function densities(x, free) {
+async function densities(x, free, wanted = () => true) {
   const n = NODES[free.length - 1];
-  let [nodes, logs] = onGrid(x, free, free.map(() => [0, stops - 1])), top = Math.max(...logs);
+  let [nodes, places] = onGrid(free, free.map(() => [0, stops - 1])), logs = await logDensity(x, places, wanted);
+  if (!logs) return null;
+  let top = Math.max(...logs);
   const near = logs.map((v) => (v > top - FAR ? 1 : 0));
   const ends = free.map((_, axis) => {
     const some = marginal(near, n, free.length, axis), inside = [...some.keys()].filter((i) => some[i]);
     return [nodes[axis][Math.max(inside[0] - 1, 0)], nodes[axis][Math.min(inside.at(-1) + 1, n - 1)]];
   });
-  [nodes, logs] = onGrid(x, free, ends);
+  [nodes, places] = onGrid(free, ends);
+  logs = await logDensity(x, places, wanted);
+  if (!logs) return null;
   top = Math.max(...logs);
   return free.map((_, axis) => {
     const values = marginal(logs.map((v) => Math.exp(v - top)), n, free.length, axis);
@@ -337,8 +357,9 @@ function densities(x, free) {
   });
 }
 
-/* Density of a parameter: live, and masses that were found beforehand, of the surrogate and exact. */
-function showDensity(d, live, masses, exact) {
+/* Density of a parameter: live, and masses that were found beforehand, of the surrogate and exact;
+and at which stop the θ lies that x was drawn at, if that is known. */
+function showDensity(d, live, masses, exact, place) {
   const heights = (some) => some?.map((m) => (m * some.length) / (stops - 1)) ?? [];
   const edges = (some) => some.map((_, i) => (i * (stops - 1)) / some.length).concat([stops - 1]);
   const middles = (some) => some.map((_, i) => ((i + 0.5) * (stops - 1)) / some.length);
@@ -348,27 +369,31 @@ function showDensity(d, live, masses, exact) {
   if (masses) chart.bars(edges(masses), heights(masses), live ? "--soft" : "--mark", 0.45);
   if (live) chart.line(...live, "--mark");
   if (exact) chart.line(middles(exact), heights(exact), "--ink", 1.5);
+  if (place !== undefined) chart.upright(place, "--mark", [2, 3]);
   chart.upright(at[d], "--ink", [4, 4]);
 }
 
 /* p(θ|x) of the x that is shown; a later call ends it. */
 async function posterior() {
   if (!find("posterior") || !state.edit) return;
-  const { x, row, changed } = state.edit, version = ++state.posterior;
+  const { x, row, changed } = state.edit, version = ++state.posterior, wanted = () => version === state.posterior;
   showEdit();
+  find("computing").textContent = page.log_prob ? "computing …" : "";
   const every = [...parameters.keys()], together = every.length <= NODES.length;
   for (const free of together ? [every] : every.map((d) => [d])) {
     await pause();
-    if (version !== state.posterior) return;
-    const live = page.graphs.log_prob && densities(x, free);
-    const { masses, exact } = changed || row === null ? {} : page.observed;
-    free.forEach((d, k) => showDensity(d, live?.[k], masses?.[row][d], exact?.[row][d]));
+    if (!wanted()) return;
+    const live = page.log_prob && await densities(x, free, wanted);
+    if (live === null) return;
+    const { masses, exact, places } = changed || row === null ? {} : page.observed;
+    free.forEach((d, k) => showDensity(d, live?.[k], masses?.[row][d], exact?.[row][d], places?.[row][d]));
   }
+  find("computing").textContent = "";
 }
 
 /* Take a drawn x, or an observed one, as what was seen. */
 function choose(x, row = null) {
-  state.edit = { x: Float64Array.from(x), row, changed: false, cursor: state.edit?.cursor ?? 0 };
+  state.edit = { x: Float64Array.from(x, (v) => v ?? NaN), row, changed: false, cursor: state.edit?.cursor ?? 0 };
   find("row").textContent = row === null ? "a drawn x" : page.observed.labels[row];
   posterior();
 }
@@ -435,12 +460,14 @@ function watchEdit() {
   canvas.addEventListener("pointerup", () => (held = null));
   for (const kind of ["focus", "blur"]) canvas.addEventListener(kind, showEdit);
   canvas.addEventListener("keydown", (event) => {
-    const { edit } = state, step = (page.x.high - page.x.low) / 20;
+    const { edit } = state, { low, high, missing } = page.x, step = (high - low) / 20;
+    const now = edit.x[edit.cursor] || 0;
     const moves = { ArrowLeft: -1, ArrowRight: 1, ...(isPicture ? { ArrowUp: -width, ArrowDown: width } : {}) };
     if (event.key in moves) edit.cursor = (edit.cursor + moves[event.key] + size) % size;
     else if (event.key === " " || event.key === "Enter") change(edit.cursor, nextValue(edit.cursor));
-    else if (event.key === "ArrowUp" || event.key === "+") change(edit.cursor, edit.x[edit.cursor] + step);
-    else if (event.key === "ArrowDown" || event.key === "-") change(edit.cursor, edit.x[edit.cursor] - step);
+    else if (event.key === "ArrowUp" || event.key === "+") change(edit.cursor, now + step);
+    else if (event.key === "ArrowDown" || event.key === "-") change(edit.cursor, now - step);
+    else if (missing && (event.key === "Delete" || event.key === "Backspace")) change(edit.cursor, NaN);
     else return;
     event.preventDefault();
     showEdit();
@@ -497,7 +524,7 @@ function start() {
     pick?.addEventListener("input", () => choose(page.observed.x[pick.value], Number(pick.value)));
     find("take")?.addEventListener("click", () => choose(state.x[0]));
     find("samples").addEventListener("click", (event) => {
-      if (!isPicture || !page.graphs.log_prob) return;
+      if (!isPicture || !page.log_prob) return;
       const { columns, cell, tall } = state.cells;
       const i = Math.floor(event.offsetY / tall) * columns + Math.floor(event.offsetX / cell);
       if (state.x[i]) choose(state.x[i]);
@@ -518,4 +545,9 @@ function start() {
   moved();
 }
 
-start();
+async function unpacked() {
+  page.graphs = JSON.parse(new TextDecoder().decode(await inflated(page.graphs)));
+  page.constants = await constantsOf(page.constants);
+}
+
+unpacked().then(start);

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from physgen.reporting import figures
+from physgen.reporting import figures, style
 from physgen.reporting.page import letter
-from physgen.reporting.quantities import measured, number
+from physgen.reporting.quantities import flat, measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 
 __all__ = ["models_sheet"]
@@ -44,8 +44,20 @@ def models_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "names": names,
         "lines": [(line.title, line.small, cells) for line, cells in told if any(cells)],
         "component": component,
+        "files": [(model["name"], [*_origins(model)]) for model in models],
     }
     return Sheet("models.html", values, _plots(models, law, component))
+
+
+def _origins(model: Model) -> Iterator[tuple[str, str]]:
+    """The commands that scored a model, and the file that it is of, as rows."""
+    for kind in ("metrics", "calibration", "comparison"):
+        if model.get(kind):
+            yield kind, model[kind]["provenance"]["command"]
+    scores = model.get("metrics") or model.get("calibration") or {}
+    for path, value in flat(scores.get("surrogate") or {}):
+        if path in ("path", "sha256") or path.startswith("options"):
+            yield path, value
 
 
 def _lines(component: str) -> Iterator[TableLine]:
@@ -138,7 +150,7 @@ def _plots(
 
     def axis(data: Mapping[str, Any]) -> str:
         name = data.get("parameter") or "theta"
-        return figures.axis_label(*prior.get(name, ("", "")), name)
+        return style.axis_label(*prior.get(name, ("", "")), name)
 
     def having(*path: str) -> dict[str, Any]:
         """Name → what is at a path, of the models that have it; empty if they are one."""
@@ -166,7 +178,7 @@ def _plots(
         for kind in ("metrics", "comparison")
         for name in first(having(kind, "observables") or {"": {}})
     }
-    pairs = {"metrics": ("true", "surrogate"), "comparison": figures.PAIR}
+    pairs = {"metrics": ("true", "surrogate"), "comparison": style.PAIR}
     return {
         "nll": [plot(figures.gap, first(nll), axis(first(nll)), component, nll)]
         if len(nll) > 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from physgen.reporting import figures
+from physgen.reporting import figures, style
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from physgen.reporting.vectors import bands_drawing, component_names, fan_drawing, pairs_drawing
 
@@ -44,13 +45,13 @@ def _plots(
     def axis(data: Mapping[str, Any], unit: bool = True) -> str:
         name = data.get("parameter") or "theta"
         latex, units = prior.get(name, ("", ""))
-        return figures.axis_label(latex, units if unit else "", name)
+        return style.axis_label(latex, units if unit else "", name)
 
     def section(name: str) -> Mapping[str, Any]:
         return metrics.get(name) or {}
 
-    def symbol(name: str) -> str:
-        return axis({"parameter": name})
+    def symbol(name: str, unit: bool = True) -> str:
+        return axis({"parameter": name}, unit)
 
     nll, gallery, history = section("nll"), section("gallery"), section("surrogate").get("history")
     validated = (
@@ -60,8 +61,8 @@ def _plots(
     curves, observables = section("curves").items(), section("observables").items()
     return {
         "gallery": [
-            grid(figures.gallery, *part, axis(gallery, unit=False), size=(4.2, 2.1))
-            for part in _parts(gallery)
+            grid(figures.gallery, *part, size=(4.2, 2.1 + 0.2 * ("other" in gallery)))
+            for part in _parts(gallery, partial(symbol, unit=False))
         ],
         "curves": [
             grid(figures.curve, c, axis(c), name.removesuffix(f", {c['parameter']}"), size=TALL)
@@ -155,10 +156,15 @@ def letter(name: str, latex: str) -> str:
         return name
 
 
-def _parts(gallery: Mapping[str, Any]) -> Iterator[tuple[Any, Any, Any]]:
+def _parts(
+    gallery: Mapping[str, Any], symbol: Callable[[str], str]
+) -> Iterator[tuple[Any, Any, Any]]:
     """The gallery in panels of a few columns, as equal as can be."""
-    n = len(gallery.get("theta", []))
+    theta = {gallery.get("parameter") or "theta": gallery.get("theta", [])}
+    theta |= gallery.get("other") or {}
+    titles = style.theta_titles([*map(symbol, theta)], np.transpose([*theta.values()]))
+    n = len(titles)
     panels = -(-n // COLUMNS)
     for i in range(panels):
         columns = slice(i * n // panels, (i + 1) * n // panels)
-        yield tuple(gallery[key][columns] for key in ("theta", "true", "surrogate"))
+        yield titles[columns], *(gallery[kind][columns] for kind in KINDS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from physgen.reporting import figures
+from physgen.reporting import style
 from physgen.reporting.corner import (
     CROWDED,
     corner_drawing,
@@ -17,6 +17,8 @@ from physgen.reporting.corner import (
 )
 from physgen.reporting.data import observation_drawing
 from physgen.reporting.page import letter
+from physgen.reporting.predictive import predictive_band, predictive_number
+from physgen.reporting.quantities import facts
 from physgen.reporting.sheet import Drawing, Sheet, plot
 from physgen.reporting.view import CURVES, OBSERVATIONS, SHORT_VECTOR
 from simulators.base import Array
@@ -59,7 +61,7 @@ def posterior_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "components": _components(metrics),
         "on_grid": _density(metrics) is not None,
     }
-    symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in shown[:MOST]]
+    symbols = [style.axis_label(p.latex, p.unit, p.name) for p in shown[:MOST]]
     drawings = [
         corner_drawing([corner], symbols) for corner in _corners(metrics, prior, pick[:MOST])
     ]
@@ -96,7 +98,7 @@ def posteriors_sheet(metrics: Mapping[str, Any]) -> Sheet:
         found["name"]: _rows(found["arrays"], _density(found), pick)
         for found, pick in zip(every, picks, strict=True)
     }
-    symbols = [figures.axis_label(p.latex, p.unit, p.name) for p in shown[:MOST]]
+    symbols = [style.axis_label(p.latex, p.unit, p.name) for p in shown[:MOST]]
     corners = _overlaid(every, priors, [pick[:MOST] for pick in picks])
     first, lines = int(every[0].get("first_row", 0)), len(every) * len(tables[every[0]["name"]])
     plots = {
@@ -118,8 +120,15 @@ def posteriors_sheet(metrics: Mapping[str, Any]) -> Sheet:
             for text in dict.fromkeys(w for found in every for w in found.get("warnings") or [])
         },
         "first_row": first,
+        "files": [(found["name"], [*_origins(found)]) for found in every],
     }
     return Sheet("posteriors.html", values, plots)
+
+
+def _origins(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where a posterior comes from, as rows."""
+    for group, rows in facts(metrics, ("provenance", "surrogate", "network", "observed")):
+        yield from ((f"{group}.{path}", value) for path, value in rows)
 
 
 def _overlaid(
@@ -189,7 +198,7 @@ def _components(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 def _predictive(data: Mapping[str, Any], drawn: bool) -> dict[str, list[Drawing]]:
     """What a posterior predicts of a row: curves, x too if not drawn above, and numbers."""
     bands, numbers = (data.get(key) or {} for key in ("bands", "numbers"))
-    band, number_of = figures.predictive_band, figures.predictive_number
+    band, number_of = predictive_band, predictive_number
     return {
         "bands": [
             plot(band, b, name, size=WIDE) for name, b in bands.items() if name != "x" or not drawn

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
-__all__ = ["digits_beside", "flat", "free", "law_words", "measured", "number", "to_width"]
+__all__ = [
+    "digits_beside",
+    "facts",
+    "flat",
+    "free",
+    "law_words",
+    "measured",
+    "number",
+    "to_width",
+]
 
 SMALL, HUGE = -6, 12
 """Powers of ten that a measured value is written out to, and any number."""
@@ -80,6 +89,15 @@ def flat(data: object, path: str = "") -> Iterator[tuple[str, str]]:
             yield from flat(value, f"{path}.{key}" if path else str(key))
     elif data is not None:
         yield path, data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+
+
+def facts(
+    metrics: Mapping[str, Any], groups: Iterable[str]
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Groups of metrics that there are, as rows; the history of a training is a figure."""
+    for group in groups:
+        if metrics.get(group):
+            yield group, [row for row in flat(metrics[group]) if not row[0].startswith("history")]
 
 
 def _exponent(value: float) -> int:

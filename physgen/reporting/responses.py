@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from physgen.reporting.figures import FULL, HUES, INK, OPEN, axis_label, legend_above
 from physgen.reporting.sheet import Drawing, Sheet, plot
+from physgen.reporting.style import FULL, HUES, INK, OPEN, axis_label, legend_above
 
 __all__ = ["collapsed", "response_figure", "responses_sheet"]
 

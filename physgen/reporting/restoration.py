@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from physgen.reporting.figures import (
+from physgen.reporting.page import letter
+from physgen.reporting.sheet import Drawing, Sheet, grid, plot
+from physgen.reporting.style import (
     FULL,
     GREY,
     HUES,
@@ -19,8 +21,6 @@ from physgen.reporting.figures import (
     SURROGATE,
     legend_above,
 )
-from physgen.reporting.page import letter
-from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from simulators.base import Array
 
 __all__ = ["restoration_sheet"]

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-from physgen.reporting.figures import PANEL, figure_of, svg
-from physgen.reporting.quantities import flat, law_words, measured, number, to_width
+from physgen.reporting.quantities import facts, law_words, measured, number, to_width
+from physgen.reporting.style import PANEL, figure_of, svg
 from physgen.runtime.terminal import printable
 
 __all__ = ["Drawing", "Sheet", "grid", "plot"]
@@ -102,7 +102,7 @@ class Sheet:
             lstrip_blocks=True,
         )
         environment.filters |= {
-            "number": number, "near": to_width, "measured": measured, "flat": flat,
+            "number": number, "near": to_width, "measured": measured, "facts": facts,
             "law": law_words, "sha256": sha256_source,
         }  # fmt: skip
         shown = {name: [drawing.shown for drawing in some] for name, some in self.plots.items()}

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from physgen.reporting.figures import GREY, HUES, INK, SURROGATE, floats, legend_above
+from physgen.reporting.style import GREY, HUES, INK, SURROGATE, floats, legend_above
 from physgen.reporting.view import CONTROLS
 
 __all__ = [

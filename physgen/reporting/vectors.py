@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from physgen.reporting.figures import GREY, INK, PANEL, SQUARE, SURROGATE, WIDTH, floats
 from physgen.reporting.quantities import number
 from physgen.reporting.sheet import Drawing, grid
+from physgen.reporting.style import GREY, INK, PANEL, SQUARE, SURROGATE, WIDTH, floats
 from simulators.base import Array
 
 __all__ = ["bands_drawing", "component_names", "fan_drawing", "pairs_drawing"]

@@ -14,7 +14,7 @@ from physgen.runtime.device import device_of_worker, threads
 from physgen.runtime.engine import Engine
 from physgen.runtime.worker import worker_number
 
-__all__ = ["Here", "all_blocks", "each_block", "nothing"]
+__all__ = ["Here", "all_blocks", "each_block", "nothing", "sent_with"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,23 +62,35 @@ class Threaded:
         with threads(self.cores):
             return self.task(item)
 
-    def __reduce__(self) -> tuple[Callable[..., Threaded], tuple[bytes, int]]:
-        data = BytesIO()
-        torch.save(self.task, data, pickle_module=cloudpickle)
-        return threaded_there, (data.getvalue(), self.cores)
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return sent_with(Threaded, self.task, self.cores)
 
 
-def threaded_there(data: bytes, cores: int) -> Threaded:
-    """A task that was sent, in a worker."""
-    task = torch.load(BytesIO(data), map_location=on_own_device, weights_only=False)
-    return Threaded(task, cores)
+def sent_with(
+    kind: Callable[..., Any], first: Any, *rest: Any, device: str = ""
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """How an object is made again in a worker, as ``__reduce__`` returns it.
+
+    Args:
+        kind: makes it, of
+        first: what has tensors, and
+        *rest: what has none.
+        device: where all tensors go there, of several GPUs to the worker's own; if empty, those
+            that are on a GPU here.
+    """
+    data = BytesIO()
+    torch.save(first, data, pickle_module=cloudpickle)
+    return made_there, (kind, data.getvalue(), device, *rest)
 
 
-def on_own_device(storage: Any, location: str) -> Any:
-    """Numbers of a tensor, from wherever they were to the CPU or the worker's own GPU."""
-    if not location.startswith("cuda"):
-        return storage
-    return storage.to(device=device_of_worker("cuda", worker_number()))
+def made_there(kind: Callable[..., Any], data: bytes, device: str, *rest: Any) -> Any:
+    """The object, in a worker."""
+
+    def place(storage: Any, location: str) -> Any:
+        name = device or ("cuda" if location.startswith("cuda") else "cpu")
+        return storage.to(device=device_of_worker(name, worker_number()))
+
+    return kind(torch.load(BytesIO(data), map_location=place, weights_only=False), *rest)
 
 
 def each_block(

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from typing import TypeVar
 
 import torch
 
 from physgen.errors import UsageError
 from physgen.runtime.ranks import ranks_now
 
-M = TypeVar("M", bound=torch.nn.Module)
-
-__all__ = ["cpu_copy", "device_of", "device_of_worker", "full_precision", "threads"]
+__all__ = ["device_of", "device_of_worker", "full_precision", "threads"]
 
 
 def device_of(name: str) -> torch.device:
@@ -75,12 +71,6 @@ def device_of_worker(name: str, number: int) -> torch.device:
     if name == "cuda" and (count := torch.cuda.device_count()):
         return torch.device("cuda", number % count)
     return device_of(name)
-
-
-def cpu_copy(model: M) -> M:
-    """A module for another process, which may have no GPU: a copy, where it is on one."""
-    off = {tensor.device.type for tensor in model.parameters()} - {"cpu"}
-    return deepcopy(model).cpu() if off else model
 
 
 @contextmanager

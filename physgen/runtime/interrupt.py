@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from physgen.errors import Interrupted
 
-__all__ = ["SIGNALS", "Stop", "end", "interruptible"]
+__all__ = ["SIGNALS", "Stop", "end", "end_without_a_word", "interruptible"]
 
 RESUME = "rerun the same command to resume"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -94,13 +94,19 @@ def interruptible(where: str = "", hint: str = RESUME) -> Iterator[Stop]:
         stop.check()
 
 
+def end_without_a_word() -> None:
+    """Let a signal end the process at once where `end` would answer: why it ends has been said."""
+    for signum in SIGNALS:
+        if signal.getsignal(signum) is end:
+            signal.signal(signum, lambda signum, frame: os._exit(128 + signum))
+
+
 def end(signum: int, frame: FrameType | None) -> NoReturn:
     """Say in one line that a signal ends the process, and end it; at once at a second signal.
 
     So it does at once where Python would drop the exception, as in a callback of a library.
     """
-    for each in SIGNALS:
-        signal.signal(each, lambda signum, frame: os._exit(128 + signum))
+    end_without_a_word()
     error = Interrupted(signum, hint="rerun the same command")
     sys.unraisablehook = lambda dropped: os._exit(error.exit_code)
     os.write(2, f"Error: {error}\n".encode())

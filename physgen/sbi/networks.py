@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported where they are first used
 import torch
-from scipy.special import logsumexp
 from torch import Tensor, nn
 
 from physgen.errors import DataError, UsageError, as_written
@@ -528,7 +528,7 @@ def gain(network: Network, theta: Array, x: Array) -> list[float]:
     which = (np.arange(n)[:, None] + np.arange(k)) % n
     rows = np.arange(n).repeat(k)
     found = network.log_density(theta[which.ravel()], x, rows).reshape(n, k)
-    told = found[:, 0] - logsumexp(found, 1) + math.log(k)
+    told = found[:, 0] - scipy.special.logsumexp(found, 1) + math.log(k)
     return [float(told.mean()), float(told.std() / math.sqrt(n))]
 
 

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy  # its parts are imported where they are first used
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
@@ -68,7 +68,9 @@ class TorchPrior(Distribution):
     def _quantiles(self) -> Any:
         """Quantiles of each parameter, evenly spaced in probability, (Q, D)."""
         u = (np.arange(QUANTILES)[:, None] + 0.5) / QUANTILES
-        return self.prior.from_coordinates(np.where(self.prior.flat, 2 * u - 1, ndtri(u)))
+        return self.prior.from_coordinates(
+            np.where(self.prior.flat, 2 * u - 1, scipy.special.ndtri(u))
+        )
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Draws by torch's global random numbers, (*sample_shape, D) float32."""

@@ -116,11 +116,21 @@ def noise_columns(surrogate: Surrogate) -> dict[NoiseLaw, int]:
     return {law: count for law, count in noise.taken.items() if count}
 
 
-def operations(surrogate: Surrogate) -> int:
-    """How many floating-point operations products of matrices take for a row that is drawn."""
+def operations(surrogate: Surrogate, x: Array | None = None) -> int:
+    """How many floating-point operations products of matrices take for a row.
+
+    Args:
+        surrogate: on the CPU.
+        x: (1, *x_shape) whose log p is computed, with as many draws as for posteriors; None for a
+            row that is drawn.
+    """
     still = copy.deepcopy(surrogate).requires_grad_(False)
+    theta = still.law.prior.median[None]
     with FlopCounterMode(display=False) as counter:
-        still.sample(still.law.prior.median[None], 0)
+        if x is None:
+            still.sample(theta, 0)
+        else:
+            still.log_prob(theta, x, draws=still.posterior_draws)
     return int(counter.get_total_flops())
 
 
@@ -199,34 +209,40 @@ def mapped_in_torch(surrogate: Surrogate) -> Callable[[Tensor], Tensor] | None:
         return None if prior.uniform else tabulated(prior)
 
 
-def log_prob_model(surrogate: Surrogate, columns: Mapping[NoiseLaw, int]) -> ModelProto:
-    """The graph of an exact log p(x|θ) of given θ and x, in nats, (n,).
+def log_prob_model(surrogate: Surrogate) -> ModelProto:
+    """The graph of log p(x|θ) of given θ and x, in nats, (n,), as posteriors take it.
+
+    Its random draws, where it takes any, are part of the graph: those of seed 0 and of the x of
+    index 0, the same for all rows.
 
     Args:
         surrogate: on the CPU.
-        columns: its `noise_columns`.
 
     Raises:
-        UsageError: a surrogate without one, or one that takes random numbers.
+        UsageError: a surrogate without one, or that no graph of fixed length can score.
     """
-    if surrogate.likelihood is not Likelihood.EXACT or surrogate.symmetrise:
-        raise UsageError(f"log p(x|theta) of {surrogate.name} is no single exact evaluation")
-    if surrogate.law.prior.correlation:
-        raise UsageError("the parameters of the prior are correlated")
+    if surrogate.likelihood is Likelihood.NONE:
+        raise UsageError(f"{surrogate.name} has no log p(x|theta)")
+    if surrogate.symmetrise:
+        raise UsageError(f"log p(x|theta) of {surrogate.name} is averaged over images of x")
     scale = mapped_in_torch(surrogate) or surrogate.rescale
 
     def score(theta: Tensor, x: Tensor) -> Tensor:
         noise = Noise(torch.zeros(len(x), dtype=torch.int64))
-        value = surrogate._log_prob(scale(theta), surrogate.transform(x), noise, 1)[0]
-        return value.double() + surrogate.transform.log_det(x)
+        return surrogate._scored_at(scale(theta), x, noise, surrogate.posterior_draws)[0]
 
     def inputs(rows: int) -> dict[str, Tensor]:
-        given = inputs_of(surrogate, columns, rows)
-        noise = {law: given[law] for law in columns}
-        return {"theta": given["theta"], "x": draw_with(surrogate, given["theta"], noise)}
+        given = inputs_of(surrogate, {}, rows)
+        x = surrogate.sample(given["theta"], rows)
+        if surrogate.law.missing:
+            x.flatten(1)[0, 0] = torch.nan
+        return given | {"x": x}
 
-    with said_of_graph(surrogate):
+    score(*inputs(1).values())  # what it computes once is a constant
+    try:
         return model_of(score, inputs, "log_prob", {})
+    except UsageError as error:
+        raise UsageError(f"log p(x|theta) of {surrogate.name} {error}") from error
 
 
 def inputs_of(

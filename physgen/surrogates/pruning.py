@@ -9,14 +9,16 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from physgen.runtime.progress import log
 from physgen.surrogates.base import Surrogate
+from physgen.surrogates.fewest_draws import FewestDraws
 
-__all__ = ["is_zero", "pruned"]
+__all__ = ["Part", "Prunable", "is_zero"]
 
 Part = Sequence[nn.Module]
 """The layers of a part that are 0 where it adds nothing."""
@@ -27,8 +29,36 @@ SIGNIFICANT = 2.0
 """Standard errors that the gain of a part has to be above 0."""
 
 
+class Prunable(FewestDraws):
+    """A family with parts beside a law in closed form."""
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """Those that may be left out, by their names."""
+        return {}
+
+    @property
+    def bounded(self) -> Self:
+        """The same weights, with a log p that is a bound or exact."""
+        return self
+
+    def finalize(
+        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
+    ) -> None:
+        """Leave out what gains nothing over the law; keep the fewest draws.
+
+        Args:
+            seed: of the draws.
+            theta: parameters of held-out rows (n, D).
+            x: the rows (n, *x_shape).
+        """
+        if self.parts and theta is not None and x is not None:
+            prune(self.bounded, self.parts, theta, x, seed)
+        super().finalize(seed, theta, x)
+
+
 @torch.no_grad()
-def pruned(
+def prune(
     surrogate: Surrogate, parts: Mapping[str, Part], theta: Tensor, x: Tensor, seed: int = 0
 ) -> None:
     """Take parts back to 0, one after another, of which log p gains nothing.

@@ -20,25 +20,28 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 from torch.optim.adamw import adamw
 
 from physgen.errors import TrainingDiverged
 from physgen.nn.transforms import Symmetries
 from physgen.runtime.ranks import ALONE, Ranks
-from physgen.surrogates.base import Surrogate
+from physgen.surrogates.base import StepsFunction, Surrogate
 from physgen.training.data import Data, Fresh, InMemory, Streamed
 from physgen.training.options import Epoch, Training
 
 __all__ = ["Trainer"]
 
-CHECK_EVERY = 32  # steps between looks at the loss: each look waits for the device
+CHECK_EVERY = 32
+"""Steps between looks at the loss, since each look waits for the device; as many are taken at once
+by an objective that can."""
 VALIDATION_BATCH, NUMBERS = 1024, 2**21
 """Rows that are validated at a time; of a streamed file numbers of x in these, at most."""
 SEEN = 10_000  # rows of the training that are looked at after each epoch, at most
@@ -96,6 +99,8 @@ class Trainer:
         ]
         losses = [torch.compile(o.loss) if config.compile else o.loss for o in objectives]
         self.parts = list(zip(objectives, losses, self.optimisers, strict=True))
+        single = len(objectives) == 1 and ranks.world == 1
+        self.steps = objectives[0].steps if single else None
         self.pairs = [
             (list(average), list(live))
             for average, live in (
@@ -242,10 +247,14 @@ class Trainer:
         generator.manual_seed(self.ranks.stream(int(rng.integers(2**63))))
         self.live.train()
         total, rows = torch.zeros((), device=self.surrogate.device), 0
-        for theta, x in data.batches(self.config.batch_size, rng):
+        several = CHECK_EVERY if self.steps else 1
+        for theta, x in data.batches(several * self.config.batch_size, rng):
             rows += len(x)
-            self._take_step(theta, x, generator, total)
-            if self.step % CHECK_EVERY == 0:
+            if self.steps:
+                total += self._take_steps(self.steps, theta, x, generator)
+            else:
+                self._take_step(theta, x, generator, total)
+            if self.steps or self.step % CHECK_EVERY == 0:
                 self._finite(total, "training loss")
             self.on_batch(self.progress)
             if self.config.max_minutes:
@@ -289,11 +298,60 @@ class Trainer:
         self._update_average()
 
     @torch.no_grad()
+    def _take_steps(
+        self, steps: StepsFunction, theta: Tensor, x: Tensor, generator: torch.Generator
+    ) -> float:
+        """Steps of the one objective over several batches, all at once.
+
+        Args:
+            steps: of the objective.
+            theta: (n, D), of batches one after another.
+            x: (n, *x_shape).
+            generator: random numbers.
+
+        Returns:
+            The sum of the losses of all rows.
+        """
+        from physgen.nn.descent import Descent
+
+        (objective, _, optimiser), batch, done = self.parts[0], self.config.batch_size, self.step
+        places = torch.arange(x[0].numel()).expand(math.ceil(len(x) / batch), -1)
+        if self.config.augment:
+            x = self.symmetries.flipped(x, generator)
+            places = self.symmetries.places(len(places), generator)
+        rates, kept = np.empty((2, len(places)))
+        for k in range(len(places)):
+            rates[k] = self.rate
+            self.step, self._in_epoch = self.step + 1, self._in_epoch + 1
+            kept[k] = self._kept
+        states, group = moments(optimiser, objective.parameters), optimiser.param_groups[0]
+        group["lr"], (beta1, beta2) = float(rates[-1]), group["betas"]
+        first, second = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
+        moved: list[list[Tensor]] = [[*objective.parameters], self.pairs[0][0], first, second]
+        flat = [parameters_to_vector(tensors) for tensors in moved]
+        weights, average, mean, square = (a.numpy() for a in flat)
+        descent = Descent(
+            weights, average, mean, square, rates, kept, done, self.config.clip,
+            beta1, beta2, group["eps"], group["weight_decay"],
+        )  # fmt: skip
+        total = steps(theta, x, places, batch, generator, descent)
+        for tensors, values in zip(moved, flat, strict=True):
+            parts = values.split([t.numel() for t in tensors])
+            for tensor, part in zip(tensors, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
+        torch._foreach_add_([state["step"] for state in states], len(places))
+        return total
+
+    @property
+    def _kept(self) -> float:
+        """Part of the average that a step keeps, from 0 up, so that the start is forgotten."""
+        return min(self.config.ema, self.step / (self.step + 10))
+
+    @torch.no_grad()
     def _update_average(self) -> None:
-        """EMA of the weights, its decay growing from 0 so that the start is forgotten."""
-        decay = min(self.config.ema, self.step / (self.step + 10))
+        """Exponential moving average of the weights."""
         kept, weights = self.pairs[0]
-        torch._foreach_lerp_(kept, weights, 1 - decay)
+        torch._foreach_lerp_(kept, weights, 1 - self._kept)
 
     @torch.no_grad()
     def _validate(self, rows: InMemory) -> float:
@@ -385,11 +443,7 @@ def descend(
         return
     gradients = [p.grad for p in moved if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    states = [optimiser.state[p] for p in moved]
-    for parameter, state in zip(moved, states, strict=True):
-        if not state:
-            state["step"] = torch.zeros((), device=parameter.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros(2, *parameter.shape).to(parameter)
+    states = moments(optimiser, moved)
     beta1, beta2 = group["betas"]
     adamw(
         list(moved),
@@ -408,3 +462,15 @@ def descend(
         eps=group["eps"],
         maximize=False,
     )
+
+
+def moments(
+    optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor]
+) -> list[dict[str, Tensor]]:
+    """What an optimiser keeps of each parameter: moments of its shape, steps (); at first 0."""
+    states = [optimiser.state[p] for p in parameters]
+    for parameter, state in zip(parameters, states, strict=True):
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros(2, *parameter.shape).to(parameter)
+    return states

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
 from physgen import dataset
+from physgen.dataset import Rows
 from physgen.errors import UsageError
 from physgen.reporting import ink
 from physgen.verbs.arguments import (
@@ -19,7 +20,6 @@ from physgen.verbs.arguments import (
     SurrogateLike,
     called,
 )
-from physgen.verbs.infer import infer
 from physgen.verbs.links import digests_of, links_beside
 from physgen.verbs.observed import open_observed, validated_rows
 from physgen.verbs.opening import name_of_simulator, open_surrogate, origin_of
@@ -39,11 +39,9 @@ from simulators.base import exact_log_prob
 __all__ = ["explore"]
 
 EXPLORE_SECTIONS = {
-    "posteriors": 3, "scales": 1, "graphs": 4, "grid of theta": 8, "exact curves": 2,
+    "scales": 1, "graphs": 4, "grid of theta": 8, "exact curves": 2, "posteriors": 4,
 }  # fmt: skip
 """Sections, with the part of the time that each takes, about."""
-MOST_OBSERVED = 24
-"""Observations whose posteriors a page holds, at most."""
 
 
 @on_files("out")
@@ -64,9 +62,9 @@ def explore(
     """Explore a surrogate in a browser: sliders of theta, x drawn live with held noise.
 
     One HTML file that needs neither a server nor a network. Observables are shown beside their
-    exact expectations, where the simulator knows these; with an exact log p(x|theta) of a single
-    evaluation, p(theta|x) of an x that can be changed by hand. What a browser cannot draw
-    is drawn beforehand on a grid of theta, and the page says so.
+    exact expectations, where the simulator knows these, and with p(theta|x) of an x that can be
+    changed by hand. What takes too much for a browser is found beforehand, x on a grid of theta
+    and posteriors of some x, and the page says so.
 
     Args:
         surrogate: checkpoint of the surrogate.
@@ -96,35 +94,27 @@ def explore(
     with ink():
         from physgen.reporting.explore import conclusion_of_explored, explore_sheet
     from physgen.checks.two_sample.features import observables_of, physics_of
-    from physgen.surrogates.base import Likelihood
     from physgen.surrogates.graph import on_cpu
-    from physgen.verbs.explored import explored_page
+    from physgen.verbs.explored import MOST_OBSERVED, explored_page
 
     path, trusted = path_of(out), name_of_simulator(simulator)
     model = on_cpu(open_surrogate(surrogate, "cpu", family=family, **use))
     with sections(f"explore {model.name}", EXPLORE_SECTIONS) as progress:
-        observed: Any = None
+        observed: Rows | None = None
         left_out: list[str] = []
         if observation is not None:
-            progress("posteriors")
             data = open_observed(observation, model.law, model.info.get("data", {}))
             found = data.read(slice(0, min(len(data), MOST_OBSERVED)), whole=True)
             if len(data) > MOST_OBSERVED:
                 of = f"of {len(data):,} rows the first {MOST_OBSERVED} are here"
                 left_out = [f"{data.name}: {of}"]
-            x = validated_rows(found, data, model.law, None, drops=False).x
-            if not np.isfinite(x).all():
-                raise UsageError(
-                    f"{data.name}: expected whole x, got some with missing components"
-                )
-            known = model.likelihood is not Likelihood.NONE
-            truth = model.law.build_if_known(trusted)
-            exact = None if truth is None else exact_log_prob(truth)
-            observed = x, infer(model, x, seed=seed) if known else None, exact
+            observed = validated_rows(found, data, model.law, None, drops=False)
         physics = physics_of(model.law, trusted)
         sample = model.sample(np.tile(model.law.prior.median, (2, 1)), seed).numpy()
         every = observables_of(physics, sample, model.law)
-        page = explored_page(model, every, rows, seed, grid, observed, progress)
+        truth = model.law.build_if_known(trusted)
+        exact = None if truth is None else exact_log_prob(truth)
+        page = explored_page(model, every, rows, seed, grid, observed, exact, progress)
         page["notes"] += left_out
     command = called(
         "explore", surrogate, out=out, observation=observation, rows=rows, grid=grid,

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from physgen.dataset import Rows
 from physgen.errors import UsageError
-from physgen.nn.onnx_data import graph_data
+from physgen.nn.onnx_data import Constants, deflated, graph_data
 from physgen.nn.recorded_numpy import torch_of_numpy
 from physgen.posterior.density import GridPosterior
 from physgen.posterior.grid import grid_posterior, of_exact
 from physgen.reporting.page import letter
 from physgen.runtime.kinds import as_json_data
 from physgen.surrogates import graph
+from physgen.surrogates.base import Likelihood
+from physgen.verbs.infer import infer
 from simulators.base import Array, LogProb, Observable, labels
 
 if TYPE_CHECKING:
@@ -41,6 +45,18 @@ MOST_PARAMETERS = 6
 MOST_OPERATIONS, MOST_NODES, MOST_BYTES = 5e7, 20_000, 12e6
 """Of a graph that a browser runs while a slider moves: floating-point operations of a row, nodes,
 and bytes."""
+POSTERIOR_NODES = {1: 98, 2: 1250}
+"""Of D parameters: at how many θ the page computes log p whenever x changes; of more than two for
+each parameter as of one."""
+MOST_POSTERIOR = 4e9
+"""Floating-point operations of all of these together."""
+EVALUATIONS = {1: 60, 2: 900, 3: 4000}
+"""Of log p that a posterior of D parameters takes, about; of more parameters:"""
+MANY_EVALUATIONS = 100_000
+MOST_OBSERVED = 24
+"""Observations whose posteriors a page holds, at most."""
+MOST_WEIGHTS = 200_000
+"""Of a surrogate whose page tells them in 32 bits each, and not in 16."""
 MOST_EXACT = 2
 """Parameters up to which posteriors of the exact log p are cheap."""
 LEVELS, GRID_BYTES = 255, 4e6
@@ -56,7 +72,8 @@ def explored_page(
     rows: int,
     seed: int,
     grid: bool,
-    observed: tuple[Array, InferredPosterior | None, LogProb | None] | None,
+    observed: Rows | None,
+    exact: LogProb | None,
     progress: Callable[..., None],
 ) -> dict[str, Any]:
     """All that the page shows, as JSON data.
@@ -67,7 +84,9 @@ def explored_page(
         rows: how many x it draws.
         seed: of what is drawn beforehand.
         grid: whether x is to be drawn beforehand, though it could be drawn live.
-        observed: x (n, *x_shape), their posteriors, and the exact log p(x|θ), if these are known.
+        observed: rows whose posteriors are shown; some that the surrogate draws if None, where
+            posteriors of any x are not found live.
+        exact: the exact log p(x|θ), if that is known.
         progress: called with what comes next, and the part of it that is done.
 
     Raises:
@@ -84,12 +103,14 @@ def explored_page(
     measured = {name: np.asarray(o(x), float) for name, o in observables.items()}
     found: dict[str, Any] = {
         "parameters": parameters_of(prior, stops),
+        "precision": precision_of(prior),
         "x": {
             "shape": law.x_shape,
             "axes": law.geometry,
             "support": law.support,
             "integer": law.discrete,
             "kind": str(x.dtype),
+            "missing": law.missing,
             **scale_of(x, law.support),
         },
         "rows": rows,
@@ -97,41 +118,90 @@ def explored_page(
     }
     progress("graphs")
     notes = found["notes"]
-    graphs = {} if grid else live_graphs(surrogate, observables, x, operations, notes)
-    if "x" not in graphs:
+    models: dict[str, Any] = {}
+    with noted("p(θ|x) is not computed live", notes):
+        models["log_prob"] = log_prob_graph(surrogate, x)
+        found["log_prob"] = about_log_prob(surrogate, theta)
+    if not grid:
+        models |= live_graphs(surrogate, observables, x, operations, notes)
+    if "x" in models:
+        found["noise"] = graph.noise_columns(surrogate)
+    else:
         log = found["x"]["log"]
         found["grid"] = grid_of(surrogate, observables, stops, log, seed, affordable, progress)
     progress("exact curves")
     many = len(prior) not in EVERY
-    found["graphs"] = graphs | (exact_graphs(observables, theta) if many else {})
+    models |= exact_graphs(observables, theta) if many else {}
+    constants, graphs = told_graphs(surrogate, models, notes)
+    found["graphs"] = deflated(json.dumps(graphs).encode())
+    found["constants"] = constants.to_json()
     found["observables"] = [
         {
             "name": name,
             **labels(o),
             **shown_range(measured[name]),
             "exact": exact_of(o, prior, stops),
+            "exact_graph": f"exact {name}" in models,
         }
         for name, o in observables.items()
-        if "grid" in found or f"observable {name}" in graphs
+        if "grid" in found or f"observable {name}" in models
     ]
-    if observed:
-        found["observed"] = observed_of(*observed, observables, prior, stops)
+    progress("posteriors")
+    own = observed is None and "log_prob" not in models
+    with noted("p(θ|x) is not shown of drawn x", notes):
+        shown = own_rows(surrogate, rng, x, seed) if own else observed
+        if shown is not None:
+            known = surrogate.likelihood is not Likelihood.NONE
+            posterior = infer(surrogate, shown, seed=seed) if known else None
+            found["observed"] = observed_of(shown, posterior, exact, observables, prior, stops)
+            found["observed"]["own"] = own
     return as_json_data(found)
 
 
+def own_rows(surrogate: Surrogate, rng: np.random.Generator, x: Array, seed: int) -> Rows | None:
+    """θ of the prior and an x that the surrogate draws at each, as many as can be afforded.
+
+    Args:
+        surrogate: on the CPU.
+        rng: of θ.
+        x: some that it has drawn, (n, *x_shape).
+        seed: of the draws.
+
+    Raises:
+        UsageError: not one of them.
+    """
+    if surrogate.likelihood is Likelihood.NONE:
+        return None
+    law = surrogate.law
+    each = graph.operations(surrogate, x[:1])
+    each *= EVALUATIONS.get(len(law.prior), MANY_EVALUATIONS)
+    many = min(int(GRID_OPERATIONS / max(each, 1)), MOST_OBSERVED)
+    if not many:
+        said = f"a posterior takes {each / 1e9:,.0f} thousand million operations"
+        raise UsageError(f"{said}; --observation has those of a file computed all the same")
+    theta = law.prior.sample(many, rng)
+    return Rows(surrogate.sample(theta, seed + 1).numpy(), theta)
+
+
 def parameters_of(prior: Prior, stops: Array) -> list[dict[str, Any]]:
-    """Name, unit and the values (STOPS, D) at which each slider may stand."""
-    theta, density = prior.from_coordinates(stops), np.where(prior.flat, 0, -0.5 * stops**2)
+    """Name, unit, and the values and coordinates (STOPS, D) at which each slider may stand."""
+    theta = prior.from_coordinates(stops)
     return [
         {
             "name": p.name,
             "letter": letter(p.name, p.latex),
             "unit": p.unit,
             "values": theta[:, d].tolist(),
-            "log_prior": density[:, d].tolist(),
+            "end": stops[-1, d],
         }
         for d, p in enumerate(prior.parameters)
     ]
+
+
+def precision_of(prior: Prior) -> Array:
+    """P (D, D) of the prior's density over coordinates c, exp(−cᵀPc/2): 0 along what is flat."""
+    normal = ~prior.flat
+    return np.linalg.inv(prior.matrix) * normal * normal[:, None]
 
 
 def scale_of(x: Array, support: str) -> dict[str, Any]:
@@ -162,9 +232,9 @@ def exact_of(observable: Observable, prior: Prior, stops: Array) -> dict[str, An
     return {"step": step, "nodes": len(nodes), "values": six_digits(values.ravel())}
 
 
-def six_digits(values: Array) -> list[float]:
-    """Numbers (n,) to six digits, as text needs them."""
-    return [float(f"{v:.6g}") for v in values]
+def six_digits(values: Array) -> list[float | None]:
+    """Numbers (n,) to six digits, as text needs them; None for what is missing."""
+    return [None if np.isnan(v) else float(f"{v:.6g}") for v in values]
 
 
 def live_graphs(
@@ -174,42 +244,104 @@ def live_graphs(
     operations: int,
     notes: list[str],
 ) -> dict[str, Any]:
-    """Graphs of x (n, *x_shape), of its observables and of log p; why there is none, in notes."""
-    try:
+    """Graphs of x (n, *x_shape) and of its observables; why there is none, in notes."""
+    found: dict[str, Any] = {}
+    with noted("x is not drawn live", notes):
         columns = graph.noise_columns(surrogate)
-        require_live(surrogate, f"{operations / 1e6:,.0f} million operations a row",
-                     operations > MOST_OPERATIONS)  # fmt: skip
+        hint = "; --steps makes it shorter" if "steps" in surrogate.inference_options else ""
+        refuse_dear(operations, MOST_OPERATIONS, "operations a row", hint)
         model = graph.onnx_model(surrogate, columns)
-        nodes, size = len(model.graph.node), model.ByteSize()
-        require_live(surrogate, f"{nodes:,} operators, {size / 1e6:.2g} MB",
-                     nodes > MOST_NODES or size > MOST_BYTES)  # fmt: skip
+        refuse_long(model, hint)
         graph.checked(model.SerializeToString(), surrogate, columns)
-    except UsageError as error:
-        said = str(error).removesuffix(f"; {graph.NOTHING}")
-        notes.append(f"x is not drawn live: {said}")
-        return {}
-    found = {"x": graph_data(model) | {"noise": columns}}
-    for name, observable in observables.items():
-        try:
-            found[f"observable {name}"] = graph_data(numpy_model(observable.function, "x", x))
-        except UsageError as error:
-            notes.append(f"{name} is not shown live: it {error}")
-    try:
-        found["log_prob"] = graph_data(graph.log_prob_model(surrogate, columns))
-    except UsageError as error:
-        notes.append(f"p(θ|x) is not computed live: {error}")
+        found["x"] = model
+    for name, observable in observables.items() if found else ():
+        with noted(f"{name} is not shown live", notes):
+            found[f"observable {name}"] = numpy_model(observable.function, "x", x)
     return found
 
 
-def require_live(surrogate: Surrogate, length: str, long: bool) -> None:
-    """Refuse the graph of a surrogate that a browser cannot run while a slider moves.
+def told_graphs(
+    surrogate: Surrogate, models: Mapping[str, Any], notes: list[str]
+) -> tuple[Constants, dict[str, Any]]:
+    """The constants of all graphs, and the graphs, as data.
+
+    Of a large surrogate matrices are told in 16 bits a number, if x in a runtime of ONNX says
+    that this leaves it as it is; how far, in notes.
+    """
+    large = sum(w.numel() for w in surrogate.parameters()) > MOST_WEIGHTS and "x" in models
+    for rounds in (True, False) if large else (False,):
+        constants = Constants(rounds)
+        graphs = {name: graph_data(model, constants) for name, model in models.items()}
+        if rounds:
+            data = constants.rounded(models["x"]).SerializeToString()
+            try:
+                how = graph.checked(data, surrogate, graph.noise_columns(surrogate))
+            except UsageError:
+                continue
+            off = f"by up to {how.largest:.1g} of their spread"
+            notes.append(f"weights are told in 16 bits each, which moves the numbers of x {off}")
+        break
+    return constants, graphs
+
+
+def log_prob_graph(surrogate: Surrogate, x: Array) -> Any:
+    """The graph of log p(x|θ) of a surrogate, of x as in (n, *x_shape).
 
     Raises:
-        UsageError: it is too long.
+        UsageError: there is none, or it is too long for a browser.
     """
-    if long:
-        hint = "; --steps makes it shorter" if "steps" in surrogate.inference_options else ""
-        raise UsageError(f"its graph is too long for a browser ({length}){hint}")
+    if surrogate.likelihood is Likelihood.NONE:
+        raise UsageError(f"{surrogate.name} has no likelihood")
+    many = len(surrogate.law.prior)
+    theta = POSTERIOR_NODES.get(many, many * POSTERIOR_NODES[1])
+    surrogate.log_prob(surrogate.law.prior.median[None], x[:1])  # once: what is kept of log Z
+    needed = theta * graph.operations(surrogate, x[:1])
+    refuse_dear(needed, MOST_POSTERIOR, f"operations for {theta:,} θ")
+    model = graph.log_prob_model(surrogate)
+    refuse_long(model)
+    return model
+
+
+def about_log_prob(surrogate: Surrogate, theta: Array) -> dict[str, Any]:
+    """What its log p is: its kind, draws, and the greatest error of log Z of θ (n, D), if any."""
+    normaliser = surrogate.normaliser(torch.from_numpy(theta))
+    return {
+        "kind": surrogate.likelihood,
+        "draws": surrogate.posterior_draws,
+        "log_z_error": float(normaliser["stderr"].max()) if normaliser else 0.0,
+    }
+
+
+@contextmanager
+def noted(what: str, notes: list[str]) -> Iterator[None]:
+    """Add to the notes why something is not so."""
+    try:
+        yield
+    except UsageError as error:
+        notes.append(f"{what}: " + str(error).removesuffix(f"; {graph.NOTHING}"))
+
+
+def refuse_dear(operations: float, most: float, what: str, hint: str = "") -> None:
+    """Refuse what takes a browser too many floating-point operations.
+
+    Raises:
+        UsageError: it does.
+    """
+    if operations > most:
+        millions = f"{operations / 1e6:,.0f} million"
+        raise UsageError(f"its graph is too long for a browser ({millions} {what}){hint}")
+
+
+def refuse_long(model: Any, hint: str = "") -> None:
+    """Refuse a graph that a browser takes too long to read.
+
+    Raises:
+        UsageError: it does.
+    """
+    nodes, size = len(model.graph.node), model.ByteSize()
+    if nodes > MOST_NODES or size > MOST_BYTES:
+        long = f"{nodes:,} operators, {size / 1e6:.2g} MB"
+        raise UsageError(f"its graph is too long for a browser ({long}){hint}")
 
 
 def exact_graphs(observables: Mapping[str, Observable], theta: Array) -> dict[str, Any]:
@@ -218,7 +350,7 @@ def exact_graphs(observables: Mapping[str, Observable], theta: Array) -> dict[st
     for name, observable in observables.items():
         if observable.exact is not None:
             with suppress(UsageError):
-                found[f"exact {name}"] = graph_data(numpy_model(observable.exact, "theta", theta))
+                found[f"exact {name}"] = numpy_model(observable.exact, "theta", theta)
     return found
 
 
@@ -291,33 +423,39 @@ def grid_of(
 
 
 def observed_of(
-    x: Array,
+    rows: Rows,
     posterior: InferredPosterior | None,
     exact: LogProb | None,
     observables: Mapping[str, Observable],
     prior: Prior,
     stops: Array,
 ) -> dict[str, Any]:
-    """Observed x (n, *x_shape) in the order of an observable, and masses of their posteriors.
+    """Observed x in the order of an observable, and masses of their posteriors.
 
     Args:
-        x: observed.
+        rows: x (n, *x_shape), observed.
         posterior: of the surrogate, if it has any.
         exact: the exact log p(x|θ), if that is known.
         observables: of x; the first that is a number orders the rows.
         prior: of θ.
         stops: of the sliders, (STOPS, D).
     """
+    x = rows.x
     values = {name: np.asarray(o(x), float) for name, o in observables.items()}
     name, first = next((v for v in values.items() if v[1].ndim == 1), ("row", np.arange(len(x))))
     order = np.argsort(first, kind="stable")
+    told = [f", {name} {v:.3g}" if values and np.isfinite(v) else "" for v in first]
     found: dict[str, Any] = {
         "x": [six_digits(one.astype(float).ravel()) for one in x[order]],
-        "labels": [f"row {i}" + (f", {name} {first[i]:.3g}" if values else "") for i in order],
+        "labels": [f"row {i}{told[i]}" for i in order],
     }
     if posterior is not None:
         found["masses"] = told_masses(masses_of(posterior, prior, stops)[order])
-    if exact is not None and len(prior) <= MOST_EXACT:
+    theirs = rows.meta.law.prior if rows.meta else prior
+    if rows.theta is not None and theirs.names == prior.names:
+        c = prior.to_coordinates(rows.theta[order]) / stops[-1]
+        found["places"] = [six_digits((STOPS - 1) * (row + 1) / 2) for row in c]
+    if exact is not None and len(prior) <= MOST_EXACT and np.isfinite(x).all():
         known = grid_posterior(of_exact(exact, x), prior, len(x))
         found["exact"] = told_masses(grid_masses(known, prior, stops)[order])
     return found
@@ -338,6 +476,6 @@ def grid_masses(posterior: GridPosterior, prior: Prior, stops: Array) -> Array:
     return np.diff(posterior.cdf(np.tile(theta, (len(posterior), 1, 1))), axis=1)
 
 
-def told_masses(masses: Array) -> list[list[list[float]]]:
+def told_masses(masses: Array) -> list[list[list[float | None]]]:
     """Masses (n, bins, D) as numbers of each row and each parameter."""
     return [[six_digits(column) for column in row.T] for row in masses]

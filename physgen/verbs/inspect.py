@@ -20,6 +20,7 @@ from physgen.verbs.arguments import AnyProduct
 from physgen.verbs.opening import load, origin_of
 from physgen.verbs.pages import scores_in
 from physgen.verbs.products import Description, JsonData, LatentCodes, Page
+from physgen.verbs.resume import epochs_in
 from physgen.verbs.running import on_files, plural
 
 __all__ = ["document", "inspect"]
@@ -61,7 +62,8 @@ def described(path: Path, verify: bool) -> dict[str, Any]:
     """What a file holds, as JSON data."""
     kind = dataset.container(path)
     if kind == "JSON":
-        return scores_described(path)
+        epochs = epochs_in(path)
+        return training_described(path, epochs) if epochs else scores_described(path)
     if kind == "safetensors" or (kind == "zip" and "checkpoint" in dataset.what_is(path)):
         return checkpoint_described(path)
     if kind != "HDF5":
@@ -187,13 +189,9 @@ def checkpoint_described(path: Path) -> dict[str, Any]:
     with as_written(path):
         count = sum(w.numel() for w in weights.values())
         name, law = info.get("family", info.get("method")), info["law"]["simulator"]
-        losses = [epoch["val"] for epoch in info.get("history", [])]
         text = f"{name} of {law}, {plural(count, 'weight')}"
-        text += (
-            f", {plural(len(losses), 'epoch')}, least validation loss {min(losses):.4f}"
-            if losses
-            else ""
-        )
+        if epochs := info.get("history"):
+            text += f", {training_in_words(epochs)}"
     return {
         "path": str(path),
         "summary": text,
@@ -201,6 +199,18 @@ def checkpoint_described(path: Path) -> dict[str, Any]:
         **info,
         "weights": count,
     }
+
+
+def training_described(path: Path, epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the history of a training holds, as JSON data."""
+    text = f"history of a training, {training_in_words(epochs)}"
+    return {"path": str(path), "summary": text, "history": epochs}
+
+
+def training_in_words(epochs: list[dict[str, Any]]) -> str:
+    """How long a training was, and how low its loss."""
+    least = min(epoch["val"] for epoch in epochs)
+    return f"{plural(len(epochs), 'epoch')}, least validation loss {least:.4f}"
 
 
 def scores_described(path: Path) -> dict[str, Any]:

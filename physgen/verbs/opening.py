@@ -182,7 +182,13 @@ def open_surrogate(
     if meta and meta.law.simulator == law.simulator:
         law = replace(meta.law, prior=law.prior)
     if law.x_shape != surrogate.law.x_shape:
-        trained, surrogate = surrogate.law.x_shape, surrogate.at(law)
+        trained = surrogate.law.x_shape
+        try:
+            surrogate = surrogate.at(law)
+        except UsageError as error:
+            if like is None or at:
+                raise
+            raise UsageError(f"{like.name}: {error}") from error
         name = getattr(model, "path", model) or surrogate.name
         log.info("%s: trained on x of shape %s, used on %s", name, trained, law.x_shape)
     return surrogate.using(**use) if use else surrogate

@@ -48,12 +48,18 @@ def is_state(path: Path) -> bool:
 
 
 def is_history(path: Path) -> bool:
-    """Whether a file is the history of a training: a line of JSON for each epoch."""
+    """Whether a file is the history of a training."""
+    return epochs_in(path) is not None
+
+
+def epochs_in(path: Path) -> list[dict[str, Any]] | None:
+    """The epochs of a training's history, a line of JSON each; None of another file."""
     try:
         epochs = [loads(line) for line in dataset.read_bytes(path).splitlines()]
     except (DataError, ValueError):
-        return False
-    return all(isinstance(e, dict) and {"epoch", "train", "val"} <= e.keys() for e in epochs)
+        return None
+    told = (isinstance(e, dict) and {"epoch", "train", "val"} <= e.keys() for e in epochs)
+    return epochs if all(told) else None
 
 
 def state_of(out: Path, resume: bool, force: bool) -> Any:

@@ -14,7 +14,6 @@ from physgen.dataset import Dataset, Meta, Rows, Shard
 from physgen.dataset.schema import outside
 from physgen.errors import DataError, UsageError
 from physgen.runtime.engine import engine
-from physgen.runtime.worker import worker_number
 from physgen.verbs.arguments import (
     DataLike,
     EngineOptions,
@@ -149,19 +148,11 @@ class Draw:
     theta: Array | None
     device: str = ""
 
-    def __getstate__(self) -> tuple[Surrogate, Array | None, str]:
-        """What goes to a worker: the surrogate on the CPU, and where it is to draw."""
-        from physgen.runtime.device import cpu_copy
+    def __reduce__(self) -> tuple[Any, ...]:
+        from physgen.runtime.blocks import sent_with
 
-        return cpu_copy(self.surrogate), self.theta, self.device or str(self.surrogate.device)
-
-    def __setstate__(self, state: tuple[Surrogate, Array | None, str]) -> None:
-        """In a worker: the surrogate on its device, of several GPUs its own."""
-        from physgen.runtime.device import device_of_worker
-
-        model, theta, device = state
-        model.to(device_of_worker(device, worker_number()))
-        vars(self).update(surrogate=model, theta=theta, device=device)
+        device = self.device or str(self.surrogate.device)
+        return sent_with(Draw, self.surrogate, self.theta, device, device=device)
 
     def __call__(self, shard: Shard) -> Rows:
         """θ as given or from the prior, and x from the surrogate."""

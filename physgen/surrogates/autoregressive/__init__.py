@@ -160,6 +160,16 @@ class Autoregressive(Differentiable):
                 )
         return other
 
+    def _state_for(self, other: Self) -> dict[str, Tensor]:
+        """As :meth:`Surrogate._state_for`, sites and columns of a frontier as those like them."""
+        state = super()._state_for(other)
+        if self.columns is None and len(self.stages) == len(other.stages):
+            for i, (own, its) in enumerate(zip(self.stages, other.stages, strict=True)):
+                if isinstance(own, Stage) and isinstance(its, Stage):
+                    moved = own.state_for(its)
+                    state |= {f"chain.{i}.net.{name}": w for name, w in moved.items()}
+        return state
+
     @property
     def stages(self) -> list[SharedStage]:
         """The networks, in the order of the chain."""

@@ -11,7 +11,9 @@ neighbours, in half as many steps.
 On a torus with such couplings both orders are Markov in a *frontier*. Of the sites drawn so far
 only the last one of each column touches those still to come, and only the first one across the
 boundary; so 2 × columns parents say all that the past can say. They are listed in columns relative
-to the site's own, so that what a neighbour means is the same everywhere.
+to the site's own, so that what a neighbour means is the same everywhere. On a larger torus a
+column means what the one at the same distance, on the same side, did on the smaller one; those
+beyond meant nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +26,15 @@ from torch.nn import functional as F
 
 from physgen.nn.blocks import stages_of
 
-__all__ = ["ChainPart", "earlier", "frontier", "nearest_neighbours", "parts"]
+__all__ = [
+    "ChainPart",
+    "columns_like",
+    "earlier",
+    "frontier",
+    "nearest_neighbours",
+    "parts",
+    "sites_like",
+]
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,14 @@ class ChainPart:
         parents: (n, F) what each is drawn from; N where there is none.
         reference: (n,) one earlier site, close by; N where there is none.
         at_once: whether no site is a parent of another one here.
+        torus: rows and columns, of a chain along frontiers; None of any other.
     """
 
     sites: Tensor
     parents: Tensor
     reference: Tensor
     at_once: bool = False
+    torus: tuple[int, int] | None = None
 
 
 def parts(
@@ -60,13 +72,14 @@ def parts(
     chain = (colour == 0).nonzero().flatten()
     parents = earlier(chain, len(colour)) if whole else frontier(rows, columns, chain)
     before = torch.cat([torch.tensor([len(colour)]), chain[:-1]])
-    found = [ChainPart(chain, parents, before)]
+    torus = None if whole else (rows, columns)
+    found = [ChainPart(chain, parents, before, torus=torus)]
     if len(chain) < len(colour):
         rest = (colour == 1).nonzero().flatten()
         around = nearest_neighbours(rows, columns, periodic)[rest]
         early = torch.isin(around, chain)  # across an odd side two of one colour meet
         around = torch.where(early, around, len(colour))
-        found.append(ChainPart(rest, around, around.min(1).values, at_once=True))
+        found.append(ChainPart(rest, around, around.min(1).values, at_once=True, torus=torus))
     return found
 
 
@@ -82,6 +95,34 @@ def frontier(rows: int, columns: int, chain: Tensor) -> Tensor:
         last[column] = site
         first[column] = min(site, int(first[column]))
     return table
+
+
+def columns_like(old: int, new: int) -> Tensor:
+    """What a column of a frontier, relative to a site's own, has of each old one, (new, old).
+
+    One half way around lies on both sides.
+    """
+    step = torch.arange(old)
+    right = ((old - 2 * step).sign() + 1) / 2
+    found = torch.zeros(new, old)
+    found.index_put_((step % new, step), right, accumulate=True)
+    return found.index_put_(((step - old) % new, step), 1 - right, accumulate=True)
+
+
+def sites_like(old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """The site of an old torus that each site of a new one is like, (rows·columns,).
+
+    It is as far from the first or last row and column; in the middle it is of the same colour.
+    """
+    row, column = (positions_like(*pair) for pair in zip(old, new, strict=True))
+    return (old[1] * row[:, None] + column).flatten()
+
+
+def positions_like(old: int, new: int) -> Tensor:
+    """The position along an old axis that each one along a new one is like, (new,)."""
+    at, half = torch.arange(new), min(old, new) // 2
+    middle = half - (half - at) % 2
+    return torch.where(at < half, at, torch.where(at >= new - half, at - new + old, middle))
 
 
 def earlier(chain: Tensor, none: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from physgen.nn.blocks import FiLM
-from physgen.surrogates.autoregressive.chain import ChainPart
+from physgen.surrogates.autoregressive.chain import ChainPart, columns_like, sites_like
 from physgen.surrogates.autoregressive.site import Offset, Site
 
 __all__ = ["Conditional", "FilmedLayers", "SharedStage", "Stage", "StageCoefficients", "look"]
@@ -56,7 +56,8 @@ class FilmedLayers(nn.Module):
         """What the blocks make of h (B, m, H), (B, m, H), by their gains and shifts."""
         layers = zip(films, self.first, self.second, strict=True)
         for (gain, shift), first, second in layers:
-            h = h + second(self.activation(first(self.activation(h)) * gain + shift))
+            u = torch.addcmul(shift, first(self.activation(h)), gain)
+            h = h + second(self.activation(u))
         return self.activation(h)
 
 
@@ -97,7 +98,7 @@ class Conditional(FilmedLayers):
     def forward(self, inputs: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
         """Parents (B, m, I) of sites (1, m) or (B, m) of the part → (B, m, R)."""
         ((gain, shift), *films), slopes, *_ = theta
-        h = (self.enter(inputs) + self.place[which]) * gain + shift
+        h = torch.addcmul(shift, self.enter(inputs) + self.place[which], gain)
         return self.leave(self.hidden(h, films)) + inputs @ slopes
 
 
@@ -182,11 +183,38 @@ class Stage(SharedStage):
         self.register_buffer("reference", part.reference[:, None], persistent=False)
         self.register_buffer("all", torch.arange(n)[None], persistent=False)
         self.site, self.at_once, self.flips = site, part.at_once, flips
+        self.torus = part.torus
         self.net = Conditional(n, site.inputs * inputs, site.outputs, condition, hidden, blocks)
 
     def coefficients(self, c: Tensor) -> StageCoefficients:
         """What of the network depends on θ alone, of c (B, D)."""
         return self.net.coefficients(c)
+
+    def state_for(self, other: Stage) -> dict[str, Tensor]:
+        """The weights of its network as a stage on another torus holds them.
+
+        The terms of sites (n, H) go by the site that each is like, the weights of parents
+        (2·columns·E, …) by columns.
+        """
+        state = self.net.state_dict()
+        if not (self.torus and other.torus):
+            return state
+        like = sites_like(self.torus, other.torus)[other.sites.cpu()]
+        place = torch.searchsorted(self.sites, like.to(self.sites))
+        state["place"] = state["place"][place.clamp(max=len(self.sites) - 1)]
+        if self.at_once:
+            return state
+        columns = columns_like(self.torus[1], other.torus[1]).to(state["place"])
+
+        def moved(w: Tensor) -> Tensor:
+            """Of weights (2·columns·k, …)."""
+            w = w.unflatten(0, (2, len(columns.T), -1))
+            return torch.einsum("nc,gc...->gn...", columns, w).flatten(0, 2)
+
+        state["enter.weight"] = moved(state["enter.weight"].T).T
+        for name in ("slopes.2.weight", "slopes.2.bias"):
+            state[name] = moved(state[name])
+        return state
 
     def raw(self, field: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
         """What the network gives for the laws of some sites, log odds of levels, (B, m, R)."""

@@ -47,6 +47,7 @@ from physgen.nn.measurement import Measurement
 from physgen.nn.multivariate import is_short
 from physgen.nn.score_function import leave_one_out, vimco
 from physgen.nn.stationary import StationaryNet
+from physgen.nn.torus import repeated
 from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import (
     Likelihood,
@@ -72,8 +73,7 @@ from physgen.surrogates.cvae.latent_laws import (
 from physgen.surrogates.cvae.latents import Latents, LevelNormal, Trace
 from physgen.surrogates.cvae.mixed import ColumnDecoder
 from physgen.surrogates.cvae.restoring import LATENT, field_of, restored_reals, restored_spins
-from physgen.surrogates.fewest_draws import FewestDraws
-from physgen.surrogates.pruning import is_zero, pruned
+from physgen.surrogates.pruning import Prunable, is_zero
 from simulators.base import Support
 
 __all__ = ["CVAE", "CVAEConfig"]
@@ -170,7 +170,7 @@ class CVAEConfig:
         return self.gradient == "score" or self.latents != "normal"
 
 
-class CVAE(FewestDraws):
+class CVAE(Prunable):
     """Conditional VAE with a hierarchy of latents and, for spins, a coarse-to-fine decoder."""
 
     name: ClassVar[str] = "cvae"
@@ -250,20 +250,6 @@ class CVAE(FewestDraws):
         latents = self.parts.get("the latents")
         return not self.training and latents is not None and is_zero(latents)
 
-    def finalize(
-        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
-    ) -> None:
-        """Leave out what gains nothing over the law of waves; keep the fewest draws.
-
-        Args:
-            seed: of the draws.
-            theta: parameters of held-out rows (n, D).
-            x: the rows (n, *x_shape).
-        """
-        if theta is not None and x is not None:
-            pruned(self, self.parts, theta, x, seed)
-        super().finalize(seed, theta, x)
-
     def _loss(self, c: Tensor, z: Tensor, generator: torch.Generator, progress: float) -> Tensor:
         z, volume = self._white(c, z)
         if self.waves and self.training and progress < ALONE:
@@ -315,7 +301,7 @@ class CVAE(FewestDraws):
         pathwise: bool = True,
     ) -> tuple[Trace, Tensor]:
         """k draws of the latents for each row, (B k), and log p(x|z) given each, (B, k)."""
-        many = features and [e.repeat_interleave(k, dim=0) for e in features]
+        many = features and [repeated(e, k) for e in features]
         trace = self.hierarchy.descend(c.repeat_interleave(k, dim=0), normal, many, pathwise)
         return trace, self.decoder.log_prob(z, trace.h.unflatten(0, (len(c), k)), c)
 

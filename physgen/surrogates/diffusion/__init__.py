@@ -48,8 +48,7 @@ from physgen.surrogates.diffusion.mixture import MixtureKernel
 from physgen.surrogates.diffusion.restoring import GUIDED, InverseProblem, restored
 from physgen.surrogates.diffusion.stationary import StationaryKernel
 from physgen.surrogates.diffusion.unet import preset_of
-from physgen.surrogates.fewest_draws import FewestDraws
-from physgen.surrogates.pruning import pruned
+from physgen.surrogates.pruning import Part, Prunable
 from simulators.base import Support
 
 __all__ = ["Diffusion", "DiffusionConfig"]
@@ -140,7 +139,7 @@ class DiffusionConfig:
             raise ValueError("head: mixture needs the continuous bound (timesteps 0, loss bound)")
 
 
-class Diffusion(FewestDraws):
+class Diffusion(Prunable):
     """Conditional diffusion with a Gaussian or a masked kernel."""
 
     name: ClassVar[str] = "diffusion"
@@ -188,19 +187,15 @@ class Diffusion(FewestDraws):
         """Whether log p is that of a law in closed form, and what little the network gains."""
         return isinstance(self.kernel, KnownKernel) and self.config.estimator == "bound"
 
-    def finalize(
-        self, seed: int = 0, theta: Tensor | None = None, x: Tensor | None = None
-    ) -> None:
-        """Leave out what gains nothing over a law in closed form; keep the fewest draws.
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """Those of the kernel beside a law in closed form."""
+        return self.kernel.parts if isinstance(self.kernel, KnownKernel) else {}
 
-        Args:
-            seed: of the draws.
-            theta: parameters of held-out rows (n, D).
-            x: the rows (n, *x_shape).
-        """
-        if isinstance(self.kernel, KnownKernel) and theta is not None and x is not None:
-            pruned(self.using(estimator="bound"), self.kernel.parts, theta, x, seed)
-        super().finalize(seed, theta, x)
+    @property
+    def bounded(self) -> Self:
+        """With the bound as log p."""
+        return self.using(estimator="bound")
 
     def using(self, **options: Any) -> Self:
         """As :meth:`Surrogate.using`; a kernel may refuse some samplers and estimators."""

@@ -101,7 +101,7 @@ class ScoresKernel(GaussianKernel):
     Its condition c is (B, L, A, R, 1 + C).
     """
 
-    denoiser: CellDenoiser  # type: ignore[assignment]
+    denoiser: CellDenoiser
 
     def gain(self, c: Tensor, x: Tensor, t: Tensor, epsilon: Tensor, part: Tensor) -> Tensor:
         """Nats that the network gains over independent normal numbers, (B,).
@@ -201,8 +201,8 @@ class CellsKernel(nn.Module):
         self.hits = GroupedHits(law.x_shape, config.groups, net(4, 1, told + config.groups))
         self.head = net(3, GaussianMixture.parameters(LAWS), told)
         reals = replace(law, support="reals", symmetries=(), axes=())
-        self.shares = ScoresKernel(reals, config)
-        self.shares.denoiser = CellDenoiser(net(2 + channels, 1, 3))
+        denoiser = CellDenoiser(net(2 + channels, 1, 3))
+        self.shares = ScoresKernel(reals, config, denoiser=denoiser)
         self.register_buffer("parts", torch.ones(self.layers))
 
     def fit(self, z: Tensor, c: Tensor | None) -> None:

@@ -6,7 +6,7 @@ It puts together a schedule, a denoiser, the samplers and the likelihoods of thi
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -61,20 +61,29 @@ class GaussianKernel(nn.Module):
         config: the family's options.
         given: further components of the condition c.
         high: log-SNR at the data's end; that of the support if None.
+        denoiser: x̂ of z, log-SNR and c; a U-Net of the law's shape if None.
     """
 
     draws: ClassVar[int] = 256
     samplers: ClassVar[tuple[str, ...]] = ("ancestral", "ddim", *list(SAMPLERS)[1:])
     transform: ClassVar[None] = None
+    denoiser: Any
 
     def __init__(
-        self, law: Law, config: DiffusionConfig, given: int = 0, high: float | None = None
+        self,
+        law: Law,
+        config: DiffusionConfig,
+        given: int = 0,
+        high: float | None = None,
+        denoiser: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.law, self.simple, self.timesteps = law, config.loss == "simple", config.timesteps
         usual, low = ENDS[law.support]
         self.schedule = SCHEDULES[config.noise_schedule](usual if high is None else high, low)
-        self.denoiser = Denoiser(law, preset_of(law, config.network, config.grids), given)
+        self.denoiser = denoiser or Denoiser(
+            law, preset_of(law, config.network, config.grids), given
+        )
 
     def loss(
         self, c: Tensor, z: Tensor, generator: torch.Generator, part: Tensor | None = None

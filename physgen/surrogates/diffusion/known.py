@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from physgen.law import Law
 from physgen.nn.blocks import field_shape
+from physgen.nn.recorded import all_hold
 from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion.gaussian import GaussianKernel
@@ -140,7 +141,7 @@ class KnownDenoiser(nn.Module, abc.ABC):
 class KnownKernel(GaussianKernel):
     """The Gaussian kernel with such a denoiser; x is flat in all that it does."""
 
-    denoiser: KnownDenoiser  # type: ignore[assignment]
+    denoiser: KnownDenoiser
 
     @property
     def parts(self) -> dict[str, list[nn.Module]]:
@@ -154,7 +155,7 @@ class KnownKernel(GaussianKernel):
         x, part = finite_part(z.flatten(1))
         t = times(torch.rand(1, generator=generator, device=z.device), len(z))[0]
         epsilon = torch.randn(x.shape, generator=generator, device=z.device)
-        law = self.denoiser.known(c, bool(part.all()))
+        law = self.denoiser.known(c, all_hold(part))
         return -law.log_prob(x, part) - self._gain(law.detach(), c, x, t, epsilon, part)
 
     def log_prob(
@@ -164,7 +165,7 @@ class KnownKernel(GaussianKernel):
         if config.estimator != "bound":
             return super().log_prob(c, x, noise, draws, config)
         x, part = finite_part(x.flatten(1))
-        law = self.denoiser.known(c, bool(part.all()))
+        law = self.denoiser.known(c, all_hold(part))
         if self.denoiser.plain:
             value = law.log_prob(x, part)
             return value, torch.zeros_like(value)

@@ -139,8 +139,6 @@ class MixtureKernel(KnownKernel):
 
     def __init__(self, law: Law, config: DiffusionConfig) -> None:
         require_short(law)
-        super().__init__(law, config)
         components = config.components or max(1, min(8, SIZE // law.size**2))
-        self.denoiser = MixtureDenoiser(
-            law, preset_of(law, config.network, config.grids), components
-        )
+        preset = preset_of(law, config.network, config.grids)
+        super().__init__(law, config, denoiser=MixtureDenoiser(law, preset, components))

@@ -96,10 +96,8 @@ class StationaryKernel(KnownKernel):
     denoiser: StationaryDenoiser
 
     def __init__(self, law: Law, config: DiffusionConfig, affine: AffineMap) -> None:
-        super().__init__(law, config)
-        self.denoiser = StationaryDenoiser(
-            law, preset_of(law, config.network, config.grids), affine
-        )
+        preset = preset_of(law, config.network, config.grids)
+        super().__init__(law, config, denoiser=StationaryDenoiser(law, preset, affine))
 
     @property
     def parts(self) -> dict[str, list[nn.Module]]:

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -28,11 +29,14 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.blocks import wrap
+from simulators.base import Array
 
 __all__ = ["Coefficients", "Energy", "Weights", "free_energy", "gibbs", "spins", "sum_log_2cosh"]
 
 SMALL = 100
 """Sites up to which a product with one matrix is faster than a convolution."""
+HIDDEN = 16
+"""Width of the network that makes gains and biases of c."""
 
 
 class Weights(Protocol):
@@ -44,6 +48,10 @@ class Weights(Protocol):
 
     def down(self, h: Tensor) -> Tensor:
         """(B, C, S) → (B, N)."""
+        ...
+
+    def compiled(self) -> tuple[Array, Array]:
+        """W (C, k²) and the sites near each (k², N), or W (H, N) and nothing, on a CPU."""
         ...
 
 
@@ -60,20 +68,39 @@ class Matrix(NamedTuple):
         """(B, C, S) → (B, N)."""
         return h.flatten(1) @ self.w.flatten(0, 1)
 
+    def compiled(self) -> tuple[Array, Array]:
+        """(H, N) and (0, 0)."""
+        return self.w.detach().flatten(0, 1).numpy(), np.empty((0, 0), np.int32)
+
 
 class Filters(NamedTuple):
-    """W as filters (C, 1, k, k) on a torus of some rows and columns."""
+    """W as filters (C, 1, k, k) on a torus, and written out where that is faster.
+
+    Attributes:
+        w: the filters.
+        shape: rows and columns.
+        near: the site at each place of a filter on each site, (k², N) int32.
+        whole: (C, N, N).
+    """
 
     w: Tensor
     shape: tuple[int, ...]
+    near: Tensor
+    whole: Matrix | None = None
 
     def up(self, v: Tensor) -> Tensor:
         """(B, N) → (B, C, N)."""
-        return self._convolve(v[:, None], self.w)
+        return self.whole.up(v) if self.whole else self._convolve(v[:, None], self.w)
 
     def down(self, h: Tensor) -> Tensor:
         """(B, C, N) → (B, N)."""
+        if self.whole:
+            return self.whole.down(h)
         return self._convolve(h, self.w.flip(-1, -2).transpose(0, 1))[:, 0]
+
+    def compiled(self) -> tuple[Array, Array]:
+        """(C, k²) and (k², N)."""
+        return self.w.detach().flatten(1).numpy(), self.near.numpy()
 
     def _convolve(self, field: Tensor, w: Tensor) -> Tensor:
         k = w.shape[-1] // 2
@@ -106,46 +133,6 @@ class Coefficients(NamedTuple):
         return u if self.b is None else u + self.b
 
 
-class Gains(NamedTuple):
-    """Gains g (B, C) at c (B, D), and what their gradient needs: h (B, 16) and s = silu h."""
-
-    c: Tensor
-    h: Tensor
-    s: Tensor
-    g: Tensor
-
-
-class GainNetwork(nn.Sequential):
-    """Two layers that make log gains and biases of c; they begin at 0.
-
-    Args:
-        parameters: D.
-        outputs: how many numbers it makes.
-    """
-
-    def __init__(self, parameters: int, outputs: int) -> None:
-        last = nn.Linear(16, outputs)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        super().__init__(nn.Linear(parameters, 16), nn.SiLU(), last)
-
-    def kept(self, c: Tensor) -> Gains:
-        """Gains at c (B, D), of a network that makes nothing else."""
-        first, last = cast(nn.Linear, self[0]), cast(nn.Linear, self[2])
-        h = F.linear(c, first.weight, first.bias)
-        s = F.silu(h)
-        return Gains(c, h, s, F.linear(s, last.weight, last.bias).exp_())
-
-    def pull(self, gains: Gains, slope: Tensor) -> None:
-        """Write the gradient that derivatives by g (B, C) make, in closed form."""
-        first, last = cast(nn.Linear, self[0]), cast(nn.Linear, self[2])
-        slope = slope * gains.g
-        last.weight.grad, last.bias.grad = slope.T @ gains.s, slope.sum(0)
-        sigma = gains.h.sigmoid()
-        slope = (slope @ last.weight) * (sigma + gains.s * (1 - sigma))
-        first.weight.grad, first.bias.grad = slope.T @ gains.c, slope.sum(0)
-
-
 class Energy(nn.Module):
     """Weights, and a small network that makes gains and biases of c.
 
@@ -160,6 +147,7 @@ class Energy(nn.Module):
             Wiskott 2016, arXiv:1311.1354).
     """
 
+    near: Tensor
     places: Tensor | None
 
     def __init__(
@@ -175,7 +163,9 @@ class Energy(nn.Module):
                 0.4 * torch.randn(hidden, filter_size, filter_size) / filter_size
             )
             written = self.sites <= SMALL or min(rows, columns) < filter_size // 2
-            places = filter_sites(rows, columns, filter_size) if written else None
+            near = filter_sites(rows, columns, filter_size)
+            places = F.one_hot(near.long(), law.size).flatten(1) if written else None
+            self.register_buffer("near", near, persistent=False)
             self.register_buffer("places", places, persistent=False)
         else:
             self.w = nn.Parameter(0.4 * torch.randn(hidden, self.sites) / math.sqrt(self.sites))
@@ -183,12 +173,10 @@ class Energy(nn.Module):
         uniform = len(law.shifted) == len(law.x_shape)
         self.sizes = (hidden, hidden, 1 if uniform else self.sites) if biased else (hidden,)
         self.biased = biased
-        self.net = GainNetwork(len(law.prior), sum(self.sizes))
-
-    @property
-    def written(self) -> bool:
-        """Whether W is written out for products with one matrix."""
-        return not self.tied or self.places is not None
+        last = nn.Linear(HIDDEN, sum(self.sizes))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(nn.Linear(len(law.prior), HIDDEN), nn.SiLU(), last)
 
     @property
     def hidden_units(self) -> int:
@@ -199,17 +187,11 @@ class Energy(nn.Module):
         """W as it is now; write it once for many products."""
         if not self.tied:
             return Matrix(self.w[:, None])
+        filters = Filters(self.w[:, None], self.shape, self.near)
         if self.places is None:
-            return Filters(self.w[:, None], self.shape)
+            return filters
         whole = self.w.flatten(1) @ self.places.to(self.w.dtype)
-        return Matrix(whole.view(self.units, self.sites, self.sites))
-
-    def gathered(self, slope: Tensor) -> Tensor:
-        """Derivatives by w of those by W written out, (H, N)."""
-        if not self.tied:
-            return slope
-        places = cast(Tensor, self.places).to(slope.dtype)
-        return (slope.view(self.units, -1) @ places.T).view_as(self.w)
+        return filters._replace(whole=Matrix(whole.view(self.units, self.sites, self.sites)))
 
     def coefficients(self, c: Tensor, weights: Weights) -> Coefficients:
         """Gains and biases at c (B, D)."""
@@ -226,7 +208,7 @@ class Energy(nn.Module):
 
 
 def filter_sites(rows: int, columns: int, k: int) -> Tensor:
-    """Which site lies at each place of a filter on each site: (k², N²) of 0 and 1.
+    """Which site lies at each place of a filter on each site, (k², N) int32.
 
     On a torus smaller than the filter a site may lie at several places.
     """
@@ -234,7 +216,7 @@ def filter_sites(rows: int, columns: int, k: int) -> Tensor:
     steps = torch.arange(k) - k // 2
     at = ((i.flatten() + steps[:, None, None]) % rows) * columns
     at = at + (j.flatten() + steps[:, None]) % columns  # (k, k, N)
-    return F.one_hot(at.flatten(0, 1), rows * columns).flatten(1)
+    return at.flatten(0, 1).int()
 
 
 class SumLogCosh(torch.autograd.Function):

@@ -14,6 +14,7 @@ autocorrelation time of its free energy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from physgen.nn.given_noise import noise_is_given
 from physgen.surrogates.rbm import compiled
-from physgen.surrogates.rbm.energy import Coefficients, Matrix, Weights, free_energy, gibbs
+from physgen.surrogates.rbm.energy import Coefficients, Weights, free_energy, gibbs
 from simulators.base import Array
 
 __all__ = [
@@ -30,11 +31,13 @@ __all__ = [
     "Arrays",
     "autocorrelation_time",
     "burnt_in",
+    "counter",
     "exchange_pairs",
     "exchanged",
+    "is_compiled",
     "ladders",
     "nearest_chains",
-    "noise_of",
+    "rows_last",
     "run_sweeps",
     "rungs",
     "watched_sweeps",
@@ -47,10 +50,13 @@ LEAST, MOST, BURN_IN = 64, 16384, 24
 NONE = np.empty((0, 0), np.float32)
 LEVELS = 8
 """Values of θ that a tempered sample is drawn at, itself included."""
-NUMBERS = 1 << 18
-"""Random numbers of compiled sweeps that are made at once."""
 Run = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """Spins (B, N) and a number of sweeps → spins, and what is watched in these, (sweeps, B)."""
+
+
+def is_compiled(v: Tensor) -> bool:
+    """Whether chains v (B, N) are moved by numba."""
+    return v.device.type == "cpu" and not noise_is_given()
 
 
 def run_sweeps(
@@ -61,7 +67,7 @@ def run_sweeps(
     generator: torch.Generator,
 ) -> Tensor:
     """v (B, N) after some sweeps."""
-    if isinstance(weights, Matrix) and v.device.type == "cpu" and not noise_is_given():
+    if is_compiled(v):
         return compiled_sweeps(weights, coefficients, v, sweeps, generator)[0]
     for _ in range(sweeps):
         v = gibbs(weights, coefficients, weights.up(v), generator)
@@ -76,7 +82,7 @@ def watched_sweeps(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """v (B, N) after some sweeps, and its free energy before each, (sweeps, B)."""
-    if isinstance(weights, Matrix) and v.device.type == "cpu" and not noise_is_given():
+    if is_compiled(v):
         return compiled_sweeps(weights, coefficients, v, sweeps, generator)
     series = [v.new_empty(0, len(v))]
     for _ in range(sweeps):
@@ -87,50 +93,55 @@ def watched_sweeps(
 
 
 def compiled_sweeps(
-    weights: Matrix,
+    weights: Weights,
     coefficients: Coefficients,
     v: Tensor,
     sweeps: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """The same by numba, on a CPU: v (B, N) and (sweeps, B)."""
-    written, spins = written_out(weights, coefficients), v.contiguous().numpy()
-    at_once = max(1, NUMBERS // (1 + len(v) * sum(written.w.shape)))
-    parts = [np.empty((0, len(v)), np.float32)]
-    for first in range(0, sweeps, at_once):
-        noise = noise_of(min(at_once, sweeps - first), written, generator)
-        spins, energies = compiled.swept(spins, *written, noise)
-        parts.append(energies)
-    return torch.from_numpy(spins), torch.from_numpy(np.concatenate(parts))
+    found, series = [v.new_empty(0, v.shape[1])], [v.new_empty(sweeps, 0)]
+    for rows in torch.arange(len(v)).split(compiled.MOST):  # few enough for the cache
+        written = written_out(weights, coefficients.each(itemgetter(rows)))
+        spins, energies = compiled.swept(rows_last(v[rows]), *written, sweeps, counter(generator))
+        found.append(torch.from_numpy(spins.T))
+        series.append(torch.from_numpy(energies))
+    return torch.cat(found), torch.cat(series, 1)
 
 
 class Arrays(NamedTuple):
-    """W and coefficients as `compiled` takes them: (H, N), (B, H), (B, H) and (B, N)."""
+    """W, the sites near each, and coefficients as `compiled` takes them."""
 
     w: Array
+    near: Array
     g: Array
     d: Array
     b: Array
 
 
-def written_out(weights: Matrix, coefficients: Coefficients) -> Arrays:
+def written_out(weights: Weights, coefficients: Coefficients) -> Arrays:
     """W and coefficients of B rows as arrays, on a CPU."""
+    w, near = weights.compiled()
     g, d, b = coefficients
-    units, sites, spins = weights.w.shape
-    shape, none = (len(g), units, sites), NONE
+    sites = near.shape[1] if len(near) else w.shape[1]
+    units = g.shape[1], near.shape[1] if len(near) else 1
     return Arrays(
-        weights.w.detach().view(-1, spins).numpy(),
-        g.detach().expand(shape).flatten(1).numpy(),
-        none if d is None else d.detach().expand(shape).flatten(1).numpy(),
-        none if b is None else b.detach().expand(len(g), spins).contiguous().numpy(),
+        w,
+        near,
+        rows_last(g),
+        NONE if d is None else rows_last(d.expand(-1, *units)),
+        NONE if b is None else rows_last(b.expand(-1, sites)),
     )
 
 
-def noise_of(sweeps: int, written: Arrays, generator: torch.Generator) -> Array:
-    """Random bits of some sweeps, (sweeps, n) int32; n = B · (H + N), or one more."""
-    count = len(written.g) * sum(written.w.shape)
-    bits = torch.empty(sweeps, (count + 1) // 2, dtype=torch.int64)
-    return bits.random_(-(2**63), None, generator=generator).view(torch.int32).numpy()
+def rows_last(a: Tensor) -> Array:
+    """An array (n, B) of a tensor (B, …)."""
+    return a.detach().flatten(1).T.contiguous().numpy()
+
+
+def counter(generator: torch.Generator) -> int:
+    """Where random bits of `compiled` start."""
+    return int(torch.empty((), dtype=torch.int64).random_(generator=generator))
 
 
 def watching(sweep: Callable[[Tensor], Tensor], observe: Callable[[Tensor], Tensor]) -> Run:

@@ -12,6 +12,7 @@ from physgen.nn.blocks import ResidualLayers, ResidualMLP
 from physgen.nn.given_noise import noise_is_given
 from physgen.nn.halving import HalvingLevel
 from physgen.nn.layer_energies import masked_moments
+from physgen.nn.recorded import is_recorded
 from physgen.nn.split_law import SplitLaw, spots
 
 __all__ = ["CONTEXT", "Context", "Scale", "SplitNet", "finite", "halved_energies", "mean_tilt"]
@@ -130,8 +131,11 @@ class SplitNet(nn.Module):
             y: (B, …).
         """
         there = log_e > -torch.inf
-        law = self(inputs[there], log_e[there], tilt.expand_as(log_e)[there])
-        log_p = torch.zeros_like(log_e).masked_scatter(there, law.log_prob(y[there]))
+        if is_recorded():  # a graph computes all of them, whatever their parents have
+            log_p = torch.where(there, self(inputs, log_e, tilt).log_prob(y), 0.0)
+        else:
+            law = self(inputs[there], log_e[there], tilt.expand_as(log_e)[there])
+            log_p = torch.zeros_like(log_e).masked_scatter(there, law.log_prob(y[there]))
         return log_p.flatten(1).sum(1)
 
 
