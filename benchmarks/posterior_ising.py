@@ -21,7 +21,7 @@ TASK = Task(
         "autoregressive": Ours("autoregressive"),
         "autoregressive, symmetrised": Ours("autoregressive", symmetrise=True),
         "rbm, tied": Ours("rbm", {"learning_rate": 0.01, "max_minutes": 0.3}),  # and its log Z
-        "cvae": Ours("cvae", draws=32),
+        "cvae": Ours("cvae", draws=None),
         "diffusion, masked": Ours("diffusion", {"batch_size": 64}),
     },
     peers=tuple(PEERS),

@@ -75,13 +75,13 @@ class Ours:
     Attributes:
         family: its name.
         options: of `physgen.fit`.
-        draws: random draws for each log p of a posterior.
+        draws: random draws for each log p of a posterior; the family's own if None.
         symmetrise: whether log p is averaged over the law's symmetries.
     """
 
     family: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    draws: int = 1
+    draws: int | None = 1
     symmetrise: bool = False
 
 
