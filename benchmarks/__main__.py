@@ -31,15 +31,20 @@ CPU_LIMIT = 600
 
 
 def git(checkout: Path, *words: str) -> str:
-    """What git says of a checkout."""
-    return subprocess.run(
-        ["git", "-C", checkout, *words], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    """What git says of a checkout; nothing where it fails."""
+    call = ["git", "-C", checkout, *words]
+    return subprocess.run(call, capture_output=True, text=True).stdout.strip()
 
 
 def commit_of(checkout: Path) -> tuple[str, str]:
-    """The commit, with a + if the package differs from it, and when it was made."""
-    commit, committed = git(checkout, "log", "-1", "--format=%h %cI").split()
+    """The commit, with a + if the package differs from it, and when it was made.
+
+    Raises:
+        LookupError: there is none.
+    """
+    commit, _, committed = git(checkout, "log", "-1", "--format=%h %cI").partition(" ")
+    if not commit:
+        raise LookupError(f"{checkout}: expected a checkout of git, for figures are of a commit")
     changed = git(checkout, "status", "--porcelain", "--", *MEASURED)
     return commit + "+" * bool(changed), committed
 
@@ -122,7 +127,7 @@ def listed() -> None:
         age = ""
         if last := newest.get(name):
             behind = git(ROOT, "rev-list", "--count", f"{last.commit.rstrip('+')}..HEAD")
-            age = f"  # {last.commit}, {behind} commits ago, {last.cpu_s:.0f} CPU s"
+            age = f"  # {last.commit}, {behind or '?'} commits ago, {last.cpu_s:.0f} CPU s"
         print(f"{name:24} python -m {part.command}{age}")
 
 

@@ -2,9 +2,9 @@
 
 Showers of 12 × 8 × 6 cells (`shower-voxel --layout mini`), in torch and by the exported model in
 onnxruntime, random numbers included, each on one thread. The weights are those of the start, for
-time hardly depends on what was learnt; or give checkpoints of any surrogates. Medians of CPU and
-of wall time of a call, ms a row of x. The peer is a bare network of torch, without random numbers,
-maps or checks: 64 hidden units in two layers, as many numbers out as x has.
+time hardly depends on what was learnt; or give checkpoints of any surrogates. Mean CPU and
+median wall time of a call, ms a row of x. The peer is a bare network of torch, without random
+numbers, maps or checks: 64 hidden units in two layers, as many numbers out as x has.
 
     python -m benchmarks.latency [model.pt …] [--batches 1 100]
 """
@@ -91,16 +91,17 @@ def in_onnxruntime(model: Surrogate) -> Draw:
 
 
 def timed(draw: Draw, thetas: list[Array]) -> str:
-    """Medians of CPU and wall time of a call, ms a row."""
-    begun, found = time.perf_counter(), []
+    """Mean CPU time and median wall time of a call, ms a row."""
+    begun, cpu = time.perf_counter(), time.process_time()  # whose ticks may be longer than a call
+    wall: list[float] = []
     for theta in itertools.cycle(thetas):
-        cpu, wall = time.process_time(), time.perf_counter()
+        start = time.perf_counter()
         draw(theta)
-        found.append((time.process_time() - cpu, time.perf_counter() - wall))
-        if len(found) > LEAST and time.perf_counter() - begun > SECONDS:
+        wall.append(time.perf_counter() - start)
+        if len(wall) > LEAST and time.perf_counter() - begun > SECONDS:
             break
-    cpu, wall = 1e3 * np.median(found, 0) / len(thetas[0])
-    return f"{cpu:.3g} | {wall:.3g}"
+    mean, scale = (time.process_time() - cpu) / len(wall), 1e3 / len(thetas[0])
+    return f"{mean * scale:.3g} | {float(np.median(wall)) * scale:.3g}"
 
 
 def models(checkpoints: list[Path]) -> Iterator[tuple[str, Surrogate]]:

@@ -37,11 +37,11 @@ from physgen.checks.estimate import Estimate, estimate
 from physgen.checks.exact.agreement import Agreement
 from physgen.checks.exact.agreement import agreement as agreement_of
 from physgen.posterior.grid import (
-    GRID,
     GridPosterior,
     LogLikelihood,
     grid_posterior,
     iid_sets,
+    network_grid,
     of_exact,
     of_network,
     of_surrogate,
@@ -258,8 +258,9 @@ def run(
         observe = train_ours(held_out.task, label, data, seed, options.minutes)
     else:
         epochs = affordable(data, label, seed, options.peer_minutes)
-        start, grid = time.process_time(), GRID[len(held_out.prior)]
-        observe = partial(of_network, train_peer(data, label, seed, epochs))
+        start = time.process_time()
+        network = train_peer(data, label, seed, epochs)
+        observe, grid = partial(of_network, network), network_grid(network, len(held_out.prior))
     spent = [Estimate(time.process_time() - start, np.nan)]
     return {"train CPU s": spent} | held_out.measure(observe, **grid)
 

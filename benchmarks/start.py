@@ -43,8 +43,7 @@ def timed(words: list[object], checkout: Path, folder: str) -> tuple[float, floa
 
 def main(checkouts: list[Path]) -> None:
     """Print the table."""
-    others = " | ".join(str(path) for path in checkouts[1:])
-    print("| command | CPU s (wall) |", f"{others} |" if others else "")
+    print("| command |", " | ".join(["CPU s (wall)", *map(str, checkouts[1:])]), "|")
     print("|---|" + "---|" * len(checkouts))
     with tempfile.TemporaryDirectory() as folder:
         for name, words in COMMANDS.items():

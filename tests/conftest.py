@@ -1,9 +1,15 @@
+import gc
 import hashlib
 import os
+import sys
 
 import pytest
 import torch
 from filelock import FileLock
+
+gc.disable()  # until all tests are imported: nothing that they import is ever garbage
+sys.dont_write_bytecode = False  # each worker and subprocess would compile all of it again
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_addoption(parser):
@@ -29,6 +35,13 @@ def pytest_collection_modifyitems(config, items):
         others = [item for item in items if part_of(item.nodeid, int(n)) != int(k)]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+def pytest_collection_finish():
+    """Look no more through what was imported: half a second, each time that much is new."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -124,6 +124,8 @@ def test_a_run_adds_a_line_and_writes_its_table_and_a_failed_one_does_not(
     (tmp_path / "physgen/a.py").write_text("1")
     _, both, _ = toy("")
     assert [one.commit for one in both] == [run.commit, run.commit + "+"]
+    with pytest.raises(LookupError, match="expected a checkout of git"):
+        benchmarks.commit_of(tmp_path / "nowhere")
 
 
 def test_every_part_is_a_script_and_its_table_is_that_of_the_history():

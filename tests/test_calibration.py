@@ -269,6 +269,7 @@ class Net:
     shift: float = 0.0
     power: float = 1.0
     method: str = "npe"
+    is_field: bool = False
 
     def log_density(self, theta, x, which):
         value = SIMULATOR.log_prob(theta + self.shift * WIDTH, x[which])

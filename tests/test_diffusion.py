@@ -13,6 +13,7 @@ from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import field_shape
 from physgen.nn.multivariate import MultivariateMixture
+from physgen.posterior.grid import of_surrogate
 from physgen.registry import find
 from physgen.surrogates.base import Noise
 from physgen.surrogates.diffusion import Diffusion, DiffusionConfig
@@ -120,6 +121,39 @@ def test_few_steps_draw_whole_spins():
         x = model(SQUARE).using(steps=steps).sample(torch.full((9, 1), 0.4), torch.Generator())
         assert x.shape == (9, 4, 4)
         assert (x.abs() == 1).all()
+
+
+def test_a_chain_goes_from_coarse_to_fine_from_any_site_of_the_first_colour_on():
+    kernel = model(SQUARE).kernel
+    numbers = torch.rand(400, 16, generator=torch.Generator().manual_seed(0))
+    ranks = kernel.coarse_ranks(numbers).view(-1, 4, 4)
+    assert (ranks.flatten(1).sort(1).values == torch.arange(16)).all()
+    row, column = (
+        axis.expand(400, 4, 4) for axis in torch.meshgrid(*2 * [torch.arange(4)], indexing="ij")
+    )
+    place = torch.stack([torch.stack([row[ranks == k], column[ranks == k]]) for k in range(16)])
+    assert (place[:8].sum(1) % 2 == 0).all(), "one colour first"
+    assert ((place[1] - place[0]).abs() == 2).all(), "the second is the farthest from the first"
+    assert len({tuple(p) for p in place[0].T.tolist()}) == 8, "which may be any"
+    others = kernel.ranks(numbers).argsort(1)[:, :2]
+    assert ((others // 4).diff().abs() != 2).any(), "the control: a random order"
+    random = model(SQUARE, order="random").kernel
+    assert (random.coarse_ranks(numbers) == random.ranks(numbers)).all()
+
+
+def test_posteriors_take_fewer_steps_where_their_number_is_open():
+    chain = model(Law.of("ising", {"size": 8}))
+    assert chain.for_posteriors().config.steps == 15
+    assert chain.using(steps=20).for_posteriors().config.steps == 20
+    assert chain.using(estimator="path").for_posteriors().config.steps == 0
+    x, theta = np.ones((1, 4, 4), np.float32), np.array([[[0.3], [0.5]]])
+    square = model(SQUARE, scale=0.08)
+    few, same, whole = (
+        of_surrogate(one, x)(theta)
+        for one in (square, square.using(steps=8), square.using(steps=9))
+    )
+    np.testing.assert_array_equal(few, same)
+    assert (few != whole).all()
 
 
 def test_cuts_fill_every_site_once():

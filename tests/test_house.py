@@ -72,6 +72,31 @@ def broken_links(folder, text):
     ]  # fmt: skip
 
 
+def test_ideas_lead_to_code_tests_and_figures():
+    """Each row of the theory page; of the control none of the three is there."""
+    page = (ROOT / "docs" / "theory.md").read_text().replace(r"\|", "∣")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
+    assert len(rows) > 20
+    assert [missing_of(row) for row in rows[2:]] == [[]] * len(rows[2:])
+    assert missing_of(["", "", "`nowhere.py`", "`test_nothing.py`", "Nothing"]) == [
+        "nowhere.py", "test_nothing.py", "Nothing"
+    ]  # fmt: skip
+
+
+def missing_of(row):
+    """What a row of the theory page names that is not there."""
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text().replace("|", "∣")
+    sections = re.findall(r"^#+ ([^:\n]*)", results, re.M)
+    *_, code, tests, section = row
+    found = [
+        name for name in re.findall("`(.*?)`", code) if not (ROOT / "physgen" / name).exists()
+    ]
+    found += [
+        name for name in re.findall("`(.*?)`", tests) if not (ROOT / "tests" / name).exists()
+    ]
+    return found + ([] if section in (*sections, "–") else [section])
+
+
 def test_the_install_commands_of_the_readme_are_those_of_make():
     """`make demo` and `make test` themselves are run by .ci/run."""
     make, plain = blocks("sh")

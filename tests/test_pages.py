@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 import physgen
+from physgen import dataset
 from tests.chromium import Chromium, chromium_or_skip
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
+from tests.test_reporting import posterior as posterior_of
+
 pytestmark = pytest.mark.docs
 FOLDER = Path(__file__).parents[1] / "data" / "v0.1"
 NAMES = ("surrogate", "models", "calibration", "comparison", "posterior", "training", "latents",
-         "restoration", "responses", "posteriors", "data")  # fmt: skip
+         "restoration", "responses", "posteriors", "data", "corner")  # fmt: skip
 OVERFLOW = """[document.documentElement.scrollWidth - document.documentElement.clientWidth,
   ...[...document.querySelectorAll("main *")].filter(
     e => !e.closest(".wide, .full") && e.getBoundingClientRect().right > innerWidth + 1
@@ -51,6 +54,9 @@ def make_pages(folder):
     products["posteriors"] = [FOLDER / "posterior.h5", again]
     products["responses"] = [physgen.simulate("ising", size=s, n=800, seed=s) for s in (2, 4)]
     products["data"] = physgen.simulate("gaussian", n=50, seed=1)
+    products["corner"] = folder / "corner.h5"  # of ten parameters, the most that one shows
+    about, arrays = posterior_of(10, 1)
+    dataset.write_arrays(products["corner"], arrays, about, kind="posterior")
     for name, product in products.items():
         physgen.report(product, out=folder / f"{name}.html")
 

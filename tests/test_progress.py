@@ -3,12 +3,14 @@
 import io
 import logging
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
 from physgen.runtime.progress import bar, log
+from physgen.verbs.running import sections
 
 
 class Terminal(io.StringIO):
@@ -43,6 +45,20 @@ def test_words_move_where_nobody_knows_how_long(said):
     text = said(Terminal(), None, [(0, "epoch 1"), (0, "epoch 2")])
     assert text.index("epoch 1") < text.index("epoch 2")
     assert "%" not in text
+
+
+def test_sections_that_are_done_fill_their_bar(monkeypatch):
+    """And those that fail do not."""
+    stream = Terminal()
+    monkeypatch.setattr(log, "level", logging.INFO)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with suppress(ValueError), sections("validate cvae", {"nll": 1, "sweep": 3}) as progress:
+        progress("sweep")
+        raise ValueError
+    assert "100%" not in stream.getvalue()
+    with sections("validate cvae", {"nll": 1, "sweep": 3}) as progress:
+        progress("nll")
+    assert "100%" in stream.getvalue()
 
 
 def test_a_line_every_half_minute_where_there_is_no_terminal(said, monkeypatch, caplog):

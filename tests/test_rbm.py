@@ -404,6 +404,18 @@ def test_compiled_sweeps_are_those_of_torch_with_the_same_noise(layout, theta):
     assert (found == v.roll(1, 0)).double().mean() < 0.9
 
 
+def test_chains_that_do_not_come_back_to_the_same_log_z_are_told():
+    """A ladder of one sweep a node on couplings that freeze; the control has longer ones."""
+    model, few = (
+        oracle(ising(6), off=off, chains=16, ladder=ladder)
+        for off, ladder in ((1.0, 400), (4.0, 1))
+    )
+    assert not list(model.unsettled())
+    (line,) = few.unsettled()
+    assert "log Z is not known" in line
+    assert "raise --ladder 1" in line
+
+
 @pytest.mark.parametrize("theta", ["beta", "beta-h"])
 @pytest.mark.parametrize("layout", ["tied", "dense"])
 def test_compiled_annealing_is_that_of_torch_with_the_same_noise(layout, theta, monkeypatch):

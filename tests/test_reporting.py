@@ -443,6 +443,11 @@ def test_broken_latex_and_dollars_are_drawn_as_text(metrics):
     assert style.axis_label("", "$", "a$b$") == r"a\$b\$ [\$]"
 
 
+def test_all_digits_of_an_index_are_in_it():
+    found = [style.axis_label(latex) for latex in (r"\theta_10", "x_1", "x_{10}", "a_1b")]
+    assert found == [r"$\theta_{10}$", "$x_1$", "$x_{10}$", "$a_1b$"]
+
+
 def test_curve_draws_exact_true_surrogate_and_their_difference(whole):
     data, figure = whole["curves"]["energy"], Figure()
     figures.curve(figure, data, "β")
@@ -549,7 +554,7 @@ def test_titles_of_a_gallery_say_all_that_it_has(few, whole):
     gallery |= {"parameter": "beta", "theta": [0.1, 0.25], "other": {"h": [-1.0, 0.3333]}}
     (figure,) = figures_of(few | {"gallery": gallery})["gallery"]
     titles = [ax.get_title() for ax in figure.axes[:2]]
-    assert titles == [r"$\beta$ = 0.1" "\nh = −1", r"$\beta$ = 0.25" "\nh = 0.333"]
+    assert titles == [r"$\beta$ = 0.10" "\nh = −1", r"$\beta$ = 0.25" "\nh = 0.33"]
 
 
 @pytest.mark.parametrize(

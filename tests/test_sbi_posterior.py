@@ -171,7 +171,8 @@ def test_beyond_three_parameters_a_population_takes_over():
     def log_density(theta):
         return -(((theta - centre) / width) ** 2).sum(-1) / 2
 
-    found = methods.by_density(log_density, 1, methods.InferenceOptions("npe", box, 2000, seed=1))
+    options = methods.InferenceOptions("npe", box, 2000, seed=1)
+    found = methods.by_density(log_density, 1, options, {})
     np.testing.assert_allclose((found.mean[0] - centre) / width, 0, atol=0.12)
     np.testing.assert_allclose(found.sd[0] / width, 1, atol=0.08)
     assert (found.diagnostics["ess"] > 1000).all()

@@ -305,7 +305,7 @@ def test_sbi_s_samplers_follow_any_prior(method):
 
 def test_beyond_three_parameters_it_is_the_default():
     options = methods.InferenceOptions("npe", MIXED, 2000, seed=1)
-    found = methods.by_density(lambda theta, which=None: -(theta[..., 0] ** 2) / 2, 1, options)
+    found = methods.by_density(lambda theta, which=None: -(theta[..., 0] ** 2) / 2, 1, options, {})
     assert found.chains.shape == (1, 1, 4000, 4)
     assert methods.LIKELIHOOD[:2] == ("grid", "smc")
 

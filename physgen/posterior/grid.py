@@ -1,11 +1,17 @@
 r"""The normalised posterior of one to three parameters on a grid, from any log p(x|θ).
 
 With D ≤ 3 parameters Bayes' rule needs no Markov chain: p(θ|x) = p(x|θ) p(θ)/p(x) on a product of
-node sets, with the evidence p(x) = ∫ p(x|θ) p(θ) dθ as a by-product. What is dear is log p(x|θ),
-so nodes go where the mass can be. They lie in the prior's own coordinates, so that the size of θ
-does not matter; the first are uniform between their ends. With f the log of p(x|θ) times the
-prior's density there, less its maximum over the nodes, and s the smaller second divided difference
-of a cell's two ends,
+node sets, with the evidence p(x) = ∫ p(x|θ) p(θ) dθ as a by-product. What is dear is log p(x|θ).
+
+Where it is smooth in θ, a polynomial has it from few evaluations (:mod:`physgen.posterior
+.chebyshev`), and the posterior is made of that. It is held against log p at a few other points,
+the likeliest one and others spread over the mass: where these are off by more than 0.03 nats a
+second one is tried, on a box around the mass, and if that is off as well nothing is taken from
+either. Then log p itself is asked for, and nodes go where the mass can be.
+
+They lie in the prior's own coordinates, so that the size of θ does not matter; the first are
+uniform between their ends. With f the log of p(x|θ) times the prior's density there, less its
+maximum over the nodes, and s the smaller second divided difference of a cell's two ends,
 
     b(t) = (1 − t) f_k + t f_{k+1} − h² t(1 − t) s
 
@@ -45,6 +51,7 @@ from numpy.typing import NDArray
 
 from physgen.errors import DataError, UsageError
 from physgen.nn.tensors import tensor_of
+from physgen.posterior.chebyshev import Polynomials
 from physgen.posterior.density import FINE, GridPosterior
 from physgen.posterior.interpolation import (
     along_last,
@@ -68,10 +75,15 @@ __all__ = [
     "fine_points",
     "grid_posterior",
     "iid_sets",
+    "network_grid",
     "of_exact",
     "of_network",
     "of_surrogate",
 ]
+
+
+Joint = Callable[[Array, Array], Array]
+"""c (k, G, D) and the observation of each (k,) → log p(x, c), (k, G)."""
 
 
 class LogLikelihood(Protocol):
@@ -101,6 +113,8 @@ GRID: dict[int, dict[str, Any]] = {
 }
 """Options of `grid_posterior` for a network of D parameters: densities of ReLUs and splines have
 kinks, which fewer nodes miss."""
+FIELD_GRID: dict[int, dict[str, Any]] = GRID | {1: {"nodes": 25, "tolerance": 2.0}}
+"""The same for a vector field, whose density is smooth, and dear."""
 DEPTH, CORE, STEEP, TEMPERATURE, LEAST, DENSITY, FLOOR = 18.0, 4.5, 7.0, 12.0, 0.25, 1.7, 1e10
 NEGLIGIBLE, BOUNDED = 18.0, 4
 """Nats below the maximum at which log p is not evaluated where the round before bounds it, and the
@@ -111,8 +125,19 @@ PROBES, LOOKS, SURPRISE = {1: 9, 2: 17, 3: 65}, 2, 1.0
 """Points between the nodes at which a resolved posterior of D parameters is looked at once more,
 how often it goes on from what they show, and the nats by which log p there may differ from what
 the nodes tell."""
+POINTS, FITS, MARGIN, SMALLER = {1: 11, 2: 10, 3: 8}, 2, 0.3, 0.5
+"""Points per axis of a polynomial that may take the place of log p, and how many are tried; by how
+much the next one's box is longer than the mass, to each side, and its part of the volume at most.
+"""
+HELD, CLOSE = {1: 4, 2: 8, 3: 16}, 0.03
+"""Points at which a polynomial is held against log p, and the nats by which it may be off."""
 VALUES = 2**24
 """Components of x that one call of log p may hold."""
+
+
+def network_grid(network: Network, dims: int) -> dict[str, Any]:
+    """Options of `grid_posterior` for a network's density of D parameters; none of more."""
+    return (FIELD_GRID if network.is_field else GRID).get(dims, {})
 
 
 def fine_points(dims: int) -> int:
@@ -136,7 +161,8 @@ def grid_posterior(
         log_likelihood: of n observations, the same value for the same θ.
         prior: over one to three parameters.
         n: number of observations.
-        nodes: nodes per axis in the first round, at least 5; by the number of parameters if None.
+        nodes: nodes per axis in the first round, at least 5, and no polynomial takes the place of
+            log p; by the number of parameters if None.
         rounds: rounds of evaluation at most; 1 does not zoom.
         tolerance: curvature of log p across a cell, in nats, below which it is resolved.
         first: which of all observations the first is, for messages.
@@ -150,42 +176,118 @@ def grid_posterior(
     m = NODES[len(prior)] if nodes is None else nodes
     if m < 5 or rounds < 1:
         raise UsageError(f"grid: expected at least 5 nodes and 1 round, got {m} and {rounds}")
-    axes = [np.tile(np.linspace(-end, end, m), (n, 1)) for end in prior.ends[1].tolist()]
 
     def joint(c: Array, which: Array) -> Array:
         return log_likelihood(prior.from_coordinates(c), which) + prior.log_density(c)
 
-    left, evaluations, parts = np.arange(n), np.zeros(n, dtype=int), []
+    search = _Search(prior, m, rounds, tolerance, first)
+    left, evaluations = np.arange(n), np.zeros(n, dtype=int)
+    parts: list[_Part] = []
+    if nodes is None and rounds > 1:
+        parts = _smooth(joint, search, left, evaluations)
+        left = np.setdiff1d(left, [i for part in parts for i in part.which])
+    axes = search.start(len(left))
     for looks in range(LOOKS, -1, -1):
+        if not len(left):
+            break
+        known = search(joint, axes, left, evaluations)
+        missed, points = _missed(joint, prior, known, PROBES[len(prior)], SURPRISE)
+        evaluations[known.which[known.resolved]] += PROBES[len(prior)]
+        again = missed & (looks > 0) & (rounds > 1)
+        parts.append(known._replace(resolved=known.resolved & ~missed).of(~again))
+        left = known.which[again]
+        axes = [_with_node(a[again], c) for a, c in zip(known.axes, points[again].T, strict=True)]
+    _, axes, values, peak, resolved = _joined(parts)
+    found = GridPosterior(prior, tuple(axes), values, peak, evaluations, resolved)
+    return found.normalised()
+
+
+class _Search(NamedTuple):
+    """Rounds of evaluation, each on nodes that the one before asks for.
+
+    Attributes:
+        prior: of θ.
+        nodes: per axis in the first round.
+        rounds: at most.
+        tolerance: curvature of log p across a cell, in nats, below which it is resolved.
+        first: which of all observations the first is, for messages.
+    """
+
+    prior: Prior
+    nodes: int
+    rounds: int
+    tolerance: float
+    first: int
+
+    def start(self, k: int) -> list[Array]:
+        """The first nodes of k observations, (k, m) along each axis."""
+        ends = self.prior.ends[1].tolist()
+        return [np.tile(np.linspace(-end, end, self.nodes), (k, 1)) for end in ends]
+
+    def __call__(self, joint: Joint, axes: list[Array], left: Array, evaluations: Array) -> _Part:
+        """What is known of some observations at the end, and how often each was evaluated."""
         new: list[_Part] = []
         before = None
-        for done in range(1, rounds + 1):
+        for done in range(1, self.rounds + 1):
             values, peak, count = _evaluate(
-                joint, axes, left, first, before if done <= BOUNDED else None
+                joint, axes, left, self.first, before if done <= BOUNDED else None
             )
             evaluations[left] += count
-            wishes, resolved = _plan(axes, values, tolerance)
-            ready = resolved | (done == rounds)
+            wishes, resolved = _plan(axes, values, self.tolerance)
+            ready = resolved | (done == self.rounds)
             known = _Part(left, axes, values, peak, resolved)
             new.append(known.of(ready))
             before = known.of(~ready)
             left = before.which
             if not len(left):
                 break
-            most = max(m, (SECOND if done == 1 else MOST)[len(prior)])
+            dims = len(self.prior)
+            most = max(self.nodes, (SECOND if done == 1 else MOST)[dims])
             axes = [_zoom(a, w[~ready], most) for a, w in zip(before.axes, wishes, strict=True)]
-        known = _joined(new)
-        missed, points = _missed(joint, prior, known)
-        evaluations[known.which[known.resolved]] += PROBES[len(prior)]
-        again = missed & (looks > 0) & (rounds > 1)
-        parts.append(known._replace(resolved=known.resolved & ~missed).of(~again))
-        if not again.any():
+        return _joined(new)
+
+
+def _smooth(joint: Joint, search: _Search, left: Array, evaluations: Array) -> list[_Part]:
+    """The observations whose log p is a polynomial of c where their mass is.
+
+    A polynomial takes the place of log p and is held against it at points between its nodes,
+    spread over the mass; where it is off, another one of the part of the prior that may hold the
+    mass.
+    """
+    prior, parts = search.prior, []
+    count = HELD[len(prior)]
+    low, high = (np.tile(end, (len(left), 1)) for end in prior.ends)
+    for _ in range(FITS):
+        fit = Polynomials.of(joint, left, low, high, POINTS[len(prior)])
+        evaluations[left] += POINTS[len(prior)] ** len(prior)
+        rows = np.flatnonzero(fit.known)
+        if not len(rows):
             break
-        left = known.which[again]
-        axes = [_with_node(a[again], c) for a, c in zip(known.axes, points[again].T, strict=True)]
-    _, axes, values, peak, resolved = _joined(parts)
-    found = GridPosterior(prior, tuple(axes), values, peak, evaluations, resolved)
-    return found.normalised()
+        known = search(fit.at, search.start(len(rows)), rows, np.zeros(len(left), dtype=int))
+        known = known._replace(which=left[rows])
+        missed, _ = _missed(joint, prior, known, count, CLOSE)
+        evaluations[known.which[known.resolved]] += count
+        held = known.resolved & ~missed
+        parts.append(known.of(held))
+        inner = np.stack(_boxes(known))
+        size = np.prod((inner[1] - inner[0]) / (high - low)[rows], -1)
+        again = ~held & (size < SMALLER)
+        left, (low, high) = known.which[again], inner[:, again]
+        if not len(left):
+            break
+    return parts
+
+
+def _boxes(part: _Part) -> tuple[Array, Array]:
+    """Lower and upper ends of boxes around the nodes that may have mass, (k, D) each."""
+    lows, highs, dims = [], [], range(len(part.axes))
+    for d, x in enumerate(part.axes):
+        inside = part.values.max(tuple(1 + e for e in dims if e != d)) > -DEPTH
+        low, high = np.where(inside, x, np.inf).min(-1), np.where(inside, x, -np.inf).max(-1)
+        margin = MARGIN * (high - low)
+        lows.append(np.maximum(low - margin, x[:, 0]))
+        highs.append(np.minimum(high + margin, x[:, -1]))
+    return np.stack(lows, -1), np.stack(highs, -1)
 
 
 class _Part(NamedTuple):
@@ -231,9 +333,11 @@ def _joined(parts: list[_Part]) -> _Part:
 
 
 def _missed(
-    joint: Callable[[Array, Array], Array], prior: Prior, part: _Part
+    joint: Joint, prior: Prior, part: _Part, count: int, surprise: float
 ) -> tuple[NDArray[np.bool_], Array]:
     """Which of the resolved observations are otherwise between their nodes, and where.
+
+    They are if log p differs by a surprise at one of so many points.
 
     Returns:
         a mask (k,), and the likeliest point c of each at which it is so, (k, D).
@@ -243,7 +347,6 @@ def _missed(
     if not len(rows):
         return missed, points
     some = part.of(part.resolved)
-    count = PROBES[len(prior)]
     found = GridPosterior(
         prior, tuple(some.axes), some.values, some.peak, some.which, some.resolved
     ).normalised()
@@ -252,7 +355,7 @@ def _missed(
     which = some.which.repeat(count)
     value = joint(c.reshape(-1, 1, len(prior)), which).reshape(guess.shape)
     value = value - found.log_evidence[:, None]
-    off = abs(value - guess) > SURPRISE
+    off = ~(abs(value - guess) <= surprise)
     best = np.where(off, np.maximum(value, guess), -np.inf).argmax(-1)
     missed[rows], points[rows] = off.any(-1), c[np.arange(len(c)), best]
     return missed, points
@@ -298,6 +401,7 @@ def of_surrogate(
         tell: is told before each few rows how many points were evaluated so far; may raise.
     """
     data, draws = tensor_of(x), draws or surrogate.posterior_draws
+    surrogate = surrogate.for_posteriors()
     names = torch.arange(len(x)) if index is None else torch.as_tensor(index)
 
     points = 0
@@ -377,7 +481,7 @@ def _by_rows(rows: Callable[[Array, Array], Array], x: Array, iid: bool) -> LogL
 
 
 def _evaluate(
-    joint: Callable[[Array, Array], Array],
+    joint: Joint,
     axes: list[Array],
     which: Array,
     first: int,

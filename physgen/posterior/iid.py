@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial.chebyshev import chebpts1, chebvander
 
+from physgen.posterior.chebyshev import along_axes, coefficients, roots
 from physgen.posterior.density import GridPosterior
 from physgen.posterior.grid import LogLikelihood, grid_posterior
 from simulators.base import Array
@@ -147,8 +148,7 @@ class _Region:
 
     def points(self, p: int) -> Array:
         """Coordinates at the product of p Chebyshev nodes of each axis, (p^D, D)."""
-        axes = [(a + b) / 2 + (b - a) / 2 * chebpts1(p) for a, b in self.sides]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
+        return (self.low + self.high) / 2 + (self.high - self.low) / 2 * roots(p, len(self.low))
 
     def posterior(self, total: Array, prior: Prior) -> GridPosterior | None:
         """That of one observation, of Chebyshev coefficients (q, …, q) of its log p.
@@ -186,21 +186,6 @@ def spread_of(posterior: GridPosterior) -> tuple[Array, Array]:
     q = posterior.quantile(np.array([0.1587, 0.5, 0.8413]))[0]
     low, middle, high = posterior.prior.to_coordinates(q)
     return middle, np.maximum(high - middle, middle - low)
-
-
-def along_axes(values: Array, maps: list[Array]) -> Array:
-    """(…, q, …, q) with a map (r, q) applied along each of its last axes, (…, r, …, r)."""
-    for d, one in enumerate(maps):
-        axis = values.ndim - len(maps) + d
-        values = np.moveaxis(np.moveaxis(values, axis, -1) @ one.T, -1, axis)
-    return values
-
-
-def coefficients(values: Array, dims: int) -> Array:
-    """Chebyshev coefficients (…, p, …, p) of values (…, p^D) at `_Region.points`."""
-    p = round(values.shape[-1] ** (1 / dims))
-    inverse = np.linalg.inv(chebvander(chebpts1(p), p - 1))
-    return along_axes(values.reshape(*values.shape[:-1], *[p] * dims), [inverse] * dims)
 
 
 def extended(

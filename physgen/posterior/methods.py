@@ -34,6 +34,7 @@ from physgen.posterior.grid import (
     GRID,
     LogLikelihood,
     grid_posterior,
+    network_grid,
     of_network,
     of_surrogate,
 )
@@ -371,24 +372,33 @@ def network_density(inference: Inference, x: Array, iid: bool, tell: Tell) -> Lo
 def by_network(inference: Inference, x: Array, first: int, tell: Tell) -> Posterior:
     """Posteriors of x (n, *x_shape), from row `first` on, by a network: its draws or density."""
     options, network = inference.options, inference.network
-    if network and inference.drawn and (len(x) == 1 or not options.iid):
+    if network is None:
+        raise TypeError("no network")
+    if inference.drawn and (len(x) == 1 or not options.iid):
         return network_draws(
             network, x, options.prior, options.samples, seed=options.seed, first=first, tell=tell
         )
-    many = options.iid and len(x) >= MANY and len(options.prior) in GRID
+    how = network_grid(network, inference.dims)
+    many = bool(how) and options.iid and len(x) >= MANY
     found = network_density(inference, x, options.iid and not many, tell)
     if many:
-        return iid_posterior(found, options.prior, len(x), **GRID[len(options.prior)])
-    return by_density(found, 1 if options.iid else len(x), options, first)
+        return iid_posterior(found, options.prior, len(x), **how)
+    return by_density(found, 1 if options.iid else len(x), options, how, first)
 
 
 def by_density(
-    log_density: LogLikelihood, n: int, options: InferenceOptions, first: int = 0
+    log_density: LogLikelihood,
+    n: int,
+    options: InferenceOptions,
+    grid: Mapping[str, Any],
+    first: int = 0,
 ) -> Posterior:
-    """Posteriors from a log density of θ given x, up to a function of x."""
-    if len(options.prior) in GRID:
-        how = GRID[len(options.prior)]
-        return grid_posterior(log_density, options.prior, n, first=first, **how)
+    """Posteriors from a log density of θ given x, up to a function of x.
+
+    They are on a grid of these options, or of a population if there are none.
+    """
+    if grid:
+        return grid_posterior(log_density, options.prior, n, first=first, **grid)
     from physgen.posterior.smc import smc  # scipy's part of it is slow to import
 
     k, seed = options.samples, options.seed

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from physgen.reporting.kernels import kernel_density, narrowing
 from physgen.reporting.sheet import Drawing, grid
-from physgen.reporting.style import DOTS, HUES, INK, OPEN, PANEL, SQUARE, floats
+from physgen.reporting.style import DOTS, HUES, INK, OPEN, PANEL, SQUARE, WIDTH, floats
 from simulators.base import Array
 from simulators.prior import Prior
 
@@ -44,9 +44,10 @@ DECADE = 10.0
 POINTS, KNOWN, MANY, FINE = 50, 100, 20_000, 2
 """Points of an axis, of kernels and of a grid; draws that a picture is made of, at most; nodes of
 kernels for each point."""
-CROWDED, FULL = 4, (10.0, 9.6)
-"""Parameters from which a corner is crowded: fewer and smaller numbers; and its size, inches."""
-MARGINS = {"left": 0.09, "right": 0.99, "bottom": 0.1, "top": 0.95, "wspace": 0.1, "hspace": 0.1}
+CROWDED, FULL = 4, (WIDTH, 6.9)
+"""Parameters from which a corner is crowded, with fewer numbers; and its size in inches, the width
+of paper."""
+MARGINS = {"left": 0.13, "right": 0.99, "bottom": 0.13, "top": 0.95, "wspace": 0.1, "hspace": 0.1}
 """Of the figure, in parts of it."""
 
 
@@ -174,8 +175,8 @@ def corner(
             _ticked(ax, "y", symbols[e] if d == 0 else None, dims, e in logs)
         if dims >= CROWDED:
             page = figure.transFigure
-            ax.yaxis.set_label_coords(0.035, 0.5, blended_transform_factory(page, ax.transAxes))
-            ax.xaxis.set_label_coords(0.5, 0.045, blended_transform_factory(ax.transAxes, page))
+            ax.yaxis.set_label_coords(0.055, 0.5, blended_transform_factory(page, ax.transAxes))
+            ax.xaxis.set_label_coords(0.5, 0.06, blended_transform_factory(ax.transAxes, page))
     if dims < CROWDED:
         figure.align_labels()
     if names:
@@ -301,7 +302,7 @@ def _ticked(ax: Axes, which: Literal["x", "y"], label: str | None, dims: int, lo
         low, high = axis.get_view_interval()
         near = 0.08 * (high - low)  # of the next panel's numbers
         axis.set_ticks([t for t in axis.get_majorticklocs() if low + near < t < high - near])
-    axis.set_tick_params(labelsize=7.5 if few else 9, rotation=45 if turned else 0)
+    axis.set_tick_params(labelsize=9, rotation=45 if turned else 0)
     if label is None:
         axis.set_major_formatter(NullFormatter())
         return
@@ -312,7 +313,6 @@ def _ticked(ax: Axes, which: Literal["x", "y"], label: str | None, dims: int, lo
     factor = formatter.get_offset()
     axis.get_offset_text().set_visible(False)
     axis.set_label_text(f"{label}\n({factor})" if factor else label)
-    axis.label.set_fontsize(8.5 if few else 9)
 
 
 def _levels(density: NDArray[Any], cells: NDArray[Any]) -> list[float]:

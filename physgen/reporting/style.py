@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
@@ -25,6 +26,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from numpy.typing import ArrayLike, NDArray
+
+from physgen.reporting.quantities import number
 
 __all__ = [
     "DOTS",
@@ -141,12 +144,16 @@ def svg(draw: Callable[[Figure], None], size: tuple[float, float] = PANEL) -> by
 
 
 def axis_label(latex: str, unit: str = "", name: str = "") -> str:
-    """A symbol and its unit as an axis label; the plain name where the LaTeX does not parse."""
+    r"""A symbol and its unit as an axis label; the plain name where the LaTeX does not parse.
+
+    All digits of an index are in it, as in ``\theta_10``.
+    """
     symbol = plain(name or latex)
     if latex:
+        told = "$" + re.sub(r"_(\d\d+)", r"_{\1}", latex) + "$"
         try:
-            MathTextParser("path").parse(f"${latex}$")
-            symbol = f"${latex}$"
+            MathTextParser("path").parse(told)
+            symbol = told
         except ValueError:
             pass
     return symbol + (f" [{plain(unit)}]" if unit else "")
@@ -155,10 +162,7 @@ def axis_label(latex: str, unit: str = "", name: str = "") -> str:
 def theta_titles(symbols: Sequence[str], theta: ArrayLike) -> list[str]:
     """Titles of x at parameters (n, d), one line a symbol."""
     return [
-        "\n".join(
-            f"{symbol} = {value:.3g}".replace("= -", "= −")
-            for symbol, value in zip(symbols, row, strict=True)
-        )
+        "\n".join(f"{name} = {number(v)}" for name, v in zip(symbols, row, strict=True))
         for row in floats(theta)
     ]
 

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ SCALE = "scale."
 """In a file the names of the tensors by which x is scaled begin so."""
 TOLERANCES = {"atol": 1e-5, "rtol": 1e-4}
 """Of an ODE: ten times sbi's own, and within 1e-4 widths and 4e-3 nats of a hundredth of them."""
+STRAIGHT = {"atol": 1e-4, "rtol": 1e-3}
+"""The same of flow matching, whose paths are straighter: within 3e-4 widths."""
 CATEGORIES = 64
 """Levels that sbi's network of categories is asked to hold, at most."""
 
@@ -84,6 +86,7 @@ class Method:
         draw: network, noise (N, D), features of x (N, …) → θ, (N, D); None of one that cannot.
         held: rows held out that say what was learnt, at most: an ODE is dear.
         view: law, x → x as the network sees it.
+        is_field: whether its density is that of a vector field, by an ODE.
     """
 
     trainer: str
@@ -94,6 +97,7 @@ class Method:
     draw: OfPairs | None = None
     held: int = 200
     view: Callable[[Law, Tensor], Tensor] = with_mask
+    is_field: bool = False
 
 
 def with_features(
@@ -185,9 +189,9 @@ def of_ratio(net: Any, theta: Tensor, x: Tensor) -> Tensor:
     return net.unnormalized_log_ratio(theta, x)
 
 
-def of_field(net: Any, theta: Tensor, x: Tensor) -> Tensor:
+def of_field(tolerances: Mapping[str, float], net: Any, theta: Tensor, x: Tensor) -> Tensor:
     """log p(θ|x) of a vector field by its ODE, (N,), for θ (N, D) and x (N, …)."""
-    return ode(net, x).log_prob(theta[None])[0]
+    return ode(tolerances, net, x).log_prob(theta[None])[0]
 
 
 def by_flow(net: Any, noise: Tensor, x: Tensor) -> Tensor:
@@ -195,24 +199,32 @@ def by_flow(net: Any, noise: Tensor, x: Tensor) -> Tensor:
     return net.net._transform.inverse(noise, context=x)[0]
 
 
-def by_field(net: Any, noise: Tensor, x: Tensor) -> Tensor:
+def by_field(tolerances: Mapping[str, float], net: Any, noise: Tensor, x: Tensor) -> Tensor:
     """θ (N, D) of a vector field by its ODE, for normal noise (N, D) and x (N, …)."""
-    return ode(net, x).transform.inv(net.mean_base + net.std_base * noise)
+    return ode(tolerances, net, x).transform.inv(net.mean_base + net.std_base * noise)
 
 
-def ode(net: Any, x: Tensor) -> Any:
+def ode(tolerances: Mapping[str, float], net: Any, x: Tensor) -> Any:
     """The flow over θ that a vector field makes, for x (N, …)."""
     from sbi.inference.potentials.vector_field_potential import VectorFieldBasedPotential
 
-    return VectorFieldBasedPotential(net, None, neural_ode_kwargs=TOLERANCES).neural_ode(x)
+    return VectorFieldBasedPotential(net, None, neural_ode_kwargs=dict(tolerances)).neural_ode(x)
+
+
+def field_method(trainer: str, build: Callable[[Law], Builder], tolerances: Any) -> Method:
+    """How sbi is called for a vector field, whose ODE is solved to these tolerances."""
+    density, draw = partial(of_field, tolerances), partial(by_field, tolerances)
+    return Method(
+        trainer, "vf_estimator", build, density, "_embedding_net", draw, held=20, is_field=True
+    )
 
 
 METHODS = {
     "npe": Method("NPE", "density_estimator", npe, of_theta, "net._embedding_net", by_flow),
     "nle": Method("NLE", "density_estimator", nle, of_x, view=components),
     "nre": Method("NRE", "classifier", nre, of_ratio, "embedding_net_x"),
-    "fmpe": Method("FMPE", "vf_estimator", fmpe, of_field, "_embedding_net", by_field, held=20),
-    "npse": Method("NPSE", "vf_estimator", npse, of_field, "_embedding_net", by_field, held=20),
+    "fmpe": field_method("FMPE", fmpe, STRAIGHT),
+    "npse": field_method("NPSE", npse, TOLERANCES),
 }
 
 
@@ -270,6 +282,11 @@ class Network:
     def draws(self) -> bool:
         """Whether it can draw θ by itself."""
         return METHODS[self.method].draw is not None
+
+    @property
+    def is_field(self) -> bool:
+        """Whether its density is that of a vector field, by an ODE."""
+        return METHODS[self.method].is_field
 
     @torch.no_grad()
     def log_density(self, theta: Array, x: Array, which: Array | None = None) -> Array:

@@ -443,6 +443,10 @@ class Surrogate(nn.Module, abc.ABC):
         """
         return
 
+    def unsettled(self) -> Iterator[str]:
+        """What speaks against that which `finalize` computed, a line each; none by default."""
+        return iter(())
+
     def log_z_bootstrap(self) -> Iterator[Self]:
         """Surrogates that differ from this one as its estimate of log p may be off.
 
@@ -471,6 +475,10 @@ class Surrogate(nn.Module, abc.ABC):
         other.config = build(self.Config, self.name, asdict(self.config) | given)
         other.symmetrise = self.symmetrise if symmetrise is None else symmetrise
         return other
+
+    def for_posteriors(self) -> Self:
+        """The same weights, scoring as is enough for differences of log p by θ."""
+        return self
 
     def at(self, law: Law, **options: Any) -> Self:
         """The same weights for another law: another prior, or x of another shape.

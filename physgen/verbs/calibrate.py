@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from physgen.dataset import Dataset
+from physgen.dataset import Dataset, Rows
 from physgen.errors import UsageError
 from physgen.priors import common_prior, laws_in_words
 from physgen.runtime.engine import engine
@@ -35,6 +35,12 @@ from physgen.verbs.running import (
     warn_of_failed,
     warn_of_trained,
 )
+from simulators.prior import Prior
+
+if TYPE_CHECKING:
+    from physgen.posterior.methods import Source
+    from physgen.sbi.networks import Network
+    from physgen.surrogates.base import Surrogate
 
 __all__ = ["calibrate"]
 
@@ -95,11 +101,7 @@ def calibrate(
     Example:
         physgen calibrate cvae.pt test.h5 -o calibration.json
     """
-    from physgen.checks.calibration.run import (
-        CALIBRATION_SECTIONS,
-        calibration,
-        default_rows,
-    )
+    from physgen.checks.calibration.run import CALIBRATION_SECTIONS, calibration
     from physgen.checks.calibration.verdicts import calibration_summary
 
     where, use = split_options(given)
@@ -107,26 +109,11 @@ def calibrate(
     require(samples=(samples, 1), draws=(draws, 1))
     path = path_of(out)
     source = open_source(model, device, like=open_observed(data), family=family, **use)
-    target = source.surrogate or source.network
-    if target is None:
-        raise UsageError(f"{source.path}: expected a surrogate or a network; this is a dataset")
-    if source.network and draws:
-        raise UsageError(
-            f"{source.path}: draws: are of a surrogate's likelihood; this is a network"
-        )
+    target = judged(source, draws)
     held_out = open_observed(data, source.law, source.about.get("data"))
     held_out.require_prior("calibrate judges theta of the prior; simulate some")
-    found = (
-        held_out.read(rows, whole=True) if rows else held_out.read(slice(0, default_rows(target)))
-    )
-    warn_of_failed(held_out.path, held_out.failures)
-    warn_of_trained(held_out, source.about.get("data"))
-    theirs = found.meta.law.prior if found.meta else source.law.prior
+    found, theirs = held_out_rows(held_out, source, target, rows, drop_invalid)
     common = common_prior(source.law.prior, theirs, prior)
-    law = replace(source.law, prior=theirs)
-    if drop_invalid:
-        found = with_valid_x(found, law, held_out.name)
-    found = validated_rows(found, held_out, law, rows)
     name = getattr(target, "name", None) or source.path.name
     with (
         judging("calibration", f"calibrate {name}", CALIBRATION_SECTIONS, path) as progress,
@@ -150,6 +137,48 @@ def calibrate(
         **{source.kind: source.about},
     )  # fmt: skip
     return Scores(metrics, headed(path, metrics["summary"]), path)
+
+
+def judged(source: Source, draws: int | None) -> Surrogate | Network:
+    """What makes the posteriors.
+
+    Raises:
+        UsageError: a dataset, or draws of a network.
+    """
+    target = source.surrogate or source.network
+    if target is None:
+        raise UsageError(f"{source.path}: expected a surrogate or a network; this is a dataset")
+    if source.network and draws:
+        raise UsageError(
+            f"{source.path}: draws: are of a surrogate's likelihood; this is a network"
+        )
+    return target
+
+
+def held_out_rows(
+    held_out: Dataset,
+    source: Source,
+    target: Surrogate | Network,
+    rows: slice | None,
+    drop_invalid: bool,
+) -> tuple[Rows, Prior]:
+    """Rows to judge by, and the prior of their θ.
+
+    Raises:
+        DataError: rows that cannot be, or that are not there.
+    """
+    from physgen.checks.calibration.run import default_rows
+
+    found = (
+        held_out.read(rows, whole=True) if rows else held_out.read(slice(0, default_rows(target)))
+    )
+    warn_of_failed(held_out.path, held_out.failures)
+    warn_of_trained(held_out, source.about.get("data"))
+    theirs = found.meta.law.prior if found.meta else source.law.prior
+    law = replace(source.law, prior=theirs)
+    if drop_invalid:
+        found = with_valid_x(found, law, held_out.name)
+    return validated_rows(found, held_out, law, rows), theirs
 
 
 def trained_on(data: dict[str, Any], held_out: Dataset) -> bool:

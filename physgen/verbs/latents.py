@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,7 +32,11 @@ from physgen.verbs.running import (
     threaded,
     warn_of_trained,
 )
-from simulators.base import Array, labels
+from simulators.base import Array, Observable, labels
+
+if TYPE_CHECKING:
+    from physgen.checks.latent_space import Along
+    from physgen.surrogates.base import Surrogate
 
 __all__ = ["latents"]
 
@@ -87,10 +91,7 @@ def latents(
     Example:
         physgen latents cvae.pt test.h5 -o latents.h5 --along magnetisation
     """
-    from physgen.checks.latent_space import Along, edited, latent_map, told_by_latents
-    from physgen.checks.samples import of_imputed
-    from physgen.checks.timing import Sections
-    from physgen.checks.two_sample.features import observables_of, physics_of
+    from physgen.checks.latent_space import Along
 
     require_seed(seed)
     way = None if along is None else Along(along, reach, places)
@@ -101,47 +102,82 @@ def latents(
     warn_of_trained(source, model.info.get("data"))
     found = source.read(rows, whole=True)
     found = validated_rows(found, source, model.law, rows, drops=False)
-    theta, x = found.labels(source.where), found.x
-    every = observables_of(physics_of(model.law, trusted, source.columns), x, model.law)
-    numbers = of_imputed({n: o for n, o in every.items() if np.ndim(o(x[:1])) == 1}, x)
+    numbers = numbers_of(found.x, model, source, trusted)
     if way and along not in numbers:
         known = ", ".join(numbers) or "none, for no number of x is known"
         raise UsageError(f"along: expected one of {known}; got {along!r}")
     with judging("latents", f"latents of {model.name}", LATENT_SECTIONS, path) as progress:
-        section = Sections(progress)
-        codes = section("latents", model.encode, theta, x).cpu().numpy()
-        values = {name: np.asarray(o(x), float) for name, o in numbers.items()}
-        flat, variance = latent_map(codes)
-        drawn = model.encode(theta, x, seed).cpu().numpy()
-        told = section("told", told_by_latents, model, theta, drawn, values, seed)
-        edit, pictures, warnings = None, None, []
-        if way:
-            warnings = silence(way.name, told["observables"][way.name]["linear"])
-            arguments = (model, theta, x, drawn, numbers, way, seed)
-            edit, pictures = section("edit", edited, *arguments)
-        section.result |= {
-            "told": told,
-            "map": variance,
-            "edit": edit,
-            "warnings": warnings,
-            "observables": [{"name": name} | labels(o) for name, o in numbers.items()],
-        }
-    arrays = {"theta": theta, "latents": codes, "map": flat}
-    if values:
-        arrays["observables"] = np.column_stack(list(values.values()))
-    if pictures is not None:
-        arrays["pictures"] = pictures
+        theta = found.labels(source.where)
+        arrays, measured = encoded(model, theta, found.x, numbers, way, seed, progress)
     command = called(
         "latents", surrogate, data, out=out, along=along, reach=reach if way else None,
         places=places if way else None, rows=rows, simulator=trusted, seed=seed,
     )  # fmt: skip
     about = record(
-        None, "latents/1", command, section.json(), partial(summary_of, codes),
+        None, "latents/1", command, measured, partial(summary_of, arrays["latents"]),
         surrogate=origin_of(model),
         data=source.origin(found),
     )  # fmt: skip
     made = LatentCodes(about | {"arrays": arrays}, about["summary"])
     return made.save(path, force=force) if path else made
+
+
+def numbers_of(
+    x: Array, model: Surrogate, source: Dataset, trusted: str | None
+) -> dict[str, Observable]:
+    """The observables of x (n, *x_shape) that are one number a row, by their names."""
+    from physgen.checks.samples import of_imputed
+    from physgen.checks.two_sample.features import observables_of, physics_of
+
+    every = observables_of(physics_of(model.law, trusted, source.columns), x, model.law)
+    return of_imputed({n: o for n, o in every.items() if np.ndim(o(x[:1])) == 1}, x)
+
+
+def encoded(
+    model: Surrogate,
+    theta: Array,
+    x: Array,
+    numbers: Mapping[str, Observable],
+    way: Along | None,
+    seed: int,
+    progress: Callable[..., None],
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Latents of rows θ (n, D) and x (n, *x_shape), and what they say of observables.
+
+    Args:
+        model: encodes.
+        theta: parameters.
+        x: rows.
+        numbers: the observables.
+        way: along which to edit, if any.
+        seed: of all that is random.
+        progress: is told the section that begins.
+
+    Returns:
+        The arrays of a file of latents, and what was measured.
+    """
+    from physgen.checks.latent_space import edited, latent_map, told_by_latents
+    from physgen.checks.timing import Sections
+
+    section = Sections(progress)
+    codes = section("latents", model.encode, theta, x).cpu().numpy()
+    values = {name: np.asarray(o(x), float) for name, o in numbers.items()}
+    flat, variance = latent_map(codes)
+    arrays = {"theta": theta, "latents": codes, "map": flat}
+    if values:
+        arrays["observables"] = np.column_stack(list(values.values()))
+    drawn = model.encode(theta, x, seed).cpu().numpy()
+    told = section("told", told_by_latents, model, theta, drawn, values, seed)
+    edit, warnings = None, []
+    if way:
+        warnings = silence(way.name, told["observables"][way.name]["linear"])
+        edit, pictures = section("edit", edited, model, theta, x, drawn, numbers, way, seed)
+        if pictures is not None:
+            arrays["pictures"] = pictures
+    about = [{"name": name} | labels(o) for name, o in numbers.items()]
+    measured = {"told": told, "map": variance, "edit": edit, "warnings": warnings}
+    section.result |= measured | {"observables": about}
+    return arrays, section.json()
 
 
 def silence(name: str, linear: tuple[float, float]) -> list[str]:

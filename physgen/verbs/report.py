@@ -91,30 +91,28 @@ def report(
         raise UsageError("report: expected at least one file or object, got none")
     files = [one if isinstance(one, Path) else getattr(one, "path", None) for one in several]
     names = [str(file or "memory") for file in files]
+    name = " + ".join(names)
     datasets = [is_dataset(one) for one in several]
-    name, figures = " + ".join(names), all(datasets)
-    if any(datasets) and not figures:
+    if any(datasets) and not all(datasets):
         raise UsageError(
             f"{names[datasets.index(True)]}: is a dataset, and stands beside other datasets only; "
             "give it a page of its own"
         )
     found: Mapping[str, Any]
-    if figures:
+    if all(datasets):
         found = datasets_of([Dataset(one) for one in several], name_of_simulator(simulator))
     else:
-        every = [reported(one) for one in several]
-        found = every[0] if len(every) == 1 else on_one_page(list(zip(names, every, strict=True)))
+        found = on_one_page(
+            [(name, reported(one)) for name, one in zip(names, several, strict=True)]
+        )
     if found["schema"] != POSTERIOR:
         refuse_idle(" of a single posterior", predictive=predictive, observed=observed)
     if found["schema"] not in (POSTERIOR, POSTERIORS):
         refuse_idle(" of a posterior", interest=interest)
+    if predictive is None and not all(datasets):
+        refuse_idle(simulator=simulator)
     if interest:
-        free_names = [p["name"] for p in free(found["law"]["prior"])]
-        found = {**found, "interest": parameters_in(interest, free_names)}
-        if "arrays" in found:
-            found["arrays"] = {k: v for k, v in found["arrays"].items() if k not in CURVES}
-    if predictive is None:
-        refuse_idle(simulator=None if figures else simulator)
+        found = of_interest(found, interest)
     if found["schema"] == POSTERIOR:
         with as_written(name):
             posterior = cast("PosteriorLike", several[0])
@@ -127,10 +125,23 @@ def report(
     return Page(page, headed(path, f"report of {name}"), path)
 
 
-def on_one_page(several: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Several scores side by side, or several posteriors over each other."""
+def on_one_page(several: list[tuple[str, Mapping[str, Any]]]) -> Mapping[str, Any]:
+    """What a page shows: one, several scores side by side, or posteriors over each other."""
+    if len(several) == 1:
+        return several[0][1]
     how = overlaid_posteriors if several[0][1].get("schema") == POSTERIOR else models_of
     return how(several)
+
+
+def of_interest(found: Mapping[str, Any], interest: str) -> dict[str, Any]:
+    """What a page shows of posteriors, of some parameters: curves that are kept are of others.
+
+    Raises:
+        UsageError: parameters that they do not have.
+    """
+    names = parameters_in(interest, [p["name"] for p in free(found["law"]["prior"])])
+    arrays = {k: v for k, v in found.get("arrays", {}).items() if k not in CURVES}
+    return {**found, "interest": names} | ({"arrays": arrays} if "arrays" in found else {})
 
 
 def is_dataset(given: object) -> bool:

@@ -247,6 +247,7 @@ def sections(label: str, weights: Mapping[str, float]) -> Iterator[Callable[...,
             move((done + part * weights[section]) / sum(weights.values()), section)
 
         yield progress
+        move(1)
 
 
 @contextmanager

@@ -19,11 +19,11 @@ from physgen.law import Law
 from physgen.posterior.amortised import network_draws
 from physgen.posterior.base import Draws
 from physgen.posterior.grid import (
-    GRID,
     NODES,
     GridPosterior,
     LogLikelihood,
     grid_posterior,
+    network_grid,
     of_network,
     of_surrogate,
 )
@@ -131,6 +131,6 @@ def _of_network(network: Network, simulator: Simulator | None) -> Target:
     many = len(network.law.prior) not in NODES
     return Target(
         network.method, network.law, log_density, draw, False,
-        grid=GRID.get(len(network.law.prior), {}),
+        grid=network_grid(network, len(network.law.prior)),
         network=network if many and network.draws else None,
     )  # fmt: skip

@@ -82,7 +82,7 @@ class DiffusionConfig:
         loss: the bound, or the unweighted error of the noise (Gaussian kernel, fixed schedule).
         sampler: how to draw with the Gaussian kernel.
         steps: evaluations of the network for a sample, a path or a flow; 0 for 64, or one for
-            each site of the masked kernel.
+            each site of the masked kernel, of which posteriors take fewer.
         eta: noise of the sampler ddim, 0 to 1.
         estimator: what log p is: bound, path (unbiased for the chain of that many steps), or ode
             (probability flow, Gaussian kernel).
@@ -204,6 +204,13 @@ class Diffusion(Prunable):
             other.posterior_draws = other.most
         other._refuse()
         return other
+
+    def for_posteriors(self) -> Self:
+        """Masked chains of fewer steps, where the options leave their number open."""
+        masked = isinstance(self.kernel, MaskedKernel) and self.config.estimator == "bound"
+        if masked and not self.config.steps:
+            return self.using(steps=cast("MaskedKernel", self.kernel).few_steps)
+        return self
 
     def _refuse(self) -> None:
         if refused := self.kernel.refuse(self.config):

@@ -15,6 +15,12 @@ before any of the other, and filled in last, at once: given their neighbours tho
 independent, for nearest-neighbour couplings, so that half of the entropy is modelled exactly and
 a chain takes N/2 + 1 evaluations. ``random`` makes no such assumption.
 
+Sites that are filled in at once miss what ties them together, the less the farther they are apart
+and the more are known. So a chain of fewer steps goes from coarse to fine, from a site drawn at
+random on, with ever more sites a step. For posteriors 2.5 √(sites of the first colour) steps are
+enough: there the bound is no looser, and log p differs between orders no more, than with one site
+a step in random orders.
+
 Spins that were seen are unmasked from the start, and the chain goes on from there: p(hidden|seen)
 is what the network was trained for, in the order ``random`` for every mask. In the order
 ``checkerboard`` that holds for seen spins of the first colour; one of the other, y_l, tells
@@ -28,6 +34,8 @@ taken in the same way.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
@@ -47,6 +55,38 @@ if TYPE_CHECKING:
     from physgen.surrogates.diffusion import DiffusionConfig
 
 __all__ = ["MaskedKernel"]
+
+
+FEW = 2.5
+"""Evaluations of a chain for the root of the sites of the first colour, for posteriors."""
+
+
+class FromCoarse(nn.Module):
+    """Orders of the sites of a grid from coarse to fine, from any of them on.
+
+    Args:
+        grid: sites along each axis.
+        channels: how often the grid is repeated.
+    """
+
+    stage: Tensor
+    place: Tensor
+    shift: Tensor
+
+    def __init__(self, grid: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        stage = stages_of(grid, 0).view(grid).repeat(*[2] * len(grid))
+        places = torch.arange(stage.numel()).view(stage.shape)
+        inner = places[tuple(slice(n) for n in grid)].flatten().repeat(channels)
+        self.levels = int(stage.max()) + 1
+        self.register_buffer("stage", stage.flatten(), persistent=False)
+        self.register_buffer("place", inner, persistent=False)
+        self.register_buffer("shift", places[grid] - inner, persistent=False)
+
+    def forward(self, numbers: Tensor, first: Tensor) -> Tensor:
+        """Numbers (..., N) in [0, 1) as others whose order it is, from sites (...) on."""
+        at = self.place + self.shift[first].unsqueeze(-1)
+        return (self.stage[at] + numbers) / self.levels
 
 
 class MaskedKernel(nn.Module):
@@ -79,6 +119,7 @@ class MaskedKernel(nn.Module):
         split = config.order == "checkerboard" or (config.order == "auto" and even)
         stage = stages_of(tuple(grid), 1 + split).repeat(channels)
         self.register_buffer("stage", stage, persistent=False)
+        self.coarse = FromCoarse(tuple(grid), channels) if split else None
         self.sites = law.size
         self.early = int((self.stage == 0).sum()) if split else self.sites
         shape = replace(law, support="reals") if dense else law
@@ -98,6 +139,16 @@ class MaskedKernel(nn.Module):
         order = (numbers + self.stage).argsort(-1)
         places = torch.arange(self.sites, device=order.device).expand_as(order)
         return torch.empty_like(order).scatter_(-1, order, places)
+
+    def coarse_ranks(self, numbers: Tensor) -> Tensor:
+        """As `ranks` of numbers (..., N), coarse to fine where one colour comes last."""
+        if self.coarse is None:
+            return self.ranks(numbers)
+        return self.ranks(self.coarse(numbers, (numbers + self.stage).argmin(-1)))
+
+    def order(self, config: DiffusionConfig) -> Callable[[Tensor], Tensor]:
+        """The order of a chain, as ranks of random numbers (..., N) in [0, 1)."""
+        return self.coarse_ranks if config.steps else self.ranks
 
     def hidden_nats(self, x: Tensor, ranks: Tensor, count: Tensor, c: Tensor) -> Tensor:
         """Mean of −log p(x_i|visible) over hidden sites of the stage to come, (B,).
@@ -146,7 +197,7 @@ class MaskedKernel(nn.Module):
         the log of the mean.
         """
         x, given = z.flatten(1).repeat_interleave(draws, 0), c.repeat_interleave(draws, 0)
-        ranks = self.ranks(noise.uniform(draws, self.sites)).flatten(0, 1)
+        ranks = self.order(config)(noise.uniform(draws, self.sites)).flatten(0, 1)
         log_p = self._chain(given, x, ranks, self.cuts(config.steps)).view(-1, draws)
         if config.estimator == "path":
             return log_mean(log_p)
@@ -164,8 +215,15 @@ class MaskedKernel(nn.Module):
         """Visible sites before each evaluation of a chain, and N at its end; 0 steps for all."""
         late = self.early < self.sites
         most = self.early if not steps else min(self.early, max(1, steps - late))
-        cuts = [round(i * self.early / most) for i in range(most)]
+        cuts = [0]
+        for i in range(1, most):
+            cuts.append(max(cuts[-1] + 1, round(self.early * (i / most) ** 2)))
         return [*cuts, *([self.early] if late else []), self.sites]
+
+    @property
+    def few_steps(self) -> int:
+        """Evaluations of a chain that are enough for posteriors."""
+        return min(self.early, round(FEW * math.sqrt(self.early))) + (self.early < self.sites)
 
     def restore(
         self, c: Tensor, seen: SeenSpins, generator: torch.Generator, sweeps: int
@@ -228,7 +286,8 @@ class MaskedKernel(nn.Module):
 
     def sample(self, c: Tensor, generator: torch.Generator, config: DiffusionConfig) -> Tensor:
         """One x for each row of c: the chain, drawn, (B, N)."""
-        ranks = self.ranks(torch.rand(len(c), self.sites, generator=generator, device=c.device))
+        numbers = torch.rand(len(c), self.sites, generator=generator, device=c.device)
+        ranks = self.order(config)(numbers)
         x = torch.zeros(ranks.shape, device=c.device)
         for low, high in pairwise(self.cuts(config.steps)):
             p = self.logits(x, (ranks < low).to(x.dtype), c).sigmoid()
