@@ -407,8 +407,8 @@ def test_compiled_sweeps_are_those_of_torch_with_the_same_noise(layout, theta):
 def test_chains_that_do_not_come_back_to_the_same_log_z_are_told():
     """A ladder of one sweep a node on couplings that freeze; the control has longer ones."""
     model, few = (
-        oracle(ising(6), off=off, chains=16, ladder=ladder)
-        for off, ladder in ((1.0, 400), (4.0, 1))
+        oracle(ising(8), off=off, chains=16, ladder=ladder)
+        for off, ladder in ((1.0, 400), (6.0, 1))
     )
     assert not list(model.unsettled())
     (line,) = few.unsettled()
