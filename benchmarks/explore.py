@@ -60,7 +60,7 @@ def measured(path: Path, browser: Chromium) -> tuple[list[float], str]:
             draw = browser.value(MOVED)
             rows.append((opened - before, start, spent(browser) - opened, draw))
         size = page.stat().st_size / 1e6
-    how = "live" if "drawn live" in made.summary else "grid"
+    how = "live" if "x drawn live" in made.summary else "grid"
     return [seconds, size, *map(statistics.median, zip(*rows, strict=True))], how
 
 

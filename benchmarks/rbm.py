@@ -1,7 +1,7 @@
 """The RBM: steps beside other packages', and what its variants reach.
 
     python benchmarks/rbm.py speed
-    python benchmarks/rbm.py draws
+    python benchmarks/rbm.py draws | rates | learning | annealing
     python benchmarks/rbm.py designs [--minutes 1] [--only "tied, PCD"]
 
 `speed` trains with CD-1 at L = 8 and T_c, 64 hidden units, and prints samples a CPU second,
@@ -12,6 +12,10 @@ in torch.
 Packages that are not installed are left out. `draws` trains for 10 epochs on 20,000 lattices of
 L = 8, and prints samples a CPU second at default options, medians over five times 2,000, and their
 mean energy in standard errors of its difference from that of perfect lattices of the same θ.
+`rates` prints rows a CPU second of trainings with defaults, medians of five epochs; `learning` the
+gap to the exact log p on 20,000 lattices of L = 4 after 2 and 10 epochs of 8,000, mean ± standard
+error of four seeds; `annealing` what log Z costs after 10 epochs, with a ladder of 1,000, and how
+well it is known.
 
 `designs` trains each variant for the same time and prints its gap to the exact log p, with what
 perfect samples say of its log Z (log E[q/p], 0 where that is right), and its posteriors.
@@ -28,6 +32,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +48,7 @@ HIDDEN, RATE, EPOCHS = 64, 0.01, 7
 CRITICAL = {"beta": (CRITICAL_BETA - 1e-4, CRITICAL_BETA + 1e-4)}
 FAST = {"learning_rate": RATE}
 DENSE = {"layout": "dense", "learning_rate": 0.005}
+DENSE_64 = {"layout": "dense", "hidden": HIDDEN}
 PCD = {"divergence": "pcd"}
 DESIGNS = {
     "tied, CD-1": (8, None, FAST | {"ladder": 8000}),
@@ -190,6 +196,92 @@ def draws() -> None:
         print(f"| {layout} | {statistics.median(rates[1:]):,.0f} | {sigmas:+.1f} |", flush=True)
 
 
+# --- rates, learning, annealing -----------------------------------------------------------------
+
+RATES = {
+    "β, L = 8, tied": ({"size": 8}, {}, 12_800),
+    "β, L = 16, tied": ({"size": 16}, {}, 3200),
+    "β, L = 32, tied": ({"size": 32}, {}, 640),
+    "β and h, L = 8, tied": ({"size": 8, "theta": "beta-h"}, {}, 6400),
+    "β and h, L = 8, dense": ({"size": 8, "theta": "beta-h"}, DENSE_64, 6400),
+    "β, L = 8, tied, PCD": ({"size": 8}, PCD, 3200),
+}
+"""Label → options of ising, of the RBM, and rows of an epoch."""
+
+
+def learner(
+    law: Law, rows: InMemory, epochs: int, rate: float, seed: int, **options: Any
+) -> Trainer:
+    """A training that validates nothing."""
+    rbm = find("surrogates", "rbm")
+    model = rbm.create(law, rbm.Config(**options), seed=seed)
+    few = InMemory(rows.theta[:1], rows.x[:1])
+    trainer = Trainer(model, rows, few, Training(epochs=epochs, learning_rate=rate), seed=seed)
+    trainer._validate = lambda rows: 0.0  # type: ignore[method-assign]
+    return trainer
+
+
+def lattices(law: Law, n: int, rng: np.random.Generator) -> InMemory:
+    """Perfect rows of a law."""
+    theta = law.prior.sample(n, rng)
+    return InMemory(torch.from_numpy(theta), torch.from_numpy(law.build().sample(theta, rng)))
+
+
+def rates() -> None:
+    """Print rows a CPU second of trainings."""
+    print("| law and layout | rows / CPU s |\n|---|---|")
+    for name, (options, config, n) in RATES.items():
+        law, rng = Law.of("ising", options), np.random.default_rng(1)
+        x = torch.from_numpy(rng.choice(np.array([-1, 1], np.int8), (n, *law.x_shape)))
+        rows = InMemory(torch.from_numpy(law.prior.sample(n, rng)), x)
+        seconds = []
+        start = time.process_time()
+        for _ in learner(law, rows, 6, 0.003, 0, **config):
+            seconds.append(time.process_time() - start)
+            start = time.process_time()
+        print(f"| {name} | {n / statistics.median(seconds[1:]):,.0f} |", flush=True)
+
+
+def learning() -> None:
+    """Print the gap to the exact log p of L = 4 after so many epochs of 8,000 lattices."""
+    law, rng = Law.of("ising", {"size": 4}), np.random.default_rng(1)
+    rows, test = lattices(law, 8000, rng), lattices(law, 20_000, rng)
+    exact = law.build().log_prob(test.theta.numpy(), test.x.numpy())
+    print("| layout | epochs | gap, nats a lattice | CPU s |\n|---|---|---|---|")
+    for layout, hidden, rate in (("tied", 4, RATE), ("dense", 32, RATE / 2)):
+        for epochs in (2, 10):
+            gaps, seconds = [], []
+            for seed in range(4):
+                training = learner(law, rows, epochs, rate, seed, layout=layout, hidden=hidden)
+                start = time.process_time()
+                list(training)
+                seconds.append(time.process_time() - start)
+                model = training.surrogate.eval()
+                gaps.append((exact - model.log_prob(test.theta, test.x).detach().numpy()).mean())
+            gap = f"{np.mean(gaps):.4f} ± {np.std(gaps, ddof=1) / len(gaps) ** 0.5:.4f}"
+            print(
+                f"| {layout} | {epochs} | {gap} | {statistics.median(seconds):.2f} |", flush=True
+            )
+
+
+def annealing() -> None:
+    """Print CPU s of log Z after 10 epochs, and how far its two estimates are apart."""
+    print("| layout | CPU s | stderr, nats | backward − forward |\n|---|---|---|---|")
+    for layout, size in (("tied", 8), ("dense", 8), ("tied", 16)):
+        law, rng = Law.of("ising", {"size": size}), np.random.default_rng(1)
+        training = learner(law, lattices(law, 20_000, rng), 10, RATE / 2, 1, layout=layout)
+        list(training)
+        model, seconds = training.surrogate.using(ladder=1000), []
+        for seed in range(4):
+            start = time.process_time()
+            model.finalize(seed)
+            seconds.append(time.process_time() - start)
+        found = model.log_z()
+        apart = (found.backward - found.forward).abs().max()
+        cells = f"{statistics.median(seconds[1:]):.2f} | {found.stderr.max():.3f} | {apart:.3f}"
+        print(f"| {layout}, L = {size} | {cells} |", flush=True)
+
+
 # --- designs ------------------------------------------------------------------------------------
 
 
@@ -235,10 +327,18 @@ def designs(folder: Path, minutes: float, only: str | None) -> None:
         print(design(name, folder, minutes), flush=True)
 
 
+PRINTED: dict[str, Callable[[], None]] = {
+    "draws": draws,
+    "rates": rates,
+    "learning": learning,
+    "annealing": annealing,
+}
+
+
 def main() -> None:
-    """Speed, draws, or designs."""
+    """What is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["speed", "draws", "designs"])
+    parser.add_argument("what", choices=["speed", "designs", *PRINTED])
     parser.add_argument("--minutes", type=float, default=1.0, help="training time of each design")
     parser.add_argument("--only", choices=list(DESIGNS), help="one design")
     options = parser.parse_args()
@@ -246,8 +346,8 @@ def main() -> None:
     with threads(), tempfile.TemporaryDirectory() as name:
         if options.what == "speed":
             speed(Path(name))
-        elif options.what == "draws":
-            draws()
+        elif options.what in PRINTED:
+            PRINTED[options.what]()
         else:
             designs(Path(name), options.minutes, options.only)
 

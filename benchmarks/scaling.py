@@ -12,10 +12,12 @@ size as it is (*untuned*), one of random weights with the same rows, epochs and 
 as a control the exact posterior of lattices that were taken for those of another β, half a
 posterior's width off. `--theta` trains at L = 8 with two parameters, (β, h) or (βJ_x, βJ_y).
 
-The gap E[log p − log q] is in nats of the whole lattice. A part takes less than ten CPU minutes,
-and leaves its model and its figures in the folder `--into`; `--table` prints all that are there
-and draws `scaling.png`. The masked diffusion evaluates its network N/2 + 1 times for a log p; in
-*64 steps* it does so 64 times, and fills in many sites at once.
+The gap E[log p − log q] is in nats of the whole lattice; that of an RBM holds the error of its
+log Z, so beside it stands the divergence at given θ, log E[q/p] − E[log q/p], in which Z drops
+out. The masked diffusion evaluates its network N/2 + 1 times for a log p; in *64 steps* it does so
+64 times, and fills in many sites at once. A part takes less than ten CPU minutes, and leaves its
+models and its figures in the folder `--into`; `--table` prints all that are there and draws
+`scaling.png`.
 """
 
 from __future__ import annotations
@@ -26,17 +28,18 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 
 import physgen
-from physgen.checks.estimate import estimate
+from physgen.checks.estimate import Estimate, estimate
 from physgen.checks.exact.agreement import agreement
-from physgen.checks.exact.gap import log_mass, paired
+from physgen.checks.exact.gap import paired
 from physgen.dataset import Dataset
 from physgen.posterior.grid import grid_posterior, of_exact, of_surrogate
 from physgen.runtime.device import threads
@@ -48,8 +51,9 @@ SIZES = (8, 16, 32, 64)
 SHIFT = 0.5
 """Of the control, in widths of the exact posterior."""
 STEPS = 64
+HOME = Path.home() / ".cache" / "physgen" / "scaling"
 HEAD = (
-    "family", "L", "model", "CPU s: training, log Z", "gap, nats", "log E[q/p]",
+    "family", "L", "model", "CPU s: training, log Z", "gap, nats", "but for log Z",
     "posterior: error / width ratio", "control", "ms: log p, posterior, draw",
 )  # fmt: skip
 Figures = dict[str, Any]
@@ -88,10 +92,10 @@ FAMILIES = {
     ),
     "diffusion": Work(
         20_000,
-        (6, 3),
-        {8: 300, 16: 100, 32: 16, 64: 2},
-        {8: 30, 16: 6, 32: 3, 64: 0},
-        {8: 64, 16: 16, 32: 4, 64: 1},
+        (2, 2),
+        {8: 300, 16: 100, 32: 10, 64: 0},
+        {8: 30, 16: 6, 32: 0, 64: 0},
+        {8: 64, 16: 16, 32: 4, 64: 0},
     ),
     "rbm": Work(
         80_000,
@@ -103,7 +107,7 @@ FAMILIES = {
         {"learning_rate": 0.01},
     ),
 }
-FEWER = Work(0, (0, 0), {32: 16, 64: 16}, {32: 3, 64: 2}, {32: 4, 64: 4})
+FEWER = Work(0, (0, 0), {32: 20, 64: 10}, {32: 2, 64: 0}, {32: 4, 64: 1})
 """How the diffusion is judged in 64 steps."""
 
 
@@ -167,10 +171,9 @@ def models(
     tuned = trained(family, size, theta, here.with_suffix(".pt"), half, work.epochs[1])
     anew = trained(family, size, theta, here.with_suffix(".anew.pt"), None, work.epochs[1])
     for name, found in (("tuned", tuned), ("untuned", moved), ("anew", anew)):
-        dear = family == "diffusion" and size >= 32
-        if not dear or name == "tuned" or size == 32:
+        if work.judged[size]:
             yield name, found, work
-        if dear and (name == "tuned" or size == 64):
+        if family == "diffusion" and size >= 32:
             yield (
                 f"{name}, {STEPS} steps",
                 found._replace(model=found.model.using(steps=STEPS)),
@@ -196,14 +199,26 @@ def judged(found: Trained, work: Work, size: int, theta: str) -> Figures:
     told = {
         "training": training, "after": after, "ms a lattice": 1e3 * training / max(passes, 1),
         "ms a log p": 1e3 * per_row, "ms a draw": 1e3 * per_draw, "judged": n,
-        "gap": paired(exact, own, others), "log mass": log_mass(exact, own, others),
+        "gap": paired(exact, own, others),
     }  # fmt: skip
+    if model.normaliser(torch.from_numpy(t)):
+        told["but for log Z"] = divergence(model, simulator)
     return told | (posteriors(model, simulator, rows.x[:observed]) if observed else {})
 
 
 def scored(model: Surrogate, theta: Array, x: Array) -> Array:
     """Log p of rows, from one draw each, (n,)."""
     return model.log_prob(theta, x, draws=1, seed=1).numpy()
+
+
+def divergence(model: Surrogate, simulator: Ising, points: int = 8, n: int = 40) -> Estimate:
+    """KL(p‖q) in nats at points drawn from the prior, whatever the Z of q."""
+    rng = np.random.default_rng(3)
+    theta = simulator.prior.sample(points, rng).repeat(n, axis=0)
+    x = replace(simulator, sampler="perfect").sample(theta, rng)
+    off = (scored(model, theta, x) - simulator.log_prob(theta, x)).reshape(points, n)
+    value = logsumexp(off, 1) - np.log(n) - off.mean(1)
+    return Estimate(float(value.mean()), float(np.sqrt((off.var(1) / n).sum()) / points))
 
 
 def posteriors(model: Surrogate, simulator: Ising, x: Array) -> Figures:
@@ -235,21 +250,29 @@ def posteriors(model: Surrogate, simulator: Ising, x: Array) -> Figures:
 # --- what is shown ------------------------------------------------------------------------------
 
 
-def row(family: str, size: int, name: str, told: Figures) -> str:
+def row(family: str, size: int, theta: str, name: str, told: Figures) -> str:
     """One model as a row of the table."""
-    gap, mass = told["gap"], told["log mass"]
+    gap, bare = told["gap"], told.get("but for log Z")
     posterior = control = "–"
     if "error" in told:
         ratio = ", ".join(f"{r:.3f} ± {se:.3f}" for r, se in told["ratio"])
         posterior = f"{told['error'][0]:.3f} ± {told['error'][1]:.3f} / {ratio}"
         control = f"{told['control']['error'][0]:.2f}"
     cells = (
-        family, str(size), name, f"{told['training']:.0f}, {told['after']:.0f}",
+        family + f", {theta}" * (theta != "beta"), str(size), name,
+        f"{told['training']:.0f}, {number(told['after'])}",
         f"{gap[0]:.3f} ± {gap[1]:.3f}",
-        "–" if np.isnan(mass[0]) else f"{mass[0]:+.3f} ± {mass[1]:.3f}", posterior, control,
-        ", ".join(f"{told.get(f'ms a {k}', np.nan):.3g}" for k in ("log p", "posterior", "draw")),
+        f"{bare[0]:.3f} ± {bare[1]:.3f}" if bare else "–", posterior, control,
+        ", ".join(number(told.get(f"ms a {k}")) for k in ("log p", "posterior", "draw")),
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
+
+
+def number(value: float | None) -> str:
+    """With as many digits as it is good for."""
+    if value is None or np.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def found_in(folder: Path) -> list[tuple[str, int, str, Figures]]:
@@ -279,37 +302,13 @@ def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
 
     figure = Figure(figsize=(12, 7), layout="constrained")
     above, below = figure.subplots(2, 3)
-    styles = {"tuned": "-o", "untuned": ":x", "anew": "--s"}
     for i, family in enumerate(FAMILIES):
         sizes = {size: told for f, size, theta, told in parts if (f, theta) == (family, "beta")}
-        for name, style in styles.items():
-            curve = {
-                size: found
-                for size, told in sizes.items()
-                if (found := told.get("anew" if size == SIZES[0] else name)
-                    or told.get(f"{name}, {STEPS} steps"))
-            }  # fmt: skip
-            label = f"{family}, {name}"
-            gap = [told["gap"] for told in curve.values()]
-            above[0].errorbar(
-                list(curve), *zip(*gap, strict=True), fmt=style, color=f"C{i}", label=label, ms=4
-            )
-            with_posterior = {s: t for s, t in curve.items() if "error" in t}
-            for panel, part in (
-                (above[1], lambda t: t["error"]),
-                (above[2], lambda t: t["ratio"][0]),
-            ):
-                values = [part(told) for told in with_posterior.values()]
-                panel.errorbar(
-                    list(with_posterior),
-                    *zip(*values, strict=True),
-                    fmt=style,
-                    color=f"C{i}",
-                    ms=4,
-                )
+        for name, style in {"tuned": "-o", "untuned": ":x", "anew": "--s"}.items():
+            about = {"fmt": style, "color": f"C{i}", "ms": 4}
+            curves(above, dict(curve(sizes, name)), about | {"label": f"{family}, {name}"})
         costs(below, sizes, family, f"C{i}")
-    above[0].set(ylabel="gap, nats a lattice", yscale="symlog")
-    above[0].set_yscale("symlog", linthresh=0.1)
+    above[0].set(ylabel="gap (rbm: but for log Z), nats", yscale="log", ylim=(1e-3, None))
     above[1].set(ylabel="posterior mean off, exact widths", yscale="log")
     above[1].axhline(SHIFT, color="grey", lw=0.8)
     above[1].text(SIZES[0], SHIFT, "control", color="grey", va="bottom")
@@ -319,8 +318,27 @@ def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
         panel.set_xscale("log", base=2)
         panel.set_xticks(SIZES, map(str, SIZES))
         panel.set_xlabel("L")
-    above[0].legend(frameon=False, fontsize=8)
+    figure.legend(*above[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.savefig(out, dpi=120)
+
+
+def curve(sizes: dict[int, Figures], name: str) -> Iterator[tuple[int, Figures]]:
+    """A model by size, from that of L = 8 on; in fewer steps where all are too dear."""
+    for size, told in sizes.items():
+        names = ("anew",) if size == SIZES[0] else (name, f"{name}, {STEPS} steps")
+        yield from [(size, told[one]) for one in names if one in told][:1]
+
+
+def curves(panels: Array, sizes: dict[int, Figures], about: Figures) -> None:
+    """Gap, error and width of a model by size."""
+    gaps = [told.get("but for log Z", told["gap"]) for told in sizes.values()]
+    observed = {size: told for size, told in sizes.items() if "error" in told}
+    errors = [told["error"] for told in observed.values()]
+    ratios = [told["ratio"][0] for told in observed.values()]
+    for panel, found in zip(panels, (gaps, errors, ratios), strict=True):
+        if found:
+            at = sizes if panel is panels[0] else observed
+            panel.errorbar(list(at), *zip(*found, strict=True), **about)
 
 
 def costs(panels: Array, sizes: dict[int, Figures], family: str, colour: str) -> None:
@@ -350,27 +368,26 @@ def main() -> None:
     parser.add_argument("--family", choices=FAMILIES)
     parser.add_argument("--size", type=int, choices=SIZES, default=SIZES[0])
     parser.add_argument("--theta", choices=("beta", "beta-h", "beta-xy"), default="beta")
-    parser.add_argument("--into", type=Path, default=Path("scaling"), help="folder of all parts")
+    parser.add_argument("--into", type=Path, default=HOME, help="folder of all parts")
     parser.add_argument("--table", action="store_true", help="print and draw what has run")
     given = parser.parse_args()
     given.into.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    if not given.table and (given.family is None or (given.theta != "beta" and given.size != 8)):
+        parser.error("expected --family and a size, or --theta at L = 8; or --table")
+    print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
     if given.table:
         parts = found_in(given.into)
-        print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
         for family, size, theta, told in parts:
-            label = family if theta == "beta" else f"{family}, {theta}"
             for name, figures in told.items():
-                print(row(label, size, name, figures))
+                print(row(family, size, theta, name, figures))
         drawing(parts, given.into / "scaling.png")
         return
-    if given.family is None or (given.theta != "beta" and given.size != SIZES[0]):
-        parser.error("expected --family and a size, or --theta at L = 8; or --table")
-    told = {}
+    part, told = (given.family, given.size, given.theta), {}
     with threads(1):
-        for name, found, work in models(given.family, given.size, given.theta, given.into):
+        for name, found, work in models(*part, given.into):
             told[name] = judged(found, work, given.size, given.theta)
-            print(row(given.family, given.size, name, told[name]), flush=True)
+            print(row(*part, name, told[name]), flush=True)
     (given.into / f"{given.family}-{given.size}-{given.theta}.json").write_text(json.dumps(told))
 
 

@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 import physgen
+from physgen.checks import held_out
 from physgen.checks.held_out import held_out_warnings, plain_loss, told_apart
 from physgen.dataset import Dataset, Meta, Rows
 from physgen.dataset.assumptions import broken_assumptions, float_type, relation
@@ -240,6 +241,8 @@ def test_a_classifier_tells_a_wrong_surrogate_and_not_a_right_one(monkeypatch):
     assert right["auc"] < 0.58 < 0.65 < wrong["auc"]
     assert right["control"] > 0.9
     assert told_apart(model, torch.from_numpy(theta[:99]), x[:99], seed=0) is None
+    monkeypatch.setattr(held_out, "LONGEST", 0.0)
+    assert found(1.8) is None
     assert "AUC" in next(held_out_warnings(model, [1.0], None, wrong))
     assert not list(held_out_warnings(model, [1.0], None, right))
 

@@ -255,13 +255,12 @@ def test_a_grid_knows_the_correlation_of_its_parameters():
     np.testing.assert_allclose(found.sd, np.tile(sd / 2, (4, 1)), rtol=5e-3)
 
 
-def test_the_page_of_six_parameters(six, right, monkeypatch):
+@pytest.mark.usefixtures("blank")
+def test_the_page_of_six_parameters(six, right):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
     from physgen.verbs.pages import render
 
-    monkeypatch.setattr("physgen.reporting.style.svg", lambda draw, size: b"<svg/>")
-    monkeypatch.setattr("physgen.reporting.sheet.svg", lambda draw, size: b"<svg/>")
     about = {"schema": "physgen/calibration/1", "network": {"family": "npe", "law": six.to_json()}}
     page = render(json.loads(json.dumps(right | about)))
     assert "worst of 6" in page

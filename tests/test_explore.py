@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import special, stats
+from scipy import fft, special, stats
 
 import physgen
 from physgen.errors import DataError, Interrupted, UsageError
 from physgen.law import Law
-from physgen.nn.onnx_data import graph_data
+from physgen.nn.onnx_data import Constants, graph_data
 from physgen.nn.recorded_numpy import torch_of_numpy
 from physgen.registry import find
 from physgen.verbs.explored import GRID_OPERATIONS, exact_of, explored_page
@@ -32,8 +32,8 @@ from tests.test_onnx import (
 )
 
 onnx = pytest.importorskip("onnx")
-RUN = """((graph, inputs) => {
-  const found = new Graph(graph).run(Object.fromEntries(inputs.map(
+RUN = """(async (graph, constants, inputs) => {
+  const found = new Graph(graph, await constantsOf(constants)).run(Object.fromEntries(inputs.map(
     ([name, kind, shape, values]) => [name, tensor(kind, shape, ARRAYS[kind].from(values))])));
   return [found.kind, found.shape, Array.from(found.data, String)];
 })"""
@@ -61,10 +61,12 @@ def interpreter(browser, tmp_path_factory):
     page.write_text(f"<script>{script.read_text()}</script>")
     browser.open(page)
 
-    def run(content, feed):
+    def run(content, feed, rounds=False):
         told = [[k, str(v.dtype), v.shape, v.ravel().tolist()] for k, v in feed.items()]
-        model = graph_data(onnx.load_from_string(content))
-        kind, shape, values = browser.value(f"{RUN}({json.dumps(model)}, {json.dumps(told)})")
+        constants = Constants(rounds)
+        model = graph_data(onnx.load_from_string(content), constants)
+        given = ", ".join(map(json.dumps, (model, constants.to_json(), told)))
+        kind, shape, values = browser.value(f"{RUN}({given})")
         return np.array(values, dtype=float).astype(kind).reshape(shape)
 
     return run
@@ -109,6 +111,55 @@ def test_the_graph_of_log_p_is_log_p(interpreter, case):
     assert abs(turned - found).max() > 1e-3  # the control
 
 
+def test_large_matrices_are_told_in_16_bits_and_parts_of_others_once(interpreter):
+    rng = np.random.default_rng(0)
+    w, far = rng.standard_normal((2, 40, 40)).astype(np.float32)
+    far[0, 0] = 1e6  # of which steps would be too coarse
+    constants = Constants(rounds=True)
+    places = [constants.place(a)[2] for a in (w, far, w[7:20], w[:1], np.float32([]), w.T)]
+    assert places[2:5] == [7 * 40, 3200, 3240]  # too few numbers to be looked for
+    assert constants.chunks[0][2] == abs(w).max() / 32767
+    assert [step > 0 for _, _, step in constants.chunks] == [True, False, False, False, True]
+    x = torch.from_numpy(rng.standard_normal((8, 40)).astype(np.float32))
+    content = graph.model_of(
+        lambda x: x @ torch.from_numpy(w), lambda rows: {"x": x[rows : 2 * rows]}, "y", {}
+    ).SerializeToString()
+    exact, coarse = (interpreter(content, {"x": x.numpy()}, rounds) for rounds in (False, True))
+    assert exact == pytest.approx(x.numpy() @ w, abs=1e-5)
+    told = constants.rounded(onnx.load_from_string(content)).SerializeToString()
+    here = session_of(told).run(["y"], {"x": x.numpy()})[0]
+    assert coarse == pytest.approx(here, abs=1e-5)
+    assert 1e-5 < abs(coarse - exact).max() < 1e-3  # the control
+
+
+def test_a_page_of_many_weights_is_small_and_draws_the_same(browser, tmp_path, monkeypatch):
+    model = lattice()
+    monkeypatch.setattr("physgen.verbs.explored.MOST_WEIGHTS", 0)
+    monkeypatch.setattr("physgen.nn.onnx_data.MATRIX", 16)
+    made = physgen.explore(model, out=tmp_path / "page.html", rows=12)
+    assert (
+        "weights are told in 16 bits each, which moves the numbers of x by up to" in made.summary
+    )
+    browser.open(tmp_path / "page.html")
+    browser.value(READY)
+    noise = np.array(browser.value("state.noise.map((row) => Array.from(row.uniform))"))
+    given = {"uniform": torch.from_numpy(noise.astype(np.float32))}
+    theta = torch.tensor([browser.value("theta()")] * 12, dtype=torch.float64)
+    x = graph.draw_with(model, theta, given).flatten(1).tolist()
+    assert browser.value("state.x.map((x) => Array.from(x))") == x
+    log_p = browser.value(f"logDensity({x[0]}, [[0], [120], [240]], () => true)")
+    values = np.array(browser.value("parameters[0].values"))[[0, 120, 240], None]
+    here = model.log_prob(values, np.array([x[0]] * 3, np.int8).reshape(3, 4, 4)).numpy()
+    assert log_p == pytest.approx(here, abs=1e-2)
+    assert log_p != pytest.approx(here, abs=1e-7)  # the control: they are rounded
+    monkeypatch.setattr(graph, "checked", lambda *_: refused())
+    assert "16 bits" not in physgen.explore(model, rows=2).summary
+
+
+def refused():
+    raise UsageError("others")
+
+
 def test_what_has_no_likelihood_has_no_graph_of_log_p():
     with pytest.raises(UsageError, match=r"gan has no log p\(x\|theta\)"):
         graph.log_prob_model(surrogate_of(*CASES["gan, vector"]))
@@ -124,9 +175,11 @@ def model_of_numpy(function, x):
     return session_of(graph.model_of(traced, inputs, "value", {}).SerializeToString())
 
 
-@pytest.mark.parametrize("name", ["ising", "oscillator", "gaussian", "shower-energy"])
+@pytest.mark.parametrize(
+    "name", ["ising", "oscillator", "gaussian", "gaussian-field", "shower-energy"]
+)
 def test_the_graphs_of_observables_are_those_of_numpy(name):
-    law = Law.of(name, {"size": 8} if name in ("ising", "oscillator") else {})
+    law = Law.of(name, {"size": 8} if name in ("ising", "oscillator", "gaussian-field") else {})
     simulator, rng = law.build(), np.random.default_rng(0)
     x = simulator.sample(law.prior.sample(8, rng), rng)
     x = x if law.discrete else x.astype(np.float32)
@@ -136,12 +189,36 @@ def test_the_graphs_of_observables_are_those_of_numpy(name):
         assert not np.allclose(found[::-1], observable(x[:7])), what  # the control
 
 
-def test_a_fourier_transform_of_scipy_has_no_graph():
+TRANSFORMS = {
+    "power": lambda x: np.abs(np.fft.fft2(x.astype(float), norm="ortho")) ** 2,
+    "parts": lambda x: np.fft.rfft(x.astype(float), norm="forward").imag,
+    "back": lambda x: np.fft.irfft2(np.abs(np.fft.rfft2(x.astype(float))), s=x.shape[-2:]),
+    "odd": lambda x: np.fft.irfft2(np.fft.rfft2(x.astype(float)), s=(4, 7)) ** 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_fourier_transforms_are_products_with_matrices(interpreter, name):
+    maps = np.random.default_rng(0).standard_normal((8, 4, 7 if name == "odd" else 6))
+    maps, function = maps.astype(np.float32), TRANSFORMS[name]
+
+    def inputs(rows):
+        return {"x": torch.from_numpy(maps[rows : 2 * rows])}
+
+    traced = torch_of_numpy(function, lambda rows: tuple(inputs(rows).values()))
+    content = graph.model_of(traced, inputs, "value", {}).SerializeToString()
+    found = interpreter(content, {"x": maps[:7]})
+    assert found == pytest.approx(function(maps[:7]), rel=1e-9, abs=1e-9)
+    assert not np.allclose(found, function(maps[1:]))  # the control
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: fft.fft2(x).real, lambda x: (np.fft.fft(x) ** 2).real]
+)
+def test_transforms_of_scipy_and_products_of_complex_numbers_have_no_graph(function):
     maps = np.random.default_rng(0).standard_normal((8, 4, 4)).astype(np.float32)
-    field = Law.of("gaussian-field", {"size": 4}).build()
-    spectrum = base.observables(field)["power_spectrum"]
-    with pytest.raises(UsageError, match="computes in numpy what torch does not know"):
-        model_of_numpy(spectrum.function, maps)
+    with pytest.raises(UsageError, match=r"torch does not know|not known here"):
+        model_of_numpy(function, maps)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ CASES = {
     "masked, path": ("diffusion", SPINS, {"estimator": "path"}),
     **{
         f"gaussian {law.support}, {', '.join(how.values())}": (
-            "diffusion", law, {"kernel": "gaussian", "steps": 6} | how,
+            "diffusion", law, {"kernel": "gaussian", "steps": 4} | how,
         )
         for law in (SPINS, REALS)
         for how in (

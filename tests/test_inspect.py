@@ -122,6 +122,8 @@ def test_the_history_of_a_training_is_told_by_its_last_epoch(tmp_path):
     assert found.summary.endswith(
         "history (2, the last): epoch = 2, val = 1.25, train = 2.0, lr = 0.1"
     )
+    with pytest.raises(DataError, match="is the history of a training, which its checkpoint has"):
+        physgen.report(path)
     path.write_text("\n".join(lines[:1]) + '\n{"other": 1}')
     with pytest.raises(DataError, match="not the JSON of validate"):
         physgen.inspect(path)

@@ -377,7 +377,7 @@ def test_exponentials_of_gains():
 @pytest.mark.parametrize("layout", ["tied", "dense"])
 def test_compiled_sweeps_are_those_of_torch_with_the_same_noise(layout, theta):
     model = random_rbm(ising(4, 3, theta), layout=layout, hidden=5)
-    c, v = points(model.law, 300), states(12)[:300]
+    c, v = points(model.law, 103), states(12)[::40]
     with torch.no_grad():
         weights = model.energy.weights()
         coefficients = model.energy.coefficients(c, weights)
@@ -386,7 +386,7 @@ def test_compiled_sweeps_are_those_of_torch_with_the_same_noise(layout, theta):
         found, series = torch.from_numpy(found.T), torch.from_numpy(series)
         units = model.energy.hidden_units
         for energies in series:
-            bits = torch.from_numpy(compiled.random_bits(start, units + 12, 300).T)
+            bits = torch.from_numpy(compiled.random_bits(start, units + 12, 103).T)
             first, last = (bits.double() / 2**31).split([units, 12], 1)
             start, u = start + bits.numel(), weights.up(v)
             torch.testing.assert_close(
@@ -397,11 +397,53 @@ def test_compiled_sweeps_are_those_of_torch_with_the_same_noise(layout, theta):
             a = coefficients.visible(weights.down(coefficients.g * h))
             v = torch.where(a.tanh() > last, 1.0, -1.0)
         rng = generator()
-        again, watched = chains.watched_sweeps(weights, coefficients, states(12)[:300], 2, rng)
+        again, watched = chains.watched_sweeps(weights, coefficients, states(12)[::40], 2, rng)
     assert torch.equal(again, found)
     assert torch.equal(watched, series)
     assert (found == v).double().mean() > 0.999  # but for ties
     assert (found == v.roll(1, 0)).double().mean() < 0.9
+
+
+def test_chains_that_do_not_come_back_to_the_same_log_z_are_told():
+    """A ladder of one sweep a node on couplings that freeze; the control has longer ones."""
+    model, few = (
+        oracle(ising(6), off=off, chains=16, ladder=ladder)
+        for off, ladder in ((1.0, 400), (4.0, 1))
+    )
+    assert not list(model.unsettled())
+    (line,) = few.unsettled()
+    assert "log Z is not known" in line
+    assert "raise --ladder 1" in line
+
+
+@pytest.mark.parametrize("theta", ["beta", "beta-h"])
+@pytest.mark.parametrize("layout", ["tied", "dense"])
+def test_compiled_annealing_is_that_of_torch_with_the_same_noise(layout, theta, monkeypatch):
+    model = random_rbm(ising(4, 3, theta), layout=layout, hidden=5)
+    v, weights = states(12)[:90], model.energy.weights()
+    path = [model.energy.coefficients(points(model.law, 3, i), weights) for i in range(4)]
+    start, units = chains.counter(generator()), model.energy.hidden_units
+
+    def gibbs(weights, coefficients, u, rng):
+        bits = torch.from_numpy(compiled.random_bits(next(counters), units + 12, 90).T)
+        first, last = (bits.double() / 2**31).split([units, 12], 1)
+        mean = coefficients.hidden(u).tanh()
+        h = torch.where(mean > first.reshape(mean.shape), 1.0, -1.0)
+        a = coefficients.visible(weights.down(coefficients.g * h))
+        return torch.where(a.tanh() > last, 1.0, -1.0)
+
+    with torch.no_grad():
+        found, gained = partition._along(weights, path, v, generator())
+        monkeypatch.setattr(partition, "is_compiled", lambda v: False)
+        monkeypatch.setattr(partition, "gibbs", gibbs)
+        counters = itertools.count(start, (units + 12) * 90)
+        spins, expected = partition._along(weights, path, v, generator())
+        counters = itertools.count(start + 1, (units + 12) * 90)
+        other, _ = partition._along(weights, path, v, generator())
+    same = (found == spins).all(1)
+    assert same.double().mean() > 0.97  # but for ties
+    torch.testing.assert_close(gained[same], expected[same], atol=1e-3, rtol=1e-4)
+    assert (found == other).all(1).double().mean() < 0.8  # the control: other random numbers
 
 
 def test_a_field_moves_biases_and_does_not_impose_the_flip():
@@ -819,7 +861,7 @@ def test_a_field_is_not_turned_round_where_the_coupling_is_strong():
     assert ((found.value - exact) / found.stderr.clamp(min=0.02)).abs().max() < SIGMAS + 1
 
 
-def test_a_path_of_biases_is_not_held_for_every_chain():
+def test_a_path_of_biases_is_not_held_for_every_chain(monkeypatch):
     law = ising(16, theta="beta-h")
     model = random_rbm(law, 0.1, hidden=2)
     made = []
@@ -832,6 +874,7 @@ def test_a_path_of_biases_is_not_held_for_every_chain():
 
     path = [Counted(*model.energy.coefficients(torch.zeros(1, 2), model.energy.weights()))] * 4
     v = torch.ones(64, law.size)
+    monkeypatch.setattr(partition, "is_compiled", lambda v: False)
     steps = partition._anneal(
         model.energy.weights(), path, [0, 3], v, torch.zeros(1, 64), generator()
     )

@@ -161,6 +161,13 @@ def test_a_unet_keeps_its_grids_and_a_cvae_its_levels():
         moved(untrained("cvae", 4), 8)
 
 
+def test_x_that_do_not_fit_are_told_by_their_file(tmp_path):
+    path = tmp_path / "large.h5"
+    physgen.simulate("gaussian-field", size=8, n=2, out=path)
+    with pytest.raises(UsageError, match=rf"{path}: cvae: was trained on x of shape \(4, 4\)"):
+        physgen.infer(untrained("cvae", 4), path)
+
+
 def test_windows_that_hold_other_sites_are_refused():
     model = untrained("autoregressive", 4, window=24)
     with pytest.raises(UsageError, match="24 nearest earlier sites are others"):

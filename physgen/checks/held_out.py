@@ -43,6 +43,8 @@ __all__ = [
 ROWS, FEWEST, SECONDS, STEPS = 500, 100, 3.0, 100
 """Held-out rows that the classifier sees, and that it needs; CPU time after which no more are
 drawn, s; steps of its training, which tell as much of so few rows as more do."""
+LONGEST = 60.0
+"""CPU time that the fewest draws may take by that of one, s; a batch takes less."""
 PLAIN_ROWS, DIRECTIONS = 10_000, 200
 """Training rows that the plain model is fitted to; components that it has room for."""
 SPINS = np.array([-1, 1])
@@ -69,11 +71,15 @@ def told_apart(surrogate: Surrogate, theta: Tensor, x: Tensor, seed: int) -> dic
         seed: seed of the samples and the classifier.
 
     Returns:
-        JSON data: ``auc``, its ``se``, the ``control`` and the ``rows``; None of less than 100.
+        JSON data: ``auc``, its ``se``, the ``control`` and the ``rows``; None of less than 100, or
+        where so many draws would take minutes.
     """
     if len(x) < FEWEST:
         return None
     start = time.process_time()
+    surrogate.sample(theta[:1], seed)
+    if FEWEST * (time.process_time() - start) > LONGEST:
+        return None
     generator = torch.Generator(surrogate.device).manual_seed(seed)
     parts: list[Tensor] = []
     for some in theta[:ROWS].split(FEWEST):

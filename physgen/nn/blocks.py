@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.hurdle import shown
+from physgen.nn.torus import fields_of, fourier_basis, has_rows_last, rows_last, site_product
 from physgen.nn.transforms import finite_part
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "MEMORY_FORMATS",
     "SITE",
     "TRANSPOSED",
+    "Coarsen",
     "Convolution",
     "FiLM",
     "Refine",
@@ -182,11 +184,15 @@ class Convolution(nn.Module):
         self.bias: nn.Parameter = made.bias
         half, self.stride = kernel // 2, stride
         self.overlap, self.convolve = half, CONVOLVE[len(periodic)]
+        self.circular = stride == 1 and all(periodic)
         self.wrapped = tuple(2 + i for i, along in enumerate(periodic) if along and half)
         self.padding = tuple(0 if along else half for along in periodic)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *grid) → (B, C′, *grid), or a coarser grid."""
+        kernel = tuple(self.weight.shape[2:])
+        if self.circular and (basis := fourier_basis(x, kernel)):
+            return basis.convolve(x, self.weight, self.bias)
         x = wrap(x, self.overlap, self.wrapped) if self.wrapped else x
         return self.convolve(x, self.weight, self.bias, self.stride, self.padding)
 
@@ -198,6 +204,34 @@ class SiteConv2d(nn.Conv2d):
         """(B, C, 1, 1) → (B, C′, 1, 1)."""
         (b, c, *_), o = x.shape, self.out_channels
         return F.linear(x.reshape(b, c), self.weight.view(o, c), self.bias).view(b, o, *SITE)
+
+
+class Coarsen(nn.Module):
+    """A convolution that steps by its own size, as the matrix product that it is.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+        ratio: sites that become one, along each axis.
+    """
+
+    def __init__(self, inputs: int, outputs: int, ratio: tuple[int, ...]) -> None:
+        super().__init__()
+        made = CONVOLUTIONS[len(ratio)](inputs, outputs, ratio, ratio)
+        self.weight: nn.Parameter = made.weight
+        self.bias: nn.Parameter = made.bias
+        self.ratio, self.convolve = ratio, CONVOLVE[len(ratio)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *grid) → (B, C′, *coarser)."""
+        if not has_rows_last(x):
+            return self.convolve(x, self.weight, self.bias, self.ratio)
+        (b, _, *grid), r = x.shape, len(self.ratio)
+        grid = [n // k for n, k in zip(grid, self.ratio, strict=True)]
+        sides = itertools.chain(*zip(grid, self.ratio, strict=True))
+        order = (*range(0, 2 * r, 2), 2 * r, *range(1, 2 * r, 2), 2 * r + 1)
+        cells = rows_last(x).reshape(*sides, -1, b).permute(order).reshape(*grid, -1, b)
+        return fields_of(site_product(cells, self.weight.flatten(1), self.bias))
 
 
 class Refine(nn.Module):
@@ -216,19 +250,25 @@ class Refine(nn.Module):
         self.bias: nn.Parameter = made.bias
         r = len(ratio)
         self.keeps = math.prod(ratio) == 1
+        pairs = [(axis, r + axis) for axis in range(r)]
+        self.rows_order = (*itertools.chain(*pairs), 2 * r, 2 * r + 1)
         self.order = (0, *(i for axis in range(r) for i in (1 + axis, 1 + r + axis)), 2 * r + 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, *grid) → (B, C′, *finer), channels last in memory, as convolutions like it."""
+        """(B, C, *grid) → (B, C′, *finer), in memory rows last as x has them, else channels."""
         (b, _, *grid), (i, c, *ratio) = x.shape, self.weight.shape
         if self.keeps and math.prod(grid) == 1:
             return F.linear(x.reshape(b, i), self.weight.view(i, c).t(), self.bias).view(
                 b, c, *grid
             )
         weight = self.weight.movedim((0, 1), (-1, -2)).flatten(0, -2)
+        finer = [n * k for n, k in zip(grid, ratio, strict=True)]
+        if has_rows_last(x):
+            sites = site_product(rows_last(x), weight).view(*grid, *ratio, c, b)
+            field = sites.permute(*self.rows_order).reshape(*finer, c, b) + self.bias[:, None]
+            return fields_of(field)
         sites = F.linear(x.movedim(1, -1), weight, self.bias.repeat(math.prod(ratio)))
         field = sites.view(b, *grid, *ratio, c).permute(self.order)
-        finer = [n * k for n, k in zip(grid, ratio, strict=True)]
         return field.reshape(b, *finer, c).movedim(-1, 1)
 
 
@@ -246,13 +286,17 @@ def coarsen(inputs: int, outputs: int, law: Law, ratio: tuple[int, ...]) -> nn.M
     """A convolution to a grid that is coarser by a ratio."""
     if field_shape(law)[1:] == SITE:
         return SiteConv2d(inputs, outputs, 1)
-    return CONVOLUTIONS[len(ratio)](inputs, outputs, ratio, ratio)
+    return Coarsen(inputs, outputs, ratio)
 
 
-def convolution(inputs: int, outputs: int, law: Law, kernel: int = 3) -> Convolution | SiteConv2d:
+def convolution(
+    inputs: int, outputs: int, law: Law, kernel: int = 3
+) -> Convolution | Coarsen | SiteConv2d:
     """A convolution that keeps the grid: circular on a torus, 1×1 on a single site."""
     if field_shape(law)[1:] == SITE:
         return SiteConv2d(inputs, outputs, 1)
+    if kernel == 1:
+        return Coarsen(inputs, outputs, (1,) * len(periodic_axes(law)))
     return Convolution(inputs, outputs, kernel, periodic_axes(law))
 
 
@@ -303,7 +347,9 @@ class FiLM(nn.Module):
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
         """Field h (B, C, *grid) and condition c (B, D) → (B, C, *grid)."""
         gain, shift = self.coefficients(c)
-        return h * broadcast(gain, h) + broadcast(shift, h)
+        if has_rows_last(h):
+            return fields_of(torch.addcmul(shift.t().contiguous(), rows_last(h), gain.t()))
+        return torch.addcmul(broadcast(shift, h), h, broadcast(gain, h))
 
 
 class SiteTerms(nn.Module):

@@ -27,7 +27,6 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.blocks import (
-    CONVOLUTIONS,
     Convolution,
     convolution,
     field_shape,
@@ -176,7 +175,7 @@ class Torus(nn.Module):
             convolution(channels * (1 + law.missing), WIDTH, law),
             nn.ReLU(),
             *itertools.chain.from_iterable((layer, nn.ReLU()) for layer in further),
-            CONVOLUTIONS[len(self.grid)](WIDTH, WIDTH, 1),
+            convolution(WIDTH, WIDTH, law, 1),
             nn.ReLU(),
         )
         self.out = nn.Linear(WIDTH, WIDTH)

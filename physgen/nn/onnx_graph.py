@@ -13,6 +13,7 @@ import onnx
 from onnx import helper
 
 from physgen.errors import UsageError
+from physgen.nn.onnx_complex import COMPLEX, has_complex
 from physgen.nn.onnx_nodes import Nodes, onnx_type
 from physgen.nn.onnx_operators import OPERATORS
 from physgen.nn.recorded import BatchSize, Call, Operand, Value
@@ -45,7 +46,8 @@ def graph_of(
     graph = Nodes({value.number: name for name, value in inputs.items()})
     graph.rows = next(iter(inputs))
     for call in needed(calls, end):
-        make = OPERATORS.get(call.name.removeprefix("aten."))
+        table = COMPLEX if has_complex(call) else OPERATORS
+        make = table.get(call.name.removeprefix("aten."))
         if make is None:
             raise UsageError(f"calls torch's {call.name}, which is not known here")
         made = make(graph, call, *call.args, **call.kwargs)

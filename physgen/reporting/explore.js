@@ -13,7 +13,7 @@ const pause = () => new Promise((done) => setTimeout(done));
 
 /* A graph by its name, made when it is first wanted; undefined where there is none. */
 function graphOf(name) {
-  if (!graphs.has(name) && page.graphs[name]) graphs.set(name, new Graph(page.graphs[name]));
+  if (!graphs.has(name) && page.graphs[name]) graphs.set(name, new Graph(page.graphs[name], page.constants));
   return graphs.get(name);
 }
 
@@ -37,7 +37,7 @@ function noiseOf(seed, row) {
   const normal = () => // Box and Muller 1958
     Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
   const draw = { uniform, normal };
-  return Object.fromEntries(Object.entries(page.graphs.x.noise).map(([law, columns]) =>
+  return Object.fromEntries(Object.entries(page.noise).map(([law, columns]) =>
     [law, Float32Array.from({ length: columns }, draw[law])]));
 }
 
@@ -55,7 +55,7 @@ function thetaRows(rows) {
 /* x (count × size) of rows from start on, at θ where the sliders stand. */
 function drawn(start, count) {
   const inputs = { theta: thetaRows(new Array(count).fill(theta())) };
-  for (const [law, columns] of Object.entries(page.graphs.x.noise)) {
+  for (const [law, columns] of Object.entries(page.noise)) {
     const data = new Float32Array(count * columns);
     for (let i = 0; i < count; i++) data.set(state.noise[start + i][law], i * columns);
     inputs[law] = tensor("float32", [count, columns], data);
@@ -545,4 +545,9 @@ function start() {
   moved();
 }
 
-start();
+async function unpacked() {
+  page.graphs = JSON.parse(new TextDecoder().decode(await inflated(page.graphs)));
+  page.constants = await constantsOf(page.constants);
+}
+
+unpacked().then(start);

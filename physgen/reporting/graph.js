@@ -499,14 +499,38 @@ const OPERATORS = {
   LayerNormalization: (at, x, scale, bias) => layerNorm(x, scale, bias, at),
 };
 
-/* A graph as physgen.nn.onnx_data writes it. */
+/* Text that is compressed, as bytes. */
+async function inflated(text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/* The numbers of all constants as physgen.nn.onnx_data tells them, kind → a row of them. */
+async function constantsOf({ chunks, bytes }) {
+  const told = await inflated(bytes), found = {};
+  let at = 0;
+  const parts = chunks.map(([kind, count, step]) => {
+    const array = new (step ? Int16Array : ARRAYS[kind])(count), width = array.BYTES_PER_ELEMENT;
+    const raw = new Uint8Array(array.buffer);
+    for (let b = 0; b < width; b++) for (let i = 0; i < count; i++) raw[i * width + b] = told[at++];
+    return [kind, step ? Float32Array.from(array, (v) => step * v) : array];
+  });
+  for (const kind of new Set(parts.map(([k]) => k))) {
+    const some = parts.filter(([k]) => k === kind).map(([, array]) => array);
+    found[kind] = new ARRAYS[kind](some.reduce((n, array) => n + array.length, 0));
+    some.reduce((n, array) => (found[kind].set(array, n), n + array.length), 0);
+  }
+  return found;
+}
+
+/* A graph as physgen.nn.onnx_data writes it, and the numbers of all constants. */
 class Graph {
-  constructor({ nodes, constants, weights, output }) {
-    const bytes = Uint8Array.from(atob(weights), (c) => c.charCodeAt(0)).buffer;
+  constructor({ nodes, constants, output }, numbers) {
     this.output = output;
     this.constants = new Map();
     for (const [name, [kind, shape, start]] of Object.entries(constants))
-      this.constants.set(name, tensor(kind, shape, new ARRAYS[kind](bytes, start, product(shape))));
+      this.constants.set(name, tensor(kind, shape, numbers[kind].slice(start, start + product(shape))));
     this.nodes = [];
     for (const node of nodes)
       if (node[1].every((name) => this.constants.has(name))) apply(node, this.constants);

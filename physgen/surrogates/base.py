@@ -443,6 +443,10 @@ class Surrogate(nn.Module, abc.ABC):
         """
         return
 
+    def unsettled(self) -> Iterator[str]:
+        """What speaks against that which `finalize` computed, a line each; none by default."""
+        return iter(())
+
     def log_z_bootstrap(self) -> Iterator[Self]:
         """Surrogates that differ from this one as its estimate of log p may be off.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import product
@@ -13,7 +14,7 @@ import torch
 
 from physgen.dataset import Rows
 from physgen.errors import UsageError
-from physgen.nn.onnx_data import graph_data
+from physgen.nn.onnx_data import Constants, deflated, graph_data
 from physgen.nn.recorded_numpy import torch_of_numpy
 from physgen.posterior.density import GridPosterior
 from physgen.posterior.grid import grid_posterior, of_exact
@@ -54,6 +55,8 @@ EVALUATIONS = {1: 60, 2: 900, 3: 4000}
 MANY_EVALUATIONS = 100_000
 MOST_OBSERVED = 24
 """Observations whose posteriors a page holds, at most."""
+MOST_WEIGHTS = 200_000
+"""Of a surrogate whose page tells them in 32 bits each, and not in 16."""
 MOST_EXACT = 2
 """Parameters up to which posteriors of the exact log p are cheap."""
 LEVELS, GRID_BYTES = 255, 4e6
@@ -115,28 +118,36 @@ def explored_page(
     }
     progress("graphs")
     notes = found["notes"]
-    graphs = {} if grid else live_graphs(surrogate, observables, x, operations, notes)
+    models: dict[str, Any] = {}
     with noted("p(θ|x) is not computed live", notes):
-        graphs["log_prob"] = graph_data(log_prob_graph(surrogate, x))
+        models["log_prob"] = log_prob_graph(surrogate, x)
         found["log_prob"] = about_log_prob(surrogate, theta)
-    if "x" not in graphs:
+    if not grid:
+        models |= live_graphs(surrogate, observables, x, operations, notes)
+    if "x" in models:
+        found["noise"] = graph.noise_columns(surrogate)
+    else:
         log = found["x"]["log"]
         found["grid"] = grid_of(surrogate, observables, stops, log, seed, affordable, progress)
     progress("exact curves")
     many = len(prior) not in EVERY
-    found["graphs"] = graphs | (exact_graphs(observables, theta) if many else {})
+    models |= exact_graphs(observables, theta) if many else {}
+    constants, graphs = told_graphs(surrogate, models, notes)
+    found["graphs"] = deflated(json.dumps(graphs).encode())
+    found["constants"] = constants.to_json()
     found["observables"] = [
         {
             "name": name,
             **labels(o),
             **shown_range(measured[name]),
             "exact": exact_of(o, prior, stops),
+            "exact_graph": f"exact {name}" in models,
         }
         for name, o in observables.items()
-        if "grid" in found or f"observable {name}" in graphs
+        if "grid" in found or f"observable {name}" in models
     ]
     progress("posteriors")
-    own = observed is None and "log_prob" not in graphs
+    own = observed is None and "log_prob" not in models
     with noted("p(θ|x) is not shown of drawn x", notes):
         shown = own_rows(surrogate, rng, x, seed) if own else observed
         if shown is not None:
@@ -233,7 +244,7 @@ def live_graphs(
     operations: int,
     notes: list[str],
 ) -> dict[str, Any]:
-    """Graphs of x (n, *x_shape), of its observables and of log p; why there is none, in notes."""
+    """Graphs of x (n, *x_shape) and of its observables; why there is none, in notes."""
     found: dict[str, Any] = {}
     with noted("x is not drawn live", notes):
         columns = graph.noise_columns(surrogate)
@@ -242,11 +253,35 @@ def live_graphs(
         model = graph.onnx_model(surrogate, columns)
         refuse_long(model, hint)
         graph.checked(model.SerializeToString(), surrogate, columns)
-        found["x"] = graph_data(model) | {"noise": columns}
+        found["x"] = model
     for name, observable in observables.items() if found else ():
         with noted(f"{name} is not shown live", notes):
-            found[f"observable {name}"] = graph_data(numpy_model(observable.function, "x", x))
+            found[f"observable {name}"] = numpy_model(observable.function, "x", x)
     return found
+
+
+def told_graphs(
+    surrogate: Surrogate, models: Mapping[str, Any], notes: list[str]
+) -> tuple[Constants, dict[str, Any]]:
+    """The constants of all graphs, and the graphs, as data.
+
+    Of a large surrogate matrices are told in 16 bits a number, if x in a runtime of ONNX says
+    that this leaves it as it is; how far, in notes.
+    """
+    large = sum(w.numel() for w in surrogate.parameters()) > MOST_WEIGHTS and "x" in models
+    for rounds in (True, False) if large else (False,):
+        constants = Constants(rounds)
+        graphs = {name: graph_data(model, constants) for name, model in models.items()}
+        if rounds:
+            data = constants.rounded(models["x"]).SerializeToString()
+            try:
+                how = graph.checked(data, surrogate, graph.noise_columns(surrogate))
+            except UsageError:
+                continue
+            off = f"by up to {how.largest:.1g} of their spread"
+            notes.append(f"weights are told in 16 bits each, which moves the numbers of x {off}")
+        break
+    return constants, graphs
 
 
 def log_prob_graph(surrogate: Surrogate, x: Array) -> Any:
@@ -315,7 +350,7 @@ def exact_graphs(observables: Mapping[str, Observable], theta: Array) -> dict[st
     for name, observable in observables.items():
         if observable.exact is not None:
             with suppress(UsageError):
-                found[f"exact {name}"] = graph_data(numpy_model(observable.exact, "theta", theta))
+                found[f"exact {name}"] = numpy_model(observable.exact, "theta", theta)
     return found
 
 

@@ -59,7 +59,8 @@ def fit(
     or those it began with if none is better (rbm and gan: of the last). The summary tells how much
     lower the loss is on rows of the training than on held-out ones, which is overfitting; and how
     well a classifier tells samples from the held-out x, as the area under its ROC curve (0.5 is
-    best), and in brackets that of its control: held-out x whose components were dealt out anew.
+    best), and in brackets that of its control: held-out x whose components were dealt out anew;
+    not where a hundred draws would take minutes.
     Warnings say what speaks against the data or the training.
 
     The family auto tries all that take the data, in short heats, keeps the one that has the

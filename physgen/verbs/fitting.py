@@ -222,9 +222,8 @@ def concluded(
     apart = told_apart(surrogate.eval(), *val, seed)
     gap = overfitting(surrogate, seen, val, seed)
     losses = [e.val for e in history]
-    said = material.said + warned(
-        path, held_out_warnings(surrogate, losses, plain, apart, gap, trainer.start)
-    )
+    judged = held_out_warnings(surrogate, losses, plain, apart, gap, trainer.start)
+    said = material.said + warned(path, (*judged, *surrogate.unsettled()))
     if words := surrogate.transform.words(material.source.columns):
         log.info("%s", headed(path, f"x is taken by {'; '.join(words)}"))
         info["x is taken by"] = words

@@ -10,6 +10,7 @@ from physgen import dataset
 from physgen.errors import DataError
 from physgen.reporting import ink
 from physgen.verbs.links import digests_of, links_beside
+from physgen.verbs.resume import epochs_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +96,13 @@ def scores_in(path: Path) -> dict[str, Any]:
     Raises:
         DataError: a file that holds none.
     """
-    found = dataset.read_scores(path)
+    try:
+        found = dataset.read_scores(path)
+    except DataError as error:
+        if epochs_in(path):
+            told = "is the history of a training, which its checkpoint has, too; give that"
+            raise DataError(f"{path}: {told}") from error
+        raise
     if (schema := found.get("schema")) not in SCHEMAS:
         got = f"that of schema {str(schema)[:40]!r}" if schema else "other JSON, without a schema"
         raise DataError(f"{path}: expected JSON of validate, calibrate or compare, got {got}")

@@ -41,7 +41,6 @@ class TextTable(Table):
 
     def examine(self) -> None:
         """Look at the file."""
-        extra("pandas", self.path)
         with self.path.open("rb") as begin:
             packed = begin.read(2) == b"\x1f\x8b"
         file: Any = gzip.open(self.path) if packed else self.path.open("rb")  # noqa: SIM115
@@ -55,6 +54,7 @@ class TextTable(Table):
             self.layout.numbers(head.lines[-1])
         ):
             raise DataError("is text, but no table of numbers; expected CSV or the like")
+        extra("pandas", self.path)
         names, self.headed = head.names(self.layout)
         self.depth, self.rows = max(1, BAND_BYTES // len(head.lines[-1])), 0
         self.begins: list[int] = []

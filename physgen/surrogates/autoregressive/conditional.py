@@ -56,7 +56,8 @@ class FilmedLayers(nn.Module):
         """What the blocks make of h (B, m, H), (B, m, H), by their gains and shifts."""
         layers = zip(films, self.first, self.second, strict=True)
         for (gain, shift), first, second in layers:
-            h = h + second(self.activation(first(self.activation(h)) * gain + shift))
+            u = torch.addcmul(shift, first(self.activation(h)), gain)
+            h = h + second(self.activation(u))
         return self.activation(h)
 
 
@@ -97,7 +98,7 @@ class Conditional(FilmedLayers):
     def forward(self, inputs: Tensor, which: Tensor, theta: StageCoefficients) -> Tensor:
         """Parents (B, m, I) of sites (1, m) or (B, m) of the part → (B, m, R)."""
         ((gain, shift), *films), slopes, *_ = theta
-        h = (self.enter(inputs) + self.place[which]) * gain + shift
+        h = torch.addcmul(shift, self.enter(inputs) + self.place[which], gain)
         return self.leave(self.hidden(h, films)) + inputs @ slopes
 
 

@@ -37,6 +37,7 @@ from physgen.nn.densities import normal_log_density
 from physgen.nn.hurdle import HurdleGamma, hits
 from physgen.nn.mixtures import CountMixture
 from physgen.nn.multivariate import MixtureNet, components_for, require_short
+from physgen.nn.torus import site_product
 from physgen.nn.transforms import finite_part
 
 __all__ = [
@@ -124,12 +125,18 @@ class CoarseToFine(Decoder):
             (B, K, n).
         """
         stage = self.stage[sites]
-        seen = x[:, self.neighbours[sites]].transpose(0, 1)
-        u = torch.bmm(seen, self.weight[stage] * self.visible[sites]).transpose(0, 1)
-        gain, shift = self.film.coefficients(self._condition(c))
-        gain, shift = gain[:, stage], shift[:, stage]
-        a = torch.addcmul((u * gain + shift)[:, None], h, gain[:, None])
-        return self.logit(F.silu(self.hidden(F.silu(a)))).squeeze(-1)
+        near = self.neighbours[sites]
+        seen = x.t().index_select(0, near.flatten()).view(*near.shape, len(x))
+        weight = self.weight.index_select(0, stage) * self.visible[sites]
+        gain, shift = (
+            k.permute(1, 2, 0).contiguous().index_select(0, stage)[..., None]
+            for k in self.film.coefficients(self._condition(c))
+        )
+        field = torch.bmm(weight.mT, seen)[..., None] + h.permute(2, 3, 0, 1)
+        a = torch.addcmul(shift, field, gain).flatten(2)
+        a = F.silu(site_product(F.silu(a), self.hidden.weight, self.hidden.bias))
+        logit = site_product(a, self.logit.weight, self.logit.bias)
+        return logit.view(len(sites), *h.shape[:2]).permute(1, 2, 0)
 
     def _condition(self, c: Tensor) -> Tensor:
         """c and the stage, one-hot, (B, stages, D + stages)."""

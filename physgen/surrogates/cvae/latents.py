@@ -44,6 +44,7 @@ from physgen.nn.blocks import (
     seen_channels,
 )
 from physgen.nn.columns import ColumnCode
+from physgen.nn.torus import concatenated
 from physgen.surrogates.cvae.latent_laws import DiscreteLatents, LatentLaw, NormalLatents
 
 __all__ = ["Latents", "Trace", "grids_of"]
@@ -206,7 +207,7 @@ class Latents(nn.Module):
                 p = torch.zeros_like(p)
             if features is not None:
                 above = torch.zeros_like(t) if self.blind else t
-                q = level.q(torch.cat([above, features[number]], dim=1))
+                q = level.q(concatenated(above, features[number]))
             drawn = self.z_law.draw(p, q, normal(number, (len(c), *level.shape)), pathwise)
             kl.append(drawn.kl)
             log_ratio, log_drawn = log_ratio + drawn.log_ratio, log_drawn + drawn.log_drawn

@@ -61,6 +61,34 @@ FEW = 2.5
 """Evaluations of a chain for the root of the sites of the first colour, for posteriors."""
 
 
+class FromCoarse(nn.Module):
+    """Orders of the sites of a grid from coarse to fine, from any of them on.
+
+    Args:
+        grid: sites along each axis.
+        channels: how often the grid is repeated.
+    """
+
+    stage: Tensor
+    place: Tensor
+    shift: Tensor
+
+    def __init__(self, grid: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        stage = stages_of(grid, 0).view(grid).repeat(*[2] * len(grid))
+        places = torch.arange(stage.numel()).view(stage.shape)
+        inner = places[tuple(slice(n) for n in grid)].flatten().repeat(channels)
+        self.levels = int(stage.max()) + 1
+        self.register_buffer("stage", stage.flatten(), persistent=False)
+        self.register_buffer("place", inner, persistent=False)
+        self.register_buffer("shift", places[grid] - inner, persistent=False)
+
+    def forward(self, numbers: Tensor, first: Tensor) -> Tensor:
+        """Numbers (..., N) in [0, 1) as others whose order it is, from sites (...) on."""
+        at = self.place + self.shift[first].unsqueeze(-1)
+        return (self.stage[at] + numbers) / self.levels
+
+
 class MaskedKernel(nn.Module):
     """The masked kernel.
 
@@ -80,7 +108,6 @@ class MaskedKernel(nn.Module):
     samplers: ClassVar[tuple[str, ...]] = ("ancestral",)
     transform: ClassVar[None] = None
     stage: Tensor
-    finer: Tensor
 
     def __init__(
         self, law: Law, config: DiffusionConfig, *, dense: bool = False, given: int = 0
@@ -92,8 +119,7 @@ class MaskedKernel(nn.Module):
         split = config.order == "checkerboard" or (config.order == "auto" and even)
         stage = stages_of(tuple(grid), 1 + split).repeat(channels)
         self.register_buffer("stage", stage, persistent=False)
-        self.register_buffer("finer", stages_of(tuple(grid), 0), persistent=False)
-        self.grid, self.split = tuple(grid), split
+        self.coarse = FromCoarse(tuple(grid), channels) if split else None
         self.sites = law.size
         self.early = int((self.stage == 0).sum()) if split else self.sites
         shape = replace(law, support="reals") if dense else law
@@ -116,14 +142,9 @@ class MaskedKernel(nn.Module):
 
     def coarse_ranks(self, numbers: Tensor) -> Tensor:
         """As `ranks` of numbers (..., N), coarse to fine where one colour comes last."""
-        if not self.split:
+        if self.coarse is None:
             return self.ranks(numbers)
-        first = (numbers + self.stage).argmin(-1, keepdim=True)
-        places, relative = torch.arange(self.sites, device=first.device), torch.zeros_like(first)
-        for n, step in zip(self.grid, strides_of(self.grid), strict=True):
-            relative = relative * n + (places // step - first // step) % n
-        coarse = numbers + self.finer[relative]
-        return self.ranks(coarse / (self.finer.max() + 1))
+        return self.ranks(self.coarse(numbers, (numbers + self.stage).argmin(-1)))
 
     def order(self, config: DiffusionConfig) -> Callable[[Tensor], Tensor]:
         """The order of a chain, as ranks of random numbers (..., N) in [0, 1)."""
@@ -273,11 +294,6 @@ class MaskedKernel(nn.Module):
             drawn = 2 * torch.bernoulli(p, generator=generator) - 1
             x = torch.where((ranks >= low) & (ranks < high), drawn, x)
         return x
-
-
-def strides_of(grid: tuple[int, ...]) -> list[int]:
-    """By how much the number of a site grows along each axis of a grid."""
-    return [math.prod(grid[1 + axis :]) for axis in range(len(grid))]
 
 
 def drawn_spins(log_odds: Tensor, generator: torch.Generator) -> Tensor:

@@ -20,7 +20,7 @@ from physgen.law import Law
 from physgen.nn.blocks import (
     MEMORY_FORMATS,
     SITE,
-    TRANSPOSED,
+    Refine,
     ResidualBlock,
     SiteTerms,
     coarsen,
@@ -147,7 +147,7 @@ class GridLevel(nn.Module):
         rest = Preset(preset.channels[1:], preset.blocks[1:])
         self.down = coarsen(channels, rest.channels[0], law, halves)
         self.inner = GridLevel(law, coarser(grid, halves), condition, rest)
-        self.up = TRANSPOSED[len(grid)](rest.channels[0], channels, halves, halves)
+        self.up = Refine(rest.channels[0], channels, halves)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """(B, C, *grid) → the same."""

@@ -62,6 +62,8 @@ _log = logging.getLogger(__name__)
 WATCHED = 60
 """Sweeps of clamped chains that R̂ is of, in autocorrelation times."""
 
+UNKNOWN = 10.0
+"""Nats between both estimates of log Z above which that is said."""
 QUICK_CHAINS, QUICK_LADDER, QUICK_NODES = 64, 300, 9
 """Of the log Z that validation looks at."""
 DEFAULT_HIDDEN = {True: 4, False: 128}
@@ -387,6 +389,16 @@ class RBM(Surrogate):
         w = self.energy.w.detach()
         w = w if self.energy.tied else w.view(-1, *self.energy.shape)
         return w[w.flatten(1).norm(dim=1).argsort(descending=True)]
+
+    def unsettled(self) -> Iterator[str]:
+        """A log Z on which chains from weak coupling and those that come back do not agree."""
+        log_z = self.log_z()
+        off = float((log_z.backward - log_z.forward).abs().max())
+        if off > UNKNOWN:
+            yield (
+                f"log Z is not known, and posteriors are wrong: chains there and back differ by "
+                f"{off:.0f} nats; raise --ladder {self.config.ladder}, of fit or of infer"
+            )
 
     def log_z_bootstrap(self) -> Iterator[Self]:
         """Surrogates whose log Z is off by as much as it may be."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from physgen.nn.descent import Descent, descended
 
-__all__ = ["contrast", "fast_exp", "fast_tanh", "random_bits", "steps", "swept"]
+__all__ = ["climbed", "contrast", "fast_exp", "fast_tanh", "random_bits", "steps", "swept"]
 
 Numbers = NDArray[Any]
 F32 = np.float32
@@ -200,6 +200,67 @@ def swept(
     return v, series
 
 
+@njit(cache=True, nogil=True)
+def rows_at_once(units: int) -> int:
+    """How many rows are looked at together."""
+    return min(MOST, max(LEAST, AT_ONCE // units))
+
+
+@njit(cache=True, nogil=True)
+def dealt_out(a: Numbers, each: int, first: int, last: int) -> Numbers:
+    """Columns `first` to `last` of a (n, K) each of whose columns is repeated `each` times."""
+    out = np.empty((len(a), last - first), np.float32)
+    for j in range(len(a)):
+        for row in range(first, last):
+            out[j, row - first] = a[j, row // each]
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def climbed(
+    v: Numbers, w: Numbers, near: Numbers, g: Numbers, d: Numbers, b: Numbers, counter: int
+) -> tuple[Numbers, Numbers]:
+    """Chains that follow a path of coefficients, a sweep at each of its points but the first.
+
+    Args:
+        v: where to start, (N, K · M): M chains at each of K places, one place after another.
+        w: as in `swept`.
+        near: likewise.
+        g: gains along the path, (T + 1, C, K).
+        d: shifts of hidden units, (T + 1, H, K) or (T + 1, 0, 0).
+        b: biases of spins, (T + 1, N, K) or (T + 1, 0, 0).
+        counter: of the random bits.
+
+    Returns:
+        spins (N, K · M), and Σ_t F_{t−1}(v) − F_t(v) of each chain, (K · M,).
+    """
+    out, gained = np.empty_like(v), np.zeros(v.shape[1])
+    each, units = v.shape[1] // g.shape[2], len(w) * max(1, near.shape[1])
+    at_once = rows_at_once(units)
+    for first in range(0, v.shape[1], at_once):
+        last = min(first + at_once, v.shape[1])
+        s, gains = v[:, first:last].copy(), dealt_out(g[0], each, first, last)
+        shifts, pulls = dealt_out(d[0], each, first, last), dealt_out(b[0], each, first, last)
+        for k in range(1, len(g)):
+            u = up(s, w, near)
+            _, before = means(u, gains, shifts)
+            gains = dealt_out(g[k], each, first, last)
+            shifts, past = dealt_out(d[k], each, first, last), pulls
+            pulls = dealt_out(b[k], each, first, last)
+            t, after = means(u, gains, shifts)
+            for row in range(last - first):
+                gained[first + row] += after[row] - before[row]
+                for i in range(len(pulls)):
+                    gained[first + row] += (pulls[i, row] - past[i, row]) * s[i, row]
+            bits = random_bits(counter, units + len(s), last - first)
+            counter += bits.size
+            s = moved(t, w, near, gains, pulls, bits)
+        for i in range(len(s)):
+            for row in range(first, last):
+                out[i, row] = s[i, row - first]
+    return out, gained
+
+
 @njit(cache=True, nogil=True, fastmath=FAST)
 def slopes(
     t: Numbers, u: Numbers, v: Numbers, w: Numbers, near: Numbers, g: Numbers
@@ -362,7 +423,7 @@ def steps(
     w2 = flat[last_weight:last_bias].reshape(count, hidden)
     gradient = np.empty_like(flat)
     units = count * near.shape[1] if len(near) else count
-    at_once = min(MOST, max(LEAST, AT_ONCE // units))
+    at_once = rows_at_once(units)
     for k in range(len(places)):
         gradient[:] = 0
         rows = min(batch, x.shape[1] - k * batch)

@@ -14,6 +14,7 @@ autocorrelation time of its free energy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = [
     "counter",
     "exchange_pairs",
     "exchanged",
+    "is_compiled",
     "ladders",
     "nearest_chains",
     "rows_last",
@@ -52,6 +54,11 @@ Run = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """Spins (B, N) and a number of sweeps → spins, and what is watched in these, (sweeps, B)."""
 
 
+def is_compiled(v: Tensor) -> bool:
+    """Whether chains v (B, N) are moved by numba."""
+    return v.device.type == "cpu" and not noise_is_given()
+
+
 def run_sweeps(
     weights: Weights,
     coefficients: Coefficients,
@@ -60,7 +67,7 @@ def run_sweeps(
     generator: torch.Generator,
 ) -> Tensor:
     """v (B, N) after some sweeps."""
-    if v.device.type == "cpu" and not noise_is_given():
+    if is_compiled(v):
         return compiled_sweeps(weights, coefficients, v, sweeps, generator)[0]
     for _ in range(sweeps):
         v = gibbs(weights, coefficients, weights.up(v), generator)
@@ -75,7 +82,7 @@ def watched_sweeps(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """v (B, N) after some sweeps, and its free energy before each, (sweeps, B)."""
-    if v.device.type == "cpu" and not noise_is_given():
+    if is_compiled(v):
         return compiled_sweeps(weights, coefficients, v, sweeps, generator)
     series = [v.new_empty(0, len(v))]
     for _ in range(sweeps):
@@ -93,9 +100,13 @@ def compiled_sweeps(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """The same by numba, on a CPU: v (B, N) and (sweeps, B)."""
-    written = written_out(weights, coefficients)
-    found, series = compiled.swept(rows_last(v), *written, sweeps, counter(generator))
-    return torch.from_numpy(found.T), torch.from_numpy(series)
+    found, series = [v.new_empty(0, v.shape[1])], [v.new_empty(sweeps, 0)]
+    for rows in torch.arange(len(v)).split(compiled.MOST):  # few enough for the cache
+        written = written_out(weights, coefficients.each(itemgetter(rows)))
+        spins, energies = compiled.swept(rows_last(v[rows]), *written, sweeps, counter(generator))
+        found.append(torch.from_numpy(spins.T))
+        series.append(torch.from_numpy(energies))
+    return torch.cat(found), torch.cat(series, 1)
 
 
 class Arrays(NamedTuple):

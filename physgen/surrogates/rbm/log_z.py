@@ -23,9 +23,11 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from physgen.surrogates.rbm import compiled
 from physgen.surrogates.rbm.energy import (
     Coefficients,
     Energy,
@@ -35,7 +37,13 @@ from physgen.surrogates.rbm.energy import (
     spins,
     sum_log_2cosh,
 )
-from physgen.surrogates.rbm.gibbs import run_sweeps
+from physgen.surrogates.rbm.gibbs import (
+    counter,
+    is_compiled,
+    rows_last,
+    run_sweeps,
+    written_out,
+)
 
 __all__ = [
     "GROUPS",
@@ -301,19 +309,34 @@ def _anneal(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Log weights (marks, B) and spins (marks, B, N) int8 at the marked steps of a path."""
-    shape, log_w, u = log_w.shape, log_w.flatten(), weights.up(v)
-    kept, wanted = [(log_w, v.to(torch.int8))], set(marks)
-    rows = (_repeated(p, len(v) // len(p.g)) for p in path)
-    for i, (now, then) in enumerate(pairwise(rows), 1):
-        log_w = log_w + (free_energy(now, v, u) - free_energy(then, v, u)).double()
-        v = gibbs(weights, then, u, generator)
-        u = weights.up(v)
-        if i in wanted:
-            kept.append((log_w, v.to(torch.int8)))
-            v, log_w = _dealt(v.view(*shape, -1), log_w.view(shape), generator)
-            v, log_w = v.flatten(0, 1), log_w.flatten()
-            u = weights.up(v)
+    shape, log_w = log_w.shape, log_w.flatten()
+    kept = [(log_w, v.to(torch.int8))]
+    for first, last in pairwise(marks):
+        v, gained = _along(weights, path[first : last + 1], v, generator)
+        log_w = log_w + gained
+        kept.append((log_w, v.to(torch.int8)))
+        v, log_w = _dealt(v.view(*shape, -1), log_w.view(shape), generator)
+        v, log_w = v.flatten(0, 1), log_w.flatten()
     return torch.stack([w for w, _ in kept]), torch.stack([s for _, s in kept])
+
+
+def _along(
+    weights: Weights, path: list[Coefficients], v: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """v (B, N) after a sweep at each point of a path but the first, and what log weights gain."""
+    if is_compiled(v):
+        written = [written_out(weights, point) for point in path]
+        g, d, b = (np.stack(a) for a in list(zip(*written, strict=True))[2:])
+        w, near = weights.compiled()
+        found = compiled.climbed(rows_last(v), w, near, g, d, b, counter(generator))
+        return torch.from_numpy(found[0].T), torch.from_numpy(found[1])
+    gained = torch.zeros(len(v), device=v.device, dtype=torch.float64)
+    rows = (_repeated(p, len(v) // len(p.g)) for p in path)
+    for now, then in pairwise(rows):
+        u = weights.up(v)
+        gained += (free_energy(now, v, u) - free_energy(then, v, u)).double()
+        v = gibbs(weights, then, u, generator)
+    return v, gained
 
 
 def _dealt(v: Tensor, log_w: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,244 @@
+r"""Convolutions of fields on a small torus, in its Fourier basis, where they are few products.
+
+In the real basis cos k·i, sin k·i of a torus of N sites a circular convolution leaves each pair
+(k, −k) to itself: it is a 2 × 2 matrix there, of blocks (outputs, inputs). So N/2 products of
+matrices (2C, 2C), 2C² multiplications a site, do what 3ᵈC² would; on tori of few sites the change
+of basis costs less than that saves (Mathieu, Henaff & LeCun 2013, arXiv:1312.5851). It is real and
+orthonormal, hence its own inverse when transposed, and is made in two steps: along the first axis,
+then, for each pair of frequencies there, along all others.
+
+What is fast is where the rows of a batch lie next to each other in memory: *rows last*, a field
+(B, C, *grid) with the memory of (*grid, C, B). Then every step is a product of matrices of what
+lies there, without a copy, and what θ says of channels is one block for all sites.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simulators.base import Array
+
+__all__ = [
+    "FourierBasis",
+    "concatenated",
+    "fields_of",
+    "fourier_basis",
+    "has_rows_last",
+    "repeated",
+    "rows_last",
+    "site_product",
+]
+
+MOST_SITES, FEW_SITES, FEWEST_ROWS = 256, 16, 8
+"""Sites of a torus whose basis is used, and up to which one step is best; rows of a batch for
+which a kernel is worth its change of basis."""
+
+
+class FourierBasis(NamedTuple):
+    """The real Fourier basis of a torus of N sites, frequencies in groups of g.
+
+    g is 2, and 1 on a single site.
+
+    Attributes:
+        steps: (p, k, k) each: matrices of p parts of the sites, one step after another.
+        kernel: (N/g, g, g, kᵈ) what each number of a kernel comes to in each group's (g, g) block.
+    """
+
+    steps: tuple[Tensor, ...]
+    kernel: Tensor
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The circular convolution of fields.
+
+        Args:
+            x: (B, C, *grid).
+            weight: (C′, C, *kernel).
+            bias: (C′,).
+
+        Returns:
+            (B, C′, *grid), rows last.
+        """
+        return fields_of(in_basis(rows_last(x), weight, bias, self))
+
+    def into(self, x: Tensor) -> Tensor:
+        """Numbers (*grid, C, B) of each group, (N/g, g C, B)."""
+        parts, g, *_ = self.kernel.shape
+        *_, c, b = x.shape
+        for step in self.steps:
+            x = torch.bmm(step, x.reshape(*step.shape[:2], -1))
+        return x.view(parts, g * c, b)
+
+    def out_of(self, u: Tensor, grid: Sequence[int]) -> Tensor:
+        """The inverse, (*grid, C, B)."""
+        b = u.shape[-1]
+        for step in reversed(self.steps):
+            u = torch.bmm(step.mT, u.view(*step.shape[:2], -1))
+        return u.view(*grid, -1, b)
+
+    def blocks(self, weight: Tensor) -> Tensor:
+        """Kernels (C′, C, *kernel) as matrices of each group of g, (N/g, g C′, g C)."""
+        (o, c), (parts, g, _, places) = weight.shape[:2], self.kernel.shape
+        numbers = weight.flatten(2).movedim(2, 0).reshape(places, -1)
+        blocks = self.kernel.view(-1, places) @ numbers
+        blocks = blocks.view(parts, g, g, o, c).transpose(2, 3)
+        return blocks.reshape(parts, g * o, g * c)
+
+    def weight(self, blocks: Tensor, shape: Sequence[int]) -> Tensor:
+        """The transpose of `blocks`, of a kernel's shape."""
+        parts, g, _, places = self.kernel.shape
+        o, c, *_ = shape
+        numbers = blocks.view(parts, g, o, g, c).transpose(2, 3).reshape(-1, o * c)
+        found = self.kernel.view(-1, places).t() @ numbers
+        return found.view(places, o, c).movedim(0, 2).reshape(shape)
+
+
+class InBasis(torch.autograd.Function):
+    """A circular convolution, its gradient in closed form.
+
+    Autograd makes the same of the steps, in three times as many calls.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, basis: FourierBasis) -> Tensor:
+        """x (*grid, C, B), weight (C′, C, *kernel) and bias (C′,) → (*grid, C′, B)."""
+        u, blocks = basis.into(x), basis.blocks(weight)
+        ctx.save_for_backward(x, weight, bias, u, blocks)
+        ctx.basis = basis
+        return basis.out_of(torch.bmm(blocks, u), x.shape[:-2]) + bias[:, None]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, weight and bias."""
+        x, weight, bias, u, blocks = ctx.saved_tensors
+        basis, grid = ctx.basis, x.shape[:-2]
+        if torch.is_grad_enabled():  # what is made here is to be differentiated again
+            y = basis.out_of(torch.bmm(basis.blocks(weight), basis.into(x)), grid)
+            inputs = [v for v in (x, weight, bias) if v.requires_grad]
+            slopes = iter(torch.autograd.grad(y + bias[:, None], inputs, gradient, True, True))
+            return *(next(slopes) if v.requires_grad else None for v in (x, weight, bias)), None
+        v = basis.into(gradient)
+        slope = None
+        if ctx.needs_input_grad[0]:
+            slope = basis.out_of(torch.bmm(blocks.mT, v), grid)
+        constant = math.sqrt(math.prod(grid)) * v[0, : len(bias)].sum(1)
+        return slope, basis.weight(torch.bmm(v, u.mT), weight.shape), constant, None
+
+
+in_basis: Callable[[Tensor, Tensor, Tensor, FourierBasis], Tensor] = InBasis.apply
+
+
+def rows_last(x: Tensor) -> Tensor:
+    """A field (B, C, *grid) as (*grid, C, B)."""
+    return x.movedim((0, 1), (-1, -2))
+
+
+def fields_of(x: Tensor) -> Tensor:
+    """What `rows_last` gave, as a field (B, C, *grid)."""
+    return x.movedim((-1, -2), (0, 1))
+
+
+def has_rows_last(x: Tensor) -> bool:
+    """Whether a field (B, C, *grid) has its rows last in memory."""
+    return len(x) > 1 and x.stride(0) == 1 and x.stride(1) == len(x)
+
+
+def concatenated(*fields: Tensor) -> Tensor:
+    """Fields (B, C, *grid) of all their channels, in the memory of the first."""
+    if has_rows_last(fields[0]):
+        return fields_of(torch.cat([rows_last(field) for field in fields], -2))
+    return torch.cat(fields, 1)
+
+
+def repeated(x: Tensor, k: int) -> Tensor:
+    """Each row of a field (B, C, *grid) k times, (B k, C, *grid), in its memory."""
+    if has_rows_last(x):
+        return fields_of(rows_last(x).repeat_interleave(k, -1))
+    return x.repeat_interleave(k, 0)
+
+
+def site_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Matrices for each site.
+
+    Args:
+        x: (*grid, C, B).
+        weight: (C′, C).
+        bias: (C′,).
+
+    Returns:
+        (*grid, C′, B).
+    """
+    (*grid, c, b), o = x.shape, len(weight)
+    sites = x.reshape(math.prod(grid), c, b)
+    many = weight.expand(len(sites), o, c)
+    if bias is None:
+        return torch.bmm(many, sites).view(*grid, o, b)
+    return torch.baddbmm(bias[:, None], many, sites).view(*grid, o, b)
+
+
+def fourier_basis(x: Tensor, kernel: tuple[int, ...]) -> FourierBasis | None:
+    """The basis in which convolutions of a field with kernels of a shape are cheaper, if any.
+
+    Args:
+        x: (B, C, *grid), on a torus.
+        kernel: its sides, odd.
+    """
+    (b, _, *grid), n = x.shape, math.prod(x.shape[2:])
+    if b < FEWEST_ROWS or n > MOST_SITES or not (grid[0] % 2 == 0 or n == 1):
+        return None
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+        return None
+    return made(tuple(grid), kernel, x.dtype)
+
+
+@lru_cache
+def made(grid: tuple[int, ...], kernel: tuple[int, ...], dtype: torch.dtype) -> FourierBasis:
+    """The basis of a grid, and what shifts by the places of a kernel are in it."""
+    rows, sites = waves(grid), np.arange(math.prod(grid)).reshape(grid)
+    g, m = (2 if len(rows) > 1 else 1), len(rows) // grid[0]
+    steps = [rows[None]]
+    if m > 1 and len(rows) > FEW_SITES:
+        first = waves(grid[:1])
+        steps = [first[None], diagonal_blocks(rows @ np.kron(first, np.eye(m)).T, g * m)]
+    kept = []
+    for step in np.ndindex(kernel):
+        shift = [k // 2 - s for k, s in zip(kernel, step, strict=True)]
+        moved = np.roll(sites, shift, range(len(grid))).ravel()
+        kept.append(diagonal_blocks(rows @ rows.T[moved], g))
+    return FourierBasis(
+        tuple(torch.from_numpy(step).to(dtype) for step in steps),
+        torch.from_numpy(np.stack(kept, -1)).to(dtype),
+    )
+
+
+def waves(grid: tuple[int, ...]) -> Array:
+    """Real orthonormal waves of a torus, (N, N), a row each.
+
+    By frequency along the first axis; 0 comes with n/2, those that are their own negative first,
+    and all others in pairs, cosine and sine.
+    """
+    k = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(-1, len(grid))
+    sides, index = np.array(grid), np.arange(len(k))
+    phase = 2 * np.pi * (k / sides) @ k.T
+    negative = np.ravel_multi_index(tuple((-k % sides).T), grid)
+    half = np.where(2 * k[:, 0] % grid[0], k[:, 0], 0)
+    rows = []
+    for i in np.lexsort([index, index != negative, half]):
+        if i == negative[i]:
+            rows.append(np.cos(phase[i]))
+        elif i < negative[i]:
+            rows += [np.cos(phase[i]), np.sin(phase[i])]
+    found = np.array(rows)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def diagonal_blocks(matrix: Array, size: int) -> Array:
+    """The blocks (n/size, size, size) along the diagonal of a matrix (n, n)."""
+    n = len(matrix) // size
+    return matrix.reshape(n, size, n, size)[np.arange(n), :, np.arange(n)]

@@ -1,0 +1,126 @@
+"""Circular convolutions in the Fourier basis of a torus, against sums over shifted fields."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from physgen.nn.blocks import Coarsen, Convolution, Refine
+from physgen.nn.torus import (
+    concatenated,
+    fields_of,
+    fourier_basis,
+    has_rows_last,
+    repeated,
+    rows_last,
+    waves,
+)
+
+GRIDS = [(1, 1), (2, 2), (4, 4), (6, 5), (10,), (2, 4, 3), (16, 8)]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def field(*shape):
+    return torch.randn(*shape, generator=generator(1), dtype=torch.float64)
+
+
+def summed(x, weight, bias):
+    """The convolution as a sum over the places of its kernel."""
+    y, axes = bias.view(1, -1, *[1] * (x.ndim - 2)), range(2, x.ndim)
+    for place in np.ndindex(*weight.shape[2:]):
+        steps = [side // 2 - p for side, p in zip(weight.shape[2:], place, strict=True)]
+        moved = x.roll(steps, tuple(axes))
+        y = y + torch.einsum("oi,bi...->bo...", weight[(..., *place)], moved)
+    return y
+
+
+def rows_in_memory(x):
+    return fields_of(rows_last(x).contiguous())
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_waves_are_orthonormal_and_the_first_is_constant(grid):
+    found = waves(grid)
+    np.testing.assert_allclose(found @ found.T, np.eye(math.prod(grid)), atol=1e-12)
+    np.testing.assert_allclose(found[0], math.prod(grid) ** -0.5)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_convolution_in_the_basis_is_the_sum_with_its_gradients(grid):
+    x, kernel = field(9, 3, *grid).requires_grad_(), (5 if len(grid) == 1 else 3,) * len(grid)
+    weight, bias = field(4, 3, *kernel).requires_grad_(), field(4).requires_grad_()
+    ours = fourier_basis(x, kernel).convolve(x, weight, bias)
+    theirs = summed(x, weight, bias)
+    torch.testing.assert_close(ours, theirs)
+    assert has_rows_last(ours)
+    found, expected = (
+        torch.autograd.grad((y**3).sum(), [x, weight, bias]) for y in (ours, theirs)
+    )
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    mirrored = summed(x, weight.flip(-1), bias)  # the control: another one on sides above 2
+    assert ((ours - mirrored).abs().max() > 0.1) == (grid[-1] > 2)
+
+
+def test_gradients_of_gradients_are_those_of_the_sum():
+    x = field(8, 2, 2, 4).requires_grad_()
+    weight, bias = field(3, 2, 3, 3).requires_grad_(), field(3).requires_grad_()
+    basis = fourier_basis(x, (3, 3))
+    found = []
+    for convolve in (basis.convolve, summed):
+        (slope,) = torch.autograd.grad(
+            (convolve(x, weight, bias) ** 3).sum(), x, create_graph=True
+        )
+        found.append(torch.autograd.grad(slope.square().sum(), [x, weight, bias]))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_few_rows_large_tori_and_odd_ones_are_left_to_convolutions():
+    assert fourier_basis(field(7, 1, 4, 4), (3, 3)) is None
+    assert fourier_basis(field(8, 1, 18, 16), (3, 3)) is None
+    assert fourier_basis(field(8, 1, 3, 4), (3, 3)) is None
+    assert fourier_basis(field(8, 1, 4, 3), (3, 3)) is not None
+
+
+@pytest.mark.parametrize("periodic", [(True, False), (False, False)])
+def test_an_open_axis_is_no_torus(periodic):
+    with torch.random.fork_rng(devices=[]):
+        layer = Convolution(2, 3, 3, periodic).double()
+    x = field(9, 2, 4, 4)
+    assert (layer(x) - summed(x, layer.weight, layer.bias)).abs().max() > 0.01
+
+
+def test_a_convolution_says_the_same_of_few_rows_and_of_many():
+    with torch.random.fork_rng(devices=[]):
+        layer = Convolution(2, 3, 3, (True, True)).double()
+    x = field(9, 2, 4, 6)
+    parts = torch.cat([layer(part) for part in x.split(3)])
+    torch.testing.assert_close(layer(x), parts)
+
+
+@pytest.mark.parametrize("ratio", [(2, 2), (1, 1), (2, 1), (2, 2, 1)])
+@pytest.mark.parametrize("kind", [Coarsen, Refine])
+def test_layers_say_the_same_whichever_way_a_field_lies_in_memory(kind, ratio):
+    with torch.random.fork_rng(devices=[]):
+        layer = kind(3, 5, ratio).double()
+    x = field(9, 3, *(4, 6, 2)[: len(ratio)])
+    one, other = layer(x), layer(rows_in_memory(x))
+    torch.testing.assert_close(one, other)
+    assert has_rows_last(other)
+    assert not has_rows_last(one)
+
+
+def test_fields_are_joined_and_repeated_in_their_memory():
+    x = field(4, 3, 2, 2)
+    for given in (x, rows_in_memory(x)):
+        for ours, theirs in (
+            (concatenated(given, 2 * given), torch.cat([x, 2 * x], 1)),
+            (repeated(given, 3), x.repeat_interleave(3, 0)),
+        ):
+            assert torch.equal(ours, theirs)
+            assert has_rows_last(ours) == has_rows_last(given)
