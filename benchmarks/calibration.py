@@ -121,10 +121,12 @@ class Exact:
     Attributes:
         law: of the simulator.
         method: what it is called.
+        is_field: whether its density takes an ODE.
     """
 
     law: Law
     method: str = "exact"
+    is_field: bool = False
 
     @cached_property
     def simulator(self) -> Any:

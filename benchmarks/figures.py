@@ -211,10 +211,14 @@ def written(known: Mapping[str, Part], run: Run | None = None, folder: Path = HE
 def figures(run: Run, part: Part) -> Iterator[tuple[str, str, str, float]]:
     """Caption, column, row and value of each figure; "column ÷ peer" where it was divided."""
     for caption, head, rows in run.tables:
+        titles = [
+            title if title not in head[:i] else f"{title}, beside {head[i - 1]}"
+            for i, title in enumerate(head)
+        ]
         found: dict[tuple[str, str], float] = {}
         for row in rows:
             name = ", ".join(row[: part.names])
-            for title, cell in zip(head[part.names :], row[part.names :], strict=False):
+            for title, cell in zip(titles[part.names :], row[part.names :], strict=False):
                 for column, value in numbers(title, cell):
                     found.setdefault((column, name), value)
         for (column, name), value in found.items():

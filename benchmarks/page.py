@@ -91,7 +91,8 @@ def panels(
             points[part.table, caption][column][row][run.processor].append((run.commit, value))
     about = {part.table: part for part in known.values()}
     pages: dict[str, dict[str, list[tuple[str, Drawing]]]] = defaultdict(dict)
-    for (table, caption), columns in points.items():
+    tables = list(about)
+    for (table, caption), columns in sorted(points.items(), key=lambda p: tables.index(p[0][0])):
         names = list(dict.fromkeys(row for rows in columns.values() for row in rows))
         style = dict(zip(names, styles(), strict=False))
         pages[table][caption] = [

@@ -52,6 +52,8 @@ def test_what_is_printed_is_read_as_tables_and_figures():
     ]
     across = list(figures(run_of(text="| n | a | peer |\n|---|---|---|\n| 8 | 6 | 3 |"), TOY))
     assert across == [("", "a ÷ peer", "8", 2)]
+    twice = run_of(text="| n | a | s | b | s |\n|---|---|---|---|---|\n| 8 | 1 | 2 | 3 | 4 |")
+    assert [row[1] for row in figures(twice, TOY)] == ["a", "s", "b", "s, beside b"]
 
 
 def test_a_run_is_the_same_after_it_was_written():

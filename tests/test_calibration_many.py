@@ -198,6 +198,7 @@ class Normal:
     law: Law
     method: str = "nle"
     draws: bool = False
+    is_field: bool = False
 
     def log_density(self, theta, x, which=None):
         return NORMAL.log_prob(theta, x if which is None else x[which])

@@ -12,9 +12,9 @@ from physgen.nn.torus import (
     fields_of,
     fourier_basis,
     has_rows_last,
-    repeated,
-    rows_last,
-    waves,
+    repeated_rows,
+    sines_and_cosines,
+    with_rows_last,
 )
 
 GRIDS = [(1, 1), (2, 2), (4, 4), (6, 5), (10,), (2, 4, 3), (16, 8)]
@@ -39,12 +39,12 @@ def summed(x, weight, bias):
 
 
 def rows_in_memory(x):
-    return fields_of(rows_last(x).contiguous())
+    return fields_of(with_rows_last(x).contiguous())
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_waves_are_orthonormal_and_the_first_is_constant(grid):
-    found = waves(grid)
+    found = sines_and_cosines(grid)
     np.testing.assert_allclose(found @ found.T, np.eye(math.prod(grid)), atol=1e-12)
     np.testing.assert_allclose(found[0], math.prod(grid) ** -0.5)
 
@@ -120,7 +120,7 @@ def test_fields_are_joined_and_repeated_in_their_memory():
     for given in (x, rows_in_memory(x)):
         for ours, theirs in (
             (concatenated(given, 2 * given), torch.cat([x, 2 * x], 1)),
-            (repeated(given, 3), x.repeat_interleave(3, 0)),
+            (repeated_rows(given, 3), x.repeat_interleave(3, 0)),
         ):
             assert torch.equal(ours, theirs)
             assert has_rows_last(ours) == has_rows_last(given)

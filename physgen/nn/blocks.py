@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.hurdle import shown
-from physgen.nn.torus import fields_of, fourier_basis, has_rows_last, rows_last, site_product
+from physgen.nn.torus import fields_of, fourier_basis, has_rows_last, site_product, with_rows_last
 from physgen.nn.transforms import finite_part
 
 __all__ = [
@@ -230,7 +230,7 @@ class Coarsen(nn.Module):
         grid = [n // k for n, k in zip(grid, self.ratio, strict=True)]
         sides = itertools.chain(*zip(grid, self.ratio, strict=True))
         order = (*range(0, 2 * r, 2), 2 * r, *range(1, 2 * r, 2), 2 * r + 1)
-        cells = rows_last(x).reshape(*sides, -1, b).permute(order).reshape(*grid, -1, b)
+        cells = with_rows_last(x).reshape(*sides, -1, b).permute(order).reshape(*grid, -1, b)
         return fields_of(site_product(cells, self.weight.flatten(1), self.bias))
 
 
@@ -264,7 +264,7 @@ class Refine(nn.Module):
         weight = self.weight.movedim((0, 1), (-1, -2)).flatten(0, -2)
         finer = [n * k for n, k in zip(grid, ratio, strict=True)]
         if has_rows_last(x):
-            sites = site_product(rows_last(x), weight).view(*grid, *ratio, c, b)
+            sites = site_product(with_rows_last(x), weight).view(*grid, *ratio, c, b)
             field = sites.permute(*self.rows_order).reshape(*finer, c, b) + self.bias[:, None]
             return fields_of(field)
         sites = F.linear(x.movedim(1, -1), weight, self.bias.repeat(math.prod(ratio)))
@@ -348,7 +348,7 @@ class FiLM(nn.Module):
         """Field h (B, C, *grid) and condition c (B, D) → (B, C, *grid)."""
         gain, shift = self.coefficients(c)
         if has_rows_last(h):
-            return fields_of(torch.addcmul(shift.t().contiguous(), rows_last(h), gain.t()))
+            return fields_of(torch.addcmul(shift.t().contiguous(), with_rows_last(h), gain.t()))
         return torch.addcmul(broadcast(shift, h), h, broadcast(gain, h))
 
 

@@ -31,9 +31,9 @@ __all__ = [
     "fields_of",
     "fourier_basis",
     "has_rows_last",
-    "repeated",
-    "rows_last",
+    "repeated_rows",
     "site_product",
+    "with_rows_last",
 ]
 
 MOST_SITES, FEW_SITES, FEWEST_ROWS = 256, 16, 8
@@ -65,7 +65,7 @@ class FourierBasis(NamedTuple):
         Returns:
             (B, C′, *grid), rows last.
         """
-        return fields_of(in_basis(rows_last(x), weight, bias, self))
+        return fields_of(in_basis(with_rows_last(x), weight, bias, self))
 
     def into(self, x: Tensor) -> Tensor:
         """Numbers (*grid, C, B) of each group, (N/g, g C, B)."""
@@ -91,7 +91,7 @@ class FourierBasis(NamedTuple):
         return blocks.reshape(parts, g * o, g * c)
 
     def weight(self, blocks: Tensor, shape: Sequence[int]) -> Tensor:
-        """The transpose of `blocks`, of a kernel's shape."""
+        """The transpose of `blocks`: (N/g, g C′, g C) → (C′, C, *kernel), that shape."""
         parts, g, _, places = self.kernel.shape
         o, c, *_ = shape
         numbers = blocks.view(parts, g, o, g, c).transpose(2, 3).reshape(-1, o * c)
@@ -115,7 +115,7 @@ class InBasis(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, weight and bias."""
+        """Gradients of x, weight and bias, of that of the result (*grid, C′, B)."""
         x, weight, bias, u, blocks = ctx.saved_tensors
         basis, grid = ctx.basis, x.shape[:-2]
         if torch.is_grad_enabled():  # what is made here is to be differentiated again
@@ -134,13 +134,13 @@ class InBasis(torch.autograd.Function):
 in_basis: Callable[[Tensor, Tensor, Tensor, FourierBasis], Tensor] = InBasis.apply
 
 
-def rows_last(x: Tensor) -> Tensor:
+def with_rows_last(x: Tensor) -> Tensor:
     """A field (B, C, *grid) as (*grid, C, B)."""
     return x.movedim((0, 1), (-1, -2))
 
 
 def fields_of(x: Tensor) -> Tensor:
-    """What `rows_last` gave, as a field (B, C, *grid)."""
+    """What `with_rows_last` gave, as a field (B, C, *grid)."""
     return x.movedim((-1, -2), (0, 1))
 
 
@@ -152,14 +152,14 @@ def has_rows_last(x: Tensor) -> bool:
 def concatenated(*fields: Tensor) -> Tensor:
     """Fields (B, C, *grid) of all their channels, in the memory of the first."""
     if has_rows_last(fields[0]):
-        return fields_of(torch.cat([rows_last(field) for field in fields], -2))
+        return fields_of(torch.cat([with_rows_last(field) for field in fields], -2))
     return torch.cat(fields, 1)
 
 
-def repeated(x: Tensor, k: int) -> Tensor:
+def repeated_rows(x: Tensor, k: int) -> Tensor:
     """Each row of a field (B, C, *grid) k times, (B k, C, *grid), in its memory."""
     if has_rows_last(x):
-        return fields_of(rows_last(x).repeat_interleave(k, -1))
+        return fields_of(with_rows_last(x).repeat_interleave(k, -1))
     return x.repeat_interleave(k, 0)
 
 
@@ -200,11 +200,11 @@ def fourier_basis(x: Tensor, kernel: tuple[int, ...]) -> FourierBasis | None:
 @lru_cache
 def made(grid: tuple[int, ...], kernel: tuple[int, ...], dtype: torch.dtype) -> FourierBasis:
     """The basis of a grid, and what shifts by the places of a kernel are in it."""
-    rows, sites = waves(grid), np.arange(math.prod(grid)).reshape(grid)
+    rows, sites = sines_and_cosines(grid), np.arange(math.prod(grid)).reshape(grid)
     g, m = (2 if len(rows) > 1 else 1), len(rows) // grid[0]
     steps = [rows[None]]
     if m > 1 and len(rows) > FEW_SITES:
-        first = waves(grid[:1])
+        first = sines_and_cosines(grid[:1])
         steps = [first[None], diagonal_blocks(rows @ np.kron(first, np.eye(m)).T, g * m)]
     kept = []
     for step in np.ndindex(kernel):
@@ -217,7 +217,7 @@ def made(grid: tuple[int, ...], kernel: tuple[int, ...], dtype: torch.dtype) -> 
     )
 
 
-def waves(grid: tuple[int, ...]) -> Array:
+def sines_and_cosines(grid: tuple[int, ...]) -> Array:
     """Real orthonormal waves of a torus, (N, N), a row each.
 
     By frequency along the first axis; 0 comes with n/2, those that are their own negative first,

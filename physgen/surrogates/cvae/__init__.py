@@ -47,7 +47,7 @@ from physgen.nn.measurement import Measurement
 from physgen.nn.multivariate import is_short
 from physgen.nn.score_function import leave_one_out, vimco
 from physgen.nn.stationary import StationaryNet
-from physgen.nn.torus import repeated
+from physgen.nn.torus import repeated_rows
 from physgen.nn.transforms import finite_part
 from physgen.surrogates.base import (
     Likelihood,
@@ -301,7 +301,7 @@ class CVAE(Prunable):
         pathwise: bool = True,
     ) -> tuple[Trace, Tensor]:
         """k draws of the latents for each row, (B k), and log p(x|z) given each, (B, k)."""
-        many = features and [repeated(e, k) for e in features]
+        many = features and [repeated_rows(e, k) for e in features]
         trace = self.hierarchy.descend(c.repeat_interleave(k, dim=0), normal, many, pathwise)
         return trace, self.decoder.log_prob(z, trace.h.unflatten(0, (len(c), k)), c)
 

@@ -228,7 +228,7 @@ class RBM(Surrogate):
         _, near = self.energy.weights().compiled()
         shapes = (len(self.energy.w), self.energy.w[0].numel(), HIDDEN)
         loss, model = compiled.steps(
-            gibbs.rows_last(x.to(torch.int8)), places.numpy(), gibbs.rows_last(c), near, shapes,
+            gibbs.rows_last(x, torch.int8), places.numpy(), gibbs.rows_last(c), near, shapes,
             batch, self.config.sweeps, gibbs.counter(generator), descent,
         )  # fmt: skip
         self._keep(c[-chains:], torch.from_numpy(model[:, -chains:].T), generator)

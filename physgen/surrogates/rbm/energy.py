@@ -70,7 +70,7 @@ class Matrix(NamedTuple):
 
     def compiled(self) -> tuple[Array, Array]:
         """(H, N) and (0, 0)."""
-        return self.w.detach().flatten(0, 1).numpy(), np.empty((0, 0), np.int32)
+        return self.w.detach().flatten(0, 1).to(torch.float32).numpy(), np.empty((0, 0), np.int32)
 
 
 class Filters(NamedTuple):
@@ -100,7 +100,7 @@ class Filters(NamedTuple):
 
     def compiled(self) -> tuple[Array, Array]:
         """(C, k²) and (k², N)."""
-        return self.w.detach().flatten(1).numpy(), self.near.numpy()
+        return self.w.detach().flatten(1).to(torch.float32).numpy(), self.near.numpy()
 
     def _convolve(self, field: Tensor, w: Tensor) -> Tensor:
         k = w.shape[-1] // 2

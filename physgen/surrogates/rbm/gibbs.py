@@ -106,7 +106,7 @@ def compiled_sweeps(
         spins, energies = compiled.swept(rows_last(v[rows]), *written, sweeps, counter(generator))
         found.append(torch.from_numpy(spins.T))
         series.append(torch.from_numpy(energies))
-    return torch.cat(found), torch.cat(series, 1)
+    return torch.cat(found).to(v), torch.cat(series, 1).to(v)
 
 
 class Arrays(NamedTuple):
@@ -134,9 +134,9 @@ def written_out(weights: Weights, coefficients: Coefficients) -> Arrays:
     )
 
 
-def rows_last(a: Tensor) -> Array:
+def rows_last(a: Tensor, dtype: torch.dtype = torch.float32) -> Array:
     """An array (n, B) of a tensor (B, …)."""
-    return a.detach().flatten(1).T.contiguous().numpy()
+    return a.detach().flatten(1).T.to(dtype).contiguous().numpy()
 
 
 def counter(generator: torch.Generator) -> int:
