@@ -200,6 +200,16 @@ def test_a_polynomial_is_taken_where_it_is_log_p(monkeypatch, law):
     assert off(blind).max() > 0.05, "the control: polynomials that nobody looked at"
 
 
+def test_a_polynomial_whose_mass_is_at_one_node_has_no_box_for_another():
+    def log_likelihood(theta, which=None):
+        u = 20 * (theta[..., 0] - 0.3)
+        return -1e5 * (np.exp(u) - 1 - u)
+
+    grid = grid_posterior(log_likelihood, LINE, 1)
+    np.testing.assert_allclose(grid.mean, 0.3, atol=1e-5)
+    np.testing.assert_allclose(grid.sd, 1 / np.sqrt(400 * 1e5), rtol=0.01)
+
+
 def test_polynomials_are_exact_for_polynomials_on_boxes_of_their_own():
     rng = np.random.default_rng(0)
     a = rng.normal(size=(3, 4, 4))

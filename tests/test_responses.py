@@ -1,14 +1,17 @@
 """Figures of many lattices at one temperature: exact by enumeration, estimated, on a page."""
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import physgen
 from physgen.checks.responses import binned, crossing_of, least_shift, response_curves
 from physgen.errors import UsageError
+from physgen.reporting.responses import response_figure
 from physgen.verbs.responses import datasets_of, exact_crossing, responses_of
 from simulators.base import responses
 from simulators.ising import Ising
@@ -178,6 +181,16 @@ def test_a_page_of_several_sizes_has_their_figures_scaling_and_crossings(tmp_pat
     alone = physgen.report(data[1]).html
     assert "Finite-size scaling" not in alone
     assert alone.count("<img") == 4
+
+
+def test_rows_at_one_temperature_have_axes_about_their_point():
+    data = physgen.simulate("ising", size=2, n=60, seed=1)
+    ax = Figure().subplots()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, of axes without a width
+        response_figure(ax, responses_of([data]), "binder")
+    low, high = ax.get_xlim()
+    assert 0 < high - low < low
 
 
 def test_what_has_no_such_figures_is_refused_in_a_line(tmp_path):

@@ -72,7 +72,8 @@ def response_figure(ax: Axes, metrics: Mapping[str, Any], name: str) -> None:
     ax.set_title(str(about["title"]))
     ax.set_xlabel(axis_label(metrics["coordinate"]["latex"], metrics["coordinate"]["unit"], "θ"))
     ax.set_ylabel(axis_label(about["latex"], about["unit"], name))
-    ax.set(xlim=(low - 0.03 * (high - low), high), ylim=(-0.05 * top, top))
+    margin = 0.03 * (high - low or abs(high))  # of a single point to both sides
+    ax.set(xlim=(low - margin, high + margin * (high == low)), ylim=(-0.05 * top, top))
     legend_above(ax)
 
 
