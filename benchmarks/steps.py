@@ -49,7 +49,6 @@ CASES: Mapping[str, tuple[str, Mapping[str, Any], tuple[str, Mapping[str, Any]]]
     "cvae, L = 16": ("cvae", {}, ISING16),
     "Gaussian diffusion, L = 8": ("diffusion", {"kernel": "gaussian"}, ISING8),
     "gan, L = 8": ("gan", {}, ISING8),
-    "rbm, L = 8": ("rbm", {}, ISING8),
     "autoregressive, shower": ("autoregressive", {}, SHOWER),
     "cvae, shower": ("cvae", {}, SHOWER),
     "diffusion, shower": ("diffusion", {}, SHOWER),
@@ -167,6 +166,9 @@ def main() -> None:
         serve(given.only, given.serve)
         return
     roots = [ROOT] if given.before is None else [given.before, ROOT]
+    if not given.profile:
+        columns = ["steps a CPU s"] if len(roots) == 1 else ["before", "now", "quotient", "losses"]
+        print(f"| design | {' | '.join(columns)} |\n|{'---|' * (1 + len(columns))}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for case, (_, _, (simulator, options)) in CASES.items():
             if given.only not in case:
