@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from physgen.nn.blocks import Coarsen, Convolution, Refine
+from physgen.nn.recorded import recorded
 from physgen.nn.torus import (
     concatenated,
     fields_of,
@@ -94,6 +95,14 @@ def test_a_convolution_says_the_same_of_few_rows_and_of_many():
     x = field(9, 2, 4, 6)
     parts = torch.cat([layer(part) for part in x.split(3)])
     torch.testing.assert_close(layer(x), parts)
+
+
+def test_what_is_written_down_is_the_same_of_few_rows_and_of_many():
+    """Two draws for each of 3 and of 4 rows: 6 are too few for the basis, 8 are not."""
+    with torch.random.fork_rng(devices=[]):
+        layer = Convolution(2, 3, 3, (True, True)).double()
+    assert fourier_basis(field(8, 2, 4, 4), (3, 3)) is not None
+    recorded(lambda x: layer(repeated_rows(x, 2)), lambda rows: [field(rows, 2, 4, 4)])
 
 
 @pytest.mark.parametrize("ratio", [(2, 2), (1, 1), (2, 1), (2, 2, 1)])

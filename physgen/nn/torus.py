@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from physgen.nn.recorded import is_recorded
 from simulators.base import Array
 
 __all__ = [
@@ -189,7 +190,9 @@ def fourier_basis(x: Tensor, kernel: tuple[int, ...]) -> FourierBasis | None:
     (b, _, *grid), n = x.shape, math.prod(x.shape[2:])
     if b < FEWEST_ROWS or n > MOST_SITES or not (grid[0] % 2 == 0 or n == 1):
         return None
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return None
+    if is_recorded() or torch.compiler.is_compiling():  # the graph holds for any number of rows
         return None
     return made(tuple(grid), kernel, x.dtype)
 
