@@ -67,25 +67,18 @@ def test_convolution_in_the_basis_is_the_sum_with_its_gradients(grid):
     assert ((ours - mirrored).abs().max() > 0.1) == (grid[-1] > 2)
 
 
-def test_gradients_of_gradients_are_those_of_the_sum():
-    x = field(8, 2, 2, 4).requires_grad_()
-    weight, bias = field(3, 2, 3, 3).requires_grad_(), field(3).requires_grad_()
+def test_gradients_of_gradients_are_those_of_the_sum_of_one_kernel_used_twice():
+    x = field(8, 3, 2, 4).requires_grad_()
+    weight, bias = field(3, 3, 3, 3).requires_grad_(), field(3).requires_grad_()
     basis = fourier_basis(x, (3, 3))
     found = []
     for convolve in (basis.convolve, summed):
-        (slope,) = torch.autograd.grad(
-            (convolve(x, weight, bias) ** 3).sum(), x, create_graph=True
-        )
-        found.append(torch.autograd.grad(slope.square().sum(), [x, weight, bias]))
+        y = convolve(convolve(x, weight, bias).tanh(), weight, bias)
+        slopes = torch.autograd.grad(y.square().sum(), [x, weight], create_graph=True)
+        total = sum(slope.square().sum() for slope in slopes)
+        found.append(slopes + torch.autograd.grad(total, [x, weight, bias]))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
-
-
-def test_few_rows_large_tori_and_odd_ones_are_left_to_convolutions():
-    assert fourier_basis(field(7, 1, 4, 4), (3, 3)) is None
-    assert fourier_basis(field(8, 1, 18, 16), (3, 3)) is None
-    assert fourier_basis(field(8, 1, 3, 4), (3, 3)) is None
-    assert fourier_basis(field(8, 1, 4, 3), (3, 3)) is not None
 
 
 @pytest.mark.parametrize("periodic", [(True, False), (False, False)])

@@ -120,10 +120,7 @@ class InBasis(torch.autograd.Function):
         x, weight, bias, u, blocks = ctx.saved_tensors
         basis, grid = ctx.basis, x.shape[:-2]
         if torch.is_grad_enabled():  # what is made here is to be differentiated again
-            y = basis.out_of(torch.bmm(basis.blocks(weight), basis.into(x)), grid)
-            inputs = [v for v in (x, weight, bias) if v.requires_grad]
-            slopes = iter(torch.autograd.grad(y + bias[:, None], inputs, gradient, True, True))
-            return *(next(slopes) if v.requires_grad else None for v in (x, weight, bias)), None
+            u, blocks = basis.into(x), basis.blocks(weight)
         v = basis.into(gradient)
         slope = None
         if ctx.needs_input_grad[0]:
