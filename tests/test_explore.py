@@ -105,7 +105,8 @@ def test_the_graph_of_log_p_is_log_p(interpreter, case):
     theta = surrogate.law.prior.sample(9, np.random.default_rng(0))
     x, how = surrogate.sample(theta, 0).numpy(), {"draws": surrogate.posterior_draws}
     found = interpreter(content, {"theta": theta, "x": x})
-    here = surrogate.log_prob(theta, x, index=torch.zeros(9, dtype=torch.int64), **how).numpy()
+    index = torch.zeros(9, dtype=torch.int64)
+    here = surrogate.for_posteriors().log_prob(theta, x, index=index, **how).numpy()
     assert found == pytest.approx(here, rel=1e-5, abs=3e-5)
     turned = interpreter(content, {"theta": theta[::-1].copy(), "x": x})
     assert abs(turned - found).max() > 1e-3  # the control

@@ -9,6 +9,7 @@ from physgen.errors import DataError
 from simulators.base import exact_log_prob
 from simulators.field import GaussianField, LognormalField, Phi4
 from simulators.field.inference import log_prob_of_all
+from simulators.field.observables import power_spectrum
 
 THETA = {2: np.array([[0.3, 2.0], [-0.7, 3.1]]), 3: np.array([[0.3, -1.0, 2.0], [0.9, -0.2, 0.7]])}
 FIELDS = [
@@ -286,3 +287,10 @@ def test_what_cannot_be_verified_is_refused_in_one_line():
     maps.x[3] -= 2
     with pytest.raises(DataError, match="expected density contrasts above -1, got -"):
         physgen.inspect(maps, verify=True)
+
+
+def test_a_large_mean_leaves_the_power_of_small_waves_as_it_is():
+    x = 1e-4 * np.random.default_rng(0).normal(size=(3, 8, 8))
+    found, expected = power_spectrum(x + 300), power_spectrum(x)
+    np.testing.assert_allclose(found[:, 1:], expected[:, 1:], rtol=1e-6)
+    assert (found[:, 0] > 1e11 * expected[:, 1:].max()).all(), "the control"

@@ -166,6 +166,22 @@ def test_two_narrow_modes_keep_their_weights():
     assert not ((draws > -0.4) & (draws < 0.8)).any()
 
 
+def test_a_mode_that_the_first_polynomial_hides_is_kept():
+    """Of two modes narrower than its nodes are apart it may leave one out of the second's box."""
+    rng = np.random.default_rng(0)
+    centres, widths = rng.uniform(-1.8, 1.8, (200, 2)), rng.uniform(0.02, 0.08, (200, 2))
+
+    def log_p(theta, which):
+        z = (theta - centres[which, None]) / widths[which, None]
+        return np.logaddexp.reduce(-(z**2) / 2 - np.log(widths[which, None]), -1)
+
+    grid = grid_posterior(log_p, LINE, len(centres))
+    sides = norm.cdf((2 - centres) / widths) - norm.cdf((-2 - centres) / widths)
+    exact = np.log(sides.sum(1) * np.sqrt(2 * np.pi) / 4)
+    off = abs(grid.log_evidence - exact) > 0.1
+    assert (grid.resolved & off).sum() <= 6, "they are off without a word"
+
+
 SPINS, SUM = np.array([64.0, 64.0, 6400.0]), np.array([3.0, 20.0, 2000.0])
 
 

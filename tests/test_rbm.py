@@ -317,6 +317,18 @@ def test_steps_taken_at_once_are_those_of_the_loop(layout, sweeps, monkeypatch):
     assert max(off) > 1e-3  # the control: other random numbers
 
 
+@pytest.mark.parametrize(("numbers", "expected"), [(700, [2, 2, 2, 1]), (1, [1] * 7), (9999, [7])])
+def test_of_large_x_fewer_steps_are_taken_at_once(numbers, expected, monkeypatch):
+    theta, x = rows(ising(4), 7 * 20 - 3)
+    monkeypatch.setattr("physgen.training.trainer.NUMBERS", numbers)
+    model, config = RBM.create(ising(4), RBMConfig(hidden=2)), Training(epochs=1, batch_size=20)
+    trainer = Trainer(model, InMemory(theta, x), InMemory(theta[:9], x[:9]), config)
+    taken, steps = [], trainer.steps
+    trainer.steps = lambda *given: taken.append(len(given[2])) or steps(*given)
+    trainer._epoch(1)
+    assert taken == expected
+
+
 def test_a_step_of_more_rows_than_are_looked_at_together(monkeypatch):
     law, units, n, rng = ising(3), 30, compiled.MOST + 30, generator()
     model = RBM.create(law, RBMConfig(layout="dense", hidden=units), seed=1).train()

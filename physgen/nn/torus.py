@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from physgen.nn.recorded import is_recorded
 from simulators.base import Array
 
 __all__ = [
@@ -119,10 +120,7 @@ class InBasis(torch.autograd.Function):
         x, weight, bias, u, blocks = ctx.saved_tensors
         basis, grid = ctx.basis, x.shape[:-2]
         if torch.is_grad_enabled():  # what is made here is to be differentiated again
-            y = basis.out_of(torch.bmm(basis.blocks(weight), basis.into(x)), grid)
-            inputs = [v for v in (x, weight, bias) if v.requires_grad]
-            slopes = iter(torch.autograd.grad(y + bias[:, None], inputs, gradient, True, True))
-            return *(next(slopes) if v.requires_grad else None for v in (x, weight, bias)), None
+            u, blocks = basis.into(x), basis.blocks(weight)
         v = basis.into(gradient)
         slope = None
         if ctx.needs_input_grad[0]:
@@ -192,7 +190,9 @@ def fourier_basis(x: Tensor, kernel: tuple[int, ...]) -> FourierBasis | None:
     (b, _, *grid), n = x.shape, math.prod(x.shape[2:])
     if b < FEWEST_ROWS or n > MOST_SITES or not (grid[0] % 2 == 0 or n == 1):
         return None
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return None
+    if is_recorded() or torch.compiler.is_compiling():  # the graph holds for any number of rows
         return None
     return made(tuple(grid), kernel, x.dtype)
 

@@ -73,6 +73,14 @@ class Polynomials(NamedTuple):
             values = np.einsum("nj,nj...->n...", basis, values)
         return (values - FALL * abs(t - inner).sum(-1))[:, None]
 
+    def on_nodes(self, which: Array) -> tuple[list[Array], Array]:
+        """Roots on each axis and the box's ends, (k, m + 2) each, and values on their product."""
+        m, dims = self.values.shape[1], self.middle.shape[1]
+        t = np.concatenate([[-1], chebpts1(m), [1]])
+        axes = self.middle[which, None] + self.half[which, None] * t[:, None]
+        values = along_axes(self.values[which], dims * [chebvander(t, m - 1)])
+        return list(np.moveaxis(axes, -1, 0)), values
+
 
 def roots(m: int, dims: int) -> Array:
     """Products of the roots of T_m on the axes, (m^D, D)."""

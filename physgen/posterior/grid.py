@@ -6,8 +6,9 @@ node sets, with the evidence p(x) = ∫ p(x|θ) p(θ) dθ as a by-product. What 
 Where it is smooth in θ, a polynomial has it from few evaluations (:mod:`physgen.posterior
 .chebyshev`), and the posterior is made of that. It is held against log p at a few other points,
 the likeliest one and others spread over the mass: where these are off by more than 0.03 nats a
-second one is tried, on a box around the mass, and if that is off as well nothing is taken from
-either. Then log p itself is asked for, and nodes go where the mass can be.
+second one is tried, on a box around all mass that the bound below allows between the values of
+the first, and if that is off as well nothing is taken from either. Then log p itself is asked for,
+and nodes go where the mass can be.
 
 They lie in the prior's own coordinates, so that the size of θ does not matter; the first are
 uniform between their ends. With f the log of p(x|θ) times the prior's density there, less its
@@ -269,7 +270,7 @@ def _smooth(joint: Joint, search: _Search, left: Array, evaluations: Array) -> l
         evaluations[known.which[known.resolved]] += count
         held = known.resolved & ~missed
         parts.append(known.of(held))
-        inner = np.stack(_boxes(known))
+        inner = np.stack(_boxes(fit, rows, search.tolerance))
         size = np.prod((inner[1] - inner[0]) / (high - low)[rows], -1)
         again = ~held & (size > 0) & (size < SMALLER)
         left, (low, high) = known.which[again], inner[:, again]
@@ -278,12 +279,18 @@ def _smooth(joint: Joint, search: _Search, left: Array, evaluations: Array) -> l
     return parts
 
 
-def _boxes(part: _Part) -> tuple[Array, Array]:
-    """Lower and upper ends of boxes around the nodes that may have mass, (k, D) each."""
-    lows, highs, dims = [], [], range(len(part.axes))
-    for d, x in enumerate(part.axes):
-        inside = part.values.max(tuple(1 + e for e in dims if e != d)) > -DEPTH
-        low, high = np.where(inside, x, np.inf).min(-1), np.where(inside, x, -np.inf).max(-1)
+def _boxes(fit: Polynomials, rows: Array, tolerance: float) -> tuple[Array, Array]:
+    """Lower and upper ends of boxes around all mass that some fits' nodes allow, (k, D) each.
+
+    The polynomials themselves are no guide: between the nodes they may hide a mode.
+    """
+    axes, values = fit.on_nodes(rows)
+    values -= values.max(tuple(range(1, values.ndim)), keepdims=True)
+    lows, highs = [], []
+    for x, wish in zip(axes, _plan(axes, values, tolerance)[0], strict=True):
+        edges = x[:, :-1, None] + np.diff(x)[..., None] * SPLIT
+        low = np.where(wish > 0, edges[..., :-1], np.inf).min((1, 2))
+        high = np.where(wish > 0, edges[..., 1:], -np.inf).max((1, 2))
         margin = MARGIN * (high - low)
         lows.append(np.maximum(low - margin, x[:, 0]))
         highs.append(np.minimum(high + margin, x[:, -1]))

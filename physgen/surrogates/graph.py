@@ -121,10 +121,10 @@ def operations(surrogate: Surrogate, x: Array | None = None) -> int:
 
     Args:
         surrogate: on the CPU.
-        x: (1, *x_shape) whose log p is computed, with as many draws as for posteriors; None for a
-            row that is drawn.
+        x: (1, *x_shape) whose log p is computed, as for posteriors; None for a row that is drawn.
     """
-    still = copy.deepcopy(surrogate).requires_grad_(False)
+    still = copy.deepcopy(surrogate if x is None else surrogate.for_posteriors())
+    still.requires_grad_(False)
     theta = still.law.prior.median[None]
     with FlopCounterMode(display=False) as counter:
         if x is None:
@@ -225,6 +225,7 @@ def log_prob_model(surrogate: Surrogate) -> ModelProto:
         raise UsageError(f"{surrogate.name} has no log p(x|theta)")
     if surrogate.symmetrise:
         raise UsageError(f"log p(x|theta) of {surrogate.name} is averaged over images of x")
+    surrogate = surrogate.for_posteriors()
     scale = mapped_in_torch(surrogate) or surrogate.rescale
 
     def score(theta: Tensor, x: Tensor) -> Tensor:

@@ -40,10 +40,11 @@ from physgen.training.options import Epoch, Training
 __all__ = ["Trainer"]
 
 CHECK_EVERY = 32
-"""Steps between looks at the loss, since each look waits for the device; as many are taken at once
-by an objective that can."""
+"""Steps between looks at the loss, since each look waits for the device; as many at most are taken
+at once by an objective that can."""
 VALIDATION_BATCH, NUMBERS = 1024, 2**21
-"""Rows that are validated at a time; of a streamed file numbers of x in these, at most."""
+"""Rows that are validated at a time; numbers of x in these, of a streamed file, and in steps that
+are taken at once, at most."""
 SEEN = 10_000  # rows of the training that are looked at after each epoch, at most
 PATIENT_STEPS, PATIENT_EPOCHS = 500, 5
 """What a training waits for an improvement, in steps and in epochs, at least."""
@@ -247,8 +248,9 @@ class Trainer:
         generator.manual_seed(self.ranks.stream(int(rng.integers(2**63))))
         self.live.train()
         total, rows = torch.zeros((), device=self.surrogate.device), 0
-        several = CHECK_EVERY if self.steps else 1
-        for theta, x in data.batches(several * self.config.batch_size, rng):
+        batch = self.config.batch_size
+        most = min(CHECK_EVERY, max(1, NUMBERS // (batch * self.surrogate.law.size)))
+        for theta, x in data.batches(most * batch if self.steps else batch, rng):
             rows += len(x)
             if self.steps:
                 total += self._take_steps(self.steps, theta, x, generator)

@@ -40,9 +40,8 @@ def binned(modes: Array) -> Array:
     size = modes.shape[-1]
     bins, wanted = wave_numbers(size).ravel(), np.arange(-1, size // 2 + 1)
     in_order = modes.reshape(len(modes), -1)[:, np.argsort(bins, kind="stable")]
-    last = np.cumsum((bins == wanted[:, None]).sum(1))
-    sums = np.concatenate([np.zeros_like(in_order[:, :1]), np.cumsum(in_order, 1)], 1)[:, last]
-    return np.diff(sums, axis=1) / np.diff(last)
+    last = np.cumsum((bins == wanted[:, None]).sum(1)).tolist()
+    return np.stack([in_order[:, first:end].mean(1) for first, end in pairwise(last)], 1)
 
 
 def power_spectrum(x: Array) -> Array:
