@@ -5,7 +5,7 @@ node sets, with the evidence p(x) = ∫ p(x|θ) p(θ) dθ as a by-product. What 
 
 Where it is smooth in θ, a polynomial has it from few evaluations (:mod:`physgen.posterior
 .chebyshev`), and the posterior is made of that. It is held against log p at a few other points,
-the likeliest one and others spread over the mass: where these are off by more than 0.03 nats a
+the likeliest one and others spread over the mass: where these are off by more than 0.01 nats a
 second one is tried, on a box around all mass that the bound below allows between the values of
 the first, and if that is off as well nothing is taken from either. Then log p itself is asked for,
 and nodes go where the mass can be.
@@ -126,11 +126,11 @@ PROBES, LOOKS, SURPRISE = {1: 9, 2: 17, 3: 65}, 2, 1.0
 """Points between the nodes at which a resolved posterior of D parameters is looked at once more,
 how often it goes on from what they show, and the nats by which log p there may differ from what
 the nodes tell."""
-POINTS, FITS, MARGIN, SMALLER = {1: 11, 2: 10, 3: 8}, 2, 0.3, 0.5
+POINTS, FITS, MARGIN, SMALLER = {1: 11, 2: 15, 3: 10}, 2, 0.3, 0.5
 """Points per axis of a polynomial that may take the place of log p, and how many are tried; by how
 much the next one's box is longer than the mass, to each side, and its part of the volume at most.
 """
-HELD, CLOSE = {1: 4, 2: 8, 3: 16}, 0.03
+HELD, CLOSE = {1: 4, 2: 8, 3: 16}, 0.01
 """Points at which a polynomial is held against log p, and the nats by which it may be off."""
 VALUES = 2**24
 """Components of x that one call of log p may hold."""
@@ -417,7 +417,7 @@ def of_surrogate(
         nonlocal points
         step, parts = surrogate.rows_at_once(draws), []
         for some, i in zip(
-            torch.as_tensor(theta).split(step), torch.as_tensor(which).split(step), strict=True
+            tensor_of(theta).split(step), torch.as_tensor(which).split(step), strict=True
         ):
             tell(f"{points:,} log densities")
             points += len(some)
