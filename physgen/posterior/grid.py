@@ -272,7 +272,7 @@ def _smooth(joint: Joint, search: _Search, left: Array, evaluations: Array) -> l
         parts.append(known.of(held))
         inner = np.stack(_boxes(fit, rows, search.tolerance))
         size = np.prod((inner[1] - inner[0]) / (high - low)[rows], -1)
-        again = ~held & (size > 0) & (size < SMALLER)
+        again = ~held & (size < SMALLER)
         left, (low, high) = known.which[again], inner[:, again]
         if not len(left):
             break
