@@ -126,7 +126,7 @@ PROBES, LOOKS, SURPRISE = {1: 9, 2: 17, 3: 65}, 2, 1.0
 """Points between the nodes at which a resolved posterior of D parameters is looked at once more,
 how often it goes on from what they show, and the nats by which log p there may differ from what
 the nodes tell."""
-POINTS, FITS, MARGIN, SMALLER = {1: 11, 2: 15, 3: 10}, 2, 0.3, 0.5
+POINTS, FITS, MARGIN, SMALLER = {1: 11, 2: 15, 3: 8}, 2, 0.3, 0.5
 """Points per axis of a polynomial that may take the place of log p, and how many are tried; by how
 much the next one's box is longer than the mass, to each side, and its part of the volume at most.
 """
