@@ -1,8 +1,7 @@
 """A surrogate in another program: physgen makes an ONNX model, and onnxruntime draws from it.
 
-What draws imports neither torch nor physgen; it could be of another language. Run it as
-``python examples/sample_onnx.py [FOLDER]``, which writes into the folder, here if not given: less
-than half a minute. Needs ``pip install 'physgen[onnx]'``.
+What draws imports neither torch nor physgen. ``python examples/sample_onnx.py [FOLDER]`` writes
+into the folder, here if not given: half a minute. Needs ``pip install 'physgen[onnx]'``.
 """
 
 import json
