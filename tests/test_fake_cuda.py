@@ -109,7 +109,7 @@ def test_all_of_a_family_runs_on_the_device_and_gives_what_the_cpu_gives(case, m
         found = trained(model, theta, x, device)
     assert {w.device for w in model.state_dict().values()} == {device}
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)  # a CPU's convolutions differ
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "heun", "dpm-solver"])
