@@ -56,7 +56,7 @@ CASES: Mapping[str, tuple[str, Mapping[str, Any], tuple[str, Mapping[str, Any]]]
     "autoregressive, φ⁴": ("autoregressive", {}, PHI4),
     "cvae, φ⁴": ("cvae", {}, PHI4),
     "diffusion, φ⁴": ("diffusion", {}, PHI4),
-    "flow, φ⁴": ("flow", {}, PHI4),
+    "flow, φ⁴ of 8 × 8": ("flow", {}, ("phi4", {"size": 8})),
 }
 """Label → family, its options, and the simulator with its own."""
 ROWS, COMPARED, OPERATORS = 10_000, 20, 14
