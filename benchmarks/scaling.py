@@ -15,9 +15,9 @@ posterior's width off. `--theta` trains at L = 8 with two parameters, (β, h) or
 The gap E[log p − log q] is in nats of the whole lattice; that of an RBM holds the error of its
 log Z, so beside it stands the divergence at given θ, log E[q/p] − E[log q/p], in which Z drops
 out. The masked diffusion evaluates its network N/2 + 1 times for a log p; in *64 steps* it does so
-64 times, and fills in many sites at once. A part takes less than ten CPU minutes, and leaves its
-models and its figures in the folder `--into`; `--table` prints all that are there and draws
-`scaling.png`.
+64 times, and fills in many sites at once. Its posteriors are those of `infer`, in few steps, with
+one order of the sites at all θ. A part takes less than ten CPU minutes, and leaves its models and
+its figures in the folder `--into`; `--table` prints all that are there and draws `scaling.png`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ from simulators.ising import Ising
 SIZES = (8, 16, 32, 64)
 SHIFT = 0.5
 """Of the control, in widths of the exact posterior."""
-STEPS = 64
 HOME = Path.home() / ".cache" / "physgen" / "scaling"
 HEAD = (
     "family", "L", "model", "CPU s: training, log Z", "gap, nats", "but for log Z",
@@ -71,6 +70,9 @@ class Work:
         drawn: lattices that are drawn.
         options: of the family, by the size.
         training: of the training.
+        steps: in which the tuned model is judged besides, by the size.
+        whole: the largest size at which log p is taken one site a step; above it in the first of
+            `steps`, nothing is trained anew, and the untuned model has no posteriors.
     """
 
     rows: int
@@ -80,6 +82,8 @@ class Work:
     drawn: dict[int, int]
     options: Callable[[int], Figures] = lambda size: {}
     training: Figures = field(default_factory=dict)
+    steps: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    whole: int = SIZES[-1]
 
 
 MANY = {8: 500, 16: 500, 32: 300, 64: 200}
@@ -91,11 +95,13 @@ FAMILIES = {
         20_000, (20, 20), MANY, SOME, SOME, lambda size: {"sites": size**2 // 4}
     ),
     "diffusion": Work(
-        20_000,
-        (2, 2),
-        {8: 300, 16: 100, 32: 10, 64: 0},
-        {8: 30, 16: 6, 32: 0, 64: 0},
-        {8: 64, 16: 16, 32: 4, 64: 0},
+        80_000,
+        (6, 3),
+        {8: 300, 16: 100, 32: 15, 64: 10},
+        {8: 50, 16: 20, 32: 10, 64: 4},
+        {8: 64, 16: 16, 32: 2, 64: 1},
+        steps={16: (8, 16, 32, 64), 32: (16, 32, 64, 128), 64: (114, 32, 64, 256)},
+        whole=32,
     ),
     "rbm": Work(
         80_000,
@@ -107,8 +113,6 @@ FAMILIES = {
         {"learning_rate": 0.01},
     ),
 }
-FEWER = Work(0, (0, 0), {32: 20, 64: 10}, {32: 2, 64: 0}, {32: 4, 64: 1})
-"""How the diffusion is judged in 64 steps."""
 
 
 def data(size: int, n: int, seed: int, theta: str) -> Dataset:
@@ -122,6 +126,10 @@ class Trained(NamedTuple):
     model: Surrogate
     seconds: tuple[float, float]
     passes: int
+
+    def in_steps(self, steps: int) -> Trained:
+        """The same model, scoring and drawing in so many steps."""
+        return self._replace(model=self.model.using(steps=steps))
 
 
 def trained(
@@ -169,16 +177,16 @@ def models(
         untuned.log_z()
     moved = Trained(untuned, (0.0, time.process_time() - start), 0)
     tuned = trained(family, size, theta, here.with_suffix(".pt"), half, work.epochs[1])
-    anew = trained(family, size, theta, here.with_suffix(".anew.pt"), None, work.epochs[1])
-    for name, found in (("tuned", tuned), ("untuned", moved), ("anew", anew)):
-        if work.judged[size]:
-            yield name, found, work
-        if family == "diffusion" and size >= 32:
-            yield (
-                f"{name}, {STEPS} steps",
-                found._replace(model=found.model.using(steps=STEPS)),
-                FEWER,
-            )
+    gaps = replace(work, observed=dict.fromkeys(SIZES, 0))
+    if size > work.whole:
+        few = work.steps[size][0]
+        yield f"tuned, {few} steps", tuned.in_steps(few), work
+        yield f"untuned, {few} steps", moved.in_steps(few), gaps
+    else:
+        anew = trained(family, size, theta, here.with_suffix(".anew.pt"), None, work.epochs[1])
+        yield from (("tuned", tuned, work), ("untuned", moved, work), ("anew", anew, work))
+    for steps in work.steps.get(size, ())[size > work.whole :]:
+        yield f"tuned, {steps} steps", tuned.in_steps(steps), gaps
 
 
 def judged(found: Trained, work: Work, size: int, theta: str) -> Figures:
@@ -325,8 +333,8 @@ def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
 def curve(sizes: dict[int, Figures], name: str) -> Iterator[tuple[int, Figures]]:
     """A model by size, from that of L = 8 on; in fewer steps where all are too dear."""
     for size, told in sizes.items():
-        names = ("anew",) if size == SIZES[0] else (name, f"{name}, {STEPS} steps")
-        yield from [(size, told[one]) for one in names if one in told][:1]
+        wanted = "anew" if size == SIZES[0] else name
+        yield from [(size, told[one]) for one in told if one.split(",")[0] == wanted][:1]
 
 
 def curves(panels: Array, sizes: dict[int, Figures], about: Figures) -> None:
@@ -345,13 +353,9 @@ def costs(panels: Array, sizes: dict[int, Figures], family: str, colour: str) ->
     """CPU ms of a family by N, with the exponents."""
     for panel, part in zip(panels, ("lattice", "posterior", "draw"), strict=True):
         key = f"ms a {part}"
-        curve = {
-            size**2: told[name][key]
-            for size, told in sizes.items()
-            if key in told.get(name := "anew" if size == SIZES[0] else "tuned", {})
-        }
-        if len(curve) > 1:
-            n, ms = np.array(list(curve)), np.array(list(curve.values()))
+        cost = {size**2: told[key] for size, told in curve(sizes, "tuned") if key in told}
+        if len(cost) > 1:
+            n, ms = np.array(list(cost)), np.array(list(cost.values()))
             panel.loglog(
                 n, ms, "-o", color=colour, ms=4, label=f"{family}: N^{exponent(n, ms):.2f}"
             )
