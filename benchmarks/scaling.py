@@ -70,9 +70,8 @@ class Work:
         drawn: lattices that are drawn.
         options: of the family, by the size.
         training: of the training.
-        steps: in which the tuned model is judged besides, by the size.
-        whole: the largest size at which log p is taken one site a step; above it in the first of
-            `steps`, nothing is trained anew, and the untuned model has no posteriors.
+        steps: in which log p is taken, by the size, if not in one way alone. The first are those
+            of posteriors, which only the tuned model has; none is trained anew.
     """
 
     rows: int
@@ -83,12 +82,11 @@ class Work:
     options: Callable[[int], Figures] = lambda size: {}
     training: Figures = field(default_factory=dict)
     steps: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    whole: int = SIZES[-1]
 
 
 MANY = {8: 500, 16: 500, 32: 300, 64: 200}
 SOME = {8: 50, 16: 50, 32: 30, 64: 20}
-LADDERS = {8: (512, 1000), 16: (128, 2000), 32: (64, 4000), 64: (32, 2000)}
+LADDERS = {8: (512, 1000), 16: (512, 500), 32: (512, 500), 64: (1024, 320)}
 """Chains and sweeps of the RBM's log Z."""
 FAMILIES = {
     "autoregressive": Work(
@@ -97,11 +95,10 @@ FAMILIES = {
     "diffusion": Work(
         80_000,
         (4, 2),
-        {8: 300, 16: 100, 32: 15, 64: 10},
-        {8: 50, 16: 12, 32: 8, 64: 3},
+        {8: 300, 16: 60, 32: 12, 64: 8},
+        {8: 50, 16: 8, 32: 6, 64: 3},
         {8: 64, 16: 16, 32: 2, 64: 1},
-        steps={16: (8, 16, 32, 64), 32: (58, 16, 32, 128, 513), 64: (114, 32, 64, 256)},
-        whole=16,
+        steps={16: (29, 8, 16, 64, 129), 32: (58, 16, 32, 128, 513), 64: (64, 16, 32, 114, 256)},
     ),
     "rbm": Work(
         80_000,
@@ -177,15 +174,15 @@ def models(
         untuned.log_z()
     moved = Trained(untuned, (0.0, time.process_time() - start), 0)
     tuned = trained(family, size, theta, here.with_suffix(".pt"), half, work.epochs[1])
-    gaps = replace(work, observed=dict.fromkeys(SIZES, 0))
-    if size > work.whole:
-        few = work.steps[size][0]
-        yield f"tuned, {few} steps", tuned.in_steps(few), work
-        yield f"untuned, {few} steps", moved.in_steps(few), gaps
-    else:
+    if not work.steps:
         anew = trained(family, size, theta, here.with_suffix(".anew.pt"), None, work.epochs[1])
         yield from (("tuned", tuned, work), ("untuned", moved, work), ("anew", anew, work))
-    for steps in work.steps.get(size, ())[size > work.whole :]:
+        return
+    few, *others = work.steps[size]
+    gaps = replace(work, observed=dict.fromkeys(SIZES, 0))
+    yield f"tuned, {few} steps", tuned.in_steps(few), work
+    yield f"untuned, {few} steps", moved.in_steps(few), gaps
+    for steps in others:
         yield f"tuned, {steps} steps", tuned.in_steps(steps), gaps
 
 
