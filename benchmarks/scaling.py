@@ -70,6 +70,7 @@ class Work:
         drawn: lattices that are drawn.
         options: of the family, by the size.
         training: of the training.
+        untuned: of the family, at a size that it was not trained at.
         steps: in which log p is taken, by the size, if not in one way alone. The first are those
             of posteriors, which only the tuned model has; none is trained anew.
     """
@@ -81,6 +82,7 @@ class Work:
     drawn: dict[int, int]
     options: Callable[[int], Figures] = lambda size: {}
     training: Figures = field(default_factory=dict)
+    untuned: Figures = field(default_factory=dict)
     steps: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -108,6 +110,7 @@ FAMILIES = {
         SOME,
         lambda size: dict(zip(("chains", "ladder"), LADDERS[size], strict=True)),
         {"learning_rate": 0.01},
+        {"chains": 64},
     ),
 }
 
@@ -169,7 +172,7 @@ def models(
     half = physgen.load(parent, device="cpu")[0]
     law = half.law.changed({"size": size})
     start = time.process_time()
-    untuned = half.at(law, **work.options(size)).eval()
+    untuned = half.at(law, **(work.options(size) | work.untuned)).eval()
     if family == "rbm":
         untuned.log_z()
     moved = Trained(untuned, (0.0, time.process_time() - start), 0)

@@ -1055,17 +1055,6 @@ def test_replicas_differ_as_log_z_may_be_off():
     assert list(oracle(ising(3)).log_z_bootstrap()) == []
 
 
-def test_chains_move_to_another_size_as_copies_side_by_side():
-    model = random_rbm(ising(4), chains=16)
-    model.chain_v.copy_(spins(torch.zeros(16, 16), generator()))
-    small = model.chain_v.view(-1, 4, 4)
-    large = model.at(ising(8, 6), chains=24).chain_v.view(-1, 8, 6)
-    assert torch.equal(large[:16, 4:, :4], small)
-    assert torch.equal(large[:16, :4, 4:], small[..., :2])
-    assert torch.equal(large[16:], large[:8])
-    assert not torch.equal(large[:16, :4, 4:], small[..., 2:])  # the control
-
-
 def test_a_log_z_that_is_not_known_at_another_size_is_said(caplog):
     theta, x = rows(ising(8), 2)
     for scale, lines in ((1.0, 1), (0.1, 0)):  # the control's couplings do not freeze

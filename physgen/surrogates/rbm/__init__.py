@@ -238,9 +238,11 @@ class RBM(Surrogate):
 
     def _keep(self, c: Tensor, model: Tensor, rng: Rng) -> None:
         """Chains (B, N) of a step at c (B, D), where samples will start."""
-        n = min(len(c), len(self.chain_c))
-        at = int(torch.randint(len(self.chain_c) - n + 1, (), generator=rng, device=c.device))
-        self.chain_v[at : at + n], self.chain_c[at : at + n] = model[:n].to(torch.int8), c[:n]
+        m = len(self.chain_c)
+        n = min(len(c), m)
+        first = torch.randint(m, (), generator=rng, device=c.device)
+        at = (first + torch.arange(n, device=c.device)) % m
+        self.chain_v[at], self.chain_c[at] = model[:n].to(torch.int8), c[:n]
 
     def _negative(
         self, c: Tensor, v: Tensor, weights: Weights, coefficients: Coefficients, rng: Rng
@@ -271,15 +273,6 @@ class RBM(Surrogate):
             )
             log_z = found.forward.view([len(a) for a in axes])
             return self._free_energy(c, v) + interpolated(axes, log_z, c)
-
-    def _state_for(self, other: Self) -> dict[str, Tensor]:
-        """With its chains; lattices are repeated, or cut, to another shape of x."""
-        which = torch.arange(len(other.chain_v)) % len(self.chain_v)
-        v = self.chain_v[which].unflatten(1, self.law.x_shape)
-        for axis, (have, want) in enumerate(zip(self.law.x_shape, other.law.x_shape, strict=True)):
-            v = v.index_select(axis + 1, torch.arange(want, device=v.device) % have)
-        chains = {"chain_v": v.flatten(1), "chain_c": self.chain_c[which]}
-        return super()._state_for(other) | chains
 
     # --- drawing ------------------------------------------------------------------------------
 
