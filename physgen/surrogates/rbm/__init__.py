@@ -239,11 +239,9 @@ class RBM(Surrogate):
 
     def _keep(self, c: Tensor, model: Tensor, rng: Rng) -> None:
         """Chains (B, N) of a step at c (B, D), where samples will start."""
-        m = len(self.chain_c)
-        n = min(len(c), m)
-        first = torch.randint(m, (), generator=rng, device=c.device)
-        at = (first + torch.arange(n, device=c.device)) % m
-        self.chain_v[at], self.chain_c[at] = model[:n].to(torch.int8), c[:n]
+        n = min(len(c), len(self.chain_c))
+        at = int(torch.randint(len(self.chain_c) - n + 1, (), generator=rng, device=c.device))
+        self.chain_v[at : at + n], self.chain_c[at : at + n] = model[:n].to(torch.int8), c[:n]
 
     def _negative(
         self, c: Tensor, v: Tensor, weights: Weights, coefficients: Coefficients, rng: Rng

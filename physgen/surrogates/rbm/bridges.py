@@ -144,8 +144,8 @@ def bridged(
         energy: the model.
         axes: (m_d,) nodes of each parameter in units of c.
         kept: lattices of all θ.
-        ladder: sweeps, a quarter of which go to the walk from W = 0 to the first node; a chain
-            takes a 32nd.
+        ladder: sweeps, a quarter of which go to the walk from W = 0 to the first node, and as many
+            to each chain.
         chains: of that walk.
         generator: random numbers.
     """
@@ -156,7 +156,7 @@ def bridged(
     start, _ = ramped(energy, weights, c, sweeps, chains, generator, back=True)
     forward, ess = left_out(start.log_w), effective(start.log_w)
     found = Estimates(start.value, forward, start.back, start.value, ess, 0 * ess)
-    looks = max(LEAST, ladder // 32 // EVERY)
+    looks = max(LEAST, ladder // 4 // EVERY)
     for d in order:
         places = c[:, None].repeat(1, shape[d], 1)
         places[..., d] = turned[d].to(c)
