@@ -487,7 +487,7 @@ STRUCTURED = {
     "binning": (),
 }
 RESEALED = {edited_tensors, edited_json}
-UNSEALED = {"observations", "foreign", "binning", "history", "job"}  # that say nothing of their content
+UNSEALED = {"observations", "foreign", "binning", "history", "job"}  # no digest
 
 
 @dataclass

@@ -63,8 +63,8 @@ def epochs_in(path: Path) -> list[dict[str, Any]] | None:
 
 def is_epoch(entry: Any) -> bool:
     """Whether JSON data are an epoch of a training, with its losses."""
-    told = (entry.get(k) for k in ("epoch", "train", "val")) if isinstance(entry, dict) else (None,)
-    return all(isinstance(value, int | float) for value in told)
+    numbers = ("epoch", "train", "val")
+    return isinstance(entry, dict) and all(isinstance(entry.get(k), int | float) for k in numbers)
 
 
 def state_of(out: Path, resume: bool, force: bool) -> Any:
