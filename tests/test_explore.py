@@ -1,6 +1,7 @@
 """A surrogate in a browser: it draws what torch draws, and shows what is exact beside it."""
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -153,8 +154,23 @@ def test_a_page_of_many_weights_is_small_and_draws_the_same(browser, tmp_path, m
     here = model.log_prob(values, np.array([x[0]] * 3, np.int8).reshape(3, 4, 4)).numpy()
     assert log_p == pytest.approx(here, abs=1e-2)
     assert log_p != pytest.approx(here, abs=1e-7)  # the control: they are rounded
+    off = float(re.search(r"log p by up to (\S+) nats", made.summary)[1])
+    assert 1e-6 < off < 1e-2
+    with monkeypatch.context() as coarse:
+        coarse.setattr("physgen.verbs.explored.MOST_NATS", off / 2)
+        found = physgen.explore(model, rows=2)
+        assert "16 bits" not in found.summary
+        assert "not computed live" not in found.summary
     monkeypatch.setattr(graph, "checked", lambda *_: refused())
     assert "16 bits" not in physgen.explore(model, rows=2).summary
+
+
+def test_a_graph_that_is_not_log_p_is_not_shown(monkeypatch):
+    model = lattice()
+    another = graph.log_prob_model(shaken("autoregressive", model.law, 0.1, hidden=8))
+    monkeypatch.setattr(graph, "log_prob_model", lambda _: another)
+    found = physgen.explore(model, rows=2)
+    assert "p(θ|x) is not computed live: its graph is off by" in found.summary
 
 
 def refused():
@@ -276,6 +292,15 @@ def test_of_many_observations_the_first_are_shown_and_the_page_says_so(explored)
     assert "of 25 rows the first 24 are here" in made.summary
     assert "of 25 rows the first 24 are here" in made.html
     assert "the first 24" not in (folder / "grid.html").read_text()
+
+
+def test_observed_x_of_another_size_are_explored_at_theirs():
+    x = physgen.simulate("ising", size=6, n=2, seed=2)
+    found = physgen.explore(lattice(), observation=x, rows=2, grid=True)
+    assert '"shape":[6,6]' in found.html.replace(" ", "")
+    other = physgen.simulate("gaussian", n=2, seed=2)
+    with pytest.raises(DataError, match="it is of gaussian, and the model of ising"):
+        physgen.explore(lattice(), observation=other, rows=2, grid=True)
 
 
 MOVE = """(async (d, to) => {

@@ -15,6 +15,7 @@ import torch
 from scipy.stats import chisquare
 from torch import nn
 
+import physgen
 from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from physgen.nn.descent import Descent
@@ -1067,6 +1068,26 @@ def test_a_resumed_run_is_the_uninterrupted_one():
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(whole.live.chain_v, half.live.chain_v)
     assert torch.equal(whole.live.chain_v, resumed.live.chain_v)
+
+
+def test_what_is_compiled_is_so_before_the_clock_runs(monkeypatch):
+    told = []
+    for cls, name in ((RBM, "_steps"), (Trainer, "_start_clock")):
+        known = getattr(cls, name)
+        monkeypatch.setattr(cls, name, lambda *a, f=known: (told.append(f.__name__), f(*a))[1])
+    data = physgen.simulate("ising", size=4, n=60, seed=1)
+
+    def fitted():
+        told.clear()
+        model = physgen.fit("rbm", data, epochs=1, hidden=2, chains=32, ladder=50)
+        return model.state_dict(), list(told)
+
+    weights, order = fitted()
+    assert order == ["_start_clock", "_steps"] * 2
+    monkeypatch.setattr(RBM, "compiled", False)
+    as_before, order = fitted()
+    assert order == ["_start_clock", "_steps"]
+    assert all(torch.equal(weights[name], as_before[name]) for name in weights)
 
 
 def test_validation_is_minus_log_p_and_is_not_done_in_bfloat16(device):
