@@ -27,12 +27,14 @@ from physgen.nn.recorded import is_recorded
 from simulators.base import Array
 
 __all__ = [
+    "FEWEST_ROWS",
     "FourierBasis",
     "concatenated",
     "fields_of",
     "fourier_basis",
     "has_rows_last",
     "repeated_rows",
+    "rows_of",
     "site_product",
     "with_rows_last",
 ]
@@ -159,6 +161,13 @@ def repeated_rows(x: Tensor, k: int) -> Tensor:
     if has_rows_last(x):
         return fields_of(with_rows_last(x).repeat_interleave(k, -1))
     return x.repeat_interleave(k, 0)
+
+
+def rows_of(x: Tensor, which: Tensor) -> Tensor:
+    """Rows (B,) of a field (N, C, *grid), (B, C, *grid), in its memory."""
+    if has_rows_last(x):
+        return fields_of(with_rows_last(x).index_select(-1, which))
+    return x.index_select(0, which)
 
 
 def site_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
