@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from physgen.law import Law
 from physgen.nn.hurdle import shown
 from physgen.nn.torus import (
+    chosen_rows,
     fields_of,
     fourier_basis,
     has_rows_last,
-    rows_of,
     site_product,
     with_rows_last,
 )
@@ -408,7 +408,7 @@ class ResidualBlock(nn.Module):
         """
         u = self.first(self.activation(h))
         if which is not None:
-            h, u = rows_of(h, which), rows_of(u, which)
+            h, u = chosen_rows(h, which), chosen_rows(u, which)
         return h + self.second(self.activation(self.film(u, c)))
 
 

@@ -29,12 +29,12 @@ from simulators.base import Array
 __all__ = [
     "FEWEST_ROWS",
     "FourierBasis",
+    "chosen_rows",
     "concatenated",
     "fields_of",
     "fourier_basis",
     "has_rows_last",
     "repeated_rows",
-    "rows_of",
     "site_product",
     "with_rows_last",
 ]
@@ -163,7 +163,7 @@ def repeated_rows(x: Tensor, k: int) -> Tensor:
     return x.repeat_interleave(k, 0)
 
 
-def rows_of(x: Tensor, which: Tensor) -> Tensor:
+def chosen_rows(x: Tensor, which: Tensor) -> Tensor:
     """Rows (B,) of a field (N, C, *grid), (B, C, *grid), in its memory."""
     if has_rows_last(x):
         return fields_of(with_rows_last(x).index_select(-1, which))
