@@ -68,14 +68,19 @@ class Polynomials(NamedTuple):
         return cls(found, middle, half, known, chebpts1(m))
 
     def some(self, rows: Array) -> Polynomials:
-        """Those of some of the functions."""
+        """Those of some of the functions, by their places or a mask (k,)."""
         values, middle, half, known = self.values, self.middle, self.half, self.known
         return self._replace(
             values=values[rows], middle=middle[rows], half=half[rows], known=known[rows]
         )
 
     def finer(self, function: Callable[[Array, Array], Array], which: Array) -> Polynomials:
-        """Those of one coordinate through the extrema of T_m as well, which enclose its roots."""
+        """Those of one coordinate through the extrema of T_m as well, which enclose its roots.
+
+        Args:
+            function: as for `of`.
+            which: (k,).
+        """
         t = chebpts2(len(self.points) + 1)
         values = function(self.middle[:, None] + self.half[:, None] * t[:, None], which)
         known = self.known & np.isfinite(values).all(-1)
