@@ -51,17 +51,17 @@ DENSE = {"layout": "dense", "learning_rate": 0.005}
 DENSE_64 = {"layout": "dense", "hidden": HIDDEN}
 PCD = {"divergence": "pcd"}
 DESIGNS = {
-    "tied, CD-1": (8, None, FAST | {"ladder": 8000, "epochs": 300}),
-    "tied, CD-10": (8, None, FAST | {"sweeps": 10, "epochs": 100}),
-    "tied, PCD": (8, None, FAST | PCD | {"epochs": 60}),
-    "dense, CD-1": (8, None, DENSE | {"epochs": 300}),
-    "dense, CD-10": (8, None, DENSE | {"sweeps": 10, "epochs": 100}),
-    "dense, PCD": (8, None, DENSE | PCD | {"epochs": 60}),
-    "dense at T_c, 64 hidden, CD-1": (8, CRITICAL, DENSE | {"hidden": HIDDEN, "epochs": 300}),
-    "dense at T_c, 64 hidden, PCD": (8, CRITICAL, DENSE | PCD | {"hidden": HIDDEN, "epochs": 60}),
-    "tied, CD-1, L = 16": (16, None, FAST | {"batch_size": 64, "epochs": 150}),
+    "tied, CD-1": (8, None, FAST | {"ladder": 8000, "epochs": 100}),
+    "tied, CD-10": (8, None, FAST | {"sweeps": 10, "epochs": 50}),
+    "tied, PCD": (8, None, FAST | PCD | {"epochs": 50}),
+    "dense, CD-1": (8, None, DENSE | {"epochs": 100}),
+    "dense, CD-10": (8, None, DENSE | {"sweeps": 10, "epochs": 50}),
+    "dense, PCD": (8, None, DENSE | PCD | {"epochs": 50}),
+    "dense at T_c, 64 hidden, CD-1": (8, CRITICAL, DENSE | {"hidden": HIDDEN, "epochs": 100}),
+    "dense at T_c, 64 hidden, PCD": (8, CRITICAL, DENSE | PCD | {"hidden": HIDDEN, "epochs": 50}),
+    "tied, CD-1, L = 16": (16, None, FAST | {"batch_size": 64, "epochs": 50}),
     "tied, CD-1, L = 32": (
-        32, None, FAST | {"batch_size": 32, "ladder": 8000, "chains": 128, "epochs": 30},
+        32, None, FAST | {"batch_size": 32, "ladder": 8000, "chains": 128, "epochs": 20},
     ),
 }  # fmt: skip
 """Label → size, prior, options of `physgen.fit`."""
