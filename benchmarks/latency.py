@@ -130,7 +130,7 @@ def main() -> None:
                 print(f"{label}: {error}")
                 graph = None
             draws: list[tuple[str, Draw, Draw | None]] = [
-                ("bare network", bare(model.law), None),
+                (f"bare network, beside {label}", bare(model.law), None),
                 (label, model.sample, graph),
             ]
             rng = np.random.default_rng(0)
