@@ -104,7 +104,7 @@ FAMILIES = {
     ),
     "rbm": Work(
         80_000,
-        (5, 3),
+        (5, 10),
         MANY,
         SOME,
         SOME,
@@ -307,6 +307,7 @@ def exponent(sites: Array, cost: Array) -> float:
 def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
     """Gap and posteriors by L above, costs by N below."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(12, 7), layout="constrained")
     above, below = figure.subplots(2, 3)
@@ -314,14 +315,19 @@ def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
         sizes = {size: told for f, size, theta, told in parts if (f, theta) == (family, "beta")}
         for name, style in {"tuned": "-o", "untuned": ":x", "anew": "--s"}.items():
             about = {"fmt": style, "color": f"C{i}", "ms": 4}
-            curves(above, dict(curve(sizes, name)), about | {"label": f"{family}, {name}"})
+            if len(found := dict(curve(sizes, name))) > 1:
+                curves(above, found, about | {"label": f"{family}, {name}"})
         costs(below, sizes, family, f"C{i}")
     above[0].set(ylabel="gap (rbm: but for log Z), nats", yscale="log", ylim=(1e-3, None))
     above[1].set(ylabel="posterior mean off, exact widths", yscale="log")
     above[1].axhline(SHIFT, color="grey", lw=0.8)
-    above[1].text(SIZES[0], SHIFT, "control", color="grey", va="bottom")
+    above[1].text(SIZES[0], SHIFT, "control", color="grey", va="top")
     above[2].set(ylabel="width ÷ exact width")
     above[2].axhline(1, color="grey", lw=0.8)
+    for panel in above[:2]:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
     for panel in above:
         panel.set_xscale("log", base=2)
         panel.set_xticks(SIZES, map(str, SIZES))

@@ -2,6 +2,9 @@
 
 import copy
 import math
+import platform
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -564,3 +567,28 @@ def test_networks_are_trained_in_the_precision_that_is_asked_for():
     assert losses["auto"] == losses["fp32"]
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+
+
+FAULTS = """
+import resource
+import numpy as np
+from physgen.runtime.memory import keep_freed_memory
+{}
+def work():
+    arrays = [np.ones(2**17) for _ in range(8)]
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked")
+def test_freed_memory_is_kept_for_the_arrays_to_come():
+    def faults(line):
+        command = [sys.executable, "-c", FAULTS.format(line)]
+        return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    assert faults("keep_freed_memory()") < 100
+    assert faults("") > 10_000  # the control: 20 times 8 MiB in pages of 4 KiB

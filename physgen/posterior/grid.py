@@ -8,7 +8,9 @@ Where it is smooth in θ, a polynomial has it from few evaluations (:mod:`physge
 the likeliest one and others spread over the mass: where these are off by more than 0.01 nats a
 second one is tried, on a box around all mass that the bound below allows between the values of
 the first, and if that is off as well nothing is taken from either. Then log p itself is asked for,
-and nodes go where the mass can be.
+and nodes go where the mass can be. Of one parameter, where points are few, a polynomial that is
+nearly log p at two points of the mass goes through these as well, and is held against it at two
+others; one that is not, or whose mass is narrow, gets as many points again, between its own.
 
 They lie in the prior's own coordinates, so that the size of θ does not matter; the first are
 uniform between their ends. With f the log of p(x|θ) times the prior's density there, less its
@@ -126,12 +128,15 @@ PROBES, LOOKS, SURPRISE = {1: 9, 2: 17, 3: 65}, 2, 1.0
 """Points between the nodes at which a resolved posterior of D parameters is looked at once more,
 how often it goes on from what they show, and the nats by which log p there may differ from what
 the nodes tell."""
-POINTS, FITS, MARGIN, SMALLER = {1: 11, 2: 15, 3: 8}, 2, 0.3, 0.5
+POINTS, FITS, MARGIN, SMALLER = {1: 10, 2: 15, 3: 8}, 2, 0.3, 0.5
 """Points per axis of a polynomial that may take the place of log p, and how many are tried; by how
 much the next one's box is longer than the mass, to each side, and its part of the volume at most.
 """
-HELD, CLOSE = {1: 4, 2: 8, 3: 16}, 0.01
+HELD, CLOSE = {2: 8, 3: 16}, 0.01
 """Points at which a polynomial is held against log p, and the nats by which it may be off."""
+LEVELS, NEAR = np.array([[0.15, 0.85], [0.5, 0.95]]), 0.3
+"""Of one parameter the levels of its mass at which a polynomial goes through log p as well, if it
+is no more nats off there, and those at which it is held against it."""
 VALUES = 2**24
 """Components of x that one call of log p may hold."""
 
@@ -192,8 +197,8 @@ def grid_posterior(
         if not len(left):
             break
         known = search(joint, axes, left, evaluations)
-        missed, points = _missed(joint, prior, known, PROBES[len(prior)], SURPRISE)
-        evaluations[known.which[known.resolved]] += PROBES[len(prior)]
+        look = _look(joint, prior, known, PROBES[len(prior)], evaluations)
+        missed, points = look.missed(SURPRISE), look.likeliest(SURPRISE)
         again = missed & (looks > 0) & (rounds > 1)
         parts.append(known._replace(resolved=known.resolved & ~missed).of(~again))
         left = known.which[again]
@@ -252,39 +257,78 @@ def _smooth(joint: Joint, search: _Search, left: Array, evaluations: Array) -> l
     """The observations whose log p is a polynomial of c where their mass is.
 
     A polynomial takes the place of log p and is held against it at points between its nodes,
-    spread over the mass; where it is off, another one of the part of the prior that may hold the
-    mass.
+    spread over the mass; where it is off, a finer one if there is but one parameter, and then
+    another one of the part of the prior that may hold the mass.
     """
-    prior, parts = search.prior, []
-    count = HELD[len(prior)]
-    low, high = (np.tile(end, (len(left), 1)) for end in prior.ends)
+    one, points = len(search.prior) == 1, POINTS[len(search.prior)]
+    parts: list[_Part] = []
+    low, high = (np.tile(end, (len(left), 1)) for end in search.prior.ends)
     for _ in range(FITS):
-        fit = Polynomials.of(joint, left, low, high, POINTS[len(prior)])
-        evaluations[left] += POINTS[len(prior)] ** len(prior)
-        rows = np.flatnonzero(fit.known)
-        if not len(rows):
-            break
-        known = search(fit.at, search.start(len(rows)), rows, np.zeros(len(left), dtype=int))
-        known = known._replace(which=left[rows])
-        missed, _ = _missed(joint, prior, known, count, CLOSE)
-        evaluations[known.which[known.resolved]] += count
-        held = known.resolved & ~missed
-        parts.append(known.of(held))
-        inner = np.stack(_boxes(fit, rows, search.tolerance))
-        size = np.prod((inner[1] - inner[0]) / (high - low)[rows], -1)
-        again = ~held & (size < SMALLER)
-        left, (low, high) = known.which[again], inner[:, again]
+        fit = Polynomials.of(joint, left, low, high, points)
+        evaluations[left] += points ** len(search.prior)
+        for agree in (_nearly, _held) if one else (_held,):
+            if agree is _held and one:
+                fit = fit.finer(joint, left)
+                evaluations[left] += points + 1
+            fit, left = fit.some(fit.known), left[fit.known]
+            if not len(left):
+                return parts
+            known, held = agree(joint, search, fit, left, evaluations)
+            parts.append(known.of(held))
+            fit, left = fit.some(~held), left[~held]
+            if not len(left):
+                return parts
+        ends, smaller = _boxes(fit, search.tolerance)
+        left, (low, high) = left[smaller], ends[:, smaller]
         if not len(left):
-            break
+            return parts
     return parts
 
 
-def _boxes(fit: Polynomials, rows: Array, tolerance: float) -> tuple[Array, Array]:
-    """Lower and upper ends of boxes around all mass that some fits' nodes allow, (k, D) each.
+def _told(search: _Search, fit: Polynomials, which: Array) -> _Part:
+    """What polynomials tell of observations."""
+    rows = np.arange(len(which))
+    known = search(fit.at, search.start(len(rows)), rows, np.zeros(len(rows), dtype=int))
+    return known._replace(which=which)
+
+
+def _held(
+    joint: Joint, search: _Search, fit: Polynomials, which: Array, evaluations: Array
+) -> tuple[_Part, NDArray[np.bool_]]:
+    """What polynomials tell of observations, and whether log p agrees, (k,)."""
+    known = _told(search, fit, which)
+    where = HELD.get(len(search.prior), LEVELS[1])
+    look = _look(joint, search.prior, known, where, evaluations)
+    return known, known.resolved & ~look.missed(CLOSE)
+
+
+def _nearly(
+    joint: Joint, search: _Search, fit: Polynomials, which: Array, evaluations: Array
+) -> tuple[_Part, NDArray[np.bool_]]:
+    """The same of one parameter, where those that nearly agree go through more of log p first.
+
+    Not where the mass is narrow: beside it another mode may stand between the points.
+    """
+    known = _told(search, fit, which)
+    known = known._replace(resolved=known.resolved & ~_boxes(fit, search.tolerance)[1])
+    look = _look(joint, search.prior, known, LEVELS[0], evaluations)
+    near = known.resolved & ~look.missed(NEAR)
+    if not near.any():
+        return known, near
+    fit = fit.some(near).through(look.c[near, :, 0], look.value[near])
+    closer = _told(search, fit, which[near])
+    open_ones = closer._replace(resolved=closer.resolved & look.missed(CLOSE)[near])
+    look = _look(joint, search.prior, open_ones, LEVELS[1], evaluations)
+    held = closer.resolved & ~look.missed(CLOSE)
+    return _joined([closer, known.of(~near)]), np.isin(which, closer.which[held])
+
+
+def _boxes(fit: Polynomials, tolerance: float) -> tuple[Array, NDArray[np.bool_]]:
+    """Ends of boxes around all mass that the fits' nodes allow, (2, k, D), and which are smaller.
 
     The polynomials themselves are no guide: between the nodes they may hide a mode.
     """
-    axes, values = fit.on_nodes(rows)
+    axes, values = fit.on_nodes()
     values -= values.max(tuple(range(1, values.ndim)), keepdims=True)
     lows, highs = [], []
     for x, wish in zip(axes, _plan(axes, values, tolerance)[0], strict=True):
@@ -294,7 +338,8 @@ def _boxes(fit: Polynomials, rows: Array, tolerance: float) -> tuple[Array, Arra
         margin = MARGIN * (high - low)
         lows.append(np.maximum(low - margin, x[:, 0]))
         highs.append(np.minimum(high + margin, x[:, -1]))
-    return np.stack(lows, -1), np.stack(highs, -1)
+    ends = np.stack([np.stack(lows, -1), np.stack(highs, -1)])
+    return ends, np.prod((ends[1] - ends[0]) / (2 * fit.half), -1) < SMALLER
 
 
 class _Part(NamedTuple):
@@ -339,33 +384,58 @@ def _joined(parts: list[_Part]) -> _Part:
     return joined.of(joined.which.argsort())
 
 
-def _missed(
-    joint: Joint, prior: Prior, part: _Part, count: int, surprise: float
-) -> tuple[NDArray[np.bool_], Array]:
-    """Which of the resolved observations are otherwise between their nodes, and where.
+class _Look(NamedTuple):
+    """log p of some observations at points between their nodes; 0 of those not resolved.
 
-    They are if log p differs by a surprise at one of so many points.
-
-    Returns:
-        a mask (k,), and the likeliest point c of each at which it is so, (k, D).
+    Attributes:
+        c: (k, q, D).
+        value: log p, (k, q).
+        guess: what the nodes tell, (k, q).
     """
-    missed, points = np.zeros(len(part.which), dtype=bool), np.zeros((len(part.which), len(prior)))
-    rows = np.flatnonzero(part.resolved)
+
+    c: Array
+    value: Array
+    guess: Array
+
+    def missed(self, surprise: float) -> NDArray[np.bool_]:
+        """Whether log p differs by a surprise at one of the points, (k,)."""
+        return np.asarray(self.off(surprise).any(-1))
+
+    def off(self, surprise: float) -> NDArray[np.bool_]:
+        """Points at which it does, (k, q)."""
+        return ~(abs(self.value - self.guess) <= surprise)
+
+    def likeliest(self, surprise: float) -> Array:
+        """The likeliest of these points, (k, D)."""
+        best = np.where(self.off(surprise), np.maximum(self.value, self.guess), -np.inf).argmax(-1)
+        return self.c[np.arange(len(best)), best]
+
+
+def _look(
+    joint: Joint, prior: Prior, part: _Part, where: int | Array, evaluations: Array
+) -> _Look:
+    """log p of resolved observations at so many points, or at levels of one parameter's mass."""
+    q = where if isinstance(where, int) else len(where)
+    k, rows = len(part.which), np.flatnonzero(part.resolved)
+    look = _Look(np.zeros((k, q, len(prior))), np.zeros((k, q)), np.zeros((k, q)))
     if not len(rows):
-        return missed, points
+        return look
     some = part.of(part.resolved)
     found = GridPosterior(
         prior, tuple(some.axes), some.values, some.peak, some.which, some.resolved
     ).normalised()
-    c = np.stack([found[i : i + 1].probes(count) for i in range(len(found))])
-    guess = np.stack([found[i : i + 1].at(points) for i, points in enumerate(c)])
-    which = some.which.repeat(count)
-    value = joint(c.reshape(-1, 1, len(prior)), which).reshape(guess.shape)
-    value = value - found.log_evidence[:, None]
-    off = ~(abs(value - guess) <= surprise)
-    best = np.where(off, np.maximum(value, guess), -np.inf).argmax(-1)
-    missed[rows], points[rows] = off.any(-1), c[np.arange(len(c)), best]
-    return missed, points
+    each = [found[i : i + 1] for i in range(len(found))]
+    if isinstance(where, int):
+        look.c[rows] = [one.probes(where) for one in each]
+    else:
+        look.c[rows] = [one.spread(np.stack([np.full(q, 0.5), where], 1)) for one in each]
+    evidence = found.log_evidence[:, None]
+    look.guess[rows] = np.stack([a.at(c) for a, c in zip(each, look.c[rows], strict=True)])
+    look.guess[rows] += evidence
+    points = look.c[rows].reshape(-1, 1, len(prior))
+    look.value[rows] = joint(points, some.which.repeat(q)).reshape(-1, q)
+    evaluations[some.which] += q
+    return look
 
 
 def _with_node(x: Array, c: Array) -> Array:
