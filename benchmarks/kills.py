@@ -2,10 +2,11 @@
 
 ``python benchmarks/kills.py [KILLS] [VERB …]`` runs each verb once in peace, and then so often
 with a signal at a random time of its run: SIGKILL, SIGINT and SIGTERM in turn. After each, the
-outputs must be absent or whole; the same command must succeed (fit with ``--resume``, where it
-asks for that) and end in the same bytes, or in the same figures where a file says how long it
-took; and nothing but the products may lie there. A signal that can be answered must be, in one
-line. Each verb runs in a forked process, so that a kill costs what its work does, and no imports.
+outputs must be absent or whole; the same command must succeed (fit and infer with ``--resume``,
+where they ask for that) and end in the same bytes, or in the same figures where a file says how
+long it took; and nothing but the products may lie there. A signal that can be answered must be, in
+one line. Each verb runs in a forked process, so that a kill costs what its work does, and no
+imports.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ import physgen.checks.calibration.lc2st as lc2st
 import physgen.checks.two_sample.c2st as c2st
 import physgen.checks.two_sample.frechet as frechet
 import physgen.cli.commands
+import physgen.posterior.blocks as blocks
+import physgen.verbs.unfinished as unfinished
 from physgen.__main__ import start
 from physgen.nn.tensors import digest, load_tensors
 from physgen.runtime.interrupt import end
@@ -69,8 +72,9 @@ class Tally:
 
 
 def prepare(folder: Path) -> None:
-    """The inputs of all verbs, and classifiers that hardly learn."""
+    """The inputs of all verbs, classifiers that hardly learn, and many small blocks."""
     c2st.STEPS, frechet.FLOPS, lc2st.TRIALS = 3, 0, 5
+    blocks.ROWS["grid"], unfinished.EVERY = 4, 0.0
     os.chdir(folder)
     data = physgen.simulate("gaussian", n=1000, out="in.h5")
     physgen.simulate("gaussian", n=1000, seed=2, out="other.h5")
@@ -157,7 +161,7 @@ def killed(words: list[str], whole: dict[str, str], after: float, signum: int, t
     wanted = {name for name in whole if not name.endswith((".jsonl", ".sha256"))}
     there = {name for name in wanted if Path(name).exists()}
     to.faults["half"] += any(content(Path(name)) != whole[name] for name in there)
-    resumes = Path("out.pt.resume").exists()
+    resumes = any(Path(name).exists() for name in ("out.pt.resume", "out.h5.blocks"))
     again = ended(started([*words, *["--resume"] * resumes]))
     there_already = "exists" in Path("said").read_text() and there == wanted
     to.faults["not rerun"] += again != 0 and not there_already

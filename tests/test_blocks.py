@@ -23,7 +23,7 @@ from physgen.checks.calibration.run import calibration
 from physgen.checks.calibration.target import target_of
 from physgen.checks.calibration.verdicts import CHECKS
 from physgen.checks.validation import _Comparison, _nll, _posterior, validation
-from physgen.errors import DataError
+from physgen.errors import DataError, Interrupted, UsageError
 from physgen.law import Law
 from physgen.posterior import blocks, methods
 from physgen.posterior.blocks import infer_posteriors
@@ -346,3 +346,54 @@ def test_tensors_go_to_the_worker_s_own_device(monkeypatch, location, device, as
     numbers, seven = make(*arguments)
     assert (numbers.tolist(), seven) == ([1, 1, 1], 7)
     assert names == [(asked, tasks.worker_number())]
+
+
+@pytest.mark.usefixtures("two_a_block")
+def test_an_interrupted_inference_goes_on_from_its_finished_blocks(model, tmp_path, monkeypatch):
+    found, x, out = [], observed(7), tmp_path / "p.h5"
+    make = blocks.BlockTask.__call__
+    whole = physgen.infer(model, x, samples=40, seed=4)
+
+    def watched(self, rows):
+        if len(found) == most:
+            raise Interrupted
+        found.append(rows.number)
+        return make(self, rows)
+
+    def inferred(seed=4, **options):
+        found.clear()
+        return physgen.infer(model, x, out=out, samples=40, seed=seed, **options)
+
+    monkeypatch.setattr(blocks.BlockTask, "__call__", watched)
+    most = 2
+    with pytest.raises(Interrupted):
+        inferred()
+    assert [p.name for p in tmp_path.iterdir()] == ["p.h5.blocks"]
+    kept = sorted((tmp_path / "p.h5.blocks").glob("*.h5"))
+    assert [p.name for p in kept] == ["0.h5", "2.h5"]
+    most = 9
+    with pytest.raises(UsageError, match="interrupted inference; add --resume, or --force"):
+        inferred()
+    with pytest.raises(UsageError, match="differs in seed"):
+        inferred(seed=5, resume=True)
+    bytes_before = kept[0].read_bytes()
+    kept[0].write_bytes(bytes_before[:-9] + bytes(9))
+    with pytest.raises(DataError, match=r"0\.h5"):
+        inferred(resume=True)
+    kept[0].write_bytes(bytes_before)
+    posterior = inferred(resume=True)
+    assert found == [4, 6]
+    assert list(posterior.arrays) == list(whole.arrays)
+    for name, values in whole.arrays.items():
+        np.testing.assert_array_equal(posterior.arrays[name], values)
+    assert {p.name for p in tmp_path.iterdir()} == {"p.h5", "p.h5.sha256"}
+    with pytest.raises(UsageError, match="nothing to resume"):
+        inferred(resume=True, force=True)
+    most = 1
+    with pytest.raises(Interrupted):
+        inferred(force=True)
+    most = 9
+    inferred(force=True)
+    assert found == [0, 2, 4, 6]  # the control: what is dropped is made again
+    with pytest.raises(UsageError, match="nothing is kept"):
+        inferred(iid=True, resume=True, force=True)

@@ -1,6 +1,7 @@
 """A surrogate in a browser: it draws what torch draws, and shows what is exact beside it."""
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -133,6 +134,7 @@ def test_large_matrices_are_told_in_16_bits_and_parts_of_others_once(interpreter
     assert 1e-5 < abs(coarse - exact).max() < 1e-3  # the control
 
 
+@pytest.mark.usefixtures("unobserved")
 def test_a_page_of_many_weights_is_small_and_draws_the_same(browser, tmp_path, monkeypatch):
     model = lattice()
     monkeypatch.setattr("physgen.verbs.explored.MOST_WEIGHTS", 0)
@@ -153,8 +155,23 @@ def test_a_page_of_many_weights_is_small_and_draws_the_same(browser, tmp_path, m
     here = model.log_prob(values, np.array([x[0]] * 3, np.int8).reshape(3, 4, 4)).numpy()
     assert log_p == pytest.approx(here, abs=1e-2)
     assert log_p != pytest.approx(here, abs=1e-7)  # the control: they are rounded
+    off = float(re.search(r"log p by up to (\S+) nats", made.summary)[1])
+    assert 1e-6 < off < 1e-2
+    with monkeypatch.context() as coarse:
+        coarse.setattr("physgen.verbs.explored.MOST_NATS", off / 2)
+        found = physgen.explore(model, rows=2)
+        assert "16 bits" not in found.summary
+        assert "not computed live" not in found.summary
     monkeypatch.setattr(graph, "checked", lambda *_: refused())
     assert "16 bits" not in physgen.explore(model, rows=2).summary
+
+
+def test_a_graph_that_is_not_log_p_is_not_shown(monkeypatch):
+    model = lattice()
+    another = graph.log_prob_model(shaken("autoregressive", model.law, 0.1, hidden=8))
+    monkeypatch.setattr(graph, "log_prob_model", lambda _: another)
+    found = physgen.explore(model, rows=2)
+    assert "p(θ|x) is not computed live: its graph is off by" in found.summary
 
 
 def refused():
@@ -257,6 +274,14 @@ def lattice():
     return shaken("autoregressive", Law.of("ising", {"size": 4}), 0.4, hidden=8)
 
 
+@pytest.fixture
+def unobserved(monkeypatch):
+    """No observables, whose graphs take most of the time of a page."""
+    monkeypatch.setattr(
+        "physgen.checks.two_sample.features.observables_of", lambda physics, x, law: {}
+    )
+
+
 @pytest.fixture(scope="module")
 def explored(tmp_path_factory):
     """A surrogate, observed x, and its page, live and on a grid."""
@@ -270,12 +295,22 @@ def explored(tmp_path_factory):
     return model, x, folder
 
 
+@pytest.mark.usefixtures("unobserved")
 def test_of_many_observations_the_first_are_shown_and_the_page_says_so(explored):
     model, x, folder = explored
     made = physgen.explore(model, observation=np.tile(x, (5, 1, 1)), rows=2, grid=True)
     assert "of 25 rows the first 24 are here" in made.summary
     assert "of 25 rows the first 24 are here" in made.html
     assert "the first 24" not in (folder / "grid.html").read_text()
+
+
+def test_observed_x_of_another_size_are_explored_at_theirs():
+    x = physgen.simulate("ising", size=6, n=2, seed=2)
+    found = physgen.explore(lattice(), observation=x, rows=2, grid=True)
+    assert '"shape":[6,6]' in found.html.replace(" ", "")
+    other = physgen.simulate("gaussian", n=2, seed=2)
+    with pytest.raises(DataError, match="it is of gaussian, and the model of ising"):
+        physgen.explore(lattice(), observation=other, rows=2, grid=True)
 
 
 MOVE = """(async (d, to) => {
@@ -465,9 +500,11 @@ def test_a_grid_shows_what_was_drawn_at_its_nodes(browser, explored):
     assert shown != browser.value(f"{MOVE}(0, 0)")  # the control
 
 
+@pytest.mark.usefixtures("unobserved")
 def test_what_cannot_be_drawn_live_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("physgen.verbs.explored.GRID_NODES", (3, 3))
     monkeypatch.setattr("physgen.verbs.explored.SCALE_ROWS", (16, 16))
+    monkeypatch.setattr("physgen.verbs.explored.MOST_OBSERVED", 2)
     rbm = surrogate_of("rbm", "lattice", {"chains": 16})
     page = physgen.explore(rbm, rows=4)
     assert "drawn on a grid of theta" in page.summary

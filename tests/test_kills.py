@@ -13,7 +13,7 @@ KILLS = Path(__file__).parents[1] / "benchmarks" / "kills.py"
 @pytest.mark.parametrize(
     ("kills", "verbs"),
     [
-        (1, ["simulate", "fit", "report", "export"]),
+        (1, ["simulate", "fit", "infer", "report", "export"]),
         pytest.param(5, [], marks=pytest.mark.slow),
     ],
 )

@@ -657,11 +657,13 @@ def test_what_is_no_model_is_refused(files, tmp_path):
         physgen.infer(tmp_path / "p.h5", files / "test.h5", out=tmp_path / "q.h5")
 
 
-def test_without_sbi_one_line_says_what_to_install(files, tmp_path, monkeypatch):
+def test_without_sbi_one_line_says_what_to_install(files, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "physgen")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for method in ("mcmc", "vi", "rejection", "npe"):
         with pytest.raises(UsageError, match=r"needs sbi; pip install 'physgen\[sbi\]'"):
             inferred(files, tmp_path / "p.h5", method=method)
+    assert "training" not in caplog.text
     inferred(files, tmp_path / "p.h5", method="grid")
 
 

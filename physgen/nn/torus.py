@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from physgen.nn.torus_fft import TorusFFT
 
 __all__ = [
+    "FEWEST_ROWS",
     "FourierBasis",
+    "chosen_rows",
     "concatenated",
     "fields_of",
     "fourier_basis",
@@ -224,6 +226,13 @@ def repeated_rows(x: Tensor, k: int) -> Tensor:
     if has_rows_last(x):
         return fields_of(with_rows_last(x).repeat_interleave(k, -1))
     return x.repeat_interleave(k, 0)
+
+
+def chosen_rows(x: Tensor, which: Tensor) -> Tensor:
+    """Rows (B,) of a field (N, C, *grid), (B, C, *grid), in its memory."""
+    if has_rows_last(x):
+        return fields_of(with_rows_last(x).index_select(-1, which))
+    return x.index_select(0, which)
 
 
 def site_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -136,6 +137,8 @@ def infer_posteriors(
     *,
     tell: Tell = nothing,
     progress: Callable[[int], None] = lambda done: None,
+    done: Mapping[int, Block] = MappingProxyType({}),
+    keep: Callable[[int, Block], None] = lambda first, block: None,
 ) -> Block:
     """The posteriors of rows of x, or of all rows as one observation.
 
@@ -145,6 +148,8 @@ def infer_posteriors(
         engine: where blocks of them are run; in this process if None.
         tell: is told often how far it is, and may raise.
         progress: is told how many posteriors there are, and may raise.
+        done: blocks that were kept before, by their first row.
+        keep: is given each other block, and its first row.
 
     Raises:
         UsageError: a method that cannot do what is asked, or sbi is not installed.
@@ -152,10 +157,14 @@ def infer_posteriors(
     """
     iid = inference.options.iid
     n, step = (1, len(x)) if iid else (len(x), block_rows(inference, x[0].size))
-    items = [RowsOf(i, x[i : i + step]) for i in range(0, len(x), step)]
+    items = [RowsOf(i, x[i : i + step]) for i in range(0, len(x), step) if i not in done]
     joined, task = _Joined(n), BlockTask(inference, Here(tell))
+    for first, block in done.items():
+        joined.put(first, block)
     for position, block in each_block(engine, task, items, lambda: progress(joined.done)):
-        joined.put(items[position].number, block)
+        first = items[position].number
+        joined.put(first, block)
+        keep(first, block)
         progress(joined.done)
     return joined.block()
 

@@ -43,6 +43,7 @@ from physgen.posterior.mcmc import checked_log_density, mcmc
 from physgen.runtime.blocks import nothing
 from physgen.runtime.kinds import did_you_mean
 from physgen.runtime.progress import log
+from physgen.sbi.manners import need_sbi
 from physgen.sbi.networks import METHODS, Network, train
 from physgen.surrogates.base import Likelihood, Surrogate
 from simulators.base import Array
@@ -423,7 +424,12 @@ def by_distance(inference: Inference, x: Array) -> Posterior:
 
 
 def trained(source: Source, options: InferenceOptions, tell: Tell) -> Network:
-    """A network of sbi that has learnt from the source."""
+    """A network of sbi that has learnt from the source.
+
+    Raises:
+        UsageError: sbi is not installed.
+    """
+    need_sbi(options.method)
     law, theta, x = simulations(source, options, tell)
     log.info("training %s on %d simulations", options.method, len(theta))
     device = source.surrogate.device if source.surrogate else None

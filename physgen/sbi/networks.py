@@ -470,9 +470,8 @@ def train(
         on_batch: is told before each batch in which epoch it is, from 1, and may raise.
 
     Raises:
-        UsageError: sbi is not installed, too few simulations, or x that the method is not for.
+        UsageError: too few simulations, or x that the method is not for.
     """
-    need_sbi(method)
     if len(theta) < LEAST:
         raise UsageError(f"{method}: expected at least {LEAST} simulations, got {len(theta)}")
     how, device = METHODS[method], device or torch.device("cpu")

@@ -108,7 +108,8 @@ class Objective(NamedTuple):
     """One thing to minimise: a name, the parameters that it moves, and its loss.
 
     Most families have one; a GAN has two. A gradient that is known in closed form goes without
-    autograd; where one process trains one objective, steps may be taken without the loop.
+    autograd; where one process trains one objective, steps may be taken without the loop. Either
+    is compiled by its first call, which `fit` makes before it counts time.
     """
 
     name: str
@@ -291,7 +292,7 @@ class Surrogate(nn.Module, abc.ABC):
         """
         require_own_name(cls)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # noqa: TID251 - torch initialises layers from its global state
+            torch.default_generator.manual_seed(seed)  # what layers are initialised from
             return cls(law, config)
 
     @classmethod

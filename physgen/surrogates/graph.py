@@ -21,6 +21,7 @@ import numpy as np
 import onnxruntime
 import torch
 from onnx import ModelProto
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,6 +42,7 @@ __all__ = [
     "checked",
     "draw_with",
     "log_prob_model",
+    "log_prob_off",
     "model_of",
     "noise_columns",
     "on_cpu",
@@ -225,7 +227,18 @@ def log_prob_model(surrogate: Surrogate) -> ModelProto:
         raise UsageError(f"{surrogate.name} has no log p(x|theta)")
     if surrogate.symmetrise:
         raise UsageError(f"log p(x|theta) of {surrogate.name} is averaged over images of x")
-    surrogate = surrogate.for_posteriors()
+    score, inputs = scored(surrogate.for_posteriors())
+    score(*inputs(1).values())  # what it computes once is a constant
+    try:
+        return model_of(score, inputs, "log_prob", {})
+    except UsageError as error:
+        raise UsageError(f"log p(x|theta) of {surrogate.name} {error}") from error
+
+
+def scored(
+    surrogate: Surrogate,
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[int], dict[str, Tensor]]]:
+    """log p (n,) of θ (n, D) and x (n, *x_shape) as its graph has it, and n → some of both."""
     scale = mapped_in_torch(surrogate) or surrogate.rescale
 
     def score(theta: Tensor, x: Tensor) -> Tensor:
@@ -239,11 +252,24 @@ def log_prob_model(surrogate: Surrogate) -> ModelProto:
             x.flatten(1)[0, 0] = torch.nan
         return given | {"x": x}
 
-    score(*inputs(1).values())  # what it computes once is a constant
-    try:
-        return model_of(score, inputs, "log_prob", {})
-    except UsageError as error:
-        raise UsageError(f"log p(x|theta) of {surrogate.name} {error}") from error
+    return score, inputs
+
+
+@torch.no_grad()
+def log_prob_off(model: ModelProto, surrogate: Surrogate) -> float:
+    """By how many nats log p of a graph differs from torch's, at most.
+
+    It is run by the reference of ONNX, since onnxruntime lacks operators in float64.
+
+    Args:
+        model: as of `log_prob_model`.
+        surrogate: what it is of.
+    """
+    score, inputs = scored(surrogate.for_posteriors())
+    given = inputs(BATCHES[1])
+    feed = {name: value.numpy() for name, value in given.items()}
+    (found,) = ReferenceEvaluator(model).run(None, feed)
+    return float(abs(found - score(*given.values()).numpy()).max())
 
 
 def inputs_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from physgen.errors import UsageError
 from physgen.verbs.arguments import ObservedLike, SimulatorLike, called
 from physgen.verbs.observed import open_observed
 from physgen.verbs.opening import name_of_simulator
@@ -69,7 +70,10 @@ def compare(
         theirs, ours = (open_observed(d, law, said) for d in (generated, reference))
     a, b = theirs.read(rows, whole=True), ours.read(rows, whole=True)
     with judging("comparison", "compare", COMPARISON_SECTIONS, path) as progress:
-        measured = comparison(a, b, trusted=trusted, seed=seed, progress=progress)
+        try:
+            measured = comparison(a, b, trusted=trusted, seed=seed, progress=progress)
+        except UsageError as error:
+            raise UsageError(f"{error}: {theirs.name} and {ours.name}") from error
     command = called(
         "compare", generated, reference, out=out, rows=rows, simulator=trusted, seed=seed
     )

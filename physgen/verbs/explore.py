@@ -98,7 +98,8 @@ def explore(
     from physgen.verbs.explored import MOST_OBSERVED, explored_page
 
     path, trusted = path_of(out), name_of_simulator(simulator)
-    model = on_cpu(open_surrogate(surrogate, "cpu", family=family, **use))
+    like = None if observation is None else open_observed(observation)
+    model = on_cpu(open_surrogate(surrogate, "cpu", family=family, like=like, **use))
     with sections(f"explore {model.name}", EXPLORE_SECTIONS) as progress:
         observed: Rows | None = None
         left_out: list[str] = []

@@ -57,6 +57,8 @@ MOST_OBSERVED = 24
 """Observations whose posteriors a page holds, at most."""
 MOST_WEIGHTS = 200_000
 """Of a surrogate whose page tells them in 32 bits each, and not in 16."""
+MOST_NATS = 0.05
+"""By which log p of a graph may differ from torch's."""
 MOST_EXACT = 2
 """Parameters up to which posteriors of the exact log p are cheap."""
 LEVELS, GRID_BYTES = 255, 4e6
@@ -265,8 +267,8 @@ def told_graphs(
 ) -> tuple[Constants, dict[str, Any]]:
     """The constants of all graphs, and the graphs, as data.
 
-    Of a large surrogate matrices are told in 16 bits a number, if x in a runtime of ONNX says
-    that this leaves it as it is; how far, in notes.
+    Of a large surrogate matrices are told in 16 bits a number, if x and log p in a runtime of ONNX
+    say that this leaves them as they are; how far, in notes.
     """
     large = sum(w.numel() for w in surrogate.parameters()) > MOST_WEIGHTS and "x" in models
     for rounds in (True, False) if large else (False,):
@@ -279,6 +281,11 @@ def told_graphs(
             except UsageError:
                 continue
             off = f"by up to {how.largest:.1g} of their spread"
+            if model := models.get("log_prob"):
+                nats = graph.log_prob_off(constants.rounded(model), surrogate)
+                if not nats < MOST_NATS:
+                    continue
+                off += f", and log p by up to {nats:.1g} nats"
             notes.append(f"weights are told in 16 bits each, which moves the numbers of x {off}")
         break
     return constants, graphs
@@ -288,7 +295,7 @@ def log_prob_graph(surrogate: Surrogate, x: Array) -> Any:
     """The graph of log p(x|θ) of a surrogate, of x as in (n, *x_shape).
 
     Raises:
-        UsageError: there is none, or it is too long for a browser.
+        UsageError: there is none, it is too long for a browser, or not log p.
     """
     if surrogate.likelihood is Likelihood.NONE:
         raise UsageError(f"{surrogate.name} has no likelihood")
@@ -299,6 +306,8 @@ def log_prob_graph(surrogate: Surrogate, x: Array) -> Any:
     refuse_dear(needed, MOST_POSTERIOR, f"operations for {theta:,} θ")
     model = graph.log_prob_model(surrogate)
     refuse_long(model)
+    if not (off := graph.log_prob_off(model, surrogate)) < MOST_NATS:
+        raise UsageError(f"its graph is off by {off:.2g} nats")
     return model
 
 

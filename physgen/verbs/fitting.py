@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,8 @@ __all__ = [
 RESUME = "add --resume to go on"
 LONG = 0.5
 """Part of a training that it waits for fresh rows, above which that is told."""
+REHEARSED, COMPILED = 32, 5.0
+"""Rows of a training that only compiles, and CPU seconds that tell it from reading a cache."""
 
 
 @dataclass
@@ -80,9 +84,23 @@ class Material:
     fresh: FreshRows | None
 
     def trainer(self, surrogate: Surrogate, training: Training) -> Trainer:
-        """What trains a surrogate on it."""
+        """What trains a surrogate on it; its clock runs from here."""
+        if any(objective.gradient for objective in surrogate.objectives()):
+            self.rehearse(surrogate, training)
         rows = self.train, self.val
         return Trainer(surrogate, *rows, training, self.seed, some=self.some, ranks=ranks_now())
+
+    def rehearse(self, surrogate: Surrogate, training: Training) -> None:
+        """Train a copy on few rows, so that its code is compiled before a clock runs."""
+        few, begun = self.some.spread(REHEARSED), time.process_time()
+        short = replace(training, batch_size=REHEARSED // 2, epochs=1, max_minutes=0.0)
+        with bar(None, f"compile {surrogate.name}") as move:
+            move(0)
+            next(iter(Trainer(copy.deepcopy(surrogate), few, few, short, ranks=ranks_now())))
+        if (took := time.process_time() - begun) > COMPILED:
+            log.info(
+                "%s: compiled for %.0f CPU s, once and before the training", surrogate.name, took
+            )
 
     def new(self, cls: type[Surrogate], config: Any) -> Surrogate:
         """A surrogate of random weights, its map of x fitted."""

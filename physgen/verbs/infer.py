@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -14,6 +15,7 @@ from physgen.errors import UsageError
 from physgen.priors import asked_for, laws_in_words, parameters_in, restrict_prior
 from physgen.runtime.engine import engine
 from physgen.runtime.interrupt import interruptible
+from physgen.runtime.kinds import as_json_data
 from physgen.runtime.progress import bar, log
 from physgen.verbs.arguments import (
     EngineOptions,
@@ -28,7 +30,7 @@ from physgen.verbs.arguments import (
     split_options,
 )
 from physgen.verbs.observed import open_observed, validated_rows, with_valid_x
-from physgen.verbs.opening import open_source
+from physgen.verbs.opening import open_source, origin_of
 from physgen.verbs.running import (
     headed,
     on_files,
@@ -41,11 +43,15 @@ from physgen.verbs.running import (
 )
 
 if TYPE_CHECKING:
-    from physgen.posterior.methods import Source
+    from physgen.posterior.blocks import Block
+    from physgen.posterior.methods import InferenceOptions, Source
     from physgen.sbi.networks import Network
+    from physgen.verbs.unfinished import UnfinishedBlocks
     from simulators.base import Array
 
 __all__ = ["infer"]
+
+RESUME = "add --resume to go on"
 
 
 class InferOptions(LikelihoodOptions, EngineOptions, total=False):
@@ -77,6 +83,7 @@ def infer(
     family: FamilyLike | None = None,
     seed: int = 0,
     device: str = "auto",
+    resume: bool = False,
     force: bool = False,
     **given: Unpack[InferOptions],
 ) -> InferredPosterior:
@@ -124,7 +131,9 @@ def infer(
             code by itself.
         seed: seed of the draws, the training and the samples.
         device: auto, cpu, cuda or cuda:1.
-        force: overwrite the files if they exist.
+        resume: go on with an interrupted inference, of which finished blocks of rows are kept in
+            OUT.blocks, where no network is trained.
+        force: overwrite the files if they exist, and drop an interrupted inference.
         **given: how log p is computed, and where.
 
     Returns:
@@ -171,8 +180,14 @@ def infer(
     strange = list(unlike(source, x, first))
     start = time.monotonic()
     what = headed(out, "inference")
+    made_of = origins(source, data, rows)
+    kept = unfinished_of(out, source, options, made_of)
+    if resume and not kept:
+        raise UsageError("resume: of --iid, and where a network is trained, nothing is kept")
+    ready = kept.begun(resume, force) if kept else {}
     with (
-        interruptible(what, "nothing was written") as stop,
+        interruptible(what, RESUME if ready else "nothing was written") as stop,
+        kept.on_end() if kept else nullcontext(),
         bar(1 if iid else len(x), f"infer by {options.method}") as move,
         engine(**where) as there,
     ):
@@ -187,13 +202,20 @@ def infer(
             finished = count
             tell(f"{count:,} observations")
 
+        def keep_block(first: int, block: Block) -> None:
+            if kept:
+                kept.keep(first, block)
+                stop.hint = RESUME
+
         def keep(trained: Network) -> None:
             if path := path_of(network):
                 trained.save(path)
                 stop.hint = f"the trained network is kept: go on with physgen infer {path}"
 
         inference = methods.inference_of(source, options, tell, keep)
-        inferred = blocks.infer_posteriors(inference, x, there, tell=tell, progress=progress)
+        inferred = blocks.infer_posteriors(
+            inference, x, there, tell=tell, progress=progress, done=ready, keep=keep_block
+        )
         posterior = products.InferredPosterior.of(source, inference, inferred, found, x)
         posterior = posterior.concerning(interest) if interest else posterior
     if posterior.network and (path := path_of(network)):
@@ -207,12 +229,45 @@ def infer(
         samples=samples, draws=draws, simulations=simulations, epochs=epochs,
         network=network, **use, at=at, seed=seed,
     )  # fmt: skip
-    about = {**posterior.about, **origins(source, data, rows)}
+    about = {**posterior.about, **made_of}
     about["provenance"] = dataset.provenance(command)
     done, seconds = plural(len(posterior), "observation"), time.monotonic() - start
     text = f"{done} by {options.method} in {seconds:.1f} s; the first: {posterior.first}"
     posterior = replace(posterior, about=about, summary=headed(out, text))
-    return posterior.save(out, force=force) if out else posterior
+    posterior = posterior.save(out, force=force) if out else posterior
+    if kept:
+        kept.drop()
+    return posterior
+
+
+def unfinished_of(
+    out: Path | str | None,
+    source: Source,
+    options: InferenceOptions,
+    made_of: Mapping[str, Any],
+) -> UnfinishedBlocks | None:
+    """What keeps finished blocks of the posteriors of a file, if there is more than one to keep.
+
+    Args:
+        out: the file.
+        source: what is inferred with.
+        options: how.
+        made_of: its `origins`.
+    """
+    from physgen.sbi.networks import METHODS
+    from physgen.verbs.unfinished import UnfinishedBlocks
+
+    path = path_of(out)
+    if path is None or options.iid or (options.method in METHODS and not source.network):
+        return None
+    given = {k: made_of[k] for k in (source.kind, "observed")}
+    identity: dict[str, Any] = {
+        k: {n: v for n, v in told.items() if n != "path"} for k, told in given.items()
+    }
+    identity |= {k: getattr(options, k) for k in ("method", "samples", "draws", "direct", "seed")}
+    identity["law"] = replace(source.law, prior=options.prior).to_json()
+    identity["refine"] = origin_of(options.refine)["sha256"] if options.refine else None
+    return UnfinishedBlocks(path, as_json_data(identity))
 
 
 def unlike(source: Source, x: Array, first: int) -> Iterator[str]:
