@@ -351,6 +351,18 @@ def test_what_it_does_not_know_is_left_to_autograd(law, options):
     assert objective.gradient is None
 
 
+def test_a_loss_of_ones_own_is_left_to_autograd():
+    class Own(Autoregressive):
+        """One whose loss may be another."""
+
+        name = "own"
+
+    config = AutoregressiveConfig()
+    for cls, closed in ((Autoregressive, True), (Own, False)):
+        (objective,) = cls.create(spins(3), config).objectives()
+        assert (objective.gradient is not None) == closed
+
+
 def test_a_training_down_it_is_that_of_autograd(monkeypatch):
     law, rng = ising(4, 4), np.random.default_rng(0)
     theta = torch.from_numpy(law.prior.sample(70, rng))

@@ -104,8 +104,15 @@ def streamed(folder):
     return train
 
 
-@pytest.mark.parametrize("epochs_before", [1, 2])
-@pytest.mark.parametrize("kind", ["memory", "stream"])
+@pytest.mark.parametrize(
+    ("kind", "epochs_before"),
+    [
+        ("memory", 1),
+        ("stream", 2),
+        pytest.param("memory", 2, marks=pytest.mark.slow),
+        pytest.param("stream", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_run_ends_bit_equal(kind, epochs_before, tmp_path):
     train = streamed(tmp_path) if kind == "stream" else InMemory(*rows())
     config = CVAEConfig(2, 1, 5, warm_up=0.5)

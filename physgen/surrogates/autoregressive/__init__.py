@@ -237,8 +237,8 @@ class Autoregressive(Differentiable):
         return loss
 
     def objectives(self) -> list[Objective]:
-        """Of levels the gradient is in closed form, on a CPU."""
-        gradient = LevelGradient.of(self)
+        """Of levels the gradient is in closed form, on a CPU; of a subclass autograd's."""
+        gradient = LevelGradient.of(self) if type(self) is Autoregressive else None
         return [Objective("loss", list(self.parameters()), self.loss, gradient)]
 
     def sites_of_step(self, stage: SharedStage, rows: int, generator: torch.Generator) -> Tensor:
