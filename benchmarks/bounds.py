@@ -28,6 +28,10 @@ from simulators.field.gaussian import GaussianField
 STEPS = (4, 16, 64, 256, 1024)
 WRONG = np.array([0.0, 0.5])
 FORMS = ("consistency", "denoising")
+HEAD = (
+    "denoiser", "steps", *(f"{form}: {what}" for what in ("mean", "sd") for form in FORMS),
+    "difference, in σ", "control, in σ",
+)  # fmt: skip
 
 
 class Told(NamedTuple):
@@ -107,7 +111,7 @@ def main() -> None:
         data = physgen.simulate("gaussian-field", size=given.size, n=10_000, seed=1)
         options = {"spectrum": "none", "noise_schedule": "cosine", "epochs": given.epochs}
         models["network"] = physgen.fit("diffusion", data, seed=1, **options).double()
-    print("| denoiser | steps | consistency | denoising | sd | sd | difference, in σ | control |")
+    print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
     found: dict[str, dict[int, Told]] = {}
     for name, model in models.items():
         before, found[name] = None, {}

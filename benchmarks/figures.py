@@ -18,11 +18,16 @@ from typing import NamedTuple
 from physgen.dataset.files import write_bytes
 
 __all__ = [
+    "HERE",
     "RESULTS",
+    "Goal",
     "Part",
     "Run",
     "Table",
     "figures",
+    "heading",
+    "joined",
+    "newest",
     "parts",
     "place",
     "runs",
@@ -37,6 +42,34 @@ NUMBER = re.compile(r"([+−-]?[\d,]*\.?\d+(?:e[+-]?\d+)?)(?: ± ([\d.e-]+))?(?:
 """A cell that is a figure: a number, its error, and in brackets what else is said of it."""
 
 
+class Goal(NamedTuple):
+    """What a figure is to reach: "≤ 3" or "≥ 1.5".
+
+    Attributes:
+        sign: on which side of the value it is reached.
+        value: in the units of the page.
+    """
+
+    sign: str
+    value: float
+
+    @classmethod
+    def of(cls, text: str) -> Goal:
+        """The goal of a text.
+
+        Raises:
+            ValueError: it has no sign or no number.
+        """
+        sign, _, value = text.partition(" ")
+        if sign not in ("≤", "≥"):
+            raise ValueError(f"a goal: expected ≤ or ≥ and a number, got {text!r}")
+        return cls(sign, float(value))
+
+    def reached(self, value: float) -> bool:
+        """Whether a figure does."""
+        return value <= self.value if self.sign == "≤" else value >= self.value
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of the benchmarks, and what is known of its figures.
@@ -47,14 +80,18 @@ class Part:
         over: row or column whose figures the others are divided by on the page: another package's
             of the same run. Without it they are drawn as they are.
         names: how many of the first columns name a row.
-        goals: "row" or "row | column" → the goal, in the units of the page.
+        goals: "row" or "row | column" → the goal.
     """
 
     table: str
     command: str
     over: str = ""
     names: int = 1
-    goals: Mapping[str, float] = field(default_factory=dict)
+    goals: Mapping[str, Goal] = field(default_factory=dict)
+
+    def goal(self, row: str, column: str) -> Goal | None:
+        """That of a figure, if it has one."""
+        return self.goals.get(f"{row} | {column}", self.goals.get(row))
 
 
 class Table(NamedTuple):
@@ -109,9 +146,10 @@ def parts(path: Path = HERE / "parts.toml") -> dict[str, Part]:
     """Name → part: a table's own name, or that and a dash and a piece of it."""
     found = {}
     for table, about in tomllib.loads(path.read_text()).items():
+        goals = {what: Goal.of(text) for what, text in about.get("goals", {}).items()}
         for piece, command in about.pop("pieces", {"": about.pop("command", "")}).items():
             name = f"{table}-{piece}" if piece else table
-            found[name] = Part(table, command, **about)
+            found[name] = Part(table, command, **about | {"goals": goals})
     return found
 
 
@@ -157,11 +195,16 @@ def joined(last: Iterable[tuple[Run, Part]]) -> list[Table]:
     return [Table(caption, head, list(rows.values())) for (caption, *head), rows in found.items()]
 
 
+def newest(table: str, found: Iterable[Run], known: Mapping[str, Part]) -> list[tuple[Run, Part]]:
+    """The last run of each part of a table."""
+    last = {run.part: run for run in found}
+    return [(last[name], part) for name, part in known.items()
+            if part.table == table and name in last]  # fmt: skip
+
+
 def shown(table: str, found: Iterable[Run], known: Mapping[str, Part]) -> str:
     """The newest figures of a table in Markdown, and how old they are."""
-    newest = {run.part: run for run in found}
-    last = [(newest[name], part) for name, part in known.items()
-            if part.table == table and name in newest]  # fmt: skip
+    last = newest(table, found, known)
     blocks = []
     for caption, head, rows in joined(last):
         lines = [head, ["---"] * len(head), *rows]
@@ -186,6 +229,12 @@ def place(table: str, text: str) -> tuple[int, int]:
         )
     first = text.index(start) + len(start)
     return first, first + len(found[0])
+
+
+def heading(table: str, text: str) -> str:
+    """The title of the section of a document in which the figures of a table stand."""
+    above = re.findall(r"^#+ ([^:\n]*)", text[: place(table, text)[0]], re.MULTILINE)
+    return above[-1].strip()
 
 
 def written(known: Mapping[str, Part], run: Run | None = None, folder: Path = HERE) -> None:

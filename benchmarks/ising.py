@@ -144,6 +144,8 @@ def main() -> None:
     for name in table[16]:
         cells = [f"{cpu:.1f} ({wall:.1f})" for wall, cpu in (table[s][name] for s in table)]
         print(f"| {name} | {' | '.join(cells)} |")
+    if not find_spec("peapods"):
+        print("| peapods | not installed | – | – |")
 
     print("\nms an independent lattice: CPU (wall)\n")
     print("| sampler | T = 1.5 | T = 2.27 | T = 3.5 | T ~ U(1, 4) |\n|---|---|---|---|---|")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -104,7 +103,7 @@ def everything(folder: Path) -> None:
         m = apart(folder, what, n)
         row = f"| {WHAT[what]} | {n:,} | {m['peak']:.0f} | {m['peak'] - m['base']:.0f} |"
         print(f"{row} {m['cpu']:.1f} |", flush=True)
-    print(f"\nWorkers, on {len(os.sched_getaffinity(0))} cores (load {os.getloadavg()[0]:.0f}):\n")
+    print("\nWorkers\n")
     print("| | workers | wall s | CPU s of the driver | of the workers | a worker's peak, MiB |")
     print("|---|---|---|---|---|---|")
     for what, n, workers in SPEED:

@@ -1,10 +1,13 @@
-"""The page of all figures over commits: one panel for each column of each table, goals dotted."""
+"""The page of all figures: goals first, then each table as it is now and over its commits."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Template
 from matplotlib.axes import Axes
@@ -12,7 +15,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from benchmarks.figures import Part, Run, figures, parts, runs
+from benchmarks.figures import (
+    HERE,
+    RESULTS,
+    Goal,
+    Part,
+    Run,
+    Table,
+    figures,
+    heading,
+    joined,
+    newest,
+    parts,
+    runs,
+)  # fmt: skip
 from physgen import reporting
 from physgen.dataset.files import write_bytes
 from physgen.reporting.sheet import Drawing, grid, plot
@@ -31,21 +47,58 @@ TEMPLATE = Template(
 <title>physgen: figures over commits</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<style>{{ style }}</style>
+<style>{{ style }}
+.contents { columns: 17rem; column-gap: 1.6rem; padding: 0; list-style: none; font-size: 0.95rem; }
+.contents li { break-inside: avoid; margin-bottom: 0.3rem; }
+.missed { color: var(--mark); font-weight: 600; }
+</style>
 </head>
 <body>
 <main>
 <p class="kicker">physgen benchmarks</p>
 <h1>Figures over commits</h1>
-<p>Each point is a run of the benchmarks at a commit, each line a row of a table of RESULTS.md,
-and each panel one of its columns. {{ runs }} runs of {{ commits|length }} commits, from
-{{ commits[0] }} to {{ commits[-1] }}. Dotted lines of the same colour are goals. Lines join runs
-on one processor; machines differ, so figures stand beside those of other packages where there are
-some, or are divided by them. Repeat one with <code>python -m benchmarks run NAME</code>.</p>
-{% for title, captions in tables.items() %}
-<section>
-<h2>{{ title }}</h2>
-{% for caption, drawings in captions.items() %}
+{% if missed %}
+<p class="conclusion care">{{ missed|length }} of {{ goals }} goals are missed.</p>
+<div class="wide"><table>
+<thead><tr><th>missed</th><th>figure</th><th>of</th><th>goal</th><th>now</th></tr></thead>
+<tbody>
+{% for section, aim in missed %}
+<tr><td><a href="#{{ section.name }}">{{ section.title }}</a></td><td>{{ aim.column }}</td>
+<td>{{ aim.row }}</td><td>{{ aim.goal.sign }} {{ "{:,.10g}".format(aim.goal.value) }}</td>
+<td class="missed">{{ "{:,.4g}".format(aim.value) }}</td></tr>
+{% endfor %}
+</tbody>
+</table></div>
+{% elif goals %}
+<p class="conclusion good">All {{ goals }} goals are reached.</p>
+{% endif %}
+<p>A table shows the newest run of each of its parts. Where a figure was measured at several
+commits a panel draws it: a line for each row, dotted lines of its colour for goals. Lines join
+runs on one processor; machines differ, so figures stand beside those of other packages where there
+are some, or are divided by them. Repeat a part with
+<code>python -m benchmarks run NAME</code>.</p>
+<nav><ul class="contents">
+{% for section in sections %}
+<li><a href="#{{ section.name }}">{{ section.title }}</a> ({{ section.age }})
+{%- set off = section.aims|rejectattr("reached")|list|length %}
+{%- if off %}: <span class="missed">{{ off }} of {{ section.aims|length }} goals missed</span>
+{%- elif section.aims %}: {{ section.aims|length }} goals reached{% endif %}</li>
+{% endfor %}
+</ul></nav>
+{% for section in sections %}
+<section id="{{ section.name }}">
+<h2>{{ section.title }}</h2>
+{% for caption, head, rows in section.tables %}
+{% if caption %}<p class="key">{{ caption }}</p>{% endif %}
+<div class="wide"><table>
+<thead><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table></div>
+{% endfor %}
+{% for caption, drawings in section.panels.items() %}
 <figure class="ink">
 {% if caption %}<figcaption>{{ caption }}</figcaption>{% endif %}
 <div class="panels n2">
@@ -55,6 +108,8 @@ some, or are divided by them. Repeat one with <code>python -m benchmarks run NAM
 </div>
 </figure>
 {% endfor %}
+<p class="key">{% for run in section.runs %}{{ run.mark().replace("`", "") }}
+{{- "." if loop.last else "; " }}{% endfor %}</p>
 </section>
 {% endfor %}
 </main>
@@ -65,43 +120,115 @@ some, or are divided by them. Repeat one with <code>python -m benchmarks run NAM
 )
 
 
+class Aim(NamedTuple):
+    """A figure that has a goal."""
+
+    column: str
+    row: str
+    goal: Goal
+    value: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is."""
+        return self.goal.reached(self.value)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of RESULTS.md on the page.
+
+    Attributes:
+        name: of the table.
+        title: of its section in RESULTS.md.
+        runs: the newest of each of its parts.
+        tables: what these printed.
+        aims: figures of these that have goals.
+        panels: caption → panels, the first of which names the lines.
+    """
+
+    name: str
+    title: str
+    runs: list[Run]
+    tables: list[Table]
+    aims: list[Aim]
+    panels: dict[str, list[tuple[str, Drawing]]]
+
+    @property
+    def age(self) -> str:
+        """The days of its runs."""
+        days = sorted({run.measured for run in self.runs})
+        return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
 def drawn(out: Path) -> None:
     """Write the page of the history."""
-    known = parts()
-    found = [run for run in runs() if run.part in known]
-    commits = list(dict.fromkeys(run.commit for run in found))
-    dates = list(dict.fromkeys(f"{run.commit} ({run.committed[:10]})" for run in found))
+    found = list(sections(runs(), parts(), (HERE / RESULTS).read_text()))
+    missed = [(one, aim) for one in found for aim in one.aims if not aim.reached]
     style = (Path(reporting.__file__).parent / "style.css").read_text()
-    page = TEMPLATE.render(
-        style=style, runs=len(found), commits=dates, tables=panels(found, known, commits)
-    )
+    goals = sum(len(one.aims) for one in found)
+    page = TEMPLATE.render(style=style, sections=found, missed=missed, goals=goals)
     write_bytes(out, page.encode(), sidecar=False)
 
 
-def panels(
-    found: list[Run], known: dict[str, Part], commits: list[str]
-) -> dict[str, dict[str, list[tuple[str, Drawing]]]]:
-    """Table → caption → panels, the first of which names the lines."""
-    points: dict[tuple[str, str], dict[str, Points]] = defaultdict(
+def sections(found: list[Run], known: dict[str, Part], results: str) -> Iterator[Section]:
+    """Tables of which there are figures."""
+    for name, part in {part.table: part for part in known.values()}.items():
+        if last := newest(name, found, known):
+            history = [run for run in found if run.part in known and known[run.part].table == name]
+            yield Section(
+                name,
+                heading(name, results),
+                [run for run, _ in last],
+                [plain(table) for table in joined(last)],
+                [aim for run, part in last for aim in aims(run, part)],
+                panels(history, part),
+            )
+
+
+def plain(table: Table) -> Table:
+    """A table without marks of Markdown."""
+    rows = [[cell.replace("`", "") for cell in cells] for cells in [table.head, *table.rows]]
+    return Table(table.caption, rows[0], rows[1:])
+
+
+def aims(run: Run, part: Part) -> Iterator[Aim]:
+    """Figures of a run that have goals."""
+    for _, column, row, value in figures(run, part):
+        if goal := part.goal(row, column):
+            yield Aim(column.replace("`", ""), row.replace("`", ""), goal, value)
+
+
+def panels(history: list[Run], part: Part) -> dict[str, list[tuple[str, Drawing]]]:
+    """Caption → panels of what was measured at more than one commit."""
+    points: dict[str, dict[str, Points]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     )
-    for run in found:
-        part = known[run.part]
+    for run in history:
         for caption, column, row, value in figures(run, part):
-            points[part.table, caption][column][row][run.processor].append((run.commit, value))
-    about = {part.table: part for part in known.values()}
-    pages: dict[str, dict[str, list[tuple[str, Drawing]]]] = defaultdict(dict)
-    tables = list(about)
-    for (table, caption), columns in sorted(points.items(), key=lambda p: tables.index(p[0][0])):
-        names = list(dict.fromkeys(row for rows in columns.values() for row in rows))
+            points[caption][column][row][run.processor].append((run.commit, value))
+    commits = list(dict.fromkeys(run.commit for run in history))
+    pages = {}
+    for caption, columns in points.items():
+        repeated = {column: several(rows) for column, rows in columns.items()}
+        names = list(dict.fromkeys(row for rows in repeated.values() for row in rows))
         style = dict(zip(names, styles(), strict=False))
-        pages[table][caption] = [
-            ("what the lines are", grid(key, style, size=(4.2, 0.3 + 0.22 * len(names))))
-        ] + [
-            (column, plot(panel, column, rows, style, about[table], commits))
-            for column, rows in columns.items()
-        ]
+        if names:
+            pages[caption] = [
+                ("what the lines are", grid(key, style, size=(4.2, 0.3 + 0.22 * len(names)))),
+                *((column, plot(panel, column, rows, style, part, commits))
+                  for column, rows in repeated.items() if rows),
+            ]  # fmt: skip
     return pages
+
+
+def several(rows: Points) -> Points:
+    """Those of more than one commit."""
+    return {
+        row: machines
+        for row, machines in rows.items()
+        if len({commit for points in machines.values() for commit, _ in points}) > 1
+    }
 
 
 def styles():
@@ -128,9 +255,8 @@ def panel(
             at = [commits.index(commit) for commit, _ in points]
             values += (y := [value for _, value in points])
             ax.plot(at, y, markersize=4, **style[row])
-        goal = part.goals.get(f"{row} | {column}", part.goals.get(row))
-        if goal is not None:
-            ax.axhline(goal, color=style[row]["color"], linestyle=":", linewidth=1)
+        if goal := part.goal(row, column):
+            ax.axhline(goal.value, color=style[row]["color"], linestyle=":", linewidth=1)
     if min(values) > 0 and max(values) > 3 * min(values):
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

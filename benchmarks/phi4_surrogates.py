@@ -183,7 +183,7 @@ def main() -> None:
         path, _ = data_of("phi4", options.size, folder)
         data = physgen.read(path)
         log_z = LogZ.of(simulator, data.theta, data.x)
-        print(f"log Z less its lower and upper bound: {checked(log_z)}\n")
+        logging.info("log Z less its lower and upper bound: %s", checked(log_z))
         print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|", flush=True)
         for label, step in (("simulator", 0.0), (f"simulator, λ + {WRONG}", WRONG)):
             draw = partial(moved, simulator, np.array([0.0, step]), rng)

@@ -15,9 +15,9 @@ posterior's width off. `--theta` trains at L = 8 with two parameters, (β, h) or
 The gap E[log p − log q] is in nats of the whole lattice; that of an RBM holds the error of its
 log Z, so beside it stands the divergence at given θ, log E[q/p] − E[log q/p], in which Z drops
 out. The masked diffusion evaluates its network N/2 + 1 times for a log p; in *64 steps* it does so
-64 times, and fills in many sites at once. A part takes less than ten CPU minutes, and leaves its
-models and its figures in the folder `--into`; `--table` prints all that are there and draws
-`scaling.png`.
+64 times, and fills in many sites at once. Its posteriors are those of `infer`, in few steps, with
+one order of the sites at all θ. A part takes less than ten CPU minutes, and leaves its models and
+its figures in the folder `--into`; `--table` prints all that are there and draws `scaling.png`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ from simulators.ising import Ising
 SIZES = (8, 16, 32, 64)
 SHIFT = 0.5
 """Of the control, in widths of the exact posterior."""
-STEPS = 64
 HOME = Path.home() / ".cache" / "physgen" / "scaling"
 HEAD = (
     "family", "L", "model", "CPU s: training, log Z", "gap, nats", "but for log Z",
@@ -71,6 +70,10 @@ class Work:
         drawn: lattices that are drawn.
         options: of the family, by the size.
         training: of the training.
+        untuned: of the family, at a size that it was not trained at.
+        steps: in which log p is taken, by the size, if not in one way alone. The first are those
+            of posteriors, which only the tuned model has; none is trained anew.
+        largest: size that a model is tuned at; above it stands the one of half the size as it is.
     """
 
     rows: int
@@ -80,35 +83,39 @@ class Work:
     drawn: dict[int, int]
     options: Callable[[int], Figures] = lambda size: {}
     training: Figures = field(default_factory=dict)
+    untuned: Figures = field(default_factory=dict)
+    steps: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    largest: int = SIZES[-1]
 
 
 MANY = {8: 500, 16: 500, 32: 300, 64: 200}
 SOME = {8: 50, 16: 50, 32: 30, 64: 20}
-LADDERS = {8: (512, 1000), 16: (128, 2000), 32: (64, 4000), 64: (32, 2000)}
+LADDERS = {8: (512, 1000), 16: (512, 500), 32: (512, 500), 64: (1024, 320)}
 """Chains and sweeps of the RBM's log Z."""
 FAMILIES = {
     "autoregressive": Work(
-        20_000, (20, 20), MANY, SOME, SOME, lambda size: {"sites": size**2 // 4}
+        20_000, (20, 8), MANY, SOME, SOME, lambda size: {"sites": size**2 // 4}
     ),
     "diffusion": Work(
-        20_000,
-        (2, 2),
-        {8: 300, 16: 100, 32: 10, 64: 0},
-        {8: 30, 16: 6, 32: 0, 64: 0},
-        {8: 64, 16: 16, 32: 4, 64: 0},
+        80_000,
+        (4, 2),
+        {8: 300, 16: 60, 32: 12, 64: 6},
+        {8: 50, 16: 8, 32: 6, 64: 2},
+        {8: 64, 16: 16, 32: 2, 64: 1},
+        steps={16: (29, 8, 16, 64, 129), 32: (58, 16, 32, 128, 513), 64: (64, 32, 128)},
+        largest=32,
     ),
     "rbm": Work(
         80_000,
-        (5, 5),
+        (5, 10),
         MANY,
         SOME,
         SOME,
         lambda size: dict(zip(("chains", "ladder"), LADDERS[size], strict=True)),
         {"learning_rate": 0.01},
+        {"chains": 64},
     ),
 }
-FEWER = Work(0, (0, 0), {32: 20, 64: 10}, {32: 2, 64: 0}, {32: 4, 64: 1})
-"""How the diffusion is judged in 64 steps."""
 
 
 def data(size: int, n: int, seed: int, theta: str) -> Dataset:
@@ -122,6 +129,10 @@ class Trained(NamedTuple):
     model: Surrogate
     seconds: tuple[float, float]
     passes: int
+
+    def in_steps(self, steps: int) -> Trained:
+        """The same model, scoring and drawing in so many steps."""
+        return self._replace(model=self.model.using(steps=steps))
 
 
 def trained(
@@ -164,21 +175,25 @@ def models(
     half = physgen.load(parent, device="cpu")[0]
     law = half.law.changed({"size": size})
     start = time.process_time()
-    untuned = half.at(law, **work.options(size)).eval()
+    untuned = half.at(law, **(work.options(size) | work.untuned)).eval()
     if family == "rbm":
         untuned.log_z()
     moved = Trained(untuned, (0.0, time.process_time() - start), 0)
+    gaps = replace(work, observed=dict.fromkeys(SIZES, 0))
+    if size > work.largest:
+        for i, steps in enumerate(work.steps[size]):
+            yield f"untuned, {steps} steps", moved.in_steps(steps), gaps if i else work
+        return
     tuned = trained(family, size, theta, here.with_suffix(".pt"), half, work.epochs[1])
-    anew = trained(family, size, theta, here.with_suffix(".anew.pt"), None, work.epochs[1])
-    for name, found in (("tuned", tuned), ("untuned", moved), ("anew", anew)):
-        if work.judged[size]:
-            yield name, found, work
-        if family == "diffusion" and size >= 32:
-            yield (
-                f"{name}, {STEPS} steps",
-                found._replace(model=found.model.using(steps=STEPS)),
-                FEWER,
-            )
+    if not work.steps:
+        anew = trained(family, size, theta, here.with_suffix(".anew.pt"), None, work.epochs[1])
+        yield from (("tuned", tuned, work), ("untuned", moved, work), ("anew", anew, work))
+        return
+    few, *others = work.steps[size]
+    yield f"tuned, {few} steps", tuned.in_steps(few), work
+    yield f"untuned, {few} steps", moved.in_steps(few), gaps
+    for steps in others:
+        yield f"tuned, {steps} steps", tuned.in_steps(steps), gaps
 
 
 def judged(found: Trained, work: Work, size: int, theta: str) -> Figures:
@@ -299,6 +314,7 @@ def exponent(sites: Array, cost: Array) -> float:
 def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
     """Gap and posteriors by L above, costs by N below."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(12, 7), layout="constrained")
     above, below = figure.subplots(2, 3)
@@ -306,14 +322,19 @@ def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
         sizes = {size: told for f, size, theta, told in parts if (f, theta) == (family, "beta")}
         for name, style in {"tuned": "-o", "untuned": ":x", "anew": "--s"}.items():
             about = {"fmt": style, "color": f"C{i}", "ms": 4}
-            curves(above, dict(curve(sizes, name)), about | {"label": f"{family}, {name}"})
+            if len(found := dict(curve(sizes, name))) > 1:
+                curves(above, found, about | {"label": f"{family}, {name}"})
         costs(below, sizes, family, f"C{i}")
     above[0].set(ylabel="gap (rbm: but for log Z), nats", yscale="log", ylim=(1e-3, None))
     above[1].set(ylabel="posterior mean off, exact widths", yscale="log")
     above[1].axhline(SHIFT, color="grey", lw=0.8)
-    above[1].text(SIZES[0], SHIFT, "control", color="grey", va="bottom")
+    above[1].text(SIZES[0], SHIFT, "control", color="grey", va="top")
     above[2].set(ylabel="width ÷ exact width")
     above[2].axhline(1, color="grey", lw=0.8)
+    for panel in above[:2]:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
     for panel in above:
         panel.set_xscale("log", base=2)
         panel.set_xticks(SIZES, map(str, SIZES))
@@ -325,8 +346,8 @@ def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
 def curve(sizes: dict[int, Figures], name: str) -> Iterator[tuple[int, Figures]]:
     """A model by size, from that of L = 8 on; in fewer steps where all are too dear."""
     for size, told in sizes.items():
-        names = ("anew",) if size == SIZES[0] else (name, f"{name}, {STEPS} steps")
-        yield from [(size, told[one]) for one in names if one in told][:1]
+        wanted = "anew" if size == SIZES[0] else name
+        yield from [(size, told[one]) for one in told if one.split(",")[0] == wanted][:1]
 
 
 def curves(panels: Array, sizes: dict[int, Figures], about: Figures) -> None:
@@ -345,13 +366,9 @@ def costs(panels: Array, sizes: dict[int, Figures], family: str, colour: str) ->
     """CPU ms of a family by N, with the exponents."""
     for panel, part in zip(panels, ("lattice", "posterior", "draw"), strict=True):
         key = f"ms a {part}"
-        curve = {
-            size**2: told[name][key]
-            for size, told in sizes.items()
-            if key in told.get(name := "anew" if size == SIZES[0] else "tuned", {})
-        }
-        if len(curve) > 1:
-            n, ms = np.array(list(curve)), np.array(list(curve.values()))
+        cost = {size**2: told[key] for size, told in curve(sizes, "tuned") if key in told}
+        if len(cost) > 1:
+            n, ms = np.array(list(cost)), np.array(list(cost.values()))
             panel.loglog(
                 n, ms, "-o", color=colour, ms=4, label=f"{family}: N^{exponent(n, ms):.2f}"
             )

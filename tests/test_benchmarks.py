@@ -9,7 +9,19 @@ from matplotlib.figure import Figure
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import page
-from benchmarks.figures import Part, Run, Table, figures, parts, place, runs, shown, tables
+from benchmarks.figures import (
+    Goal,
+    Part,
+    Run,
+    Table,
+    figures,
+    newest,
+    parts,
+    place,
+    runs,
+    shown,
+    tables,
+)
 
 ROOT = Path(__file__).parents[1]
 PRINTED = """CPU ms a draw
@@ -24,7 +36,7 @@ a word between
 |---|---|
 | 8 | 3 of 4 |
 """
-TOY = Part("toy", "benchmarks.toy", over="peer", goals={"ours": 0.4})
+TOY = Part("toy", "benchmarks.toy", over="peer", goals={"ours": Goal("≤", 0.4)})
 
 
 def run_of(commit="abc", day="2026-01-01", text=PRINTED, part="toy"):
@@ -139,13 +151,54 @@ def test_every_part_is_a_script_and_its_table_is_that_of_the_history():
     assert shown("ising", [*found[:-1], run_of(part="ising")], known) not in text  # the control
 
 
-def test_the_page_has_a_panel_for_each_column_and_draws_goals(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "runs", lambda: [run_of(), run_of("def", "2026-01-02")])
+def test_goals_have_a_side_and_those_of_the_history_a_figure():
+    assert Goal.of("≤ 0.4").reached(0.4)
+    assert not Goal.of("≤ 0.4").reached(0.5)
+    assert Goal.of("≥ 1.5").reached(2)
+    assert not Goal.of("≥ 1.5").reached(1)
+    with pytest.raises(ValueError, match="expected ≤ or ≥ and a number, got '3'"):
+        Goal.of("3")
+    known, found = parts(), runs()
+    for part in {part.table: part for part in known.values()}.values():
+        last = newest(part.table, found, known)
+        if {name for name, one in known.items() if one.table == part.table} == {
+            run.part for run, _ in last
+        }:
+            of = {text for run, _ in last for _, column, row, _ in figures(run, part)
+                  for text in (row, f"{row} | {column}")}  # fmt: skip
+            assert set(part.goals) <= of, part.table
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """The page of runs of the toy, its words apart by one space each."""
+    monkeypatch.setattr(page, "HERE", tmp_path)
     monkeypatch.setattr(page, "parts", lambda: {"toy": TOY})
-    page.drawn(tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
+    (tmp_path / "RESULTS.md").write_text(
+        "## A & b: `words`\n<!-- figures: toy -->\nold\n<!-- end -->\n"
+    )
+
+    def made(*found):
+        monkeypatch.setattr(page, "runs", lambda: list(found))
+        page.drawn(tmp_path / "page.html")
+        return " ".join((tmp_path / "page.html").read_text().split())
+
+    return made
+
+
+def test_the_page_has_goals_and_tables_and_draws_what_was_measured_twice(drawn):
+    text = drawn(run_of())
+    assert "1 of 3 goals are missed" in text
+    assert '<td><a href="#toy">A &amp; b</a></td><td>time, ms (wall) ÷ peer</td>' in text
+    assert "<td>1,200.5 (3)</td>" in text
+    assert "<img" not in text  # one commit
+    text = drawn(run_of(), run_of("def", "2026-01-02", PRINTED.replace("1,200.5", "900")))
+    assert "All 3 goals are reached" in text
+    assert "1,200.5" not in text
     assert text.count("<img") == 1 + 3  # the key, and three columns
-    assert "abc (2026-01-01) to def (2026-01-02)" in " ".join(text.split())
+
+
+def test_a_panel_draws_points_and_the_goal():
     ax = Figure().add_subplot()
     rows = {"ours": {"a": [("abc", 0.5), ("def", 0.3)]}}
     page.panel(ax, "x", rows, {"ours": {"color": "r"}}, TOY, ["abc", "def"])

@@ -52,7 +52,7 @@ class Normal(LinearGaussian):
 CASES = {
     "lattice": (Ising(8), [0.44], 6),
     "at a bound": (Ising(8), [0.1], 4),
-    "normal prior": (Normal(size=5, parameters=2), [0.3, -0.2], 20),
+    "normal prior": (Normal(size=5, parameters=2), [0.3, -0.2], 10),
     "heavy tails": (Student(), [0.3, 0.8], 2),
 }
 

@@ -21,7 +21,7 @@ from physgen.law import Law
 from physgen.nn.descent import Descent
 from physgen.surrogates.base import Likelihood
 from physgen.surrogates.checkpoint import load_surrogate, save_surrogate
-from physgen.surrogates.rbm import RBM, RBMConfig, compiled, interpolated
+from physgen.surrogates.rbm import RBM, RBMConfig, bridges, compiled, interpolated
 from physgen.surrogates.rbm import gibbs as chains
 from physgen.surrogates.rbm import log_z as partition
 from physgen.surrogates.rbm.energy import (
@@ -32,9 +32,11 @@ from physgen.surrogates.rbm.energy import (
     Matrix,
     filter_sites,
     free_energy,
+    spins,
     sum_log_2cosh,
 )
 from physgen.training import InMemory, Trainer, Training
+from physgen.verbs.fitting import Material
 from simulators.ising.ensemble import cumulants
 from simulators.ising.exact import CRITICAL_BETA
 from simulators.prior import Box
@@ -446,13 +448,13 @@ def test_compiled_annealing_is_that_of_torch_with_the_same_noise(layout, theta, 
         return torch.where(a.tanh() > last, 1.0, -1.0)
 
     with torch.no_grad():
-        found, gained = partition._along(weights, path, v, generator())
+        found, gained = partition.moved_along(weights, path, v, generator())
         monkeypatch.setattr(partition, "is_compiled", lambda v: False)
         monkeypatch.setattr(partition, "gibbs", gibbs)
         counters = itertools.count(start, (units + 12) * 90)
-        spins, expected = partition._along(weights, path, v, generator())
+        spins, expected = partition.moved_along(weights, path, v, generator())
         counters = itertools.count(start + 1, (units + 12) * 90)
-        other, _ = partition._along(weights, path, v, generator())
+        other, _ = partition.moved_along(weights, path, v, generator())
     same = (found == spins).all(1)
     assert same.double().mean() > 0.97  # but for ties
     torch.testing.assert_close(gained[same], expected[same], atol=1e-3, rtol=1e-4)
@@ -866,6 +868,98 @@ def test_annealing_agrees_with_enumeration_on_the_whole_grid(name):
     assert (found.value.flip(0) - exact).abs().max() > 0.2  # the control: the axis turned
 
 
+def enumerated_lattices(model, n):
+    """Perfect lattices of a model of few spins, at θ all over the box."""
+    v, c = states(model.law.size), points(model.law, n)
+    with torch.no_grad():
+        log_p = torch.stack([-model._free_energy(row.expand(len(v), -1), v) for row in c])
+    which = torch.multinomial(log_p.softmax(1), 1, generator=generator())[:, 0]
+    return bridges.Kept(c, v[which].to(torch.int8))
+
+
+@pytest.mark.parametrize("name", ["beta-xy", "three, biased", "three, dense"])
+def test_bridges_agree_with_enumeration_on_the_whole_grid(name):
+    model = TABLES[name]
+    low, high = model._box()
+    axes = [
+        torch.linspace(float(a), float(b), n, dtype=torch.float64)
+        for a, b, n in zip(low, high, (5, 4, 3), strict=False)
+    ]
+    exact = partition.enumerated(model.energy, axes).value
+    kept = enumerated_lattices(model, 128)
+    found, _ = bridges.bridged(
+        model.energy, axes, kept, ladder=800, chains=512, generator=generator()
+    )
+    z = (found.value - exact) / found.stderr.clamp(min=0.01)
+    assert z.abs().max() < SIGMAS + 1
+    assert (found.value.flip(0) - exact).abs().max() > 0.2  # the control: the axis turned
+
+
+@pytest.fixture(scope="module")
+def frozen():
+    """An oracle of large lattices, perfect ones, nodes and its log Z there."""
+    model = oracle(ising(16))
+    theta, x = rows(model.law, 256)
+    axes = model._axes(33)
+    kept = bridges.Kept(model.rescale(theta), x.flatten(1))
+    return model, kept, axes, on_nodes(model.law, axes)
+
+
+SHORT = {"ladder": 40, "chains": 64}
+"""A ladder on which chains freeze."""
+
+
+def test_log_z_comes_from_lattices_of_all_theta_where_walks_do_not_agree(frozen):
+    model, kept, axes, exact = frozen
+    found = bridges.by_walks_or_bridges(model.energy, axes, kept, **SHORT, generator=generator())
+    assert (found.value - exact).abs().max() < 1
+    assert ((found.value - exact) / found.stderr.clamp(min=0.02)).abs().max() < SIGMAS + 1
+    walked = annealed(model, axes, **SHORT)
+    assert (walked.value - exact).abs().max() > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "n"), [(32, 512), (64, 1024)])
+def test_lattices_of_all_theta_give_kaufmans_log_z_where_walks_freeze(size, n):
+    model = oracle(ising(size))
+    theta, x = rows(model.law, n)
+    axes = model._axes()
+    kept = bridges.Kept(model.rescale(theta), x.flatten(1))
+    found, moved = bridges.bridged(
+        model.energy, axes, kept, ladder=320, chains=64, generator=generator()
+    )
+    off = found.value - on_nodes(model.law, axes)
+    assert off.abs().max() < size / 16
+    assert (off / found.stderr.clamp(min=0.1)).abs().max() < SIGMAS + 1
+    assert moved.max() < bridges.DOUBT
+    walked = annealed(model, axes, ladder=320, chains=16)
+    assert (walked.value - on_nodes(model.law, axes)).abs().max() > size / 4
+
+
+@pytest.mark.parametrize("law", ["its own", "random", "of other theta"])
+def test_lattices_of_another_law_do_not_decide_log_z(frozen, monkeypatch, law):
+    """They move away, and walks keep the last word; the control is the model's own law."""
+    model, (c, v), axes, exact = frozen
+    noise = spins(torch.zeros(v.shape), generator()).to(torch.int8)
+    kept = bridges.Kept(-c if law == "of other theta" else c, noise if law == "random" else v)
+    found, moved = bridges.bridged(model.energy, axes, kept, **SHORT, generator=generator())
+    right = law == "its own"
+    assert ((found.value - exact).abs().max() < 10) == right
+    assert (moved.max() < 2) == right
+    assert (moved.max() > 2 * bridges.DOUBT) == (not right)
+    monkeypatch.setattr(bridges, "annealed", lambda *given, **options: None)
+    found = bridges.by_walks_or_bridges(model.energy, axes, kept, **SHORT, generator=generator())
+    assert (found is not None) == right
+
+
+def test_before_a_training_there_are_no_lattices_to_start_from():
+    model = random_rbm(ising(5), 0.1, hidden=2, ladder=20, chains=64)
+    assert not model._kept().enough
+    theta, x = rows(model.law, 64)
+    model.train().loss(theta, x, generator())
+    assert model._kept().enough
+
+
 @pytest.mark.slow
 def test_a_field_is_not_turned_round_where_the_coupling_is_strong():
     law = ising(6, theta="beta-h")
@@ -981,6 +1075,17 @@ def test_replicas_differ_as_log_z_may_be_off():
     assert list(oracle(ising(3)).log_z_bootstrap()) == []
 
 
+def test_a_log_z_that_is_not_known_at_another_size_is_said(caplog):
+    theta, x = rows(ising(8), 2)
+    for scale, ladder, lines in ((1.0, 1, 1), (0.1, 60, 0)):  # the control does not freeze
+        model = random_rbm(ising(4), scale, chains=16, ladder=ladder).at(ising(8))
+        with caplog.at_level("WARNING"):
+            model.log_prob(theta, x)
+        assert len(caplog.records) == lines
+        assert all("log Z is not known" in record.getMessage() for record in caplog.records)
+        caplog.clear()
+
+
 def test_tied_weights_move_to_a_larger_lattice_and_dense_ones_do_not():
     model = random_rbm(ising(3))
     larger = model.at(ising(4, 12))
@@ -1084,7 +1189,7 @@ def test_what_is_compiled_is_so_before_the_clock_runs(monkeypatch):
 
     weights, order = fitted()
     assert order == ["_start_clock", "_steps"] * 2
-    monkeypatch.setattr(RBM, "compiled", False)
+    monkeypatch.setattr(Material, "rehearse", lambda *given: None)
     as_before, order = fitted()
     assert order == ["_start_clock", "_steps"]
     assert all(torch.equal(weights[name], as_before[name]) for name in weights)

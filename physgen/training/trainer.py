@@ -32,6 +32,7 @@ from torch.optim.adamw import adamw
 
 from physgen.errors import TrainingDiverged
 from physgen.nn.transforms import Symmetries
+from physgen.runtime.memory import keep_freed_memory
 from physgen.runtime.ranks import ALONE, Ranks
 from physgen.surrogates.base import StepsFunction, Surrogate
 from physgen.training.data import Data, Fresh, InMemory, Streamed
@@ -87,6 +88,7 @@ class Trainer:
         some: InMemory | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
+        keep_freed_memory()
         self.surrogate, self.train, self.val = surrogate, train, val
         self.config, self.seed, self.on_batch, self.ranks = config, seed, on_batch, ranks
         self.seen = self._looked_at(some)
@@ -94,6 +96,8 @@ class Trainer:
         self.live = copy.deepcopy(surrogate)
         self.average = copy.deepcopy(surrogate).requires_grad_(False)
         objectives = list(self.live.objectives())
+        if config.compile or config.precision == "bf16":
+            objectives = [o._replace(gradient=None, steps=None) for o in objectives]
         self.optimisers = [
             torch.optim.AdamW(o.parameters, lr=0.0, weight_decay=config.weight_decay, fused=True)
             for o in objectives

@@ -56,10 +56,15 @@ def epochs_in(path: Path) -> list[dict[str, Any]] | None:
     """The epochs of a training's history, a line of JSON each; None of another file."""
     try:
         epochs = [loads(line) for line in dataset.read_bytes(path).splitlines()]
-    except (DataError, ValueError):
+    except (DataError, RecursionError, ValueError):
         return None
-    told = (isinstance(e, dict) and {"epoch", "train", "val"} <= e.keys() for e in epochs)
-    return epochs if all(told) else None
+    return epochs if all(map(is_epoch, epochs)) else None
+
+
+def is_epoch(entry: Any) -> bool:
+    """Whether JSON data are an epoch of a training, with its losses."""
+    numbers = ("epoch", "train", "val")
+    return isinstance(entry, dict) and all(isinstance(entry.get(k), int | float) for k in numbers)
 
 
 def state_of(out: Path, resume: bool, force: bool) -> Any:

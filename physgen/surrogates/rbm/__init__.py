@@ -6,10 +6,11 @@ of log p is the mean of −∂F over the data less that over the model, and the 
 Markov chains.
 
 `energy` is the model, `gibbs` how it is drawn from, `log_z` its log Z by annealed importance
-sampling (AIS), without which there is no log p. The loss is a difference of free energies and says
-nothing about quality; what validation looks at is the negative log-likelihood with a rough log Z.
-The log Z that scores x is made once the weights are final, and lies with them in the checkpoint.
-Between its nodes it is a cubic spline in θ, and so has the gradient that log p needs.
+sampling (AIS), or `bridges` from lattices of all θ, without which there is no log p. The loss is a
+difference of free energies and says nothing about quality; what validation looks at is the
+negative log-likelihood with a rough log Z. The log Z that scores x is made once the weights are
+final, and lies with them in the checkpoint. Between its nodes it is a cubic spline in θ, and so
+has the gradient that log p needs.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from physgen.surrogates.base import (
 )
 from physgen.surrogates.rbm import compiled, gibbs
 from physgen.surrogates.rbm import log_z as ais
+from physgen.surrogates.rbm.bridges import Kept, by_walks_or_bridges
 from physgen.surrogates.rbm.energy import (
     HIDDEN,
     Coefficients,
@@ -62,7 +64,7 @@ _log = logging.getLogger(__name__)
 WATCHED = 60
 """Sweeps of clamped chains that R̂ is of, in autocorrelation times."""
 
-UNKNOWN = 10.0
+UNKNOWN = 3.0
 """Nats between both estimates of log Z above which that is said."""
 QUICK_CHAINS, QUICK_LADDER, QUICK_NODES = 64, 300, 9
 """Of the log Z that validation looks at."""
@@ -120,7 +122,6 @@ class RBM(Surrogate):
     supports: ClassVar[tuple[Support, ...]] = ("spins",)
     inference_options: ClassVar[tuple[str, ...]] = ("sampler", "steps", "ladder")
     keeps_last: ClassVar[bool] = True
-    compiled: ClassVar[bool] = True
     unit = "nats a row, with a rough log Z"
     chain_buffers: ClassVar[tuple[str, ...]] = ("chain_v", "chain_c")
     restorers: Mapping[str, str] = {
@@ -153,7 +154,7 @@ class RBM(Surrogate):
             centred=config.centred,
         )
         m, d = config.chains, len(law.prior)
-        self.register_buffer("chain_v", torch.randint(2, (m, law.size), dtype=torch.int8) * 2 - 1)
+        self.register_buffer("chain_v", torch.zeros(m, law.size, dtype=torch.int8))
         self.register_buffer("chain_c", 2 * torch.rand(m, d) - 1)
         axes = [len(a) for a in self._axes()]
         for name in LogZ._fields:
@@ -265,10 +266,10 @@ class RBM(Surrogate):
         axes = self._axes(QUICK_NODES)
         c, v = self.rescale(theta), self.transform(x).flatten(1)
         with torch.autocast(c.device.type, enabled=False):
-            log_z, _ = ais.pilot(
+            found = ais.pilot(
                 self.energy, axes, ladder=QUICK_LADDER, chains=QUICK_CHAINS, generator=generator
             )
-            log_z = log_z.view([len(a) for a in axes])
+            log_z = found.forward.view([len(a) for a in axes])
             return self._free_energy(c, v) + interpolated(axes, log_z, c)
 
     # --- drawing ------------------------------------------------------------------------------
@@ -366,8 +367,8 @@ class RBM(Surrogate):
         else:
             count, ladder = self.config.chains, self.config.ladder
             _log.info("rbm: log Z along theta with %d chains, %d sweeps each way", count, ladder)
-            log_z = ais.annealed(
-                self.energy, axes, ladder=ladder, chains=count, generator=generator
+            log_z = by_walks_or_bridges(
+                self.energy, axes, self._kept(), ladder=ladder, chains=count, generator=generator
             )
             _log.info(
                 "rbm: log Z to ±%.2g nats with %d chains: backward − forward %.2g nats, "
@@ -378,6 +379,11 @@ class RBM(Surrogate):
         for name, table in log_z._asdict().items():
             self.get_buffer(f"log_z_{name}").copy_(table)
         self.settled_for.copy_(self._digest())
+
+    def _kept(self) -> Kept:
+        """Where chains of training ended."""
+        known = self.chain_v.any(1)
+        return Kept(self.chain_c[known], self.chain_v[known])
 
     def normaliser(self, theta: Tensor) -> dict[str, Tensor]:
         """log Z of each θ (n, D), as :meth:`Surrogate.normaliser`."""
@@ -423,6 +429,8 @@ class RBM(Surrogate):
         """log Z on its grid, made anew if the weights have changed."""
         if not self.settled_for.equal(self._digest()):
             self.finalize()
+            for line in self.unsettled():
+                _log.warning("rbm: %s", line)
         return LogZ(*(self.get_buffer(f"log_z_{name}") for name in LogZ._fields))
 
     def _digest(self) -> Tensor:

@@ -14,6 +14,9 @@ sweeps are needed: with variance A/n of n sweeps in an interval, n ∝ √A.
 With two or three parameters the chains walk along one axis, and from each of its nodes along the
 next. The axis along which the coupling grows most comes last: a field that is turned round where
 the coupling is strong would leave the chains behind, in the wrong phase.
+
+No walk of a length that can be paid takes a large lattice through a transition. What a first walk
+shows, there and back, is enough to know; `bridges` starts where lattices of all θ are at hand.
 """
 
 from __future__ import annotations
@@ -46,15 +49,28 @@ from physgen.surrogates.rbm.gibbs import (
 )
 
 __all__ = [
+    "EQUILIBRATION",
     "GROUPS",
+    "RAMP",
+    "Chains",
     "LogZ",
+    "Pilot",
     "annealed",
     "can_enumerate",
     "count",
+    "effective",
     "enumerated",
+    "left_out",
+    "moved_along",
     "nodes",
+    "partial_sums",
     "pilot",
+    "places_in_walk",
+    "ramped",
+    "rows_repeated",
+    "settled",
     "weakest",
+    "weakest_first",
 ]
 
 MOST_UNITS = {1: 20, 2: 17, 3: 15}
@@ -70,7 +86,7 @@ STATES = 2**14
 RAMP = 16
 """Intervals between W = 0 and the first node."""
 EQUILIBRATION = 20
-"""Sweeps between the end of a walk and the walk back."""
+"""Sweeps of chains at one θ before anything is made of them."""
 
 
 class LogZ(NamedTuple):
@@ -81,7 +97,7 @@ class LogZ(NamedTuple):
         stderr: its standard error, by leaving out groups of chains.
         forward: by chains from weak to strong coupling; in the mean too low.
         backward: by chains that come back; in the mean too high.
-        half: forward on half the ladder.
+        half: forward on half the ladder; of bridges, by the first half of the looks.
         ess: effective number of forward chains, as a part of all, since the node before.
         groups: the estimate with one group of chains left out, its deviation blown up to the
             estimate's error, (GROUPS, m^D).
@@ -145,6 +161,24 @@ def _sum(energy: Energy, weights: Weights, c: Tensor) -> Tensor:
     return torch.stack(parts).logsumexp(0) + half * math.log(2)
 
 
+Plan = list[Tensor]
+"""Sweeps in each interval of the way from W = 0 to the first node, then of each axis."""
+
+
+class Pilot(NamedTuple):
+    """A walk on a short ladder, sweeps spread evenly.
+
+    Attributes:
+        forward: log Z on the nodes by chains that go forward, (nodes,).
+        backward: the same by chains that come back; if none do, that of the first node.
+        plan: sweeps where they are needed.
+    """
+
+    forward: Tensor
+    backward: Tensor
+    plan: Plan
+
+
 class Chains(NamedTuple):
     """M chains at each of K nodes.
 
@@ -163,10 +197,6 @@ class Chains(NamedTuple):
     value: Tensor
 
 
-Plan = list[Tensor]
-"""Sweeps in each interval of the way from W = 0 to the first node, then of each axis."""
-
-
 @torch.no_grad()
 def annealed(
     energy: Energy, axes: list[Tensor], *, ladder: int, chains: int, generator: torch.Generator
@@ -180,28 +210,57 @@ def annealed(
         chains: number of chains; a D² part of that at each node.
         generator: random numbers.
     """
-    _, plan = pilot(energy, axes, ladder=ladder // 4, chains=chains, generator=generator)
+    plan = pilot(energy, axes, ladder=ladder // 4, chains=chains, generator=generator).plan
     short, _ = _walks(energy, axes, _scaled(plan, ladder // 2), chains, generator, back=False)
     found, _ = _walks(energy, axes, _scaled(plan, ladder), chains, generator, back=True)
-    half = _left_out(short.log_w)[:, -1]
-    forward = _left_out(found.log_w)
-    deviation = found.value[:, :-1] - found.value[:, :-1].mean(1, keepdim=True)
+    forward, half = left_out(found.log_w), left_out(short.log_w)
+    ess = effective(found.log_w)
+    return settled(found.value, forward, found.back, half, ess, [len(a) for a in axes])
+
+
+def settled(
+    value: Tensor, forward: Tensor, backward: Tensor, half: Tensor, ess: Tensor, shape: list[int]
+) -> LogZ:
+    """What `LogZ` holds of estimates at K nodes, each group left out and last of all (K, G + 1).
+
+    Args:
+        value: the best one.
+        forward: by chains from one side.
+        backward: by chains from the other.
+        half: with half the work.
+        ess: effective part of the chains, (K,).
+        shape: of the grid of nodes.
+    """
+    deviation = value[:, :-1] - value[:, :-1].mean(1, keepdim=True)
     deviation = math.sqrt(GROUPS - 1) * deviation
-    value, stderr = found.value[:, -1], deviation.square().mean(1).sqrt()
-    tables = (value, stderr, forward[:, -1], found.back[:, -1], half, effective(found.log_w))
-    groups = (value[:, None] + deviation).T
-    shape = [len(a) for a in axes]
-    return LogZ(*(a.reshape(-1, *shape).squeeze(0) for a in (*tables, groups)))
+    stderr, groups = deviation.square().mean(1).sqrt(), (value[:, -1:] + deviation).T
+    tables = (value[:, -1], stderr, forward[:, -1], backward[:, -1], half[:, -1], ess, groups)
+    return LogZ(*(a.reshape(-1, *shape).squeeze(0) for a in tables))
 
 
 @torch.no_grad()
 def pilot(
-    energy: Energy, axes: list[Tensor], *, ladder: int, chains: int, generator: torch.Generator
-) -> tuple[Tensor, Plan]:
-    """log Z by forward chains alone, sweeps spread evenly, (nodes,), and where they are needed."""
+    energy: Energy,
+    axes: list[Tensor],
+    *,
+    ladder: int,
+    chains: int,
+    generator: torch.Generator,
+    back: bool = False,
+) -> Pilot:
+    """A first walk, with sweeps spread evenly, and where more are needed.
+
+    Args:
+        energy: the model.
+        axes: (m_d,) nodes of each parameter in units of c.
+        ladder: sweeps from W = 0 to the end of the last axis.
+        chains: that walk.
+        generator: random numbers.
+        back: whether they come back.
+    """
     even = [torch.ones(RAMP), *(3 * RAMP * torch.ones(len(a) - 1) / (len(a) - 1) for a in axes)]
-    found, plan = _walks(energy, axes, _scaled(even, ladder), chains, generator, back=False)
-    return _left_out(found.log_w)[:, -1], plan
+    found, plan = _walks(energy, axes, _scaled(even, ladder), chains, generator, back=back)
+    return Pilot(left_out(found.log_w)[:, -1], found.back[:, -1], plan)
 
 
 def _scaled(plan: Plan, ladder: int) -> Plan:
@@ -223,20 +282,12 @@ def _walks(
     Returns:
         chains at all nodes, in the order of the grid, and the plan that this one teaches.
     """
-    weights, device = energy.weights(), energy.w.device
-    turned, order = _weakest_first(energy, weights, axes)
-    c = torch.stack([a[0] for a in turned])[None].to(energy.w)
-    start = energy.coefficients(c, weights)
+    weights = energy.weights()
+    turned, order = weakest_first(energy, weights, axes)
     chains = GROUPS * max(2, chains // len(axes) ** 2 // GROUPS)
-    v = spins(torch.zeros(1, chains, energy.sites, device=device), generator).to(torch.int8)
-    log_2 = (energy.sites + energy.hidden_units) * math.log(2)
-    log_w = torch.full((1, chains), log_2, device=device, dtype=torch.float64)
-    log_z = log_w[:, : GROUPS + 1]
-    state = Chains(c, v, log_w, log_z, log_z)
-    rungs = between(torch.linspace(0, 1, RAMP + 1), plan[0])
-    ramp = [start.each(partial(torch.mul, s)) for s in rungs.to(energy.w)]
-    state, needed = _walk(weights, state, c[:, None], ramp, plan[0], generator, back)
-    state, wanted = Chains(*(a[-1:] for a in state)), [needed, *plan[1:]]
+    c = torch.stack([a[0] for a in turned])[None].to(energy.w)
+    state, needed = ramped(energy, weights, c, plan[0], chains, generator, back)
+    wanted = [needed, *plan[1:]]
     for d in order:
         fine = between(turned[d], plan[1 + d]).to(energy.w)
         places = state.c[:, None].repeat(1, len(fine), 1)
@@ -244,7 +295,33 @@ def _walks(
         path = [energy.coefficients(at, weights) for at in places.unbind(1)]
         walked = _walk(weights, state, places, path, plan[1 + d], generator, back)
         state, wanted[1 + d] = walked
-    return _in_order(state, axes, turned, order), wanted
+    where = places_in_walk(axes, turned, order)
+    return Chains(*(a[where] for a in state)), wanted
+
+
+def ramped(
+    energy: Energy,
+    weights: Weights,
+    c: Tensor,
+    steps: Tensor,
+    chains: int,
+    generator: torch.Generator,
+    back: bool,
+) -> tuple[Chains, Tensor]:
+    """Chains from W = 0 to a node c (1, D), and the sweeps that each interval needs.
+
+    `steps` (RAMP,) are sweeps in the intervals between.
+    """
+    start, device = energy.coefficients(c, weights), energy.w.device
+    v = spins(torch.zeros(1, chains, energy.sites, device=device), generator).to(torch.int8)
+    log_2 = (energy.sites + energy.hidden_units) * math.log(2)
+    log_w = torch.full((1, chains), log_2, device=device, dtype=torch.float64)
+    log_z = log_w[:, : GROUPS + 1]
+    state = Chains(c, v, log_w, log_z, log_z)
+    rungs = between(torch.linspace(0, 1, RAMP + 1), steps)
+    ramp = [start.each(partial(torch.mul, s)) for s in rungs.to(energy.w)]
+    state, needed = _walk(weights, state, c[:, None], ramp, steps, generator, back)
+    return Chains(*(a[-1:] for a in state)), needed
 
 
 def between(points: Tensor, steps: Tensor) -> Tensor:
@@ -282,20 +359,20 @@ def _walk(
     if back:
         ends, start = _dealt(v[:, -1], log_w[:, -1], generator)
         ends = ends.flatten(0, 1).float()
-        ends = run_sweeps(weights, _repeated(path[-1], m), ends, EQUILIBRATION, generator)
+        ends = run_sweeps(weights, rows_repeated(path[-1], m), ends, EQUILIBRATION, generator)
         returning = [marks[-1] - i for i in reversed(marks)]
         back_w, _ = _anneal(weights, path[::-1], returning, ends, start, generator)
         back_w = back_w.view(-1, k, m).transpose(0, 1).flip(1)
-        there, here = _left_out(log_w).diff(dim=1), _left_out(back_w).diff(dim=1)
+        there, here = left_out(log_w).diff(dim=1), left_out(back_w).diff(dim=1)
         good_there, good_here = effective(log_w)[:, 1:], effective(back_w)[:, :-1]
         part = (good_there / (good_there + good_here))[..., None]
-        value = _summed(state.value, part * there + (1 - part) * here)
-        home = _summed(state.back, here)
+        value = partial_sums(state.value, part * there + (1 - part) * here)
+        home = partial_sums(state.back, here)
     places = places[:, marks] if places.shape[1] > 1 else places.expand(-1, len(marks), -1)
     return Chains(*(a.flatten(0, 1) for a in (places, v, log_w, home, value))), needed
 
 
-def _summed(start: Tensor, steps: Tensor) -> Tensor:
+def partial_sums(start: Tensor, steps: Tensor) -> Tensor:
     """Partial sums of steps (K, m, G) from a start (K, G), (K, m + 1, G)."""
     return torch.cat([start[:, None], steps], 1).cumsum(1)
 
@@ -312,7 +389,7 @@ def _anneal(
     shape, log_w = log_w.shape, log_w.flatten()
     kept = [(log_w, v.to(torch.int8))]
     for first, last in pairwise(marks):
-        v, gained = _along(weights, path[first : last + 1], v, generator)
+        v, gained = moved_along(weights, path[first : last + 1], v, generator)
         log_w = log_w + gained
         kept.append((log_w, v.to(torch.int8)))
         v, log_w = _dealt(v.view(*shape, -1), log_w.view(shape), generator)
@@ -320,7 +397,7 @@ def _anneal(
     return torch.stack([w for w, _ in kept]), torch.stack([s for _, s in kept])
 
 
-def _along(
+def moved_along(
     weights: Weights, path: list[Coefficients], v: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """v (B, N) after a sweep at each point of a path but the first, and what log weights gain."""
@@ -331,7 +408,7 @@ def _along(
         found = compiled.climbed(rows_last(v), w, near, g, d, b, counter(generator))
         return torch.from_numpy(found[0].T), torch.from_numpy(found[1])
     gained = torch.zeros(len(v), device=v.device, dtype=torch.float64)
-    rows = (_repeated(p, len(v) // len(p.g)) for p in path)
+    rows = (rows_repeated(p, len(v) // len(p.g)) for p in path)
     for now, then in pairwise(rows):
         u = weights.up(v)
         gained += (free_energy(now, v, u) - free_energy(then, v, u)).double()
@@ -358,7 +435,7 @@ def _dealt(v: Tensor, log_w: Tensor, generator: torch.Generator) -> tuple[Tensor
     return v.gather(1, places[..., None].expand_as(v)), mean
 
 
-def _repeated(coefficients: Coefficients, times: int) -> Coefficients:
+def rows_repeated(coefficients: Coefficients, times: int) -> Coefficients:
     """Each row so many times over: made when it is needed, since a path of them is long."""
     return coefficients.each(lambda a: a.repeat_interleave(times, 0))
 
@@ -369,31 +446,30 @@ def effective(log_w: Tensor) -> Tensor:
     return w.sum(-1).square() / w.square().sum(-1) / w.shape[-1]
 
 
-def _left_out(log_w: Tensor) -> Tensor:
+def left_out(log_w: Tensor) -> Tensor:
     """Log mean weight of (…, M) with each group of chains left out, and last of all (…, G + 1)."""
     group = torch.arange(log_w.shape[-1], device=log_w.device) % GROUPS
     kept = torch.stack([group != i for i in range(GROUPS)] + [group >= 0])
     return log_w[..., None, :].masked_fill(~kept, -math.inf).logsumexp(-1) - kept.sum(1).log()
 
 
-def _in_order(state: Chains, axes: list[Tensor], turned: list[Tensor], order: list[int]) -> Chains:
-    """The nodes in the order of the axes, not of the walk."""
-    index = torch.arange(len(state.c)).view([len(axes[d]) for d in order])
+def places_in_walk(axes: list[Tensor], turned: list[Tensor], order: list[int]) -> Tensor:
+    """Where each node of the axes stands in the order of a walk, (nodes,)."""
+    index = torch.arange(math.prod(map(len, axes))).view([len(axes[d]) for d in order])
     index = index.permute([order.index(d) for d in range(len(axes))])
     flipped = [d for d, (a, b) in enumerate(zip(axes, turned, strict=True)) if not a.equal(b)]
-    where = index.flip(flipped).flatten()
-    return Chains(*(a[where] for a in state))
+    return index.flip(flipped).flatten()
 
 
 def weakest(energy: Energy, axes: list[Tensor]) -> Tensor:
     """The corner of a grid where the coupling is weakest, (D,)."""
-    return torch.stack([a[0] for a in _weakest_first(energy, energy.weights(), axes)[0]])
+    return torch.stack([a[0] for a in weakest_first(energy, energy.weights(), axes)[0]])
 
 
-def _weakest_first(
+def weakest_first(
     energy: Energy, weights: Weights, axes: list[Tensor]
 ) -> tuple[list[Tensor], list[int]]:
-    """Each axis turned to start at its weaker coupling, the other axes being at their middle.
+    """Each axis (m_d,) turned to start at its weaker coupling, the others being at their middle.
 
     And the order to walk along them: where the coupling changes by the largest factor comes last.
     """
