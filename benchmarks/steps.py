@@ -9,8 +9,8 @@ They take turns of a second, from the same weights on the same rows in the same 
 left out. Printed are medians over the turns after the first, their quotient, and the largest
 difference between the losses of both in the first steps, nats a row.
 
-`--profile` prints instead which operators of torch take how much of a step by themselves, and how
-much of it none does: Python, for the most part.
+`--profile` prints instead which operators of torch take how much of a step by themselves, and so a
+gradient in closed form; what none does is Python, for the most part.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import torch
 import physgen
 from physgen.dataset import Dataset
 from physgen.registry import find
+from physgen.surrogates.base import Objective
 from physgen.training import InMemory, Trainer, Training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,8 +64,14 @@ ROWS, COMPARED, OPERATORS = 10_000, 20, 14
 Step = Iterator[float]
 
 
-def steps(case: str, path: Path) -> Step:
-    """The loss of one training step after another, nats a row."""
+def steps(case: str, path: Path, named: bool = False) -> Step:
+    """The loss of one training step after another, nats a row.
+
+    Args:
+        case: which of the cases.
+        path: the rows.
+        named: whether a profile shows a gradient in closed form by this name.
+    """
     torch.set_num_threads(1)
     family, options, _ = CASES[case]
     cls, data = find("surrogates", family), Dataset(path)
@@ -74,12 +81,22 @@ def steps(case: str, path: Path) -> Step:
     rows = InMemory(theta, x)
     trainer = Trainer(surrogate, rows, rows.spread(2), Training(epochs=1000))
     trainer.live.train()
+    if named:
+        trainer.parts = [(shown(objective), *rest) for objective, *rest in trainer.parts]
     for epoch in count():
         rng, generator = np.random.default_rng(epoch), torch.Generator().manual_seed(epoch)
         for batch in rows.batches(trainer.config.batch_size, rng):
             total = torch.zeros(())
             trainer._take_step(*batch, generator, total)
             yield float(total) / len(batch[0])
+
+
+def shown(objective: Objective) -> Objective:
+    """An objective whose gradient in closed form, if any, has a name in a profile."""
+    if not objective.gradient:
+        return objective
+    name = torch.profiler.record_function("gradient in closed form")
+    return objective._replace(gradient=name(objective.gradient))
 
 
 def serve(case: str, path: Path) -> None:
@@ -135,7 +152,7 @@ def beside(roots: list[Path], case: str, path: Path, turns: int) -> str:
 
 def profile(case: str, path: Path, seconds: float = 3.0) -> None:
     """Print what share of steps each operator takes by itself."""
-    going, n = steps(case, path), 0
+    going, n = steps(case, path, named=True), 0
     for _ in range(20):
         next(going)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:

@@ -15,7 +15,7 @@ from physgen.law import Law
 from physgen.nn.transforms import Symmetries
 from physgen.surrogates.autoregressive import Autoregressive, AutoregressiveConfig
 from physgen.surrogates.autoregressive.chain import frontier, nearest_neighbours, parts
-from physgen.surrogates.base import Likelihood
+from physgen.surrogates.base import Likelihood, Surrogate
 from physgen.testing import check_surrogate
 from physgen.training import InMemory, Trainer, Training
 from simulators.base import exact_log_prob
@@ -298,6 +298,95 @@ def test_without_it_there_is_none():
     theta = torch.full((len(x), 2), 0.3, dtype=torch.float64)
     a, b = (surrogate.log_prob(theta, y) for y in (x, -x))
     assert (a - b).abs().max() > 0.1
+
+
+# --- the gradient in closed form ----------------------------------------------------------------
+
+GRADIENTS = {
+    "checkerboard": (ising(4, 6), {"sites": 5}),
+    "no flip, all sites": (ising(4, 4, theta="beta-h"), {"sites": 0, "blocks": 2}),
+    "no blocks": (ising(3, 5), {"blocks": 0}),
+    "levels": (potts(3, 4, levels=4), {"context": "all", "sites": 7, "hidden": 70}),
+}
+
+
+def both_gradients(surrogate, rows, batch=37):
+    """Mean loss and half its gradient, in closed form and by autograd, and autograd's elsewhere.
+
+    Elsewhere is another θ: a control that the numbers tell the difference.
+    """
+    generator = np.random.default_rng(3)
+    theta = torch.from_numpy(surrogate.law.prior.sample(batch, generator))
+    (objective,) = surrogate.objectives()
+
+    def by_autograd(theta):
+        loss = surrogate.loss(theta, rows, torch.Generator().manual_seed(4)).mean()
+        return loss.detach(), torch.autograd.grad(loss / 2, objective.parameters)
+
+    value = objective.gradient(theta, rows, torch.Generator().manual_seed(4), 1.0, 0.5)
+    found = [w.grad for w in objective.parameters]
+    return (value, found), by_autograd(theta), by_autograd(theta.flip(0))
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_the_gradient_in_closed_form_is_that_of_autograd(name):
+    law, options = GRADIENTS[name]
+    surrogate, rng = model(law, 0.1, **options).train(), np.random.default_rng(2)
+    values = range(law.levels) if law.levels else (-1, 1)
+    x = torch.from_numpy(rng.choice(np.array(values, np.int8), (37, *law.x_shape)))
+    (value, found), (loss, expected), (_, other) = both_gradients(surrogate, x)
+    torch.testing.assert_close(value, loss, atol=0, rtol=1e-6)
+    for a, b, c in zip(found, expected, other, strict=True):
+        size = float(b.abs().max())
+        torch.testing.assert_close(a, b, atol=1e-5 * size, rtol=1e-4)
+        assert (b - c).abs().max() > 1e-3 * size
+
+
+@pytest.mark.parametrize(
+    ("law", "options"),
+    [(spins(5), {"hidden": 200}), (Law("r", BETA, (5,), "reals", (), {}), {})],
+)
+def test_what_it_does_not_know_is_left_to_autograd(law, options):
+    (objective,) = model(law, **options).objectives()
+    assert objective.gradient is None
+
+
+def test_a_loss_of_ones_own_is_left_to_autograd():
+    class Own(Autoregressive):
+        """One whose loss may be another."""
+
+        name = "own"
+
+    config = AutoregressiveConfig()
+    for cls, closed in ((Autoregressive, True), (Own, False)):
+        (objective,) = cls.create(spins(3), config).objectives()
+        assert (objective.gradient is not None) == closed
+
+
+def test_a_training_down_it_is_that_of_autograd(monkeypatch):
+    law, rng = ising(4, 4), np.random.default_rng(0)
+    theta = torch.from_numpy(law.prior.sample(70, rng))
+    x = torch.from_numpy(law.build().sample(theta.numpy(), rng))
+
+    def trained():
+        surrogate, data = model(law), InMemory(theta, x)
+        run = Trainer(surrogate, data, data, Training(epochs=3, batch_size=32))
+        return run.parts[0][0].gradient, [epoch.val for epoch in run]
+
+    gradient, losses = trained()
+    monkeypatch.setattr(Autoregressive, "objectives", Surrogate.objectives)
+    none, expected = trained()
+    assert gradient
+    assert none is None
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert losses[0] > losses[-1] + 0.01
+
+
+def test_other_precision_is_left_to_autograd():
+    surrogate, data = model(spins(5)), InMemory(torch.full((4, 1), 0.4), states(spins(5))[:4])
+    for precision, closed in (("auto", True), ("fp32", True), ("bf16", False)):
+        ((objective, *_),) = Trainer(surrogate, data, data, Training(precision=precision)).parts
+        assert (objective.gradient is not None) == closed
 
 
 # --- training ------------------------------------------------------------------------------------

@@ -235,6 +235,42 @@ def test_few_evaluations_tell_the_posteriors_of_ising_lattices(monkeypatch):
     assert off(posterior(simulator, x)) > 0.01, "the control: few points, and nobody looks"
 
 
+def test_a_kink_is_resolved_or_told(monkeypatch):
+    rng = np.random.default_rng(0)
+    centre, width = rng.uniform(-1.5, 1.5, 40), np.exp(rng.uniform(*np.log([0.01, 0.5]), 40))
+
+    def laplace(theta, which):
+        return -abs(theta[..., 0] - centre[which, None]) / width[which, None]
+
+    ends = np.exp(-(2 - centre) / width) + np.exp(-(2 + centre) / width)
+    exact = np.log(width * (2 - ends) / 4)
+
+    def off(grid):
+        return abs(grid.log_evidence - exact)[grid.resolved].max()
+
+    assert off(grid_posterior(laplace, LINE, 40)) < 0.04
+    monkeypatch.setattr("physgen.posterior.grid.EVIDENCE", np.inf)
+    assert off(grid_posterior(laplace, LINE, 40)) > 0.08, "the control: nobody looks at it"
+
+
+@pytest.mark.slow
+def test_three_parameters_are_resolved_as_the_points_between_tell():
+    """Of a correlation no cell is as flat as it should be, and the interpolation is right."""
+    cov = 0.15**2 * (0.8 + 0.2 * np.eye(3))
+    precision, box = np.linalg.inv(cov), Box(a=(-2.0, 2.0), b=(-2.0, 2.0), c=(-2.0, 2.0))
+    exact = 0.5 * np.linalg.slogdet(2 * np.pi * cov)[1] - 3 * np.log(4)
+
+    def found(log_p):
+        return grid_posterior(lambda t, _: log_p(t), box, 1, nodes=15)
+
+    grid = found(lambda t: -np.einsum("ngi,ij,ngj->ng", t, precision, t) / 2)
+    assert grid.resolved.all()
+    np.testing.assert_allclose(grid.sd, 0.15, rtol=0.015)
+    assert grid.log_evidence[0] == pytest.approx(exact, abs=0.03)
+    root = np.linalg.cholesky(precision)
+    assert not found(lambda t: -abs(t @ root).sum(-1)).resolved.any(), "the control: kinks"
+
+
 def test_a_polynomial_whose_mass_is_at_one_node_has_no_box_for_another():
     def log_likelihood(theta, which=None):
         u = 20 * (theta[..., 0] - 0.3)

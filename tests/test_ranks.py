@@ -234,7 +234,7 @@ def test_a_resumed_training_of_two_ranks_ends_bit_equal(family):
 
 @pytest.mark.parametrize("where", ["training", "validation"])
 def test_a_loss_that_is_not_finite_in_one_rank_ends_all(where):
-    model = surrogate("autoregressive")
+    model = surrogate("cvae")
 
     def work(ranks):
         run = trainer(model, ranks, n=600, batch_size=16)

@@ -19,6 +19,7 @@ from physgen.nn.torus import (
     sines_and_cosines,
     with_rows_last,
 )
+from physgen.nn.torus_fft import WIDTH, from_waves, to_waves
 
 GRIDS = [(1, 1), (2, 2), (4, 4), (6, 5), (10,), (2, 4, 3), (16, 8), (4, 16), (4, 2, 2)]
 
@@ -93,6 +94,12 @@ def test_the_fast_transform_is_that_of_the_waves_in_blocks_of_any_width(grid, co
     assert basis.fft is not None
     torch.testing.assert_close(u.reshape(-1, columns), matrix @ x.view(-1, columns))
     torch.testing.assert_close(basis.out_of(u, grid), x)
+    found, back = np.empty((2, math.prod(grid), columns))
+    room = np.full((len(found), 2 * WIDTH), np.nan)  # what was there before says nothing
+    to_waves(basis.fft, x.view(-1, columns).numpy(), found, room)
+    from_waves(basis.fft, found, back, np.full_like(room, np.nan))
+    torch.testing.assert_close(torch.from_numpy(found), u.reshape(-1, columns))
+    torch.testing.assert_close(torch.from_numpy(back), x.view(-1, columns))
     with torch.no_grad():
         slow = fourier_basis(field(8, 1, *grid), (1,) * len(grid))
     assert slow.fft is None

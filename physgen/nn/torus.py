@@ -40,6 +40,7 @@ __all__ = [
     "has_rows_last",
     "repeated_rows",
     "site_product",
+    "takes_numba",
     "with_rows_last",
 ]
 
@@ -83,24 +84,24 @@ class FourierBasis(NamedTuple):
         parts, g, *_ = self.kernel.shape
         c, b = x.shape[-2:]
         if self.fft:
-            from physgen.nn.torus_fft import transformed
+            from physgen.nn.torus_fft import to_waves
 
             u = torch.empty(parts * g, c * b, dtype=x.dtype)
-            transformed(self.fft, *in_numpy(x.reshape(u.shape), u))
+            to_waves(self.fft, *in_numpy(x.reshape(u.shape), u))
         else:
             u = x
             for step in self.steps:
                 u = torch.bmm(step, u.reshape(*step.shape[:2], -1))
-        return u.view(parts, g * c, b)
+        return u.reshape(parts, g * c, b)
 
     def out_of(self, u: Tensor, grid: Sequence[int]) -> Tensor:
         """The inverse, (*grid, C, B)."""
         b, n = u.shape[-1], math.prod(grid)
         if self.fft:
-            from physgen.nn.torus_fft import transformed_back
+            from physgen.nn.torus_fft import from_waves
 
             x = torch.empty(n, u.numel() // n, dtype=u.dtype)
-            transformed_back(self.fft, *in_numpy(u.reshape(x.shape), x))
+            from_waves(self.fft, *in_numpy(u.reshape(x.shape), x))
         else:
             x = u
             for step in reversed(self.steps):
@@ -263,30 +264,39 @@ def fourier_basis(x: Tensor, kernel: tuple[int, ...]) -> FourierBasis | None:
     (b, _, *grid), n = x.shape, math.prod(x.shape[2:])
     if b < FEWEST_ROWS or n > MOST_SITES or not (grid[0] % 2 == 0 or n == 1):
         return None
+    if not in_plain_sight(x):  # a graph holds for any number of rows
+        return None
+    return basis_of(tuple(grid), kernel, x.dtype, takes_numba(x))
+
+
+def in_plain_sight(x: Tensor) -> bool:
+    """Whether numbers are made of x (...) on a CPU, here and now, in its precision."""
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return None
-    if is_recorded() or torch.compiler.is_compiling():  # the graph holds for any number of rows
-        return None
-    fast = torch.is_grad_enabled() and torch.get_num_threads() <= FEW_THREADS
-    return basis_of(tuple(grid), kernel, x.dtype, fast)
+        return False
+    return not (is_recorded() or torch.compiler.is_compiling())
+
+
+def takes_numba(x: Tensor) -> bool:
+    """Whether numba makes numbers of x (...) faster than torch: not once, nor on many threads.
+
+    Its import takes a second, so that it is for trainings, where gradients are asked for.
+    """
+    few = torch.get_num_threads() <= FEW_THREADS
+    return few and torch.is_grad_enabled() and in_plain_sight(x)
 
 
 @lru_cache
 def basis_of(
     grid: tuple[int, ...], kernel: tuple[int, ...], dtype: torch.dtype, fast: bool
 ) -> FourierBasis:
-    """The basis of a grid, and what shifts by the places of a kernel are in it.
-
-    It is `fast` by numba, whose import takes a second: not worth it for a single x.
-    """
-    fft = None
-    if fast:
+    """The basis of a grid, and what shifts by the places of a kernel are in it; fast by numba."""
+    rows, sites = sines_and_cosines(grid), np.arange(math.prod(grid)).reshape(grid)
+    g, m = (2 if len(rows) > 1 else 1), len(rows) // grid[0]
+    steps, fft = [rows[None]] if len(rows) > 1 else [], None
+    if fast and steps:
         from physgen.nn.torus_fft import torus_fft
 
         fft = torus_fft(grid, wave_pairs(grid), torch.empty(0, dtype=dtype).numpy().dtype)
-    rows, sites = sines_and_cosines(grid), np.arange(math.prod(grid)).reshape(grid)
-    g, m = (2 if len(rows) > 1 else 1), len(rows) // grid[0]
-    steps = [rows[None]]
     if m > 1 and len(rows) > FEW_SITES:
         first = sines_and_cosines(grid[:1])
         steps = [first[None], diagonal_blocks(rows @ np.kron(first, np.eye(m)).T, g * m)]

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["TorusFFT", "torus_fft", "transformed", "transformed_back"]
+__all__ = ["TorusFFT", "from_waves", "to_waves", "torus_fft"]
 
 WIDTH = 64
 """Complex numbers of a site that are transformed at once."""
@@ -107,7 +107,7 @@ compiled = njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 
 
 @compiled
-def transformed(fft: TorusFFT, x: Numbers, u: Numbers, z: Numbers) -> None:
+def to_waves(fft: TorusFFT, x: Numbers, u: Numbers, z: Numbers) -> None:
     """Fields x (N, R) in the real Fourier basis, to u (N, R).
 
     Args:
@@ -123,22 +123,22 @@ def transformed(fft: TorusFFT, x: Numbers, u: Numbers, z: Numbers) -> None:
         for i in range(n):
             a, real, imaginary = z[i], x[i, start:middle], x[i, middle:end]
             for r in range(middle - start):
-                a[r] = real[r]
+                a[r], a[WIDTH + r] = real[r], 0
             for r in range(end - middle):
                 a[WIDTH + r] = imaginary[r]
-        down(fft.quartets, fft.factors, z)
+        butterflies(fft.quartets, fft.factors, z)
         leave(fft, z, u, start, middle, end)
 
 
 @compiled
-def transformed_back(fft: TorusFFT, u: Numbers, x: Numbers, z: Numbers) -> None:
-    """The inverse of `transformed`, and its transpose: u (N, R) to fields x (N, R)."""
+def from_waves(fft: TorusFFT, u: Numbers, x: Numbers, z: Numbers) -> None:
+    """The inverse of `to_waves`, and its transpose: u (N, R) to fields x (N, R)."""
     n, columns = x.shape
     for start in range(0, columns, 2 * WIDTH):
         middle = start + min(WIDTH, (columns - start + 1) // 2)
         end = min(columns, middle + WIDTH)
         enter(fft, z, u, start, middle, end)
-        up(fft.quartets, fft.factors, z)
+        butterflies_back(fft.quartets, fft.factors, z)
         for i in range(n):
             a, real, imaginary = z[i], x[i, start:middle], x[i, middle:end]
             for r in range(middle - start):
@@ -148,7 +148,7 @@ def transformed_back(fft: TorusFFT, u: Numbers, x: Numbers, z: Numbers) -> None:
 
 
 @compiled
-def down(quartets: Numbers, factors: Numbers, z: Numbers) -> None:
+def butterflies(quartets: Numbers, factors: Numbers, z: Numbers) -> None:
     """All stages, in place, of numbers (N, 2 `WIDTH`), real parts first."""
     for q in range(len(quartets)):
         a, b, c, d = z[quartets[q, 0]], z[quartets[q, 1]], z[quartets[q, 2]], z[quartets[q, 3]]
@@ -169,8 +169,8 @@ def down(quartets: Numbers, factors: Numbers, z: Numbers) -> None:
 
 
 @compiled
-def up(quartets: Numbers, factors: Numbers, z: Numbers) -> None:
-    """The transpose of `down`, conjugate: all stages from the last one."""
+def butterflies_back(quartets: Numbers, factors: Numbers, z: Numbers) -> None:
+    """The transpose of `butterflies`, conjugate: all stages from the last one."""
     for q in range(len(quartets) - 1, -1, -1):
         a, b, c, d = z[quartets[q, 0]], z[quartets[q, 1]], z[quartets[q, 2]], z[quartets[q, 3]]
         f = factors[q]
@@ -222,7 +222,7 @@ def enter(fft: TorusFFT, z: Numbers, u: Numbers, start: int, middle: int, end: i
         row, i = fft.own[e, 0], fft.own[e, 1]
         a, x, y = z[i], u[row, start:middle], u[row, middle:end]
         for r in range(middle - start):
-            a[r] = alone * x[r]
+            a[r], a[WIDTH + r] = alone * x[r], 0
         for r in range(end - middle):
             a[WIDTH + r] = alone * y[r]
     for e in range(len(fft.pairs)):

@@ -28,10 +28,12 @@ observation has nodes of its own, where and as many as it wants them, so that a 
 hundreds of times narrower than the prior,
 piled up at a bound or in several modes. It is *resolved* once h²|s|, which is h²/2σ² for a
 Gaussian, is below `tolerance` in all cells where b > −4.5. Then a few points between the nodes,
-the likeliest one and others spread over the mass, are looked at: where log p is not what the nodes
-tell, a narrow peak stands between them, its place becomes a node, and the rounds go on. If that is
-so to the end it is not resolved; a mode that neither a flank nor one of these points announces is
-missed.
+the likeliest one and others spread over the mass, are looked at. With f̂ what the nodes tell, the
+mean of exp(f − f̂) over the latter is the part by which the evidence is off. Where that is more
+than 3 %, as at kinks, or f is off by a nat, since a narrow peak stands between the nodes, the
+worst place becomes a node, and the rounds go on with a quarter of the tolerance. If that is so to
+the end it is not resolved; a mode that neither a flank nor one of these points announces is
+missed. Of three parameters, whose cells stay wide, these points alone tell what is resolved.
 
 An observation's posterior and its cost do not depend on who else is in the call. In arrays that
 others need wider its last node is repeated: cells of no width, which change nothing
@@ -124,10 +126,10 @@ NEGLIGIBLE, BOUNDED = 18.0, 4
 rounds in which that is so: what is not resolved then is no law for which the bound is close."""
 SPLIT = np.concatenate([[0], 2.0 ** np.arange(-12, 0), 1 - 2.0 ** np.arange(-2, -13, -1), [1]])
 """Parts of a cell in which log p is bounded: fine at both ends, for the outer cells are wide."""
-PROBES, LOOKS, SURPRISE = {1: 9, 2: 17, 3: 65}, 2, 1.0
-"""Points between the nodes at which a resolved posterior of D parameters is looked at once more,
-how often it goes on from what they show, and the nats by which log p there may differ from what
-the nodes tell."""
+PROBES, LOOKS, SURPRISE, EVIDENCE, FINER = {1: 9, 2: 17, 3: 65}, 2, 1.0, 0.03, 4.0
+"""Points between the nodes at which a posterior of D parameters is looked at once more, how often
+it goes on from what they show, the nats by which log p there may differ from what the nodes tell,
+the part by which the evidence may, and by how much the tolerance falls where they do."""
 POINTS, FITS, MARGIN, SMALLER = {1: 10, 2: 15, 3: 8}, 2, 0.3, 0.5
 """Points per axis of a polynomial that may take the place of log p, and how many are tried; by how
 much the next one's box is longer than the mass, to each side, and its part of the volume at most.
@@ -197,12 +199,15 @@ def grid_posterior(
         if not len(left):
             break
         known = search(joint, axes, left, evaluations)
-        look = _look(joint, prior, known, PROBES[len(prior)], evaluations)
-        missed, points = look.missed(SURPRISE), look.likeliest(SURPRISE)
-        again = missed & (looks > 0) & (rounds > 1)
-        parts.append(known._replace(resolved=known.resolved & ~missed).of(~again))
+        seen = known.resolved | (len(prior) == 3)  # cells of three parameters stay wide
+        look = _look(joint, prior, known._replace(resolved=seen), PROBES[len(prior)], evaluations)
+        missed = look.missed(SURPRISE) | (abs(look.evidence) > EVIDENCE)
+        points = look.worst(SURPRISE)
+        again = missed & known.resolved & (looks > 0) & (rounds > 1)
+        parts.append(known._replace(resolved=seen & ~missed).of(~again))
         left = known.which[again]
         axes = [_with_node(a[again], c) for a, c in zip(known.axes, points[again].T, strict=True)]
+        search = search._replace(tolerance=search.tolerance / FINER)
     _, axes, values, peak, resolved = _joined(parts)
     found = GridPosterior(prior, tuple(axes), values, peak, evaluations, resolved)
     return found.normalised()
@@ -405,9 +410,19 @@ class _Look(NamedTuple):
         """Points at which it does, (k, q)."""
         return ~(abs(self.value - self.guess) <= surprise)
 
-    def likeliest(self, surprise: float) -> Array:
-        """The likeliest of these points, (k, D)."""
-        best = np.where(self.off(surprise), np.maximum(self.value, self.guess), -np.inf).argmax(-1)
+    @property
+    def evidence(self) -> Array:
+        """By what part the evidence is more than the nodes tell, (k,).
+
+        The mean of p̃/p − 1 over points that are spread over the mass of p, all but the first.
+        """
+        return np.asarray(np.expm1((self.value - self.guess)[:, 1:].clip(max=SURPRISE)).mean(-1))
+
+    def worst(self, surprise: float) -> Array:
+        """The likeliest of these points, or that of the greatest difference, (k, D)."""
+        size = abs(self.value - self.guess)
+        likely = np.where(self.off(surprise), np.maximum(self.value, self.guess), -np.inf)
+        best = np.where(self.missed(surprise), likely.argmax(-1), size.argmax(-1))
         return self.c[np.arange(len(best)), best]
 
 

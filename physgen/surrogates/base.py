@@ -108,7 +108,8 @@ class Objective(NamedTuple):
     """One thing to minimise: a name, the parameters that it moves, and its loss.
 
     Most families have one; a GAN has two. A gradient that is known in closed form goes without
-    autograd; where one process trains one objective, steps may be taken without the loop.
+    autograd; where one process trains one objective, steps may be taken without the loop. Either
+    is compiled by its first call, which `fit` makes before it counts time.
     """
 
     name: str
@@ -218,7 +219,6 @@ class Surrogate(nn.Module, abc.ABC):
         posterior_draws: the same on a grid of θ, where fewer may do.
         keeps_last: whether the last epoch's weights are kept, and not those of the lowest
             validation loss: for a loss that is a game, or too noisy to choose by.
-        compiled: whether its first steps compile code, which `fit` does before it counts time.
         unit: what validation counts in; of a family that keeps its last weights the training loss
             is something else.
         symmetrise: whether log p is averaged over the law's reflections and flips of x.
@@ -247,7 +247,6 @@ class Surrogate(nn.Module, abc.ABC):
     default_draws: int = 1
     posterior_draws: int = 1
     keeps_last: ClassVar[bool] = False
-    compiled: ClassVar[bool] = False
     unit: str = "nats a row"
     symmetrise: bool = False
     leaves_out: ClassVar[bool] = False

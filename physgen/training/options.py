@@ -27,7 +27,8 @@ class Training:
             least 5 (rbm and gan, whose losses do not tell: never).
         augment: whether to train on random symmetries of each batch, where the law has them.
         compile: whether to compile the loss with torch.compile; that takes minutes on a CPU, and
-            pays in long runs.
+            pays in long runs. It goes without the gradients in closed form that families have, and
+            so does bf16 on a CPU.
         precision: numbers of the networks in training: fp32, bf16 (autocast), or auto: bf16 on
             CUDA, fp32 on a CPU. Weights and losses are in fp32.
         validation: part of the rows, the last ones, that is validated on and not trained on; of a

@@ -96,6 +96,8 @@ class Trainer:
         self.live = copy.deepcopy(surrogate)
         self.average = copy.deepcopy(surrogate).requires_grad_(False)
         objectives = list(self.live.objectives())
+        if config.compile or config.precision == "bf16":
+            objectives = [o._replace(gradient=None, steps=None) for o in objectives]
         self.optimisers = [
             torch.optim.AdamW(o.parameters, lr=0.0, weight_decay=config.weight_decay, fused=True)
             for o in objectives

@@ -85,7 +85,7 @@ class Material:
 
     def trainer(self, surrogate: Surrogate, training: Training) -> Trainer:
         """What trains a surrogate on it; its clock runs from here."""
-        if surrogate.compiled:
+        if any(objective.gradient for objective in surrogate.objectives()):
             self.rehearse(surrogate, training)
         rows = self.train, self.val
         return Trainer(surrogate, *rows, training, self.seed, some=self.some, ranks=ranks_now())

@@ -32,6 +32,7 @@ from physgen.nn.energy_chain import EnergyChain
 from physgen.surrogates.autoregressive.causal import CausalStage
 from physgen.surrogates.autoregressive.chain import ChainPart, parts
 from physgen.surrogates.autoregressive.conditional import SharedStage, Stage
+from physgen.surrogates.autoregressive.gradient import LevelGradient
 from physgen.surrogates.autoregressive.separate import SeparateColumns
 from physgen.surrogates.autoregressive.site import (
     CountSite,
@@ -42,7 +43,7 @@ from physgen.surrogates.autoregressive.site import (
     Site,
 )
 from physgen.surrogates.autoregressive.window import nearest_offsets, window_parts
-from physgen.surrogates.base import Likelihood, Noise
+from physgen.surrogates.base import Likelihood, Noise, Objective
 from physgen.surrogates.hamiltonian import Differentiable
 from simulators.base import SUPPORTS, Support
 
@@ -228,14 +229,24 @@ class Autoregressive(Differentiable):
         field, loss = self.field(values), -log_det - near.sum(1)
         expected = self.site.reference(values, offset)
         for stage in self.stages:
-            n = len(stage.sites)
-            m = min(n, self.config.sites or n) if self.training else n
-            rows = 1 if stage.common else len(z)
-            which = stratified_sites(n, m, rows, generator) if m < n else stage.all
+            which = self.sites_of_step(stage, len(z), generator)
+            n, m = len(stage.sites), which.shape[1]
             theta = stage.coefficients(c)._replace(offset=offset)
             more = stage.log_p(values, field, which, theta) - stage.own(expected, which)
             loss = loss - n / m * more.sum(1)
         return loss
+
+    def objectives(self) -> list[Objective]:
+        """Of levels the gradient is in closed form, on a CPU; of a subclass autograd's."""
+        gradient = LevelGradient.of(self) if type(self) is Autoregressive else None
+        return [Objective("loss", list(self.parameters()), self.loss, gradient)]
+
+    def sites_of_step(self, stage: SharedStage, rows: int, generator: torch.Generator) -> Tensor:
+        """Numbers of the sites of a stage that a step looks at, (rows, m) or (1, m)."""
+        n = len(stage.sites)
+        m = min(n, self.config.sites or n) if self.training else n
+        rows = 1 if stage.common else rows
+        return stratified_sites(n, m, rows, generator) if m < n else stage.all
 
     def _log_prob(self, c: Tensor, z: Tensor, noise: Noise, draws: int) -> tuple[Tensor, Tensor]:
         if self.columns is not None:

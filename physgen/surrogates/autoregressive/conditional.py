@@ -21,7 +21,7 @@ from physgen.surrogates.autoregressive.site import Offset, Site
 __all__ = ["Conditional", "FilmedLayers", "SharedStage", "Stage", "StageCoefficients", "look"]
 
 FEW = 64
-"""Hidden units of the slopes."""
+"""Hidden units of what is a function of θ alone."""
 
 
 class StageCoefficients(NamedTuple):
@@ -77,12 +77,12 @@ class Conditional(FilmedLayers):
         self, sites: int, inputs: int, outputs: int, condition: int, hidden: int, blocks: int
     ) -> None:
         super().__init__()
-        self.outputs = outputs
+        self.condition, self.outputs = condition, outputs
         self.place = nn.Parameter(torch.zeros(sites, hidden))
         self.enter = nn.Linear(inputs, hidden)
         self.first = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
         self.second = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(blocks))
-        self.films = nn.ModuleList(FiLM(condition, hidden) for _ in range(1 + blocks))
+        self.films = nn.ModuleList(FiLM(condition, hidden, FEW) for _ in range(1 + blocks))
         self.leave = nn.Linear(hidden, outputs)
         slopes = nn.Linear(FEW, inputs * outputs)
         self.slopes = nn.Sequential(nn.Linear(condition, FEW), nn.SiLU(), slopes)

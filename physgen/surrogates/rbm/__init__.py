@@ -122,7 +122,6 @@ class RBM(Surrogate):
     supports: ClassVar[tuple[Support, ...]] = ("spins",)
     inference_options: ClassVar[tuple[str, ...]] = ("sampler", "steps", "ladder")
     keeps_last: ClassVar[bool] = True
-    compiled: ClassVar[bool] = True
     unit = "nats a row, with a rough log Z"
     chain_buffers: ClassVar[tuple[str, ...]] = ("chain_v", "chain_c")
     restorers: Mapping[str, str] = {
