@@ -60,7 +60,7 @@ def test_one_parameter_agrees_with_the_truncated_gaussian(noise):
     np.testing.assert_allclose(grid.log_prob(theta), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("parameters", [2, 3])
+@pytest.mark.parametrize("parameters", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_parameters_agree_with_the_closed_form(parameters):
     simulator = LinearGaussian(size=7, parameters=parameters, noise=0.05)
     _, x = data(simulator, 13)
