@@ -247,6 +247,7 @@ def test_transforms_of_scipy_and_products_of_complex_numbers_have_no_graph(funct
         (torch.lgamma, special.gammaln, [0.03, 1.0, 2.5, 40.0, 3e5]),
         (torch.log1p, np.log1p, [-0.9, -0.5, -1e-9, 1e-9, 0.49, 7.0]),
         (torch.expm1, np.expm1, [-40.0, -1.0, -1e-9, 1e-9, 0.99, 7.0]),
+        (lambda a: torch.hypot(a, a - 3), lambda a: np.hypot(a, a - 3), [-2.0, 0.5, 7.0]),
     ],
 )
 def test_functions_that_onnx_lacks_keep_their_digits(interpreter, function, reference, values):

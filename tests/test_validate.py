@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import physgen
 from physgen.checks.validation import validation
 from physgen.errors import UsageError
 from physgen.law import Law
@@ -246,3 +247,16 @@ def test_the_gap_of_one_row_has_no_error():
     found = verdict({"nll": nll, "posterior": None})
     assert found == "gap 0.25000 nats a dimension (1.000 nats in all, exact)"
     assert "0.25000 ± 0.10000 nats" in verdict({"nll": nll | {"gap_se": 0.1}, "posterior": None})
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "verb", [physgen.validate, pytest.param(physgen.calibrate, marks=pytest.mark.slow)]
+)
+def test_data_of_another_law_are_told(verb):
+    model = physgen.fit("autoregressive", physgen.simulate("gaussian", n=100, seed=1), epochs=1)
+    said = "was made with noise = 2.0, the training with 0.5"
+    found = verb(model, physgen.simulate("gaussian", n=40, noise=2.0, seed=2))
+    assert said in found["warnings"][-1]
+    assert said in found.summary
+    assert said in physgen.report(found).html

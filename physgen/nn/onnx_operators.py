@@ -177,6 +177,14 @@ def power_node(g: Nodes, call: Call, a: Operand, b: Any) -> str:
     return g.node("Pow", base, g.name(b, dtype))
 
 
+@operator_of("hypot.default")
+def hypotenuse_node(g: Nodes, call: Call, a: Operand, b: Operand) -> str:
+    """√(a² + b²)."""
+    dtype = result(call).dtype
+    squares = [g.node("Mul", x, x) for x in (g.name(a, dtype), g.name(b, dtype))]
+    return g.node("Sqrt", g.node("Add", *squares))
+
+
 def polynomial(g: Nodes, coefficients: Sequence[float], x: str, dtype: torch.dtype) -> str:
     """A polynomial in x, the coefficient of its highest power first."""
     value = g.name(coefficients[0], dtype)

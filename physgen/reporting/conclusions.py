@@ -77,6 +77,8 @@ def conclusion_of(metrics: Mapping[str, Any]) -> Conclusion:
 def surrogate_conclusion(metrics: Mapping[str, Any]) -> Conclusion:
     """Of validate: whether to infer with a surrogate, or else whether its samples are told."""
     nll, post = metrics.get("nll") or {}, metrics.get("posterior") or {}
+    if metrics.get("warnings"):
+        return Conclusion("bad", "Mind the note below.", "It is judged by x of another law.")
     gap, se = _float(nll.get("gap_total")), _float(nll.get("gap_total_se"))
     known, apart = _known(gap, se), gap > SIGMAS * se
     if known and gap < -TOLD * se:

@@ -103,6 +103,7 @@ def calibrate(
     """
     from physgen.checks.calibration.run import CALIBRATION_SECTIONS, calibration
     from physgen.checks.calibration.verdicts import calibration_summary
+    from physgen.posterior.warnings import domain_warnings
 
     where, use = split_options(given)
     require_seed(seed)
@@ -124,6 +125,9 @@ def calibrate(
             trusted=name_of_simulator(simulator), names=held_out.columns, draws=draws,
             samples=samples, seed=seed, progress=progress, engine=there,
         )  # fmt: skip
+    measured["warnings"] += [
+        f"{held_out.name} {said}" for said in domain_warnings(source.law, found)
+    ]
     if trained_on(source.about.get("data", {}), held_out):
         measured["warnings"].insert(0, "the rows are those of the training, and prove little")
     command = called(

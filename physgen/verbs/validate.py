@@ -85,6 +85,7 @@ def validate(
         physgen validate cvae.pt test.h5 -o metrics.json
     """
     from physgen.checks.validation import VALIDATION_SECTIONS, validation
+    from physgen.posterior.warnings import domain_warnings
 
     where, use = split_options(given)
     require_seed(seed)
@@ -109,6 +110,7 @@ def validate(
             draws=draws, sweep=sweep, observations=observations, seed=seed, progress=progress,
             engine=there,
         )  # fmt: skip
+    measured["warnings"] = [f"{source.name} {s}" for s in domain_warnings(model.law, found)]
     command = called(
         "validate", surrogate, data,
         out=out, simulator=name_of_simulator(simulator), rows=rows, draws=draws,
@@ -146,4 +148,5 @@ def verdict(metrics: Mapping[str, Any]) -> str:
             f"no likelihood; C2ST on samples {test['accuracy']:.3f} (null {test['null']:.3f}, "
             f"control {test['control']:.3f}), JS at least {js['value']:.4f} nats"
         )
-    return "; ".join(words) or "no likelihood and no exact truth to compare with"
+    words = words or ["no likelihood and no exact truth to compare with"]
+    return "; ".join([*words, *metrics.get("warnings", [])])
