@@ -1,4 +1,4 @@
-"""CPU ms a posterior of trained models of Ising L = 8, beside the exact ones.
+"""CPU ms a posterior of trained models of Ising lattices, beside the exact ones.
 
 For each file: a surrogate's posteriors with the draws that it takes for them, or a network's. The
 exact posterior on a fine uniform grid is what errors are held against; the control, the exact
@@ -6,6 +6,7 @@ likelihood on the grid that models get, reads 0.000 / 1.000 / 0.500. To compare 
 turn in the checkout of each, on the same files.
 
     python -m benchmarks.posterior_speed cvae.pt diffusion.pt fmpe.pt [--n 100] [--repeat 5]
+    python -m benchmarks.posterior_speed diffusion16.pt --size 16 --n 10
 """
 
 from __future__ import annotations
@@ -68,10 +69,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", type=Path)
     parser.add_argument("--n", type=int, default=100, help="lattices")
+    parser.add_argument("--size", type=int, default=8, help="sites along a side, L")
     parser.add_argument("--repeat", type=int, default=5, help="times, of which the median counts")
     parser.add_argument("--draws", type=int, help="of each log p; the family's own if left out")
     given = parser.parse_args()
-    simulator = Law.of("ising", {"size": 8}).build()
+    simulator = Law.of("ising", {"size": given.size}).build()
     rng = np.random.default_rng(SEED)
     x = simulator.sample(simulator.prior.sample(given.n, rng), rng)
     likelihood = of_exact(simulator.log_prob, x)

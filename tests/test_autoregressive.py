@@ -382,6 +382,18 @@ def test_a_training_down_it_is_that_of_autograd(monkeypatch):
     assert losses[0] > losses[-1] + 0.01
 
 
+def test_weights_that_want_no_gradient_get_none():
+    surrogate, x = model(ising(4, 4)).train(), torch.ones(5, 4, 4)
+    frozen, *others = surrogate.parameters()
+    frozen.requires_grad_(False)
+    (objective,) = surrogate.objectives()
+    value = objective.gradient
+    assert value
+    value(torch.full((5, 1), 0.4), x, torch.Generator(), 1.0, 1.0)
+    assert frozen.grad is None
+    assert all(w.grad is not None for w in others)
+
+
 def test_other_precision_is_left_to_autograd():
     surrogate, data = model(spins(5)), InMemory(torch.full((4, 1), 0.4), states(spins(5))[:4])
     for precision, closed in (("auto", True), ("fp32", True), ("bf16", False)):

@@ -102,6 +102,21 @@ def test_what_theta_does_not_enter_is_shared_by_all_theta(monkeypatch, axes):
     assert abs(scored() - found).max() > 0.1, "the control: all rows are the first"
 
 
+def test_each_row_has_a_gradient_of_its_own_where_theta_are_alike():
+    chain, generator = model(SQUARE), torch.Generator().manual_seed(0)
+    x = 2.0 * torch.randint(2, (4, 4, 4), generator=generator) - 1
+    theta = torch.tensor([[0.4], [0.4], [0.4], [0.5]], dtype=torch.float64)
+
+    def score(rows):
+        at = theta[rows].requires_grad_()
+        chain.log_prob(at, x[rows], index=torch.arange(4)[rows]).sum().backward()
+        return at.grad
+
+    alone = torch.cat([score([i]) for i in range(4)])
+    torch.testing.assert_close(score([0, 1, 2, 3]), alone, atol=1e-4, rtol=1e-3)
+    assert (alone[1:3] - alone[0]).abs().min() > 0.01
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [15, pytest.param(40, marks=pytest.mark.slow)])
 def test_the_bound_is_the_mean_over_orders_and_the_path_the_mean_of_p(seeds):

@@ -1,6 +1,7 @@
 """Draws of networks: of their own density, of another prior, and weighted by a likelihood."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -37,18 +38,17 @@ def law_of(prior):
 
 @pytest.fixture(scope="module")
 def networks():
-    """Networks of one parameter in a box."""
+    """Method → a network of one parameter in a box, trained when it is first asked for."""
     box = Box(a=(-1.0, 1.0))
     theta, x = noisy(box, 1000)
-    return {m: train(m, law_of(box), theta, x, epochs=5, seed=1)
-            for m in ("npe", "fmpe", "npse")}  # fmt: skip
+    return cache(lambda method: train(method, law_of(box), theta, x, epochs=5, seed=1))
 
 
 @pytest.mark.parametrize("method", ["npe", "fmpe", "npse"])
 @pytest.mark.slow
 def test_draws_follow_the_density_of_the_same_network(networks, method):
     """By Kolmogorov & Smirnov; as a control, not those of another x."""
-    network, x = networks[method], np.array([[-0.9], [0.2], [0.7]], np.float32)
+    network, x = networks(method), np.array([[-0.9], [0.2], [0.7]], np.float32)
     grid = grid_posterior(of_network(network, x), network.law.prior, 3, **GRID[1])
     c, leak = network.draw(x, 700, seed=3)
     assert c.shape == (3, 700, 1)
@@ -64,7 +64,7 @@ def test_draws_follow_the_density_of_the_same_network(networks, method):
 
 @pytest.mark.slow
 def test_a_rows_draws_do_not_depend_on_the_others_nor_on_how_many_there_are(networks):
-    network, x = networks["npe"], np.array([[-0.9], [0.2], [0.7]], np.float32)
+    network, x = networks("npe"), np.array([[-0.9], [0.2], [0.7]], np.float32)
     every, _ = network.draw(x, 50, seed=3)
     some, _ = network.draw(x[1:], 20, seed=3, index=np.array([1, 2]))
     np.testing.assert_allclose(some, every[1:, :20], atol=1e-6)
@@ -73,10 +73,10 @@ def test_a_rows_draws_do_not_depend_on_the_others_nor_on_how_many_there_are(netw
 
 @pytest.mark.slow
 def test_log_density_of_draws_is_normalised(networks):
-    box, x = networks["npe"].law.prior, np.array([[-0.9], [0.2]], np.float32)
+    box, x = networks("npe").law.prior, np.array([[-0.9], [0.2]], np.float32)
     theta = np.broadcast_to(np.linspace(-1, 1, 401)[:, None], (2, 401, 1))
     for prior in (box, Box(a=(-0.5, 0.5)), Prior(a=stats.truncnorm(-2, 2, 0, 0.3))):
-        found = network_draws(networks["npe"], x, prior, 4000, seed=1)
+        found = network_draws(networks("npe"), x, prior, 4000, seed=1)
         total = np.trapezoid(np.exp(found.log_prob(theta)), theta[..., 0], axis=1)
         np.testing.assert_allclose(total, 1, atol=0.05)
         assert prior.contains(found.theta).all()
@@ -229,8 +229,8 @@ def test_networks_draw_where_there_is_no_grid_or_where_that_is_asked_for(network
         inference = methods.Inference(options, network.law, network=network)
         return type(methods.by_network(inference, x, 0, lambda text: None)).__name__
 
-    assert kind(networks["npe"]) == "GridPosterior"
-    assert kind(networks["npe"], direct=True) == "Draws"
+    assert kind(networks("npe")) == "GridPosterior"
+    assert kind(networks("npe"), direct=True) == "Draws"
     assert kind(toy(FOUR, 1.0), np.zeros((1, 4))) == "Draws"
 
 
@@ -247,5 +247,5 @@ def test_what_has_no_draws_is_refused(networks):
         with pytest.raises(UsageError, match="direct: "):
             methods.refuse_unused(source, options, False)
     with pytest.raises(UsageError, match="refine: expected a surrogate"):
-        methods.choose_method(source, None, networks["npe"])
+        methods.choose_method(source, None, networks("npe"))
     assert {m for m in METHODS if METHODS[m].draw} == {"npe", "fmpe", "npse"}

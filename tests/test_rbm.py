@@ -1032,13 +1032,13 @@ def test_p_sums_to_one(tied, theta):
 @pytest.fixture
 def counted(monkeypatch):
     """The calls of the annealing."""
-    calls, whole = [], partition.annealed
+    calls, whole = [], bridges.annealed
 
     def noted(*args, **options):
         calls.append(options["ladder"])
         return whole(*args, **options)
 
-    monkeypatch.setattr(partition, "annealed", noted)
+    monkeypatch.setattr(bridges, "annealed", noted)
     return calls
 
 

@@ -216,6 +216,7 @@ def test_area_counts_ties_half_and_averages_folds():
     assert area(logit[:1], y[:1]) == (0.5, 0.0)
 
 
+@pytest.mark.slow
 def test_the_area_of_c2st_comes_near_the_best_and_its_null_is_a_half():
     test = c2st(normals(1000), normals(1000, seed=1, shift=0.6)).auc
     best = norm.cdf(0.6 * np.sqrt(3 / 2))

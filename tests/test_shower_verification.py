@@ -95,7 +95,9 @@ def test_unequal_numbers_are_refused():
         Shower().verify(np.zeros((2, 2)), np.zeros((3, 25)))
 
 
-@pytest.mark.parametrize("options", [[], ["--threshold", "0.01"]])
+@pytest.mark.parametrize(
+    "options", [["--threshold", "0.01"], pytest.param([], marks=pytest.mark.slow)]
+)
 def test_on_the_command_line(tmp_path, options):
     path = str(tmp_path / "showers.h5")
     made = CliRunner().invoke(main, ["simulate", "shower", "-n", "300", "-o", path, *options])

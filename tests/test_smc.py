@@ -294,7 +294,7 @@ def test_chains_follow_any_prior():
     np.testing.assert_allclose(found.sd / problem.width, 1, atol=0.15)
 
 
-@pytest.mark.parametrize("method", ["rejection", "vi"])
+@pytest.mark.parametrize("method", ["rejection", pytest.param("vi", marks=pytest.mark.slow)])
 def test_sbi_s_samplers_follow_any_prior(method):
     pytest.importorskip("sbi")
     from physgen.posterior import samplers

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.autograd.gradcheck import GradcheckError
 
-from physgen.nn import torus
-from physgen.nn.blocks import Coarsen, Convolution, Refine
+from physgen.nn import blocks, torus
+from physgen.nn.blocks import Coarsen, Convolution, FiLM, Refine
 from physgen.nn.recorded import recorded
 from physgen.nn.torus import (
     concatenated,
@@ -22,6 +22,12 @@ from physgen.nn.torus import (
 from physgen.nn.torus_fft import WIDTH, from_waves, to_waves
 
 GRIDS = [(1, 1), (2, 2), (4, 4), (6, 5), (10,), (2, 4, 3), (16, 8), (4, 16), (4, 2, 2)]
+
+
+@pytest.fixture(autouse=True)
+def any_threads(monkeypatch):
+    """Numba is taken on a machine of many cores, too."""
+    monkeypatch.setattr(torus, "FEW_THREADS", 10_000)
 
 
 def generator(seed=0):
@@ -171,6 +177,23 @@ def test_layers_say_the_same_whichever_way_a_field_lies_in_memory(kind, ratio):
     torch.testing.assert_close(one, other)
     assert has_rows_last(other)
     assert not has_rows_last(one)
+
+
+def test_film_of_large_fields_in_numba_is_that_of_torch(monkeypatch):
+    with torch.random.fork_rng(devices=[]):
+        film = FiLM(2, 3).double()
+        torch.nn.init.normal_(film.net[-1].weight, generator=generator(2))
+    x, c, found = rows_in_memory(field(9, 3, 4, 6)).requires_grad_(), field(9, 2), []
+    for many in (1, x.numel() + 1):
+        monkeypatch.setattr(blocks, "MANY", many)
+        y = film(x, c)
+        assert ("GroupedFiLM" in repr(y.grad_fn.next_functions[0][0].next_functions)) == (
+            many == 1
+        )
+        assert has_rows_last(y)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *film.parameters()])])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_fields_are_joined_and_repeated_in_their_memory():

@@ -26,6 +26,7 @@ from physgen.nn.torus import (
     fourier_basis,
     has_rows_last,
     site_product,
+    takes_numba,
     with_rows_last,
 )
 from physgen.nn.transforms import finite_part
@@ -65,6 +66,8 @@ MEMORY_FORMATS = {
     1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d,
 }  # fmt: skip
 """By the number of axes; with these convolutions are fastest on CPUs."""
+MANY = 2**17
+"""Numbers of a field from which on FiLM is made in numba, in fewer passes."""
 PLANES, FEW = 4, 32
 """Numbers that θ says of each site, and the hidden units behind them."""
 SITE = (1, 1)
@@ -269,12 +272,12 @@ class Refine(nn.Module):
                 b, c, *grid
             )
         weight = self.weight.movedim((0, 1), (-1, -2)).flatten(0, -2)
+        bias = self.bias.repeat(math.prod(ratio))
         finer = [n * k for n, k in zip(grid, ratio, strict=True)]
         if has_rows_last(x):
-            sites = site_product(with_rows_last(x), weight).view(*grid, *ratio, c, b)
-            field = sites.permute(*self.rows_order).reshape(*finer, c, b) + self.bias[:, None]
-            return fields_of(field)
-        sites = F.linear(x.movedim(1, -1), weight, self.bias.repeat(math.prod(ratio)))
+            sites = site_product(with_rows_last(x), weight, bias).view(*grid, *ratio, c, b)
+            return fields_of(sites.permute(*self.rows_order).reshape(*finer, c, b))
+        sites = F.linear(x.movedim(1, -1), weight, bias)
         field = sites.view(b, *grid, *ratio, c).permute(self.order)
         return field.reshape(b, *finer, c).movedim(-1, 1)
 
@@ -355,7 +358,14 @@ class FiLM(nn.Module):
         """Field h (B, C, *grid) and condition c (B, D) → (B, C, *grid)."""
         gain, shift = self.coefficients(c)
         if has_rows_last(h):
-            return fields_of(torch.addcmul(shift.t().contiguous(), with_rows_last(h), gain.t()))
+            field, gain, shift = with_rows_last(h), gain.t(), shift.t().contiguous()
+            if h.numel() < MANY or not takes_numba(h):
+                return fields_of(torch.addcmul(shift, field, gain))
+            from physgen.nn.grouped_film import grouped_film
+
+            sites = field.flatten(0, -3)
+            one = torch.zeros(len(sites), dtype=torch.long)
+            return fields_of(grouped_film(sites, gain[None], shift[None], one).view(field.shape))
         return torch.addcmul(broadcast(shift, h), h, broadcast(gain, h))
 
 

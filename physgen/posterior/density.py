@@ -244,10 +244,14 @@ class GridPosterior:
 
     def probes(self, k: int) -> Array:
         """The likeliest point c of one observation and others spread over its mass, (k, D)."""
-        axes, density = [a[0] for a in self.axes], self.density[0]
-        best = np.unravel_index(density.argmax(), density.shape)
-        top = np.array([a[i] for a, i in zip(axes, best, strict=True)])
-        return np.concatenate([top[None], self.spread(halton(k, len(axes) + 1)[1:, ::-1])])
+        others = self.spread(halton(k, len(self.axes) + 1)[1:, ::-1])
+        return np.concatenate([self.likeliest[None], others])
+
+    @property
+    def likeliest(self) -> Array:
+        """The likeliest point c of one observation on its fine grid, (D,)."""
+        best = np.unravel_index(self.density[0].argmax(), self.density.shape[1:])
+        return np.array([a[0, i] for a, i in zip(self.axes, best, strict=True)])
 
     def spread(self, u: Array) -> Array:
         """Points c of one observation from uniform numbers (k, D + 1), (k, D)."""

@@ -10,7 +10,8 @@ second one is tried, on a box around all mass that the bound below allows betwee
 the first, and if that is off as well nothing is taken from either. Then log p itself is asked for,
 and nodes go where the mass can be. Of one parameter, where points are few, a polynomial that is
 nearly log p at two points of the mass goes through these as well, and is held against it at two
-others; one that is not, or whose mass is narrow, gets as many points again, between its own.
+others, one of them the likeliest; one that is not, or whose mass is narrow, gets as many points
+again, between its own.
 
 They lie in the prior's own coordinates, so that the size of θ does not matter; the first are
 uniform between their ends. With f the log of p(x|θ) times the prior's density there, less its
@@ -66,6 +67,7 @@ from physgen.posterior.interpolation import (
     upper_bound,
 )
 from physgen.runtime.blocks import nothing
+from physgen.runtime.memory import keep_freed_memory
 from simulators.base import Array, LogProb
 from simulators.prior import Prior
 
@@ -130,15 +132,15 @@ PROBES, LOOKS, SURPRISE, EVIDENCE, FINER = {1: 9, 2: 17, 3: 65}, 2, 1.0, 0.03, 4
 """Points between the nodes at which a posterior of D parameters is looked at once more, how often
 it goes on from what they show, the nats by which log p there may differ from what the nodes tell,
 the part by which the evidence may, and by how much the tolerance falls where they do."""
-POINTS, FITS, MARGIN, SMALLER = {1: 10, 2: 15, 3: 8}, 2, 0.3, 0.5
+POINTS, FITS, MARGIN, SMALLER = {1: 9, 2: 15, 3: 8}, 2, 0.3, 0.5
 """Points per axis of a polynomial that may take the place of log p, and how many are tried; by how
 much the next one's box is longer than the mass, to each side, and its part of the volume at most.
 """
 HELD, CLOSE = {2: 8, 3: 16}, 0.01
 """Points at which a polynomial is held against log p, and the nats by which it may be off."""
-LEVELS, NEAR = np.array([[0.15, 0.85], [0.5, 0.95]]), 0.3
+LEVELS, NEAR = np.array([[0.15, 0.85], [np.nan, 0.95]]), 0.3
 """Of one parameter the levels of its mass at which a polynomial goes through log p as well, if it
-is no more nats off there, and those at which it is held against it."""
+is no more nats off there, and those at which it is held against it; NaN is the likeliest point."""
 VALUES = 2**24
 """Components of x that one call of log p may hold."""
 
@@ -322,8 +324,7 @@ def _nearly(
         return known, near
     fit = fit.some(near).through(look.c[near, :, 0], look.value[near])
     closer = _told(search, fit, which[near])
-    open_ones = closer._replace(resolved=closer.resolved & look.missed(CLOSE)[near])
-    look = _look(joint, search.prior, open_ones, LEVELS[1], evaluations)
+    look = _look(joint, search.prior, closer, LEVELS[1], evaluations)
     held = closer.resolved & ~look.missed(CLOSE)
     return _joined([closer, known.of(~near)]), np.isin(which, closer.which[held])
 
@@ -443,7 +444,9 @@ def _look(
     if isinstance(where, int):
         look.c[rows] = [one.probes(where) for one in each]
     else:
-        look.c[rows] = [one.spread(np.stack([np.full(q, 0.5), where], 1)) for one in each]
+        u = np.stack([np.full(q, 0.5), np.nan_to_num(where)], 1)
+        top = np.isnan(where)[:, None]
+        look.c[rows] = [np.where(top, one.likeliest, one.spread(u)) for one in each]
     evidence = found.log_evidence[:, None]
     look.guess[rows] = np.stack([a.at(c) for a, c in zip(each, look.c[rows], strict=True)])
     look.guess[rows] += evidence
@@ -492,6 +495,7 @@ def of_surrogate(
             same random numbers as all of them at once.
         tell: is told before each few rows how many points were evaluated so far; may raise.
     """
+    keep_freed_memory()
     data, draws = tensor_of(x), draws or surrogate.posterior_draws
     surrogate = surrogate.for_posteriors()
     names = torch.arange(len(x)) if index is None else torch.as_tensor(index)

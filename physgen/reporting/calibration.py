@@ -14,7 +14,7 @@ import numpy as np
 
 from physgen.reporting import style, uniform
 from physgen.reporting.corner import corner_drawing, corner_of
-from physgen.reporting.page import letter
+from physgen.reporting.page import parameter_letters
 from physgen.reporting.quantities import free, law_words, measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid
 from physgen.reporting.view import CONTROLS, Labels, PagePart, Picture, TableView, Value, Words
@@ -41,7 +41,7 @@ def calibration_sheet(
     law = judged.get("law") or {}
     prior = law.get("prior") or []
     labels = Labels(
-        {p["name"]: letter(p["name"], p.get("latex", "")) for p in prior},
+        parameter_letters(law),
         {p["name"]: style.axis_label(p.get("latex", ""), "", p["name"]) for p in prior},
     )
     axes = [

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from physgen.reporting import figures
-from physgen.reporting.page import letter
+from physgen.reporting.page import parameter_axis, parameter_letters
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from physgen.reporting.style import (
     FULL,
@@ -39,19 +39,16 @@ def comparison_sheet(metrics: Mapping[str, Any]) -> Sheet:
     """The page of what compare wrote."""
     laws = [(metrics.get(key) or {}).get("law") for key in PAIR]
     law: Mapping[str, Any] = next(filter(None, laws), {})
-    names = {p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []}
-    values = {"m": metrics, "law": law, "names": names}
+    values = {"m": metrics, "law": law, "names": parameter_letters(law)}
     return Sheet("comparison.html", values, _plots(metrics, law))
 
 
 def _plots(metrics: Mapping[str, Any], law: Mapping[str, Any]) -> dict[str, list[Drawing]]:
     """Section → its figures, one for each thing that the metrics have data for."""
-    latex = {p["name"]: p.get("latex", "") for p in law.get("prior") or []}
     observables = metrics.get("observables") or {}
     average, events, cells = (metrics.get(k) for k in ("average", "events", "cells"))
     layers = (cells or {}).get("layers")
-    name = (events or {}).get("parameter") or "theta"
-    symbol = axis_label(latex.get(name, ""), "", name)
+    symbol = parameter_axis(law, units=False)(events or {})
     return {
         "events": [grid(_events, events, symbol, size=WIDE)] if events else [],
         "average": [grid(_average, average, size=WIDE)] if average else [],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from physgen.reporting import figures, style
-from physgen.reporting.page import letter
+from physgen.reporting.page import parameter_axis, parameter_letters
 from physgen.reporting.quantities import flat, measured, number
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 
@@ -35,13 +35,12 @@ def models_sheet(metrics: Mapping[str, Any]) -> Sheet:
     """The page of several models, as `physgen.verbs.side_by_side` has sorted their scores."""
     models, law = metrics["models"], metrics["law"]
     component = "spin" if law.get("support") == "spins" else "component"
-    names = {p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []}
     lines = [*_lines(component), *_checks(models)]
     told = [(line, [line.told(m) for m in models]) for line in lines]
     values = {
         "m": metrics,
         "law": law,
-        "names": names,
+        "names": parameter_letters(law),
         "lines": [(line.title, line.small, cells) for line, cells in told if any(cells)],
         "component": component,
         "files": [(model["name"], [*_origins(model)]) for model in models],
@@ -146,11 +145,7 @@ def _plots(
     models: Sequence[Model], law: Mapping[str, Any], component: str
 ) -> dict[str, list[Drawing]]:
     """Section → its figures, of what at least two models have."""
-    prior = {p["name"]: (p.get("latex", ""), p.get("unit", "")) for p in law.get("prior") or []}
-
-    def axis(data: Mapping[str, Any]) -> str:
-        name = data.get("parameter") or "theta"
-        return style.axis_label(*prior.get(name, ("", "")), name)
+    axis = parameter_axis(law)
 
     def having(*path: str) -> dict[str, Any]:
         """Name → what is at a path, of the models that have it; empty if they are one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from physgen.reporting import figures, style
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from physgen.reporting.vectors import bands_drawing, component_names, fan_drawing, pairs_drawing
 
-__all__ = ["letter", "steepest", "surrogate_sheet"]
+__all__ = ["letter", "parameter_axis", "parameter_letters", "steepest", "surrogate_sheet"]
 
 KINDS, TALL = ("true", "surrogate"), (4.2, 3.6)
 COLUMNS = 5  # lattices side by side in one panel of the gallery: each still shows its domains
@@ -28,9 +27,7 @@ def surrogate_sheet(metrics: Mapping[str, Any]) -> Sheet:
         "m": metrics,
         "law": law,
         "component": component,
-        "names": {
-            p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []
-        },
+        "names": parameter_letters(law),
         "steepest": steepest(metrics.get("curves") or {}),
     }
     return Sheet("page.html", values, _plots(metrics, law, component))
@@ -40,75 +37,77 @@ def _plots(
     metrics: Mapping[str, Any], law: Mapping[str, Any], component: str
 ) -> dict[str, list[Drawing]]:
     """Section → its figures, one for each thing that the metrics have data for."""
-    prior = {p["name"]: (p.get("latex", ""), p.get("unit", "")) for p in law.get("prior") or []}
+    axis = parameter_axis(law)
 
-    def axis(data: Mapping[str, Any], unit: bool = True) -> str:
-        name = data.get("parameter") or "theta"
-        latex, units = prior.get(name, ("", ""))
-        return style.axis_label(latex, units if unit else "", name)
+    def some(section: str) -> list[Any]:
+        """What is known of a section, if anything is."""
+        return [metrics[section]] if metrics.get(section) else []
 
-    def section(name: str) -> Mapping[str, Any]:
-        return metrics.get(name) or {}
-
-    def symbol(name: str, unit: bool = True) -> str:
-        return axis({"parameter": name}, unit)
-
-    nll, gallery, history = section("nll"), section("gallery"), section("surrogate").get("history")
-    validated = (
-        section("surrogate").get("unit", "nats a row"),
-        section("surrogate").get("keeps_last", False),
-    )
-    curves, observables = section("curves").items(), section("observables").items()
     return {
         "gallery": [
             grid(figures.gallery, *part, size=(4.2, 2.1 + 0.2 * ("other" in gallery)))
-            for part in _parts(gallery, partial(symbol, unit=False))
+            for gallery in some("gallery")
+            for part in _parts(gallery, parameter_axis(law, units=False))
         ],
         "curves": [
             grid(figures.curve, c, axis(c), name.removesuffix(f", {c['parameter']}"), size=TALL)
-            for name, c in curves
+            for curves in some("curves")
+            for name, c in curves.items()
         ],
         "fans": [
             drawing
-            for fan in metrics.get("fans") or []
+            for fans in some("fans")
+            for fan in fans
             for d, by in enumerate(fan["by"])
-            for drawing in _fan(fan, d, by, symbol(by["parameter"]))
+            for drawing in _fan(fan, d, by, axis(by))
         ],
         "pairs": [
             pairs_drawing({k: p[k] for k in KINDS}, component_names(p["names"], len(p["true"][0])))
-            for p in [section("pairs")]
-            if p
+            for p in some("pairs")
         ],
-        "nll": [plot(figures.gap, nll, axis(nll), component)] if nll.get("by_theta") else [],
+        "nll": [
+            plot(figures.gap, nll, axis(nll), component)
+            for nll in some("nll")
+            if nll.get("by_theta")
+        ],
         "posterior": [
-            plot(figures.posterior, e, axis(e)) for e in section("posterior").get("examples") or []
+            plot(figures.posterior, example, axis(example))
+            for posterior in some("posterior")
+            for example in posterior.get("examples") or []
         ],
         "partition": [
-            grid(figures.partition, z, axis(z), component, size=TALL)
-            for z in [section("partition")]
-            if z
+            grid(figures.partition, z, axis(z), component, size=TALL) for z in some("partition")
         ],
-        "score": [
-            grid(figures.score_error, s, component, size=(4.2, 3.6))
-            for s in [section("score")]
-            if s
-        ],
+        "score": [grid(figures.score_error, s, component, size=TALL) for s in some("score")],
         "filters": [
             grid(figures.filters, w, size=(4.2, 0.2 + 0.75 * -(-len(w) // 8)))
-            for w in [metrics.get("filters")]
-            if w
+            for w in some("filters")
         ],
         "observables": [
-            plot(figures.histogram, o, name) for name, o in observables if o.get("histogram")
+            plot(figures.histogram, o, name)
+            for observables in some("observables")
+            for name, o in observables.items()
+            if o.get("histogram")
         ],
         "sweep": [
-            plot(figures.sweep, metrics["sweep"], name)
-            for name in (metrics["sweep"][0]["observables"] if metrics.get("sweep") else ())
+            plot(figures.sweep, sweep, name)
+            for sweep in some("sweep")
+            for name in sweep[0]["observables"]
         ],
-        "learning": [plot(figures.learning, history, *validated)] if history else [],
+        "learning": [
+            plot(
+                figures.learning,
+                s["history"],
+                s.get("unit", "nats a row"),
+                s.get("keeps_last", False),
+            )
+            for s in some("surrogate")
+            if s.get("history")
+        ],
         "latents": [
             grid(figures.traversal, z, size=(4.2, 0.25 + 3.9 / len(z["values"])))
-            for z in metrics.get("latents") or []
+            for latents in some("latents")
+            for z in latents
         ],
     }
 
@@ -156,13 +155,34 @@ def letter(name: str, latex: str) -> str:
         return name
 
 
+def parameter_letters(law: Mapping[str, Any]) -> dict[str, str]:
+    """The names of a law's parameters as text, by name."""
+    return {p["name"]: letter(p["name"], p.get("latex", "")) for p in law.get("prior") or []}
+
+
+def parameter_axis(
+    law: Mapping[str, Any], units: bool = True
+) -> Callable[[Mapping[str, Any]], str]:
+    """Data → the label of an axis of the parameter that they name, θ if they name none."""
+    prior = {p["name"]: p for p in law.get("prior") or []}
+
+    def axis(data: Mapping[str, Any]) -> str:
+        name = data.get("parameter") or "theta"
+        known = prior.get(name, {})
+        unit = known.get("unit", "") if units else ""
+        return style.axis_label(known.get("latex", ""), unit, name)
+
+    return axis
+
+
 def _parts(
-    gallery: Mapping[str, Any], symbol: Callable[[str], str]
+    gallery: Mapping[str, Any], axis: Callable[[Mapping[str, Any]], str]
 ) -> Iterator[tuple[Any, Any, Any]]:
     """The gallery in panels of a few columns, as equal as can be."""
-    theta = {gallery.get("parameter") or "theta": gallery.get("theta", [])}
-    theta |= gallery.get("other") or {}
-    titles = style.theta_titles([*map(symbol, theta)], np.transpose([*theta.values()]))
+    other = gallery.get("other") or {}
+    symbols = [axis(gallery), *(axis({"parameter": name}) for name in other)]
+    theta = np.transpose([gallery.get("theta", []), *other.values()])
+    titles = style.theta_titles(symbols, theta)
     n = len(titles)
     panels = -(-n // COLUMNS)
     for i in range(panels):

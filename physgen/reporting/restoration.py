@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from physgen.reporting.page import letter
+from physgen.reporting.page import parameter_letters
 from physgen.reporting.sheet import Drawing, Sheet, grid, plot
 from physgen.reporting.style import (
     FULL,
@@ -43,7 +43,7 @@ def restoration_sheet(metrics: Mapping[str, Any]) -> Sheet:
         metrics: metadata of its file, and its arrays under "arrays".
     """
     law, arrays, scores = metrics["law"], metrics["arrays"], metrics.get("scores") or []
-    letters = [letter(p["name"], p.get("latex", "")) for p in law["prior"]]
+    letters = [*parameter_letters(law).values()]
     rows, n = arrays["x"].shape[:2]
     theta = arrays["theta"]
     values = {

@@ -94,7 +94,8 @@ class CompiledStage:
         )  # fmt: skip
         parts = torch.from_numpy(slopes).split([w.numel() for w in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
+            if parameter.requires_grad:
+                parameter.grad = part.view_as(parameter)
         return loss
 
 

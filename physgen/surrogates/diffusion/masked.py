@@ -234,7 +234,7 @@ class MaskedKernel(nn.Module):
         log_p = torch.zeros(len(c), device=x.device, dtype=torch.float64)
         for low, high in pairwise(cuts):
             visible = (ranks < low).to(x.dtype)
-            if low or which is None:
+            if low or which is None or c.requires_grad:  # each row has a gradient of its own
                 log_odds = self.logits(x, visible, c, which)
             else:  # before any site is visible x does not matter
                 first, alike = distinct_rows(c)

@@ -125,6 +125,11 @@ def by_walks_or_bridges(
                     len(kept.c), apart,
                 )  # fmt: skip
                 return found
+            _log.info(
+                "rbm: chains from the %d lattices of the training do not settle log Z: walks do; "
+                "more --chains keep more of them",
+                len(kept.c),
+            )  # fmt: skip
     return annealed(energy, axes, **how)
 
 
