@@ -111,6 +111,44 @@ BESSEL_FAR = (
     -0.00420059, 0.01787654, -0.02895312, 0.02282967, -0.01031555, 0.00163801, -0.00362018,
     -0.03988024, 0.39894228,
 )  # fmt: skip
+QUANTILE = (
+    (
+        (
+            2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4,
+            4.5921953931549871457e4, 1.3731693765509461125e4, 1.9715909503065514427e3,
+            1.3314166789178437745e2, 3.3871328727963666080e0,
+        ),
+        (
+            5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4,
+            2.1213794301586595867e4, 5.3941960214247511077e3, 6.8718700749205790830e2,
+            4.2313330701600911252e1, 1.0,
+        ),
+    ),
+    (
+        (
+            7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1,
+            1.27045825245236838258e0, 3.64784832476320460504e0, 5.76949722146069140550e0,
+            4.63033784615654529590e0, 1.42343711074968357734e0,
+        ),
+        (
+            1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2,
+            1.48103976427480074590e-1, 6.89767334985100004550e-1, 1.67638483018380384940e0,
+            2.05319162663775882187e0, 1.0,
+        ),
+    ),
+    (
+        (
+            2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3,
+            2.65321895265761230930e-2, 2.96560571828504891230e-1, 1.78482653991729133580e0,
+            5.46378491116411436990e0, 6.65790464350110377720e0,
+        ),
+        (
+            2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5,
+            7.86869131145613259100e-4, 1.48753612908506148525e-2, 1.36929880922735805310e-1,
+            5.99832206555887937690e-1, 1.0,
+        ),
+    ),
+)  # fmt: skip
 STIRLING = 1 / 1260, -1 / 360, 1 / 12
 BINARY = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min",
@@ -183,6 +221,38 @@ def hypotenuse_node(g: Nodes, call: Call, a: Operand, b: Operand) -> str:
     dtype = result(call).dtype
     squares = [g.node("Mul", x, x) for x in (g.name(a, dtype), g.name(b, dtype))]
     return g.node("Sqrt", g.node("Add", *squares))
+
+
+@operator_of("special_ndtri.default")
+def normal_quantile_node(g: Nodes, call: Call, a: Operand) -> str:
+    """z of Φ(z) = p in (0, 1), right to 1e-15 of itself (Wichura 1988, AS 241, PPND16)."""
+    dtype = result(call).dtype
+    p, half = g.name(a, dtype), g.name(0.5, dtype)
+    q = g.node("Sub", p, half)
+    central = g.node("Sub", g.name(0.425**2, dtype), g.node("Mul", q, q))
+    near = g.node(
+        "Mul", q, ratio(g, *QUANTILE[0], g.node("Max", central, g.name(0.0, dtype)), dtype)
+    )
+    tail = g.node("Min", p, g.node("Sub", g.name(1.0, dtype), p))
+    r = g.node("Sqrt", g.node("Neg", g.node("Log", tail)))
+    edge = g.name(5.0, dtype)
+    some, far = (
+        ratio(g, *table, g.node("Sub", end, g.name(start, dtype)), dtype)
+        for table, end, start in (
+            (QUANTILE[1], g.node("Min", r, edge), 1.6),
+            (QUANTILE[2], g.node("Max", r, edge), 5.0),
+        )
+    )
+    beyond = g.node("Mul", g.node("Sign", q), g.node("Where", g.node("Less", r, edge), some, far))
+    inside = g.node("Less", g.node("Abs", q), g.name(0.425, dtype))
+    return g.node("Where", inside, near, beyond)
+
+
+def ratio(
+    g: Nodes, above: Sequence[float], below: Sequence[float], x: str, dtype: torch.dtype
+) -> str:
+    """A ratio of two polynomials in x."""
+    return g.node("Div", polynomial(g, above, x, dtype), polynomial(g, below, x, dtype))
 
 
 def polynomial(g: Nodes, coefficients: Sequence[float], x: str, dtype: torch.dtype) -> str:
