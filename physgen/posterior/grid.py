@@ -132,13 +132,13 @@ PROBES, LOOKS, SURPRISE, EVIDENCE, FINER = {1: 9, 2: 17, 3: 65}, 2, 1.0, 0.03, 4
 """Points between the nodes at which a posterior of D parameters is looked at once more, how often
 it goes on from what they show, the nats by which log p there may differ from what the nodes tell,
 the part by which the evidence may, and by how much the tolerance falls where they do."""
-POINTS, FITS, MARGIN, SMALLER = {1: 9, 2: 15, 3: 8}, 2, 0.3, 0.5
+POINTS, FITS, MARGIN, SMALLER = {1: 10, 2: 15, 3: 8}, 2, 0.3, 0.5
 """Points per axis of a polynomial that may take the place of log p, and how many are tried; by how
 much the next one's box is longer than the mass, to each side, and its part of the volume at most.
 """
 HELD, CLOSE = {2: 8, 3: 16}, 0.01
 """Points at which a polynomial is held against log p, and the nats by which it may be off."""
-LEVELS, NEAR = np.array([[0.15, 0.85], [np.nan, 0.95]]), 0.3
+LEVELS, NEAR = np.array([[0.08, 0.92], [np.nan, 0.7]]), 0.3
 """Of one parameter the levels of its mass at which a polynomial goes through log p as well, if it
 is no more nats off there, and those at which it is held against it; NaN is the likeliest point."""
 VALUES = 2**24
