@@ -2,9 +2,9 @@ r"""The Fourier transform of a small torus in numba, of fields whose rows lie la
 
 Radix 2 (Cooley & Tukey 1965), two stages at a time, so that a field passes through the registers
 half as often; in place, so that frequencies come in bit-reversed order, of which tables know. Two
-numbers of a site, real and imaginary part of one, are transformed at once. A block of the fields
-fits into a near cache and comes from memory once, where products of matrices, as many numbers at
-once as they like, have four times the arithmetic.
+numbers of a site, real and imaginary part of one, are transformed at once; one that is left over
+has 0 beside it. A block of the fields fits into a near cache and comes from memory once, where
+products of matrices, as many numbers at once as they like, have four times the arithmetic.
 """
 
 from __future__ import annotations
@@ -126,6 +126,8 @@ def transformed(fft: TorusFFT, x: Numbers, u: Numbers, z: Numbers) -> None:
                 a[r] = real[r]
             for r in range(end - middle):
                 a[WIDTH + r] = imaginary[r]
+            for r in range(end - middle, middle - start):
+                a[WIDTH + r] = 0
         down(fft.quartets, fft.factors, z)
         leave(fft, z, u, start, middle, end)
 
@@ -225,6 +227,8 @@ def enter(fft: TorusFFT, z: Numbers, u: Numbers, start: int, middle: int, end: i
             a[r] = alone * x[r]
         for r in range(end - middle):
             a[WIDTH + r] = alone * y[r]
+        for r in range(end - middle, middle - start):
+            a[WIDTH + r] = 0
     for e in range(len(fft.pairs)):
         row, i, j = fft.pairs[e, 0], fft.pairs[e, 1], fft.pairs[e, 2]
         a, b, cosines, sines = z[i], z[j], u[row], u[row + np.uintp(1)]
