@@ -376,6 +376,10 @@ def test_an_interrupted_inference_goes_on_from_its_finished_blocks(model, tmp_pa
         inferred()
     with pytest.raises(UsageError, match="differs in seed"):
         inferred(seed=5, resume=True)
+    with monkeypatch.context() as other:
+        other.setattr("physgen.runtime.worker.sources", lambda: "of another version")
+        with pytest.raises(UsageError, match="differs in version"):
+            inferred(resume=True)
     bytes_before = kept[0].read_bytes()
     kept[0].write_bytes(bytes_before[:-9] + bytes(9))
     with pytest.raises(DataError, match=r"0\.h5"):
@@ -397,3 +401,25 @@ def test_an_interrupted_inference_goes_on_from_its_finished_blocks(model, tmp_pa
     assert found == [0, 2, 4, 6]  # the control: what is dropped is made again
     with pytest.raises(UsageError, match="nothing is kept"):
         inferred(iid=True, resume=True, force=True)
+
+
+@pytest.mark.usefixtures("two_a_block")
+def test_blocks_of_other_simulations_are_not_gone_on_with(model, tmp_path, monkeypatch):
+    make = blocks.BlockTask.__call__
+
+    def until_four(self, rows):
+        if rows.number == 4:
+            raise Interrupted
+        return make(self, rows)
+
+    def inferred(simulations, **options):
+        options |= {"out": tmp_path / "p.h5", "method": "abc", "samples": 9}
+        return physgen.infer(model, observed(7), simulations=simulations, **options)
+
+    monkeypatch.setattr(blocks.BlockTask, "__call__", until_four)
+    with pytest.raises(Interrupted):
+        inferred(600)
+    with pytest.raises(UsageError, match="differs in simulations"):
+        inferred(700, resume=True)
+    monkeypatch.setattr(blocks.BlockTask, "__call__", make)
+    assert len(inferred(600, resume=True)) == 7

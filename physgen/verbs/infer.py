@@ -254,6 +254,7 @@ def unfinished_of(
         options: how.
         made_of: its `origins`.
     """
+    from physgen.runtime.worker import versions
     from physgen.sbi.networks import METHODS
     from physgen.verbs.unfinished import UnfinishedBlocks
 
@@ -264,7 +265,8 @@ def unfinished_of(
     identity: dict[str, Any] = {
         k: {n: v for n, v in told.items() if n != "path"} for k, told in given.items()
     }
-    identity |= {k: getattr(options, k) for k in ("method", "samples", "draws", "direct", "seed")}
+    by = ("method", "samples", "simulations", "draws", "direct", "seed")
+    identity |= {k: getattr(options, k) for k in by} | {"version": versions()["physgen"]}
     identity["law"] = replace(source.law, prior=options.prior).to_json()
     identity["refine"] = origin_of(options.refine)["sha256"] if options.refine else None
     return UnfinishedBlocks(path, as_json_data(identity))
