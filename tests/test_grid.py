@@ -146,6 +146,17 @@ def test_mass_piled_up_at_a_bound():
     assert grid.interval(0.9)[0, 0, 0] == pytest.approx(-2 - 0.01 * np.log(0.95), abs=1e-4)
 
 
+@pytest.mark.parametrize(("bounds", "off"), [("a", 0.02), ("ab", 0.06)])
+def test_mass_piled_up_in_an_outer_cell_is_not_too_much(bounds, off):
+    """Six nats fall in a cell: too few for the nodes to go there, too many for its fine ones."""
+    width = 0.05
+    prior = Box(**dict.fromkeys(bounds, (-2.0, 2.0)))
+    grid = grid_posterior(lambda theta, _: -(theta + 2).sum(-1) / width, prior, 1)
+    assert grid.resolved.all()
+    assert grid.log_evidence[0] == pytest.approx(len(bounds) * np.log(width / 4), abs=off)
+    np.testing.assert_allclose(grid.sd, width, rtol=2e-3)
+
+
 def test_two_narrow_modes_keep_their_weights():
     centres, widths = np.array([1.013, -0.7]), np.array([0.02, 0.03])
 

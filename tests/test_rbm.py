@@ -359,6 +359,20 @@ def test_steps_are_of_gains_alone_and_of_contrastive_divergence():
         assert not objective.steps
 
 
+def test_frozen_weights_and_subclasses_are_left_to_autograd():
+    frozen, (theta, x) = random_rbm(ising(3)), rows(ising(3), 32)
+    assert frozen.objectives()[0].steps
+    before = frozen.energy.w.requires_grad_(False).clone()
+    data = InMemory(theta, x)
+    trainer = Trainer(frozen, data, data, Training(epochs=1, batch_size=16))
+    trainer._epoch(1)
+    assert trainer.live.energy.w.equal(before)
+    assert not torch.equal(*(m.energy.net[0].weight for m in (trainer.live, frozen)))
+    other = random_rbm(ising(3))
+    other.__class__ = type("Other", (RBM,), {})
+    assert other.objectives()[0][3:] == (None, None)
+
+
 def test_random_bits_are_those_of_the_squares():
     key, mask = int(compiled.KEY), 2**64 - 1
 

@@ -17,6 +17,7 @@ from physgen.nn.torus import (
     has_rows_last,
     repeated_rows,
     sines_and_cosines,
+    takes_numba,
     with_rows_last,
 )
 from physgen.nn.torus_fft import WIDTH, from_waves, to_waves
@@ -141,6 +142,13 @@ def test_a_wrong_transpose_is_seen_by_differences(monkeypatch):
     )
     with torch.random.fork_rng(devices=[]), pytest.raises(GradcheckError):
         torch.autograd.gradcheck(basis.convolve, (x, weight, bias), fast_mode=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_precisions_that_numba_lacks_are_left_to_torch(dtype):
+    assert takes_numba(field(8, 1, 4, 4))
+    assert not takes_numba(field(8, 1, 4, 4).to(dtype))
+    assert fourier_basis(field(8, 1, 4, 4).to(dtype), (3, 3)).fft is None
 
 
 @pytest.mark.parametrize("periodic", [(True, False), (False, False)])

@@ -23,9 +23,8 @@ class GroupedFiLM(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h: Tensor, gain: Tensor, shift: Tensor, group: Tensor) -> Tensor:
         """h (N, C, B), γ and δ (G, C, B), group of each site (N,) → (N, C, B)."""
-        h, gain = h.contiguous(), gain.contiguous()
-        ctx.save_for_backward(h, gain, group)
-        out = torch.empty_like(h)
+        ctx.save_for_backward(h, gain, group)  # copies would have no second derivatives
+        out = torch.empty(h.shape, dtype=h.dtype)
         grouped_modulation(*as_arrays(group, h, gain, shift, out))
         return out
 
@@ -37,7 +36,7 @@ class GroupedFiLM(torch.autograd.Function):
         if torch.is_grad_enabled():  # what is made here is to be differentiated again
             both = torch.stack([gradient * h, gradient])
             return gradient * gain[group], *slopes.index_add(1, group, both), None
-        slope = torch.empty_like(h)
+        slope = torch.empty(h.shape, dtype=h.dtype)
         grouped_modulation_back(*as_arrays(group, gradient, h, gain, slope, *slopes))
         return slope, *slopes, None
 

@@ -281,8 +281,8 @@ def takes_numba(x: Tensor) -> bool:
 
     Its import takes a second, so that it is for trainings, where gradients are asked for.
     """
-    few = torch.get_num_threads() <= FEW_THREADS
-    return few and torch.is_grad_enabled() and in_plain_sight(x)
+    few, known = torch.get_num_threads() <= FEW_THREADS, x.dtype in (torch.float32, torch.float64)
+    return few and known and torch.is_grad_enabled() and in_plain_sight(x)
 
 
 @lru_cache

@@ -319,14 +319,17 @@ def kept_density(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> GridP
 
 
 def _subdivide(x: Array, parts: int) -> Array:
-    """(n, m) → (n, (m − 1) parts + 1): equal parts, but in the outer cells finer inwards.
+    """(n, m) → (n, (m − 1) parts + 1): equal parts, but in wide outer cells finer inwards.
 
-    The outer cells may be hundreds of widths wide, with a tail of e⁻¹⁸ at their inner end.
+    Those may be hundreds of widths wide, with a tail of e⁻¹⁸ at their inner end. In one that is
+    like its neighbour mass may pile up at its outer end.
     """
-    t = np.arange(parts) / parts
-    power = np.tile(t, (*np.diff(x).shape, 1))
-    power[:, 0], power[np.arange(len(x)), cell_counts(x) - 1] = 1 - (1 - t) ** 4, t**4
-    points = x[:, :-1, None] + np.diff(x)[..., None] * power
+    t, widths, rows, last = np.arange(parts) / parts, np.diff(x), np.arange(len(x)), cell_counts(x)
+    power = np.tile(t, (*widths.shape, 1))
+    for outer, inner, finer in ((0 * last, 1, 1 - (1 - t) ** 4), (last - 1, last - 2, t**4)):
+        wide = widths[rows, outer] > 2 * widths[rows, inner]
+        power[rows[wide], outer[wide]] = finer
+    points = x[:, :-1, None] + widths[..., None] * power
     return np.concatenate([points.reshape(len(x), -1), x[:, -1:]], -1)
 
 

@@ -183,10 +183,14 @@ class RBM(Surrogate):
             return data - chain
 
     def objectives(self) -> list[Objective]:
-        """On a CPU the gradient is in closed form; of gains alone and CD whole steps are."""
-        on_cpu, cd = self.device.type == "cpu", self.config.divergence == "cd"
-        gradient = self._gradient if on_cpu else None
-        steps = self._steps if on_cpu and cd and not self.energy.biased else None
+        """On a CPU the gradient is in closed form; of gains alone and CD whole steps are.
+
+        Of a subclass, and where weights are frozen, it is autograd's.
+        """
+        own = type(self) is RBM and all(w.requires_grad for w in self.parameters())
+        own, cd = own and self.device.type == "cpu", self.config.divergence == "cd"
+        gradient = self._gradient if own else None
+        steps = self._steps if own and cd and not self.energy.biased else None
         return [Objective("loss", list(self.parameters()), self.loss, gradient, steps)]
 
     def _gradient(
