@@ -175,6 +175,15 @@ def test_a_graph_that_is_not_log_p_is_not_shown(monkeypatch):
     assert "p(θ|x) is not computed live: its graph is off by" in found.summary
 
 
+def test_graphs_of_many_sites_are_looked_at_too():
+    """Where the reference of ONNX takes numbers from fewer than 64 places by itself."""
+    law = Law.of("ising", {"size": 8})
+    one, other = (shaken("autoregressive", law, by, hidden=2) for by in (0.05, 0.1))
+    model = graph.log_prob_model(one)
+    assert graph.log_prob_off(model, one) < 1e-3
+    assert graph.log_prob_off(model, other) > 0.1  # the control
+
+
 def refused():
     raise UsageError("others")
 

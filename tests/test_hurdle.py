@@ -153,7 +153,7 @@ def test_hits_of_the_diffusion_sum_to_one():
     x = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=3)), dtype=torch.float64)
     ranks = torch.tensor([[2, 0, 1]]).expand(len(x), -1)
     c = torch.full((len(x), 1), -0.4, dtype=torch.float64)
-    log_p = kernel._chain(c, x, ranks, kernel.cuts(0))
+    log_p = kernel._chain(c, x, ranks, kernel.cuts(0), None)
     assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-9)
 
 

@@ -55,6 +55,39 @@ def test_a_signal_after_the_last_check_is_not_lost():
     assert finished
 
 
+def test_a_signal_ends_a_block_that_may_end_at_once():
+    done = []
+
+    def work(before):
+        with interruptible("a.pt") as stop:
+            if before:
+                signal.raise_signal(signal.SIGINT)
+            with stop.at_once():
+                done.append("begun")
+                signal.raise_signal(signal.SIGINT)
+                done.append("not reached")
+
+    for before in (False, True):
+        with pytest.raises(Interrupted, match=r"a\.pt: interrupted by SIGINT"):
+            work(before)
+    assert done == ["begun"]
+
+
+def test_after_such_a_block_a_signal_is_a_flag_again():
+    done = []
+
+    def work():
+        with interruptible() as stop:
+            with stop.at_once():
+                pass
+            signal.raise_signal(signal.SIGINT)
+            done.append("the rest")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == ["the rest"]
+
+
 def test_nested_the_outer_flag_learns_of_it():
     def work():
         with interruptible("outer") as outer:

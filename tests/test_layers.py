@@ -127,5 +127,5 @@ def test_shares_of_a_single_layer_are_normalised():
     kernel, c = model.kernel, torch.zeros(1, 3, dtype=torch.float64)
     x = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=2)), dtype=torch.float64)
     ranks = torch.tensor([[1, 0]]).expand(4, -1)
-    log_p = kernel.hits._chain(c.expand(4, -1), x, ranks, kernel.hits.cuts(0))
+    log_p = kernel.hits._chain(c.expand(4, -1), x, ranks, kernel.hits.cuts(0), None)
     assert log_p.exp().sum().item() == pytest.approx(1, abs=1e-9)

@@ -4,7 +4,8 @@ A KeyboardInterrupt that is raised inside HDF5's callbacks is swallowed there, a
 raised in the middle of an optimiser step leaves half a state. So a loop that must end cleanly
 runs in ``with interruptible(where) as stop`` and calls ``stop.check()`` between its steps. Batch
 systems announce the end of a job by SIGTERM, hence both signals. A second signal ends the process
-at once. A signal that arrives after the last check stops the work on leaving the block, or is told
+at once. Where nothing is lost by it, ``with stop.at_once():`` ends the work in its midst. A signal
+that arrives after the last check stops the work on leaving the block, or is told
 to the block around it: it is never lost.
 
 Outside such blocks the command line answers by `end`, from its very start.
@@ -36,17 +37,31 @@ class Stop:
         where: what is being done, for the message.
         hint: how to go on, for the message.
         signum: the signal that arrived; None before.
+        raises: whether a signal raises KeyboardInterrupt.
     """
 
     def __init__(self, where: str = "", hint: str = RESUME) -> None:
         self.where, self.hint = where, hint
         self.signum: int | None = None
+        self.raises = False
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Note the signal; at the second one end the process."""
         if self.signum is not None:
             os._exit(128 + signum)
         self.signum = signum
+        if self.raises:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """End the work in its midst, if a signal arrives in this block or has arrived."""
+        self.check()
+        self.raises = True
+        try:
+            yield
+        finally:
+            self.raises = False
 
     def check(self) -> None:
         """Stop here if a signal has arrived.
@@ -81,7 +96,7 @@ def interruptible(where: str = "", hint: str = RESUME) -> Iterator[Stop]:
     before = {s: signal.signal(s, stop.handle) or signal.SIG_DFL for s in SIGNALS}
     try:
         yield stop
-    except KeyboardInterrupt:  # of one that has waited for a program, and noted the signal before
+    except KeyboardInterrupt:  # whoever raised it, here or in a program, noted the signal before
         stop.check()
         raise
     finally:

@@ -156,9 +156,9 @@ def raced(
     if training.max_minutes and not epochs_given:
         training = replace(training, epochs=WITHOUT_END)
     if state:
-        return race_resumed(material, config, training, state[1])
+        return race_resumed(material, config, training, state[1], stop)
     clock = Clock(60 * training.max_minutes)
-    entries = list(entered(material, config, training))
+    entries = list(entered(material, config, training, stop))
     left = [e for e in entries if not e.reason]
     if len(left) > 1:
         look_at_held_out(material)
@@ -205,7 +205,11 @@ def worst_last(entry: Entry) -> float:
 
 
 def race_resumed(
-    material: Material, config: AutoConfig, training: Training, then: Mapping[str, Any]
+    material: Material,
+    config: AutoConfig,
+    training: Training,
+    then: Mapping[str, Any],
+    stop: Stop,
 ) -> tuple[Trainer, dict[str, Any]]:
     """The interrupted training of a winner, and how the race went.
 
@@ -214,6 +218,7 @@ def race_resumed(
         config: which families may be.
         training: its options.
         then: what is kept beside its state.
+        stop: tested after each step.
 
     Raises:
         UsageError: a training that is no winner's, or of a family that nobody vouches for.
@@ -226,12 +231,14 @@ def race_resumed(
         raise UsageError(f"auto: the winner of what was interrupted is {name}; give --families")
     cls = find("surrogates", name)
     surrogate = material.new(cls, build(cls.Config, name, then["options"]))
-    trainer = material.trainer(surrogate, training)
+    trainer = material.trainer(surrogate, training, stop)
     trainer.extend(training.epochs, float(table["minutes"]))
     return trainer, dict(table)
 
 
-def entered(material: Material, config: AutoConfig, training: Training) -> Iterator[Entry]:
+def entered(
+    material: Material, config: AutoConfig, training: Training, stop: Stop
+) -> Iterator[Entry]:
     """All who would race; those that do not take the data with the reason.
 
     Raises:
@@ -245,7 +252,7 @@ def entered(material: Material, config: AutoConfig, training: Training) -> Itera
             try:
                 cls = find("surrogates", name)
                 surrogate = material.new(cls, build(cls.Config, name, options))
-                entry.trainer = material.trainer(surrogate, training)
+                entry.trainer = material.trainer(surrogate, training, stop)
                 if surrogate.likelihood is Likelihood.NONE:
                     entry.reason = "has no log p to compare"
             except Interrupted:

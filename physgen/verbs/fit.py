@@ -141,7 +141,7 @@ def fit(
             info |= {"auto": heats}
         else:
             new = started_from(from_, cls, material, **theirs) if from_ else None
-            trainer = material.trainer(new or material.new(cls, config), training)
+            trainer = material.trainer(new or material.new(cls, config), training, stop)
         now = info | trainer.surrogate.describe()
         ranks.require_same(identity_of(now), name)
         told = go_on(trainer, state, now, path) if state and path else [ranks.world]

@@ -83,10 +83,11 @@ class Material:
     info: dict[str, Any]
     fresh: FreshRows | None
 
-    def trainer(self, surrogate: Surrogate, training: Training) -> Trainer:
+    def trainer(self, surrogate: Surrogate, training: Training, stop: Stop) -> Trainer:
         """What trains a surrogate on it; its clock runs from here."""
         if any(objective.gradient for objective in surrogate.objectives()):
-            self.rehearse(surrogate, training)
+            with stop.at_once():
+                self.rehearse(surrogate, training)
         rows = self.train, self.val
         return Trainer(surrogate, *rows, training, self.seed, some=self.some, ranks=ranks_now())
 
