@@ -106,7 +106,7 @@ def training(kernel: str, size: int, options: argparse.Namespace, rows: int = 12
     theta = torch.full((rows, 1), 0.44, dtype=torch.float64, device=device)
     for compiled in (False, True) if options.compile else (False,):
         model = surrogate(kernel, size, options).train()
-        x = model.sample(theta, generator)
+        x = model.using(steps=8).sample(theta, generator)
         loss = torch.compile(model.loss) if compiled else model.loss
 
         def step(loss=loss, x=x) -> None:

@@ -91,7 +91,8 @@ def in_onnxruntime(model: Surrogate) -> Draw:
 
 
 def timed(draw: Draw, thetas: list[Array]) -> str:
-    """Mean CPU time and median wall time of a call, ms a row."""
+    """Mean CPU and median wall ms a row of a call, after a first one, which may compile."""
+    draw(thetas[0])
     begun, cpu = time.perf_counter(), time.process_time()  # whose ticks may be longer than a call
     wall: list[float] = []
     for theta in itertools.cycle(thetas):

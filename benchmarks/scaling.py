@@ -73,6 +73,7 @@ class Work:
         untuned: of the family, at a size that it was not trained at.
         steps: in which log p is taken, by the size, if not in one way alone. The first are those
             of posteriors, which only the tuned model has; none is trained anew.
+        largest: size that a model is tuned at; above it stands the one of half the size as it is.
     """
 
     rows: int
@@ -84,6 +85,7 @@ class Work:
     training: Figures = field(default_factory=dict)
     untuned: Figures = field(default_factory=dict)
     steps: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    largest: int = SIZES[-1]
 
 
 MANY = {8: 500, 16: 500, 32: 300, 64: 200}
@@ -101,10 +103,11 @@ FAMILIES = {
         {8: 50, 16: 8, 32: 6, 64: 2},
         {8: 64, 16: 16, 32: 2, 64: 1},
         steps={16: (29, 8, 16, 64, 129), 32: (58, 16, 32, 128, 513), 64: (64, 32, 128)},
+        largest=32,
     ),
     "rbm": Work(
         80_000,
-        (5, 3),
+        (5, 10),
         MANY,
         SOME,
         SOME,
@@ -176,13 +179,17 @@ def models(
     if family == "rbm":
         untuned.log_z()
     moved = Trained(untuned, (0.0, time.process_time() - start), 0)
+    gaps = replace(work, observed=dict.fromkeys(SIZES, 0))
+    if size > work.largest:
+        for i, steps in enumerate(work.steps[size]):
+            yield f"untuned, {steps} steps", moved.in_steps(steps), gaps if i else work
+        return
     tuned = trained(family, size, theta, here.with_suffix(".pt"), half, work.epochs[1])
     if not work.steps:
         anew = trained(family, size, theta, here.with_suffix(".anew.pt"), None, work.epochs[1])
         yield from (("tuned", tuned, work), ("untuned", moved, work), ("anew", anew, work))
         return
     few, *others = work.steps[size]
-    gaps = replace(work, observed=dict.fromkeys(SIZES, 0))
     yield f"tuned, {few} steps", tuned.in_steps(few), work
     yield f"untuned, {few} steps", moved.in_steps(few), gaps
     for steps in others:
@@ -307,6 +314,7 @@ def exponent(sites: Array, cost: Array) -> float:
 def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
     """Gap and posteriors by L above, costs by N below."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(12, 7), layout="constrained")
     above, below = figure.subplots(2, 3)
@@ -314,14 +322,19 @@ def drawing(parts: list[tuple[str, int, str, Figures]], out: Path) -> None:
         sizes = {size: told for f, size, theta, told in parts if (f, theta) == (family, "beta")}
         for name, style in {"tuned": "-o", "untuned": ":x", "anew": "--s"}.items():
             about = {"fmt": style, "color": f"C{i}", "ms": 4}
-            curves(above, dict(curve(sizes, name)), about | {"label": f"{family}, {name}"})
+            if len(found := dict(curve(sizes, name))) > 1:
+                curves(above, found, about | {"label": f"{family}, {name}"})
         costs(below, sizes, family, f"C{i}")
     above[0].set(ylabel="gap (rbm: but for log Z), nats", yscale="log", ylim=(1e-3, None))
     above[1].set(ylabel="posterior mean off, exact widths", yscale="log")
     above[1].axhline(SHIFT, color="grey", lw=0.8)
-    above[1].text(SIZES[0], SHIFT, "control", color="grey", va="bottom")
+    above[1].text(SIZES[0], SHIFT, "control", color="grey", va="top")
     above[2].set(ylabel="width ÷ exact width")
     above[2].axhline(1, color="grey", lw=0.8)
+    for panel in above[:2]:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
     for panel in above:
         panel.set_xscale("log", base=2)
         panel.set_xticks(SIZES, map(str, SIZES))

@@ -1,7 +1,8 @@
 """A small dataset written in a process of its own, which the tests interrupt in every way.
 
 ``python dataset_toy.py OUTPUT [--rows N] [--workers W] …`` prints the number of finished rows as
-it grows; an expected error goes to stderr and its code is the exit code.
+it grows; an expected error goes to stderr and its code is the exit code. Tests call it by `toy`
+and `started`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import argparse
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +26,28 @@ from physgen.law import Law
 from physgen.runtime.engine import engine
 from simulators.gaussian import LinearGaussian
 
+ENV = os.environ | {"SOURCE_DATE_EPOCH": "1000000000"}
 TOUCHES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+
+
+def toy(path: Path, *options: str, env=ENV) -> subprocess.CompletedProcess[str]:
+    """What a writer says, and its code."""
+    call = [sys.executable, __file__, str(path), *options]
+    return subprocess.run(call, env=env, capture_output=True, text=True, check=False, timeout=100)
+
+
+@contextmanager
+def started(path: Path, *options: str):
+    """A writer that has finished its first shard; killed on leaving if it still runs."""
+    call = [sys.executable, __file__, str(path), *options]
+    with subprocess.Popen(
+        call, env=ENV, stdout=-1, stderr=-1, text=True, start_new_session=True
+    ) as process:
+        try:
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def files(once):
     return once("api", make)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "blank")
 def test_the_whole_way(files, tmp_path):
     model, test = files / "cvae.pt", files / "test.h5"
     physgen.sample(model, out=tmp_path / "fake.h5", like=test)

@@ -6,9 +6,6 @@ import errno
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,28 +18,7 @@ from physgen.errors import DataError, UsageError
 from physgen.law import Law
 from simulators.gaussian import LinearGaussian
 from simulators.prior import Box
-
-TOY = Path(__file__).with_name("dataset_toy.py")
-ENV = os.environ | {"SOURCE_DATE_EPOCH": "1000000000"}
-
-
-def toy(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, str(TOY), str(path), *options]
-    return subprocess.run(call, env=ENV, capture_output=True, text=True, check=False, timeout=100)
-
-
-@contextmanager
-def started(path: Path, *options: str):
-    """A part that has finished its first shard; killed on leaving if it still runs."""
-    call = [sys.executable, str(TOY), str(path), *options]
-    with subprocess.Popen(
-        call, env=ENV, stdout=-1, stderr=-1, text=True, start_new_session=True
-    ) as process:
-        try:
-            process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
+from tests.dataset_toy import started, toy
 
 
 @pytest.fixture(scope="module")

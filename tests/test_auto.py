@@ -263,6 +263,7 @@ def test_what_has_learnt_its_rows_by_heart_overfits(data):
 # --- what is shown of a training -----------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("blank")
 def test_the_page_of_a_checkpoint_shows_its_training_and_the_race(data, tmp_path):
     pytest.importorskip("jinja2")
     model = raced(data, out=tmp_path / "m.pt")

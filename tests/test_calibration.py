@@ -466,7 +466,7 @@ def test_residuals_follow_a_curved_null_and_see_what_is_off():
     assert residuals(null, (points[:5], values[:5] - 3)).max() < -4
 
 
-@pytest.mark.parametrize("levels", [3, 9, 10**9])
+@pytest.mark.parametrize("levels", [3, pytest.param(9, marks=pytest.mark.slow), 10**9])
 def test_right_x_of_few_values_are_not_misfits(levels):
     """p-values of right x are uniform, ties or not: few are small; those of wrong x are."""
     rng, found = np.random.default_rng(levels), []
@@ -655,9 +655,9 @@ def test_the_page_of_two_parameters(two, monkeypatch):
     assert "</html>" in render({"schema": "physgen/calibration/1"})
 
 
+@pytest.mark.usefixtures("blank")
 def test_the_page_of_rows_without_theta(monkeypatch):
     monkeypatch.setattr("physgen.checks.calibration.run.MOST_ROWS", 100)
-    pytest.importorskip("matplotlib")
     from physgen.verbs.pages import render
 
     page = render(about(calibration(surrogate(), None, rows(30)[1], SIMULATOR.prior, samples=2)))

@@ -67,7 +67,9 @@ def p_values(found):
     return {name: t["p_value"] for name, t in single.items()}
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_two_samples_of_one_law_read_their_nulls(seed):
     a, b = drawn(ISING, 700, 10 + seed), drawn(ISING, 600, 20 + seed)
     found = comparison(b, a, seed=seed, steps=STEPS)

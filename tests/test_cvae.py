@@ -10,10 +10,12 @@ import pytest
 import torch
 from scipy.stats import chi2
 from torch.distributions import Normal
+from torch.nn import functional as F
 
 from physgen.errors import UsageError
 from physgen.law import Law
 from physgen.nn.blocks import stages_of
+from physgen.nn.grouped_film import grouped_film
 from physgen.nn.tensors import load_tensors, save_tensors
 from physgen.nn.transforms import Identity
 from physgen.registry import find
@@ -328,6 +330,48 @@ def test_a_site_that_sees_its_own_stage_breaks_the_law():
     with torch.no_grad():
         log_p = decoder.log_prob(x, h, torch.zeros(len(x), 2))
     assert abs(log_p.exp().sum() - 1) > 0.1
+
+
+def test_logits_are_those_of_the_whole_window_with_and_without_gradients():
+    law = lattice(4, 6)
+    decoder, n = spins(law, 0, window=5), law.size
+    x = torch.randn(9, n, generator=generator())
+    h = torch.randn(9, 1, n, 5, generator=generator())
+    c = torch.randn(9, 2, generator=generator())
+    stage = decoder.stage
+    near, _ = windows((4, 6), 5, (True, True))
+    visible = stage[near] < stage[:, None]
+    gain, shift = decoder.film.coefficients(decoder._condition(c))
+    found = [decoder.logits(x, h, c, torch.arange(n))[:, 0]]
+    with torch.no_grad():
+        found += [decoder.logits(x, h, c, torch.arange(n))[:, 0]]
+    for shown in (visible, torch.ones_like(visible)):  # the second is the control
+        seen = torch.einsum("bnm,nm,nmc->bnc", x[:, near], shown.float(), decoder.weight[stage])
+        a = F.silu(gain[:, stage] * (seen + h[:, 0]) + shift[:, stage])
+        expected = decoder.logit(F.silu(decoder.hidden(a)))[..., 0]
+        for logits in found:
+            if shown is visible:
+                torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+            else:
+                assert (logits - expected).abs().max() > 0.1
+
+
+def test_film_of_groups_has_the_gradients_of_differences_and_theirs():
+    def drawn(*shape):
+        return torch.randn(shape, generator=generator(), dtype=torch.float64).requires_grad_()
+
+    given, group = (drawn(4, 2, 3), drawn(3, 2, 3), drawn(3, 2, 3)), torch.tensor([0, 2, 2, 1])
+
+    def modulated(h, gain, shift):
+        return grouped_film(h, gain, shift, group).square()
+
+    expected = (given[0] * given[1][group] + given[2][group]).square()
+    torch.testing.assert_close(modulated(*given), expected)
+    assert (grouped_film(*given, group.flip(0)).square() - expected).abs().max() > 0.1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # noqa: TID251
+        assert torch.autograd.gradcheck(modulated, given, fast_mode=True)
+        assert torch.autograd.gradgradcheck(modulated, given, fast_mode=True)
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (3, 5)])

@@ -8,35 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import pytest
 
 from physgen.dataset import read
-
-TOY = Path(__file__).with_name("dataset_toy.py")
-ENV = os.environ | {"SOURCE_DATE_EPOCH": "1000000000"}
-
-
-def toy(path: Path, *options: str, env=ENV) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, str(TOY), str(path), *options]
-    return subprocess.run(call, env=env, capture_output=True, text=True, check=False, timeout=100)
-
-
-@contextmanager
-def started(path: Path, *options: str):
-    """A writer that has finished its first shard; killed on leaving if it still runs."""
-    call = [sys.executable, str(TOY), str(path), *options]
-    with subprocess.Popen(
-        call, env=ENV, stdout=-1, stderr=-1, text=True, start_new_session=True
-    ) as process:
-        try:
-            process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
+from tests.dataset_toy import ENV, started, toy
 
 
 @pytest.fixture(scope="module")

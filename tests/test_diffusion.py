@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from physgen.nn.multivariate import MultivariateMixture
 from physgen.posterior.grid import of_surrogate
 from physgen.registry import find
 from physgen.surrogates.base import Noise
-from physgen.surrogates.diffusion import Diffusion, DiffusionConfig
+from physgen.surrogates.diffusion import Diffusion, DiffusionConfig, masked
 from physgen.surrogates.diffusion.denoiser import convert
 from physgen.surrogates.diffusion.likelihood import (
     diffusion_loss,
@@ -73,8 +74,32 @@ def test_a_chain_is_normalised(order, steps):
 def test_a_chain_that_saw_what_it_predicts_would_not_be():
     leaky = model(scale=0.08).using(estimator="path")
     kernel, honest = leaky.kernel, leaky.kernel.logits
-    kernel.logits = lambda x, visible, c: honest(x, torch.ones_like(visible), c)
+    kernel.logits = lambda x, visible, *rest: honest(x, torch.ones_like(visible), *rest)
     assert abs(of_states(leaky, 1).value.exp().sum().item() - 1) > 0.05
+
+
+@pytest.mark.parametrize("axes", [None, ("open", "periodic")])
+def test_what_theta_does_not_enter_is_shared_by_all_theta(monkeypatch, axes):
+    law = SQUARE if axes is None else replace(SQUARE, axes=axes, symmetries=("flip",))
+    chain, generator = model(law, scale=0.08), torch.Generator().manual_seed(0)
+    x = 2.0 * torch.randint(2, (9, 4, 4), generator=generator) - 1
+    which = torch.arange(9).repeat(3)[torch.randperm(27, generator=generator)]
+    theta = (0.1 + 0.2 * torch.randint(3, (27, 1), generator=generator)).double()
+
+    def scored():
+        return chain.log_prob(theta, x[which], draws=2, index=which)
+
+    found = scored()
+    each = [
+        chain.log_prob(t[None], x[i][None], draws=2, index=i[None])
+        for t, i in zip(theta, which, strict=True)
+    ]
+    torch.testing.assert_close(found, torch.cat(each), atol=1e-4, rtol=0)
+    honest = masked.distinct_rows
+    monkeypatch.setattr(
+        masked, "distinct_rows", lambda rows: (honest(rows)[0], honest(rows)[1] * 0)
+    )
+    assert abs(scored() - found).max() > 0.1, "the control: all rows are the first"
 
 
 @pytest.mark.slow

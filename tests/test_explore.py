@@ -134,6 +134,7 @@ def test_large_matrices_are_told_in_16_bits_and_parts_of_others_once(interpreter
     assert 1e-5 < abs(coarse - exact).max() < 1e-3  # the control
 
 
+@pytest.mark.usefixtures("unobserved")
 def test_a_page_of_many_weights_is_small_and_draws_the_same(browser, tmp_path, monkeypatch):
     model = lattice()
     monkeypatch.setattr("physgen.verbs.explored.MOST_WEIGHTS", 0)
@@ -273,6 +274,14 @@ def lattice():
     return shaken("autoregressive", Law.of("ising", {"size": 4}), 0.4, hidden=8)
 
 
+@pytest.fixture
+def unobserved(monkeypatch):
+    """No observables, whose graphs take most of the time of a page."""
+    monkeypatch.setattr(
+        "physgen.checks.two_sample.features.observables_of", lambda physics, x, law: {}
+    )
+
+
 @pytest.fixture(scope="module")
 def explored(tmp_path_factory):
     """A surrogate, observed x, and its page, live and on a grid."""
@@ -286,6 +295,7 @@ def explored(tmp_path_factory):
     return model, x, folder
 
 
+@pytest.mark.usefixtures("unobserved")
 def test_of_many_observations_the_first_are_shown_and_the_page_says_so(explored):
     model, x, folder = explored
     made = physgen.explore(model, observation=np.tile(x, (5, 1, 1)), rows=2, grid=True)
@@ -490,9 +500,11 @@ def test_a_grid_shows_what_was_drawn_at_its_nodes(browser, explored):
     assert shown != browser.value(f"{MOVE}(0, 0)")  # the control
 
 
+@pytest.mark.usefixtures("unobserved")
 def test_what_cannot_be_drawn_live_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("physgen.verbs.explored.GRID_NODES", (3, 3))
     monkeypatch.setattr("physgen.verbs.explored.SCALE_ROWS", (16, 16))
+    monkeypatch.setattr("physgen.verbs.explored.MOST_OBSERVED", 2)
     rbm = surrogate_of("rbm", "lattice", {"chains": 16})
     page = physgen.explore(rbm, rows=4)
     assert "drawn on a grid of theta" in page.summary

@@ -234,23 +234,24 @@ def trained(family, law):
     return model.eval(), theta, x
 
 
-WITH = {
-    "spins": ("cvae", "diffusion", "gan", "autoregressive", "rbm"),
-    "reals": ("cvae", "diffusion", "gan", "autoregressive", "flow"),
-    "nonnegative": ("cvae", "diffusion", "autoregressive", "tree"),
-}
-SOME = ("two rings", "cylinder", "told by shifts", "boxes")
-DEAR = {
-    ("diffusion", "nonnegative"): SOME[1:],
-    ("diffusion", "reals"): SOME,
-    ("flow", "reals"): SOME,
+SUPPORTS = {
+    "cvae": ("spins", "reals", "nonnegative"),
+    "diffusion": ("spins", "reals", "nonnegative"),
+    "gan": ("spins", "reals"),
+    "autoregressive": ("spins", "reals", "nonnegative"),
+    "rbm": ("spins",),
+    "flow": ("reals",),
+    "tree": ("nonnegative",),
 }
 CASES = [
-    (f, s, g)
-    for s, families in WITH.items()
-    for f in families
-    for g in DEAR.get((f, s), GEOMETRIES)
+    pytest.param(
+        family, support, name, marks=() if (number + i) % len(supports) == 0 else pytest.mark.slow
+    )
+    for family, supports in SUPPORTS.items()
+    for i, support in enumerate(supports)
+    for number, name in enumerate(GEOMETRIES)
 ]
+"""Each family in each geometry, quickly with one of its supports, in turn, and slowly with all."""
 
 
 @pytest.mark.parametrize(("family", "support", "name"), CASES)

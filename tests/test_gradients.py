@@ -103,9 +103,22 @@ def by_differences(f, at, step=1e-5):
     return slope
 
 
+DEAR = {
+    ("masked, bound", True), ("gaussian spins, ode", False),
+    ("gaussian spins, ode, hutchinson", False),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("case", "symmetrise"),
-    [*((c, False) for c in CASES), ("masked, bound", True), ("rbm, two parameters", True)],
+    [
+        pytest.param(*one, marks=pytest.mark.slow if one in DEAR else ())
+        for one in (
+            *((c, False) for c in CASES),
+            ("masked, bound", True),
+            ("rbm, two parameters", True),
+        )
+    ],
 )
 def test_gradients_are_those_of_the_value(case, symmetrise, double, monkeypatch):
     surrogate, theta, x = model(*CASES[case])

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -164,6 +165,12 @@ def test_no_drawer(folder):
 # --- imports at run time ------------------------------------------------------------------------
 
 
+@cache
+def syntax(path):
+    """The tree of a module, which several tests look through."""
+    return ast.parse(path.read_text())
+
+
 def imports_of(tree, name, is_package, modules):
     """The modules that a module imports when it is run or called; not those of TYPE_CHECKING."""
     parts = name.split(".")
@@ -188,6 +195,7 @@ def imports_of(tree, name, is_package, modules):
     return {found for found in walk(tree) if found in modules and found != name}
 
 
+@cache
 def import_graph(folder):
     """Module → modules that it imports, of a package."""
     paths = {}
@@ -195,7 +203,7 @@ def import_graph(folder):
         parts = path.relative_to(folder.parent).with_suffix("").parts
         paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return {
-        name: imports_of(ast.parse(path.read_text()), name, path.stem == "__init__", paths)
+        name: imports_of(syntax(path), name, path.stem == "__init__", paths)
         for name, path in paths.items()
     }
 
@@ -263,7 +271,7 @@ SHAPE = re.compile(r"\([^()]*[\w*…][^()]*,[^()]*\)|\(\)|\(…|\(\.\.\.|\(\*sha
 def defined(paths):
     """(file, public function or class) at the top of each module."""
     for path in paths:
-        for node in ast.parse(path.read_text()).body:
+        for node in syntax(path).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 yield path, node
 

@@ -106,7 +106,6 @@ def test_the_whole_way_without_a_path_gives_the_numbers_of_files(memory, files, 
 
 
 @pytest.mark.usefixtures("quick", "blank")
-@pytest.mark.usefixtures("quick", "blank")
 def test_products_know_their_file_and_their_line(memory, files, tmp_path):
     data, test, model = memory
     score = physgen.validate(model, test, out=tmp_path / "m.json", **FEW)
@@ -121,7 +120,6 @@ def test_products_know_their_file_and_their_line(memory, files, tmp_path):
         assert len(repr(product)) < 400
 
 
-@pytest.mark.usefixtures("quick", "blank")
 @pytest.mark.usefixtures("quick")
 @pytest.mark.slow
 def test_pictures_and_pages_of_a_notebook(memory):

@@ -1,6 +1,7 @@
 """Corners of many parameters, bands of what a posterior predicts, parameters of interest."""
 
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -191,6 +192,26 @@ def test_corners_of_ten_parameters_have_readable_numbers():
         told = [t.get_text() for t in ax.get_xticklabels()]
         assert max(map(len, told)) <= 5
         assert len(told) <= 4
+
+
+def test_of_long_names_a_crowded_corner_has_numbers_and_a_key(monkeypatch):
+    prior = Prior(**{f"factor_of_detector_{d}": (0, 1, "GeV") for d in range(5)})
+    data = corner_of(prior.sample(100, np.random.default_rng(4)), prior)
+    symbols = [style.axis_label(p.latex, p.unit, p.name) for p in prior.parameters]
+
+    def overlaps():
+        figure = style.figure_of(lambda f: corner.corner(f, [data], symbols), corner.FULL)
+        figure.draw_without_rendering()
+        labels = [axis.label for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+        texts = [t for t in (*labels, *(ax.title for ax in figure.axes)) if t.get_text()]
+        boxes = [t.get_window_extent() for t in (*texts, *figure.texts)]
+        return figure, sum(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+    figure, touching = overlaps()
+    assert touching == 0
+    assert "(5) factor_of_detector_4 [GeV]" in figure.texts[0].get_text()
+    monkeypatch.setattr(corner, "_numbered", lambda figure, symbols, top: symbols)
+    assert overlaps()[1] > 0  # the control
 
 
 def test_predicted_bands_are_those_of_the_predictive_law():

@@ -918,6 +918,24 @@ def test_log_z_comes_from_lattices_of_all_theta_where_walks_do_not_agree(frozen)
     assert (walked.value - exact).abs().max() > 5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "n"), [(32, 512), (64, 1024)])
+def test_lattices_of_all_theta_give_kaufmans_log_z_where_walks_freeze(size, n):
+    model = oracle(ising(size))
+    theta, x = rows(model.law, n)
+    axes = model._axes()
+    kept = bridges.Kept(model.rescale(theta), x.flatten(1))
+    found, moved = bridges.bridged(
+        model.energy, axes, kept, ladder=320, chains=64, generator=generator()
+    )
+    off = found.value - on_nodes(model.law, axes)
+    assert off.abs().max() < size / 16
+    assert (off / found.stderr.clamp(min=0.1)).abs().max() < SIGMAS + 1
+    assert moved.max() < bridges.DOUBT
+    walked = annealed(model, axes, ladder=320, chains=16)
+    assert (walked.value - on_nodes(model.law, axes)).abs().max() > size / 4
+
+
 @pytest.mark.parametrize("law", ["its own", "random", "of other theta"])
 def test_lattices_of_another_law_do_not_decide_log_z(frozen, monkeypatch, law):
     """They move away, and walks keep the last word; the control is the model's own law."""
@@ -1059,8 +1077,8 @@ def test_replicas_differ_as_log_z_may_be_off():
 
 def test_a_log_z_that_is_not_known_at_another_size_is_said(caplog):
     theta, x = rows(ising(8), 2)
-    for scale, lines in ((1.0, 1), (0.1, 0)):  # the control's couplings do not freeze
-        model = random_rbm(ising(4), scale, chains=16, ladder=1).at(ising(8))
+    for scale, ladder, lines in ((1.0, 1, 1), (0.1, 60, 0)):  # the control does not freeze
+        model = random_rbm(ising(4), scale, chains=16, ladder=ladder).at(ising(8))
         with caplog.at_level("WARNING"):
             model.log_prob(theta, x)
         assert len(caplog.records) == lines

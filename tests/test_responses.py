@@ -205,6 +205,7 @@ def test_what_has_no_such_figures_is_refused_in_a_line(tmp_path):
         physgen.report([{"schema": "physgen/metrics/1"}, tmp_path / "g.h5"])
 
 
+@pytest.mark.usefixtures("blank")
 def test_a_dataset_without_such_figures_is_shown_as_it_is():
     data = [physgen.simulate("gaussian", n=n, seed=1) for n in (40, 30)]
     found = datasets_of(data[:1])

@@ -206,6 +206,7 @@ def test_the_page_tells_exact_draws_from_wrong_ones(model, y, mask):
     assert "exact widths, as it must." in wrong
 
 
+@pytest.mark.usefixtures("blank")
 def test_where_nothing_exact_is_known_the_page_says_so(y):
     data = physgen.simulate("gaussian-field", size=SIZE, n=2, seed=0)
     found = physgen.restore(data, y, method="exact", noise=NOISE, theta=THETA, n=20)

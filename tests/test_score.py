@@ -104,6 +104,7 @@ def test_the_width_of_a_map_is_that_of_each_component():
     assert transform.width(x[0]) is None
 
 
+@pytest.mark.usefixtures("blank")
 def test_the_page_shows_it(right):
     def page(**section):
         return surrogate_sheet({"nll": None, **section})

@@ -287,7 +287,7 @@ def test_its_own_showers_pass(simulator):
     ],
 )
 def test_other_options_fail(right, wrong):
-    assert failures(Shower(**right), *drawn(Shower(**wrong), 2000))
+    assert failures(Shower(**right), *drawn(Shower(**wrong), 1000))
 
 
 def test_dead_cells_are_not_dead_rows():

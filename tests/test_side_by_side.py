@@ -51,6 +51,7 @@ def table(html):
     return dict(zip(plain, cells, strict=True))
 
 
+@pytest.mark.usefixtures("blank")
 def test_scores_of_one_model_share_a_column_and_figures_have_all_models(first):
     found = models_of([("a", first), ("b", like(first)), ("c", calibration(first))])
     assert [m["name"] for m in found["models"]] == ["cvae", "rbm"]

@@ -132,7 +132,9 @@ def test_a_fit_finds_components_and_none_that_are_not_there():
 # --- the population -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dims", [4, pytest.param(6, marks=pytest.mark.slow), 10])
+@pytest.mark.parametrize(
+    "dims", [4, *(pytest.param(dims, marks=pytest.mark.slow) for dims in (6, 10))]
+)
 def test_the_linear_normal_problem(dims):
     problem = Linear(dims, 2)
     found = smc(problem, problem.prior, 2, seed=1)
@@ -178,7 +180,8 @@ def test_a_posterior_at_a_bound_and_far_from_the_prior_s_centre():
 
 
 @pytest.mark.parametrize(
-    ("count", "dims"), [(2, 6), (4, 5), pytest.param(16, 4, marks=pytest.mark.slow)]
+    ("count", "dims"),
+    [(4, 5), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((2, 6), (16, 4)))],
 )
 def test_separated_modes_keep_their_masses(count, dims):
     rng = np.random.default_rng(3)

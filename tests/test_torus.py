@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.autograd.gradcheck import GradcheckError
 
+from physgen.nn import torus
 from physgen.nn.blocks import Coarsen, Convolution, Refine
 from physgen.nn.recorded import recorded
 from physgen.nn.torus import (
@@ -17,8 +19,9 @@ from physgen.nn.torus import (
     sines_and_cosines,
     with_rows_last,
 )
+from physgen.nn.torus_fft import WIDTH, from_waves, to_waves
 
-GRIDS = [(1, 1), (2, 2), (4, 4), (6, 5), (10,), (2, 4, 3), (16, 8)]
+GRIDS = [(1, 1), (2, 2), (4, 4), (6, 5), (10,), (2, 4, 3), (16, 8), (4, 16), (4, 2, 2)]
 
 
 def generator(seed=0):
@@ -79,6 +82,59 @@ def test_gradients_of_gradients_are_those_of_the_sum_of_one_kernel_used_twice():
         found.append(slopes + torch.autograd.grad(total, [x, weight, bias]))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("columns", [1, 127, 300])
+@pytest.mark.parametrize("grid", [(2, 2), (8, 8), (4, 16), (16,), (2, 2, 4)])
+def test_the_fast_transform_is_that_of_the_waves_in_blocks_of_any_width(grid, columns):
+    basis = fourier_basis(field(8, 1, *grid), (1,) * len(grid))
+    x = field(*grid, 1, columns)
+    u = basis.into(x)
+    matrix = torch.from_numpy(sines_and_cosines(grid))
+    assert basis.fft is not None
+    torch.testing.assert_close(u.reshape(-1, columns), matrix @ x.view(-1, columns))
+    torch.testing.assert_close(basis.out_of(u, grid), x)
+    found, back = np.empty((2, math.prod(grid), columns))
+    room = np.full((len(found), 2 * WIDTH), np.nan)  # what was there before says nothing
+    to_waves(basis.fft, x.view(-1, columns).numpy(), found, room)
+    from_waves(basis.fft, found, back, np.full_like(room, np.nan))
+    torch.testing.assert_close(torch.from_numpy(found), u.reshape(-1, columns))
+    torch.testing.assert_close(torch.from_numpy(back), x.view(-1, columns))
+    with torch.no_grad():
+        slow = fourier_basis(field(8, 1, *grid), (1,) * len(grid))
+    assert slow.fft is None
+    torch.testing.assert_close(slow.into(x), u)
+    wrong = basis._replace(fft=basis.fft._replace(factors=-basis.fft.factors))  # the control
+    assert (wrong.into(x) - u).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("grid", [(2, 4), (2, 8)])
+def test_gradients_of_gradients_are_those_of_differences(grid):
+    """Of a torus that goes fast, of 4ˢ sites, and of one that does not."""
+    x, kernel = field(8, 1, *grid).requires_grad_(), (1, 3)
+    weight, bias = field(2, 1, *kernel).requires_grad_(), field(2).requires_grad_()
+    basis = fourier_basis(x, kernel)
+    assert (basis.fft is None) == (grid == (2, 4))
+
+    def convolved(x, weight, bias):
+        return basis.convolve(x, weight, bias).square()
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # noqa: TID251
+        assert torch.autograd.gradcheck(convolved, (x, weight, bias), fast_mode=True)
+        assert torch.autograd.gradgradcheck(convolved, (x, weight, bias), fast_mode=True)
+
+
+def test_a_wrong_transpose_is_seen_by_differences(monkeypatch):
+    """The control of the test above."""
+    x = field(8, 1, 2, 8).requires_grad_()
+    weight, bias = field(2, 1, 1, 3).requires_grad_(), field(2).requires_grad_()
+    basis = fourier_basis(x, (1, 3))
+    monkeypatch.setattr(
+        torus, "out_of_basis", lambda u, grid, basis: basis.out_of(u.flip(0), grid)
+    )
+    with torch.random.fork_rng(devices=[]), pytest.raises(GradcheckError):
+        torch.autograd.gradcheck(basis.convolve, (x, weight, bias), fast_mode=True)
 
 
 @pytest.mark.parametrize("periodic", [(True, False), (False, False)])

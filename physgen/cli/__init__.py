@@ -77,9 +77,10 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            from physgen.runtime.ranks import first_of_all
+            from physgen.runtime.ranks import first_of_all, wait_for_the_word
 
             if not first_of_all():
+                wait_for_the_word()
                 sys.exit(error.exit_code)
             said = error.format_message()
             if isinstance(error, click.NoSuchOption) and (meant := by_initials(error)):

@@ -30,7 +30,7 @@ from physgen.registry import COMMAND, Kind, find, targets
 from physgen.runtime.interrupt import end_without_a_word
 from physgen.runtime.kinds import members
 from physgen.runtime.options import REQUIRED, Option, example, options, summary
-from physgen.runtime.ranks import first_of_all, require_together
+from physgen.runtime.ranks import first_of_all, require_together, wait_for_the_word
 from physgen.runtime.terminal import printable
 
 if TYPE_CHECKING:
@@ -153,7 +153,9 @@ def fail(error: BaseException) -> NoReturn:
         error = Interrupted()
     if isinstance(error, OSError):
         error = StorageError(f"{error.filename or 'storage'}: {error.strerror or error}")
-    if not getattr(error, "silent", False):
+    if getattr(error, "silent", False):
+        wait_for_the_word()
+    else:
         end_without_a_word()
         click.echo(printable(f"Error: {' '.join(str(error).split())}"), err=True)
     sys.exit(error.exit_code if isinstance(error, PhysgenError) else 1)

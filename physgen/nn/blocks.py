@@ -20,7 +20,14 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.hurdle import shown
-from physgen.nn.torus import fields_of, fourier_basis, has_rows_last, site_product, with_rows_last
+from physgen.nn.torus import (
+    chosen_rows,
+    fields_of,
+    fourier_basis,
+    has_rows_last,
+    site_product,
+    with_rows_last,
+)
 from physgen.nn.transforms import finite_part
 
 __all__ = [
@@ -391,10 +398,18 @@ class ResidualBlock(nn.Module):
         self.second = convolution(channels, channels, law)
         self.activation = nn.SiLU()
 
-    def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        """Field h (B, C, *grid) and condition c (B, D) → (B, C, *grid)."""
-        u = self.film(self.first(self.activation(h)), c)
-        return h + self.second(self.activation(u))
+    def forward(self, h: Tensor, c: Tensor, which: Tensor | None = None) -> Tensor:
+        """(B, C, *grid).
+
+        Args:
+            h: fields (B, C, *grid), or some that have several conditions each.
+            c: conditions (B, D).
+            which: the field of each condition, (B,); None for each its own.
+        """
+        u = self.first(self.activation(h))
+        if which is not None:
+            h, u = chosen_rows(h, which), chosen_rows(u, which)
+        return h + self.second(self.activation(self.film(u, c)))
 
 
 class ResidualLayers(nn.Module):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.polynomial.chebyshev import chebpts1, chebvander
+from numpy.polynomial.chebyshev import chebpts1, chebpts2, chebvander
 from numpy.typing import NDArray
 
 from simulators.base import Array
@@ -34,12 +34,14 @@ class Polynomials(NamedTuple):
         middle: of the boxes, (k, D).
         half: half of their widths, (k, D).
         known: whether all values were finite, (k,); it is 0 where not.
+        points: t on each axis at which it has the values of the function, (m,).
     """
 
     values: Array
     middle: Array
     half: Array
     known: NDArray[np.bool_]
+    points: Array
 
     @classmethod
     def of(
@@ -62,7 +64,37 @@ class Polynomials(NamedTuple):
         middle, half, dims = (high + low) / 2, (high - low) / 2, low.shape[1]
         values = function(middle[:, None] + half[:, None] * roots(m, dims), which)
         known = np.asarray(np.isfinite(values).all(-1))
-        return cls(coefficients(np.where(known[:, None], values, 0), dims), middle, half, known)
+        found = coefficients(np.where(known[:, None], values, 0), dims)
+        return cls(found, middle, half, known, chebpts1(m))
+
+    def some(self, rows: Array) -> Polynomials:
+        """Those of some of the functions, by their places or a mask (k,)."""
+        values, middle, half, known = self.values, self.middle, self.half, self.known
+        return self._replace(
+            values=values[rows], middle=middle[rows], half=half[rows], known=known[rows]
+        )
+
+    def finer(self, function: Callable[[Array, Array], Array], which: Array) -> Polynomials:
+        """Those of one coordinate through the extrema of T_m as well, which enclose its roots.
+
+        Args:
+            function: as for `of`.
+            which: (k,).
+        """
+        t = chebpts2(len(self.points) + 1)
+        values = function(self.middle[:, None] + self.half[:, None] * t[:, None], which)
+        known = self.known & np.isfinite(values).all(-1)
+        found = self.through(self.middle + self.half * t, np.where(known[:, None], values, 0))
+        return found._replace(known=known, points=np.concatenate([self.points, t]))
+
+    def through(self, c: Array, values: Array) -> Polynomials:
+        """Those of one coordinate that have further values (k, q) as well, at c (k, q)."""
+        k, m = self.values.shape
+        t = np.concatenate([np.tile(self.points, (k, 1)), (c - self.middle) / self.half], 1)
+        before = self.values @ chebvander(self.points, m - 1).T
+        inverse = np.linalg.pinv(chebvander(t, t.shape[1] - 1))
+        found = inverse @ np.concatenate([before, values], 1)[..., None]
+        return self._replace(values=found[..., 0])
 
     def at(self, c: Array, which: Array) -> Array:
         """Their values at points c (N, 1, D), each of one of them, (N,): (N, 1)."""
@@ -73,12 +105,12 @@ class Polynomials(NamedTuple):
             values = np.einsum("nj,nj...->n...", basis, values)
         return (values - FALL * abs(t - inner).sum(-1))[:, None]
 
-    def on_nodes(self, which: Array) -> tuple[list[Array], Array]:
-        """Roots on each axis and the box's ends, (k, m + 2) each, and values on their product."""
-        m, dims = self.values.shape[1], self.middle.shape[1]
-        t = np.concatenate([[-1], chebpts1(m), [1]])
-        axes = self.middle[which, None] + self.half[which, None] * t[:, None]
-        values = along_axes(self.values[which], dims * [chebvander(t, m - 1)])
+    def on_nodes(self) -> tuple[list[Array], Array]:
+        """Their points on each axis with the box's ends, (k, ≤ m + 2) each, and values there."""
+        dims = self.middle.shape[1]
+        t = np.unique([-1, *self.points, 1])
+        axes = self.middle[:, None] + self.half[:, None] * t[:, None]
+        values = along_axes(self.values, dims * [chebvander(t, len(self.points) - 1)])
         return list(np.moveaxis(axes, -1, 0)), values
 
 

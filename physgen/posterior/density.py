@@ -247,8 +247,11 @@ class GridPosterior:
         axes, density = [a[0] for a in self.axes], self.density[0]
         best = np.unravel_index(density.argmax(), density.shape)
         top = np.array([a[i] for a, i in zip(axes, best, strict=True)])
-        u = halton(k, len(axes) + 1)[1:, ::-1]
-        return np.concatenate([top[None], _draw(axes, density, u)])
+        return np.concatenate([top[None], self.spread(halton(k, len(axes) + 1)[1:, ::-1])])
+
+    def spread(self, u: Array) -> Array:
+        """Points c of one observation from uniform numbers (k, D + 1), (k, D)."""
+        return _draw([a[0] for a in self.axes], self.density[0], u)
 
     def at(self, c: Array) -> Array:
         """log p(c|x) of one observation at points (k, D), (k,)."""

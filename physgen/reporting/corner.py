@@ -157,6 +157,7 @@ def corner(
     logs, theta = first.get("log") or [], first["theta"]
     if dims >= CROWDED:  # many axes are slow to arrange
         figure.set_layout_engine(None)
+        symbols = _numbered(figure, symbols, 0.93 - 0.035 * len(names))
     cells = figure.add_gridspec(dims, dims, **(MARGINS if dims >= CROWDED else {}))
     axes = {(e, d): figure.add_subplot(cells[e, d]) for e in range(dims) for d in range(e + 1)}
     for data, color in zip(corners, HUES, strict=False):
@@ -185,6 +186,19 @@ def corner(
         figure.legend(lines, [name.replace("$", r"\$") for name in names], loc=where)
     if "row" in first:
         figure.suptitle(f"row {first['row']}", fontsize=9)
+
+
+def _numbered(figure: Figure, symbols: Sequence[str], top: float) -> Sequence[str]:
+    """The symbols; if one is wider than a panel numbers in their places, and a key of all."""
+    written = [figure.text(0, 0, symbol, fontsize=9) for symbol in symbols]
+    widest = max(text.get_window_extent().width for text in written)
+    for text in written:
+        text.remove()
+    if widest < (MARGINS["right"] - MARGINS["left"]) * figure.bbox.width / len(symbols):
+        return symbols
+    key = "\n".join(f"({n}) {symbol}" for n, symbol in enumerate(symbols, 1))
+    figure.text(MARGINS["right"], top, key, fontsize=9, ha="right", va="top")
+    return [f"({n})" for n in range(1, len(symbols) + 1)]
 
 
 def intervals(

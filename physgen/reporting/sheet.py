@@ -106,8 +106,10 @@ class Sheet:
             "law": law_words, "sha256": sha256_source,
         }  # fmt: skip
         shown = {name: [drawing.shown for drawing in some] for name, some in self.plots.items()}
-        template = environment.get_template(self.template)
-        return printable(template.render(**self.values, **around, plots=shown))
+        values, template = dict(self.values), environment.get_template(self.template)
+        if (values.get("law") or {}).get("simulator") == "arrays":  # as imported, if not named
+            values["law"] = {**values["law"], "simulator": "own data"}
+        return printable(template.render(**values, **around, plots=shown))
 
     def figures(self) -> dict[str, list[Figure]]:
         """Section → its figures of matplotlib."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 
 from physgen.errors import Interrupted, PhysgenError, RankLost, UsageError
-from physgen.runtime.interrupt import SIGNALS, Stop, interruptible
+from physgen.runtime.interrupt import SIGNALS, Stop, end_without_a_word, interruptible
 from physgen.runtime.progress import log
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [
     "ranks_joined",
     "ranks_now",
     "require_together",
+    "wait_for_the_word",
 ]
 
 P = ParamSpec("P")
@@ -57,6 +58,8 @@ GONE = (
 )
 GRACE = 1.0
 """How long others wait for the first to say what all of them know, s."""
+SAID = 20.0
+"""How long a process that leaves the word to another waits to be ended, s."""
 MEETINGS = itertools.count()
 """Numbers of the times that this process joins others, so that each has a store of its own."""
 
@@ -287,6 +290,15 @@ def ranks_now() -> Ranks:
 def first_of_all() -> bool:
     """Whether this process is the one that speaks, before it has joined others."""
     return started()[0] == 0
+
+
+def wait_for_the_word() -> None:
+    """Wait until another process has said why all end, when whoever started them ends this one.
+
+    One that ended first would have the others ended before they speak.
+    """
+    end_without_a_word()
+    time.sleep(SAID)
 
 
 def started() -> tuple[int, int]:

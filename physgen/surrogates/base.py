@@ -292,7 +292,7 @@ class Surrogate(nn.Module, abc.ABC):
         """
         require_own_name(cls)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # noqa: TID251 - torch initialises layers from its global state
+            torch.default_generator.manual_seed(seed)  # what layers are initialised from
             return cls(law, config)
 
     @classmethod

@@ -32,6 +32,7 @@ from torch.optim.adamw import adamw
 
 from physgen.errors import TrainingDiverged
 from physgen.nn.transforms import Symmetries
+from physgen.runtime.memory import keep_freed_memory
 from physgen.runtime.ranks import ALONE, Ranks
 from physgen.surrogates.base import StepsFunction, Surrogate
 from physgen.training.data import Data, Fresh, InMemory, Streamed
@@ -87,6 +88,7 @@ class Trainer:
         some: InMemory | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
+        keep_freed_memory()
         self.surrogate, self.train, self.val = surrogate, train, val
         self.config, self.seed, self.on_batch, self.ranks = config, seed, on_batch, ranks
         self.seen = self._looked_at(some)

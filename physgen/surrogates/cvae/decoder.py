@@ -37,7 +37,7 @@ from physgen.nn.densities import normal_log_density
 from physgen.nn.hurdle import HurdleGamma, hits
 from physgen.nn.mixtures import CountMixture
 from physgen.nn.multivariate import MixtureNet, components_for, require_short
-from physgen.nn.torus import site_product
+from physgen.nn.torus import site_product, takes_numba
 from physgen.nn.transforms import finite_part
 
 __all__ = [
@@ -90,6 +90,7 @@ class CoarseToFine(Decoder):
 
     stage: Tensor
     neighbours: Tensor
+    places: Tensor
     visible: Tensor
 
     def __init__(self, law: Law, channels: int, stages: int, window: int) -> None:
@@ -104,9 +105,15 @@ class CoarseToFine(Decoder):
         stages = int(stage.max()) + 1
         neighbours, inside = windows(grid, window, periodic_axes(law))
         visible = inside & (stage[neighbours] < stage[:, None])
+        most = max(1, int(visible.sum(1).max()))
+        places = visible.argsort(dim=1, descending=True, stable=True)[:, :most]
         self.register_buffer("stage", stage, persistent=False)
-        self.register_buffer("neighbours", neighbours, persistent=False)
-        self.register_buffer("visible", visible[..., None].float(), persistent=False)
+        self.register_buffer("neighbours", neighbours.gather(1, places), persistent=False)
+        self.register_buffer(
+            "visible", visible.gather(1, places)[..., None].float(), persistent=False
+        )
+        places = places + stage[:, None] * neighbours.shape[1]
+        self.register_buffer("places", places, persistent=False)
         self.weight = nn.Parameter(torch.randn(stages, neighbours.shape[1], channels) / window)
         self.film = FiLM(len(law.prior) + stages, channels)
         self.hidden = nn.Linear(channels, channels)
@@ -124,19 +131,24 @@ class CoarseToFine(Decoder):
         Returns:
             (B, K, n).
         """
-        stage = self.stage[sites]
-        near = self.neighbours[sites]
+        stage, near, places = self.stage[sites], self.neighbours[sites], self.places[sites]
         seen = x.t().index_select(0, near.flatten()).view(*near.shape, len(x))
-        weight = self.weight.index_select(0, stage) * self.visible[sites]
+        weight = self.weight.flatten(0, 1).index_select(0, places.flatten())
+        weight = weight.view(*near.shape, -1) * self.visible[sites]
         gain, shift = (
-            k.permute(1, 2, 0).contiguous().index_select(0, stage)[..., None]
-            for k in self.film.coefficients(self._condition(c))
+            k.permute(1, 2, 0).contiguous() for k in self.film.coefficients(self._condition(c))
         )
-        field = torch.bmm(weight.mT, seen)[..., None] + h.permute(2, 3, 0, 1)
-        a = torch.addcmul(shift, field, gain).flatten(2)
+        h = h.permute(2, 3, 0, 1)
+        if h.shape[-1] == 1 and takes_numba(x):
+            from physgen.nn.grouped_film import grouped_film
+
+            a = grouped_film(torch.baddbmm(h[..., 0], weight.mT, seen), gain, shift, stage)
+        else:
+            gain, shift = (k.index_select(0, stage)[..., None] for k in (gain, shift))
+            a = torch.addcmul(shift, torch.bmm(weight.mT, seen)[..., None] + h, gain).flatten(2)
         a = F.silu(site_product(F.silu(a), self.hidden.weight, self.hidden.bias))
         logit = site_product(a, self.logit.weight, self.logit.bias)
-        return logit.view(len(sites), *h.shape[:2]).permute(1, 2, 0)
+        return logit.view(len(sites), *h.shape[2:]).permute(1, 2, 0)
 
     def _condition(self, c: Tensor) -> Tensor:
         """c and the stage, one-hot, (B, stages, D + stages)."""

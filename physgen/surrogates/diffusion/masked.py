@@ -46,6 +46,7 @@ from torch.nn import functional as F
 
 from physgen.law import Law
 from physgen.nn.blocks import field_shape, stages_of
+from physgen.nn.recorded import is_recorded
 from physgen.nn.seen_spins import SeenSpins, r_hat_of_rows
 from physgen.surrogates.base import Noise, Restored
 from physgen.surrogates.diffusion.likelihood import log_mean, mean, times
@@ -128,11 +129,19 @@ class MaskedKernel(nn.Module):
         preset = preset_of(shape, config.network, config.grids)
         self.net = UNet(shape, 2 * n, n, len(law.prior) + given + 1, preset)
 
-    def logits(self, x: Tensor, visible: Tensor, c: Tensor) -> Tensor:
-        """Log odds of +1 at all sites given the visible ones; x, visible (B, N), c (B, D)."""
+    def logits(self, x: Tensor, visible: Tensor, c: Tensor, which: Tensor | None = None) -> Tensor:
+        """Log odds of +1 at all sites given the visible ones, (B, N).
+
+        Args:
+            x: (B, N), or some that have several conditions each.
+            visible: of the same shape.
+            c: (B, D).
+            which: the x of each condition, (B,); None for each its own.
+        """
         field = torch.stack([x * visible, visible], 1).view(len(x), *self.field)
-        condition = torch.cat([c, 2 * visible.mean(1, keepdim=True) - 1], 1)
-        return self.net(field, condition).float().flatten(1)
+        seen = 2 * visible.mean(1, keepdim=True) - 1
+        condition = torch.cat([c, seen if which is None else seen[which]], 1)
+        return self.net(field, condition, which).float().flatten(1)
 
     def ranks(self, numbers: Tensor) -> Tensor:
         """The place of each site in an order, from random numbers (..., N) in [0, 1)."""
@@ -196,19 +205,43 @@ class MaskedKernel(nn.Module):
         A draw is one order, and a whole chain: the bound is the mean of log p(x|order), the path
         the log of the mean.
         """
-        x, given = z.flatten(1).repeat_interleave(draws, 0), c.repeat_interleave(draws, 0)
+        x, which = z.flatten(1), None
+        if not is_recorded():  # a graph holds for any rows
+            first, which = distinct_rows(
+                torch.cat([noise.index[:, None].to(x.device).double(), x], 1)
+            )
+            which = (which[:, None] * draws + torch.arange(draws, device=x.device)).flatten()
+            x, noise = x[first], replace(noise, index=noise.index[first.cpu()])
         ranks = self.order(config)(noise.uniform(draws, self.sites)).flatten(0, 1)
-        log_p = self._chain(given, x, ranks, self.cuts(config.steps)).view(-1, draws)
+        x, given = (v.repeat_interleave(draws, 0) for v in (x, c))
+        log_p = self._chain(given, x, ranks, self.cuts(config.steps), which).view(-1, draws)
         if config.estimator == "path":
             return log_mean(log_p)
         return mean(log_p)
 
-    def _chain(self, c: Tensor, x: Tensor, ranks: Tensor, cuts: list[int]) -> Tensor:
-        """log p(x|order) of the chain that makes these cuts, a row each."""
-        log_p = torch.zeros(len(x), device=x.device, dtype=torch.float64)
+    def _chain(
+        self, c: Tensor, x: Tensor, ranks: Tensor, cuts: list[int], which: Tensor | None
+    ) -> Tensor:
+        """log p(x|order) of the chain that makes these cuts, (B,).
+
+        Args:
+            c: (B, D).
+            x: some lattices (n, N).
+            ranks: of their sites, (n, N).
+            cuts: visible sites before each evaluation, and N.
+            which: the lattice of each c, (B,); None for each its own.
+        """
+        log_p = torch.zeros(len(c), device=x.device, dtype=torch.float64)
         for low, high in pairwise(cuts):
-            log_odds = self.logits(x, (ranks < low).to(x.dtype), c)
-            log_p += (F.logsigmoid(x * log_odds) * ((ranks >= low) & (ranks < high))).sum(1)
+            visible = (ranks < low).to(x.dtype)
+            if low or which is None:
+                log_odds = self.logits(x, visible, c, which)
+            else:  # before any site is visible x does not matter
+                first, alike = distinct_rows(c)
+                log_odds = self.logits(x, visible, c[first], which[first])[alike]
+            asked = torch.where((ranks >= low) & (ranks < high), x, 0.0)
+            asked = asked if which is None else asked[which]
+            log_p += (F.logsigmoid(asked * log_odds) * asked.square()).sum(1)
         return log_p
 
     def cuts(self, steps: int) -> list[int]:
@@ -294,6 +327,14 @@ class MaskedKernel(nn.Module):
             drawn = 2 * torch.bernoulli(p, generator=generator) - 1
             x = torch.where((ranks >= low) & (ranks < high), drawn, x)
         return x
+
+
+def distinct_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each distinct row of (B, D) is first, (n,), and which of these each row is, (B,)."""
+    unique, which = rows.unique(dim=0, return_inverse=True)
+    places = torch.arange(len(rows), device=rows.device)
+    first = places.new_full((len(unique),), len(rows))
+    return first.scatter_reduce(0, which, places, "amin"), which
 
 
 def drawn_spins(log_odds: Tensor, generator: torch.Generator) -> Tensor:

@@ -29,6 +29,7 @@ from physgen.nn.blocks import (
     field_shape,
     halved,
 )
+from physgen.nn.torus import FEWEST_ROWS
 
 __all__ = ["PRESETS", "Attention", "Preset", "UNet", "preset_of"]
 
@@ -121,10 +122,20 @@ class UNet(nn.Module):
         # torch's stubs do not know this call
         self.to(memory_format=self.format)  # type: ignore[call-overload]
 
-    def forward(self, field: Tensor, condition: Tensor) -> Tensor:
-        """(B, inputs, *grid) and (B, condition) → (B, outputs, *grid)."""
+    def forward(self, field: Tensor, condition: Tensor, which: Tensor | None = None) -> Tensor:
+        """(B, outputs, *grid).
+
+        What the condition does not enter is computed once for all conditions of a field.
+
+        Args:
+            field: (B, inputs, *grid), or some that have several conditions each.
+            condition: (B, condition).
+            which: the field of each condition, (B,); None for each its own.
+        """
+        if which is not None and (self.places.net or len(field) < FEWEST_ROWS):
+            field, which = field[which], None
         h = self.enter(field.contiguous(memory_format=self.format))
-        return self.leave(F.silu(self.level(self.places(h, condition), condition)))
+        return self.leave(F.silu(self.level(self.places(h, condition), condition, which)))
 
 
 class GridLevel(nn.Module):
@@ -149,10 +160,10 @@ class GridLevel(nn.Module):
         self.inner = GridLevel(law, coarser(grid, halves), condition, rest)
         self.up = Refine(rest.channels[0], channels, halves)
 
-    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        """(B, C, *grid) → the same."""
+    def forward(self, h: Tensor, condition: Tensor, which: Tensor | None = None) -> Tensor:
+        """(B, C, *grid) → the same, or that of the field of each condition."""
         for block in self.before:
-            h = block(h, condition)
+            h, which = block(h, condition, which), None
         h = h + self.up(self.inner(self.down(h), condition)) if self.deeper else self.middle(h)
         for block in self.after:
             h = block(h, condition)

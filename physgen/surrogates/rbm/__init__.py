@@ -64,7 +64,7 @@ _log = logging.getLogger(__name__)
 WATCHED = 60
 """Sweeps of clamped chains that R̂ is of, in autocorrelation times."""
 
-UNKNOWN = 10.0
+UNKNOWN = 3.0
 """Nats between both estimates of log Z above which that is said."""
 QUICK_CHAINS, QUICK_LADDER, QUICK_NODES = 64, 300, 9
 """Of the log Z that validation looks at."""

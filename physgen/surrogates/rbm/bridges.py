@@ -59,8 +59,8 @@ DOUBT = 3.0
 ∂F/∂θ that chains may move by from the kept lattices."""
 EVERY, LEAST = 8, 8
 """Sweeps between two looks at a chain, and looks at least."""
-TINY = 1e-6
-"""A spread at least, in nats."""
+TINY, STEPS = 1e-6, 64
+"""A spread at least, in nats, and steps between two nodes at most."""
 USES = 4
 """Nodes at which a kept lattice is used."""
 
@@ -230,7 +230,7 @@ def changes(
     after = look(v, step)
     spread = after.std(-1)
     moved = ((after.mean(-1) - before.mean(-1)).abs() / spread.clamp(min=TINY)).amax(0)
-    way, gained = path(max(1, math.ceil(spread.max()))), []
+    way, gained = path(math.ceil(spread.max().clamp(1, STEPS))), []
     for _ in range(looks):
         gained.append(look(v, way))
         v = run_sweeps(weights, rows, v, EVERY, generator)

@@ -97,7 +97,7 @@ class LogZ(NamedTuple):
         stderr: its standard error, by leaving out groups of chains.
         forward: by chains from weak to strong coupling; in the mean too low.
         backward: by chains that come back; in the mean too high.
-        half: forward on half the ladder.
+        half: forward on half the ladder; of bridges, by the first half of the looks.
         ess: effective number of forward chains, as a part of all, since the node before.
         groups: the estimate with one group of chains left out, its deviation blown up to the
             estimate's error, (GROUPS, m^D).
