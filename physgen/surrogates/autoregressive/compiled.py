@@ -32,7 +32,7 @@ Numbers = NDArray[Any]
 F32, I64 = np.float32, np.int64
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 AT_ONCE, SINGLE = 64, 2**18
-"""Sites that are looked at together; multiplications of a product above which OpenBLAS starts
+"""Sites that are looked at together; multiplications of a product above which OpenBLAS may start
 threads, which wait for each other for longer than it takes."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LevelGradient"]
 
 WIDEST = 128
-"""Hidden units of which the compiled products are as fast as torch's, at most."""
+"""Hidden units up to which it pays: of 192 autograd takes as long."""
 
 
 class LevelGradient:
@@ -29,16 +30,22 @@ class LevelGradient:
     """
 
     def __init__(self, model: Autoregressive, stages: list[Stage]) -> None:
-        self.model, self.stages = model, [CompiledStage(stage) for stage in stages]
+        self.model, self.stages = model, stages
 
     @classmethod
     def of(cls, model: Autoregressive) -> Self | None:
-        """That of a model; None of other x, on other devices, and of wide layers."""
-        if model.device.type != "cpu" or model.config.hidden > WIDEST or model.columns is not None:
+        """That of a model; None of other x, devices and numbers, and of wide layers."""
+        plain = model.device.type == "cpu" and model.here.dtype == torch.float32
+        if not plain or model.config.hidden > WIDEST or model.columns is not None:
             return None
         stages = [stage for stage in model.stages if isinstance(stage, Stage)]
         whole = isinstance(model.site, LevelSite) and len(stages) == len(model.stages)
         return cls(model, stages) if whole else None
+
+    @cached_property
+    def compiled(self) -> list[CompiledStage]:
+        """The stages as `compiled` takes them, from the first step on."""
+        return [CompiledStage(stage) for stage in self.stages]
 
     @torch.no_grad()
     def __call__(
@@ -53,9 +60,9 @@ class LevelGradient:
         model, loss = self.model, 0.0
         c, values = model.rescale(theta), model.site.values(model.transform(x))
         field = model.field(values)
-        for compiled in self.stages:
-            which = model.sites_of_step(compiled.stage, len(x), generator)
-            scale = len(compiled.stage.sites) / which.shape[1] / len(x)
+        for stage, compiled in zip(self.stages, self.compiled, strict=True):
+            which = model.sites_of_step(stage, len(x), generator)
+            scale = len(stage.sites) / which.shape[1] / len(x)
             loss += scale * compiled(values, field, which, c, scale * part)
         return torch.tensor(loss)
 
@@ -66,7 +73,7 @@ class CompiledStage:
     def __init__(self, stage: Stage) -> None:
         from physgen.surrogates.autoregressive.compiled import Sizes, level_slopes
 
-        self.stage, self.level_slopes = stage, level_slopes
+        self.level_slopes = level_slopes
         net, reference = stage.net, stage.reference[:, 0]
         self.parameters = list(net.parameters())
         (sites, hidden), blocks = net.place.shape, len(net.first)
