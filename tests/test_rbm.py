@@ -867,14 +867,19 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_annealing_agrees_with_enumeration_on_the_whole_grid(name):
-    model = TABLES[name]
+def grid_of(model):
+    """Values of each condition over its box: 5, 4 and 3."""
     low, high = model._box()
-    axes = [
+    return [
         torch.linspace(float(a), float(b), n, dtype=torch.float64)
         for a, b, n in zip(low, high, (5, 4, 3), strict=False)
     ]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_annealing_agrees_with_enumeration_on_the_whole_grid(name):
+    model = TABLES[name]
+    axes = grid_of(model)
     exact = partition.enumerated(model.energy, axes).value
     found = annealed(model, axes, ladder=300, chains=128 * len(axes) ** 2)
     z = (found.value - exact) / found.stderr.clamp(min=0.01)
@@ -894,11 +899,7 @@ def enumerated_lattices(model, n):
 @pytest.mark.parametrize("name", ["beta-xy", "three, biased", "three, dense"])
 def test_bridges_agree_with_enumeration_on_the_whole_grid(name):
     model = TABLES[name]
-    low, high = model._box()
-    axes = [
-        torch.linspace(float(a), float(b), n, dtype=torch.float64)
-        for a, b, n in zip(low, high, (5, 4, 3), strict=False)
-    ]
+    axes = grid_of(model)
     exact = partition.enumerated(model.energy, axes).value
     kept = enumerated_lattices(model, 128)
     found, _ = bridges.bridged(
